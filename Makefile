@@ -1,0 +1,42 @@
+# The commands of the README. Everything runs in .venv, made on first use from the pinned versions of constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help verify test lint format bench clean
+
+help:
+	@echo "make verify   install into .venv, then check every claim of the papers"
+	@echo "make test     install into .venv, then lint and run the tests"
+	@echo "make format   rewrite the code in the house style"
+	@echo "make lint     ruff and mypy"
+	@echo "make bench    time the engines beside their peers"
+	@echo "make clean    remove .venv and caches"
+
+verify: .venv/.installed
+	$(BIN)/pgm-rnn verify
+
+test: lint
+	$(BIN)/pytest
+
+lint: .venv/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/.installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv/.installed
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# torch first and by itself: a range that another package asks for would take its largest build.
+.venv/.installed: pyproject.toml setup.py constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pgm_rnn needs Python 3.11 or newer, this is " + sys.version.split()[0])'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@

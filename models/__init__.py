@@ -1,0 +1,7 @@
+"""The zoo: every model is a `pgm_rnn.sequence_model.SequenceModel`."""
+
+from pgm_rnn.emissions import Bernoulli, Categorical, Gaussian, Poisson
+from pgm_rnn.models.hmm import HMM
+from pgm_rnn.models.rnn import RNN
+
+__all__ = ["HMM", "RNN", "Bernoulli", "Categorical", "Gaussian", "Poisson"]

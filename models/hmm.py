@@ -1,0 +1,194 @@
+"""The hidden Markov model, its discrete states enumerated.
+
+    z_1 ~ Categorical(initial_probs),   z_t ~ Categorical(transition_probs[z_{t-1}]),   x_t ~ emission[z_t]
+
+Choe, Shin & Spencer (2017), sec. 2.2 and 3.2 (their V is transition_probs transposed).
+"""
+
+import pyro.distributions as dist
+import torch
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor, nn
+
+from pgm_rnn.checks import check_counts, check_probs
+from pgm_rnn.emissions import Categorical, Emission, EmissionTable
+from pgm_rnn.kernels.forward import Filtered, forward
+from pgm_rnn.randomness import seeded
+from pgm_rnn.sequence_model import First, SequenceModel
+from pgm_rnn.sequences import length_mask
+
+
+class HMM(SequenceModel):
+    """A hidden Markov model over K states with any emission.
+
+    The parameters are kept as unconstrained logits, so that gradients apply; a zero probability stays zero.
+
+    Args:
+        initial_probs: p(z_1 = k), (K,).
+        transition_probs: p(z_t = j | z_{t-1} = i), (K, K).
+        emission: a table p(x_t = s | z_t = k), (K, num_symbols), or one law a state, Gaussian(2).table(loc=..., scale=...).
+        first: "model" for p(x_{1:T}), "condition" for p(x_{2:T} | x_1).
+
+    Raises:
+        ValueError: shapes that do not fit, negative or NaN probabilities, rows that do not sum to one.
+
+    Example:
+        >>> hmm = HMM.random(num_states=2, num_symbols=3, seed=0)
+        >>> batch = hmm.sample(num_sequences=4, num_steps=8, seed=1)
+        >>> hmm.log_marginal_likelihood(batch.x).shape
+        torch.Size([4])
+    """
+
+    has_latent = True
+    initial_memory = None
+
+    def __init__(
+        self,
+        initial_probs: Tensor,
+        transition_probs: Tensor,
+        emission: Tensor | EmissionTable,
+        *,
+        first: First = "model",
+    ) -> None:
+        initial_probs, transition_probs = torch.as_tensor(initial_probs), torch.as_tensor(transition_probs)
+        check_probs("initial_probs", initial_probs, (None,))
+        num_states = initial_probs.shape[0]
+        check_probs("transition_probs", transition_probs, (num_states, num_states))
+        table = _as_table(emission, num_states)
+        super().__init__(table.family, first)
+        self.initial_logits = nn.Parameter(initial_probs.log())
+        self.transition_logits = nn.Parameter(transition_probs.to(initial_probs.dtype).log())
+        self.emission_table = table.to(initial_probs.dtype)
+
+    @staticmethod
+    def random(
+        num_states: int,
+        num_symbols: int | None = None,
+        *,
+        emission: Emission | None = None,
+        seed: int | None = None,
+        first: First = "model",
+    ) -> "HMM":
+        """An HMM whose initial, transition and categorical emission rows are Dirichlet(1) draws.
+
+        Args:
+            num_states: K.
+            num_symbols: short for emission=Categorical(num_symbols).
+            emission: another family; its unconstrained parameters are standard normal.
+            seed: makes the draw reproducible; None uses torch's global generator.
+            first: as for `HMM`.
+
+        Source: Choe, Shin & Spencer (2017), sec. 4.1.
+        """
+        check_counts(num_states=num_states)
+        if (num_symbols is None) == (emission is None):
+            raise ValueError(
+                "expected exactly one of num_symbols and emission, for example HMM.random(5, num_symbols=10)"
+            )
+        family = emission if num_symbols is None else Categorical(num_symbols)
+        assert family is not None
+        with seeded(seed):
+            rows = dist.Dirichlet(torch.ones(num_states)).sample((num_states + 1,))
+            if isinstance(family, Categorical):
+                table = family.table(dist.Dirichlet(torch.ones(family.num_symbols)).sample((num_states,)))
+            else:
+                table = family.random_table(num_states)
+        return HMM(rows[0], rows[1:], table, first=first)
+
+    @property
+    def num_states(self) -> int:
+        """K, the number of states."""
+        return self.initial_logits.shape[0]
+
+    @property
+    def initial_probs(self) -> Tensor:
+        """p(z_1 = k), (K,)."""
+        return self.initial_logits.softmax(-1)
+
+    @property
+    def transition_probs(self) -> Tensor:
+        """p(z_t = j | z_{t-1} = i), (K, K), rows sum to one."""
+        return self.transition_logits.softmax(-1)
+
+    @property
+    def emission_probs(self) -> Tensor:
+        """p(x_t = s | z_t = k), (K, num_symbols), for a categorical emission."""
+        if not isinstance(self.family, Categorical):
+            raise ValueError(f"emission_probs is for symbols, this HMM emits {self.family}; see emission_table")
+        return self.emission_table.params.softmax(-1)
+
+    def emission_log_probs(self, x: Tensor) -> Tensor:
+        """log p(x_t | z_t = k) for every state: (batch, T, K)."""
+        if isinstance(self.family, Categorical):
+            return self.emission_table.params.log_softmax(-1).T[x]
+        return self.emission_table.log_probs(x)
+
+    def initial(self, h: Tensor | None) -> TorchDistribution:
+        """p(z_1), batch shape ()."""
+        return dist.Categorical(logits=self.initial_logits, validate_args=False)
+
+    def initial_given(self, h: Tensor | None, x: Tensor) -> TorchDistribution:
+        """p(z_1 | x_1), proportional to p(z_1) p(x_1 | z_1): batch shape that of x_1."""
+        logits = self.initial_logits.log_softmax(-1) + self.emission_log_probs(x)
+        return dist.Categorical(logits=logits, validate_args=False)
+
+    def transition(self, z: Tensor, h: Tensor | None) -> TorchDistribution:
+        """p(z_t | z_{t-1}): batch shape that of z."""
+        return dist.Categorical(logits=self.transition_logits[z], validate_args=False)
+
+    def emission(self, z: Tensor | None, h: Tensor | None) -> TorchDistribution:
+        """p(x_t | z_t): batch shape that of z."""
+        return self.emission_table(z)
+
+    def log_marginal_likelihood(
+        self, x: Tensor, lengths: Tensor | None = None, *, first: First | None = None
+    ) -> Tensor:
+        """Exact log p(x_{1:T}) in nats by the forward recursion, (batch,); -inf for an impossible sequence.
+
+        Raises:
+            ValueError, TypeError: observations that do not fit the model.
+        """
+        x, lengths = self.check(x, lengths)
+        log_normalizers = self._filter(x, lengths).log_normalizers
+        if self._first(first) == "condition":
+            log_normalizers = log_normalizers[:, 1:]
+        return log_normalizers.sum(-1)
+
+    def last_state(self, x: Tensor, lengths: Tensor, index: Tensor) -> tuple[None, Tensor]:
+        """Draws of z_L given x_{1:L} for the sequences at `index`."""
+        last = self._filter(x, lengths).filtered_probs[:, -1]  # (batch, K): the padding repeats the last step
+        impossible = (last.sum(-1) == 0).nonzero()
+        if len(impossible):
+            raise ValueError(
+                f"expected observations of positive probability, sequence {int(impossible[0])} has probability 0"
+            )
+        return None, dist.Categorical(probs=last[index]).sample()
+
+    def check_latent(self, z: Tensor | None, mask: Tensor) -> Tensor:
+        """States (batch, T) in 0..K - 1, with 0 in the padding."""
+        z = super().check_latent(z, mask)
+        if z.is_floating_point() or z.dim() != 2:
+            raise TypeError(
+                f"expected states z as integers of shape {tuple(mask.shape)}, got {z.dtype} {tuple(z.shape)}"
+            )
+        if bool(((z < 0) | (z >= self.num_states)).any()):
+            raise ValueError(f"expected states in 0..{self.num_states - 1}, got {int(z.min())}..{int(z.max())}")
+        return z.long()
+
+    def _filter(self, x: Tensor, lengths: Tensor) -> Filtered:
+        mask = length_mask(lengths, x.shape[1])
+        return forward(self.initial_probs, self.transition_probs, self.emission_log_probs(x), mask)
+
+
+def _as_table(emission: Tensor | EmissionTable, num_states: int) -> EmissionTable:
+    if isinstance(emission, Emission):
+        raise TypeError(
+            f"expected one law a state, got the family {emission}; use {type(emission).__name__}(...).table(...)"
+        )
+    if not isinstance(emission, EmissionTable):
+        emission = torch.as_tensor(emission)
+        check_probs("emission", emission, (num_states, None))
+        return Categorical(emission.shape[1]).table(emission)
+    if emission.num_states != num_states:
+        raise ValueError(f"expected an emission for {num_states} states, got one for {emission.num_states}")
+    return emission

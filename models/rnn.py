@@ -1,0 +1,98 @@
+"""The recurrent network as a graphical model with Delta-distributed hidden states.
+
+    h_t = f(h_{t-1}, x_{t-1})        P(H_t | h_{t-1}, x_{t-1}) = delta(H_t = f(h_{t-1}, x_{t-1}))
+    x_t ~ g(h_t)
+
+Choe, Shin & Spencer (2017), sec. 3.1 and fig. 3; Sohl-Dickstein & Kingma (2015), eq. (1)-(2).
+Differences from the papers: h_1 is a trained parameter as in the second (the first has h_0 = 0), and the first
+observation has a law, the emission at h_1, unless first="condition".
+"""
+
+import torch
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor, nn
+
+from pgm_rnn.checks import check_choice, check_counts
+from pgm_rnn.emissions import Categorical, Emission
+from pgm_rnn.models.cells import CELLS
+from pgm_rnn.sequence_model import First, SequenceModel
+
+
+class RNN(SequenceModel):
+    """A recurrent network with any cell and any emission.
+
+    Args:
+        cell: "elman", "elman-relu", "elman-sigmoid", "gru", "lstm" or "deep-transition"; see `pgm_rnn.models.cells`.
+        num_symbols: short for emission=Categorical(num_symbols).
+        hidden_dim: width of the hidden vector that the emission reads.
+        num_layers: stacked layers, or layers of the transition for "deep-transition".
+        emission: the family of the observations; give this or `num_symbols`.
+        embedding_dim: width of a symbol's embedding, `hidden_dim` if None; other observations enter as they are.
+        first: "model" for p(x_{1:T}), "condition" for p(x_{2:T} | x_1).
+
+    Raises:
+        ValueError: an unknown cell, sizes below 1, or not exactly one of num_symbols and emission.
+
+    Example:
+        >>> rnn = RNN(cell="lstm", num_symbols=3, hidden_dim=8)
+        >>> batch = rnn.sample(num_sequences=5, num_steps=4, seed=0)
+        >>> rnn.log_prob(batch.x).shape
+        torch.Size([5])
+    """
+
+    def __init__(
+        self,
+        cell: str = "elman",
+        num_symbols: int | None = None,
+        hidden_dim: int = 32,
+        num_layers: int = 1,
+        *,
+        emission: Emission | None = None,
+        embedding_dim: int | None = None,
+        first: First = "model",
+    ) -> None:
+        super().__init__(_family(num_symbols, emission), first)
+        check_choice("cell", cell, CELLS)
+        check_counts(hidden_dim=hidden_dim, num_layers=num_layers, embedding_dim=embedding_dim or 1)
+        input_dim = self.family.input_dim
+        self.embedding: nn.Embedding | None = None
+        if isinstance(self.family, Categorical):
+            input_dim = embedding_dim or hidden_dim
+            self.embedding = nn.Embedding(self.family.num_symbols, input_dim)
+        elif embedding_dim is not None:
+            raise ValueError(f"expected embedding_dim only for symbols, got {embedding_dim} for {self.family}")
+        self.cell = CELLS[cell](input_dim, hidden_dim, num_layers)
+        self.readout = nn.Linear(hidden_dim, self.family.num_params)
+        self.initial_memory = nn.Parameter(torch.zeros(self.cell.state_dim))
+
+    def recurrence(self, h: Tensor, z: Tensor | None, x: Tensor) -> Tensor:
+        """h_t = f(h_{t-1}, x_{t-1}): (..., state_dim)."""
+        return self.cell.step(self._input(x), h)
+
+    def emission(self, z: Tensor | None, h: Tensor | None) -> TorchDistribution:
+        """g(h_t), which reads the top layer: h is (..., state_dim) or already (..., hidden_dim)."""
+        assert h is not None
+        return self.family.distribution(self.readout(h[..., : self.cell.hidden_dim]))
+
+    def unroll_memory(self, x: Tensor, z: Tensor | None = None) -> Tensor:
+        """The top layer of h_1, ..., h_T, (batch, T, hidden_dim), by one run of the fused network."""
+        h_1 = self.initial_memory
+        assert h_1 is not None
+        start = h_1[: self.cell.hidden_dim].expand(x.shape[0], 1, -1)
+        if x.shape[1] == 1:
+            return start
+        return torch.cat([start, self.cell.outputs(self._input(x[:, :-1]), h_1)], dim=1)
+
+    def _input(self, x: Tensor) -> Tensor:
+        return self.family.as_input(x) if self.embedding is None else self.embedding(x)
+
+
+def _family(num_symbols: int | None, emission: Emission | None) -> Emission:
+    if (num_symbols is None) == (emission is None):
+        raise ValueError("expected exactly one of num_symbols and emission, for example RNN(num_symbols=3)")
+    if emission is None:
+        assert num_symbols is not None
+        return Categorical(num_symbols)
+    if not isinstance(emission, Emission):
+        raise TypeError(f"expected a family such as Bernoulli(88) as emission, got {type(emission).__name__}")
+    return emission

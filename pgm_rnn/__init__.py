@@ -1,0 +1,58 @@
+"""Recurrent networks, hidden Markov models and state-space models as one graphical model in Pyro.
+
+    h_t = recurrence(h_{t-1}, z_{t-1}, x_{t-1})     deterministic memory: a Delta node
+    z_t ~ transition(z_{t-1}, h_t)                  latent state
+    x_t ~ emission(z_t, h_t)                        observation,   t = 1..T
+
+Models are in `pgm_rnn.models`, engines in `pgm_rnn.inference`, the papers' statements in `pgm_rnn.claims`. The names
+below are looked up when they are first used, so that importing the package stays quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pgm_rnn import data, emissions, graph, inference, models
+    from pgm_rnn.models.registry import get_model, list_models, model_info
+    from pgm_rnn.sequence_model import SequenceModel
+    from pgm_rnn.sequences import Sequences, pad
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "SequenceModel": "pgm_rnn.sequence_model",
+    "Sequences": "pgm_rnn.sequences",
+    "get_model": "pgm_rnn.models.registry",
+    "list_models": "pgm_rnn.models.registry",
+    "model_info": "pgm_rnn.models.registry",
+    "pad": "pgm_rnn.sequences",
+}
+_MODULES = ("data", "emissions", "graph", "inference", "models")
+
+__all__ = [
+    "SequenceModel",
+    "Sequences",
+    "data",
+    "emissions",
+    "get_model",
+    "graph",
+    "inference",
+    "list_models",
+    "model_info",
+    "models",
+    "pad",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name where it is first used (PEP 562)."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return import_module(f"pgm_rnn.{name}")
+    raise AttributeError(f"module 'pgm_rnn' has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted([*__all__, "__version__"])

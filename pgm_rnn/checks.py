@@ -1,0 +1,39 @@
+"""What the public entry points ask of their arguments, each with one clear sentence when it is not so."""
+
+import difflib
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+
+def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
+    """Raise a ValueError that lists `choices` unless `value` is one of them."""
+    choices = list(choices)
+    if value not in choices:
+        close = difflib.get_close_matches(str(value), choices, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"expected {name} to be one of {', '.join(choices)}, got {value!r}{hint}")
+
+
+def check_counts(**counts: int) -> None:
+    """Raise a ValueError unless every count is an integer of at least 1."""
+    for name, value in counts.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"expected {name} to be an integer of at least 1, got {value!r}")
+
+
+def check_probs(name: str, probs: Tensor, shape: tuple[int | None, ...]) -> None:
+    """Raise a ValueError unless `probs` has `shape` (None for any size) and non-negative rows that sum to one."""
+    if probs.dim() != len(shape) or any(n not in (None, m) for n, m in zip(shape, probs.shape, strict=True)):
+        expected = ", ".join("any" if n is None else str(n) for n in shape)
+        raise ValueError(f"expected {name} of shape ({expected}), got {tuple(probs.shape)}")
+    if not probs.is_floating_point() or 0 in probs.shape:
+        raise ValueError(f"expected {name} as floating point and not empty, got {probs.dtype} {tuple(probs.shape)}")
+    if not bool((probs >= 0).all()):
+        raise ValueError(f"expected {name} to be non-negative numbers, got {float(probs.min())}")
+    error = (probs.detach().sum(-1) - 1).abs().reshape(-1)
+    if bool((error > 4 * probs.shape[-1] * torch.finfo(probs.dtype).eps + 1e-6).any()):
+        row = int(error.argmax())
+        total = float(probs.sum(-1).reshape(-1)[row])
+        raise ValueError(f"expected rows of {name} to sum to one, row {row} sums to {total:.8g}; normalise it first")

@@ -1,0 +1,49 @@
+"""The data sets' names."""
+
+import difflib
+from collections.abc import Callable
+
+from pgm_rnn.data.dataset import Dataset
+from pgm_rnn.data.piano_rolls import jsb_chorales, nottingham
+from pgm_rnn.data.synthetic import synthetic_hmm
+from pgm_rnn.data.text import tiny_shakespeare
+
+_LOADERS: dict[str, Callable[[int], Dataset]] = {
+    "jsb": lambda seed: jsb_chorales(),
+    "nottingham": lambda seed: nottingham(),
+    "synthetic-hmm": synthetic_hmm,
+    "tiny-shakespeare": lambda seed: tiny_shakespeare(),
+}
+
+
+def list_datasets() -> list[str]:
+    """The names that `load` knows, sorted."""
+    return sorted(_LOADERS)
+
+
+def load(name: str, *, seed: int = 0) -> Dataset:
+    """The data set called `name`.
+
+    Args:
+        name: one of `list_datasets()`.
+        seed: what synthetic data are drawn from; the others are the same for every seed.
+
+    Raises:
+        ValueError: there is no data set of that name.
+        DataError: its file is neither in the folder that PGM_RNN_DATA names nor in the cache and cannot be
+            downloaded, or the copy that is there has other contents.
+
+    Example:
+        >>> from pgm_rnn.data import load
+        >>> data = load("synthetic-hmm", seed=0)
+        >>> data.test.x.shape
+        torch.Size([100, 8])
+    """
+    if name not in _LOADERS:
+        raise ValueError(f"expected a data set out of {', '.join(list_datasets())}, got {name!r}{_hint(name)}")
+    return _LOADERS[name](seed)
+
+
+def _hint(name: str) -> str:
+    close = difflib.get_close_matches(name.lower(), _LOADERS, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

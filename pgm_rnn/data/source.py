@@ -1,0 +1,122 @@
+"""Where a data set's original file comes from: a folder of the user's, the cache, or the repository that holds it.
+
+    PGM_RNN_DATA/name  ->  cache/name  ->  base_url/path, saved as cache/name
+
+The first that exists is taken, and only if its SHA-256 is the pinned one. Nothing that is there is ever overwritten.
+"""
+
+import hashlib
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+FOLDER_VARIABLE = "PGM_RNN_DATA"
+GITHUB = "https://raw.githubusercontent.com"
+
+
+class DataError(ValueError):
+    """The file of a data set is missing, unreadable, or not the one that was asked for."""
+
+
+class SourceFile(NamedTuple):
+    """One original file, pinned.
+
+    Attributes:
+        name: file name in the user's folder and in the cache.
+        path: owner/repository/commit/path, below the base URL.
+        sha256: hexadecimal digest of its contents.
+    """
+
+    name: str
+    path: str
+    sha256: str
+
+
+def fetch(file: SourceFile, *, cache: Path | None = None, base_url: str = GITHUB) -> Path:
+    """Path of a checked copy of `file`.
+
+    Args:
+        file: what to look for.
+        cache: folder to keep downloads in; None means the operating system's cache folder for pgm_rnn.
+        base_url: what `file.path` is appended to.
+
+    Raises:
+        DataError: PGM_RNN_DATA names no folder, a copy that is there cannot be read or has other contents, or there
+            is no copy and the download fails.
+    """
+    folder = _user_folder()
+    copy = None if folder is None else _checked_copy(folder, file)
+    if copy is not None:
+        return copy
+    cache = _default_cache() if cache is None else cache
+    return _checked_copy(cache, file) or _download(file, cache, f"{base_url}/{file.path}")
+
+
+def _user_folder() -> Path | None:
+    value = os.environ.get(FOLDER_VARIABLE)
+    if not value:
+        return None
+    folder = Path(os.path.expanduser(value))
+    if not os.path.isdir(folder):
+        raise DataError(f"expected {FOLDER_VARIABLE} to name a folder, got {value!r}; create it or unset the variable")
+    return folder
+
+
+def _default_cache() -> Path:
+    import pooch
+
+    return Path(pooch.os_cache("pgm_rnn"))
+
+
+def _checked_copy(folder: Path, file: SourceFile) -> Path | None:
+    """The copy of `file` in `folder` if it has the right contents, None if there is none."""
+    path = folder / file.name
+    try:
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise DataError(f"expected a readable file at {path}, got: {error.strerror}; move it away") from None
+    if digest != file.sha256:
+        raise DataError(f"expected SHA-256 {file.sha256} of {path}, got {digest}; delete it to download it again")
+    return path
+
+
+def _download(file: SourceFile, cache: Path, url: str) -> Path:
+    """Save `url` in `cache`, by way of a temporary file that is renamed once its SHA-256 is right, else deleted."""
+    import pooch
+
+    downloader = pooch.HTTPDownloader(progressbar=sys.stderr is not None and sys.stderr.isatty())
+    try:
+        with _without_messages(pooch.get_logger()):
+            return Path(pooch.retrieve(url, file.sha256, fname=file.name, path=cache, downloader=downloader))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"could not download {url} into {cache} ({_reason(error, file)}); "
+            f"put {file.name} into a folder yourself and name that folder in {FOLDER_VARIABLE}"
+        ) from None
+
+
+def _reason(error: OSError | ValueError, file: SourceFile) -> str:
+    """Why a download failed, in a few words: the exceptions of requests are OSErrors with paragraphs for a text."""
+    response = getattr(error, "response", None)
+    if response is not None:
+        return f"HTTP status {response.status_code}"
+    if not isinstance(error, OSError):
+        return f"its contents do not have SHA-256 {file.sha256}"
+    return error.strerror or type(error).__name__
+
+
+@contextmanager
+def _without_messages(logger: logging.Logger) -> Iterator[None]:
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

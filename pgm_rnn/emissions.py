@@ -1,0 +1,270 @@
+"""Families of observation laws p(x_t | parameters): what a model's emission is made of.
+
+A family knows the shape of one observation, how many unconstrained numbers pick one member, and what a valid
+observation is. A network gets its parameters from a hidden vector, a model with finite states from a table:
+
+    p(x_t | h_t) = family.distribution(W h_t + b)           RNN(emission=Bernoulli(88))
+    p(x_t | z_t = k) = family.distribution(params[k])       HMM(..., emission=Gaussian(2).table(loc=..., scale=...))
+
+Sizes are None for a scalar observation (event shape ()) or a number n for a vector (event shape (n,)), whose
+entries are independent given the parameters.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pyro.distributions as dist
+import torch
+import torch.nn.functional as F
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor, nn
+
+from pgm_rnn.checks import check_counts
+
+
+class Emission(ABC):
+    """One family of laws for an observation; see `Categorical`, `Bernoulli`, `Gaussian`, `Poisson`."""
+
+    @property
+    @abstractmethod
+    def event_shape(self) -> torch.Size:
+        """Shape of one observation."""
+
+    @property
+    @abstractmethod
+    def num_params(self) -> int:
+        """How many unconstrained numbers pick one law."""
+
+    @abstractmethod
+    def distribution(self, params: Tensor) -> TorchDistribution:
+        """The law with unconstrained `params` (..., num_params): batch shape (...), event shape `event_shape`."""
+
+    @abstractmethod
+    def invalid(self, x: Tensor) -> Tensor:
+        """True at each entry of x that the family cannot emit, NaN included; shape of x."""
+
+    @property
+    @abstractmethod
+    def support(self) -> str:
+        """The valid values, in words, for error messages."""
+
+    @property
+    def needs_integers(self) -> bool:
+        """Whether observations must have an integer dtype."""
+        return False
+
+    @property
+    def input_dim(self) -> int:
+        """Width of `as_input`."""
+        return self.event_shape.numel()
+
+    def as_input(self, x: Tensor) -> Tensor:
+        """Observations (..., *event) as the input of a recurrence, (..., input_dim)."""
+        return x.reshape(*x.shape[: x.dim() - len(self.event_shape)], self.input_dim)
+
+    def table_from_params(self, params: Tensor) -> "EmissionTable":
+        """One law for each state from unconstrained `params` (num_states, num_params)."""
+        return EmissionTable(self, params)
+
+    def random_table(self, num_states: int, generator: torch.Generator | None = None) -> "EmissionTable":
+        """One law for each state, its unconstrained parameters standard normal (num_states, num_params)."""
+        return self.table_from_params(torch.randn(num_states, self.num_params, generator=generator))
+
+
+class EmissionTable(nn.Module):
+    """One member of a family for each of finitely many states: p(x | z = k), k = 0..num_states - 1.
+
+    Attributes:
+        family: the family of all of them.
+        params: unconstrained parameters, (num_states, num_params), trainable.
+    """
+
+    def __init__(self, family: Emission, params: Tensor) -> None:
+        super().__init__()
+        if params.dim() != 2 or params.shape[1] != family.num_params:
+            raise ValueError(
+                f"expected parameters of shape (num_states, {family.num_params}) for {family}, got {tuple(params.shape)}"
+            )
+        self.family = family
+        self.params = nn.Parameter(params.clone())
+
+    @property
+    def num_states(self) -> int:
+        """Number of states."""
+        return self.params.shape[0]
+
+    def forward(self, z: Tensor) -> TorchDistribution:
+        """p(x | z): batch shape that of z."""
+        return self.family.distribution(self.params[z])
+
+    def log_probs(self, x: Tensor) -> Tensor:
+        """log p(x | z = k) for every state k: (..., num_states) for observations x (..., *event)."""
+        event_dim = len(self.family.event_shape)
+        x = x.unsqueeze(x.dim() - event_dim)  # (..., 1, *event)
+        return self.family.distribution(self.params).log_prob(x)
+
+
+@dataclass(frozen=True)
+class Categorical(Emission):
+    """x in 0..num_symbols - 1 with p(x = j) = softmax(params)_j.
+
+    Observations are integers of event shape (). As input of a recurrence they are one-hot; `RNN` puts an
+    embedding in place of that.
+    """
+
+    num_symbols: int
+
+    def __post_init__(self) -> None:
+        check_counts(num_symbols=self.num_symbols)
+
+    @property
+    def event_shape(self) -> torch.Size:  # noqa: D102
+        return torch.Size()
+
+    @property
+    def num_params(self) -> int:  # noqa: D102
+        return self.num_symbols
+
+    @property
+    def input_dim(self) -> int:  # noqa: D102
+        return self.num_symbols
+
+    @property
+    def support(self) -> str:  # noqa: D102
+        return f"symbols in 0..{self.num_symbols - 1}"
+
+    @property
+    def needs_integers(self) -> bool:  # noqa: D102
+        return True
+
+    def distribution(self, params: Tensor) -> TorchDistribution:  # noqa: D102
+        return dist.Categorical(logits=params, validate_args=False)
+
+    def invalid(self, x: Tensor) -> Tensor:  # noqa: D102
+        return (x < 0) | (x >= self.num_symbols)
+
+    def as_input(self, x: Tensor) -> Tensor:  # noqa: D102
+        return F.one_hot(x.long(), self.num_symbols).to(torch.get_default_dtype())
+
+    def table(self, probs: Tensor) -> EmissionTable:
+        """One law for each state from rows of probabilities (num_states, num_symbols); zeros are allowed."""
+        return EmissionTable(self, probs.log())
+
+
+@dataclass(frozen=True)
+class _Entries(Emission):
+    """A scalar (size None) or a vector of `size` entries, independent given their parameters."""
+
+    size: int | None = None
+    params_per_entry: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        if self.size is not None:
+            check_counts(size=self.size)
+
+    @property
+    def event_shape(self) -> torch.Size:
+        return torch.Size() if self.size is None else torch.Size([self.size])
+
+    @property
+    def num_params(self) -> int:
+        return self.params_per_entry * self.event_shape.numel()
+
+    def _per_entry(self, params: Tensor) -> tuple[Tensor, ...]:
+        """Each kind of parameter in the event's shape, (..., *event)."""
+        kinds = params.chunk(self.params_per_entry, dim=-1)
+        return kinds if self.size is not None else tuple(kind.squeeze(-1) for kind in kinds)
+
+    def _column(self, name: str, values: Tensor) -> Tensor:
+        """Named parameters of a table, (num_states, *event), as (num_states, size or 1)."""
+        values = torch.as_tensor(values)
+        if values.shape[1:] != self.event_shape or values.dim() == 0:
+            expected = ", ".join(["num_states", *map(str, self.event_shape)])
+            raise ValueError(f"expected {name} of shape ({expected}), got {tuple(values.shape)}")
+        if not values.is_floating_point() or not bool(values.isfinite().all()):
+            raise ValueError(
+                f"expected {name} as finite floating-point numbers, got {values.dtype} with NaN or infinity"
+            )
+        return values.reshape(len(values), -1)
+
+
+@dataclass(frozen=True)
+class Bernoulli(_Entries):
+    """Bits with p(x = 1) = sigmoid(params): one bit, or `size` of them (88 keys of a piano).
+
+    Observations are 0 and 1 in any dtype.
+    """
+
+    @property
+    def support(self) -> str:  # noqa: D102
+        return "bits 0 or 1"
+
+    def distribution(self, params: Tensor) -> TorchDistribution:  # noqa: D102
+        (logits,) = self._per_entry(params)
+        return dist.Bernoulli(logits=logits, validate_args=False).to_event(len(self.event_shape))
+
+    def invalid(self, x: Tensor) -> Tensor:  # noqa: D102
+        return (x != 0) & (x != 1)
+
+    def table(self, probs: Tensor) -> EmissionTable:
+        """One law for each state from p(x = 1 | z = k), strictly between 0 and 1: (num_states, *event)."""
+        probs = self._column("probs", probs)
+        if not bool(((probs > 0) & (probs < 1)).all()):
+            raise ValueError(
+                "expected probabilities of bits strictly between 0 and 1; move zeros and ones inside first"
+            )
+        return EmissionTable(self, probs.logit())
+
+
+@dataclass(frozen=True)
+class Gaussian(_Entries):
+    """Real observations with independent normal entries: params are (loc, inverse softplus of the scale)."""
+
+    params_per_entry: ClassVar[int] = 2
+
+    @property
+    def support(self) -> str:  # noqa: D102
+        return "finite real numbers"
+
+    def distribution(self, params: Tensor) -> TorchDistribution:  # noqa: D102
+        loc, raw_scale = self._per_entry(params)
+        return dist.Normal(loc, F.softplus(raw_scale), validate_args=False).to_event(len(self.event_shape))
+
+    def invalid(self, x: Tensor) -> Tensor:  # noqa: D102
+        return ~x.isfinite()
+
+    def table(self, loc: Tensor, scale: Tensor) -> EmissionTable:
+        """One law for each state from means and standard deviations, each (num_states, *event)."""
+        loc, scale = self._column("loc", loc), self._column("scale", scale)
+        return EmissionTable(self, torch.cat([loc, _inverse_softplus("scale", scale)], dim=-1))
+
+
+@dataclass(frozen=True)
+class Poisson(_Entries):
+    """Counts with rate softplus(params). As input of a recurrence they are log(1 + x)."""
+
+    @property
+    def support(self) -> str:  # noqa: D102
+        return "counts 0, 1, 2, ..."
+
+    def distribution(self, params: Tensor) -> TorchDistribution:  # noqa: D102
+        (raw_rate,) = self._per_entry(params)
+        return dist.Poisson(F.softplus(raw_rate), validate_args=False).to_event(len(self.event_shape))
+
+    def invalid(self, x: Tensor) -> Tensor:  # noqa: D102
+        return ~((x >= 0) & (x == x.floor()) & x.isfinite())
+
+    def as_input(self, x: Tensor) -> Tensor:  # noqa: D102
+        return super().as_input(x).log1p()
+
+    def table(self, rate: Tensor) -> EmissionTable:
+        """One law for each state from positive rates, (num_states, *event)."""
+        return EmissionTable(self, _inverse_softplus("rate", self._column("rate", rate)))
+
+
+def _inverse_softplus(name: str, y: Tensor) -> Tensor:
+    """The number whose softplus log(1 + exp(.)) is y > 0, without overflow."""
+    if not bool((y > 0).all()):
+        raise ValueError(f"expected {name} to be positive, got {float(y.min())}")
+    return y + torch.log(-torch.expm1(-y))

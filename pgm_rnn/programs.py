@@ -1,0 +1,185 @@
+"""The two renderings of a sequence model as a Pyro program: one density, different sites.
+
+unrolled, one site a variable and step (t = 1..T), inside the plate "sequences", the steps inside `pyro.markov`:
+
+    h_t   Delta                          batch (batch,), event (state_dim,)
+    z_t   initial / transition           marked for parallel enumeration where it has finitely many values
+    x_t   emission, observed             batch (batch,), event as the family
+
+fused, one site a variable, time inside the event; latent states are summed out exactly:
+
+    h     Delta                          batch (batch,), event (T, dim)
+    x     the whole sequence, observed   batch (batch,), event (T, *event)
+
+Steps behind a sequence's length are masked. Under first="condition" x_1 is an input: the unrolled rendering has it as
+a deterministic site, the fused one leaves its factor out.
+"""
+
+from typing import TYPE_CHECKING
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from pgm_rnn.checks import check_choice
+from pgm_rnn.sequence_law import SequenceLaw
+from pgm_rnn.sequences import length_mask
+
+if TYPE_CHECKING:
+    from pgm_rnn.sequence_model import First, Memory, Rendering, SequenceModel
+
+
+def run_model(
+    model: "SequenceModel",
+    x: Tensor | None,
+    lengths: Tensor | None,
+    rendering: "Rendering",
+    first: "First",
+    memory: "Memory",
+) -> Tensor:
+    """Run the program of p(x, z) in one of its renderings; see `SequenceModel.model`."""
+    x, lengths = _checked(model, x, lengths, rendering, first, memory)
+    _register(model)
+    if rendering == "unrolled":
+        return _unrolled(model, x, lengths, first, memory)
+    assert x is not None
+    _fused(model, x, lengths, first, memory)
+    return x
+
+
+def run_guide(
+    model: "SequenceModel",
+    x: Tensor | None,
+    lengths: Tensor | None,
+    rendering: "Rendering",
+    first: "First",
+    memory: "Memory",
+) -> None:
+    """Run the guide in one of its renderings; see `SequenceModel.guide`."""
+    if memory == "deterministic" or model.initial_memory is None:
+        return
+    x, lengths = _checked(model, x, lengths, rendering, first, memory)
+    if x is None:
+        raise ValueError("expected observations x for the guide, got None; a guide is a law given x")
+    _register(model)
+    with pyro.plate("sequences", x.shape[0], dim=-1):
+        if rendering == "fused":
+            _fused_memory(model, x, memory)
+        else:
+            _unrolled_guide_memory(model, x, length_mask(lengths, x.shape[1]))
+
+
+def _checked(
+    model: "SequenceModel",
+    x: Tensor | None,
+    lengths: Tensor | None,
+    rendering: "Rendering",
+    first: "First",
+    memory: "Memory",
+) -> tuple[Tensor | None, Tensor]:
+    check_choice("rendering", rendering, ("fused", "unrolled"))
+    check_choice("memory", memory, ("deterministic", "sampled"))
+    if x is not None:
+        return model.check(x, lengths)
+    if rendering == "fused" or first == "condition":
+        raise ValueError(
+            "expected observations x, got None; only rendering='unrolled' with first='model' can draw them"
+        )
+    if lengths is None:
+        raise ValueError("expected lengths (batch,) where x is to be drawn, got None")
+    return None, lengths
+
+
+def _register(model: "SequenceModel") -> None:
+    """Show the parameters to Pyro's own SVI, unless parameters are to stay out of the global store."""
+    if not pyro.settings.get("module_local_params"):
+        pyro.module(model.site_prefix, model)
+
+
+def _memory_site(name: str, value: Tensor, memory: "Memory", event_dim: int) -> Tensor:
+    if memory == "deterministic":
+        return pyro.deterministic(name, value, event_dim=event_dim)
+    return pyro.sample(name, dist.Delta(value, event_dim=event_dim))
+
+
+def _unrolled(model: "SequenceModel", x: Tensor | None, lengths: Tensor, first: "First", memory: "Memory") -> Tensor:
+    num_steps = int(lengths.max()) if x is None else x.shape[1]
+    mask = length_mask(lengths, num_steps).unbind(1)
+    given = [None] * num_steps if x is None else x.unbind(1)
+    h = z = x_t = None
+    drawn = []
+    with pyro.plate("sequences", lengths.shape[0], dim=-1):
+        for t in pyro.markov(range(num_steps)):
+            with poutine.mask(mask=mask[t]):
+                h = _next_memory(model, t, h, z, x_t, lengths.shape[0], memory)
+                conditioned = given[t] if t == 0 and first == "condition" else None
+                z = _next_latent(model, t, z, h, conditioned)
+                x_t = _next_observation(model, t, z, h, given[t], conditioned is not None)
+            drawn.append(x_t)
+    return torch.stack(drawn, dim=-1 - len(model.family.event_shape)) if x is None else x
+
+
+def _next_memory(
+    model: "SequenceModel",
+    t: int,
+    h: Tensor | None,
+    z: Tensor | None,
+    x: Tensor | None,
+    num_sequences: int,
+    memory: "Memory",
+) -> Tensor | None:
+    if model.initial_memory is None:
+        return None
+    if h is None or x is None:
+        value = model.initial_memory.expand(num_sequences, -1)
+    else:
+        value = model.recurrence(h, z, x)
+    return _memory_site(f"h_{t + 1}", value, memory, event_dim=1)
+
+
+def _next_latent(
+    model: "SequenceModel", t: int, z: Tensor | None, h: Tensor | None, conditioned: Tensor | None
+) -> Tensor | None:
+    if not model.has_latent:
+        return None
+    if z is not None:
+        law = model.transition(z, h)
+    else:
+        law = model.initial(h) if conditioned is None else model.initial_given(h, conditioned)
+    infer = {"enumerate": "parallel"} if law.has_enumerate_support else {}
+    return pyro.sample(f"z_{t + 1}", law, infer=infer)
+
+
+def _next_observation(
+    model: "SequenceModel", t: int, z: Tensor | None, h: Tensor | None, given: Tensor | None, conditioned: bool
+) -> Tensor:
+    if conditioned:
+        return pyro.deterministic(f"x_{t + 1}", given, event_dim=len(model.family.event_shape))
+    return pyro.sample(f"x_{t + 1}", model.emission(z, h), obs=given)
+
+
+def _fused(model: "SequenceModel", x: Tensor, lengths: Tensor, first: "First", memory: "Memory") -> None:
+    with pyro.plate("sequences", x.shape[0], dim=-1):
+        if model.has_latent:
+            pyro.sample("x", SequenceLaw(model, lengths, x.shape[1], first), obs=x)
+            return
+        h = _fused_memory(model, x, memory)
+        mask = length_mask(lengths, x.shape[1])
+        if first == "condition":
+            mask = mask & (torch.arange(x.shape[1], device=x.device) > 0)
+        pyro.sample("x", model.emission(None, h).mask(mask).to_event(1), obs=x)
+
+
+def _fused_memory(model: "SequenceModel", x: Tensor, memory: "Memory") -> Tensor | None:
+    h = model.unroll_memory(x)
+    return None if h is None else _memory_site("h", h, memory, event_dim=2)
+
+
+def _unrolled_guide_memory(model: "SequenceModel", x: Tensor, mask: Tensor) -> None:
+    h = x_t = None
+    for t, (x_next, valid) in enumerate(zip(x.unbind(1), mask.unbind(1), strict=True)):
+        with poutine.mask(mask=valid):
+            h = _next_memory(model, t, h, None, x_t, x.shape[0], "sampled")
+        x_t = x_next

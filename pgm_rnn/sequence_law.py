@@ -1,0 +1,41 @@
+"""The law of a whole padded sequence as one Pyro distribution, its latent states summed out."""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pyro.distributions import constraints
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from pgm_rnn.sequence_model import First, SequenceModel
+
+
+class SequenceLaw(TorchDistribution):
+    """p(x_{1:T}) of a model that can sum its latent states out: batch shape (batch,), event shape (T, *event).
+
+    Args:
+        model: any model with an exact `log_marginal_likelihood`.
+        lengths: (batch,) steps of each sequence; entries behind them do not count.
+        num_steps: T, the padded length.
+        first: as in `SequenceModel`.
+    """
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012  (torch's own name and type)
+    support = constraints.dependent
+
+    def __init__(self, model: "SequenceModel", lengths: Tensor, num_steps: int, first: "First") -> None:
+        self.sequence_model, self.lengths, self.first = model, lengths, first
+        event_shape = torch.Size([num_steps, *model.family.event_shape])
+        super().__init__(lengths.shape, event_shape, validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Exact log p(x_{1:T}) in nats, (batch,)."""
+        return self.sequence_model.log_marginal_likelihood(value, self.lengths, first=self.first)
+
+    def sample(self, sample_shape: torch.Size | None = None) -> Tensor:
+        """Ancestral draws, (*sample_shape, batch, T, *event); what stands behind the lengths means nothing."""
+        shape = torch.Size(sample_shape or ())
+        num_sequences = (shape + self.batch_shape).numel()
+        drawn = self.sequence_model.sample(num_sequences, self.event_shape[0])
+        return drawn.x.reshape(shape + self.batch_shape + self.event_shape)

@@ -1,0 +1,305 @@
+"""The one graphical model that every member of the zoo is.
+
+    h_t = recurrence(h_{t-1}, z_{t-1}, x_{t-1})     deterministic memory, h_1 = initial_memory
+    z_t ~ transition(z_{t-1}, h_t)                  latent state, z_1 ~ initial(h_1)
+    x_t ~ emission(z_t, h_t)                        observation,   t = 1..T
+
+A model says what these four are; densities, draws, forecasts and the Pyro programs follow from them here, once.
+Choe et al. (2017, sec. 3.1) index the memory one step later (their H_t is h_{t+1}) and condition on x_1: that is
+`first="condition"`. `first="model"` is the joint law of their Remark 1, where p(x_1) is the emission at h_1.
+"""
+
+from abc import ABC, abstractmethod
+from itertools import count
+from typing import Literal
+
+import torch
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor, nn
+
+from pgm_rnn import programs
+from pgm_rnn.checks import check_choice, check_counts
+from pgm_rnn.emissions import Emission
+from pgm_rnn.observations import check_observations
+from pgm_rnn.randomness import seeded
+from pgm_rnn.sequences import Sequences, length_mask
+
+First = Literal["model", "condition"]
+Rendering = Literal["fused", "unrolled"]
+Memory = Literal["deterministic", "sampled"]
+
+
+class SequenceModel(nn.Module, ABC):
+    """A sequence model given by its recurrence, initial, transition and emission.
+
+    Args:
+        family: the family of observation laws; fixes event shape, dtype and valid values.
+        first: "model" for p(x_{1:T}), "condition" for p(x_{2:T} | x_1).
+
+    Attributes:
+        initial_memory: h_1, (state_dim,), or None for a model without memory.
+        has_latent: whether there is a latent state z.
+    """
+
+    has_latent: bool = False
+    initial_memory: Tensor | None
+
+    _instances = count()
+
+    def __init__(self, family: Emission, first: First = "model") -> None:
+        super().__init__()
+        check_choice("first", first, ("model", "condition"))
+        self.family = family
+        self.first: First = first
+        self.site_prefix = f"{type(self).__name__}_{next(SequenceModel._instances)}"
+
+    # What a model defines.
+
+    def recurrence(self, h: Tensor, z: Tensor | None, x: Tensor) -> Tensor:
+        """h_t from h_{t-1} (..., state_dim), z_{t-1} (..., *latent) and x_{t-1} (..., *event): (..., state_dim)."""
+        raise NotImplementedError(f"{type(self).__name__} has no memory")
+
+    def initial(self, h: Tensor | None) -> TorchDistribution:
+        """Law of z_1 given h_1."""
+        raise NotImplementedError(f"{type(self).__name__} has no latent state")
+
+    def initial_given(self, h: Tensor | None, x: Tensor) -> TorchDistribution:
+        """Law of z_1 given h_1 and x_1, p(z_1 | x_1), which `first="condition"` needs where there is a latent state."""
+        raise ValueError(
+            f"first='condition' needs p(z_1 | x_1), which {type(self).__name__} does not have in closed form; "
+            "use first='model'"
+        )
+
+    def transition(self, z: Tensor, h: Tensor | None) -> TorchDistribution:
+        """Law of z_t given z_{t-1} and h_t."""
+        raise NotImplementedError(f"{type(self).__name__} has no latent state")
+
+    @abstractmethod
+    def emission(self, z: Tensor | None, h: Tensor | None) -> TorchDistribution:
+        """Law of x_t given z_t and h_t, event shape that of the family."""
+
+    # Pyro programs.
+
+    def model(
+        self,
+        x: Tensor | None = None,
+        lengths: Tensor | None = None,
+        *,
+        rendering: Rendering = "fused",
+        first: First | None = None,
+        memory: Memory = "deterministic",
+    ) -> Tensor:
+        """The Pyro program of p(x, z); sites and their shapes are described in `pgm_rnn.programs`.
+
+        Args:
+            x: observations (batch, T, *event); None draws them (unrolled rendering only, `lengths` needed).
+            lengths: (batch,) steps of each sequence, None for T.
+            rendering: "fused", one site a variable, or "unrolled", one site a variable and step.
+            first: overrides the model's own `first`.
+            memory: "deterministic", h_t is `pyro.deterministic`; "sampled", h_t is a latent site with a Delta law,
+                which the guide must supply.
+
+        Returns:
+            The observations, (batch, T, *event).
+
+        Raises:
+            ValueError, TypeError: observations or options that do not fit the model.
+        """
+        return programs.run_model(self, x, lengths, rendering, self._first(first), memory)
+
+    def guide(
+        self,
+        x: Tensor | None = None,
+        lengths: Tensor | None = None,
+        *,
+        rendering: Rendering = "fused",
+        first: First | None = None,
+        memory: Memory = "deterministic",
+    ) -> None:
+        """The Pyro guide q(h | x) = prod_t p(h_t | h_{t-1}, x_{t-1}) of Sohl-Dickstein & Kingma (2015), eq. (6)-(8).
+
+        Arguments as for `model`. With deterministic memory nothing is latent in it, and the guide is empty; latent
+        states with finitely many values are summed out by the engine or by the fused rendering and need no guide.
+        """
+        programs.run_guide(self, x, lengths, rendering, self._first(first), memory)
+
+    # What follows.
+
+    def log_prob(
+        self, x: Tensor, z: Tensor | None = None, lengths: Tensor | None = None, *, first: First | None = None
+    ) -> Tensor:
+        """Log density of the given values, log p(x_{1:T}, z_{1:T}), or log p(x_{1:T}) if z is None: nats, (batch,).
+
+        Args:
+            x: observations (batch, T, *event).
+            z: latent states (batch, T, *latent).
+            lengths: (batch,) steps of each sequence, None for T.
+            first: overrides the model's own `first`.
+
+        Raises:
+            ValueError, TypeError: values that do not fit the model.
+        """
+        x, lengths = self.check(x, lengths)
+        first = self._first(first)
+        if self.has_latent and z is None:
+            return self.log_marginal_likelihood(x, lengths, first=first)
+        mask = length_mask(lengths, x.shape[1])
+        if self.has_latent:
+            z = self.check_latent(z, mask)
+        h = self.unroll_memory(x, z)
+        log_probs = self.emission(z, h).log_prob(x)  # (batch, T)
+        if first == "condition":
+            log_probs = torch.cat([torch.zeros_like(log_probs[:, :1]), log_probs[:, 1:]], dim=1)
+        if z is not None:
+            log_probs = log_probs + self._latent_log_probs(x, z, h, first)
+        return log_probs.where(mask, 0.0).sum(-1)
+
+    def log_marginal_likelihood(
+        self, x: Tensor, lengths: Tensor | None = None, *, first: First | None = None
+    ) -> Tensor:
+        """Exact log p(x_{1:T}) in nats, (batch,), where the model can sum its latent states out.
+
+        Raises:
+            ValueError: it cannot, or values that do not fit the model.
+        """
+        if self.has_latent:
+            raise ValueError(
+                f"{type(self).__name__} has no exact likelihood; estimate it with an SMC engine or bound it"
+            )
+        return self.log_prob(x, None, lengths, first=first)
+
+    @torch.no_grad()
+    def sample(self, num_sequences: int, num_steps: int, *, seed: int | None = None) -> Sequences:
+        """Ancestral draws from p(x_{1:T}, z_{1:T}).
+
+        Args:
+            num_sequences: how many, at least 1.
+            num_steps: T, at least 1.
+            seed: makes the draw reproducible; None uses torch's global generator.
+
+        Returns:
+            x (num_sequences, num_steps, *event) and, where there is a latent state, z.
+
+        Raises:
+            ValueError: counts below 1, or a model that conditions on x_1.
+        """
+        check_counts(num_sequences=num_sequences, num_steps=num_steps)
+        if self.first == "condition":
+            raise ValueError(
+                "a model with first='condition' has no law of x_1 to draw from; use forecast(x_1, num_steps)"
+            )
+        with seeded(seed):
+            h = None if self.initial_memory is None else self.initial_memory.expand(num_sequences, -1)
+            z = self.initial(h).expand([num_sequences]).sample() if self.has_latent else None
+            x = self.emission(z, h).expand([num_sequences]).sample()
+            return self._continue(h, z, x, num_steps - 1, [(z, x)])
+
+    @torch.no_grad()
+    def forecast(
+        self,
+        x: Tensor,
+        num_steps: int,
+        *,
+        lengths: Tensor | None = None,
+        num_samples: int | None = None,
+        seed: int | None = None,
+    ) -> Sequences:
+        """Draws of x_{L+1}, ..., x_{L+num_steps} given x_{1:L}, L the length of each sequence.
+
+        Args:
+            x: observations so far, (batch, T, *event).
+            num_steps: how far to go, at least 1.
+            lengths: (batch,) steps of each sequence, None for T.
+            num_samples: draws for each sequence; None for one draw without the leading dimension.
+            seed: makes the draws reproducible; None uses torch's global generator.
+
+        Returns:
+            x (num_samples, batch, num_steps, *event), lengths (batch,) all num_steps, and z where there is one.
+
+        Raises:
+            ValueError, TypeError: values that do not fit the model, or a posterior p(z_L | x_{1:L}) that has no closed form.
+        """
+        check_counts(num_steps=num_steps, **({} if num_samples is None else {"num_samples": num_samples}))
+        x, lengths = self.check(x, lengths)
+        batch, draws = x.shape[0], num_samples or 1
+        with seeded(seed):
+            repeat = torch.arange(batch, device=x.device).repeat(draws)
+            h, z = self.last_state(x, lengths, repeat)
+            ahead = self._continue(h, z, x[repeat, lengths[repeat] - 1], num_steps, [])
+        shape = (batch,) if num_samples is None else (draws, batch)
+        return Sequences(
+            ahead.x.reshape(*shape, *ahead.x.shape[1:]),
+            ahead.lengths[:batch],
+            None if ahead.z is None else ahead.z.reshape(*shape, *ahead.z.shape[1:]),
+        )
+
+    def last_state(self, x: Tensor, lengths: Tensor, index: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """h_L and a draw of z_L given x_{1:L} for the sequences at `index` (k,), with repetitions."""
+        if self.has_latent:
+            raise ValueError(f"{type(self).__name__} has no exact filter to forecast from; use an SMC engine")
+        h = self._memory_loop(x)
+        return (None if h is None else h[index, lengths[index] - 1]), None
+
+    def unroll_memory(self, x: Tensor, z: Tensor | None = None) -> Tensor | None:
+        """h_1, ..., h_T given the observations (and latent states): (batch, T, dim), or None without memory.
+
+        A model may return only the part of h_t that its emission reads, and compute all steps at once.
+        """
+        return self._memory_loop(x, z)
+
+    def check(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Observations with their padding set to zero, in the model's dtype, and explicit lengths.
+
+        Raises:
+            TypeError: an x that is no tensor or has the wrong dtype.
+            ValueError: wrong shape, device, lengths, NaN or values outside the family's support.
+        """
+        return check_observations(self.family, x, lengths, next(self.parameters()))
+
+    def check_latent(self, z: Tensor | None, mask: Tensor) -> Tensor:
+        """Latent states with a fixed value in the padding; `mask` is (batch, T)."""
+        if not isinstance(z, Tensor) or z.shape[:2] != mask.shape:
+            got = tuple(z.shape) if isinstance(z, Tensor) else z
+            raise ValueError(f"expected z of shape {tuple(mask.shape)} + latent shape as x, got {got}")
+        return z.where(mask[(...,) + (None,) * (z.dim() - 2)], 0)
+
+    def _first(self, first: First | None) -> First:
+        if first is None:
+            return self.first
+        check_choice("first", first, ("model", "condition"))
+        return first
+
+    def _latent_log_probs(self, x: Tensor, z: Tensor, h: Tensor | None, first: First) -> Tensor:
+        h_1, later = (None, None) if h is None else (h[:, 0], h[:, 1:])
+        start = self.initial(h_1) if first == "model" else self.initial_given(h_1, x[:, 0])
+        steps = [start.log_prob(z[:, 0])[:, None]]
+        if z.shape[1] > 1:
+            steps.append(self.transition(z[:, :-1], later).log_prob(z[:, 1:]))
+        return torch.cat(steps, dim=1)
+
+    def _memory_loop(self, x: Tensor, z: Tensor | None = None) -> Tensor | None:
+        if self.initial_memory is None:
+            return None
+        h = [self.initial_memory.expand(x.shape[0], -1)]
+        latents = [None] * x.shape[1] if z is None else z.unbind(1)
+        for x_t, z_t in zip(x.unbind(1)[:-1], latents, strict=False):
+            h.append(self.recurrence(h[-1], z_t, x_t))
+        return torch.stack(h, dim=1)
+
+    def _continue(
+        self,
+        h: Tensor | None,
+        z: Tensor | None,
+        x: Tensor,
+        num_steps: int,
+        drawn: list[tuple[Tensor | None, Tensor]],
+    ) -> Sequences:
+        """Append `num_steps` ancestral draws that follow the state (h, z, x) to those in `drawn`."""
+        for _ in range(num_steps):
+            h = None if h is None else self.recurrence(h, z, x)
+            z = None if z is None else self.transition(z, h).sample()
+            x = self.emission(z, h).sample()
+            drawn.append((z, x))
+        states, observations = zip(*drawn, strict=True)
+        lengths = torch.full((x.shape[0],), len(drawn), device=x.device)
+        return Sequences(torch.stack(observations, 1), lengths, None if z is None else torch.stack(states, 1))
