@@ -19,6 +19,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
 
 class Cell(nn.Module, ABC):
@@ -37,7 +38,7 @@ class Cell(nn.Module, ABC):
         """The state (..., state_dim) after input x (..., input_dim) in state h (..., state_dim)."""
 
     def outputs(self, x: Tensor, h: Tensor) -> Tensor:
-        """Hidden vectors after each input: (batch, T, hidden_dim) for x (batch, T, input_dim), T >= 1, from h (state_dim,)."""
+        """Hidden vectors (batch, T, hidden_dim) after each input of x (batch, T, input_dim), from h (state_dim,)."""
         state = h.expand(x.shape[0], -1)
         states = []
         for x_t in x.unbind(1):
@@ -68,7 +69,8 @@ class StackedCell(Cell):
         hidden, cells = parts[: self.num_layers], parts[self.num_layers :]
         return hidden[::-1], list(cells[::-1]) if cells else [None] * self.num_layers
 
-    def step(self, x: Tensor, h: Tensor) -> Tensor:  # noqa: D102
+    @override
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
         hidden, cells = self.layers(h)
         new_hidden, new_cells = [], []
         for i, (h_i, c_i) in enumerate(zip(hidden, cells, strict=True)):
@@ -80,7 +82,8 @@ class StackedCell(Cell):
             new_cells.append(cell)
         return torch.cat([*new_hidden[::-1], *(c for c in new_cells[::-1] if c is not None)], dim=-1)
 
-    def outputs(self, x: Tensor, h: Tensor) -> Tensor:  # noqa: D102
+    @override
+    def outputs(self, x: Tensor, h: Tensor) -> Tensor:
         hidden, cells = self.layers(h)
         start = torch.stack(hidden)[:, None].expand(-1, x.shape[0], -1).contiguous()  # (layers, batch, hidden_dim)
         if not self.has_cells:
@@ -95,7 +98,8 @@ class SigmoidElmanCell(StackedCell):
     def __init__(self, input_dim: int, hidden_dim: int, num_layers: int) -> None:
         super().__init__(nn.RNN(input_dim, hidden_dim, num_layers, batch_first=True), _elman_step(torch.sigmoid))
 
-    def outputs(self, x: Tensor, h: Tensor) -> Tensor:  # noqa: D102
+    @override
+    def outputs(self, x: Tensor, h: Tensor) -> Tensor:
         return Cell.outputs(self, x, h)
 
 
@@ -108,7 +112,8 @@ class DeepTransitionCell(Cell):
         self.input = nn.Linear(input_dim, hidden_dim)
         self.recurrent = nn.ModuleList(nn.Linear(hidden_dim, hidden_dim, bias=layer > 0) for layer in range(num_layers))
 
-    def step(self, x: Tensor, h: Tensor) -> Tensor:  # noqa: D102
+    @override
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
         first, *deeper = self.recurrent
         h = torch.tanh(self.input(x) + first(h))
         for layer in deeper:

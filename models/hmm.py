@@ -26,7 +26,8 @@ class HMM(SequenceModel):
     Args:
         initial_probs: p(z_1 = k), (K,).
         transition_probs: p(z_t = j | z_{t-1} = i), (K, K).
-        emission: a table p(x_t = s | z_t = k), (K, num_symbols), or one law a state, Gaussian(2).table(loc=..., scale=...).
+        emission: a table p(x_t = s | z_t = k), (K, num_symbols), or a law for each state, such as
+            Gaussian(2).table(loc=..., scale=...).
         first: "model" for p(x_{1:T}), "condition" for p(x_{2:T} | x_1).
 
     Raises:

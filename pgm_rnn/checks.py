@@ -11,7 +11,7 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
     """Raise a ValueError that lists `choices` unless `value` is one of them."""
     choices = list(choices)
     if value not in choices:
-        close = difflib.get_close_matches(str(value), choices, n=1)
+        close = difflib.get_close_matches(str(value).lower(), choices, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise ValueError(f"expected {name} to be one of {', '.join(choices)}, got {value!r}{hint}")
 

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
+from typing_extensions import override
 
 from pgm_rnn.checks import check_counts
 
@@ -84,7 +85,8 @@ class EmissionTable(nn.Module):
         super().__init__()
         if params.dim() != 2 or params.shape[1] != family.num_params:
             raise ValueError(
-                f"expected parameters of shape (num_states, {family.num_params}) for {family}, got {tuple(params.shape)}"
+                f"expected parameters of shape (num_states, {family.num_params}) for {family}, "
+                f"got {tuple(params.shape)}"
             )
         self.family = family
         self.params = nn.Parameter(params.clone())
@@ -119,32 +121,40 @@ class Categorical(Emission):
         check_counts(num_symbols=self.num_symbols)
 
     @property
-    def event_shape(self) -> torch.Size:  # noqa: D102
+    @override
+    def event_shape(self) -> torch.Size:
         return torch.Size()
 
     @property
-    def num_params(self) -> int:  # noqa: D102
+    @override
+    def num_params(self) -> int:
         return self.num_symbols
 
     @property
-    def input_dim(self) -> int:  # noqa: D102
+    @override
+    def input_dim(self) -> int:
         return self.num_symbols
 
     @property
-    def support(self) -> str:  # noqa: D102
+    @override
+    def support(self) -> str:
         return f"symbols in 0..{self.num_symbols - 1}"
 
     @property
-    def needs_integers(self) -> bool:  # noqa: D102
+    @override
+    def needs_integers(self) -> bool:
         return True
 
-    def distribution(self, params: Tensor) -> TorchDistribution:  # noqa: D102
+    @override
+    def distribution(self, params: Tensor) -> TorchDistribution:
         return dist.Categorical(logits=params, validate_args=False)
 
-    def invalid(self, x: Tensor) -> Tensor:  # noqa: D102
+    @override
+    def invalid(self, x: Tensor) -> Tensor:
         return (x < 0) | (x >= self.num_symbols)
 
-    def as_input(self, x: Tensor) -> Tensor:  # noqa: D102
+    @override
+    def as_input(self, x: Tensor) -> Tensor:
         return F.one_hot(x.long(), self.num_symbols).to(torch.get_default_dtype())
 
     def table(self, probs: Tensor) -> EmissionTable:
@@ -193,18 +203,21 @@ class _Entries(Emission):
 class Bernoulli(_Entries):
     """Bits with p(x = 1) = sigmoid(params): one bit, or `size` of them (88 keys of a piano).
 
-    Observations are 0 and 1 in any dtype.
+    Observations are 0 and 1; a model takes them in its own dtype or any integer one.
     """
 
     @property
-    def support(self) -> str:  # noqa: D102
+    @override
+    def support(self) -> str:
         return "bits 0 or 1"
 
-    def distribution(self, params: Tensor) -> TorchDistribution:  # noqa: D102
+    @override
+    def distribution(self, params: Tensor) -> TorchDistribution:
         (logits,) = self._per_entry(params)
         return dist.Bernoulli(logits=logits, validate_args=False).to_event(len(self.event_shape))
 
-    def invalid(self, x: Tensor) -> Tensor:  # noqa: D102
+    @override
+    def invalid(self, x: Tensor) -> Tensor:
         return (x != 0) & (x != 1)
 
     def table(self, probs: Tensor) -> EmissionTable:
@@ -224,14 +237,17 @@ class Gaussian(_Entries):
     params_per_entry: ClassVar[int] = 2
 
     @property
-    def support(self) -> str:  # noqa: D102
+    @override
+    def support(self) -> str:
         return "finite real numbers"
 
-    def distribution(self, params: Tensor) -> TorchDistribution:  # noqa: D102
+    @override
+    def distribution(self, params: Tensor) -> TorchDistribution:
         loc, raw_scale = self._per_entry(params)
         return dist.Normal(loc, F.softplus(raw_scale), validate_args=False).to_event(len(self.event_shape))
 
-    def invalid(self, x: Tensor) -> Tensor:  # noqa: D102
+    @override
+    def invalid(self, x: Tensor) -> Tensor:
         return ~x.isfinite()
 
     def table(self, loc: Tensor, scale: Tensor) -> EmissionTable:
@@ -245,17 +261,21 @@ class Poisson(_Entries):
     """Counts with rate softplus(params). As input of a recurrence they are log(1 + x)."""
 
     @property
-    def support(self) -> str:  # noqa: D102
+    @override
+    def support(self) -> str:
         return "counts 0, 1, 2, ..."
 
-    def distribution(self, params: Tensor) -> TorchDistribution:  # noqa: D102
+    @override
+    def distribution(self, params: Tensor) -> TorchDistribution:
         (raw_rate,) = self._per_entry(params)
         return dist.Poisson(F.softplus(raw_rate), validate_args=False).to_event(len(self.event_shape))
 
-    def invalid(self, x: Tensor) -> Tensor:  # noqa: D102
+    @override
+    def invalid(self, x: Tensor) -> Tensor:
         return ~((x >= 0) & (x == x.floor()) & x.isfinite())
 
-    def as_input(self, x: Tensor) -> Tensor:  # noqa: D102
+    @override
+    def as_input(self, x: Tensor) -> Tensor:
         return super().as_input(x).log1p()
 
     def table(self, rate: Tensor) -> EmissionTable:

@@ -112,11 +112,11 @@ def _unrolled(model: "SequenceModel", x: Tensor | None, lengths: Tensor, first: 
     drawn = []
     with pyro.plate("sequences", lengths.shape[0], dim=-1):
         for t in pyro.markov(range(num_steps)):
-            with poutine.mask(mask=mask[t]):
+            with poutine.mask(mask=mask[t]):  # type: ignore[call-overload]
                 h = _next_memory(model, t, h, z, x_t, lengths.shape[0], memory)
                 conditioned = given[t] if t == 0 and first == "condition" else None
                 z = _next_latent(model, t, z, h, conditioned)
-                x_t = _next_observation(model, t, z, h, given[t], conditioned is not None)
+                x_t = _next_observation(model, t, z, h, given[t], conditioned)
             drawn.append(x_t)
     return torch.stack(drawn, dim=-1 - len(model.family.event_shape)) if x is None else x
 
@@ -133,10 +133,10 @@ def _next_memory(
     if model.initial_memory is None:
         return None
     if h is None or x is None:
-        value = model.initial_memory.expand(num_sequences, -1)
+        h = model.initial_memory.expand(num_sequences, -1)
     else:
-        value = model.recurrence(h, z, x)
-    return _memory_site(f"h_{t + 1}", value, memory, event_dim=1)
+        h = model.recurrence(h, z, x)
+    return _memory_site(f"h_{t + 1}", h, memory, event_dim=1)
 
 
 def _next_latent(
@@ -148,15 +148,14 @@ def _next_latent(
         law = model.transition(z, h)
     else:
         law = model.initial(h) if conditioned is None else model.initial_given(h, conditioned)
-    infer = {"enumerate": "parallel"} if law.has_enumerate_support else {}
-    return pyro.sample(f"z_{t + 1}", law, infer=infer)
+    return pyro.sample(f"z_{t + 1}", law, infer={"enumerate": "parallel"} if law.has_enumerate_support else None)
 
 
 def _next_observation(
-    model: "SequenceModel", t: int, z: Tensor | None, h: Tensor | None, given: Tensor | None, conditioned: bool
+    model: "SequenceModel", t: int, z: Tensor | None, h: Tensor | None, given: Tensor | None, conditioned: Tensor | None
 ) -> Tensor:
-    if conditioned:
-        return pyro.deterministic(f"x_{t + 1}", given, event_dim=len(model.family.event_shape))
+    if conditioned is not None:
+        return pyro.deterministic(f"x_{t + 1}", conditioned, event_dim=len(model.family.event_shape))
     return pyro.sample(f"x_{t + 1}", model.emission(z, h), obs=given)
 
 
@@ -180,6 +179,6 @@ def _fused_memory(model: "SequenceModel", x: Tensor, memory: "Memory") -> Tensor
 def _unrolled_guide_memory(model: "SequenceModel", x: Tensor, mask: Tensor) -> None:
     h = x_t = None
     for t, (x_next, valid) in enumerate(zip(x.unbind(1), mask.unbind(1), strict=True)):
-        with poutine.mask(mask=valid):
+        with poutine.mask(mask=valid):  # type: ignore[call-overload]
             h = _next_memory(model, t, h, None, x_t, x.shape[0], "sampled")
         x_t = x_next

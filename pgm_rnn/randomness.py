@@ -5,10 +5,17 @@ from contextlib import contextmanager
 
 import torch
 
+_STRIDE = 0x9E3779B97F4A7C15  # 2^64 over the golden ratio: no two (seed, stream) pairs of ordinary size coincide
+
 
 @contextmanager
-def seeded(seed: int | None) -> Iterator[None]:
+def seeded(seed: int | None, stream: int = 0) -> Iterator[None]:
     """Run a block from `seed` and restore the random states after it; None uses the global state as it is.
+
+    Args:
+        seed: any integer.
+        stream: what the numbers are for. Different streams of one seed are unrelated, so that a model drawn from a
+            seed and data drawn from the same seed are independent.
 
     Raises:
         TypeError: the seed is no integer.
@@ -19,5 +26,5 @@ def seeded(seed: int | None) -> Iterator[None]:
     if not isinstance(seed, int):
         raise TypeError(f"expected seed as an integer or None, got {type(seed).__name__}")
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed((seed + _STRIDE * stream) % 2**63)
         yield

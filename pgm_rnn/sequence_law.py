@@ -33,9 +33,9 @@ class SequenceLaw(TorchDistribution):
         """Exact log p(x_{1:T}) in nats, (batch,)."""
         return self.sequence_model.log_marginal_likelihood(value, self.lengths, first=self.first)
 
-    def sample(self, sample_shape: torch.Size | None = None) -> Tensor:
+    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         """Ancestral draws, (*sample_shape, batch, T, *event); what stands behind the lengths means nothing."""
-        shape = torch.Size(sample_shape or ())
+        shape = torch.Size(sample_shape)
         num_sequences = (shape + self.batch_shape).numel()
         drawn = self.sequence_model.sample(num_sequences, self.event_shape[0])
         return drawn.x.reshape(shape + self.batch_shape + self.event_shape)

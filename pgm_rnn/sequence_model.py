@@ -188,7 +188,7 @@ class SequenceModel(nn.Module, ABC):
             raise ValueError(
                 "a model with first='condition' has no law of x_1 to draw from; use forecast(x_1, num_steps)"
             )
-        with seeded(seed):
+        with seeded(seed, stream=1):
             h = None if self.initial_memory is None else self.initial_memory.expand(num_sequences, -1)
             z = self.initial(h).expand([num_sequences]).sample() if self.has_latent else None
             x = self.emission(z, h).expand([num_sequences]).sample()
@@ -217,12 +217,12 @@ class SequenceModel(nn.Module, ABC):
             x (num_samples, batch, num_steps, *event), lengths (batch,) all num_steps, and z where there is one.
 
         Raises:
-            ValueError, TypeError: values that do not fit the model, or a posterior p(z_L | x_{1:L}) that has no closed form.
+            ValueError, TypeError: values that do not fit the model, or a p(z_L | x_{1:L}) that has no closed form.
         """
         check_counts(num_steps=num_steps, **({} if num_samples is None else {"num_samples": num_samples}))
         x, lengths = self.check(x, lengths)
         batch, draws = x.shape[0], num_samples or 1
-        with seeded(seed):
+        with seeded(seed, stream=2):
             repeat = torch.arange(batch, device=x.device).repeat(draws)
             h, z = self.last_state(x, lengths, repeat)
             ahead = self._continue(h, z, x[repeat, lengths[repeat] - 1], num_steps, [])

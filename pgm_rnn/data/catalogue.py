@@ -1,8 +1,8 @@
 """The data sets' names."""
 
-import difflib
 from collections.abc import Callable
 
+from pgm_rnn.checks import check_choice
 from pgm_rnn.data.dataset import Dataset
 from pgm_rnn.data.piano_rolls import jsb_chorales, nottingham
 from pgm_rnn.data.synthetic import synthetic_hmm
@@ -39,11 +39,5 @@ def load(name: str, *, seed: int = 0) -> Dataset:
         >>> data.test.x.shape
         torch.Size([100, 8])
     """
-    if name not in _LOADERS:
-        raise ValueError(f"expected a data set out of {', '.join(list_datasets())}, got {name!r}{_hint(name)}")
+    check_choice("the data set", name, list_datasets())
     return _LOADERS[name](seed)
-
-
-def _hint(name: str) -> str:
-    close = difflib.get_close_matches(name.lower(), _LOADERS, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""

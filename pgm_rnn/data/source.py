@@ -114,9 +114,13 @@ def _reason(error: OSError | ValueError, file: SourceFile) -> str:
 
 @contextmanager
 def _without_messages(logger: logging.Logger) -> Iterator[None]:
-    level = logger.level
-    logger.setLevel(logging.WARNING)
+    """Nothing below a warning: by a filter, because pooch's logger keeps what it once decided about a level."""
+
+    def is_warning(record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.WARNING
+
+    logger.addFilter(is_warning)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        logger.removeFilter(is_warning)

@@ -9,7 +9,9 @@ Differences from the paper: a validation split of 1000 sequences is drawn beside
 """
 
 import torch
+from torch import Tensor
 
+from pgm_rnn.checks import check_counts
 from pgm_rnn.data.dataset import Dataset
 from pgm_rnn.emissions import Categorical
 from pgm_rnn.models.hmm import HMM
@@ -42,11 +44,14 @@ def dirichlet_hmm(
 
     Raises:
         ValueError: a size is too small.
+        TypeError: the seed is no integer.
     """
-    _check_counts(num_train, num_valid, num_test)
+    check_counts(num_train=num_train)
+    if num_valid < 0 or num_test < 0:
+        raise ValueError(f"expected num_valid and num_test to be at least 0, got {num_valid} and {num_test}")
     hmm = HMM.random(num_states=num_states, num_symbols=num_symbols, seed=seed)
     total = num_train + num_valid + num_test
-    drawn = hmm.sample(num_sequences=total, num_steps=num_steps, seed=_next_seed(seed))
+    drawn = hmm.sample(num_sequences=total, num_steps=num_steps, seed=seed)
     train, valid, test = torch.arange(total).split([num_train, num_valid, num_test])
     return Dataset(
         name="synthetic-hmm",
@@ -59,16 +64,5 @@ def dirichlet_hmm(
     )
 
 
-def _check_counts(num_train: int, num_valid: int, num_test: int) -> None:
-    for name, count, least in (("num_train", num_train, 1), ("num_valid", num_valid, 0), ("num_test", num_test, 0)):
-        if count < least:
-            raise ValueError(f"expected {name} to be at least {least}, got {count}")
-
-
-def _next_seed(seed: int) -> int:
-    """A seed for the data: `seed` itself would make them a function of the very numbers the tables came from."""
-    return int(torch.randint(2**62, (), generator=torch.Generator().manual_seed(seed)))
-
-
-def _split(drawn: Sequences, index: torch.Tensor) -> Sequences | None:
+def _split(drawn: Sequences, index: Tensor) -> Sequences | None:
     return drawn.select(index) if len(index) else None

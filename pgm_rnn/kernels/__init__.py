@@ -1,0 +1,1 @@
+"""Recursions over time: tensors in, tensors out; no Pyro, no model."""

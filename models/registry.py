@@ -1,0 +1,75 @@
+"""The one list of the models; contract tests and the command line walk it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pgm_rnn.checks import check_choice
+from pgm_rnn.models.cells import CELLS
+from pgm_rnn.models.hmm import HMM
+from pgm_rnn.models.rnn import RNN
+from pgm_rnn.randomness import seeded
+from pgm_rnn.sequence_model import SequenceModel
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """An entry of the zoo.
+
+    Attributes:
+        name: what `get_model` calls it.
+        make: its maker, called with sizes and options by keyword.
+        memory: what h is, or "-".
+        latent: what z is, or "-".
+        source: the paper's object.
+    """
+
+    name: str
+    make: Callable[..., SequenceModel]
+    memory: str
+    latent: str
+    source: str
+
+
+def _rnn(cell: str) -> Callable[..., SequenceModel]:
+    return lambda **options: RNN(cell=cell, **options)
+
+
+_RNN_SOURCE = "Choe et al. sec. 3.1, fig. 3; Sohl-Dickstein & Kingma sec. 1"
+
+_MODELS = {
+    info.name: info
+    for info in (
+        *(ModelInfo(f"rnn-{cell}", _rnn(cell), "the hidden state", "-", _RNN_SOURCE) for cell in CELLS),
+        ModelInfo("hmm", HMM.random, "-", "discrete, enumerated", "Choe et al. sec. 2.2, 3.2"),
+    )
+}
+
+
+def list_models(contains: str = "") -> list[str]:
+    """Names of the models whose name contains a string."""
+    return [name for name in _MODELS if contains in name]
+
+
+def model_info(name: str) -> ModelInfo:
+    """What the zoo knows of a model.
+
+    Raises:
+        ValueError: an unknown name; the closest one is suggested.
+    """
+    check_choice("model", name, _MODELS)
+    return _MODELS[name]
+
+
+def get_model(name: str, *, seed: int | None = None, **options: object) -> SequenceModel:
+    """A fresh model of the zoo, for example `get_model("rnn-lstm", num_symbols=3)`.
+
+    Args:
+        name: one of `list_models()`.
+        seed: makes its initial parameters reproducible; None uses torch's global generator.
+        options: what the model's class takes; an unknown one is a TypeError.
+
+    Raises:
+        ValueError: an unknown name, or options that the model refuses.
+    """
+    with seeded(seed):
+        return model_info(name).make(**options)

@@ -1,0 +1,150 @@
+"""Which variables of an RNN's graphical model are independent: by its graph, and because hidden states are points.
+
+X_{t+1} _||_ X_{<=t} | H_t        H_t _||_ X_{<=t-1} | H_{t-1}, X_t        every law on the graph of fig. 3
+H_t _||_ X_{>=t+1} | H_{t-1}, X_t                                          Proposition 4, Delta kernels only
+"""
+
+from collections.abc import Callable, Sequence
+
+import networkx as nx
+import torch
+from typing_extensions import override
+
+from pgm_rnn.claims.choe_2017 import PAPER
+from pgm_rnn.claims.choe_2017.theorem_5 import HIDDEN_DIM, Case, instance
+from pgm_rnn.claims.claim import Claim, largest, rounding, smallest
+from pgm_rnn.claims.hidden_chain import reachable_chain
+from pgm_rnn.claims.tables import Table, joint_table, mutual_information, random_kernels
+from pgm_rnn.emissions import Bernoulli
+from pgm_rnn.graph import D_separated, d_separated, read_graph, without_roots
+from pgm_rnn.models.cells import CELLS
+from pgm_rnn.models.rnn import RNN
+
+Statement = tuple[set[str], set[str], set[str]]
+"""a independent of b given c."""
+
+Criterion = Callable[["nx.DiGraph[str]", set[str], set[str], set[str]], bool]
+
+
+def program_graph(rnn: RNN, num_steps: int) -> "nx.DiGraph[str]":
+    """The graph of fig. 3, read out of the Pyro program; h_1 is a constant and no variable of the paper's."""
+    return without_roots(read_graph(rnn, num_steps), ["h_1"])
+
+
+def hidden(t: int) -> str:
+    """The site of the paper's H_t."""
+    return f"h_{t + 1}"
+
+
+def observed(first: int, last: int) -> set[str]:
+    """X_first, ..., X_last."""
+    return {f"x_{t}" for t in range(first, last + 1)}
+
+
+def dependence(table: Table, graph: "nx.DiGraph[str]", statement: Statement, criterion: Criterion) -> float:
+    """Mutual information in nats, and one nat more if the graph's criterion does not give the independence."""
+    return mutual_information(table, *statement) + (0.0 if criterion(graph, *statement) else 1.0)
+
+
+def confirmed_dependence(table: Table, graph: "nx.DiGraph[str]", statement: Statement, criterion: Criterion) -> float:
+    """Mutual information in nats, but nothing if the graph's criterion gives the independence all the same."""
+    return 0.0 if criterion(graph, *statement) else mutual_information(table, *statement)
+
+
+class MarkovProperties(Claim):
+    """The two conditional independences that the graph of fig. 3 encodes."""
+
+    id = "markov-properties"
+    source = f"{PAPER}, sec. 3.1, after Remark 2"
+    statement = "X_{t+1} is independent of X_{<=t} given H_t, and H_t of X_{<=t-1} given H_{t-1}, X_t"
+    hypotheses = "the law factorises over the graph of fig. 3, whatever its kernels"
+    routes = (
+        "d-separation on the graph read out of the Pyro program, and mutual information in the table of random "
+        "stochastic kernels on that graph"
+    )
+    control = "arcs X_t -> X_{t+1} and X_{t-1} -> H_t added to the graph"
+    kind = "independence"
+
+    num_steps = 5
+
+    @override
+    def cases(self) -> Sequence[str]:
+        return list(CELLS)
+
+    @property
+    @override
+    def tolerance(self) -> float:
+        return rounding(num_steps=1, width=2 ** (2 * self.num_steps - 1))
+
+    @override
+    def residual(self, case: str, seed: int) -> float:
+        graph = program_graph(RNN(case, emission=Bernoulli(), hidden_dim=HIDDEN_DIM), self.num_steps)
+        table = self._random_law(graph, seed)
+        return largest(dependence(table, graph, statement, d_separated) for statement in self.statements())
+
+    @override
+    def control_residual(self, case: str, seed: int) -> float:
+        graph = program_graph(RNN(case, emission=Bernoulli(), hidden_dim=HIDDEN_DIM), self.num_steps)
+        graph.add_edges_from((f"x_{t}", f"x_{t + 1}") for t in range(1, self.num_steps))
+        graph.add_edges_from((f"x_{t - 1}", hidden(t)) for t in range(2, self.num_steps))
+        table = self._random_law(graph, seed)
+        return smallest(confirmed_dependence(table, graph, statement, d_separated) for statement in self.statements())
+
+    def statements(self) -> list[Statement]:
+        """All that the paper lists, for t = 1..T-1 and t = 2..T-1."""
+        steps = range(1, self.num_steps)
+        emitted: list[Statement] = [({f"x_{t + 1}"}, observed(1, t), {hidden(t)}) for t in steps]
+        return emitted + [({hidden(t)}, observed(1, t - 1), {hidden(t - 1), f"x_{t}"}) for t in steps[1:]]
+
+    def _random_law(self, graph: "nx.DiGraph[str]", seed: int) -> Table:
+        return joint_table(graph, random_kernels(graph, 2, torch.Generator().manual_seed(seed)))
+
+
+class Proposition4(Claim):
+    """The independence from the future, which only point masses have."""
+
+    id = "proposition-4"
+    source = f"{PAPER}, Proposition 4"
+    statement = "H_t is independent of X_{>=t+1} given H_{t-1}, X_t; d-separation does not give it, D-separation does"
+    hypotheses = "every P(H_t | H_{t-1}, X_t) is a point mass"
+    routes = (
+        "D-separation (Geiger, Verma & Pearl, 1990) on the graph read out of the Pyro program, and mutual information "
+        "in the table of a random RNN over its reachable hidden states"
+    )
+    control = "hidden states that with probability 0.05 are drawn uniformly instead: plain d-separation is right again"
+    kind = "independence"
+
+    num_steps = 4
+
+    @override
+    def cases(self) -> Sequence[Case]:
+        return [(cell, num_layers, 2) for cell in CELLS for num_layers in (1, 2)]
+
+    @property
+    @override
+    def tolerance(self) -> float:
+        num_entries = 2**self.num_steps * 2 * 4 * 8
+        return rounding(num_steps=1, width=num_entries)
+
+    @override
+    def residual(self, case: Case, seed: int) -> float:
+        rnn = instance(case, seed)
+        graph = program_graph(rnn, self.num_steps)
+        table = reachable_chain(rnn, case[2], self.num_steps).joint(self.num_steps)
+        unexpected = sum(d_separated(graph, *statement) for statement in self.statements())
+        return unexpected + largest(dependence(table, graph, statement, D_separated) for statement in self.statements())
+
+    @override
+    def control_residual(self, case: Case, seed: int) -> float:
+        rnn = instance(case, seed)
+        graph = program_graph(rnn, self.num_steps)
+        nx.set_node_attributes(graph, dict.fromkeys(graph, False), "deterministic")
+        table = reachable_chain(rnn, case[2], self.num_steps).noisy(0.05).joint(self.num_steps)
+        return smallest(confirmed_dependence(table, graph, statement, D_separated) for statement in self.statements())
+
+    def statements(self) -> list[Statement]:
+        """For every t that has a future; H_0 is a constant."""
+        return [
+            ({hidden(t)}, observed(t + 1, self.num_steps), {f"x_{t}"} | ({hidden(t - 1)} if t > 1 else set()))
+            for t in range(1, self.num_steps)
+        ]

@@ -1,0 +1,150 @@
+"""Theorem 5 and Remark 1: the graphical model with Delta hidden states has the RNN's law, given x_1.
+
+P(X_{2:T} | X_1 = x_1) = prod_{t=1}^{T-1} g(h_t)(x_{t+1}),   h_t = f(h_{t-1}, x_t)
+"""
+
+from collections.abc import Sequence
+from itertools import product
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor
+from typing_extensions import override
+
+from pgm_rnn.claims.choe_2017 import PAPER
+from pgm_rnn.claims.claim import Claim, largest, rounding, smallest
+from pgm_rnn.claims.hidden_chain import HiddenChain, reachable_chain, sequences_of
+from pgm_rnn.claims.instances import random_rnn
+from pgm_rnn.claims.torch_recursion import log_likelihood
+from pgm_rnn.emissions import Bernoulli, Categorical
+from pgm_rnn.models.cells import CELLS
+from pgm_rnn.models.rnn import RNN
+from pgm_rnn.sequence_model import First
+
+Case = tuple[str, int, int]
+"""A cell, its number of layers, and the number of symbols."""
+
+CASES: list[Case] = list(product(CELLS, (1, 2), (2, 3)))
+
+HIDDEN_DIM = 4
+
+
+def instance(case: Case, seed: int) -> RNN:
+    """A random RNN over bits, as in the paper's text, or over symbols, its "general discrete" case."""
+    cell, num_layers, num_symbols = case
+    family = Bernoulli() if num_symbols == 2 else Categorical(num_symbols)
+    return random_rnn(cell, family, num_layers, seed, HIDDEN_DIM)
+
+
+def trace_log_probs(rnn: RNN, x: Tensor, lengths: Tensor | None = None, first: First = "condition") -> Tensor:
+    """Log density of the observations and of the guide's hidden states in the program's trace, (batch,), nats.
+
+    Every site counts, the Delta sites too: each must give its value the density one, or the sum is -inf.
+    """
+    options = {"rendering": "unrolled", "memory": "sampled", "first": first}
+    with pyro.settings.context(module_local_params=True):
+        guide_trace = poutine.trace(rnn.guide).get_trace(x, lengths, **options)
+        trace = poutine.trace(poutine.replay(rnn.model, trace=guide_trace)).get_trace(x, lengths, **options)
+        trace.compute_log_prob()
+    log_probs = [site["log_prob"] for site in trace.nodes.values() if "log_prob" in site]
+    return torch.stack([log_prob.expand(len(x)) for log_prob in log_probs]).sum(0)
+
+
+def difference(a: Tensor, b: Tensor) -> float:
+    """Largest absolute difference of two tensors' entries."""
+    return float((a - b).abs().max())
+
+
+class Theorem5(Claim):
+    """The whole table of the conditional law, by the recursion, by the trace and by summing hidden states out."""
+
+    id = "theorem-5"
+    source = f"{PAPER}, Theorem 5"
+    statement = "M(G; f, g) with Delta hidden states induces the RNN's conditional law of x_2..x_T given x_1"
+    hypotheses = "every P(H_t | H_{t-1}, X_t) is a point mass at f(h_{t-1}, x_t)"
+    routes = (
+        "torch's cells in a loop, against the trace of the Pyro program, against summing the reachable hidden states "
+        "out by variable elimination and, for T <= 4, by TraceEnum_ELBO, both of which take any stochastic kernel"
+    )
+    control = "hidden states that with probability 0.05 are drawn uniformly instead"
+
+    longest = 8
+    longest_enumerated = 4
+
+    @override
+    def cases(self) -> Sequence[Case]:
+        return CASES
+
+    @property
+    @override
+    def tolerance(self) -> float:
+        return rounding(self.longest, width=4 * HIDDEN_DIM)
+
+    @torch.no_grad()
+    @override
+    def residual(self, case: Case, seed: int) -> float:
+        rnn = instance(case, seed)
+        chain = reachable_chain(rnn, case[2], self.longest)
+        differences = []
+        for num_steps in range(2, self.longest + 1):
+            x = sequences_of(rnn, case[2], num_steps)
+            recursion = log_likelihood(rnn, x, condition=True)
+            differences += [
+                difference(trace_log_probs(rnn, x), recursion),
+                difference(chain.conditional_law(num_steps).log(), recursion),
+            ]
+            if num_steps <= self.longest_enumerated:
+                enumerated = chain.enumerated_log_likelihood(x.long())
+                differences.append(difference(enumerated, recursion.sum()) / len(x))
+        return largest(differences)
+
+    @torch.no_grad()
+    @override
+    def control_residual(self, case: Case, seed: int) -> float:
+        rnn = instance(case, seed)
+        chain = reachable_chain(rnn, case[2], self.longest)
+        return smallest(self._noise_effect(rnn, chain, case[2], num_steps) for num_steps in range(2, self.longest + 1))
+
+    def _noise_effect(self, rnn: RNN, chain: HiddenChain, num_symbols: int, num_steps: int) -> float:
+        x = sequences_of(rnn, num_symbols, num_steps)
+        return difference(chain.noisy(0.05).conditional_law(num_steps).log(), log_likelihood(rnn, x, condition=True))
+
+
+class Remark1(Claim):
+    """What the RNN normalises: the law given x_1, and the joint law once x_1 has one."""
+
+    id = "remark-1"
+    source = f"{PAPER}, Remark 1"
+    statement = "the conditional law sums to one for each x_1; with a model of x_1 the joint law sums to one"
+    hypotheses = "every emission is normalised; for the joint law, x_1 has an emission too"
+    routes = "the trace of the Pyro program summed over all K^T sequences, against the number one"
+    control = "the conditional law taken for a joint one: it sums to K"
+
+    num_steps = 6
+
+    @override
+    def cases(self) -> Sequence[Case]:
+        return CASES
+
+    @property
+    @override
+    def tolerance(self) -> float:
+        return rounding(self.num_steps, width=4 * HIDDEN_DIM)
+
+    @override
+    def residual(self, case: Case, seed: int) -> float:
+        conditional, joint = self._laws(case, seed)
+        per_first = conditional.reshape(case[2], -1).sum(-1)
+        return largest([difference(per_first, torch.ones(case[2])), abs(float(joint.sum()) - 1)])
+
+    @override
+    def control_residual(self, case: Case, seed: int) -> float:
+        conditional, _ = self._laws(case, seed)
+        return abs(float(conditional.sum()) - 1)
+
+    @torch.no_grad()
+    def _laws(self, case: Case, seed: int) -> tuple[Tensor, Tensor]:
+        rnn = instance(case, seed)
+        x = sequences_of(rnn, case[2], self.num_steps)
+        return trace_log_probs(rnn, x).exp(), trace_log_probs(rnn, x, first="model").exp()

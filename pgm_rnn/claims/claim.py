@@ -1,0 +1,135 @@
+"""What a claim is: a statement of a paper with a measurement that can fail.
+
+A claim compares two independent routes to the same quantity on many instances and keeps the largest difference. Its
+negative control is the same measurement on instances that break the hypothesis, and keeps the smallest difference.
+The claim holds if the first is within a tolerance that follows from the arithmetic and the second is outside.
+"""
+
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+
+Verdict = Literal["holds", "fails"]
+
+
+class Result(NamedTuple):
+    """The outcome of checking one claim.
+
+    Attributes:
+        id: the claim's name.
+        source: paper and number.
+        statement: what is claimed.
+        kind: "identity", "independence" or "erratum".
+        instances: how many instances were measured.
+        residual: the largest difference between the two routes.
+        tolerance: the largest difference that rounding explains.
+        control_residual: the smallest difference among the control's instances.
+        verdict: "holds" if residual <= tolerance < control_residual, else "fails".
+        seconds: wall-clock time.
+    """
+
+    id: str
+    source: str
+    statement: str
+    kind: str
+    instances: int
+    residual: float
+    tolerance: float
+    control_residual: float
+    verdict: Verdict
+    seconds: float
+
+
+class Claim(ABC):
+    """One statement of a paper, made executable.
+
+    Attributes:
+        id: short name.
+        source: paper and number.
+        statement: what is claimed.
+        hypotheses: under which conditions.
+        routes: the two computations, and why they are independent.
+        control: which hypothesis the negative control breaks.
+        kind: "identity", "independence" or "erratum".
+    """
+
+    id: str
+    source: str
+    statement: str
+    hypotheses: str
+    routes: str
+    control: str
+    kind: str = "identity"
+
+    @abstractmethod
+    def cases(self) -> Sequence[Any]:
+        """The instances' descriptions; each is measured with a seed of its own."""
+
+    @property
+    @abstractmethod
+    def tolerance(self) -> float:
+        """The largest difference that rounding in float64 explains."""
+
+    @abstractmethod
+    def residual(self, case: Any, seed: int) -> float:
+        """Difference between the two routes on one instance."""
+
+    @abstractmethod
+    def control_residual(self, case: Any, seed: int) -> float:
+        """The same on an instance that breaks the hypothesis."""
+
+
+def check(claim: Claim, seed: int = 0, advance: Callable[[], object] = lambda: None) -> Result:
+    """Measure a claim and its control on all its instances.
+
+    Args:
+        claim: what to check.
+        seed: of the instances.
+        advance: called after each instance, for a progress bar.
+    """
+    start = time.perf_counter()
+    residuals, controls = [], []
+    for number, case in enumerate(claim.cases()):
+        instance_seed = 10_000 * seed + number
+        residuals.append(claim.residual(case, instance_seed))
+        controls.append(claim.control_residual(case, instance_seed))
+        advance()
+    residual, control = largest(residuals), smallest(controls)
+    return Result(
+        claim.id,
+        claim.source,
+        claim.statement,
+        claim.kind,
+        len(residuals),
+        residual,
+        claim.tolerance,
+        control,
+        "holds" if residual <= claim.tolerance < control else "fails",
+        time.perf_counter() - start,
+    )
+
+
+def largest(values: Iterable[float]) -> float:
+    """The maximum; NaN if any value is."""
+    values = list(values)
+    return math.nan if any(math.isnan(v) for v in values) else max(values)
+
+
+def smallest(values: Iterable[float]) -> float:
+    """The minimum; NaN if any value is."""
+    values = list(values)
+    return math.nan if any(math.isnan(v) for v in values) else min(values)
+
+
+def rounding(num_steps: int, width: int, dtype: torch.dtype = torch.float64) -> float:
+    """A bound in nats on the rounding error of a sum of T log probabilities of a recursion: 64 eps T width.
+
+    A step takes dot products of `width` terms, each off by at most width eps relative to terms of order one; the
+    steps' errors add up to T of them. The factor 64 = 2^6 allows a recursion to double an error in six steps running
+    before it contracts again.
+    """
+    return 64 * torch.finfo(dtype).eps * num_steps * width

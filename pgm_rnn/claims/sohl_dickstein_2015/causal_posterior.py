@@ -1,0 +1,79 @@
+"""Why the bound is tight: the posterior over hidden states factorises causally, sec. 3.
+
+p(H | X) = prod_t p(h^t | x^{t-1}, h^{t-1})
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from pgm_rnn.claims.choe_2017.theorem_5 import Case, difference, instance
+from pgm_rnn.claims.claim import Claim, rounding
+from pgm_rnn.claims.hidden_chain import HiddenChain, reachable_chain
+from pgm_rnn.claims.sohl_dickstein_2015 import PAPER
+from pgm_rnn.claims.tables import Table
+from pgm_rnn.models.cells import CELLS
+from pgm_rnn.models.hmm import HMM
+
+
+class CausalPosterior(Claim):
+    """Bayes' rule on the joint table gives the product of the model's own conditionals."""
+
+    id = "causal-posterior"
+    source = f"{PAPER}, sec. 3 and eq. (8)"
+    statement = "p(H | X) = prod_t p(h^t | x^{t-1}, h^{t-1}): no hidden state depends on later observations"
+    hypotheses = "every p(h^t | h^{t-1}, x^{t-1}) is a point mass"
+    routes = "Bayes' rule on the table of p(X, H), against the product of the kernels p(h^t | x^{t-1}, h^{t-1})"
+    control = "a hidden Markov model, whose hidden states are noisy"
+
+    num_steps = 4
+
+    @override
+    def cases(self) -> Sequence[Case]:
+        return [(cell, num_layers, 2) for cell in CELLS for num_layers in (1, 2)]
+
+    @property
+    @override
+    def tolerance(self) -> float:
+        num_entries = 2**self.num_steps * 2 * 4 * 8
+        return rounding(num_steps=1, width=num_entries)
+
+    @override
+    def residual(self, case: Case, seed: int) -> float:
+        chain = reachable_chain(instance(case, seed), case[2], self.num_steps)
+        return self._distance(chain)
+
+    @torch.no_grad()
+    @override
+    def control_residual(self, case: Case, seed: int) -> float:
+        hmm = HMM.random(num_states=2, num_symbols=2, seed=seed).double()
+        first = (hmm.initial_probs @ hmm.emission_probs)[None]  # p(x_1), with z_1 summed out: (1, 2)
+        arrival = (hmm.initial_probs @ hmm.transition_probs).expand(1, 2, 2)  # p(z_2), whatever x_1
+        move = hmm.transition_probs[:, None].expand(2, 2, 2)  # p(z_{t+1} | z_t), whatever x_t
+        emissions = [first] + [hmm.emission_probs] * (self.num_steps - 1)
+        return self._distance(HiddenChain(emissions, [arrival] + [move] * (self.num_steps - 2)))
+
+    def _distance(self, chain: HiddenChain) -> float:
+        joint = chain.joint(self.num_steps)
+        return difference(_posterior(joint), _causal_product(chain, joint))
+
+
+def _posterior(joint: Table) -> Tensor:
+    """p(H | X) by Bayes' rule, with the joint table's axes."""
+    observed = {name for name in joint.names if name.startswith("x")}
+    return joint.probs / joint.marginal(observed)
+
+
+def _causal_product(chain: HiddenChain, joint: Table) -> Tensor:
+    """prod_t p(h^t | x^{t-1}, h^{t-1}) with the joint table's axes x_1, h_2, x_2, h_3, x_3, ..."""
+    product = torch.ones_like(joint.probs)
+    for number, kernel in enumerate(chain.kernels):
+        axes = (0, 1) if number == 0 else (2 * number - 1, 2 * number, 2 * number + 1)
+        factor = kernel[0] if number == 0 else kernel
+        shape = [1] * joint.probs.dim()
+        for axis, size in zip(axes, factor.shape, strict=True):
+            shape[axis] = size
+        product = product * factor.reshape(shape)
+    return product

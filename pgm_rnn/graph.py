@@ -1,0 +1,92 @@
+"""The graphical model as a graph: read from the Pyro program, and asked what it implies.
+
+`pyro.infer.inspect.get_model_relations` sees deterministic sites only when it is told to; everything here tells it.
+"""
+
+from collections.abc import Iterable
+from itertools import product
+
+import networkx as nx
+import torch
+from pyro.infer.inspect import get_model_relations
+
+from pgm_rnn.sequence_model import Memory, SequenceModel
+
+
+def read_graph(model: SequenceModel, num_steps: int, memory: Memory = "deterministic") -> "nx.DiGraph[str]":
+    """The directed graph of the unrolled program over h_1, z_1, x_1, ..., x_T, read from one run of it.
+
+    Nodes carry `deterministic`, True for Delta sites. First the program draws one sequence from itself, so that the
+    observations depend on what they depend on and on nothing else.
+
+    Args:
+        model: with first="model".
+        num_steps: T; ten steps are enough for a picture.
+        memory: as in `SequenceModel.model`; "sampled" shows the hidden states to Pyro as latent variables.
+
+    Raises:
+        ValueError: a model that conditions on x_1, which has no law in the graph.
+    """
+    if model.first == "condition":
+        raise ValueError("expected a model with first='model', got one that conditions on x_1; its graph lacks p(x_1)")
+    lengths = torch.tensor([num_steps])
+    kwargs = {"rendering": "unrolled", "memory": memory}
+    relations = get_model_relations(model.model, (None, lengths), kwargs, include_deterministic=True)
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    for node, parents in relations["sample_sample"].items():
+        graph.add_node(node, deterministic=node.startswith("h_"))
+        graph.add_edges_from((parent, node) for parent in parents if parent != node)
+    return graph
+
+
+def without_roots(graph: "nx.DiGraph[str]", roots: Iterable[str]) -> "nx.DiGraph[str]":
+    """The graph without nodes that are constants, such as h_1, a parameter."""
+    smaller = graph.copy()
+    smaller.remove_nodes_from(roots)
+    return smaller
+
+
+def d_separated(graph: "nx.DiGraph[str]", a: Iterable[str], b: Iterable[str], given: Iterable[str]) -> bool:
+    """Whether every law on the graph has a independent of b given the rest: d-separation."""
+    a, b, given = set(a), set(b), set(given)
+    return nx.is_d_separator(graph, a - given, b - given, given)
+
+
+def determined_by(graph: "nx.DiGraph[str]", given: Iterable[str]) -> set[str]:
+    """`given` and every deterministic node whose parents are all in the result."""
+    closure = set(given)
+    for node in nx.topological_sort(graph):
+        if graph.nodes[node].get("deterministic") and set(graph.predecessors(node)) <= closure:
+            closure.add(node)
+    return closure
+
+
+def D_separated(  # noqa: N802  (the paper's name)
+    graph: "nx.DiGraph[str]", a: Iterable[str], b: Iterable[str], given: Iterable[str]
+) -> bool:
+    """Whether every law whose deterministic nodes are functions of their parents has a independent of b given the rest.
+
+    D-separation of Geiger, Verma & Pearl (1990): d-separation given everything that `given` determines. What is itself
+    determined is a constant, and independent of anything.
+    """
+    closure = determined_by(graph, given)
+    a, b = set(a) - closure, set(b) - closure
+    return not a or not b or d_separated(graph, a, b, closure)
+
+
+def to_mermaid(graph: "nx.DiGraph[str]") -> str:
+    """The graph as a Mermaid flowchart, which a README can show; Delta nodes are rectangles, others are round."""
+    shape = {True: "[{}]", False: "(({}))"}
+    nodes = [
+        f"    {node}{shape[bool(data.get('deterministic'))].format(node)}" for node, data in graph.nodes(data=True)
+    ]
+    return "\n".join(["flowchart LR", *nodes, *(f"    {a} --> {b}" for a, b in graph.edges)])
+
+
+def dense_graph(nodes: Iterable[str]) -> "nx.DiGraph[str]":
+    """The complete directed graph on nodes in order: what is left of the chain when the memory is summed out."""
+    nodes = list(nodes)
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    graph.add_nodes_from(nodes)
+    graph.add_edges_from((a, b) for (i, a), (j, b) in product(enumerate(nodes), repeat=2) if i < j)
+    return graph

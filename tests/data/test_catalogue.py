@@ -1,0 +1,128 @@
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from pgm_rnn.data import DataError, Dataset, list_datasets, load
+from pgm_rnn.emissions import Bernoulli, Categorical
+from pgm_rnn.sequences import Sequences
+
+
+class Counts(NamedTuple):
+    """What is known of a published split."""
+
+    sequences: int
+    steps: int
+    shortest: int
+    longest: int
+    notes_on: int
+
+
+PIANO_ROLLS = {
+    "jsb": (
+        Counts(229, 13_807, 25, 129, 53_824),
+        Counts(76, 4_602, 32, 144, 17_811),
+        Counts(77, 4_725, 32, 160, 18_367),
+    ),
+    "nottingham": (
+        Counts(694, 176_561, 40, 1_788, 699_403),
+        Counts(173, 45_513, 96, 1_473, 180_192),
+        Counts(170, 44_463, 63, 1_793, 177_421),
+    ),
+}
+
+
+@pytest.fixture
+def from_originals(originals: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGM_RNN_DATA", str(originals))
+
+
+def count(split: Sequences | None) -> Counts:
+    assert split is not None
+    shortest, longest = int(split.lengths.min()), int(split.lengths.max())
+    return Counts(len(split.x), split.num_steps, shortest, longest, int(split.x.sum()))
+
+
+def splits_of(data: Dataset) -> list[Sequences]:
+    return [split for split in (data.train, data.valid, data.test) if split is not None]
+
+
+def test_the_names_are_these() -> None:
+    assert list_datasets() == ["jsb", "nottingham", "synthetic-hmm", "tiny-shakespeare"]
+
+
+@pytest.mark.parametrize("name", list_datasets())
+def test_every_data_set_holds_what_its_emission_can_emit(name: str, request: pytest.FixtureRequest) -> None:
+    if name != "synthetic-hmm":
+        request.getfixturevalue("from_originals")
+    data = load(name)
+    assert data.name == name
+    assert data.description
+    for split in splits_of(data):
+        assert split.x.shape[2:] == data.emission.event_shape
+        assert not bool(data.emission.invalid(split.x).any())
+        assert int(split.lengths.min()) >= 1
+        assert (split.z is None) == (data.model is None)
+
+
+@pytest.mark.usefixtures("from_originals")
+@pytest.mark.parametrize("name", PIANO_ROLLS)
+def test_piano_rolls_have_the_published_counts(name: str) -> None:
+    data = load(name)
+    assert (count(data.train), count(data.valid), count(data.test)) == PIANO_ROLLS[name]
+    assert data.emission == Bernoulli(88)
+    assert data.vocabulary is None
+
+
+@pytest.mark.usefixtures("from_originals")
+def test_tiny_shakespeare_has_the_published_counts() -> None:
+    data = load("tiny-shakespeare")
+    assert data.emission == Categorical(65)
+    assert data.vocabulary is not None
+    assert len(data.vocabulary) == 65
+    assert data.valid is not None
+    assert data.train.num_steps + data.valid.num_steps == 1_115_394
+    assert data.test is None
+
+
+def test_the_synthetic_data_are_those_of_choe_et_al() -> None:
+    data = load("synthetic-hmm")
+    assert [tuple(split.x.shape) for split in splits_of(data)] == [(20_000, 8), (1_000, 8), (100, 8)]
+    assert data.emission == Categorical(3)
+    assert data.model is not None
+    assert data.model.num_states == 2
+
+
+def test_synthetic_data_follow_the_seed_and_its_default_is_zero() -> None:
+    assert torch.equal(load("synthetic-hmm").train.x, load("synthetic-hmm", seed=0).train.x)
+    assert not torch.equal(load("synthetic-hmm").train.x, load("synthetic-hmm", seed=1).train.x)
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("jsb", "JSB_Chorales.mat"),
+        ("nottingham", "Nottingham.mat"),
+        ("tiny-shakespeare", "tinyshakespeare.txt"),
+    ],
+)
+def test_a_file_with_other_contents_is_not_read(
+    name: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / file).write_bytes(b"something else")
+    monkeypatch.setenv("PGM_RNN_DATA", str(tmp_path))
+    with pytest.raises(DataError, match=f"expected SHA-256 .*{file}.*delete it to download it again"):
+        load(name)
+
+
+def test_an_unknown_name_is_an_error_that_lists_the_names() -> None:
+    with pytest.raises(
+        ValueError, match=r"expected .* one of jsb, nottingham, synthetic-hmm, tiny-shakespeare, got 'x'$"
+    ):
+        load("x")
+
+
+def test_a_misspelt_name_is_an_error_that_knows_better() -> None:
+    with pytest.raises(ValueError, match=r"got 'shakespeare'; did you mean 'tiny-shakespeare'\?"):
+        load("shakespeare")
