@@ -26,10 +26,12 @@ class Cell(nn.Module, ABC):
     """A deterministic state transition h' = f(h, x).
 
     Attributes:
+        input_dim: width of an input.
         hidden_dim: width of what an emission reads.
         state_dim: width of the whole state.
     """
 
+    input_dim: int
     hidden_dim: int
     state_dim: int
 
@@ -59,7 +61,8 @@ class StackedCell(Cell):
         super().__init__()
         self.network = network
         self.layer_step = layer_step
-        self.hidden_dim, self.num_layers = network.hidden_size, network.num_layers
+        self.input_dim, self.hidden_dim = network.input_size, network.hidden_size
+        self.num_layers = network.num_layers
         self.has_cells = isinstance(network, nn.LSTM)
         self.state_dim = self.hidden_dim * self.num_layers * (2 if self.has_cells else 1)
 
@@ -108,7 +111,7 @@ class DeepTransitionCell(Cell):
 
     def __init__(self, input_dim: int, hidden_dim: int, num_layers: int) -> None:
         super().__init__()
-        self.hidden_dim = self.state_dim = hidden_dim
+        self.input_dim, self.hidden_dim, self.state_dim = input_dim, hidden_dim, hidden_dim
         self.input = nn.Linear(input_dim, hidden_dim)
         self.recurrent = nn.ModuleList(nn.Linear(hidden_dim, hidden_dim, bias=layer > 0) for layer in range(num_layers))
 

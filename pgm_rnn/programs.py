@@ -44,7 +44,7 @@ def run_model(
     _register(model)
     if rendering == "unrolled":
         return _unrolled(model, x, lengths, first, memory)
-    assert x is not None
+    assert x is not None  # _checked
     _fused(model, x, lengths, first, memory)
     return x
 

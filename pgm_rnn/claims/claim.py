@@ -98,18 +98,26 @@ def check(claim: Claim, seed: int = 0, advance: Callable[[], object] = lambda: N
         residuals.append(claim.residual(case, instance_seed))
         controls.append(claim.control_residual(case, instance_seed))
         advance()
-    residual, control = largest(residuals), smallest(controls)
+    seconds = time.perf_counter() - start
+    return conclude(claim, len(residuals), largest(residuals), claim.tolerance, smallest(controls), seconds)
+
+
+def conclude(
+    claim: Claim, instances: int, residual: float, tolerance: float, control_residual: float, seconds: float
+) -> Result:
+    """The result of a measurement; NaN makes it fail."""
+    verdict: Verdict = "holds" if residual <= tolerance < control_residual else "fails"
     return Result(
         claim.id,
         claim.source,
         claim.statement,
         claim.kind,
-        len(residuals),
+        instances,
         residual,
-        claim.tolerance,
-        control,
-        "holds" if residual <= claim.tolerance < control else "fails",
-        time.perf_counter() - start,
+        tolerance,
+        control_residual,
+        verdict,
+        seconds,
     )
 
 

@@ -46,7 +46,7 @@ class HiddenChain(NamedTuple):
             future = (self.emissions[t - 1][:, :, None] * after).flatten(1)  # (S_t, K^(T-t+1))
         return torch.einsum("skn,nr->skr", self.kernels[0], future).flatten()
 
-    def enumerated_log_likelihood(self, x: Tensor) -> Tensor:
+    def enumerated_log_likelihood(self, x: Tensor) -> float:
         """Sum over sequences of log p(x_{2:T} | x_1) by Pyro's TraceEnum_ELBO, which sums the states out.
 
         Args:
@@ -63,7 +63,7 @@ class HiddenChain(NamedTuple):
                     h = pyro.sample(f"h_{t + 1}", law, infer={"enumerate": "parallel"})
                     pyro.sample(f"x_{t + 1}", dist.Categorical(logits=emissions[t][h]), obs=x[:, t])
 
-        return -torch.as_tensor(TraceEnum_ELBO(max_plate_nesting=1).loss(program, lambda: None))
+        return -float(TraceEnum_ELBO(max_plate_nesting=1).loss(program, lambda: None))
 
     def joint(self, num_steps: int) -> Table:
         """p(x_1, h_2, x_2, ..., h_T, x_T) with p(x_1) the emission at h_1."""

@@ -12,22 +12,29 @@ from pgm_rnn.randomness import seeded
 
 
 def random_rnn(cell: str, emission: Emission, num_layers: int, seed: int, hidden_dim: int = 4) -> RNN:
-    """A float64 RNN whose parameters, h_1 included, are normal with variance 2 / hidden_dim.
+    """A float64 RNN whose parameters, h_1 included, are normal with variance 1 / hidden_dim.
 
-    Draws again until two different observations lead to different states: a network of dead units would be constant
-    in its inputs, and no control could tell it from anything.
+    Draws again until the law of x_2 depends on x_1: a network of dead units ignores its inputs, and no control could
+    tell it from anything.
     """
     with seeded(seed), torch.no_grad():
         while True:
             rnn = RNN(cell, emission=emission, hidden_dim=hidden_dim, num_layers=num_layers).double()
             for parameter in rnn.parameters():
-                parameter.normal_(std=(2 / hidden_dim) ** 0.5)
-            assert rnn.initial_memory is not None
-            x = torch.zeros(2, *emission.event_shape, dtype=torch.int64 if emission.needs_integers else torch.float64)
-            x[1] = 1
-            h_2 = rnn.recurrence(rnn.initial_memory.expand(2, -1), None, x)
-            if float((h_2[0] - h_2[1]).abs().max()) > 0.01:
+                parameter.normal_(std=hidden_dim**-0.5)
+            if _input_effect(rnn) > 0.05:
                 return rnn
+
+
+def _input_effect(rnn: RNN) -> float:
+    """Difference in nats between log p(x_2 = 0 | x_1 = 0) and log p(x_2 = 0 | x_1 = 1)."""
+    family = rnn.family
+    x_1 = torch.zeros(2, *family.event_shape, dtype=torch.int64 if family.needs_integers else torch.float64)
+    x_1[1] = 1
+    assert rnn.initial_memory is not None
+    h_2 = rnn.recurrence(rnn.initial_memory.expand(2, -1), None, x_1)
+    after_0, after_1 = rnn.emission(None, h_2).log_prob(x_1[:1].expand_as(x_1)).tolist()
+    return float(abs(after_0 - after_1))
 
 
 class NoisyMemory(Messenger):

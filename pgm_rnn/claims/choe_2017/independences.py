@@ -55,7 +55,7 @@ class MarkovProperties(Claim):
     """The two conditional independences that the graph of fig. 3 encodes."""
 
     id = "markov-properties"
-    source = f"{PAPER}, sec. 3.1, after Remark 2"
+    source = f"{PAPER}, after Remark 2"
     statement = "X_{t+1} is independent of X_{<=t} given H_t, and H_t of X_{<=t-1} given H_{t-1}, X_t"
     hypotheses = "the law factorises over the graph of fig. 3, whatever its kernels"
     routes = (
@@ -140,7 +140,7 @@ class Proposition4(Claim):
         graph = program_graph(rnn, self.num_steps)
         nx.set_node_attributes(graph, dict.fromkeys(graph, False), "deterministic")
         table = reachable_chain(rnn, case[2], self.num_steps).noisy(0.05).joint(self.num_steps)
-        return smallest(confirmed_dependence(table, graph, statement, D_separated) for statement in self.statements())
+        return largest(confirmed_dependence(table, graph, statement, D_separated) for statement in self.statements())
 
     def statements(self) -> list[Statement]:
         """For every t that has a future; H_0 is a constant."""

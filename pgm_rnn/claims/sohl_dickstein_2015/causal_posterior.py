@@ -22,7 +22,7 @@ class CausalPosterior(Claim):
     """Bayes' rule on the joint table gives the product of the model's own conditionals."""
 
     id = "causal-posterior"
-    source = f"{PAPER}, sec. 3 and eq. (8)"
+    source = f"{PAPER}, sec. 3, eq. (8)"
     statement = "p(H | X) = prod_t p(h^t | x^{t-1}, h^{t-1}): no hidden state depends on later observations"
     hypotheses = "every p(h^t | h^{t-1}, x^{t-1}) is a point mass"
     routes = "Bayes' rule on the table of p(X, H), against the product of the kernels p(h^t | x^{t-1}, h^{t-1})"

@@ -1,0 +1,88 @@
+"""The command line: `pgm-rnn verify`, `pgm-rnn graph`.
+
+What the user got wrong is one sentence on standard error and exit status 2; a claim that fails is exit status 1.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Recurrent networks, hidden Markov models and state-space models as one graphical model in Pyro.",
+)
+
+
+def run() -> None:
+    """Run the command line; errors of the caller end it with one sentence instead of a traceback."""
+    # A waiting thread of torch's sleeps instead of spinning: the claims are many small operations.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        app()
+    except (ValueError, TypeError, OSError, FloatingPointError) as error:
+        Console(stderr=True, soft_wrap=True).print(Text("error: ", style="bold red"), error, sep="", highlight=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@app.callback()
+def main() -> None:
+    """Recurrent networks, hidden Markov models and state-space models as one graphical model in Pyro."""
+
+
+@app.command()
+def verify(
+    claim: Annotated[list[str] | None, typer.Option(help="Check only this claim; may be given again.")] = None,
+    data: Annotated[str | None, typer.Option(help="Fit an RNN to this data set and check the claims on it.")] = None,
+    cell: Annotated[str, typer.Option(help="With --data: the RNN's cell.")] = "lstm",
+    hidden_dim: Annotated[int, typer.Option(help="With --data: the width of its hidden state.")] = 64,
+    epochs: Annotated[int, typer.Option(help="With --data: passes over the training data, at most.")] = 150,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the results to this file too.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the instances, or of the fit.")] = 0,
+) -> None:
+    """Check the papers' claims and their negative controls; exit status 1 unless every claim holds."""
+    from pgm_rnn.report import verification
+
+    output = None if json is None else _checked_output(json)
+    if data is None:
+        results = verification.verify_claims(claim or [], seed)
+    elif claim:
+        raise ValueError("expected --claim or --data, got both; on data the claims that apply are checked")
+    else:
+        results = verification.verify_on_data(data, cell, hidden_dim, epochs, seed)
+    if output is not None:
+        verification.write_results(results, output)
+    failed = [result.id for result in results if result.verdict != "holds"]
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def graph(
+    model: Annotated[str, typer.Argument(help="A model of the zoo, for example rnn-lstm or hmm.")],
+    steps: Annotated[int, typer.Option(help="How many steps to unroll.")] = 3,
+) -> None:
+    """Print a model's directed graph, read out of its Pyro program, as a Mermaid flowchart."""
+    from pgm_rnn.checks import check_counts
+    from pgm_rnn.graph import read_graph, to_mermaid
+    from pgm_rnn.models.registry import get_model, model_info
+
+    check_counts(steps=steps)
+    sizes = {"num_states": 2, "num_symbols": 2} if model_info(model).latent != "-" else {"num_symbols": 2}
+    typer.echo(to_mermaid(read_graph(get_model(model, seed=0, **sizes), steps)))
+
+
+def _checked_output(path: Path) -> Path:
+    """`path` if a file can be written there; found out before the work, not after it."""
+    if path.is_dir() or not path.absolute().parent.is_dir() or not os.access(path.absolute().parent, os.W_OK):
+        raise ValueError(f"expected --json to name a file in a folder that can be written to, got {path}")
+    return path

@@ -1,0 +1,151 @@
+"""`pgm-rnn verify`: the claims are checked under a progress bar and end as a table and as JSON."""
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Literal
+
+import torch
+from rich import box
+from rich.console import Console, Group
+from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
+
+from pgm_rnn.checks import check_choice
+from pgm_rnn.claims import CLAIMS, Result, check
+from pgm_rnn.claims.on_data import check_on_data
+from pgm_rnn.data import Dataset, load
+from pgm_rnn.inference import svi
+from pgm_rnn.models.rnn import RNN
+from pgm_rnn.randomness import seeded
+
+
+def verify_claims(names: Sequence[str], seed: int) -> list[Result]:
+    """Check the claims called `names`, or all of them, on random instances; print a table.
+
+    Raises:
+        ValueError: an unknown claim.
+    """
+    for name in names:
+        check_choice("claim", name, CLAIMS)
+    claims = [CLAIMS[name] for name in dict.fromkeys(names)] or list(CLAIMS.values())
+    results = []
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=sum(len(claim.cases()) for claim in claims))
+        for claim in claims:
+            progress.update(task, description=claim.id)
+            results.append(check(claim, seed, advance=lambda: progress.advance(task)))
+    console = Console(highlight=False)
+    console.print(f"random instances, seed {seed}, {torch.get_num_threads()} threads
+")
+    console.print(results_table(results))
+    return results
+
+
+def verify_on_data(name: str, cell: str, hidden_dim: int, num_epochs: int, seed: int) -> list[Result]:
+    """Fit an RNN to a data set, print its nats per step, and check on the held-out sequences what applies.
+
+    Raises:
+        ValueError: an unknown data set or cell, or sizes below 1.
+    """
+    dataset = load(name, seed=seed)
+    console = Console(highlight=False)
+    with seeded(seed):
+        rnn = RNN(cell, emission=dataset.emission, hidden_dim=hidden_dim)
+    console.print(f"{name}: {dataset.description}")
+    fit = svi.fit(
+        rnn, dataset.train, dataset.valid, num_epochs=num_epochs, batch_size=16, learning_rate=1e-2, seed=seed
+    )
+    console.print(
+        f"{cell}, {hidden_dim} hidden units, seed {seed}, {torch.get_num_threads()} threads: {len(fit.history)} epochs "
+        f"in {fit.seconds:.0f} s, the best is {fit.best_epoch}"
+    )
+    _print_scores(console, rnn, dataset)
+    held_out = dataset.test or dataset.valid or dataset.train
+    with console.status("checking the claims on the held-out sequences"):
+        results = check_on_data(rnn, held_out, seed)
+    console.print(results_table(results))
+    return results
+
+
+def _print_scores(console: Console, rnn: RNN, dataset: Dataset) -> None:
+    for split in ("train", "valid", "test"):
+        sequences = getattr(dataset, split)
+        if sequences is not None:
+            score = svi.evaluate(rnn, sequences)
+            console.print(
+                f"  {split:5}  {score.nats_per_step:.3f} ± {score.standard_error:.3f} nats per step, exact "
+                f"({len(sequences.lengths)} sequences)"
+            )
+
+
+def results_table(results: Iterable[Result]) -> Group:
+    """A table a paper with a row a claim: what was measured, what rounding explains, what the control measured.
+
+    It fits 80 columns.
+    """
+    tables: list[Table | str] = []
+    for paper, group in groupby(results, key=lambda result: result.source.partition("), ")[0] + ")"):
+        table = Table(title=paper, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=0)
+        table.show_edge = False
+        for name, justify, width in COLUMNS:
+            table.add_column(name, justify=justify, min_width=width, no_wrap=name != "source")
+        for result in group:
+            table.add_row(*_row(result))
+        tables += [table, ""]
+    return Group(*tables, "control: least residual where a hypothesis is broken; it must exceed tolerance")
+
+
+COLUMNS: tuple[tuple[str, Literal["left", "right"], int], ...] = (
+    ("claim", "left", 17),
+    ("source", "left", 15),
+    ("cases", "right", 5),
+    ("residual", "right", 8),
+    ("tolerance", "right", 9),
+    ("control", "right", 7),
+    ("verdict", "left", 7),
+    ("s", "right", 3),
+)
+
+
+def _row(result: Result) -> list[str | Text]:
+    return [
+        result.id,
+        result.source.partition("), ")[2],
+        str(result.instances),
+        f"{result.residual:.1e}",
+        f"{result.tolerance:.1e}",
+        f"{result.control_residual:.1e}",
+        Text(result.verdict, style="green" if result.verdict == "holds" else "bold red"),
+        f"{result.seconds:.1f}",
+    ]
+
+
+def write_results(results: Iterable[Result], path: Path) -> None:
+    """Write a JSON list of objects with the fields of `Result`; what is not finite becomes null.
+
+    The file appears whole or not at all.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    records = [{name: _finite(value) for name, value in result._asdict().items()} for result in results]
+    text = json.dumps(records, indent=2, ensure_ascii=False) + "\n"
+    descriptor, temporary = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError:
+        os.unlink(temporary)
+        raise
+
+
+def _finite(value: object) -> object:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
