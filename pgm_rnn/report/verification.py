@@ -41,8 +41,7 @@ def verify_claims(names: Sequence[str], seed: int) -> list[Result]:
             progress.update(task, description=claim.id)
             results.append(check(claim, seed, advance=lambda: progress.advance(task)))
     console = Console(highlight=False)
-    console.print(f"random instances, seed {seed}, {torch.get_num_threads()} threads
-")
+    console.print(f"random instances, seed {seed}, {torch.get_num_threads()} threads\n")
     console.print(results_table(results))
     return results
 
