@@ -20,6 +20,7 @@ def check_observations(family: Emission, x: Tensor, lengths: Tensor | None, like
         TypeError: an x that is no tensor or has the wrong dtype.
         ValueError: wrong shape, device or lengths, NaN or values outside the family's support.
     """
+    padded = lengths is not None
     x, lengths, _ = as_sequences(x, lengths)
     event_shape = family.event_shape
     if x.shape[2:] != event_shape:
@@ -28,14 +29,15 @@ def check_observations(family: Emission, x: Tensor, lengths: Tensor | None, like
     if x.device != like.device:
         raise ValueError(f"expected x on {like.device} as the model, got {x.device}; move one of them with .to")
     x = _in_dtype(family, x, like.dtype)
-    mask = length_mask(lengths, x.shape[1])
-    mask = mask[(...,) + (None,) * len(event_shape)]  # (batch, T, 1...)
-    invalid = family.invalid(x) & mask
+    if padded:
+        mask = length_mask(lengths, x.shape[1])
+        x = x.where(mask[(...,) + (None,) * len(event_shape)], 0)  # zero is in every family's support
+    invalid = family.invalid(x)
     if bool(invalid.any()):
         where = tuple(invalid.nonzero()[0].tolist())
         place = f"sequence {where[0]} at step {where[1] + 1}"
         raise ValueError(f"expected {family.support}, got {x[where].item()} in {place}")
-    return x.where(mask, 0), lengths
+    return x, lengths
 
 
 def _in_dtype(family: Emission, x: Tensor, dtype: torch.dtype) -> Tensor:

@@ -99,9 +99,11 @@ def _register(model: "SequenceModel") -> None:
 
 
 def _memory_site(name: str, value: Tensor, memory: "Memory", event_dim: int) -> Tensor:
+    """A Delta site: `pyro.deterministic` spelled out, without a check of every entry, or a latent one."""
+    law = dist.Delta(value, event_dim=event_dim, validate_args=False)
     if memory == "deterministic":
-        return pyro.deterministic(name, value, event_dim=event_dim)
-    return pyro.sample(name, dist.Delta(value, event_dim=event_dim))
+        return pyro.sample(name, law.mask(False), obs=value, infer={"_deterministic": True})
+    return pyro.sample(name, law)
 
 
 def _unrolled(model: "SequenceModel", x: Tensor | None, lengths: Tensor, first: "First", memory: "Memory") -> Tensor:
@@ -165,10 +167,19 @@ def _fused(model: "SequenceModel", x: Tensor, lengths: Tensor, first: "First", m
             pyro.sample("x", SequenceLaw(model, lengths, x.shape[1], first), obs=x)
             return
         h = _fused_memory(model, x, memory)
-        mask = length_mask(lengths, x.shape[1])
-        if first == "condition":
-            mask = mask & (torch.arange(x.shape[1], device=x.device) > 0)
-        pyro.sample("x", model.emission(None, h).mask(mask).to_event(1), obs=x)
+        law = model.emission(None, h)
+        mask = _modelled_steps(lengths, x.shape[1], first)
+        pyro.sample("x", (law if mask is None else law.mask(mask)).to_event(1), obs=x)
+
+
+def _modelled_steps(lengths: Tensor, num_steps: int, first: "First") -> Tensor | None:
+    """True where an observation has a law, (batch, T); None if that is everywhere."""
+    if first == "model" and bool((lengths == num_steps).all()):
+        return None
+    mask = length_mask(lengths, num_steps)
+    if first == "condition":
+        mask[:, 0] = False
+    return mask
 
 
 def _fused_memory(model: "SequenceModel", x: Tensor, memory: "Memory") -> Tensor | None:

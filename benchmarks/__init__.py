@@ -1,0 +1,1 @@
+"""Speed beside its peers, in one run; never a test. `make bench` or `python -m benchmarks`."""

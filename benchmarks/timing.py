@@ -1,0 +1,19 @@
+"""Peers timed in turn, so that whatever else the machine does meets all of them alike."""
+
+import time
+from collections.abc import Callable
+from statistics import median
+
+
+def time_in_turn(steps: dict[str, Callable[[], object]], repeats: int, warmup: int = 3) -> dict[str, float]:
+    """Median milliseconds of each step, the steps called one after the other `repeats` times."""
+    for step in steps.values():
+        for _ in range(warmup):
+            step()
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(repeats):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: 1e3 * median(values) for name, values in seconds.items()}
