@@ -1,0 +1,77 @@
+"""Every claim of the registry holds, its control fails, and damage to the models is noticed."""
+
+from typing import Any
+
+import pytest
+from pyro import poutine
+from torch import Tensor
+
+from pgm_rnn.claims import CLAIMS, Claim, check
+from pgm_rnn.claims.claim import conclude
+from pgm_rnn.models.cells import StackedCell
+from pgm_rnn.models.rnn import RNN
+
+FEW = 4
+
+
+def first_cases(claim: Claim, monkeypatch: pytest.MonkeyPatch) -> Claim:
+    """The claim on a few of its cases, spread over all of them."""
+    cases = list(claim.cases())
+    monkeypatch.setattr(claim, "cases", lambda: cases[:: max(1, len(cases) // FEW)])
+    return claim
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+@pytest.mark.parametrize("seed", [0, 7])
+def test_the_claim_holds_and_its_control_fails(name: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = check(first_cases(CLAIMS[name], monkeypatch), seed)
+    assert result.residual <= result.tolerance, result
+    assert result.control_residual > result.tolerance, result
+    assert result.verdict == "holds"
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_the_claim_says_what_it_is(name: str) -> None:
+    claim = CLAIMS[name]
+    assert claim.id == name
+    assert claim.kind in ("identity", "independence", "erratum")
+    for text in (claim.statement, claim.hypotheses, claim.routes, claim.control):
+        assert len(text) > 10
+    assert ")" in claim.source.partition(", ")[0] or "), " in claim.source
+    assert 0 < claim.tolerance < 1e-9
+
+
+def test_a_claim_whose_control_passes_fails() -> None:
+    claim = CLAIMS["theorem-5"]
+    assert conclude(claim, 1, residual=0.0, tolerance=1e-9, control_residual=0.0, seconds=0.0).verdict == "fails"
+
+
+def _forget_the_state(self: RNN, h: Tensor, z: Tensor | None, x: Tensor) -> Tensor:
+    return RNN_RECURRENCE(self, 0.9 * h, z, x)
+
+
+def _shifted_outputs(self: StackedCell, x: Tensor, h: Tensor) -> Tensor:
+    return STACKED_OUTPUTS(self, x.roll(1, dims=1), h)
+
+
+def _unnormalised(self: RNN, *args: Tensor, **options: Any) -> Tensor:
+    scaled = poutine.scale(RNN_MODEL, scale=1.1)
+    return scaled(self, *args, **options)
+
+
+RNN_RECURRENCE, RNN_MODEL, STACKED_OUTPUTS = RNN.recurrence, RNN.model, StackedCell.outputs
+
+DAMAGES = {
+    "theorem-5": (RNN, "recurrence", _forget_the_state),
+    "elbo-equivalence": (StackedCell, "outputs", _shifted_outputs),
+    "remark-1": (RNN, "model", _unnormalised),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damage_to_the_model_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner, attribute, damaged = DAMAGES[name]
+    monkeypatch.setattr(owner, attribute, damaged)
+    claim = CLAIMS[name]
+    case = claim.cases()[0]
+    assert claim.residual(case, seed=0) > claim.tolerance

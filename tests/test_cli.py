@@ -1,0 +1,111 @@
+"""The command line as a person meets it, in processes of its own and in this one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pgm_rnn.cli import run
+
+
+def pgm_rnn(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pgm_rnn", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environment)
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["pgm-rnn", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        run()
+    return int(stopped.value.code or 0)
+
+
+def test_verify_writes_one_record_a_claim(tmp_path: Path) -> None:
+    output = tmp_path / "results.json"
+    done = pgm_rnn("verify", "--claim", "causal-posterior", "--claim", "markov-properties", "--json", str(output))
+    assert done.returncode == 0, done.stderr
+    records = json.loads(output.read_text())
+    assert [record["id"] for record in records] == ["causal-posterior", "markov-properties"]
+    keys = "id source statement kind instances residual tolerance control_residual verdict seconds"
+    assert all(list(record) == keys.split() for record in records)
+    assert all(record["verdict"] == "holds" for record in records)
+    assert "causal-posterior" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_a_failing_claim_is_exit_status_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from pgm_rnn.claims import CLAIMS
+
+    monkeypatch.setattr(CLAIMS["causal-posterior"], "residual", lambda case, seed: float("nan"))
+    output = tmp_path / "results.json"
+    assert call(monkeypatch, "verify", "--claim", "causal-posterior", "--json", str(output)) == 1
+    (record,) = json.loads(output.read_text())
+    assert record["verdict"] == "fails"
+    assert record["residual"] is None
+
+
+def test_one_seed_gives_one_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = []
+    for seed in ("3", "3", "4"):
+        output = tmp_path / "results.json"
+        assert call(monkeypatch, "verify", "--claim", "markov-properties", "--seed", seed, "--json", str(output)) == 0
+        (record,) = json.loads(output.read_text())
+        records.append((record["residual"], record["control_residual"]))
+    assert records[0] == records[1] != records[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["verify", "--claim", "theorem5"], "did you mean 'theorem-5'"),
+        (["verify", "--data", "jbs"], "did you mean 'jsb'"),
+        (["verify", "--data", "synthetic-hmm", "--cell", "lsmt"], "did you mean 'lstm'"),
+        (["verify", "--data", "synthetic-hmm", "--epochs", "0"], "expected num_epochs"),
+        (["verify", "--data", "synthetic-hmm", "--hidden-dim", "0"], "expected hidden_dim"),
+        (["verify", "--claim", "remark-1", "--data", "jsb"], "expected --claim or --data, got both"),
+        (["verify", "--json", "/no/such/folder/x.json"], "expected --json"),
+        (["graph", "rnn-lst"], "did you mean 'rnn-lstm'"),
+        (["graph", "hmm", "--steps", "0"], "expected steps"),
+    ],
+)
+def test_what_the_user_got_wrong_is_one_sentence_and_status_two(
+    arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, *arguments) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert "Traceback" not in captured.err
+
+
+def test_a_tampered_data_file_is_one_sentence_and_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "JSB_Chorales.mat").write_bytes(b"not the chorales")
+    done = pgm_rnn("verify", "--data", "jsb", PGM_RNN_DATA=str(tmp_path))
+    assert done.returncode == 2
+    assert "SHA-256" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_verify_on_data_fits_and_reports(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["verify", "--data", "synthetic-hmm", "--cell", "gru", "--hidden-dim", "4", "--epochs", "1"]
+    assert call(monkeypatch, *arguments) == 0
+    output = capsys.readouterr().out
+    assert "nats per step, exact" in output
+    assert "theorem-5" in output
+    assert "elbo-equivalence" in output
+
+
+@pytest.mark.parametrize(("model", "edge"), [("rnn-gru", "x_1 --> h_2"), ("hmm", "z_1 --> z_2")])
+def test_graph_prints_a_flowchart(
+    model: str, edge: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "graph", model, "--steps", "2") == 0
+    assert edge in capsys.readouterr().out
+
+
+def test_no_arguments_show_help() -> None:
+    assert "verify" in pgm_rnn("--help").stdout
