@@ -119,6 +119,7 @@ def fit(
     for data in (train, valid):
         if data is not None:
             model.check(data.x, data.lengths)
+            _num_modelled(model, data.lengths)
     with pyro.settings.context(module_local_params=True), seeded(seed, stream=3):
         run = _Run(model, train, valid, torch.optim.AdamW(model.parameters(), learning_rate, weight_decay=weight_decay))
         return run.until(num_epochs, batch_size, clip_norm, patience, progress)
@@ -149,8 +150,7 @@ class _Run:
             stopped_by = "interrupt"
         finally:
             bar.close()
-            if self.valid is not None or self.best_epoch < len(self.history):
-                self.model.load_state_dict(self.best_state)
+            self.model.load_state_dict(self.best_state)
         seconds = time.perf_counter() - self.start
         return Fit(self.model, tuple(self.history), self.best_epoch, stopped_by, seconds)
 
@@ -160,8 +160,9 @@ class _Run:
         total = 0.0
         for batch in minibatches(self.train, batch_size):
             total += self.step(batch, epoch, clip_norm)
+        self.check_finite("sum of a parameter's changes", self.change(), epoch)
         self.model.eval()
-        train_loss = total / int(_modelled_steps(self.model, self.train.lengths).sum())
+        train_loss = total / _num_modelled(self.model, self.train.lengths)
         valid_loss = None if self.valid is None else evaluate(self.model, self.valid).nats_per_step
         self.history.append(Epoch(epoch, train_loss, valid_loss, time.perf_counter() - began))
         self.keep_best(epoch, train_loss if valid_loss is None else valid_loss)
@@ -172,16 +173,29 @@ class _Run:
         num_steps = max(1, int(_modelled_steps(self.model, batch.lengths).sum()))
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.loss(batch.x, batch.lengths)
-        if not torch.isfinite(loss):
-            rate = self.optimizer.param_groups[0]["lr"]
-            raise FloatingPointError(
-                f"the loss became {float(loss)} in epoch {epoch} at learning rate {rate:g}; the parameters are those "
-                f"of epoch {self.best_epoch}; try a smaller learning rate"
-            )
+        self.check_finite("loss", loss, epoch)
         (loss / num_steps).backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip_norm)
+        self.check_finite("gradient's norm", norm, epoch)
         self.optimizer.step()
         return float(loss.detach())
+
+    @torch.no_grad()
+    def change(self) -> Tensor:
+        """Of a parameter that began finite; an HMM's logits may begin at minus infinity and stay there."""
+        changes = [
+            (parameter - self.best_state[name])[self.best_state[name].isfinite()].abs().sum()
+            for name, parameter in self.model.named_parameters()
+        ]
+        return torch.stack(changes).amax()
+
+    def check_finite(self, what: str, value: Tensor, epoch: int) -> None:
+        if not torch.isfinite(value):
+            rate = self.optimizer.param_groups[0]["lr"]
+            raise FloatingPointError(
+                f"the {what} became {float(value.detach())} in epoch {epoch} at learning rate {rate:g}; the parameters "
+                f"are those of epoch {self.best_epoch}; try a smaller learning rate"
+            )
 
     def keep_best(self, epoch: int, loss: float) -> None:
         if self.valid is None or loss < self.best_loss:
@@ -225,11 +239,7 @@ def evaluate(
     ]
     log_likelihoods = torch.cat(parts)
     steps = _modelled_steps(model, data.lengths)
-    num_steps = int(steps.sum())
-    if num_steps == 0:
-        raise ValueError(
-            "expected at least one observation to score, got only first ones, which the model conditions on"
-        )
+    num_steps = _num_modelled(model, data.lengths)
     nats_per_step = -float(log_likelihoods.double().sum()) / num_steps
     return Evaluation(nats_per_step, _ratio_error(-log_likelihoods, steps), "exact", log_likelihoods, num_steps)
 
@@ -247,6 +257,14 @@ def _ratio_error(nats: Tensor, steps: Tensor) -> float:
 def _modelled_steps(model: SequenceModel, lengths: Tensor) -> Tensor:
     """Number of observations with a law in each sequence, (batch,)."""
     return lengths - int(model.first == "condition")
+
+
+def _num_modelled(model: SequenceModel, lengths: Tensor) -> int:
+    """Their sum; a ValueError if there is none."""
+    num_steps = int(_modelled_steps(model, lengths).sum())
+    if num_steps == 0:
+        raise ValueError("expected at least one observation to score, got only first ones, which the model is given")
+    return num_steps
 
 
 def _check_positive(**values: Any) -> None:

@@ -15,6 +15,7 @@ matrix product) and s weighs the old state; the slide multiplies h before the pr
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -99,7 +100,9 @@ class SigmoidElmanCell(StackedCell):
     """Elman layers with a logistic activation, for which torch has no fused network."""
 
     def __init__(self, input_dim: int, hidden_dim: int, num_layers: int) -> None:
-        super().__init__(nn.RNN(input_dim, hidden_dim, num_layers, batch_first=True), _elman_step(torch.sigmoid))
+        super().__init__(
+            nn.RNN(input_dim, hidden_dim, num_layers, batch_first=True), partial(_elman_step, torch.sigmoid)
+        )
 
     @override
     def outputs(self, x: Tensor, h: Tensor) -> Tensor:
@@ -127,11 +130,10 @@ class DeepTransitionCell(Cell):
 LayerStep = Callable[[Tensor, Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor | None]]
 
 
-def _elman_step(activation: Callable[[Tensor], Tensor]) -> LayerStep:
-    def step(from_x: Tensor, from_h: Tensor, h: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        return activation(from_x + from_h), None
-
-    return step
+def _elman_step(
+    activation: Callable[[Tensor], Tensor], from_x: Tensor, from_h: Tensor, h: Tensor, c: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    return activation(from_x + from_h), None
 
 
 def _gru_step(from_x: Tensor, from_h: Tensor, h: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -148,9 +150,9 @@ def _lstm_step(from_x: Tensor, from_h: Tensor, h: Tensor, c: Tensor | None) -> t
 
 
 CELLS: dict[str, Callable[[int, int, int], Cell]] = {
-    "elman": lambda d, k, n: StackedCell(nn.RNN(d, k, n, batch_first=True), _elman_step(torch.tanh)),
+    "elman": lambda d, k, n: StackedCell(nn.RNN(d, k, n, batch_first=True), partial(_elman_step, torch.tanh)),
     "elman-relu": lambda d, k, n: StackedCell(
-        nn.RNN(d, k, n, nonlinearity="relu", batch_first=True), _elman_step(torch.relu)
+        nn.RNN(d, k, n, nonlinearity="relu", batch_first=True), partial(_elman_step, torch.relu)
     ),
     "elman-sigmoid": SigmoidElmanCell,
     "gru": lambda d, k, n: StackedCell(nn.GRU(d, k, n, batch_first=True), _gru_step),

@@ -53,7 +53,11 @@ class RNN(SequenceModel):
     ) -> None:
         super().__init__(_family(num_symbols, emission), first)
         check_choice("cell", cell, CELLS)
-        check_counts(hidden_dim=hidden_dim, num_layers=num_layers, embedding_dim=embedding_dim or 1)
+        check_counts(
+            hidden_dim=hidden_dim,
+            num_layers=num_layers,
+            embedding_dim=hidden_dim if embedding_dim is None else embedding_dim,
+        )
         input_dim = self.family.input_dim
         self.embedding: nn.Embedding | None = None
         if isinstance(self.family, Categorical):

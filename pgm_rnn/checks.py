@@ -30,9 +30,10 @@ def check_probs(name: str, probs: Tensor, shape: tuple[int | None, ...]) -> None
         raise ValueError(f"expected {name} of shape ({expected}), got {tuple(probs.shape)}")
     if not probs.is_floating_point() or 0 in probs.shape:
         raise ValueError(f"expected {name} as floating point and not empty, got {probs.dtype} {tuple(probs.shape)}")
+    probs = probs.detach()
     if not bool((probs >= 0).all()):
         raise ValueError(f"expected {name} to be non-negative numbers, got {float(probs.min())}")
-    error = (probs.detach().sum(-1) - 1).abs().reshape(-1)
+    error = (probs.sum(-1) - 1).abs().reshape(-1)
     if bool((error > 4 * probs.shape[-1] * torch.finfo(probs.dtype).eps + 1e-6).any()):
         row = int(error.argmax())
         total = float(probs.sum(-1).reshape(-1)[row])

@@ -21,7 +21,7 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 from typing_extensions import override
 
-from pgm_rnn.checks import check_counts
+from pgm_rnn.checks import check_counts, check_probs
 
 
 class Emission(ABC):
@@ -159,6 +159,8 @@ class Categorical(Emission):
 
     def table(self, probs: Tensor) -> EmissionTable:
         """One law for each state from rows of probabilities (num_states, num_symbols); zeros are allowed."""
+        probs = torch.as_tensor(probs)
+        check_probs("probs", probs, (None, self.num_symbols))
         return EmissionTable(self, probs.log())
 
 
@@ -201,10 +203,10 @@ class _Entries(Emission):
         if values.shape[1:] != self.event_shape or values.dim() == 0:
             expected = ", ".join(["num_states", *map(str, self.event_shape)])
             raise ValueError(f"expected {name} of shape ({expected}), got {tuple(values.shape)}")
-        if not values.is_floating_point() or not bool(values.isfinite().all()):
-            raise ValueError(
-                f"expected {name} as finite floating-point numbers, got {values.dtype} with NaN or infinity"
-            )
+        if not values.is_floating_point():
+            raise ValueError(f"expected {name} as floating-point numbers, got {values.dtype}; use .to(torch.float64)")
+        if not bool(values.isfinite().all()):
+            raise ValueError(f"expected {name} as finite floating-point numbers, got NaN or infinity")
         return values.reshape(len(values), -1)
 
 
@@ -262,6 +264,8 @@ class Gaussian(_Entries):
     def table(self, loc: Tensor, scale: Tensor) -> EmissionTable:
         """One law for each state from means and standard deviations, each (num_states, *event)."""
         loc, scale = self._column("loc", loc), self._column("scale", scale)
+        if len(loc) != len(scale):
+            raise ValueError(f"expected as many scales as means, {len(loc)}, got {len(scale)}")
         return EmissionTable(self, torch.cat([loc, _inverse_softplus("scale", scale)], dim=-1))
 
 

@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from itertools import product
 
 import networkx as nx
+import pyro
 import torch
 from pyro.infer.inspect import get_model_relations
 
+from pgm_rnn.checks import check_counts
 from pgm_rnn.sequence_model import Memory, SequenceModel
 
 
@@ -25,13 +27,15 @@ def read_graph(model: SequenceModel, num_steps: int, memory: Memory = "determini
         memory: as in `SequenceModel.model`; "sampled" shows the hidden states to Pyro as latent variables.
 
     Raises:
-        ValueError: a model that conditions on x_1, which has no law in the graph.
+        ValueError: a model that conditions on x_1, which has no law in the graph, or no step.
     """
     if model.first == "condition":
         raise ValueError("expected a model with first='model', got one that conditions on x_1; its graph lacks p(x_1)")
-    lengths = torch.tensor([num_steps])
+    check_counts(num_steps=num_steps)
+    lengths = torch.tensor([num_steps], device=next(model.parameters()).device)
     kwargs = {"rendering": "unrolled", "memory": memory}
-    relations = get_model_relations(model.model, (None, lengths), kwargs, include_deterministic=True)
+    with pyro.settings.context(module_local_params=True):
+        relations = get_model_relations(model.model, (None, lengths), kwargs, include_deterministic=True)
     graph: nx.DiGraph[str] = nx.DiGraph()
     for node, parents in relations["sample_sample"].items():
         graph.add_node(node, deterministic=node.startswith("h_"))

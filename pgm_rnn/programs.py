@@ -25,7 +25,7 @@ from torch import Tensor
 
 from pgm_rnn.checks import check_choice
 from pgm_rnn.sequence_law import SequenceLaw
-from pgm_rnn.sequences import length_mask
+from pgm_rnn.sequences import check_lengths, length_mask
 
 if TYPE_CHECKING:
     from pgm_rnn.sequence_model import First, Memory, Rendering, SequenceModel
@@ -40,7 +40,8 @@ def run_model(
     memory: "Memory",
 ) -> Tensor:
     """Run the program of p(x, z) in one of its renderings; see `SequenceModel.model`."""
-    x, lengths = _checked(model, x, lengths, rendering, first, memory)
+    _check_options(rendering, memory)
+    x, lengths = _checked(model, x, lengths, rendering, first)
     _register(model)
     if rendering == "unrolled":
         return _unrolled(model, x, lengths, first, memory)
@@ -58,9 +59,10 @@ def run_guide(
     memory: "Memory",
 ) -> None:
     """Run the guide in one of its renderings; see `SequenceModel.guide`."""
+    _check_options(rendering, memory)
     if memory == "deterministic" or model.initial_memory is None:
         return
-    x, lengths = _checked(model, x, lengths, rendering, first, memory)
+    x, lengths = _checked(model, x, lengths, rendering, first)
     if x is None:
         raise ValueError("expected observations x for the guide, got None; a guide is a law given x")
     _register(model)
@@ -71,16 +73,14 @@ def run_guide(
             _unrolled_guide_memory(model, x, length_mask(lengths, x.shape[1]))
 
 
-def _checked(
-    model: "SequenceModel",
-    x: Tensor | None,
-    lengths: Tensor | None,
-    rendering: "Rendering",
-    first: "First",
-    memory: "Memory",
-) -> tuple[Tensor | None, Tensor]:
+def _check_options(rendering: "Rendering", memory: "Memory") -> None:
     check_choice("rendering", rendering, ("fused", "unrolled"))
     check_choice("memory", memory, ("deterministic", "sampled"))
+
+
+def _checked(
+    model: "SequenceModel", x: Tensor | None, lengths: Tensor | None, rendering: "Rendering", first: "First"
+) -> tuple[Tensor | None, Tensor]:
     if x is not None:
         return model.check(x, lengths)
     if rendering == "fused" or first == "condition":
@@ -89,7 +89,7 @@ def _checked(
         )
     if lengths is None:
         raise ValueError("expected lengths (batch,) where x is to be drawn, got None")
-    return None, lengths
+    return None, check_lengths(lengths)
 
 
 def _register(model: "SequenceModel") -> None:

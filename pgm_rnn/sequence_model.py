@@ -11,7 +11,7 @@ Choe et al. (2017, sec. 3.1) index the memory one step later (their H_t is h_{t+
 
 from abc import ABC, abstractmethod
 from itertools import count
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
@@ -51,7 +51,15 @@ class SequenceModel(nn.Module, ABC):
         check_choice("first", first, ("model", "condition"))
         self.family = family
         self.first: First = first
+        self._name_sites()
+
+    def _name_sites(self) -> None:
+        """A name of its own for each instance, so that two models never share an entry of Pyro's parameter store."""
         self.site_prefix = f"{type(self).__name__}_{next(SequenceModel._instances)}"
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._name_sites()
 
     # What a model defines.
 
@@ -141,6 +149,8 @@ class SequenceModel(nn.Module, ABC):
         """
         x, lengths = self.check(x, lengths)
         first = self._first(first)
+        if z is not None and not self.has_latent:
+            raise ValueError(f"expected no latent states z, for {type(self).__name__} has none, got {type(z).__name__}")
         if self.has_latent and z is None:
             return self.log_marginal_likelihood(x, lengths, first=first)
         mask = length_mask(lengths, x.shape[1])

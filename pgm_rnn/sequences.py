@@ -103,23 +103,30 @@ def as_sequences(data: "Sequences | Tensor", lengths: Tensor | None = None) -> S
     if lengths is None:
         lengths = torch.full(data.shape[:1], data.shape[1], device=data.device)
     else:
-        lengths = _checked_lengths(lengths, data)
+        lengths = check_lengths(lengths, data)
     return Sequences(data, lengths)
 
 
-def _checked_lengths(lengths: Tensor, x: Tensor) -> Tensor:
+def check_lengths(lengths: Tensor, x: Tensor | None = None) -> Tensor:
+    """Lengths as int64; those of x if it is given, (batch, T, *event).
+
+    Raises:
+        TypeError: they are no tensor of integers.
+        ValueError: none, or not one a sequence, on another device than x, or outside 1..T.
+    """
     if not isinstance(lengths, Tensor) or lengths.is_floating_point() or lengths.dtype == torch.bool:
         got = lengths.dtype if isinstance(lengths, Tensor) else type(lengths).__name__
         raise TypeError(f"expected lengths as a tensor of integers, got {got}; try torch.as_tensor(lengths)")
-    if lengths.shape != x.shape[:1]:
-        raise ValueError(f"expected lengths of shape {tuple(x.shape[:1])}, one a sequence, got {tuple(lengths.shape)}")
-    if lengths.device != x.device:
+    expected = "(batch,)" if x is None else f"{tuple(x.shape[:1])}"
+    if lengths.dim() != 1 or len(lengths) == 0 or (x is not None and lengths.shape != x.shape[:1]):
+        raise ValueError(f"expected lengths of shape {expected}, one a sequence, got {tuple(lengths.shape)}")
+    if x is not None and lengths.device != x.device:
         raise ValueError(f"expected lengths on {x.device} as x, got {lengths.device}; move them with .to")
-    outside = (lengths < 1) | (lengths > x.shape[1])
+    outside = (lengths < 1) | (lengths > (lengths.max() if x is None else x.shape[1]))
     if bool(outside.any()):
         index = int(outside.nonzero()[0])
+        limit = "of at least 1" if x is None else f"in 1..T = 1..{x.shape[1]}"
         raise ValueError(
-            f"expected lengths in 1..T = 1..{x.shape[1]}, got {int(lengths[index])} at index {index}; "
-            "drop empty sequences first"
+            f"expected lengths {limit}, got {int(lengths[index])} at index {index}; drop empty sequences first"
         )
     return lengths.long()

@@ -37,17 +37,22 @@ def forward(initial_probs: Tensor, transition_probs: Tensor, emission_log_probs:
 
     Source: Choe, Shin & Spencer (2017), sec. 3.2, with alpha_1 = D_{x_1} P(H_1) and the scale divided out.
     """
-    shift = emission_log_probs.detach().amax(-1).clamp(min=torch.finfo(emission_log_probs.dtype).min)
-    emission_probs = (emission_log_probs - shift[..., None]).exp()
-    log_scales, beliefs = [], []
-    belief = initial_probs.expand(emission_probs.shape[0], -1)
-    for t, (likelihood, valid) in enumerate(zip(emission_probs.unbind(1), mask.unbind(1), strict=True)):
-        unnormalised = (belief if t == 0 else belief @ transition_probs) * likelihood
+    log_normalizers, beliefs = [], []
+    belief = initial_probs.expand(emission_log_probs.shape[0], -1)
+    for t, (log_likelihood, valid) in enumerate(zip(emission_log_probs.unbind(1), mask.unbind(1), strict=True)):
+        predicted = belief if t == 0 else belief @ transition_probs
+        shift = _largest(log_likelihood, among=predicted > 0)
+        unnormalised = predicted * (log_likelihood - shift[:, None]).clamp(max=0.0).exp()
         scale = unnormalised.sum(-1)
         possible = scale > 0
         safe = scale.where(possible, 1.0)
-        log_scales.append(safe.log().where(possible, -torch.inf))
+        log_normalizers.append((safe.log() + shift).where(possible, -torch.inf))
         belief = (unnormalised / safe[:, None]).where(valid[:, None], belief)
         beliefs.append(belief)
-    log_normalizers = (torch.stack(log_scales, 1) + shift).where(mask, 0.0)
-    return Filtered(log_normalizers, torch.stack(beliefs, 1))
+    return Filtered(torch.stack(log_normalizers, 1).where(mask, 0.0), torch.stack(beliefs, 1))
+
+
+def _largest(log_likelihood: Tensor, among: Tensor) -> Tensor:
+    """The largest finite entry among the reachable states, for those out of reach must not set the scale: (batch,)."""
+    largest = log_likelihood.detach().masked_fill(~among, -torch.inf).amax(-1)
+    return largest.where(largest.isfinite(), 0.0)

@@ -1,0 +1,28 @@
+from collections.abc import Iterator
+
+import pyro
+import pytest
+import torch
+from hypothesis import settings
+
+settings.register_profile("suite", deadline=None, derandomize=True, database=None, max_examples=50)
+settings.load_profile("suite")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _torch_settings() -> None:
+    """One thread, for small tensors are slower on many; every warning each time, not only in the first test."""
+    torch.set_num_threads(1)
+    torch.set_warn_always(True)
+
+
+@pytest.fixture(autouse=True)
+def _known_state() -> Iterator[None]:
+    """float64, distributions validated, a fixed seed and an empty parameter store."""
+    dtype = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    pyro.set_rng_seed(0)
+    pyro.clear_param_store()
+    with pyro.validation_enabled(True):
+        yield
+    torch.set_default_dtype(dtype)

@@ -1,0 +1,187 @@
+"""Textbook definitions, written to be read and not to be quick: what the tests compare the package with."""
+
+import math
+from itertools import product
+
+import torch
+from torch import Tensor, nn
+
+from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian
+from pgm_rnn.models.cells import Cell
+from pgm_rnn.models.rnn import RNN
+
+Layers = list[tuple[Tensor, Tensor]]
+"""Hidden vector and memory cell of each layer, from the bottom up."""
+
+
+def all_words(num_symbols: int, num_steps: int) -> Tensor:
+    """Every sequence of symbols, (num_symbols ** num_steps, num_steps)."""
+    return torch.tensor(list(product(range(num_symbols), repeat=num_steps)))
+
+
+def softplus(x: Tensor) -> Tensor:
+    return torch.log(1 + torch.exp(x))
+
+
+def logistic(x: Tensor) -> Tensor:
+    return 1 / (1 + torch.exp(-x))
+
+
+# One observation.
+
+
+def log_density(family: Emission, params: Tensor, x: Tensor) -> Tensor:
+    """log p(x | params): (...,) for params (..., num_params) and x (..., *event)."""
+    if isinstance(family, Categorical):
+        probs = params.exp() / params.exp().sum(-1, keepdim=True)
+        return probs.gather(-1, x[..., None]).squeeze(-1).log()
+    if not family.event_shape:
+        x = x[..., None]  # (..., 1)
+    if isinstance(family, Bernoulli):
+        p = logistic(params)
+        per_entry = x * p.log() + (1 - x) * (1 - p).log()
+    elif isinstance(family, Gaussian):
+        loc, scale = params[..., : params.shape[-1] // 2], softplus(params[..., params.shape[-1] // 2 :])
+        per_entry = -0.5 * ((x - loc) / scale) ** 2 - scale.log() - 0.5 * math.log(2 * math.pi)
+    else:
+        rate = softplus(params)
+        per_entry = x * rate.log() - rate - torch.lgamma(x + 1)
+    return per_entry.sum(-1)
+
+
+def emission_log_probs(family: Emission, params: Tensor, x: Tensor) -> Tensor:
+    """log p(x_t | z_t = k) of one sequence x (T, *event) and a table of params (K, num_params): (T, K)."""
+    return torch.stack([torch.stack([log_density(family, row, x_t) for row in params]) for x_t in x])
+
+
+# A Markov chain that is observed through its states: enumeration of all K^T paths.
+
+
+def path_probs(initial: Tensor, transition: Tensor, emission_probs: Tensor) -> dict[tuple[int, ...], Tensor]:
+    """p(z, x) of every path z for p(x_t | z_t = k) given as emission_probs (T, K)."""
+    num_steps, num_states = emission_probs.shape
+    table = {}
+    for path in product(range(num_states), repeat=num_steps):
+        prob = initial[path[0]] * emission_probs[0, path[0]]
+        for t in range(1, num_steps):
+            prob = prob * transition[path[t - 1], path[t]] * emission_probs[t, path[t]]
+        table[path] = prob
+    return table
+
+
+def marginal_prob(initial: Tensor, transition: Tensor, emission_probs: Tensor) -> Tensor:
+    """p(x_{1:T}), the sum over all paths."""
+    return torch.stack(list(path_probs(initial, transition, emission_probs).values())).sum()
+
+
+def filtered_probs(initial: Tensor, transition: Tensor, emission_probs: Tensor) -> Tensor:
+    """p(z_t | x_{1:t}) for every t, (T, K): the paths of x_{1:t} that end in each state."""
+    num_steps, num_states = emission_probs.shape
+    rows = []
+    for t in range(1, num_steps + 1):
+        table = path_probs(initial, transition, emission_probs[:t])
+        joint = torch.stack([torch.stack([p for z, p in table.items() if z[-1] == k]).sum() for k in range(num_states)])
+        rows.append(joint / joint.sum())
+    return torch.stack(rows)
+
+
+# A recurrent network: the equations of each cell, one layer at a time.
+
+
+def next_layers(name: str, cell: Cell, x: Tensor, layers: Layers) -> Layers:
+    """The layers of a cell after input x (batch, input_dim), by its equations."""
+    weights = dict(cell.named_parameters())
+    if name == "deep-transition":
+        return [(_deep_transition(weights, x, layers[0][0]), layers[0][1])]
+    new: Layers = []
+    for i, (h, c) in enumerate(layers):
+        from_x = x @ weights[f"network.weight_ih_l{i}"].T + weights[f"network.bias_ih_l{i}"]
+        from_h = h @ weights[f"network.weight_hh_l{i}"].T + weights[f"network.bias_hh_l{i}"]
+        new.append(_layer(name, from_x, from_h, h, c))
+        x = new[-1][0]
+    return new
+
+
+def _layer(name: str, from_x: Tensor, from_h: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    n = h.shape[-1]
+    if name == "gru":
+        r = logistic(from_x[..., :n] + from_h[..., :n])
+        s = logistic(from_x[..., n : 2 * n] + from_h[..., n : 2 * n])
+        candidate = torch.tanh(from_x[..., 2 * n :] + r * from_h[..., 2 * n :])
+        return (1 - s) * candidate + s * h, c
+    a = from_x + from_h
+    if name == "lstm":
+        i, f, g, o = (a[..., k * n : (k + 1) * n] for k in range(4))
+        c = logistic(f) * c + logistic(i) * torch.tanh(g)
+        return logistic(o) * torch.tanh(c), c
+    return {"elman": torch.tanh, "elman-relu": lambda y: y.clamp(min=0), "elman-sigmoid": logistic}[name](a), c
+
+
+def _deep_transition(weights: dict[str, nn.Parameter], x: Tensor, h: Tensor) -> Tensor:
+    h = torch.tanh(x @ weights["input.weight"].T + weights["input.bias"] + h @ weights["recurrent.0.weight"].T)
+    layer = 1
+    while f"recurrent.{layer}.weight" in weights:
+        h = torch.tanh(h @ weights[f"recurrent.{layer}.weight"].T + weights[f"recurrent.{layer}.bias"])
+        layer += 1
+    return h
+
+
+def to_layers(cell: Cell, state: Tensor) -> Layers:
+    """A state (batch, state_dim) as layers: hidden vectors from the top layer down, then memory cells likewise."""
+    parts = list(state.split(cell.hidden_dim, dim=-1))
+    num_layers = int(getattr(cell, "num_layers", 1))
+    hidden, memory = parts[:num_layers][::-1], parts[num_layers:][::-1]
+    return list(zip(hidden, memory or hidden, strict=True))
+
+
+def to_state(name: str, layers: Layers) -> Tensor:
+    """The inverse of `to_layers`, (batch, state_dim)."""
+    hidden, memory = [h for h, _ in layers[::-1]], [c for _, c in layers[::-1]]
+    return torch.cat(hidden + memory if name == "lstm" else hidden, dim=-1)
+
+
+def rnn_step_log_probs(name: str, rnn: RNN, x: Tensor) -> Tensor:
+    """log p(x_t | x_{<t}) of sequences x (batch, T, *event), (batch, T), by the recursion written out."""
+    assert rnn.initial_memory is not None
+    layers = to_layers(rnn.cell, rnn.initial_memory.expand(len(x), -1))
+    steps = []
+    for t in range(x.shape[1]):
+        params = layers[-1][0] @ rnn.readout.weight.T + rnn.readout.bias
+        steps.append(log_density(rnn.family, params, x[:, t]))
+        layers = next_layers(name, rnn.cell, _rnn_input(rnn, x[:, t]), layers)
+    return torch.stack(steps, dim=1)
+
+
+def _rnn_input(rnn: RNN, x: Tensor) -> Tensor:
+    """What stands for x_t (batch, *event) in the recurrence: an embedding, the values, or log(1 + counts)."""
+    if isinstance(rnn.family, Categorical):
+        assert rnn.embedding is not None
+        return torch.stack([rnn.embedding.weight[symbol] for symbol in x.tolist()])
+    if not isinstance(rnn.family, Bernoulli | Gaussian):
+        x = (1 + x).log()
+    return x.reshape(len(x), -1)
+
+
+# Statistics.
+
+
+def largest_z_score(values: Tensor, probs: Tensor) -> float:
+    """Largest |frequency - probability| in standard errors, for draws `values` (n,) from a table probs (J,)."""
+    frequencies = torch.bincount(values, minlength=len(probs)) / len(values)
+    return float(((frequencies - probs).abs() / (probs * (1 - probs) / len(values)).sqrt()).max())
+
+
+def word_index(words: Tensor, num_symbols: int) -> Tensor:
+    """Where each of the words (..., T) stands in `all_words`."""
+    weights = num_symbols ** torch.arange(words.shape[-1] - 1, -1, -1)
+    return (words * weights).sum(-1)
+
+
+def conditional_mutual_information(joint: Tensor, a: int, b: int, given: set[int]) -> float:
+    """I(A; B | C) in nats for a table with one axis a variable, from the definition."""
+    others = [axis for axis in range(joint.dim()) if axis not in {a, b, *given}]
+    p_abc = joint.sum(others, keepdim=True) if others else joint
+    p_ac, p_bc, p_c = p_abc.sum(b, keepdim=True), p_abc.sum(a, keepdim=True), p_abc.sum((a, b), keepdim=True)
+    positive = p_abc > 0
+    ratio = (p_abc * p_c / (p_ac * p_bc)).where(positive, 1.0)
+    return float((p_abc * ratio.log()).sum())

@@ -1,0 +1,73 @@
+import pytest
+import torch
+from torch import Tensor
+
+from pgm_rnn.checks import check_choice, check_counts, check_probs
+
+
+def test_what_is_right_passes() -> None:
+    check_choice("cell", "gru", ("gru", "lstm"))
+    check_counts(num_steps=1, num_states=10**6)
+    check_probs("probs", torch.tensor([[0.0, 1.0], [0.25, 0.75]]), (None, 2))
+    check_probs("probs", torch.tensor([1.0]), (1,))
+
+
+@pytest.mark.parametrize("num_values", [2, 1_000, 100_000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rows_that_are_normalised_in_their_dtype_pass(dtype: torch.dtype, num_values: int) -> None:
+    probs = torch.rand(3, num_values, dtype=dtype)
+    check_probs("probs", probs / probs.sum(-1, keepdim=True), (3, None))
+
+
+@pytest.mark.parametrize(("value", "hint"), [("lsmt", "lstm"), ("GRU", "gru")])
+def test_a_near_miss_gets_a_hint(value: str, hint: str) -> None:
+    with pytest.raises(ValueError, match=f"expected cell to be one of gru, lstm, got '{value}'; did you mean '{hint}'"):
+        check_choice("cell", value, ("gru", "lstm"))
+
+
+@pytest.mark.parametrize("value", ["quaternion", "", None, 3])
+def test_a_value_that_is_like_no_choice_gets_no_hint(value: str) -> None:
+    with pytest.raises(ValueError, match=f"expected cell to be one of gru, lstm, got {value!r}$"):
+        check_choice("cell", value, ("gru", "lstm"))
+
+
+@pytest.mark.parametrize("value", [0, -3, 1.0, True, "2", None])
+def test_a_count_is_a_positive_integer(value: int) -> None:
+    with pytest.raises(ValueError, match=f"expected num_steps to be an integer of at least 1, got {value!r}"):
+        check_counts(num_states=2, num_steps=value)
+
+
+@pytest.mark.parametrize("shape", [(2,), (3, 3), (2, 2, 2), ()])
+def test_probabilities_have_the_shape_that_was_asked_for(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"expected transition of shape \(2, any\), got"):
+        check_probs("transition", torch.ones(shape), (2, None))
+
+
+@pytest.mark.parametrize("probs", [torch.tensor([0, 1]), torch.ones(0), torch.ones(2, dtype=torch.complex128)])
+def test_probabilities_are_floating_point_and_not_empty(probs: Tensor) -> None:
+    with pytest.raises(ValueError, match="expected initial as floating point and not empty, got"):
+        check_probs("initial", probs, (None,))
+
+
+@pytest.mark.parametrize(("low", "shown"), [(-0.5, "-0.5"), (-1e-12, "-1e-12"), (torch.nan, "nan")])
+def test_negative_probabilities_and_nan_are_errors(low: float, shown: str) -> None:
+    with pytest.raises(ValueError, match=f"expected initial to be non-negative numbers, got {shown}"):
+        check_probs("initial", torch.tensor([1.0, low]), (2,))
+
+
+def test_probabilities_that_are_trained_get_the_same_errors() -> None:
+    with pytest.raises(ValueError, match=r"to sum to one, row 0 sums to 1.5"):
+        check_probs("initial", torch.tensor([0.5, 1.0], requires_grad=True), (2,))
+    with pytest.raises(ValueError, match=r"to be non-negative numbers, got -0.5"):
+        check_probs("initial", torch.tensor([-0.5, 1.5], requires_grad=True), (2,))
+
+
+def test_a_row_that_does_not_sum_to_one_is_named() -> None:
+    with pytest.raises(ValueError, match=r"expected rows of transition to sum to one, row 1 sums to 0.9; normalise"):
+        check_probs("transition", torch.tensor([[0.5, 0.5], [0.5, 0.4]]), (2, 2))
+
+
+@pytest.mark.parametrize("total", [1 - 1e-5, 1 + 1e-5, torch.inf])
+def test_a_small_error_of_the_sum_is_an_error(total: float) -> None:
+    with pytest.raises(ValueError, match="to sum to one, row 0 sums to"):
+        check_probs("initial", torch.tensor([total]), (1,))
