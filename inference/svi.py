@@ -133,7 +133,8 @@ class _Run:
     ) -> None:
         self.model, self.train, self.valid, self.optimizer = model, train, valid, optimizer
         self.loss = Trace_ELBO()(model.model, model.guide)  # type: ignore[arg-type]
-        self.best_loss, self.best_epoch, self.best_state = math.inf, 0, copy.deepcopy(model.state_dict())
+        self.best_loss = math.inf if valid is None else evaluate(model, valid).nats_per_step
+        self.best_epoch, self.best_state = 0, copy.deepcopy(model.state_dict())
         self.history: list[Epoch] = []
         self.start = time.perf_counter()
 
@@ -194,7 +195,8 @@ class _Run:
             rate = self.optimizer.param_groups[0]["lr"]
             raise FloatingPointError(
                 f"the {what} became {float(value.detach())} in epoch {epoch} at learning rate {rate:g}; the parameters "
-                f"are those of epoch {self.best_epoch}; try a smaller learning rate"
+                f"are those of epoch {self.best_epoch}; try a smaller "
+                "learning rate, or look for observations of probability zero"
             )
 
     def keep_best(self, epoch: int, loss: float) -> None:

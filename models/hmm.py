@@ -5,6 +5,8 @@
 Choe, Shin & Spencer (2017), sec. 2.2 and 3.2 (their V is transition_probs transposed).
 """
 
+import copy
+
 import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
@@ -59,7 +61,7 @@ class HMM(SequenceModel):
         super().__init__(table.family, first)
         self.initial_logits = nn.Parameter(initial_probs.log())
         self.transition_logits = nn.Parameter(transition_probs.to(initial_probs.dtype).log())
-        self.emission_table = table.to(initial_probs.dtype)
+        self.emission_table = copy.deepcopy(table).to(initial_probs.dtype)
 
     @staticmethod
     def random(
@@ -168,10 +170,10 @@ class HMM(SequenceModel):
     def check_latent(self, z: Tensor | None, mask: Tensor) -> Tensor:
         """States (batch, T) in 0..K - 1, with 0 in the padding."""
         z = super().check_latent(z, mask)
-        if z.is_floating_point() or z.dim() != 2:
-            raise TypeError(
-                f"expected states z as integers of shape {tuple(mask.shape)}, got {z.dtype} {tuple(z.shape)}"
-            )
+        if z.shape != mask.shape:
+            raise ValueError(f"expected z of shape {tuple(mask.shape)}, got {tuple(z.shape)}")
+        if z.is_floating_point() or z.dtype == torch.bool:
+            raise TypeError(f"expected states z as integers, got {z.dtype}; use z.long()")
         if bool(((z < 0) | (z >= self.num_states)).any()):
             raise ValueError(f"expected states in 0..{self.num_states - 1}, got {int(z.min())}..{int(z.max())}")
         return z.long()

@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Iterable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,10 +17,10 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
         raise ValueError(f"expected {name} to be one of {', '.join(choices)}, got {value!r}{hint}")
 
 
-def check_counts(**counts: int) -> None:
+def check_counts(**counts: object) -> None:
     """Raise a ValueError unless every count is an integer of at least 1."""
     for name, value in counts.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        if not isinstance(value, int | np.integer) or value is True or value < 1:
             raise ValueError(f"expected {name} to be an integer of at least 1, got {value!r}")
 
 

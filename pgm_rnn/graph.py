@@ -52,8 +52,9 @@ def without_roots(graph: "nx.DiGraph[str]", roots: Iterable[str]) -> "nx.DiGraph
 
 def d_separated(graph: "nx.DiGraph[str]", a: Iterable[str], b: Iterable[str], given: Iterable[str]) -> bool:
     """Whether every law on the graph has a independent of b given the rest: d-separation."""
-    a, b, given = set(a), set(b), set(given)
-    return nx.is_d_separator(graph, a - given, b - given, given)
+    given = set(given)
+    a, b = set(a) - given, set(b) - given
+    return not a & b and nx.is_d_separator(graph, a, b, given)
 
 
 def determined_by(graph: "nx.DiGraph[str]", given: Iterable[str]) -> set[str]:

@@ -11,7 +11,7 @@ Choe et al. (2017, sec. 3.1) index the memory one step later (their H_t is h_{t+
 
 from abc import ABC, abstractmethod
 from itertools import count
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
@@ -27,6 +27,18 @@ from pgm_rnn.sequences import Sequences, length_mask
 First = Literal["model", "condition"]
 Rendering = Literal["fused", "unrolled"]
 Memory = Literal["deterministic", "sampled"]
+
+
+class Forecast(NamedTuple):
+    """Draws of what follows some sequences.
+
+    Attributes:
+        x: observations, (batch, num_steps, *event) or (num_samples, batch, num_steps, *event).
+        z: latent states, (..., num_steps, *latent), or None.
+    """
+
+    x: Tensor
+    z: Tensor | None
 
 
 class SequenceModel(nn.Module, ABC):
@@ -213,7 +225,7 @@ class SequenceModel(nn.Module, ABC):
         lengths: Tensor | None = None,
         num_samples: int | None = None,
         seed: int | None = None,
-    ) -> Sequences:
+    ) -> Forecast:
         """Draws of x_{L+1}, ..., x_{L+num_steps} given x_{1:L}, L the length of each sequence.
 
         Args:
@@ -224,7 +236,7 @@ class SequenceModel(nn.Module, ABC):
             seed: makes the draws reproducible; None uses torch's global generator.
 
         Returns:
-            x (num_samples, batch, num_steps, *event), lengths (batch,) all num_steps, and z where there is one.
+            x (num_samples, batch, num_steps, *event) and z where there is one.
 
         Raises:
             ValueError, TypeError: values that do not fit the model, or a p(z_L | x_{1:L}) that has no closed form.
@@ -237,11 +249,8 @@ class SequenceModel(nn.Module, ABC):
             h, z = self.last_state(x, lengths, repeat)
             ahead = self._continue(h, z, x[repeat, lengths[repeat] - 1], num_steps, [])
         shape = (batch,) if num_samples is None else (draws, batch)
-        return Sequences(
-            ahead.x.reshape(*shape, *ahead.x.shape[1:]),
-            ahead.lengths[:batch],
-            None if ahead.z is None else ahead.z.reshape(*shape, *ahead.z.shape[1:]),
-        )
+        x, z = ahead.x, ahead.z
+        return Forecast(x.reshape(*shape, *x.shape[1:]), None if z is None else z.reshape(*shape, *z.shape[1:]))
 
     def last_state(self, x: Tensor, lengths: Tensor, index: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """h_L and a draw of z_L given x_{1:L} for the sequences at `index` (k,), with repetitions."""
@@ -271,6 +280,8 @@ class SequenceModel(nn.Module, ABC):
         if not isinstance(z, Tensor) or z.shape[:2] != mask.shape:
             got = tuple(z.shape) if isinstance(z, Tensor) else z
             raise ValueError(f"expected z of shape {tuple(mask.shape)} + latent shape as x, got {got}")
+        if z.device != mask.device:
+            raise ValueError(f"expected z on {mask.device} as x, got {z.device}; move it with .to")
         return z.where(mask[(...,) + (None,) * (z.dim() - 2)], 0)
 
     def _first(self, first: First | None) -> First:

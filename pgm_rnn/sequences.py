@@ -92,7 +92,7 @@ def as_sequences(data: "Sequences | Tensor", lengths: Tensor | None = None) -> S
     if isinstance(data, Sequences):
         if lengths is not None:
             raise ValueError("expected lengths in one place, got them in Sequences and as an argument; drop one")
-        return as_sequences(data.x, data.lengths)
+        return as_sequences(data.x, data.lengths)._replace(z=data.z)
     if not isinstance(data, Tensor):
         raise TypeError(f"expected observations as a tensor (batch, T, *event), got {type(data).__name__}")
     if data.dim() < 2 or 0 in data.shape[:2]:

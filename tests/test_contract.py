@@ -163,6 +163,7 @@ def test_a_copy_has_the_same_law_and_its_own_parameters(name: str) -> None:
     model, x = make_model(name, Gaussian(2)), ragged(Gaussian(2))
     twin = copy.deepcopy(model)
     assert torch.equal(model.log_prob(x), twin.log_prob(x))
+    assert twin.site_prefix != model.site_prefix
     with torch.no_grad():
         for p in twin.parameters():
             p.zero_()

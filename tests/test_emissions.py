@@ -1,5 +1,6 @@
 import math
 
+import pyro.distributions as dist
 import pytest
 import torch
 from torch import Tensor
@@ -43,6 +44,24 @@ def test_entries_of_a_vector_are_independent_given_their_parameters(family: Emis
     columns = params.reshape(4, -1, 2)  # (batch, kind, entry)
     entries = [scalar.distribution(columns[:, :, i]).log_prob(x[:, i]) for i in range(2)]
     torch.testing.assert_close(family.distribution(params).log_prob(x), entries[0] + entries[1])
+
+
+def test_the_law_of_a_symbol_is_pyros_categorical_in_every_respect() -> None:
+    params = torch.randn(4, 1, 3)
+    params[0, 0, 1] = -torch.inf
+    law, pyros = Categorical(3).distribution(params), dist.Categorical(logits=params)
+    for actual, expected in ((law, pyros), (law.expand([4, 5]), pyros.expand([4, 5]))):
+        assert (actual.batch_shape, actual.event_shape) == (expected.batch_shape, expected.event_shape)
+        assert actual.has_enumerate_support
+        support = expected.enumerate_support()
+        assert torch.equal(actual.enumerate_support(), support)
+        torch.testing.assert_close(actual.log_prob(support), expected.log_prob(support))
+        torch.testing.assert_close(actual.probs, expected.probs)
+        torch.manual_seed(0)
+        drawn = actual.sample((7,))
+        torch.manual_seed(0)
+        assert torch.equal(drawn, expected.sample((7,)))
+    assert type(law) is type(pyros)
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,7 @@ def test_d_separation_of_the_textbook_triples(edges: str, given: str, separated:
 
 def test_what_is_given_is_independent_of_anything() -> None:
     assert d_separated(graph_of("ab"), "a", "b", "a")
+    assert d_separated(graph_of("ab"), "a", "b", "b")
     assert D_separated(graph_of("ab"), "a", "b", "b")
 
 

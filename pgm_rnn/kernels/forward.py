@@ -42,9 +42,9 @@ def forward(initial_probs: Tensor, transition_probs: Tensor, emission_log_probs:
     for t, (log_likelihood, valid) in enumerate(zip(emission_log_probs.unbind(1), mask.unbind(1), strict=True)):
         predicted = belief if t == 0 else belief @ transition_probs
         shift = _largest(log_likelihood, among=predicted > 0)
-        unnormalised = predicted * (log_likelihood - shift[:, None]).clamp(max=0.0).exp()
+        unnormalised = predicted * (log_likelihood - shift[:, None]).clamp(max=80.0).exp()  # e^80 fits float32
         scale = unnormalised.sum(-1)
-        possible = scale > 0
+        possible = scale != 0  # NaN stays NaN
         safe = scale.where(possible, 1.0)
         log_normalizers.append((safe.log() + shift).where(possible, -torch.inf))
         belief = (unnormalised / safe[:, None]).where(valid[:, None], belief)

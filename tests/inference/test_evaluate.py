@@ -9,7 +9,7 @@ from pgm_rnn.emissions import Categorical
 from pgm_rnn.inference.svi import evaluate
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.sequences import Sequences
-from tests.instances import every_first, every_model, make_hmm, make_model, make_rnn, ragged
+from tests.instances import draw, every_first, every_model, make_hmm, make_model, make_rnn, ragged
 from tests.latent_toy import LatentToy
 
 SYMBOLS = Categorical(3)
@@ -62,6 +62,14 @@ def test_the_standard_error_is_close_to_the_jackknifes() -> None:
     left_out = torch.tensor([ratio(nats[rest], lengths[rest]) for rest in keep])
     jackknife = float(((left_out - left_out.mean()).square().sum() * 299 / 300).sqrt())
     assert result.standard_error == pytest.approx(jackknife, rel=0.02)
+
+
+@pytest.mark.parametrize("num_sequences", [2, 3, 50])
+def test_the_standard_error_for_equal_lengths_is_that_of_a_mean(num_sequences: int) -> None:
+    x = draw(SYMBOLS, num_sequences, 4)
+    result = evaluate(make_rnn("gru", SYMBOLS), x)
+    expected = float((result.log_likelihoods / 4).std()) / math.sqrt(num_sequences)
+    assert result.standard_error == pytest.approx(expected, rel=1e-12)
 
 
 def test_the_standard_error_is_the_spread_of_the_estimate_over_data_sets() -> None:

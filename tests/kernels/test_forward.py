@@ -51,6 +51,25 @@ def test_gradients_are_those_of_the_sum_over_all_paths() -> None:
         torch.testing.assert_close(actual, reference)
 
 
+def test_gradients_at_zero_probabilities_are_those_of_the_sum_over_all_paths() -> None:
+    emission = torch.tensor([[0.2, 0.3, 0.9], [0.5, 0.4, 0.1], [0.1, 0.6, 0.8], [0.3, 0.3, 0.7]])
+    tensors = [t.clone().requires_grad_() for t in (INITIAL, TRANSITION, emission)]
+    value = forward(tensors[0], tensors[1], tensors[2][None].log(), full(1, 4)).log_normalizers.sum()
+    expected = marginal_prob(tensors[0], tensors[1], tensors[2]).log()
+    for actual, reference in zip(
+        torch.autograd.grad(value, tensors), torch.autograd.grad(expected, tensors), strict=True
+    ):
+        torch.testing.assert_close(actual, reference)
+
+
+def test_nan_is_not_mistaken_for_an_impossible_observation() -> None:
+    emission = torch.rand(2, 4, 3).log()
+    emission[0, 2, 1] = torch.nan
+    result = forward(INITIAL, TRANSITION, emission, full(2, 4))
+    assert result.log_normalizers[0].sum().isnan()
+    assert result.log_normalizers[1].isfinite().all()
+
+
 def test_one_state_multiplies_the_emissions() -> None:
     emission = torch.rand(2, 5, 1)
     result = forward(torch.ones(1), torch.ones(1, 1), emission.log(), full(2, 5))
