@@ -5,8 +5,13 @@ from collections.abc import Callable
 from statistics import median
 
 
-def time_in_turn(steps: dict[str, Callable[[], object]], repeats: int, warmup: int = 3) -> dict[str, float]:
-    """Median milliseconds of each step, the steps called one after the other `repeats` times."""
+def time_in_turn(
+    steps: dict[str, Callable[[], object]], repeats: int, warmup: int = 3
+) -> dict[str, tuple[float, float]]:
+    """Median milliseconds of each step, and the median over rounds of its ratio to the first step's time.
+
+    The steps are called one after the other `repeats` times: a round's times share the machine's mood.
+    """
     for step in steps.values():
         for _ in range(warmup):
             step()
@@ -16,4 +21,8 @@ def time_in_turn(steps: dict[str, Callable[[], object]], repeats: int, warmup: i
             start = time.perf_counter()
             step()
             seconds[name].append(time.perf_counter() - start)
-    return {name: 1e3 * median(values) for name, values in seconds.items()}
+    reference = next(iter(seconds.values()))
+    return {
+        name: (1e3 * median(values), median(value / base for value, base in zip(values, reference, strict=True)))
+        for name, values in seconds.items()
+    }

@@ -40,21 +40,27 @@ class Cell(nn.Module, ABC):
     def step(self, x: Tensor, h: Tensor) -> Tensor:
         """The state (..., state_dim) after input x (..., input_dim) in state h (..., state_dim)."""
 
-    def outputs(self, x: Tensor, h: Tensor) -> Tensor:
-        """Hidden vectors (batch, T, hidden_dim) after each input of x (batch, T, input_dim), from h (state_dim,)."""
-        state = h.expand(x.shape[0], -1)
-        states = []
-        for x_t in x.unbind(1):
-            state = self.step(x_t, state)
-            states.append(state[..., : self.hidden_dim])
-        return torch.stack(states, dim=1)
+    def unroll(self, x: Tensor, h: Tensor) -> Tensor:
+        """Hidden vectors before and after each of T >= 0 inputs, time first as torch's networks are fastest.
+
+        Args:
+            x: inputs, (T, batch, input_dim).
+            h: the state before all of them, (state_dim,).
+
+        Returns:
+            (T + 1, batch, hidden_dim), its first row the hidden vector of h.
+        """
+        states = [h.expand(x.shape[1], -1)]
+        for x_t in x.unbind(0):
+            states.append(self.step(x_t, states[-1]))
+        return torch.stack([state[:, : self.hidden_dim] for state in states])
 
 
 class StackedCell(Cell):
     """Layers of Elman, GRU or LSTM units whose weights live in one of torch's fused networks.
 
     Args:
-        network: `torch.nn.RNN`, `GRU` or `LSTM` with batch_first=True; `outputs` runs it over the whole batch.
+        network: `torch.nn.RNN`, `GRU` or `LSTM`; `unroll` runs it over the whole batch.
         layer_step: the equations of one layer: (W x + b, U h + c, hidden vector, memory cell) to the new pair.
     """
 
@@ -87,26 +93,28 @@ class StackedCell(Cell):
         return torch.cat([*new_hidden[::-1], *(c for c in new_cells[::-1] if c is not None)], dim=-1)
 
     @override
-    def outputs(self, x: Tensor, h: Tensor) -> Tensor:
+    def unroll(self, x: Tensor, h: Tensor) -> Tensor:
+        if len(x) == 0:
+            return super().unroll(x, h)
         hidden, cells = self.layers(h)
-        start = torch.stack(hidden)[:, None].expand(-1, x.shape[0], -1).contiguous()  # (layers, batch, hidden_dim)
-        if not self.has_cells:
-            return self.network(x, start)[0]
-        start_cells = torch.stack([c for c in cells if c is not None])[:, None].expand_as(start).contiguous()
-        return self.network(x, (start, start_cells))[0]
+        start = torch.stack(hidden)[:, None].expand(-1, x.shape[1], -1).contiguous()  # (layers, batch, hidden_dim)
+        if self.has_cells:
+            start_cells = torch.stack([c for c in cells if c is not None])[:, None].expand_as(start).contiguous()
+            after = self.network(x, (start, start_cells))[0]
+        else:
+            after = self.network(x, start)[0]
+        return torch.cat([start[-1:], after])
 
 
 class SigmoidElmanCell(StackedCell):
     """Elman layers with a logistic activation, for which torch has no fused network."""
 
     def __init__(self, input_dim: int, hidden_dim: int, num_layers: int) -> None:
-        super().__init__(
-            nn.RNN(input_dim, hidden_dim, num_layers, batch_first=True), partial(_elman_step, torch.sigmoid)
-        )
+        super().__init__(nn.RNN(input_dim, hidden_dim, num_layers), partial(_elman_step, torch.sigmoid))
 
     @override
-    def outputs(self, x: Tensor, h: Tensor) -> Tensor:
-        return Cell.outputs(self, x, h)
+    def unroll(self, x: Tensor, h: Tensor) -> Tensor:
+        return Cell.unroll(self, x, h)
 
 
 class DeepTransitionCell(Cell):
@@ -150,13 +158,11 @@ def _lstm_step(from_x: Tensor, from_h: Tensor, h: Tensor, c: Tensor | None) -> t
 
 
 CELLS: dict[str, Callable[[int, int, int], Cell]] = {
-    "elman": lambda d, k, n: StackedCell(nn.RNN(d, k, n, batch_first=True), partial(_elman_step, torch.tanh)),
-    "elman-relu": lambda d, k, n: StackedCell(
-        nn.RNN(d, k, n, nonlinearity="relu", batch_first=True), partial(_elman_step, torch.relu)
-    ),
+    "elman": lambda d, k, n: StackedCell(nn.RNN(d, k, n), partial(_elman_step, torch.tanh)),
+    "elman-relu": lambda d, k, n: StackedCell(nn.RNN(d, k, n, nonlinearity="relu"), partial(_elman_step, torch.relu)),
     "elman-sigmoid": SigmoidElmanCell,
-    "gru": lambda d, k, n: StackedCell(nn.GRU(d, k, n, batch_first=True), _gru_step),
-    "lstm": lambda d, k, n: StackedCell(nn.LSTM(d, k, n, batch_first=True), _lstm_step),
+    "gru": lambda d, k, n: StackedCell(nn.GRU(d, k, n), _gru_step),
+    "lstm": lambda d, k, n: StackedCell(nn.LSTM(d, k, n), _lstm_step),
     "deep-transition": DeepTransitionCell,
 }
 """Name to maker (input_dim, hidden_dim, num_layers) of each cell."""

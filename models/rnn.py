@@ -80,12 +80,9 @@ class RNN(SequenceModel):
 
     def unroll_memory(self, x: Tensor, z: Tensor | None = None) -> Tensor:
         """The top layer of h_1, ..., h_T, (batch, T, hidden_dim), by one run of the fused network."""
-        h_1 = self.initial_memory
-        assert h_1 is not None
-        start = h_1[: self.cell.hidden_dim].expand(x.shape[0], 1, -1)
-        if x.shape[1] == 1:
-            return start
-        return torch.cat([start, self.cell.outputs(self._input(x[:, :-1]), h_1)], dim=1)
+        assert self.initial_memory is not None
+        inputs = self._input(x[:, :-1].transpose(0, 1))  # (T - 1, batch, input_dim)
+        return self.cell.unroll(inputs, self.initial_memory).transpose(0, 1)
 
     def _input(self, x: Tensor) -> Tensor:
         return self.family.as_input(x) if self.embedding is None else self.embedding(x)

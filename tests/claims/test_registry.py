@@ -50,8 +50,8 @@ def _forget_the_state(self: RNN, h: Tensor, z: Tensor | None, x: Tensor) -> Tens
     return RNN_RECURRENCE(self, 0.9 * h, z, x)
 
 
-def _shifted_outputs(self: StackedCell, x: Tensor, h: Tensor) -> Tensor:
-    return STACKED_OUTPUTS(self, x.roll(1, dims=1), h)
+def _shifted_inputs(self: StackedCell, x: Tensor, h: Tensor) -> Tensor:
+    return STACKED_UNROLL(self, x.roll(1, dims=0), h)
 
 
 def _unnormalised(self: RNN, *args: Tensor, **options: Any) -> Tensor:
@@ -59,11 +59,11 @@ def _unnormalised(self: RNN, *args: Tensor, **options: Any) -> Tensor:
     return scaled(self, *args, **options)
 
 
-RNN_RECURRENCE, RNN_MODEL, STACKED_OUTPUTS = RNN.recurrence, RNN.model, StackedCell.outputs
+RNN_RECURRENCE, RNN_MODEL, STACKED_UNROLL = RNN.recurrence, RNN.model, StackedCell.unroll
 
 DAMAGES = {
     "theorem-5": (RNN, "recurrence", _forget_the_state),
-    "elbo-equivalence": (StackedCell, "outputs", _shifted_outputs),
+    "elbo-equivalence": (StackedCell, "unroll", _shifted_inputs),
     "remark-1": (RNN, "model", _unnormalised),
 }
 

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,6 +15,12 @@ every_depth = pytest.mark.parametrize("num_layers", [1, 2, 3])
 
 def make(name: str, num_layers: int = 1) -> Cell:
     return randomised(CELLS[name](INPUT_DIM, HIDDEN_DIM, num_layers))
+
+
+def outputs(cell: Cell, x: Tensor, start: Tensor, unroll: Callable[..., Tensor] | None = None) -> Tensor:
+    """Hidden vectors after each input, batch first."""
+    unroll = unroll or type(cell).unroll
+    return unroll(cell, x.transpose(0, 1), start)[1:].transpose(0, 1)
 
 
 def state_of(cell: Cell, *batch: int) -> Tensor:
@@ -53,7 +60,7 @@ def test_outputs_are_the_steps_in_a_loop(name: str, num_layers: int) -> None:
     for t in range(5):
         h = cell.step(x[:, t], h)
         expected.append(h[:, :HIDDEN_DIM])
-    torch.testing.assert_close(cell.outputs(x, start), torch.stack(expected, 1))
+    torch.testing.assert_close(outputs(cell, x, start), torch.stack(expected, 1))
 
 
 @every_depth
@@ -61,8 +68,8 @@ def test_outputs_are_the_steps_in_a_loop(name: str, num_layers: int) -> None:
 def test_outputs_and_steps_have_the_same_gradients(name: str, num_layers: int) -> None:
     cell, x, weights = make(name, num_layers), torch.randn(2, 5, INPUT_DIM), torch.randn(2, 5, HIDDEN_DIM)
     start = state_of(cell)
-    fused = gradients((cell.outputs(x, start) * weights).sum(), cell)
-    looped = gradients((Cell.outputs(cell, x, start) * weights).sum(), cell)
+    fused = gradients((outputs(cell, x, start) * weights).sum(), cell)
+    looped = gradients((outputs(cell, x, start, Cell.unroll) * weights).sum(), cell)
     assert_same(fused, looped, rtol=1e-10, atol=1e-12)
 
 
@@ -72,8 +79,8 @@ def test_gradients_reach_the_initial_state_and_the_inputs(name: str, num_layers:
     cell = make(name, num_layers)
     x, start = torch.randn(2, 3, INPUT_DIM, requires_grad=True), state_of(cell).requires_grad_()
     weights = torch.randn(2, 3, HIDDEN_DIM)
-    fused = torch.autograd.grad((cell.outputs(x, start) * weights).sum(), (x, start))
-    looped = torch.autograd.grad((Cell.outputs(cell, x, start) * weights).sum(), (x, start))
+    fused = torch.autograd.grad((outputs(cell, x, start) * weights).sum(), (x, start))
+    looped = torch.autograd.grad((outputs(cell, x, start, Cell.unroll) * weights).sum(), (x, start))
     for actual, expected in zip(fused, looped, strict=True):
         torch.testing.assert_close(actual, expected)
         assert bool(actual.any())
@@ -141,4 +148,14 @@ def test_one_step_and_one_sequence_are_enough(name: str, batch: int) -> None:
     cell, x = make(name), torch.randn(batch, 1, INPUT_DIM)
     start = state_of(cell)
     expected = cell.step(x[:, 0], start.expand(batch, -1))[:, None, :HIDDEN_DIM]
-    torch.testing.assert_close(cell.outputs(x, start), expected)
+    torch.testing.assert_close(outputs(cell, x, start), expected)
+
+
+@pytest.mark.parametrize("num_steps", [0, 1, 4])
+@every_depth
+@every_cell
+def test_unrolling_begins_with_the_state_it_is_given(name: str, num_layers: int, num_steps: int) -> None:
+    cell, start = make(name, num_layers), torch.randn(CELLS[name](INPUT_DIM, HIDDEN_DIM, num_layers).state_dim)
+    hidden = cell.unroll(torch.randn(num_steps, 2, INPUT_DIM), start)
+    assert hidden.shape == (num_steps + 1, 2, HIDDEN_DIM)
+    assert torch.equal(hidden[0], start[:HIDDEN_DIM].expand(2, -1))
