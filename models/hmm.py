@@ -14,10 +14,9 @@ from torch import Tensor, nn
 
 from pgm_rnn.checks import check_counts, check_probs
 from pgm_rnn.emissions import Categorical, Emission, EmissionTable
-from pgm_rnn.kernels.forward import Filtered, forward
+from pgm_rnn.kernels import hmm
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import First, SequenceModel
-from pgm_rnn.sequences import length_mask
 
 
 class HMM(SequenceModel):
@@ -152,14 +151,17 @@ class HMM(SequenceModel):
             ValueError, TypeError: observations that do not fit the model.
         """
         x, lengths = self.check(x, lengths)
-        log_normalizers = self._filter(x, lengths).log_normalizers
+        log_emission = self.emission_log_probs(x)
+        log_prob = hmm.log_marginal_likelihood(self.initial_probs, self.transition_probs, log_emission, lengths)
         if self._first(first) == "condition":
-            log_normalizers = log_normalizers[:, 1:]
-        return log_normalizers.sum(-1)
+            first_log_prob = (self.initial_logits.log_softmax(-1) + log_emission[:, 0]).logsumexp(-1)
+            log_prob = (log_prob - first_log_prob).where(log_prob > -torch.inf, -torch.inf)
+        return log_prob
 
     def last_state(self, x: Tensor, lengths: Tensor, index: Tensor) -> tuple[None, Tensor]:
         """Draws of z_L given x_{1:L} for the sequences at `index`."""
-        last = self._filter(x, lengths).filtered_probs[:, -1]  # (batch, K): the padding repeats the last step
+        filtered = hmm.forward(self.initial_probs, self.transition_probs, self.emission_log_probs(x), lengths).filtered
+        last = filtered[torch.arange(len(x), device=x.device), lengths - 1]  # (batch, K)
         impossible = (last.sum(-1) == 0).nonzero()
         if len(impossible):
             raise ValueError(
@@ -177,10 +179,6 @@ class HMM(SequenceModel):
         if bool(((z < 0) | (z >= self.num_states)).any()):
             raise ValueError(f"expected states in 0..{self.num_states - 1}, got {int(z.min())}..{int(z.max())}")
         return z.long()
-
-    def _filter(self, x: Tensor, lengths: Tensor) -> Filtered:
-        mask = length_mask(lengths, x.shape[1])
-        return forward(self.initial_probs, self.transition_probs, self.emission_log_probs(x), mask)
 
 
 def _as_table(emission: Tensor | EmissionTable, num_states: int) -> EmissionTable:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, EmissionTable, Gaussian, Poisson
-from pgm_rnn.kernels.forward import forward
+from pgm_rnn.inference import forward_backward
 from pgm_rnn.models.hmm import HMM
 from tests.definitions import all_words, emission_log_probs, filtered_probs, marginal_prob, path_probs
 from tests.instances import LENGTHS, assert_same, draw, every_family, gradients, make_hmm, ragged
@@ -78,8 +78,7 @@ def test_the_first_state_given_the_first_observation_is_bayes_rule(family: Emiss
 @every_family
 def test_filtered_probabilities_are_the_sum_over_all_paths(family: Emission) -> None:
     hmm, x = make_hmm(family, num_states=3), ragged(family)
-    mask = torch.arange(4) < LENGTHS[:, None]
-    result = forward(hmm.initial_probs, hmm.transition_probs, hmm.emission_log_probs(x), mask)
+    result = forward_backward.filter(hmm, x, LENGTHS)
     for row, n, actual in zip(x, LENGTHS.tolist(), result.filtered_probs, strict=True):
         expected = filtered_probs(hmm.initial_probs, hmm.transition_probs, emission_of(hmm, row[:n]))
         torch.testing.assert_close(actual[:n], expected)

@@ -1,0 +1,215 @@
+"""Exact inference in models with finitely many states: the forward-backward algorithm and its kin.
+
+    filter     p(z_t | x_{1:t}),  p(z_t | x_{1:t-1}),  log p(x_{1:T})
+    smooth     p(z_t | x_{1:T}),  p(z_t, z_{t+1} | x_{1:T})
+    most_likely_states    argmax_z p(z_{1:T} | x_{1:T})      (Viterbi)
+    sample_states         z_{1:T} ~ p(z_{1:T} | x_{1:T})
+    predict    p(x_{t+1} | x_{1:t})
+
+Every function takes a model with `initial_probs`, `transition_probs` and `emission_log_probs(x)`, whatever its
+emission, and whole padded batches. Probabilities in the padding are zero. Source of the forward part: Choe, Shin &
+Spencer (2017), sec. 3.2.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import pyro.distributions as dist
+import torch
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor
+
+from pgm_rnn.checks import check_counts
+from pgm_rnn.emissions import Categorical, EmissionTable
+from pgm_rnn.kernels import hmm
+from pgm_rnn.randomness import seeded
+from pgm_rnn.sequences import length_mask
+
+
+@runtime_checkable
+class FiniteStateModel(Protocol):
+    """What the engine needs to know of a model."""
+
+    emission_table: EmissionTable
+
+    @property
+    def initial_probs(self) -> Tensor:
+        """p(z_1), (K,)."""
+
+    @property
+    def transition_probs(self) -> Tensor:
+        """p(z_{t+1} = j | z_t = i), (K, K) or with more axes in front as in `pgm_rnn.kernels.hmm`."""
+
+    def emission_log_probs(self, x: Tensor) -> Tensor:
+        """log p(x_t | z_t = k), (B, T, K)."""
+
+    def check(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Valid observations and explicit lengths."""
+
+
+class ImpossibleSequenceError(ValueError):
+    """Posteriors were asked for given observations of probability zero."""
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """Result of `filter`; its posteriors raise `ImpossibleSequenceError` if some sequence has probability zero."""
+
+    _transition: Tensor
+    _initial: Tensor
+    _lengths: Tensor
+    _forward: hmm.Forward
+
+    @property
+    def log_marginal_likelihood(self) -> Tensor:
+        """log p(x_{1:T}) in nats, (B,); -inf for an impossible sequence."""
+        return self._forward.log_normalizers.sum(-1)
+
+    @property
+    def log_normalizers(self) -> Tensor:
+        """log p(x_t | x_{1:t-1}) in nats, (B, T), 0 in the padding."""
+        return self._forward.log_normalizers
+
+    @property
+    def filtered_probs(self) -> Tensor:
+        """p(z_t | x_{1:t}), (B, T, K)."""
+        self._check_possible()
+        return self._forward.filtered
+
+    @cached_property
+    def predicted_probs(self) -> Tensor:
+        """p(z_t | x_{1:t-1}), (B, T, K)."""
+        first = self._initial.expand(len(self._lengths), -1)[:, None]
+        later = hmm.propagate(self.filtered_probs[:, :-1], self._transition)
+        mask = length_mask(self._lengths, self._forward.scale.shape[1])
+        return torch.cat([first, later], dim=1).where(mask[..., None], 0.0)
+
+    def _check_possible(self) -> None:
+        impossible = self._forward.log_normalizers == -torch.inf
+        if bool(impossible.any()):
+            sequence, step = impossible.nonzero()[0].tolist()
+            raise ImpossibleSequenceError(
+                f"expected observations of positive probability, sequence {sequence} has probability zero from step "
+                f"{step + 1} on; no posterior exists given it"
+            )
+
+
+@dataclass(frozen=True)
+class Smoothed(Filtered):
+    """Result of `smooth`: that of `filter`, and what the whole sequence says."""
+
+    @cached_property
+    def _backward(self) -> hmm.Backward:
+        self._check_possible()
+        return hmm.backward(self._transition, self._lengths, self._forward)
+
+    @property
+    def smoothed_probs(self) -> Tensor:
+        """p(z_t | x_{1:T}), (B, T, K)."""
+        return self._backward.smoothed
+
+    @cached_property
+    def pairwise_probs(self) -> Tensor:
+        """p(z_t = i, z_{t+1} = j | x_{1:T}), (B, T - 1, K, K)."""
+        return hmm.pairwise_probs(self._transition, self._forward, self._backward.future)
+
+
+class MostLikelyStates(NamedTuple):
+    """Result of `most_likely_states`.
+
+    Attributes:
+        states: the most probable path, (B, T), int64, 0 in the padding.
+        log_prob: log p(x_{1:T}, z_{1:T}) of that path, (B,), nats; -inf for an impossible sequence.
+    """
+
+    states: Tensor
+    log_prob: Tensor
+
+
+@torch.no_grad()
+def filter(model: FiniteStateModel, x: Tensor, lengths: Tensor | None = None) -> Filtered:
+    """Filtered distributions p(z_t | x_{1:t}) and the log marginal likelihood.
+
+    Args:
+        model: with finitely many states.
+        x: observations (B, T, *event).
+        lengths: (B,) steps of each sequence, None for T.
+
+    Raises:
+        TypeError: a model without finitely many states.
+        ValueError: observations that do not fit the model.
+    """
+    x, lengths = _checked(model, x, lengths)
+    initial, transition = model.initial_probs, model.transition_probs
+    return Filtered(
+        transition, initial, lengths, hmm.forward(initial, transition, model.emission_log_probs(x), lengths)
+    )
+
+
+@torch.no_grad()
+def smooth(model: FiniteStateModel, x: Tensor, lengths: Tensor | None = None) -> Smoothed:
+    """Smoothed distributions p(z_t | x_{1:T}), and on request those of neighbours; arguments and errors as `filter`."""
+    result = filter(model, x, lengths)
+    return Smoothed(result._transition, result._initial, result._lengths, result._forward)
+
+
+@torch.no_grad()
+def most_likely_states(model: FiniteStateModel, x: Tensor, lengths: Tensor | None = None) -> MostLikelyStates:
+    """The path z_{1:T} of highest posterior probability, by Viterbi; arguments and errors as `filter`."""
+    x, lengths = _checked(model, x, lengths)
+    log_initial, log_transition = model.initial_probs.log(), model.transition_probs.log()
+    return MostLikelyStates(*hmm.most_likely_states(log_initial, log_transition, model.emission_log_probs(x), lengths))
+
+
+@torch.no_grad()
+def sample_states(
+    model: FiniteStateModel, x: Tensor, lengths: Tensor | None = None, num_samples: int = 1, *, seed: int | None = None
+) -> Tensor:
+    """Paths from p(z_{1:T} | x_{1:T}), filtered forward and drawn backward: (num_samples, B, T), 0 in the padding.
+
+    Args:
+        model: with finitely many states.
+        x: observations (B, T, *event).
+        lengths: (B,) steps of each sequence, None for T.
+        num_samples: paths for each sequence.
+        seed: makes the draws reproducible; None uses torch's global generator.
+
+    Raises:
+        TypeError, ValueError: as `filter`, and `ImpossibleSequenceError`.
+    """
+    check_counts(num_samples=num_samples)
+    result = filter(model, x, lengths)
+    with seeded(seed, stream=5):
+        uniforms = torch.rand(num_samples, *result.filtered_probs.shape[:2], dtype=result.filtered_probs.dtype)
+    uniforms = uniforms.to(result.filtered_probs.device)
+    return hmm.sample_states(result._transition, result._lengths, result._forward, uniforms)
+
+
+@torch.no_grad()
+def predict(model: FiniteStateModel, x: Tensor, lengths: Tensor | None = None) -> TorchDistribution:
+    """The law p(x_{t+1} | x_{1:t}) of the next observation after each step: batch shape (B, T).
+
+    Categorical for symbols, a mixture over the states for other emissions. What it says in the padding means nothing.
+    Arguments and errors as `filter`; transitions must not vary over time, for the last one would be unknown.
+    """
+    result = filter(model, x, lengths)
+    if result._transition.dim() > 2:
+        raise ValueError("expected one transition table for all steps, got one a step; the next one is not known")
+    ahead = result.filtered_probs @ result._transition  # (B, T, K)
+    padding = ~length_mask(result._lengths, ahead.shape[1])
+    ahead = ahead.masked_fill(padding[..., None], 1.0 / ahead.shape[-1])
+    table = model.emission_table
+    if isinstance(table.family, Categorical):
+        return dist.Categorical(probs=ahead @ table.params.softmax(-1))
+    components = table.family.distribution(table.params).expand(ahead.shape)
+    return dist.MixtureSameFamily(dist.Categorical(probs=ahead), components)
+
+
+def _checked(model: FiniteStateModel, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
+    if not isinstance(model, FiniteStateModel):
+        raise TypeError(
+            f"forward_backward needs a model with finitely many states, {type(model).__name__} has none; "
+            "svi.evaluate gives the likelihood of a model without latent states"
+        )
+    return model.check(x, lengths)

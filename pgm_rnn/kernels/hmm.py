@@ -1,0 +1,220 @@
+"""Recursions of a Markov chain with finitely many states: scaled forward, backward, Viterbi, and exact gradients.
+
+    a_t(j) = p(x_t | j) sum_i a_{t-1}(i) p(z_t = j | z_{t-1} = i) / c_t      a_t = p(z_t | x_{1:t})
+    b_t(i) = sum_j p(z_{t+1} = j | i) p(x_{t+1} | j) b_{t+1}(j) / c_{t+1}    a_t b_t = p(z_t | x_{1:T})
+    log p(x_{1:T}) = sum_t log c_t
+
+Gradients of log p(x_{1:T}) are expected counts, so one backward recursion gives all of them and no graph is built
+through time. On the CPU the recursions are compiled by numba, one sequence a thread; with many states, where a step is
+a matrix product, and on other devices they are batched torch.
+
+Arguments throughout:
+    initial: p(z_1), (K,) or (B, K).
+    transition: p(z_{t+1} = j | z_t = i), (K, K), (T - 1, K, K), (B, 1, K, K) or (B, T - 1, K, K).
+    log_emission: log p(x_t | z_t = k), (B, T, K).
+    lengths: steps of each sequence, (B,), int64, 1 <= lengths <= T.
+"""
+
+from functools import cache
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from pgm_rnn.sequences import length_mask
+
+MATRIX_PRODUCT_STATES = 64
+"""From this many states on a step is a matrix product, which torch's library does best."""
+
+
+class Forward(NamedTuple):
+    """What the forward recursion leaves.
+
+    Attributes:
+        log_normalizers: log c_t = log p(x_t | x_{1:t-1}), (B, T), nats, 0 in the padding, -inf for an impossible step.
+        filtered: p(z_t | x_{1:t}), (B, T, K), 0 in the padding and after an impossible step.
+        emission: p(x_t | z_t) up to a factor a step, (B, T, K).
+        scale: c_t up to the same factor, (B, T).
+    """
+
+    log_normalizers: Tensor
+    filtered: Tensor
+    emission: Tensor
+    scale: Tensor
+
+
+class Backward(NamedTuple):
+    """What the backward recursion leaves, 0 in the padding.
+
+    Attributes:
+        smoothed: p(z_t | x_{1:T}), (B, T, K).
+        future: p(x_t | z_t) b_t(z_t) / c_t, (B, T, K).
+    """
+
+    smoothed: Tensor
+    future: Tensor
+
+
+def log_marginal_likelihood(initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor) -> Tensor:
+    """log p(x_{1:T}) of each sequence, (B,), nats; differentiable once in the first three arguments.
+
+    An impossible sequence has -inf and gradients of zero.
+    """
+    return _LogMarginalLikelihood.apply(initial, transition, log_emission, lengths)
+
+
+class _LogMarginalLikelihood(torch.autograd.Function):
+    @staticmethod
+    @override
+    def forward(ctx: Any, initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor) -> Tensor:
+        result = forward(initial, transition, log_emission, lengths)
+        ctx.save_for_backward(initial, transition, lengths, *result)
+        return result.log_normalizers.sum(-1)
+
+    @staticmethod
+    @override
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "the log marginal likelihood is differentiable once, got create_graph=True; "
+                "write the recursion with torch operations where second derivatives are needed"
+            )
+        initial, transition, lengths, *saved = ctx.saved_tensors
+        result = Forward(*saved)
+        smoothed, future = backward(transition, lengths, result)
+        future = future * grad[:, None, None]
+        counts = _expected_transitions(result.filtered, future, transition)
+        first = future[:, 0] if initial.dim() == 2 else future[:, 0].sum(0)
+        return first, counts, smoothed.mul_(grad[:, None, None]), None
+
+
+def forward(initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor) -> Forward:
+    """The scaled forward recursion. Source: Choe, Shin & Spencer (2017), sec. 3.2, with alpha_1 = D_{x_1} P(H_1)."""
+    initial, transition, log_emission = (tensor.detach().contiguous() for tensor in (initial, transition, log_emission))
+    shift = log_emission.amax(-1)
+    shift = shift.where(shift.abs() != torch.inf, 0.0)
+    emission = (log_emission - shift[..., None]).exp_()
+    filtered, scale = torch.zeros_like(emission), torch.zeros_like(shift)
+    arguments = (initial, _four_axes(transition), log_emission, emission, shift, lengths, filtered, scale)
+    _recursion(emission).forward(*arguments)
+    log_normalizers = (scale.log() + shift).where(length_mask(lengths, scale.shape[1]), 0.0)
+    return Forward(log_normalizers, filtered, emission, scale)
+
+
+def backward(transition: Tensor, lengths: Tensor, result: Forward) -> Backward:
+    """The scaled backward recursion after `forward`."""
+    future, smoothed = torch.empty_like(result.emission), torch.empty_like(result.emission)
+    arguments = (result.emission, result.scale, lengths, result.filtered, future, smoothed)
+    _recursion(result.emission).backward(_four_axes(transition.detach()), *arguments)
+    return Backward(smoothed, future)
+
+
+def pairwise_probs(transition: Tensor, result: Forward, future: Tensor) -> Tensor:
+    """p(z_t, z_{t+1} | x_{1:T}), (B, T - 1, K, K), 0 in the padding."""
+    pairs = result.filtered[:, :-1, :, None] * future[:, 1:, None, :]
+    return pairs.mul_(_four_axes(transition))
+
+
+def propagate(belief: Tensor, transition: Tensor) -> Tensor:
+    """sum_i belief[t, i] p(z_{t+1} = j | z_t = i): (B, T - 1, K) from (B, T - 1, K)."""
+    return (belief[..., None, :] @ _four_axes(transition))[..., 0, :]
+
+
+def most_likely_states(
+    log_initial: Tensor, log_transition: Tensor, log_emission: Tensor, lengths: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The best path (B, T), int64, 0 in the padding, and its log p(x, z), (B,); ties go to the lower state."""
+    if log_emission.device.type != "cpu":
+        from pgm_rnn.kernels import hmm_batched
+
+        return hmm_batched.most_likely_states(log_initial, _four_axes(log_transition), log_emission, lengths)
+    states = torch.zeros(log_emission.shape[:2], dtype=torch.int64)
+    best = torch.empty(log_emission.shape, dtype=torch.int32)
+    log_prob = log_emission.new_empty(len(lengths))
+    initial = log_initial if log_initial.dim() == 2 else log_initial[None]
+    arguments = (initial, _four_axes(log_transition), log_emission, lengths, best, states, log_prob)
+    _compiled().most_likely_states(*(argument.detach() for argument in arguments))
+    return states, log_prob
+
+
+def sample_states(transition: Tensor, lengths: Tensor, result: Forward, uniforms: Tensor) -> Tensor:
+    """Paths from p(z_{1:T} | x_{1:T}) by inverting one distribution function a step, from the last to the first.
+
+    Args:
+        transition: as above.
+        lengths: as above.
+        result: of `forward`.
+        uniforms: in [0, 1), (num_samples, B, T): the same uniforms give the same paths.
+
+    Returns:
+        (num_samples, B, T), int64, 0 in the padding.
+    """
+    transition, num_steps = _four_axes(transition), uniforms.shape[-1]
+    states = torch.zeros(uniforms.shape, dtype=torch.int64, device=uniforms.device)
+    for t in range(num_steps - 1, -1, -1):
+        weights = result.filtered[:, t].expand(len(uniforms), -1, -1)  # (num_samples, B, K)
+        if t < num_steps - 1:
+            matrix = transition[:, t % transition.shape[1]].expand(len(lengths), -1, -1)
+            into_next = matrix.mT[torch.arange(len(lengths), device=lengths.device), states[..., t + 1]]
+            weights = weights * into_next.where((t < lengths - 1)[:, None], 1.0)
+        cumulative = weights.cumsum(-1)
+        drawn = (cumulative <= (uniforms[..., t] * cumulative[..., -1])[..., None]).sum(-1)
+        states[..., t] = _last_possible(weights, drawn).where(t < lengths, 0)
+    return states
+
+
+def _last_possible(weights: Tensor, drawn: Tensor) -> Tensor:
+    """`drawn`, or the last state of positive weight where rounding went past it."""
+    last = weights.shape[-1] - 1 - (weights > 0).to(torch.int8).flip(-1).argmax(-1)
+    return torch.minimum(drawn, last)
+
+
+def _expected_transitions(filtered: Tensor, future: Tensor, transition: Tensor) -> Tensor:
+    """sum of filtered[t, i] future[t + 1, j] over the axes that `transition` does not have, in its shape."""
+    shape = _four_axes(transition).shape
+    kept = ("b" if shape[0] > 1 else "") + ("t" if shape[1] > 1 else "")
+    return torch.einsum(f"bti,btj->{kept}ij", filtered[:, :-1], future[:, 1:]).reshape(transition.shape)
+
+
+def _four_axes(transition: Tensor) -> Tensor:
+    return transition.reshape((1,) * (4 - transition.dim()) + transition.shape)
+
+
+class _Compiled:
+    """numba's recursions on tensors' memory, with as many threads as torch has."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self.module = module
+
+    def forward(self, initial: Tensor, transition: Tensor, log_emission: Tensor, *rest: Tensor) -> None:
+        tiny = torch.finfo(log_emission.dtype).tiny ** 0.75
+        initial = initial if initial.dim() == 2 else initial[None]
+        self._run(self.module.forward, initial, transition, log_emission, *rest, tiny)
+
+    def backward(self, *arguments: Tensor) -> None:
+        self._run(self.module.backward, *arguments)
+
+    def most_likely_states(self, *arguments: Tensor) -> None:
+        self._run(self.module.most_likely_states, *arguments)
+
+    def _run(self, function: Any, *arguments: Any) -> None:
+        import numba
+
+        numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+        function(*(a.contiguous().numpy() if isinstance(a, Tensor) else a for a in arguments))
+
+
+@cache
+def _compiled() -> _Compiled:
+    from pgm_rnn.kernels import hmm_compiled
+
+    return _Compiled(hmm_compiled)
+
+
+def _recursion(emission: Tensor) -> Any:
+    from pgm_rnn.kernels import hmm_batched
+
+    few = emission.shape[-1] < MATRIX_PRODUCT_STATES
+    return _compiled() if emission.device.type == "cpu" and few else hmm_batched

@@ -1,0 +1,98 @@
+"""The scaled forward and backward recursions in torch, all sequences at a time: for many states, and for GPUs.
+
+Functions and arguments as in `pgm_rnn.kernels.hmm_compiled`. The loops write into buffers whose first axis is time.
+"""
+
+import torch
+from torch import Tensor
+
+from pgm_rnn.sequences import length_mask
+
+
+def forward(
+    initial: Tensor,
+    transition: Tensor,
+    log_emission: Tensor,
+    emission: Tensor,
+    shift: Tensor,
+    lengths: Tensor,
+    filtered: Tensor,
+    scale: Tensor,
+) -> None:
+    """Fill `filtered` (B, T, K) and `scale` (B, T); steps whose best states are out of reach are rescaled."""
+    tiny = torch.finfo(emission.dtype).tiny ** 0.75
+    belief = initial.expand(len(emission), -1)
+    for t in range(emission.shape[1]):
+        predicted = belief if t == 0 else _step(belief, transition, t - 1)
+        total = torch.linalg.vecdot(predicted, emission[:, t])
+        unlikely = total < tiny
+        if bool(unlikely.any()):
+            _rescale(predicted, log_emission[:, t], emission[:, t], shift[:, t], unlikely)
+            total = torch.linalg.vecdot(predicted, emission[:, t])
+        scale[:, t] = total
+        belief = predicted * emission[:, t] / total.where(total != 0, 1.0)[:, None]
+        filtered[:, t] = belief
+    outside = ~length_mask(lengths, emission.shape[1])
+    scale.masked_fill_(outside, 0.0)
+    filtered.masked_fill_(outside[..., None], 0.0)
+
+
+def backward(
+    transition: Tensor,
+    emission: Tensor,
+    scale: Tensor,
+    lengths: Tensor,
+    filtered: Tensor,
+    future: Tensor,
+    smoothed: Tensor,
+) -> None:
+    """Fill `smoothed` and `future` (B, T, K), with zeros in the padding."""
+    num_steps = emission.shape[1]
+    mask = length_mask(lengths, num_steps)
+    inverse = scale.reciprocal().where(mask & (scale != 0), 0.0)
+    last = lengths - 1
+    beta = torch.ones_like(emission[:, 0])
+    for t in range(num_steps - 1, -1, -1):
+        if t < num_steps - 1:
+            beta = _step_back(future[:, t + 1], transition, t)
+            beta = beta.where((t < last)[:, None], 1.0)
+        future[:, t] = emission[:, t] * beta * inverse[:, t, None]
+        smoothed[:, t] = filtered[:, t] * beta
+
+
+def _step(belief: Tensor, transition: Tensor, t: int) -> Tensor:
+    matrix = transition[:, t % transition.shape[1]]  # (1 or B, K, K)
+    return belief @ matrix[0] if len(matrix) == 1 else (belief[:, None] @ matrix)[:, 0]
+
+
+def _step_back(future: Tensor, transition: Tensor, t: int) -> Tensor:
+    matrix = transition[:, t % transition.shape[1]].mT
+    return future @ matrix[0] if len(matrix) == 1 else (future[:, None] @ matrix)[:, 0]
+
+
+def _rescale(predicted: Tensor, log_emission: Tensor, emission: Tensor, shift: Tensor, rows: Tensor) -> None:
+    """Set the scale of some sequences' emissions, in place, by the states within reach."""
+    largest = log_emission.masked_fill(predicted <= 0, -torch.inf).amax(-1)
+    rows = rows & largest.isfinite()
+    shift[rows] = largest[rows]
+    emission[rows] = (log_emission - largest[:, None]).clamp(max=80.0).exp()[rows]
+
+
+def most_likely_states(
+    log_initial: Tensor, log_transition: Tensor, log_emission: Tensor, lengths: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Viterbi: the best path (B, T), 0 in the padding, and its log p(x, z), (B,)."""
+    num_sequences, num_steps, _ = log_emission.shape
+    score = log_initial + log_emission[:, 0]
+    best = torch.zeros(log_emission.shape, dtype=torch.int64, device=log_emission.device)
+    for t in range(1, num_steps):
+        arrival, best[:, t] = (score[..., None] + log_transition[:, (t - 1) % log_transition.shape[1]]).max(-2)
+        score = (arrival + log_emission[:, t]).where((t < lengths)[:, None], score)
+    log_prob, state = score.max(-1)
+    states = torch.zeros(num_sequences, num_steps, dtype=torch.int64, device=log_emission.device)
+    for t in range(num_steps - 1, -1, -1):
+        inside = t < lengths
+        states[:, t] = state.where(inside, 0)
+        if t > 0:
+            state = best[:, t].gather(-1, state[:, None])[:, 0].where(inside, state)
+    return states, log_prob

@@ -1,0 +1,153 @@
+import pytest
+import torch
+from torch import Tensor
+
+from pgm_rnn.emissions import Emission
+from pgm_rnn.inference import forward_backward
+from pgm_rnn.kernels import hmm as kernels
+from pgm_rnn.models.hmm import HMM
+from pgm_rnn.models.rnn import RNN
+from tests.definitions import path_probs
+from tests.instances import LENGTHS, every_family, make_hmm, ragged
+
+NUM_STATES = 3
+
+
+@pytest.fixture(params=["compiled", "batched"], autouse=True)
+def _backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "MATRIX_PRODUCT_STATES", 1_000_000 if request.param == "compiled" else 0)
+
+
+def paths(hmm: HMM, x: Tensor) -> dict[tuple[int, ...], float]:
+    """p(z, x) of every path z for one sequence x (L, *event)."""
+    emission_probs = hmm.emission_log_probs(x[None])[0].exp()
+    joint = path_probs(hmm.initial_probs, hmm.transition_probs, emission_probs)
+    return {path: float(prob.detach()) for path, prob in joint.items()}
+
+
+def marginal(joint: dict[tuple[int, ...], float], *steps: int) -> Tensor:
+    """The law of the states at some steps, given x."""
+    probs = torch.zeros([NUM_STATES] * len(steps))
+    for path, prob in joint.items():
+        probs[tuple(path[t] for t in steps)] += prob
+    return probs / probs.sum()
+
+
+@every_family
+def test_posteriors_are_sums_over_all_paths(family: Emission) -> None:
+    hmm, x = make_hmm(family, num_states=NUM_STATES), ragged(family)
+    result = forward_backward.smooth(hmm, x, LENGTHS)
+    for i, length in enumerate(LENGTHS.tolist()):
+        joint = paths(hmm, x[i, :length])
+        torch.testing.assert_close(result.log_marginal_likelihood[i].exp(), torch.tensor(sum(joint.values())))
+        for t in range(length):
+            torch.testing.assert_close(result.smoothed_probs[i, t], marginal(joint, t))
+            until = marginal(paths(hmm, x[i, : t + 1]), t)
+            torch.testing.assert_close(result.filtered_probs[i, t], until)
+            if t + 1 < length:
+                torch.testing.assert_close(result.pairwise_probs[i, t], marginal(joint, t, t + 1))
+                ahead = until @ hmm.transition_probs.detach()
+                torch.testing.assert_close(result.predicted_probs[i, t + 1], ahead)
+        torch.testing.assert_close(result.predicted_probs[i, 0], hmm.initial_probs.detach())
+        for probs in (result.smoothed_probs, result.filtered_probs, result.predicted_probs):
+            assert not probs[i, length:].any()
+        assert not result.pairwise_probs[i, max(0, length - 1) :].any()
+
+
+@every_family
+def test_viterbi_finds_the_best_of_all_paths(family: Emission) -> None:
+    hmm, x = make_hmm(family, num_states=NUM_STATES), ragged(family)
+    result = forward_backward.most_likely_states(hmm, x, LENGTHS)
+    for i, length in enumerate(LENGTHS.tolist()):
+        joint = paths(hmm, x[i, :length])
+        best = max(joint, key=lambda path: joint[path])
+        assert tuple(result.states[i, :length].tolist()) == best
+        assert not result.states[i, length:].any()
+        assert float(result.log_prob[i].exp()) == pytest.approx(joint[best])
+
+
+@every_family
+def test_predictions_are_ratios_of_marginals(family: Emission) -> None:
+    hmm, x = make_hmm(family, num_states=NUM_STATES), ragged(family)
+    law = forward_backward.predict(hmm, x, LENGTHS)
+    assert law.batch_shape == x.shape[:2]
+    for i, length in enumerate(LENGTHS.tolist()):
+        for t in range(1, length):
+            log_probs = [hmm.log_marginal_likelihood(x[i : i + 1, :n])[0] for n in (t, t + 1)]
+            actual = law.log_prob(x[i, t].expand(*law.batch_shape, *family.event_shape))[i, t - 1]
+            torch.testing.assert_close(actual, (log_probs[1] - log_probs[0]).detach())
+
+
+def _frequencies(draws: Tensor, length: int) -> dict[tuple[int, ...], float]:
+    paths, counts = draws[:, :length].unique(dim=0, return_counts=True)
+    return {tuple(p): c / len(draws) for p, c in zip(paths.tolist(), counts.tolist(), strict=True)}
+
+
+def test_sampled_paths_have_the_posteriors_law_and_not_the_priors() -> None:
+    limit = 5.0  # standard errors
+    hmm = HMM.random(NUM_STATES, 2, seed=3).double()
+    x, num_samples = torch.tensor([[0, 1, 1], [1, 0, 0]]), 20_000
+    draws = forward_backward.sample_states(hmm, x, torch.tensor([3, 2]), num_samples, seed=0)
+    assert draws.shape == (num_samples, 2, 3)
+    assert not draws[:, 1, 2].any()
+    for i, length in ((0, 3), (1, 2)):
+        joint, found = paths(hmm, x[i, :length]), _frequencies(draws[:, i], length)
+        total = sum(joint.values())
+        ones = path_probs(hmm.initial_probs, hmm.transition_probs, torch.ones(length, NUM_STATES))
+        scores = {"posterior": 0.0, "prior": 0.0}
+        for path, prob in joint.items():
+            for name, p in (("posterior", prob / total), ("prior", float(ones[path].detach()))):
+                error = abs(found.get(path, 0.0) - p) / (p * (1 - p) / num_samples) ** 0.5
+                scores[name] = max(scores[name], error)
+        assert scores["posterior"] < limit
+        assert scores["prior"] > limit
+
+
+def test_the_same_seed_gives_the_same_paths() -> None:
+    hmm, x = HMM.random(NUM_STATES, 4, seed=0).double(), torch.randint(4, (5, 20))
+    first, again, other = (forward_backward.sample_states(hmm, x, num_samples=3, seed=s) for s in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_a_path_never_takes_a_step_of_probability_zero() -> None:
+    ring = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
+    hmm = HMM(torch.full((3,), 1 / 3), ring, torch.full((3, 2), 0.5))
+    draws = forward_backward.sample_states(hmm, torch.zeros(4, 30, dtype=torch.int64), num_samples=50, seed=0)
+    assert torch.equal((draws[..., :-1] + 1) % 3, draws[..., 1:])
+
+
+def left_to_right() -> HMM:
+    return HMM(torch.tensor([1.0, 0.0]), torch.eye(2), torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+
+
+def test_an_impossible_sequence_has_a_likelihood_and_no_posterior() -> None:
+    x = torch.tensor([[0, 0, 0], [0, 1, 0]])
+    result = forward_backward.smooth(left_to_right(), x)
+    assert result.log_marginal_likelihood.tolist() == [0, -torch.inf]
+    for name in ("filtered_probs", "predicted_probs", "smoothed_probs", "pairwise_probs"):
+        message = "sequence 1 has probability zero from step 2 on"
+        with pytest.raises(forward_backward.ImpossibleSequenceError, match=message):
+            getattr(result, name)
+    with pytest.raises(forward_backward.ImpossibleSequenceError, match="no posterior exists"):
+        forward_backward.sample_states(left_to_right(), x)
+    assert forward_backward.most_likely_states(left_to_right(), x).log_prob.tolist() == [0, -torch.inf]
+
+
+def test_a_model_without_finitely_many_states_is_an_error_that_names_another_engine() -> None:
+    with pytest.raises(TypeError, match=r"needs a model with finitely many states, RNN has none; svi\.evaluate"):
+        forward_backward.filter(RNN(num_symbols=3), torch.zeros(1, 2, dtype=torch.int64))  # type: ignore[arg-type]
+
+
+def test_the_number_of_samples_is_checked() -> None:
+    with pytest.raises(ValueError, match="expected num_samples to be an integer of at least 1, got 0"):
+        forward_backward.sample_states(left_to_right(), torch.zeros(1, 2, dtype=torch.int64), num_samples=0)
+
+
+def test_long_sequences_do_not_underflow_in_single_precision() -> None:
+    hmm = HMM.random(4, 3, seed=0).double()
+    x = hmm.sample(2, 20_000, seed=0).x
+    double = forward_backward.filter(hmm, x).log_marginal_likelihood
+    single = forward_backward.filter(hmm.float(), x).log_marginal_likelihood
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single.double(), double, rtol=1e-5, atol=0)
