@@ -15,7 +15,7 @@ NUM_STATES = 3
 
 @pytest.fixture(params=["compiled", "batched"], autouse=True)
 def _backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "MATRIX_PRODUCT_STATES", 1_000_000 if request.param == "compiled" else 0)
+    monkeypatch.setattr(kernels, "prefers_batched", lambda emission: request.param == "batched")
 
 
 def paths(hmm: HMM, x: Tensor) -> dict[tuple[int, ...], float]:

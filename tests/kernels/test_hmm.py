@@ -1,5 +1,3 @@
-from collections.abc import Iterator
-
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -14,11 +12,9 @@ INITIAL = torch.tensor([0.6, 0.4, 0.0], dtype=torch.float64)
 
 
 @pytest.fixture(params=["compiled", "batched"], autouse=True)
-def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+def _backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test runs on numba's and on torch's recursions."""
-    before, hmm.MATRIX_PRODUCT_STATES = hmm.MATRIX_PRODUCT_STATES, 1_000_000 if request.param == "compiled" else 0
-    yield request.param
-    hmm.MATRIX_PRODUCT_STATES = before
+    monkeypatch.setattr(hmm, "prefers_batched", lambda emission: request.param == "batched")
 
 
 def full(num_sequences: int, num_steps: int) -> Tensor:
