@@ -44,6 +44,9 @@ class FiniteStateModel(Protocol):
     def emission_log_probs(self, x: Tensor) -> Tensor:
         """log p(x_t | z_t = k), (B, T, K)."""
 
+    def set_probs(self, initial_probs: Tensor, transition_probs: Tensor, emission_params: Tensor) -> None:
+        """Replace the parameters."""
+
     def check(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Valid observations and explicit lengths."""
 
@@ -140,7 +143,7 @@ def filter(model: FiniteStateModel, x: Tensor, lengths: Tensor | None = None) ->
         TypeError: a model without finitely many states.
         ValueError: observations that do not fit the model.
     """
-    x, lengths = _checked(model, x, lengths)
+    x, lengths = checked(model, x, lengths)
     initial, transition = model.initial_probs, model.transition_probs
     return Filtered(
         transition, initial, lengths, hmm.forward(initial, transition, model.emission_log_probs(x), lengths)
@@ -157,7 +160,7 @@ def smooth(model: FiniteStateModel, x: Tensor, lengths: Tensor | None = None) ->
 @torch.no_grad()
 def most_likely_states(model: FiniteStateModel, x: Tensor, lengths: Tensor | None = None) -> MostLikelyStates:
     """The path z_{1:T} of highest posterior probability, by Viterbi; arguments and errors as `filter`."""
-    x, lengths = _checked(model, x, lengths)
+    x, lengths = checked(model, x, lengths)
     log_initial, log_transition = model.initial_probs.log(), model.transition_probs.log()
     return MostLikelyStates(*hmm.most_likely_states(log_initial, log_transition, model.emission_log_probs(x), lengths))
 
@@ -206,7 +209,8 @@ def predict(model: FiniteStateModel, x: Tensor, lengths: Tensor | None = None) -
     return dist.MixtureSameFamily(dist.Categorical(probs=ahead), components)
 
 
-def _checked(model: FiniteStateModel, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
+def checked(model: FiniteStateModel, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Valid observations and lengths; a TypeError unless the model has finitely many states."""
     if not isinstance(model, FiniteStateModel):
         raise TypeError(
             f"forward_backward needs a model with finitely many states, {type(model).__name__} has none; "

@@ -119,6 +119,13 @@ class HMM(SequenceModel):
             raise ValueError(f"emission_probs is for symbols, this HMM emits {self.family}; see emission_table")
         return self.emission_table.params.softmax(-1)
 
+    @torch.no_grad()
+    def set_probs(self, initial_probs: Tensor, transition_probs: Tensor, emission_params: Tensor) -> None:
+        """Replace the parameters in place: p(z_1) (K,), transitions (K, K) and emission parameters (K, num_params)."""
+        self.initial_logits.copy_(initial_probs.log())
+        self.transition_logits.copy_(transition_probs.log())
+        self.emission_table.params.copy_(emission_params)
+
     def emission_log_probs(self, x: Tensor) -> Tensor:
         """log p(x_t | z_t = k) for every state: (batch, T, K)."""
         if isinstance(self.family, Categorical):

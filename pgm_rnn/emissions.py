@@ -64,6 +64,11 @@ class Emission(ABC):
         """Observations (..., *event) as the input of a recurrence, (..., input_dim)."""
         return x.reshape(*x.shape[: x.dim() - len(self.event_shape)], self.input_dim)
 
+    def log_probs(self, params: Tensor, x: Tensor) -> Tensor:
+        """log p(x | params[k]) for every row k of a table: (..., num_states) for observations x (..., *event)."""
+        x = x.unsqueeze(x.dim() - len(self.event_shape))  # (..., 1, *event)
+        return self.distribution(params).log_prob(x)
+
     def table_from_params(self, params: Tensor) -> "EmissionTable":
         """One law for each state from unconstrained `params` (num_states, num_params)."""
         return EmissionTable(self, params)
@@ -102,9 +107,7 @@ class EmissionTable(nn.Module):
 
     def log_probs(self, x: Tensor) -> Tensor:
         """log p(x | z = k) for every state k: (..., num_states) for observations x (..., *event)."""
-        event_dim = len(self.family.event_shape)
-        x = x.unsqueeze(x.dim() - event_dim)  # (..., 1, *event)
-        return self.family.distribution(self.params).log_prob(x)
+        return self.family.log_probs(self.params, x)
 
 
 @dataclass(frozen=True)
@@ -230,6 +233,11 @@ class Bernoulli(_Entries):
     @override
     def invalid(self, x: Tensor) -> Tensor:
         return (x != 0) & (x != 1)
+
+    @override
+    def log_probs(self, params: Tensor, x: Tensor) -> Tensor:
+        """x l - log(1 + e^l) summed over bits, with logits l: one matrix product."""
+        return self.as_input(x) @ params.T - F.softplus(params).sum(-1)
 
     def table(self, probs: Tensor) -> EmissionTable:
         """One law for each state from p(x = 1 | z = k), strictly between 0 and 1: (num_states, *event)."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian
 from pgm_rnn.graph import read_graph
-from pgm_rnn.inference import ENGINES, forward_backward, svi
+from pgm_rnn.inference import ENGINES, em, forward_backward, svi
 from pgm_rnn.models.registry import get_model
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences
@@ -29,6 +29,7 @@ from tests.instances import (
 )
 
 RUNS: dict[str, Callable[[Any, Sequences], object]] = {
+    "em": lambda model, batch: em.fit(model, batch, num_iterations=2, progress=False),
     "forward_backward": lambda model, batch: forward_backward.smooth(model, *batch[:2]),
     "svi": lambda model, batch: svi.fit(model, batch, num_epochs=1, progress=False),
 }
@@ -203,7 +204,7 @@ def test_the_graph_is_acyclic_and_an_observation_has_the_present_as_parents(name
 @every_model
 def test_every_engine_runs_on_a_ragged_batch_or_says_why_not(name: str, engine: str) -> None:
     model = make_model(name, Gaussian(2))
-    if engine == "forward_backward" and not model.has_latent:
+    if engine in ("em", "forward_backward") and not model.has_latent:
         with pytest.raises(TypeError, match=r"needs a model with finitely many states, RNN has none; svi.evaluate"):
             RUNS[engine](model, Sequences(ragged(Gaussian(2)), LENGTHS))
         return

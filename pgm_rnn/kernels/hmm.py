@@ -82,7 +82,7 @@ class _LogMarginalLikelihood(torch.autograd.Function):
         result = Forward(*saved)
         smoothed, future = backward(transition, lengths, result)
         future = future * grad[:, None, None]
-        counts = _expected_transitions(result.filtered, future, transition)
+        counts = expected_transitions(result.filtered, future, transition)
         first = future[:, 0] if initial.dim() == 2 else future[:, 0].sum(0)
         return first, counts, smoothed.mul_(grad[:, None, None]), None
 
@@ -168,7 +168,7 @@ def _last_possible(weights: Tensor, drawn: Tensor) -> Tensor:
     return torch.minimum(drawn, last)
 
 
-def _expected_transitions(filtered: Tensor, future: Tensor, transition: Tensor) -> Tensor:
+def expected_transitions(filtered: Tensor, future: Tensor, transition: Tensor) -> Tensor:
     """sum of filtered[t, i] future[t + 1, j] over the axes that `transition` does not have, in its shape."""
     shape = _four_axes(transition).shape
     kept = ("b" if shape[0] > 1 else "") + ("t" if shape[1] > 1 else "")

@@ -1,0 +1,68 @@
+"""Maximum likelihood of an emission table from observations that belong to each state with some weight.
+
+    params[k] = argmax sum_n weights[n, k] log p(x_n | params[k]) + pseudo_count sum_v log p(v | params[k])
+
+The M-step of EM, one function a family. Each keeps a law inside the family: probabilities of bits at least the smallest
+positive number away from 0 and one rounding error away from 1, scales at least `MIN_SCALE` of the data's own.
+"""
+
+from functools import singledispatch
+
+import torch
+from torch import Tensor
+
+from pgm_rnn.emissions import Bernoulli, Categorical, Emission, EmissionTable, Gaussian, Poisson
+
+MIN_SCALE = 1e-3
+"""Smallest standard deviation of a state, as a part of the standard deviation of all observations."""
+
+
+@singledispatch
+def estimate(family: Emission, x: Tensor, weights: Tensor, pseudo_count: float) -> EmissionTable:
+    """The table of the most likely law for each state.
+
+    Args:
+        family: of the observations.
+        x: observations, (N, *event).
+        weights: how much each belongs to each state, (N, K), not negative.
+        pseudo_count: of each symbol, or of each value of a bit; the other families take none.
+
+    Raises:
+        TypeError: a family without an estimate in closed form.
+    """
+    raise TypeError(f"expected a family with weighted estimates in closed form, got {family}; fit it by svi.fit")
+
+
+@estimate.register
+def _(family: Categorical, x: Tensor, weights: Tensor, pseudo_count: float) -> EmissionTable:
+    counts = weights.new_zeros(family.num_symbols, weights.shape[1]).index_add_(0, x, weights).T + pseudo_count
+    totals = counts.sum(-1, keepdim=True)
+    return family.table((counts / totals).where(totals > 0, 1 / family.num_symbols))
+
+
+@estimate.register
+def _(family: Bernoulli, x: Tensor, weights: Tensor, pseudo_count: float) -> EmissionTable:
+    flat = x.reshape(len(x), -1)
+    totals = weights.sum(0)[:, None] + 2 * pseudo_count
+    probs = ((weights.T @ flat + pseudo_count) / totals).where(totals > 0, 0.5)
+    limits = torch.finfo(probs.dtype)
+    return family.table(probs.clamp(limits.tiny, 1 - limits.eps).reshape(-1, *family.event_shape))
+
+
+@estimate.register
+def _(family: Gaussian, x: Tensor, weights: Tensor, pseudo_count: float) -> EmissionTable:
+    flat = x.reshape(len(x), -1)
+    totals = weights.sum(0)[:, None].clamp(min=torch.finfo(x.dtype).tiny)
+    loc = weights.T @ flat / totals  # (K, D)
+    variance = torch.stack([w @ (flat - m).square() for w, m in zip(weights.T, loc, strict=True)]) / totals
+    floor = MIN_SCALE * flat.std(0, correction=0).clamp(min=torch.finfo(x.dtype).eps)
+    scale = torch.maximum(variance.sqrt(), floor)
+    return family.table(loc.reshape(-1, *family.event_shape), scale.reshape(-1, *family.event_shape))
+
+
+@estimate.register
+def _(family: Poisson, x: Tensor, weights: Tensor, pseudo_count: float) -> EmissionTable:
+    flat = x.reshape(len(x), -1)
+    totals = weights.sum(0)[:, None].clamp(min=torch.finfo(x.dtype).tiny)
+    rate = (weights.T @ flat / totals).clamp(min=torch.finfo(x.dtype).eps)
+    return family.table(rate.reshape(-1, *family.event_shape))
