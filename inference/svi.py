@@ -112,6 +112,8 @@ def fit(
         ValueError, TypeError: data or options that do not fit.
         FloatingPointError: the loss became NaN or infinite; the parameters are those of the best epoch so far.
     """
+    if not isinstance(model, SequenceModel):
+        raise TypeError(f"expected a SequenceModel, such as RNN or HMM, got {type(model).__name__}")
     check_choice("objective", objective, ("mle",))
     check_counts(num_epochs=num_epochs, batch_size=batch_size, patience=patience)
     _check_positive(learning_rate=learning_rate, clip_norm=clip_norm)

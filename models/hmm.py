@@ -13,7 +13,7 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
 from pgm_rnn.checks import check_counts, check_probs
-from pgm_rnn.emissions import Categorical, Emission, EmissionTable
+from pgm_rnn.emissions import Categorical, Emission, EmissionTable, chosen_family
 from pgm_rnn.kernels import hmm
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import First, SequenceModel
@@ -22,7 +22,7 @@ from pgm_rnn.sequence_model import First, SequenceModel
 class HMM(SequenceModel):
     """A hidden Markov model over K states with any emission.
 
-    The parameters are kept as unconstrained logits, so that gradients apply; a zero probability stays zero.
+    The probabilities are copied into unconstrained logits, which are what gradients train; a zero stays zero.
 
     Args:
         initial_probs: p(z_1 = k), (K,).
@@ -83,12 +83,7 @@ class HMM(SequenceModel):
         Source: Choe, Shin & Spencer (2017), sec. 4.1.
         """
         check_counts(num_states=num_states)
-        if (num_symbols is None) == (emission is None):
-            raise ValueError(
-                "expected exactly one of num_symbols and emission, for example HMM.random(5, num_symbols=10)"
-            )
-        family = emission if num_symbols is None else Categorical(num_symbols)
-        assert family is not None
+        family = chosen_family(num_symbols, emission)
         with seeded(seed):
             rows = dist.Dirichlet(torch.ones(num_states)).sample((num_states + 1,))
             if isinstance(family, Categorical):
@@ -139,6 +134,8 @@ class HMM(SequenceModel):
     def initial_given(self, h: Tensor | None, x: Tensor) -> TorchDistribution:
         """p(z_1 | x_1), proportional to p(z_1) p(x_1 | z_1): batch shape that of x_1."""
         logits = self.initial_logits.log_softmax(-1) + self.emission_log_probs(x)
+        if bool((logits == -torch.inf).all(-1).any()):
+            raise ValueError("expected first observations of positive probability, got one that no state emits")
         return dist.Categorical(logits=logits, validate_args=False)
 
     def transition(self, z: Tensor, h: Tensor | None) -> TorchDistribution:
@@ -188,12 +185,14 @@ class HMM(SequenceModel):
         return z.long()
 
 
-def _as_table(emission: Tensor | EmissionTable, num_states: int) -> EmissionTable:
+def _as_table(emission: object, num_states: int) -> EmissionTable:
     if isinstance(emission, Emission):
         raise TypeError(
             f"expected one law a state, got the family {emission}; use {type(emission).__name__}(...).table(...)"
         )
     if not isinstance(emission, EmissionTable):
+        if emission is None or isinstance(emission, str):
+            raise TypeError(f"expected a table of probabilities or an EmissionTable as emission, got {emission!r}")
         emission = torch.as_tensor(emission)
         check_probs("emission", emission, (num_states, None))
         return Categorical(emission.shape[1]).table(emission)

@@ -13,7 +13,7 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
 from pgm_rnn.checks import check_choice, check_counts
-from pgm_rnn.emissions import Categorical, Emission
+from pgm_rnn.emissions import Categorical, Emission, chosen_family
 from pgm_rnn.models.cells import CELLS
 from pgm_rnn.sequence_model import First, SequenceModel
 
@@ -51,7 +51,7 @@ class RNN(SequenceModel):
         embedding_dim: int | None = None,
         first: First = "model",
     ) -> None:
-        super().__init__(_family(num_symbols, emission), first)
+        super().__init__(chosen_family(num_symbols, emission), first)
         check_choice("cell", cell, CELLS)
         check_counts(
             hidden_dim=hidden_dim,
@@ -86,14 +86,3 @@ class RNN(SequenceModel):
 
     def _input(self, x: Tensor) -> Tensor:
         return self.family.as_input(x) if self.embedding is None else self.embedding(x)
-
-
-def _family(num_symbols: int | None, emission: Emission | None) -> Emission:
-    if (num_symbols is None) == (emission is None):
-        raise ValueError("expected exactly one of num_symbols and emission, for example RNN(num_symbols=3)")
-    if emission is None:
-        assert num_symbols is not None
-        return Categorical(num_symbols)
-    if not isinstance(emission, Emission):
-        raise TypeError(f"expected a family such as Bernoulli(88) as emission, got {type(emission).__name__}")
-    return emission

@@ -3,10 +3,11 @@
 What the user got wrong is one sentence on standard error and exit status 2; a claim that fails is exit status 1.
 """
 
+import io
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -25,13 +26,24 @@ def run() -> None:
     """Run the command line; errors of the caller end it with one sentence instead of a traceback."""
     # A waiting thread of torch's sleeps instead of spinning: the claims are many small operations.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without the sign for plus or minus
     try:
         app()
     except (ValueError, TypeError, OSError, FloatingPointError) as error:
-        Console(stderr=True, soft_wrap=True).print(Text("error: ", style="bold red"), error, sep="", highlight=False)
-        sys.exit(2)
+        _complain(error)
+    except RuntimeError as error:
+        if "alloc" not in str(error):
+            raise
+        _complain("not enough memory for these sizes; try smaller ones")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _complain(error: object) -> NoReturn:
+    Console(stderr=True, soft_wrap=True).print(Text("error: ", style="bold red"), error, sep="", highlight=False)
+    sys.exit(2)
 
 
 @app.callback()
@@ -43,9 +55,13 @@ def main() -> None:
 def verify(
     claim: Annotated[list[str] | None, typer.Option(help="Check only this claim; may be given again.")] = None,
     data: Annotated[str | None, typer.Option(help="Fit an RNN to this data set and check the claims on it.")] = None,
-    cell: Annotated[str, typer.Option(help="With --data: the RNN's cell.")] = "lstm",
-    hidden_dim: Annotated[int, typer.Option(help="With --data: the width of its hidden state.")] = 64,
-    epochs: Annotated[int, typer.Option(help="With --data: passes over the training data, at most.")] = 150,
+    cell: Annotated[str | None, typer.Option(help="With --data: the RNN's cell.", show_default="lstm")] = None,
+    hidden_dim: Annotated[
+        int | None, typer.Option(help="With --data: the width of its hidden state.", show_default="64")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="With --data: passes over the training data, at most.", show_default="150")
+    ] = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the results to this file too.")] = None,
     seed: Annotated[int, typer.Option(help="Of the instances, or of the fit.")] = 0,
 ) -> None:
@@ -53,12 +69,16 @@ def verify(
     from pgm_rnn.report import verification
 
     output = None if json is None else _checked_output(json)
+    options = {"cell": cell, "hidden_dim": hidden_dim, "num_epochs": epochs}
+    given = {name: value for name, value in options.items() if value is not None}
+    if data is None and given:
+        raise ValueError("expected --cell, --hidden-dim and --epochs only with --data, which says what to fit to")
     if data is None:
         results = verification.verify_claims(claim or [], seed)
     elif claim:
         raise ValueError("expected --claim or --data, got both; on data the claims that apply are checked")
     else:
-        results = verification.verify_on_data(data, cell, hidden_dim, epochs, seed)
+        results = verification.verify_on_data(data, seed=seed, **given)  # type: ignore[arg-type]
     if output is not None:
         verification.write_results(results, output)
     failed = [result.id for result in results if result.verdict != "holds"]
@@ -83,6 +103,7 @@ def graph(
 
 def _checked_output(path: Path) -> Path:
     """`path` if a file can be written there; found out before the work, not after it."""
-    if path.is_dir() or not path.absolute().parent.is_dir() or not os.access(path.absolute().parent, os.W_OK):
+    folder = path.resolve().parent
+    if (path.exists() and not path.is_file()) or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise ValueError(f"expected --json to name a file in a folder that can be written to, got {path}")
     return path

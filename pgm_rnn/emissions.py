@@ -78,6 +78,17 @@ class Emission(ABC):
         return self.table_from_params(torch.randn(num_states, self.num_params, generator=generator))
 
 
+def chosen_family(num_symbols: int | None, emission: "Emission | None") -> "Emission":
+    """The family that a caller asked for, by `num_symbols` or by itself."""
+    if (num_symbols is None) == (emission is None):
+        raise ValueError("expected exactly one of num_symbols and emission, such as num_symbols=3")
+    if num_symbols is not None:
+        return Categorical(num_symbols)
+    if not isinstance(emission, Emission):
+        raise TypeError(f"expected a family such as Bernoulli(88) as emission, got {type(emission).__name__}")
+    return emission
+
+
 class EmissionTable(nn.Module):
     """One member of a family for each of finitely many states: p(x | z = k), k = 0..num_states - 1.
 

@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Iterable
-from itertools import product
 
 import networkx as nx
 import pyro
@@ -86,12 +85,3 @@ def to_mermaid(graph: "nx.DiGraph[str]") -> str:
         f"    {node}{shape[bool(data.get('deterministic'))].format(node)}" for node, data in graph.nodes(data=True)
     ]
     return "\n".join(["flowchart LR", *nodes, *(f"    {a} --> {b}" for a, b in graph.edges)])
-
-
-def dense_graph(nodes: Iterable[str]) -> "nx.DiGraph[str]":
-    """The complete directed graph on nodes in order: what is left of the chain when the memory is summed out."""
-    nodes = list(nodes)
-    graph: nx.DiGraph[str] = nx.DiGraph()
-    graph.add_nodes_from(nodes)
-    graph.add_edges_from((a, b) for (i, a), (j, b) in product(enumerate(nodes), repeat=2) if i < j)
-    return graph

@@ -102,8 +102,16 @@ def _memory_site(name: str, value: Tensor, memory: "Memory", event_dim: int) -> 
     """A Delta site: `pyro.deterministic` spelled out, without a check of every entry, or a latent one."""
     law = dist.Delta(value, event_dim=event_dim, validate_args=False)
     if memory == "deterministic":
-        return pyro.sample(name, law.mask(False), obs=value, infer={"_deterministic": True})
+        return pyro.sample(name, _Known(law, False), obs=value, infer={"_deterministic": True})
     return pyro.sample(name, law)
+
+
+class _Known(dist.MaskedDistribution):
+    """A Delta law that counts nothing, in its value's dtype; pyro.deterministic's zeros have torch's default one."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Zeros, batch shape."""
+        return self.base_dist.v.new_zeros(()).expand(self.batch_shape)
 
 
 def _unrolled(model: "SequenceModel", x: Tensor | None, lengths: Tensor, first: "First", memory: "Memory") -> Tensor:
@@ -157,7 +165,7 @@ def _next_observation(
     model: "SequenceModel", t: int, z: Tensor | None, h: Tensor | None, given: Tensor | None, conditioned: Tensor | None
 ) -> Tensor:
     if conditioned is not None:
-        return pyro.deterministic(f"x_{t + 1}", conditioned, event_dim=len(model.family.event_shape))
+        return _memory_site(f"x_{t + 1}", conditioned, "deterministic", len(model.family.event_shape))
     return pyro.sample(f"x_{t + 1}", model.emission(z, h), obs=given)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 _STRIDE = 0x9E3779B97F4A7C15  # 2^64 over the golden ratio: no two (seed, stream) pairs of ordinary size coincide
@@ -23,8 +24,8 @@ def seeded(seed: int | None, stream: int = 0) -> Iterator[None]:
     if seed is None:
         yield
         return
-    if not isinstance(seed, int):
+    if not isinstance(seed, int | np.integer):
         raise TypeError(f"expected seed as an integer or None, got {type(seed).__name__}")
     with torch.random.fork_rng():
-        torch.manual_seed((seed + _STRIDE * stream) % 2**63)
+        torch.manual_seed((int(seed) + _STRIDE * stream) % 2**63)
         yield

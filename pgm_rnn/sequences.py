@@ -63,6 +63,9 @@ def pad(sequences: Sequence[Tensor]) -> Sequences:
     Raises:
         ValueError: no sequence, an empty one, or events that differ.
     """
+    given: object = sequences
+    if not isinstance(given, Sequence) or not all(isinstance(sequence, Tensor) for sequence in given):
+        raise TypeError("expected a list of tensors (T_i, *event), got something else in it or in its place")
     if not sequences:
         raise ValueError("expected at least one sequence, got none; give a list of tensors (T_i, *event)")
     first = sequences[0]

@@ -46,8 +46,8 @@ class HiddenChain(NamedTuple):
             future = (self.emissions[t - 1][:, :, None] * after).flatten(1)  # (S_t, K^(T-t+1))
         return torch.einsum("skn,nr->skr", self.kernels[0], future).flatten()
 
-    def enumerated_log_likelihood(self, x: Tensor) -> float:
-        """Sum over sequences of log p(x_{2:T} | x_1) by Pyro's TraceEnum_ELBO, which sums the states out.
+    def enumerated_log_likelihoods(self, x: Tensor) -> Tensor:
+        """log p(x_{2:T} | x_1) of each sequence, (batch,), by Pyro's TraceEnum_ELBO, which sums the states out.
 
         Args:
             x: symbols, (batch, T).
@@ -55,15 +55,15 @@ class HiddenChain(NamedTuple):
         # logits, for probs would be clamped away from zero by one rounding error, which rare symbols magnify
         kernels, emissions = [k.log() for k in self.kernels], [e.log() for e in self.emissions]
 
-        def program() -> None:
+        def program(x: Tensor) -> None:
             h = torch.tensor(0)
-            with pyro.plate("sequences", len(x)):
-                for t in pyro.markov(range(1, x.shape[1])):
-                    law = dist.Categorical(logits=kernels[t - 1][h, x[:, t - 1]])
-                    h = pyro.sample(f"h_{t + 1}", law, infer={"enumerate": "parallel"})
-                    pyro.sample(f"x_{t + 1}", dist.Categorical(logits=emissions[t][h]), obs=x[:, t])
+            for t in pyro.markov(range(1, len(x))):
+                law = dist.Categorical(logits=kernels[t - 1][h, x[t - 1]])
+                h = pyro.sample(f"h_{t + 1}", law, infer={"enumerate": "parallel"})
+                pyro.sample(f"x_{t + 1}", dist.Categorical(logits=emissions[t][h]), obs=x[t])
 
-        return -float(TraceEnum_ELBO(max_plate_nesting=1).loss(program, lambda: None))
+        elbo = TraceEnum_ELBO(max_plate_nesting=0)
+        return torch.tensor([-elbo.loss(program, lambda x: None, row) for row in x], dtype=torch.float64)
 
     def joint(self, num_steps: int) -> Table:
         """p(x_1, h_2, x_2, ..., h_T, x_T) with p(x_1) the emission at h_1."""

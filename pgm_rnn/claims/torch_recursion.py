@@ -115,8 +115,8 @@ def _log_prob(rnn: RNN, output: Tensor, x: Tensor) -> Tensor:
         return -F.binary_cross_entropy_with_logits(output, x, reduction="none").sum(-1)
     if isinstance(rnn.family, Gaussian):
         loc, raw = output.chunk(2, -1)
-        scale = torch.log1p(raw.exp())
+        scale = torch.logaddexp(raw, torch.zeros_like(raw))
         return -F.gaussian_nll_loss(loc, x, scale**2, full=True, eps=0.0, reduction="none").sum(-1)
     assert isinstance(rnn.family, Poisson)
-    rate = torch.log1p(output.exp())
+    rate = torch.logaddexp(output, torch.zeros_like(output))
     return -(F.poisson_nll_loss(rate, x, log_input=False, reduction="none", eps=0.0) + torch.lgamma(x + 1)).sum(-1)

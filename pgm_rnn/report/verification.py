@@ -16,11 +16,12 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from pgm_rnn.checks import check_choice
+from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.claims import CLAIMS, Result, check
-from pgm_rnn.claims.on_data import check_on_data
+from pgm_rnn.claims.on_data import check_on_data, num_chunks
 from pgm_rnn.data import Dataset, load
 from pgm_rnn.inference import svi
+from pgm_rnn.models.cells import CELLS
 from pgm_rnn.models.rnn import RNN
 from pgm_rnn.randomness import seeded
 
@@ -46,14 +47,18 @@ def verify_claims(names: Sequence[str], seed: int) -> list[Result]:
     return results
 
 
-def verify_on_data(name: str, cell: str, hidden_dim: int, num_epochs: int, seed: int) -> list[Result]:
+def verify_on_data(
+    name: str, *, seed: int, cell: str = "lstm", hidden_dim: int = 64, num_epochs: int = 150
+) -> list[Result]:
     """Fit an RNN to a data set, print its nats per step, and check on the held-out sequences what applies.
 
     Raises:
         ValueError: an unknown data set or cell, or sizes below 1.
     """
+    check_counts(hidden_dim=hidden_dim, num_epochs=num_epochs)
+    check_choice("cell", cell, CELLS)
     dataset = load(name, seed=seed)
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     with seeded(seed):
         rnn = RNN(cell, emission=dataset.emission, hidden_dim=hidden_dim)
     console.print(f"{name}: {dataset.description}")
@@ -62,12 +67,13 @@ def verify_on_data(name: str, cell: str, hidden_dim: int, num_epochs: int, seed:
     )
     console.print(
         f"{cell}, {hidden_dim} hidden units, seed {seed}, {torch.get_num_threads()} threads: {len(fit.history)} epochs "
-        f"in {fit.seconds:.0f} s, the best is {fit.best_epoch}"
+        f"in {fit.seconds:.0f} s, stopped by {fit.stopped_by}, the best is number {fit.best_epoch}"
     )
     _print_scores(console, rnn, dataset)
     held_out = dataset.test or dataset.valid or dataset.train
-    with console.status("checking the claims on the held-out sequences"):
-        results = check_on_data(rnn, held_out, seed)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("held-out sequences", total=2 * num_chunks(held_out))
+        results = check_on_data(rnn, held_out, seed, advance=lambda: progress.advance(task))
     console.print(results_table(results))
     return results
 
@@ -135,15 +141,24 @@ def write_results(results: Iterable[Result], path: Path) -> None:
     """
     records = [{name: _finite(value) for name, value in result._asdict().items()} for result in results]
     text = json.dumps(records, indent=2, ensure_ascii=False) + "\n"
-    descriptor, temporary = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.")
+    path = path.resolve()
+    mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, mode)
         os.replace(temporary, path)
     except OSError:
         os.unlink(temporary)
         raise
+
+
+def _umask() -> int:
+    """The process's mask for new files, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _finite(value: object) -> object:

@@ -2,12 +2,17 @@
 
 from typing import Any
 
+import networkx as nx
 import pytest
 from pyro import poutine
 from torch import Tensor
 
+from pgm_rnn import programs
 from pgm_rnn.claims import CLAIMS, Claim, check
+from pgm_rnn.claims.choe_2017 import independences
 from pgm_rnn.claims.claim import conclude
+from pgm_rnn.claims.hidden_chain import HiddenChain
+from pgm_rnn.graph import read_graph
 from pgm_rnn.models.cells import StackedCell
 from pgm_rnn.models.rnn import RNN
 
@@ -61,17 +66,37 @@ def _unnormalised(self: RNN, *args: Tensor, **options: Any) -> Tensor:
 
 RNN_RECURRENCE, RNN_MODEL, STACKED_UNROLL = RNN.recurrence, RNN.model, StackedCell.unroll
 
-DAMAGES = {
-    "theorem-5": (RNN, "recurrence", _forget_the_state),
-    "elbo-equivalence": (StackedCell, "unroll", _shifted_inputs),
-    "remark-1": (RNN, "model", _unnormalised),
+
+def _graph_without_arcs(*arguments: Any) -> "nx.DiGraph[str]":
+    return nx.create_empty_copy(read_graph(*arguments))
+
+
+def _unconditioned(lengths: Tensor, num_steps: int, first: str) -> Tensor | None:
+    return MODELLED_STEPS(lengths, num_steps, "model")
+
+
+MODELLED_STEPS = programs._modelled_steps
+
+DAMAGES: dict[str, tuple[str, Any, str, Any]] = {
+    "a recurrence that forgets": ("theorem-5", RNN, "recurrence", _forget_the_state),
+    "a fused law that counts x_1": ("theorem-5", programs, "_modelled_steps", _unconditioned),
+    "a fused network one step late": ("elbo-equivalence", StackedCell, "unroll", _shifted_inputs),
+    "a program that is not normalised": ("remark-1", RNN, "model", _unnormalised),
+    "a graph without arcs": ("markov-properties", independences, "read_graph", _graph_without_arcs),
+    "a graph without arcs either": ("proposition-4", independences, "read_graph", _graph_without_arcs),
 }
 
 
-@pytest.mark.parametrize("name", DAMAGES)
-def test_damage_to_the_model_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    owner, attribute, damaged = DAMAGES[name]
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_to_the_model_is_noticed(damage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, owner, attribute, damaged = DAMAGES[damage]
     monkeypatch.setattr(owner, attribute, damaged)
     claim = CLAIMS[name]
-    case = claim.cases()[0]
-    assert claim.residual(case, seed=0) > claim.tolerance
+    assert claim.residual(claim.cases()[0], seed=0) > claim.tolerance
+
+
+def test_an_enumeration_of_the_wrong_sequences_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    enumerate_all = HiddenChain.enumerated_log_likelihoods
+    monkeypatch.setattr(HiddenChain, "enumerated_log_likelihoods", lambda self, x: enumerate_all(self, x.flip(0)))
+    claim = CLAIMS["theorem-5"]
+    assert claim.residual(claim.cases()[0], seed=0) > claim.tolerance

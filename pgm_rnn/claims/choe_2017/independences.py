@@ -31,6 +31,13 @@ def program_graph(rnn: RNN, num_steps: int) -> "nx.DiGraph[str]":
     return without_roots(read_graph(rnn, num_steps), ["h_1"])
 
 
+def misread(graph: "nx.DiGraph[str]", num_steps: int) -> float:
+    """One for a graph other than that of fig. 3: arcs X_t -> H_t, H_{t-1} -> H_t and H_t -> X_{t+1}."""
+    steps = range(1, num_steps)
+    arcs = {(f"x_{t}", hidden(t)) for t in steps} | {(hidden(t), f"x_{t + 1}") for t in steps}
+    return float(set(graph.edges) != arcs | {(hidden(t - 1), hidden(t)) for t in steps[1:]})
+
+
 def hidden(t: int) -> str:
     """The site of the paper's H_t."""
     return f"h_{t + 1}"
@@ -80,7 +87,8 @@ class MarkovProperties(Claim):
     def residual(self, case: str, seed: int) -> float:
         graph = program_graph(RNN(case, emission=Bernoulli(), hidden_dim=HIDDEN_DIM), self.num_steps)
         table = self._random_law(graph, seed)
-        return largest(dependence(table, graph, statement, d_separated) for statement in self.statements())
+        found = largest(dependence(table, graph, statement, d_separated) for statement in self.statements())
+        return found + misread(graph, self.num_steps)
 
     @override
     def control_residual(self, case: str, seed: int) -> float:
@@ -97,7 +105,7 @@ class MarkovProperties(Claim):
         return emitted + [({hidden(t)}, observed(1, t - 1), {hidden(t - 1), f"x_{t}"}) for t in steps[1:]]
 
     def _random_law(self, graph: "nx.DiGraph[str]", seed: int) -> Table:
-        return joint_table(graph, random_kernels(graph, 2, torch.Generator().manual_seed(seed)))
+        return joint_table(graph, random_kernels(graph, 2, torch.Generator().manual_seed(seed % 2**63)))
 
 
 class Proposition4(Claim):
@@ -132,7 +140,8 @@ class Proposition4(Claim):
         graph = program_graph(rnn, self.num_steps)
         table = reachable_chain(rnn, case[2], self.num_steps).joint(self.num_steps)
         unexpected = sum(d_separated(graph, *statement) for statement in self.statements())
-        return unexpected + largest(dependence(table, graph, statement, D_separated) for statement in self.statements())
+        found = largest(dependence(table, graph, statement, D_separated) for statement in self.statements())
+        return found + unexpected + misread(graph, self.num_steps)
 
     @override
     def control_residual(self, case: Case, seed: int) -> float:

@@ -26,7 +26,7 @@ class CausalPosterior(Claim):
     statement = "p(H | X) = prod_t p(h^t | x^{t-1}, h^{t-1}): no hidden state depends on later observations"
     hypotheses = "every p(h^t | h^{t-1}, x^{t-1}) is a point mass"
     routes = "Bayes' rule on the table of p(X, H), against the product of the kernels p(h^t | x^{t-1}, h^{t-1})"
-    control = "a hidden Markov model, whose hidden states are noisy"
+    control = "a hidden Markov model, whose hidden states are noisy (its first one summed out)"
 
     num_steps = 4
 
@@ -49,8 +49,9 @@ class CausalPosterior(Claim):
     @override
     def control_residual(self, case: Case, seed: int) -> float:
         hmm = HMM.random(num_states=2, num_symbols=2, seed=seed).double()
-        first = (hmm.initial_probs @ hmm.emission_probs)[None]  # p(x_1), with z_1 summed out: (1, 2)
-        arrival = (hmm.initial_probs @ hmm.transition_probs).expand(1, 2, 2)  # p(z_2), whatever x_1
+        start = hmm.initial_probs[:, None] * hmm.emission_probs  # p(z_1, x_1), (2, 2)
+        first = start.sum(0, keepdim=True)  # p(x_1)
+        arrival = ((start / first).T @ hmm.transition_probs)[None]  # p(z_2 | x_1), z_1 summed out: (1, 2, 2)
         move = hmm.transition_probs[:, None].expand(2, 2, 2)  # p(z_{t+1} | z_t), whatever x_t
         emissions = [first] + [hmm.emission_probs] * (self.num_steps - 1)
         return self._distance(HiddenChain(emissions, [arrival] + [move] * (self.num_steps - 2)))
