@@ -68,6 +68,9 @@ def test_one_seed_gives_one_result(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (["verify", "--data", "synthetic-hmm", "--hidden-dim", "0"], "expected hidden_dim"),
         (["verify", "--claim", "remark-1", "--data", "jsb"], "expected --claim or --data, got both"),
         (["verify", "--json", "/no/such/folder/x.json"], "expected --json"),
+        (["verify", "--json", "/dev/null"], "expected --json"),
+        (["verify", "--cell", "gru"], "only with --data"),
+        (["verify", "--data", "synthetic-hmm", "--hidden-dim", "100000000000"], "not enough memory"),
         (["graph", "rnn-lst"], "did you mean 'rnn-lstm'"),
         (["graph", "hmm", "--steps", "0"], "expected steps"),
     ],
@@ -105,6 +108,27 @@ def test_graph_prints_a_flowchart(
 ) -> None:
     assert call(monkeypatch, "graph", model, "--steps", "2") == 0
     assert edge in capsys.readouterr().out
+
+
+def test_a_results_file_keeps_its_mode_and_a_link_stays_a_link(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    target, link = tmp_path / "target.json", tmp_path / "link.json"
+    target.write_text("old")
+    target.chmod(0o600)
+    link.symlink_to(target)
+    assert call(monkeypatch, "verify", "--claim", "causal-posterior", "--json", str(link)) == 0
+    assert link.is_symlink()
+    assert json.loads(target.read_text())
+    assert target.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_terminal_without_unicode_is_no_error() -> None:
+    arguments = ["verify", "--data", "synthetic-hmm", "--hidden-dim", "2", "--epochs", "1"]
+    done = pgm_rnn(*arguments, PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_seed_of_any_size_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert call(monkeypatch, "verify", "--claim", "markov-properties", "--seed", str(10**18)) == 0
 
 
 def test_no_arguments_show_help() -> None:

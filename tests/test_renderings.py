@@ -1,5 +1,6 @@
 """One density, different sites: every rendering and every bound has the value and the gradient of `log_prob`."""
 
+import warnings
 from typing import Any
 
 import pytest
@@ -105,3 +106,17 @@ def test_impossible_states_have_no_weight_in_either_rendering() -> None:
         hmm.transition_logits[0, 1] = hmm.emission_table.params[0, 2] = -torch.inf
     losses = [program_loss(hmm, x, rendering=rendering) for rendering in ("fused", "unrolled")]
     torch.testing.assert_close(losses[0], losses[1])
+
+
+@pytest.mark.parametrize("rendering", ["fused", "unrolled"])
+@pytest.mark.parametrize("first", ["model", "condition"])
+def test_a_float64_model_runs_where_float32_is_torchs_default(rendering: str, first: str) -> None:
+    model = make_model("rnn-gru", Categorical(3))
+    torch.set_default_dtype(torch.float32)
+    x = torch.tensor([[0, 1, 2], [1, 1, 0]])
+    for elbo in (Trace_ELBO(), TraceMeanField_ELBO(), TraceEnum_ELBO(max_plate_nesting=1)):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "TraceEnum_ELBO found no sample sites configured for enumeration")
+            loss = elbo.loss(model.model, model.guide, x, rendering=rendering, first=first)
+        exact = float(model.log_prob(x, first=first).sum().detach())  # type: ignore[arg-type]
+        assert loss == pytest.approx(-exact, rel=1e-12)
