@@ -98,20 +98,25 @@ def _register(model: "SequenceModel") -> None:
         pyro.module(model.site_prefix, model)
 
 
-def _memory_site(name: str, value: Tensor, memory: "Memory", event_dim: int) -> Tensor:
-    """A Delta site: `pyro.deterministic` spelled out, without a check of every entry, or a latent one."""
-    law = dist.Delta(value, event_dim=event_dim, validate_args=False)
+def _memory_site(name: str, h: Tensor, memory: "Memory", event_dim: int) -> Tensor:
     if memory == "deterministic":
-        return pyro.sample(name, _Known(law, False), obs=value, infer={"_deterministic": True})
-    return pyro.sample(name, law)
+        return _known_site(name, h, event_dim, like=h)
+    return pyro.sample(name, dist.Delta(h, event_dim=event_dim, validate_args=False))
+
+
+def _known_site(name: str, value: Tensor, event_dim: int, like: Tensor) -> Tensor:
+    """`pyro.deterministic` without a check of every entry, its zero log density in the dtype of `like`."""
+    zeros = like.new_zeros(value.shape[: value.dim() - event_dim])
+    law = _Known(dist.Delta(value, zeros, event_dim, validate_args=False), False)
+    return pyro.sample(name, law, obs=value, infer={"_deterministic": True})
 
 
 class _Known(dist.MaskedDistribution):
-    """A Delta law that counts nothing, in its value's dtype; pyro.deterministic's zeros have torch's default one."""
+    """A Delta law that counts nothing; that of a plain mask counts zeros of torch's default dtype."""
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Zeros, batch shape."""
-        return self.base_dist.v.new_zeros(()).expand(self.batch_shape)
+        return self.base_dist.log_density
 
 
 def _unrolled(model: "SequenceModel", x: Tensor | None, lengths: Tensor, first: "First", memory: "Memory") -> Tensor:
@@ -165,7 +170,7 @@ def _next_observation(
     model: "SequenceModel", t: int, z: Tensor | None, h: Tensor | None, given: Tensor | None, conditioned: Tensor | None
 ) -> Tensor:
     if conditioned is not None:
-        return _memory_site(f"x_{t + 1}", conditioned, "deterministic", len(model.family.event_shape))
+        return _known_site(f"x_{t + 1}", conditioned, len(model.family.event_shape), like=next(model.parameters()))
     return pyro.sample(f"x_{t + 1}", model.emission(z, h), obs=given)
 
 
