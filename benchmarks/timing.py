@@ -10,14 +10,17 @@ def time_in_turn(
 ) -> dict[str, tuple[float, float]]:
     """Median milliseconds of each step, and the median over rounds of its ratio to the first step's time.
 
-    The steps are called one after the other `repeats` times: a round's times share the machine's mood.
+    The steps are called one after the other `repeats` times: a round's times share the machine's mood. Each round
+    begins with another of them, for a step is slower after one that works on other memory.
     """
     for step in steps.values():
         for _ in range(warmup):
             step()
     seconds: dict[str, list[float]] = {name: [] for name in steps}
+    rounds = list(steps.items())
     for _ in range(repeats):
-        for name, step in steps.items():
+        rounds.append(rounds.pop(0))
+        for name, step in rounds:
             start = time.perf_counter()
             step()
             seconds[name].append(time.perf_counter() - start)
