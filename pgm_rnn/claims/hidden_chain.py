@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from pyro.infer import TraceEnum_ELBO
 from torch import Tensor
 
+from pgm_rnn.claims.claim import rounding
 from pgm_rnn.claims.tables import Table, all_sequences
 from pgm_rnn.models.rnn import RNN
 
@@ -94,6 +95,11 @@ def reachable_chain(rnn: RNN, num_symbols: int, num_steps: int) -> HiddenChain:
             states, index = torch.unique(reached.flatten(0, 1), dim=0, return_inverse=True)
             kernels.append(F.one_hot(index.reshape(reached.shape[:2]), len(states)).double())
     return HiddenChain(emissions, kernels)
+
+
+def table_rounding(num_steps: int) -> float:
+    """`rounding` of sums over the joint table of T bits and the hidden states that they can reach, 2^(t-1) at h_t."""
+    return rounding(num_steps=1, width=2**num_steps * 2 ** (num_steps * (num_steps - 1) // 2))
 
 
 def sequences_of(rnn: RNN, num_symbols: int, num_steps: int) -> Tensor:

@@ -6,27 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from pgm_rnn.emissions import Categorical, Gaussian
+from pgm_rnn.emissions import Gaussian
 from pgm_rnn.inference import svi
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences
+from tests.inference.fits import LENGTHS, SYMBOLS, data, fit, state
 from tests.instances import assert_same, make_model, make_rnn, ragged
-
-SYMBOLS = Categorical(3)
-LENGTHS = torch.tensor([5, 2, 4, 5, 1, 3])
-
-
-def data(seed: int = 0) -> Sequences:
-    return Sequences(ragged(SYMBOLS, LENGTHS, seed), LENGTHS)
-
-
-def fit(model: SequenceModel, train: Sequences | None = None, **options: Any) -> svi.Fit:
-    return svi.fit(model, train or data(), **({"num_epochs": 3, "batch_size": 4, "progress": False} | options))
-
-
-def state(model: SequenceModel) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in model.state_dict().items()}
 
 
 def test_the_parameters_at_the_end_are_those_of_the_best_epoch() -> None:

@@ -11,9 +11,9 @@ import torch
 from typing_extensions import override
 
 from pgm_rnn.claims.choe_2017 import PAPER
-from pgm_rnn.claims.choe_2017.theorem_5 import HIDDEN_DIM, Case, instance
+from pgm_rnn.claims.choe_2017.theorem_5 import BIT_CASES, HIDDEN_DIM, Case, instance
 from pgm_rnn.claims.claim import Claim, largest, rounding, smallest
-from pgm_rnn.claims.hidden_chain import reachable_chain
+from pgm_rnn.claims.hidden_chain import reachable_chain, table_rounding
 from pgm_rnn.claims.tables import Table, joint_table, mutual_information, random_kernels
 from pgm_rnn.emissions import Bernoulli
 from pgm_rnn.graph import D_separated, d_separated, read_graph, without_roots
@@ -126,13 +126,12 @@ class Proposition4(Claim):
 
     @override
     def cases(self) -> Sequence[Case]:
-        return [(cell, num_layers, 2) for cell in CELLS for num_layers in (1, 2)]
+        return BIT_CASES
 
     @property
     @override
     def tolerance(self) -> float:
-        num_entries = 2**self.num_steps * 2 * 4 * 8
-        return rounding(num_steps=1, width=num_entries)
+        return table_rounding(self.num_steps)
 
     @override
     def residual(self, case: Case, seed: int) -> float:

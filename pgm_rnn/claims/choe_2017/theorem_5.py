@@ -27,6 +27,8 @@ Case = tuple[str, int, int]
 
 CASES: list[Case] = list(product(CELLS, (1, 2), (2, 3)))
 
+BIT_CASES: list[Case] = [case for case in CASES if case[2] == 2]
+
 HIDDEN_DIM = 4
 
 RENDERINGS: tuple[Rendering, ...] = ("unrolled", "fused")

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from pgm_rnn.claims.choe_2017.theorem_5 import Case, difference, instance
-from pgm_rnn.claims.claim import Claim, rounding
-from pgm_rnn.claims.hidden_chain import HiddenChain, reachable_chain
+from pgm_rnn.claims.choe_2017.theorem_5 import BIT_CASES, Case, difference, instance
+from pgm_rnn.claims.claim import Claim
+from pgm_rnn.claims.hidden_chain import HiddenChain, reachable_chain, table_rounding
 from pgm_rnn.claims.sohl_dickstein_2015 import PAPER
 from pgm_rnn.claims.tables import Table
-from pgm_rnn.models.cells import CELLS
 from pgm_rnn.models.hmm import HMM
 
 
@@ -32,13 +31,12 @@ class CausalPosterior(Claim):
 
     @override
     def cases(self) -> Sequence[Case]:
-        return [(cell, num_layers, 2) for cell in CELLS for num_layers in (1, 2)]
+        return BIT_CASES
 
     @property
     @override
     def tolerance(self) -> float:
-        num_entries = 2**self.num_steps * 2 * 4 * 8
-        return rounding(num_steps=1, width=num_entries)
+        return table_rounding(self.num_steps)
 
     @override
     def residual(self, case: Case, seed: int) -> float:
