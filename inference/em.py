@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pgm_rnn.checks import check_counts
-from pgm_rnn.inference.forward_backward import FiniteStateModel, ImpossibleSequenceError, checked
+from pgm_rnn.inference.forward_backward import FiniteStateModel, check_possible, checked
 from pgm_rnn.inference.weighted_estimates import estimate
 from pgm_rnn.kernels import hmm
 from pgm_rnn.sequences import Sequences, as_sequences, length_mask
@@ -102,16 +102,10 @@ def fit(
 def _expected_counts(model: FiniteStateModel, x: Tensor, lengths: Tensor) -> _Counts:
     transition = model.transition_probs
     forward = hmm.forward(model.initial_probs, transition, model.emission_log_probs(x), lengths)
-    log_likelihood = float(forward.log_normalizers.double().sum())
-    if log_likelihood == -float("inf"):
-        sequence, step = (forward.log_normalizers == -torch.inf).nonzero()[0].tolist()
-        raise ImpossibleSequenceError(
-            f"expected observations of positive probability, sequence {sequence} has probability zero from step "
-            f"{step + 1} on; start from parameters that allow it"
-        )
+    check_possible(forward.log_normalizers, "start from parameters that allow it")
     smoothed, future = hmm.backward(transition, lengths, forward)
     transitions = hmm.expected_transitions(forward.filtered, future, transition) * transition
-    return _Counts(smoothed[:, 0].sum(0), transitions, smoothed, log_likelihood)
+    return _Counts(smoothed[:, 0].sum(0), transitions, smoothed, float(forward.log_normalizers.double().sum()))
 
 
 def _maximise(model: FiniteStateModel, x: Tensor, lengths: Tensor, counts: _Counts, pseudo_count: float) -> None:

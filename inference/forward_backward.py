@@ -55,6 +55,17 @@ class ImpossibleSequenceError(ValueError):
     """Posteriors were asked for given observations of probability zero."""
 
 
+def check_possible(log_normalizers: Tensor, consequence: str) -> None:
+    """Raise an `ImpossibleSequenceError` that says where, and its consequence, if a term (B, T) is minus infinity."""
+    impossible = log_normalizers == -torch.inf
+    if bool(impossible.any()):
+        sequence, step = impossible.nonzero()[0].tolist()
+        raise ImpossibleSequenceError(
+            f"expected observations of positive probability, sequence {sequence} has probability zero from step "
+            f"{step + 1} on; {consequence}"
+        )
+
+
 @dataclass(frozen=True)
 class Filtered:
     """Result of `filter`; its posteriors raise `ImpossibleSequenceError` if some sequence has probability zero."""
@@ -89,13 +100,7 @@ class Filtered:
         return torch.cat([first, later], dim=1).where(mask[..., None], 0.0)
 
     def _check_possible(self) -> None:
-        impossible = self._forward.log_normalizers == -torch.inf
-        if bool(impossible.any()):
-            sequence, step = impossible.nonzero()[0].tolist()
-            raise ImpossibleSequenceError(
-                f"expected observations of positive probability, sequence {sequence} has probability zero from step "
-                f"{step + 1} on; no posterior exists given it"
-            )
+        check_possible(self._forward.log_normalizers, "no posterior exists given it")
 
 
 @dataclass(frozen=True)

@@ -86,10 +86,7 @@ class HMM(SequenceModel):
         family = chosen_family(num_symbols, emission)
         with seeded(seed):
             rows = dist.Dirichlet(torch.ones(num_states)).sample((num_states + 1,))
-            if isinstance(family, Categorical):
-                table = family.table(dist.Dirichlet(torch.ones(family.num_symbols)).sample((num_states,)))
-            else:
-                table = family.random_table(num_states)
+            table = family.random_table(num_states)
         return HMM(rows[0], rows[1:], table, first=first)
 
     @property
@@ -123,8 +120,6 @@ class HMM(SequenceModel):
 
     def emission_log_probs(self, x: Tensor) -> Tensor:
         """log p(x_t | z_t = k) for every state: (batch, T, K)."""
-        if isinstance(self.family, Categorical):
-            return self.emission_table.params.log_softmax(-1).T[x]
         return self.emission_table.log_probs(x)
 
     def initial(self, h: Tensor | None) -> TorchDistribution:

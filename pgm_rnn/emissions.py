@@ -69,13 +69,9 @@ class Emission(ABC):
         x = x.unsqueeze(x.dim() - len(self.event_shape))  # (..., 1, *event)
         return self.distribution(params).log_prob(x)
 
-    def table_from_params(self, params: Tensor) -> "EmissionTable":
-        """One law for each state from unconstrained `params` (num_states, num_params)."""
-        return EmissionTable(self, params)
-
-    def random_table(self, num_states: int, generator: torch.Generator | None = None) -> "EmissionTable":
-        """One law for each state, its unconstrained parameters standard normal (num_states, num_params)."""
-        return self.table_from_params(torch.randn(num_states, self.num_params, generator=generator))
+    def random_table(self, num_states: int) -> "EmissionTable":
+        """One law for each state, its unconstrained parameters standard normal, by torch's global generator."""
+        return EmissionTable(self, torch.randn(num_states, self.num_params))
 
 
 def chosen_family(num_symbols: int | None, emission: "Emission | None") -> "Emission":
@@ -170,6 +166,16 @@ class Categorical(Emission):
     @override
     def as_input(self, x: Tensor) -> Tensor:
         return F.one_hot(x.long(), self.num_symbols).to(torch.get_default_dtype())
+
+    @override
+    def log_probs(self, params: Tensor, x: Tensor) -> Tensor:
+        """Columns of the table of log probabilities, picked by the symbols."""
+        return params.log_softmax(-1).T[x]
+
+    @override
+    def random_table(self, num_states: int) -> EmissionTable:
+        """Rows of probabilities uniform on the simplex, Dirichlet(1)."""
+        return self.table(dist.Dirichlet(torch.ones(self.num_symbols)).sample((num_states,)))
 
     def table(self, probs: Tensor) -> EmissionTable:
         """One law for each state from rows of probabilities (num_states, num_symbols); zeros are allowed."""

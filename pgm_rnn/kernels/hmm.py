@@ -130,8 +130,7 @@ def most_likely_states(
     states = torch.zeros(log_emission.shape[:2], dtype=torch.int64)
     best = torch.empty(log_emission.shape, dtype=torch.int32)
     log_prob = log_emission.new_empty(len(lengths))
-    initial = log_initial if log_initial.dim() == 2 else log_initial[None]
-    arguments = (initial, _four_axes(log_transition), log_emission, lengths, best, states, log_prob)
+    arguments = (_two_axes(log_initial), _four_axes(log_transition), log_emission, lengths, best, states, log_prob)
     _compiled().most_likely_states(*(argument.detach() for argument in arguments))
     return states, log_prob
 
@@ -175,6 +174,10 @@ def expected_transitions(filtered: Tensor, future: Tensor, transition: Tensor) -
     return torch.einsum(f"bti,btj->{kept}ij", filtered[:, :-1], future[:, 1:]).reshape(transition.shape)
 
 
+def _two_axes(initial: Tensor) -> Tensor:
+    return initial if initial.dim() == 2 else initial[None]
+
+
 def _four_axes(transition: Tensor) -> Tensor:
     return transition.reshape((1,) * (4 - transition.dim()) + transition.shape)
 
@@ -187,8 +190,7 @@ class _Compiled:
 
     def forward(self, initial: Tensor, transition: Tensor, log_emission: Tensor, *rest: Tensor) -> None:
         tiny = torch.finfo(log_emission.dtype).tiny ** 0.75
-        initial = initial if initial.dim() == 2 else initial[None]
-        self._run(self.module.forward, initial, transition, log_emission, *rest, tiny)
+        self._run(self.module.forward, _two_axes(initial), transition, log_emission, *rest, tiny)
 
     def backward(self, *arguments: Tensor) -> None:
         self._run(self.module.backward, *arguments)
