@@ -219,6 +219,6 @@ def checked(model: FiniteStateModel, x: Tensor, lengths: Tensor | None) -> tuple
     if not isinstance(model, FiniteStateModel):
         raise TypeError(
             f"forward_backward needs a model with finitely many states, {type(model).__name__} has none; "
-            "svi.evaluate gives the likelihood of a model without latent states"
+            "kalman takes Gaussian states, svi.evaluate a model without latent states"
         )
     return model.check(x, lengths)

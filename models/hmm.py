@@ -141,23 +141,27 @@ class HMM(SequenceModel):
         """p(x_t | z_t): batch shape that of z."""
         return self.emission_table(z)
 
-    def log_marginal_likelihood(
-        self, x: Tensor, lengths: Tensor | None = None, *, first: First | None = None
-    ) -> Tensor:
-        """Exact log p(x_{1:T}) in nats by the forward recursion, (batch,); -inf for an impossible sequence.
+    @property
+    def exact(self) -> bool:
+        """True: the forward recursion sums the states out."""
+        return True
 
-        Raises:
-            ValueError, TypeError: observations that do not fit the model.
-        """
-        x, lengths = self.check(x, lengths)
+    def sum_out_states(
+        self, x: Tensor, lengths: Tensor, first: First, inputs: Tensor | None, mask: Tensor | None
+    ) -> Tensor:
+        """log p(x_{1:T}) by the forward recursion, nats, (batch,); -inf for an impossible sequence."""
         log_emission = self.emission_log_probs(x)
+        if mask is not None:
+            log_emission = hmm.without_missing(log_emission, mask)
         log_prob = hmm.log_marginal_likelihood(self.initial_probs, self.transition_probs, log_emission, lengths)
-        if self._first(first) == "condition":
+        if first == "condition":
             first_log_prob = (self.initial_logits.log_softmax(-1) + log_emission[:, 0]).logsumexp(-1)
             log_prob = (log_prob - first_log_prob).where(log_prob > -torch.inf, -torch.inf)
         return log_prob
 
-    def last_state(self, x: Tensor, lengths: Tensor, index: Tensor) -> tuple[None, Tensor]:
+    def last_state(
+        self, x: Tensor, lengths: Tensor, index: Tensor, inputs: Tensor | None = None
+    ) -> tuple[None, Tensor]:
         """Draws of z_L given x_{1:L} for the sequences at `index`."""
         filtered = hmm.forward(self.initial_probs, self.transition_probs, self.emission_log_probs(x), lengths).filtered
         last = filtered[torch.arange(len(x), device=x.device), lengths - 1]  # (batch, K)

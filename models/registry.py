@@ -4,8 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pgm_rnn.checks import check_choice
+from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian, Poisson
 from pgm_rnn.models.cells import CELLS
 from pgm_rnn.models.hmm import HMM
+from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
+from pgm_rnn.models.noisy_rnn import NoisyRNN
 from pgm_rnn.models.rnn import RNN
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import SequenceModel
@@ -21,6 +24,7 @@ class ModelInfo:
         memory: what h is, or "-".
         latent: what z is, or "-".
         source: the paper's object.
+        families: the families of observations that it takes; vectors only, where it takes one family only.
     """
 
     name: str
@@ -28,6 +32,7 @@ class ModelInfo:
     memory: str
     latent: str
     source: str
+    families: tuple[type[Emission], ...] = (Categorical, Bernoulli, Gaussian, Poisson)
 
 
 def _rnn(cell: str) -> Callable[..., SequenceModel]:
@@ -41,6 +46,10 @@ _MODELS = {
     for info in (
         *(ModelInfo(f"rnn-{cell}", _rnn(cell), "the hidden state", "-", _RNN_SOURCE) for cell in CELLS),
         ModelInfo("hmm", HMM.random, "-", "discrete, enumerated", "Choe et al. sec. 2.2, 3.2"),
+        ModelInfo(
+            "lgssm", LinearGaussianSSM.random, "-", "Gaussian, linear", "Choe et al. sec. 2.2; Vidal", (Gaussian,)
+        ),
+        ModelInfo("noisy-rnn", NoisyRNN.random, "-", "Gaussian, nonlinear", "Vidal, EKF for RNNs", (Gaussian,)),
     )
 }
 

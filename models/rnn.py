@@ -78,11 +78,11 @@ class RNN(SequenceModel):
         assert h is not None
         return self.family.distribution(self.readout(h[..., : self.cell.hidden_dim]))
 
-    def unroll_memory(self, x: Tensor, z: Tensor | None = None) -> Tensor:
+    def unroll_memory(self, x: Tensor, z: Tensor | None = None, inputs: Tensor | None = None) -> Tensor:
         """The top layer of h_1, ..., h_T, (batch, T, hidden_dim), by one run of the fused network."""
         assert self.initial_memory is not None
-        inputs = self._input(x[:, :-1].transpose(0, 1))  # (T - 1, batch, input_dim)
-        return self.cell.unroll(inputs, self.initial_memory).transpose(0, 1)
+        previous = self._input(x[:, :-1].transpose(0, 1))  # (T - 1, batch, input_dim)
+        return self.cell.unroll(previous, self.initial_memory).transpose(0, 1)
 
     def _input(self, x: Tensor) -> Tensor:
         return self.family.as_input(x) if self.embedding is None else self.embedding(x)

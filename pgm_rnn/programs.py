@@ -6,8 +6,9 @@ unrolled, one site a variable and step (t = 1..T), inside the plate "sequences",
     z_t   initial / transition           marked for parallel enumeration where it has finitely many values
     x_t   emission, observed             batch (batch,), event as the family
 
-fused, one site a variable, time inside the event; latent states are summed out exactly:
+fused, one site a variable, time inside the event; latent states that can be summed out are no site:
 
+    z     all latent states              batch (batch,), event (T, *latent)
     h     Delta                          batch (batch,), event (T, dim)
     x     the whole sequence, observed   batch (batch,), event (T, *event)
 
@@ -24,8 +25,10 @@ from pyro import poutine
 from torch import Tensor
 
 from pgm_rnn.checks import check_choice
+from pgm_rnn.observations import check_inputs
 from pgm_rnn.sequence_law import SequenceLaw
 from pgm_rnn.sequences import check_lengths, length_mask
+from pgm_rnn.state_law import StateLaw
 
 if TYPE_CHECKING:
     from pgm_rnn.sequence_model import First, Memory, Rendering, SequenceModel
@@ -38,15 +41,17 @@ def run_model(
     rendering: "Rendering",
     first: "First",
     memory: "Memory",
+    inputs: Tensor | None,
 ) -> Tensor:
     """Run the program of p(x, z) in one of its renderings; see `SequenceModel.model`."""
     _check_options(rendering, memory)
     x, lengths = _checked(model, x, lengths, rendering, first)
+    inputs = _checked_inputs(model, x, lengths, inputs)
     _register(model)
     if rendering == "unrolled":
-        return _unrolled(model, x, lengths, first, memory)
+        return _unrolled(model, x, lengths, first, memory, inputs)
     assert x is not None  # _checked
-    _fused(model, x, lengths, first, memory)
+    _fused(model, x, lengths, first, memory, inputs)
     return x
 
 
@@ -57,20 +62,26 @@ def run_guide(
     rendering: "Rendering",
     first: "First",
     memory: "Memory",
+    inputs: Tensor | None,
 ) -> None:
     """Run the guide in one of its renderings; see `SequenceModel.guide`."""
     _check_options(rendering, memory)
-    if memory == "deterministic" or model.initial_memory is None:
+    sampled_memory = memory == "sampled" and model.initial_memory is not None
+    sampled_states = model.has_latent and not (rendering == "fused" and model.exact)
+    if not sampled_memory and not sampled_states:
         return
     x, lengths = _checked(model, x, lengths, rendering, first)
     if x is None:
         raise ValueError("expected observations x for the guide, got None; a guide is a law given x")
+    inputs = _checked_inputs(model, x, lengths, inputs)
     _register(model)
     with pyro.plate("sequences", x.shape[0], dim=-1):
         if rendering == "fused":
-            _fused_memory(model, x, memory)
+            z = None if not sampled_states else pyro.sample("z", StateLaw(model, x, lengths, first, inputs, guide=True))
+            if sampled_memory:
+                _fused_memory(model, x, z, memory, inputs)
         else:
-            _unrolled_guide_memory(model, x, length_mask(lengths, x.shape[1]))
+            _unrolled_guide(model, x, lengths, memory, inputs)
 
 
 def _check_options(rendering: "Rendering", memory: "Memory") -> None:
@@ -90,6 +101,11 @@ def _checked(
     if lengths is None:
         raise ValueError("expected lengths (batch,) where x is to be drawn, got None")
     return None, check_lengths(lengths)
+
+
+def _checked_inputs(model: "SequenceModel", x: Tensor | None, lengths: Tensor, inputs: Tensor | None) -> Tensor | None:
+    like = next(model.parameters()).new_empty(len(lengths), int(lengths.max())) if x is None else x
+    return check_inputs(inputs, model.input_dim, like)
 
 
 def _register(model: "SequenceModel") -> None:
@@ -119,7 +135,14 @@ class _Known(dist.MaskedDistribution):
         return self.base_dist.log_density
 
 
-def _unrolled(model: "SequenceModel", x: Tensor | None, lengths: Tensor, first: "First", memory: "Memory") -> Tensor:
+def _unrolled(
+    model: "SequenceModel",
+    x: Tensor | None,
+    lengths: Tensor,
+    first: "First",
+    memory: "Memory",
+    inputs: Tensor | None,
+) -> Tensor:
     num_steps = int(lengths.max()) if x is None else x.shape[1]
     mask = length_mask(lengths, num_steps).unbind(1)
     given = [None] * num_steps if x is None else x.unbind(1)
@@ -128,7 +151,11 @@ def _unrolled(model: "SequenceModel", x: Tensor | None, lengths: Tensor, first: 
     with pyro.plate("sequences", lengths.shape[0], dim=-1):
         for t in pyro.markov(range(num_steps)):
             with poutine.mask(mask=mask[t]):  # type: ignore[call-overload]
-                h = _next_memory(model, t, h, z, x_t, lengths.shape[0], memory)
+                h = _next_memory(model, t, h, z, x_t, lengths.shape[0], inputs)
+                if inputs is not None:
+                    h = _known_site(f"u_{t + 1}", inputs[:, t], event_dim=1, like=inputs)
+                elif h is not None:
+                    h = _memory_site(f"h_{t + 1}", h, memory, event_dim=1)
                 conditioned = given[t] if t == 0 and first == "condition" else None
                 z = _next_latent(model, t, z, h, conditioned)
                 x_t = _next_observation(model, t, z, h, given[t], conditioned)
@@ -143,15 +170,13 @@ def _next_memory(
     z: Tensor | None,
     x: Tensor | None,
     num_sequences: int,
-    memory: "Memory",
+    inputs: Tensor | None,
 ) -> Tensor | None:
+    if inputs is not None:
+        return inputs[:, t]
     if model.initial_memory is None:
         return None
-    if h is None or x is None:
-        h = model.initial_memory.expand(num_sequences, -1)
-    else:
-        h = model.recurrence(h, z, x)
-    return _memory_site(f"h_{t + 1}", h, memory, event_dim=1)
+    return model.first_memory(num_sequences) if h is None or x is None else model.recurrence(h, z, x)
 
 
 def _next_latent(
@@ -174,13 +199,16 @@ def _next_observation(
     return pyro.sample(f"x_{t + 1}", model.emission(z, h), obs=given)
 
 
-def _fused(model: "SequenceModel", x: Tensor, lengths: Tensor, first: "First", memory: "Memory") -> None:
+def _fused(
+    model: "SequenceModel", x: Tensor, lengths: Tensor, first: "First", memory: "Memory", inputs: Tensor | None
+) -> None:
     with pyro.plate("sequences", x.shape[0], dim=-1):
-        if model.has_latent:
-            pyro.sample("x", SequenceLaw(model, lengths, x.shape[1], first), obs=x)
+        if model.has_latent and model.exact:
+            pyro.sample("x", SequenceLaw(model, lengths, x.shape[1], first, inputs), obs=x)
             return
-        h = _fused_memory(model, x, memory)
-        law = model.emission(None, h)
+        z = pyro.sample("z", StateLaw(model, x, lengths, first, inputs)) if model.has_latent else None
+        h = _fused_memory(model, x, z, memory, inputs)
+        law = model.emission(z, h)
         mask = _modelled_steps(lengths, x.shape[1], first)
         pyro.sample("x", (law if mask is None else law.mask(mask)).to_event(1), obs=x)
 
@@ -195,14 +223,29 @@ def _modelled_steps(lengths: Tensor, num_steps: int, first: "First") -> Tensor |
     return mask
 
 
-def _fused_memory(model: "SequenceModel", x: Tensor, memory: "Memory") -> Tensor | None:
-    h = model.unroll_memory(x)
-    return None if h is None else _memory_site("h", h, memory, event_dim=2)
+def _fused_memory(
+    model: "SequenceModel", x: Tensor, z: Tensor | None, memory: "Memory", inputs: Tensor | None
+) -> Tensor | None:
+    h = model.unroll_memory(x, z, inputs)
+    return h if h is None or inputs is not None else _memory_site("h", h, memory, event_dim=2)
 
 
-def _unrolled_guide_memory(model: "SequenceModel", x: Tensor, mask: Tensor) -> None:
-    h = x_t = None
-    for t, (x_next, valid) in enumerate(zip(x.unbind(1), mask.unbind(1), strict=True)):
+def _unrolled_guide(
+    model: "SequenceModel", x: Tensor, lengths: Tensor, memory: "Memory", inputs: Tensor | None
+) -> None:
+    """Hidden states by the recurrence, latent states by the proposal; enumerated ones are the engine's."""
+    encoded = model.encode(x, lengths) if model.has_latent else None
+    features = [None] * x.shape[1] if encoded is None else encoded.unbind(1)
+    h = z = x_t = None
+    steps = zip(x.unbind(1), length_mask(lengths, x.shape[1]).unbind(1), features, strict=True)
+    for t, (x_next, valid, features_t) in enumerate(steps):
         with poutine.mask(mask=valid):  # type: ignore[call-overload]
-            h = _next_memory(model, t, h, None, x_t, x.shape[0], "sampled")
+            h = _next_memory(model, t, h, z, x_t, x.shape[0], inputs)
+            if h is not None and memory == "sampled" and inputs is None:
+                h = _memory_site(f"h_{t + 1}", h, memory, event_dim=1)
+            if model.has_latent:
+                law = model.proposal(z, h, features_t)
+                if law.has_enumerate_support:
+                    return
+                z = pyro.sample(f"z_{t + 1}", law)
         x_t = x_next

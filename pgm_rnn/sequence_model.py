@@ -7,6 +7,7 @@
 A model says what these four are; densities, draws, forecasts and the Pyro programs follow from them here, once.
 Choe et al. (2017, sec. 3.1) index the memory one step later (their H_t is h_{t+1}) and condition on x_1: that is
 `first="condition"`. `first="model"` is the joint law of their Remark 1, where p(x_1) is the emission at h_1.
+Exogenous inputs u_t are a memory that nobody writes: a model with `input_dim` has h_t = u_t.
 """
 
 from abc import ABC, abstractmethod
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from pgm_rnn import programs
 from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.emissions import Emission
-from pgm_rnn.observations import check_observations
+from pgm_rnn.observations import check_inputs, check_observations
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequences import Sequences, length_mask
 
@@ -51,10 +52,13 @@ class SequenceModel(nn.Module, ABC):
     Attributes:
         initial_memory: h_1, (state_dim,), or None for a model without memory.
         has_latent: whether there is a latent state z.
+        exact: whether log p(x_{1:T}) is known in closed form, latent states summed out.
+        input_dim: width of the inputs u_t that take the place of the memory, or None.
     """
 
     has_latent: bool = False
     initial_memory: Tensor | None
+    input_dim: int | None = None
 
     _instances = count()
 
@@ -98,6 +102,25 @@ class SequenceModel(nn.Module, ABC):
     def emission(self, z: Tensor | None, h: Tensor | None) -> TorchDistribution:
         """Law of x_t given z_t and h_t, event shape that of the family."""
 
+    def sum_out_states(
+        self, x: Tensor, lengths: Tensor, first: First, inputs: Tensor | None, mask: Tensor | None
+    ) -> Tensor:
+        """log p(x_{1:T}) in nats, (batch,), of checked observations, for a model that is `exact`."""
+        raise NotImplementedError(f"{type(self).__name__} has no latent state that can be summed out")
+
+    def proposal(self, z: Tensor | None, h: Tensor | None, features: Tensor | None) -> TorchDistribution:
+        """The guide's q(z_t | z_{t-1}, h_t, features_t), z_{t-1} None at t = 1; the model's own unless overridden."""
+        return self.initial(h) if z is None else self.transition(z, h)
+
+    def encode(self, x: Tensor, lengths: Tensor) -> Tensor | None:
+        """What the proposal knows of the observations at each step, (batch, T, num_features); nothing by default."""
+        return None
+
+    @property
+    def exact(self) -> bool:
+        """Whether log p(x_{1:T}) is known in closed form."""
+        return not self.has_latent
+
     # Pyro programs.
 
     def model(
@@ -108,6 +131,7 @@ class SequenceModel(nn.Module, ABC):
         rendering: Rendering = "fused",
         first: First | None = None,
         memory: Memory = "deterministic",
+        inputs: Tensor | None = None,
     ) -> Tensor:
         """The Pyro program of p(x, z); sites and their shapes are described in `pgm_rnn.programs`.
 
@@ -118,6 +142,7 @@ class SequenceModel(nn.Module, ABC):
             first: overrides the model's own `first`.
             memory: "deterministic", h_t is `pyro.deterministic`; "sampled", h_t is a latent site with a Delta law,
                 which the guide must supply.
+            inputs: (batch, T, input_dim) for a model with inputs.
 
         Returns:
             The observations, (batch, T, *event).
@@ -125,7 +150,7 @@ class SequenceModel(nn.Module, ABC):
         Raises:
             ValueError, TypeError: observations or options that do not fit the model.
         """
-        return programs.run_model(self, x, lengths, rendering, self._first(first), memory)
+        return programs.run_model(self, x, lengths, rendering, self._first(first), memory, inputs)
 
     def guide(
         self,
@@ -135,18 +160,25 @@ class SequenceModel(nn.Module, ABC):
         rendering: Rendering = "fused",
         first: First | None = None,
         memory: Memory = "deterministic",
+        inputs: Tensor | None = None,
     ) -> None:
-        """The Pyro guide q(h | x) = prod_t p(h_t | h_{t-1}, x_{t-1}) of Sohl-Dickstein & Kingma (2015), eq. (6)-(8).
+        """The Pyro guide q(h, z | x) = prod_t p(h_t | h_{t-1}, z_{t-1}, x_{t-1}) q(z_t | z_{t-1}, h_t, features_t).
 
-        Arguments as for `model`. With deterministic memory nothing is latent in it, and the guide is empty; latent
-        states with finitely many values are summed out by the engine or by the fused rendering and need no guide.
+        Arguments as for `model`. Deterministic memory is not latent; latent states that the engine or the fused
+        rendering sums out need no guide. Without z it is that of Sohl-Dickstein & Kingma (2015), eq. (6)-(8).
         """
-        programs.run_guide(self, x, lengths, rendering, self._first(first), memory)
+        programs.run_guide(self, x, lengths, rendering, self._first(first), memory, inputs)
 
     # What follows.
 
     def log_prob(
-        self, x: Tensor, z: Tensor | None = None, lengths: Tensor | None = None, *, first: First | None = None
+        self,
+        x: Tensor,
+        z: Tensor | None = None,
+        lengths: Tensor | None = None,
+        *,
+        first: First | None = None,
+        inputs: Tensor | None = None,
     ) -> Tensor:
         """Log density of the given values, log p(x_{1:T}, z_{1:T}), or log p(x_{1:T}) if z is None: nats, (batch,).
 
@@ -155,49 +187,75 @@ class SequenceModel(nn.Module, ABC):
             z: latent states (batch, T, *latent).
             lengths: (batch,) steps of each sequence, None for T.
             first: overrides the model's own `first`.
+            inputs: (batch, T, input_dim) for a model with inputs.
 
         Raises:
             ValueError, TypeError: values that do not fit the model.
         """
         x, lengths = self.check(x, lengths)
-        first = self._first(first)
+        first, inputs = self._first(first), check_inputs(inputs, self.input_dim, x)
         if z is not None and not self.has_latent:
             raise ValueError(f"expected no latent states z, for {type(self).__name__} has none, got {type(z).__name__}")
         if self.has_latent and z is None:
-            return self.log_marginal_likelihood(x, lengths, first=first)
+            return self.log_marginal_likelihood(x, lengths, first=first, inputs=inputs)
         mask = length_mask(lengths, x.shape[1])
         if self.has_latent:
             z = self.check_latent(z, mask)
-        h = self.unroll_memory(x, z)
+        h = self.unroll_memory(x, z, inputs)
         log_probs = self.emission(z, h).log_prob(x)  # (batch, T)
         if first == "condition":
             log_probs = torch.cat([torch.zeros_like(log_probs[:, :1]), log_probs[:, 1:]], dim=1)
         if z is not None:
-            log_probs = log_probs + self._latent_log_probs(x, z, h, first)
+            log_probs = log_probs + self.latent_log_probs(x, z, h, first)
         return log_probs.where(mask, 0.0).sum(-1)
 
     def log_marginal_likelihood(
-        self, x: Tensor, lengths: Tensor | None = None, *, first: First | None = None
+        self,
+        x: Tensor,
+        lengths: Tensor | None = None,
+        *,
+        first: First | None = None,
+        inputs: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """Exact log p(x_{1:T}) in nats, (batch,), where the model can sum its latent states out.
+
+        Args:
+            x: observations (batch, T, *event).
+            lengths: (batch,) steps of each sequence, None for T.
+            first: overrides the model's own `first`.
+            inputs: (batch, T, input_dim) for a model with inputs.
+            mask: True where x was observed, (batch, T), or (batch, T, *event) where the model takes parts of an
+                observation; what was not observed is summed out too.
 
         Raises:
             ValueError: it cannot, or values that do not fit the model.
         """
-        if self.has_latent:
+        if not self.exact:
             raise ValueError(
                 f"{type(self).__name__} has no exact likelihood; estimate it with an SMC engine or bound it"
             )
-        return self.log_prob(x, None, lengths, first=first)
+        if not self.has_latent:
+            if mask is not None:
+                raise ValueError(
+                    f"expected no mask: the memory of {type(self).__name__} reads every observation, got one; "
+                    "fill in what is missing, or use a model with latent states"
+                )
+            return self.log_prob(x, None, lengths, first=first, inputs=inputs)
+        x, lengths = self.check(x, lengths, mask)
+        return self.sum_out_states(x, lengths, self._first(first), check_inputs(inputs, self.input_dim, x), mask)
 
     @torch.no_grad()
-    def sample(self, num_sequences: int, num_steps: int, *, seed: int | None = None) -> Sequences:
+    def sample(
+        self, num_sequences: int, num_steps: int, *, seed: int | None = None, inputs: Tensor | None = None
+    ) -> Sequences:
         """Ancestral draws from p(x_{1:T}, z_{1:T}).
 
         Args:
             num_sequences: how many, at least 1.
             num_steps: T, at least 1.
             seed: makes the draw reproducible; None uses torch's global generator.
+            inputs: (num_sequences, num_steps, input_dim) for a model with inputs.
 
         Returns:
             x (num_sequences, num_steps, *event) and, where there is a latent state, z.
@@ -210,11 +268,13 @@ class SequenceModel(nn.Module, ABC):
             raise ValueError(
                 "a model with first='condition' has no law of x_1 to draw from; use forecast(x_1, num_steps)"
             )
+        like = next(self.parameters()).new_empty(num_sequences, num_steps)
+        inputs = check_inputs(inputs, self.input_dim, like)
         with seeded(seed, stream=1):
-            h = None if self.initial_memory is None else self.initial_memory.expand(num_sequences, -1)
+            h = self.first_memory(num_sequences, inputs)
             z = self.initial(h).expand([num_sequences]).sample() if self.has_latent else None
             x = self.emission(z, h).expand([num_sequences]).sample()
-            return self._continue(h, z, x, num_steps - 1, [(z, x)])
+            return self._continue(h, z, x, num_steps - 1, [(z, x)], None if inputs is None else inputs[:, 1:])
 
     @torch.no_grad()
     def forecast(
@@ -225,6 +285,8 @@ class SequenceModel(nn.Module, ABC):
         lengths: Tensor | None = None,
         num_samples: int | None = None,
         seed: int | None = None,
+        inputs: Tensor | None = None,
+        future_inputs: Tensor | None = None,
     ) -> Forecast:
         """Draws of x_{L+1}, ..., x_{L+num_steps} given x_{1:L}, L the length of each sequence.
 
@@ -234,6 +296,8 @@ class SequenceModel(nn.Module, ABC):
             lengths: (batch,) steps of each sequence, None for T.
             num_samples: draws for each sequence; None for one draw without the leading dimension.
             seed: makes the draws reproducible; None uses torch's global generator.
+            inputs: (batch, T, input_dim) for a model with inputs.
+            future_inputs: what follows them, (batch, num_steps, input_dim).
 
         Returns:
             x (num_samples, batch, num_steps, *event) and z where there is one.
@@ -244,36 +308,47 @@ class SequenceModel(nn.Module, ABC):
         check_counts(num_steps=num_steps, **({} if num_samples is None else {"num_samples": num_samples}))
         x, lengths = self.check(x, lengths)
         batch, draws = x.shape[0], num_samples or 1
+        inputs = check_inputs(inputs, self.input_dim, x)
+        future_inputs = check_inputs(future_inputs, self.input_dim, next(self.parameters()).new_empty(batch, num_steps))
         with seeded(seed, stream=2):
             repeat = torch.arange(batch, device=x.device).repeat(draws)
-            h, z = self.last_state(x, lengths, repeat)
-            ahead = self._continue(h, z, x[repeat, lengths[repeat] - 1], num_steps, [])
+            h, z = self.last_state(x, lengths, repeat, inputs)
+            ahead_inputs = None if future_inputs is None else future_inputs[repeat]
+            ahead = self._continue(h, z, x[repeat, lengths[repeat] - 1], num_steps, [], ahead_inputs)
         shape = (batch,) if num_samples is None else (draws, batch)
         x, z = ahead.x, ahead.z
         return Forecast(x.reshape(*shape, *x.shape[1:]), None if z is None else z.reshape(*shape, *z.shape[1:]))
 
-    def last_state(self, x: Tensor, lengths: Tensor, index: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def last_state(
+        self, x: Tensor, lengths: Tensor, index: Tensor, inputs: Tensor | None = None
+    ) -> tuple[Tensor | None, Tensor | None]:
         """h_L and a draw of z_L given x_{1:L} for the sequences at `index` (k,), with repetitions."""
         if self.has_latent:
             raise ValueError(f"{type(self).__name__} has no exact filter to forecast from; use an SMC engine")
         h = self._memory_loop(x)
         return (None if h is None else h[index, lengths[index] - 1]), None
 
-    def unroll_memory(self, x: Tensor, z: Tensor | None = None) -> Tensor | None:
-        """h_1, ..., h_T given the observations (and latent states): (batch, T, dim), or None without memory.
+    def unroll_memory(self, x: Tensor, z: Tensor | None = None, inputs: Tensor | None = None) -> Tensor | None:
+        """h_1, ..., h_T given the observations, latent states and inputs: (batch, T, dim), or None without memory.
 
         A model may return only the part of h_t that its emission reads, and compute all steps at once.
         """
-        return self._memory_loop(x, z)
+        return inputs if self.input_dim is not None else self._memory_loop(x, z)
 
-    def check(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Observations with their padding set to zero, in the model's dtype, and explicit lengths.
+    def first_memory(self, num_sequences: int, inputs: Tensor | None = None) -> Tensor | None:
+        """h_1, (num_sequences, dim): the first input, or the initial memory, or None."""
+        if inputs is not None:
+            return inputs[:, 0]
+        return None if self.initial_memory is None else self.initial_memory.expand(num_sequences, -1)
+
+    def check(self, x: Tensor, lengths: Tensor | None = None, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Observations with zeros in their padding and where they are missing, in the model's dtype, and lengths.
 
         Raises:
             TypeError: an x that is no tensor or has the wrong dtype.
             ValueError: wrong shape, device, lengths, NaN or values outside the family's support.
         """
-        return check_observations(self.family, x, lengths, next(self.parameters()))
+        return check_observations(self.family, x, lengths, next(self.parameters()), mask)
 
     def check_latent(self, z: Tensor | None, mask: Tensor) -> Tensor:
         """Latent states with a fixed value in the padding; `mask` is (batch, T)."""
@@ -290,7 +365,8 @@ class SequenceModel(nn.Module, ABC):
         check_choice("first", first, ("model", "condition"))
         return first
 
-    def _latent_log_probs(self, x: Tensor, z: Tensor, h: Tensor | None, first: First) -> Tensor:
+    def latent_log_probs(self, x: Tensor, z: Tensor, h: Tensor | None, first: First) -> Tensor:
+        """log p(z_t | z_{t-1}, h_t) of every step, (batch, T), for memory h (batch, T, dim)."""
         h_1, later = (None, None) if h is None else (h[:, 0], h[:, 1:])
         start = self.initial(h_1) if first == "model" else self.initial_given(h_1, x[:, 0])
         steps = [start.log_prob(z[:, 0])[:, None]]
@@ -314,10 +390,14 @@ class SequenceModel(nn.Module, ABC):
         x: Tensor,
         num_steps: int,
         drawn: list[tuple[Tensor | None, Tensor]],
+        inputs: Tensor | None,
     ) -> Sequences:
         """Append `num_steps` ancestral draws that follow the state (h, z, x) to those in `drawn`."""
-        for _ in range(num_steps):
-            h = None if h is None else self.recurrence(h, z, x)
+        for t in range(num_steps):
+            if inputs is not None:
+                h = inputs[:, t]
+            elif h is not None:
+                h = self.recurrence(h, z, x)
             z = None if z is None else self.transition(z, h).sample()
             x = self.emission(z, h).sample()
             drawn.append((z, x))

@@ -2,6 +2,7 @@
 
 import math
 from itertools import product
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -185,3 +186,53 @@ def conditional_mutual_information(joint: Tensor, a: int, b: int, given: set[int
     positive = p_abc > 0
     ratio = (p_abc * p_c / (p_ac * p_bc)).where(positive, 1.0)
     return float((p_abc * ratio.log()).sum())
+
+
+# A linear-Gaussian chain: the big joint normal law of all states and all observations.
+
+
+class JointNormal(NamedTuple):
+    """Moments of the stacked states (T D,) and of the stacked observations (T M,) given them."""
+
+    mean: Tensor
+    cov: Tensor
+    matrix: Tensor
+    noise: Tensor
+
+    def observations(self, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and covariance of the observed entries; `seen` is (T M,) of truth values."""
+        cov = self.matrix @ self.cov @ self.matrix.T + self.noise
+        return (self.matrix @ self.mean)[seen], cov[seen][:, seen]
+
+    def log_prob(self, x: Tensor, seen: Tensor) -> Tensor:
+        """log density of the observed entries of x (T M,)."""
+        mean, cov = self.observations(seen)
+        error = x[seen] - mean
+        distance = error @ torch.linalg.solve(cov, error)
+        return -0.5 * (distance + torch.logdet(2 * math.pi * cov))
+
+    def states_given(self, x: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean (T D,) and covariance (T D, T D) of all states given the observed entries of x."""
+        mean, cov = self.observations(seen)
+        cross = self.cov @ self.matrix[seen].T
+        gain = torch.linalg.solve(cov, cross.T).T
+        return self.mean + gain @ (x[seen] - mean), self.cov - gain @ cross.T
+
+
+def joint_normal(
+    initial: tuple[Tensor, Tensor],
+    transitions: list[tuple[Tensor, Tensor, Tensor]],
+    emissions: list[tuple[Tensor, Tensor]],
+) -> JointNormal:
+    """From (m, P), the triples (A_t, b_t, Q_t), t = 2..T, and the pairs (C_t, R_t), t = 1..T."""
+    mean, cov = initial
+    dim = len(mean)
+    for A, b, Q in transitions:
+        last = cov[-dim:]
+        mean = torch.cat([mean, A @ mean[-dim:] + b])
+        cross = A @ last
+        corner = A @ last[:, -dim:] @ A.T + Q
+        cov = torch.cat([torch.cat([cov, cross.T], 1), torch.cat([cross, corner], 1)], 0)
+    return JointNormal(
+        mean, cov, torch.block_diag(*(C for C, _ in emissions)), torch.block_diag(*(R for _, R in emissions))
+    )

@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any, TypeVar
 
+import pyro
 import pytest
 import torch
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian, Poisson
 from pgm_rnn.models.cells import CELLS
 from pgm_rnn.models.hmm import HMM
-from pgm_rnn.models.registry import get_model, list_models
+from pgm_rnn.models.registry import get_model, list_models, model_info
 from pgm_rnn.models.rnn import RNN
 from pgm_rnn.sequence_model import First, SequenceModel
 
@@ -27,10 +28,30 @@ FAMILIES: dict[str, Emission] = {
     "counts": Poisson(2),
 }
 LENGTHS = torch.tensor([4, 1, 3])
-SIZES: dict[str, dict[str, int]] = {"hmm": {"num_states": 2}}
+SIZES: dict[str, dict[str, int]] = {
+    "hmm": {"num_states": 2},
+    "lgssm": {"latent_dim": 2},
+    "noisy-rnn": {"latent_dim": 2},
+}
 """What a registered model asks for; a network with a hidden vector needs no entry."""
 
-every_model = pytest.mark.parametrize("name", list_models())
+GENERAL = [name for name in list_models() if Categorical in model_info(name).families]
+"""Models that take any family of observations."""
+INEXACT = ("noisy-rnn",)
+"""Models without a likelihood in closed form."""
+LAWS = [
+    pytest.param(name, family, id=f"{name}-{label}")
+    for name in list_models()
+    for label, family in FAMILIES.items()
+    if name in GENERAL or (type(family) in model_info(name).families and family.event_shape)
+]
+EXACT_LAWS = [law for law in LAWS if law.values[0] not in INEXACT]
+
+every_model = pytest.mark.parametrize("name", GENERAL)
+every_model_of_vectors = pytest.mark.parametrize("name", list_models())
+every_exact_model_of_vectors = pytest.mark.parametrize("name", [n for n in list_models() if n not in INEXACT])
+every_law = pytest.mark.parametrize(("name", "family"), LAWS)
+every_exact_law = pytest.mark.parametrize(("name", "family"), EXACT_LAWS)
 every_cell = pytest.mark.parametrize("name", list(CELLS))
 every_family = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 every_first = pytest.mark.parametrize("first", ["model", "condition"])
@@ -94,8 +115,9 @@ def spoiled(x: Tensor, lengths: Tensor, garbage: float) -> Tensor:
 
 def program_loss(model: SequenceModel, x: Tensor, lengths: Tensor | None = None, **options: Any) -> Tensor:
     """-ELBO of the Pyro programs, summed over the batch; latent states are enumerated where they are sites."""
-    enumerate_states = model.has_latent and options.get("rendering") == "unrolled"
+    enumerate_states = isinstance(model, HMM) and options.get("rendering") == "unrolled"
     elbo = TraceEnum_ELBO(max_plate_nesting=1) if enumerate_states else Trace_ELBO()
+    pyro.set_rng_seed(0)  # a guide that draws draws the same
     return elbo.differentiable_loss(model.model, model.guide, x, lengths, **options)
 
 

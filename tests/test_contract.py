@@ -11,7 +11,9 @@ from torch import Tensor
 
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian
 from pgm_rnn.graph import read_graph
-from pgm_rnn.inference import ENGINES, em, forward_backward, svi
+from pgm_rnn.inference import ENGINES, em, forward_backward, kalman, svi
+from pgm_rnn.models.hmm import HMM
+from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from pgm_rnn.models.registry import get_model
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences
@@ -20,9 +22,12 @@ from tests.instances import (
     LENGTHS,
     SIZES,
     draw,
-    every_family,
+    every_exact_law,
+    every_exact_model_of_vectors,
     every_first,
+    every_law,
     every_model,
+    every_model_of_vectors,
     gradients,
     make_model,
     ragged,
@@ -31,13 +36,20 @@ from tests.instances import (
 RUNS: dict[str, Callable[[Any, Sequences], object]] = {
     "em": lambda model, batch: em.fit(model, batch, num_iterations=2, progress=False),
     "forward_backward": lambda model, batch: forward_backward.smooth(model, *batch[:2]),
+    "kalman": lambda model, batch: kalman.smooth(model, *batch[:2]),
     "svi": lambda model, batch: svi.fit(model, batch, num_epochs=1, progress=False),
 }
 """How each engine is run; one that is listed and not here fails its test."""
+TAKES: dict[str, tuple[type[SequenceModel], ...]] = {
+    "em": (HMM,),
+    "forward_backward": (HMM,),
+    "kalman": (LinearGaussianSSM,),
+    "svi": (SequenceModel,),
+}
+"""Which models each engine takes; the others are an error that names another engine."""
 
 
-@every_family
-@every_model
+@every_law
 def test_the_registry_makes_a_sequence_model(name: str, family: Emission) -> None:
     model = get_model(name, seed=0, emission=family, **SIZES.get(name, {}))
     assert isinstance(model, SequenceModel)
@@ -50,8 +62,7 @@ def test_the_registry_makes_a_sequence_model(name: str, family: Emission) -> Non
 
 
 @every_first
-@every_family
-@every_model
+@every_exact_law
 def test_the_likelihood_is_one_finite_number_a_sequence(name: str, family: Emission, first: Any) -> None:
     model, x = make_model(name, family), ragged(family)
     value = model.log_marginal_likelihood(x, LENGTHS, first=first)
@@ -86,8 +97,7 @@ def test_the_density_of_two_reals_integrates_to_one(name: str) -> None:
     assert float(torch.trapezoid(torch.trapezoid(density, grid), grid)) == pytest.approx(1, abs=1e-6)
 
 
-@every_family
-@every_model
+@every_exact_law
 def test_the_conditional_law_is_the_joint_over_the_first_observation(name: str, family: Emission) -> None:
     model, x = make_model(name, family), ragged(family)
     expected = model.log_prob(x, lengths=LENGTHS) - model.log_prob(x[:, :1])
@@ -99,11 +109,10 @@ def test_the_conditional_law_is_the_joint_over_the_first_observation(name: str, 
     )
 
 
-@every_family
-@every_model
+@every_exact_law
 def test_the_joint_with_the_states_sums_to_the_marginal(name: str, family: Emission) -> None:
     model, x = make_model(name, family), draw(family, 1, 4)
-    if not model.has_latent:
+    if not isinstance(model, HMM):
         assert torch.equal(model.log_prob(x), model.log_marginal_likelihood(x))
         return
     paths = all_words(2, 4)
@@ -112,8 +121,7 @@ def test_the_joint_with_the_states_sums_to_the_marginal(name: str, family: Emiss
         torch.testing.assert_close(joint.logsumexp(0), model.log_marginal_likelihood(x, first=first)[0])
 
 
-@every_family
-@every_model
+@every_exact_law
 def test_an_observation_depends_on_the_past_only(name: str, family: Emission) -> None:
     model, x, other = make_model(name, family), draw(family, 2, 5), draw(family, 2, 5, seed=1)
     lengths = torch.tensor([3, 3])
@@ -122,8 +130,7 @@ def test_an_observation_depends_on_the_past_only(name: str, family: Emission) ->
     torch.testing.assert_close(model.log_prob(changed, lengths=lengths), expected)
 
 
-@every_family
-@every_model
+@every_exact_law
 def test_every_parameter_has_a_finite_gradient(name: str, family: Emission) -> None:
     model = make_model(name, family)
     found = gradients(model.log_prob(draw(family, 8, 5)).sum(), model)
@@ -153,14 +160,14 @@ def test_the_gradient_is_the_slope_of_the_likelihood(name: str) -> None:
 # The module.
 
 
-@every_model
+@every_exact_model_of_vectors
 def test_parameters_can_be_saved_and_loaded(name: str) -> None:
     model, other, x = make_model(name, Gaussian(2)), make_model(name, Gaussian(2), seed=1), ragged(Gaussian(2))
     other.load_state_dict(model.state_dict())
     assert torch.equal(model.log_prob(x), other.log_prob(x))
 
 
-@every_model
+@every_exact_model_of_vectors
 def test_a_copy_has_the_same_law_and_its_own_parameters(name: str) -> None:
     model, x = make_model(name, Gaussian(2)), ragged(Gaussian(2))
     twin = copy.deepcopy(model)
@@ -172,13 +179,13 @@ def test_a_copy_has_the_same_law_and_its_own_parameters(name: str) -> None:
     assert not torch.equal(model.log_prob(x), twin.log_prob(x))
 
 
-@every_model
+@every_exact_model_of_vectors
 def test_a_model_can_be_sent_to_another_process(name: str) -> None:
     model, x = make_model(name, Gaussian(2)), ragged(Gaussian(2))
     assert torch.equal(pickle.loads(pickle.dumps(model)).log_prob(x), model.log_prob(x))
 
 
-@every_model
+@every_exact_model_of_vectors
 def test_the_dtype_follows_the_parameters(name: str) -> None:
     model, x = make_model(name, Gaussian(2)), ragged(Gaussian(2))
     exact = model.log_prob(x, lengths=LENGTHS)
@@ -191,7 +198,7 @@ def test_the_dtype_follows_the_parameters(name: str) -> None:
         model.log_prob(x)
 
 
-@every_model
+@every_model_of_vectors
 def test_the_graph_is_acyclic_and_an_observation_has_the_present_as_parents(name: str) -> None:
     graph = read_graph(make_model(name, Gaussian(2)), 3)
     for t in range(1, 4):
@@ -201,18 +208,18 @@ def test_the_graph_is_acyclic_and_an_observation_has_the_present_as_parents(name
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@every_model
+@every_exact_model_of_vectors
 def test_every_engine_runs_on_a_ragged_batch_or_says_why_not(name: str, engine: str) -> None:
     model = make_model(name, Gaussian(2))
-    if engine in ("em", "forward_backward") and not model.has_latent:
-        with pytest.raises(TypeError, match=r"needs a model with finitely many states, RNN has none; svi.evaluate"):
+    if not isinstance(model, TAKES[engine]):
+        with pytest.raises(TypeError, match=rf"needs a model with .* states, {type(model).__name__} has none; "):
             RUNS[engine](model, Sequences(ragged(Gaussian(2)), LENGTHS))
         return
     RUNS[engine](model, Sequences(ragged(Gaussian(2)), LENGTHS))
     assert all(p.isfinite().all() for p in model.parameters())
 
 
-@every_model
+@every_exact_model_of_vectors
 def test_a_single_sequence_of_one_step_is_enough(name: str) -> None:
     model, x = make_model(name, Gaussian(2)), draw(Gaussian(2), 1, 1)
     both: list[Tensor] = [model.log_prob(x), model.log_prob(x, first="condition")]

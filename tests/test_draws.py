@@ -12,7 +12,8 @@ from pgm_rnn.sequences import Sequences
 from tests.definitions import all_words, filtered_probs, largest_z_score, word_index
 from tests.instances import (
     LENGTHS,
-    every_family,
+    every_exact_law,
+    every_exact_model_of_vectors,
     every_first,
     every_model,
     make_hmm,
@@ -112,8 +113,7 @@ def test_a_forecast_needs_no_law_of_the_first_observation(name: str) -> None:
 # Shapes.
 
 
-@every_family
-@every_model
+@every_exact_law
 def test_samples_are_a_valid_batch(name: str, family: Emission) -> None:
     model = make_model(name, family)
     batch = model.sample(5, 4, seed=0)
@@ -126,8 +126,7 @@ def test_samples_are_a_valid_batch(name: str, family: Emission) -> None:
 
 
 @pytest.mark.parametrize("num_samples", [None, 1, 6])
-@every_family
-@every_model
+@every_exact_law
 def test_forecasts_have_samples_in_front(name: str, family: Emission, num_samples: int | None) -> None:
     model, leading = make_model(name, family), () if num_samples is None else (num_samples,)
     ahead = model.forecast(ragged(family), 2, lengths=LENGTHS, num_samples=num_samples, seed=0)
@@ -138,7 +137,7 @@ def test_forecasts_have_samples_in_front(name: str, family: Emission, num_sample
     assert not family.invalid(ahead.x).any()
 
 
-@every_model
+@every_exact_model_of_vectors
 def test_one_sequence_of_one_step_is_enough(name: str) -> None:
     model = make_model(name, Gaussian(2))
     one = model.sample(1, 1, seed=0)
@@ -146,7 +145,7 @@ def test_one_sequence_of_one_step_is_enough(name: str) -> None:
     assert model.forecast(one.x, 1).x.shape == (1, 1, 2)
 
 
-@every_model
+@every_exact_model_of_vectors
 def test_draws_carry_no_gradient(name: str) -> None:
     model = make_model(name, Gaussian(2))
     batch = model.sample(2, 3)

@@ -10,7 +10,7 @@ from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian, Poisso
 from tests.instances import (
     LENGTHS,
     draw,
-    every_family,
+    every_law,
     every_model,
     make_hmm,
     make_model,
@@ -108,8 +108,7 @@ def test_steps_behind_a_sequences_length_are_masked(name: str) -> None:
 # Drawing.
 
 
-@every_family
-@every_model
+@every_law
 def test_the_unrolled_program_draws_what_it_is_not_given(name: str, family: Emission) -> None:
     model = make_model(name, family)
     x = model.model(None, LENGTHS, rendering="unrolled")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pgm_rnn.emissions import Categorical, Gaussian
 from pgm_rnn.sequence_model import SequenceModel
-from tests.instances import LENGTHS, draw, gradients, make_hmm, make_rnn, program_loss, ragged, spoiled
+from tests.instances import LENGTHS, draw, gradients, make_hmm, make_rnn, ragged, spoiled
 from tests.latent_toy import LatentToy
 
 
@@ -44,6 +44,15 @@ def test_the_unrolled_program_has_the_joint_density() -> None:
     torch.testing.assert_close(trace.log_prob_sum().detach(), expected_log_prob(toy, x, z).sum())
 
 
+def test_the_fused_program_has_the_same_density_with_all_latent_values_at_one_site() -> None:
+    toy, (x, z) = LatentToy(), values()
+    for memory in ("deterministic", "sampled"):
+        guide: Any = poutine.trace(poutine.condition(toy.guide, data={"z": z})).get_trace(x, LENGTHS, memory=memory)
+        program = poutine.replay(poutine.condition(toy.model, data={"z": z}), trace=guide)
+        trace: Any = poutine.trace(program).get_trace(x, LENGTHS, memory=memory)
+        torch.testing.assert_close(trace.log_prob_sum().detach(), expected_log_prob(toy, x, z).sum())
+
+
 def test_draws_of_a_latent_model_have_states_and_a_finite_density() -> None:
     batch = LatentToy().sample(5, 4, seed=0)
     assert batch.z is not None
@@ -75,8 +84,6 @@ def test_what_has_no_closed_form_is_an_error_in_one_sentence() -> None:
         toy.log_prob(x, z, LENGTHS, first="condition")
     with pytest.raises(ValueError, match=r"needs p\(z_1 \| x_1\), which LatentToy does not have in closed form"):
         toy.model(x, LENGTHS, rendering="unrolled", first="condition")
-    with pytest.raises(ValueError, match="LatentToy has no exact likelihood"):
-        program_loss(toy, x, LENGTHS)
 
 
 @pytest.mark.parametrize("shape", [(3,), (3, 5), (2, 4)])

@@ -108,6 +108,13 @@ def backward(transition: Tensor, lengths: Tensor, result: Forward) -> Backward:
     return Backward(smoothed, future)
 
 
+def without_missing(log_emission: Tensor, mask: Tensor) -> Tensor:
+    """log p(x_t | z_t) with zeros, for every state, where `mask` (B, T) is False: nothing was observed there."""
+    if mask.dim() != 2:
+        raise ValueError(f"expected one truth value a step, (B, T), for finitely many states, got {tuple(mask.shape)}")
+    return log_emission.where(mask[..., None], 0.0)
+
+
 def pairwise_probs(transition: Tensor, result: Forward, future: Tensor) -> Tensor:
     """p(z_t, z_{t+1} | x_{1:T}), (B, T - 1, K, K), 0 in the padding."""
     pairs = result.filtered[:, :-1, :, None] * future[:, 1:, None, :]

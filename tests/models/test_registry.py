@@ -1,11 +1,12 @@
 import pytest
 import torch
 
+from pgm_rnn.emissions import Gaussian
 from pgm_rnn.models.cells import CELLS
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.registry import get_model, list_models, model_info
 from pgm_rnn.models.rnn import RNN
-from tests.instances import assert_same, every_model, make_model
+from tests.instances import assert_same, every_model, every_model_of_vectors, make_model
 
 
 def test_every_cell_and_the_hmm_are_listed_once() -> None:
@@ -20,9 +21,9 @@ def test_the_list_can_be_narrowed() -> None:
     assert list_models("quaternion") == []
 
 
-@every_model
+@every_model_of_vectors
 def test_an_entry_says_what_the_model_is(name: str) -> None:
-    info, model = model_info(name), make_model(name, get_model("rnn-gru", num_symbols=3).family)
+    info, model = model_info(name), make_model(name, Gaussian(2))
     assert info.name == name
     assert info.source
     assert (info.memory == "-") == (model.initial_memory is None)

@@ -1,0 +1,165 @@
+"""State-space models whose states and observations are normal around functions of the state before.
+
+z_1 ~ N(m, P),   z_t ~ N(transition_mean(z_{t-1}, h_t), Q),   x_t ~ N(emission_mean(z_t, h_t), R)
+"""
+
+from abc import abstractmethod
+
+import pyro.distributions as dist
+import torch
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor, nn
+
+from pgm_rnn.checks import check_counts
+from pgm_rnn.emissions import Emission, Gaussian
+from pgm_rnn.models.covariance import Covariance, check_covariance
+from pgm_rnn.sequence_model import First, SequenceModel
+
+
+class GaussianStateModel(SequenceModel):
+    """What these models share: the initial law, the two noises and the two matrices, copied into parameters.
+
+    Args:
+        initial_mean: m, (D,).
+        initial_cov: P, (D, D), positive definite as the other covariances.
+        transition_matrix: A, (D, D).
+        transition_cov: Q, (D, D).
+        emission_matrix: C, (M, D).
+        emission_cov: R, (M, M).
+        first: "model" for p(x_{1:T}), "condition" for p(x_{2:T} | x_1).
+
+    Raises:
+        ValueError: shapes that do not fit, NaN, covariances that are not positive definite.
+    """
+
+    has_latent = True
+
+    def __init__(
+        self,
+        initial_mean: Tensor,
+        initial_cov: Tensor,
+        transition_matrix: Tensor,
+        transition_cov: Tensor,
+        emission_matrix: Tensor,
+        emission_cov: Tensor,
+        first: First,
+    ) -> None:
+        mean, emission_matrix = torch.as_tensor(initial_mean), torch.as_tensor(emission_matrix)
+        check_matrix("initial_mean", mean, (None,))
+        dim = mean.shape[0]
+        check_matrix("emission_matrix", emission_matrix, (None, dim))
+        obs_dim = emission_matrix.shape[0]
+        super().__init__(Gaussian(obs_dim), first)
+        self.initial_mean = nn.Parameter(mean.detach().clone())
+        self.transition_matrix = as_parameter("transition_matrix", transition_matrix, (dim, dim), mean)
+        self.emission_matrix = as_parameter("emission_matrix", emission_matrix, (obs_dim, dim), mean)
+        self.initial_covariance = _covariance("initial_cov", initial_cov, dim, mean)
+        self.transition_covariance = _covariance("transition_cov", transition_cov, dim, mean)
+        self.emission_covariance = _covariance("emission_cov", emission_cov, obs_dim, mean)
+
+    @abstractmethod
+    def transition_mean(self, z: Tensor, h: Tensor | None = None) -> Tensor:
+        """E(z_t | z_{t-1} = z, h_t = h), (..., D), of states (..., D) and memory or inputs (..., U)."""
+
+    @abstractmethod
+    def emission_mean(self, z: Tensor, h: Tensor | None = None) -> Tensor:
+        """E(x_t | z_t = z, h_t = h), (..., M), of states (..., D) and memory or inputs (..., U)."""
+
+    @property
+    def latent_dim(self) -> int:
+        """D, the number of entries of a state."""
+        return self.initial_mean.shape[0]
+
+    @property
+    def obs_dim(self) -> int:
+        """M, the number of entries of an observation."""
+        return self.emission_matrix.shape[0]
+
+    @property
+    def initial_cov(self) -> Tensor:
+        """P, (D, D)."""
+        return self.initial_covariance.matrix
+
+    @property
+    def transition_cov(self) -> Tensor:
+        """Q, (D, D)."""
+        return self.transition_covariance.matrix
+
+    @property
+    def emission_cov(self) -> Tensor:
+        """R, (M, M)."""
+        return self.emission_covariance.matrix
+
+    def initial(self, h: Tensor | None) -> TorchDistribution:
+        """p(z_1), batch shape ()."""
+        return normal(self.initial_mean, self.initial_covariance.scale_tril)
+
+    def transition(self, z: Tensor, h: Tensor | None) -> TorchDistribution:
+        """p(z_t | z_{t-1}, h_t): batch shape that of z."""
+        return normal(self.transition_mean(z, h), self.transition_covariance.scale_tril)
+
+    def emission(self, z: Tensor | None, h: Tensor | None) -> TorchDistribution:
+        """p(x_t | z_t, h_t): batch shape that of z."""
+        assert z is not None  # there is a latent state
+        return normal(self.emission_mean(z, h), self.emission_covariance.scale_tril)
+
+    def check_latent(self, z: Tensor | None, mask: Tensor) -> Tensor:
+        """States (batch, T, D) with zeros in the padding."""
+        if isinstance(z, Tensor) and z.shape[2:] != (self.latent_dim,):
+            raise ValueError(f"expected z of shape {(*mask.shape, self.latent_dim)}, got {tuple(z.shape)}")
+        return super().check_latent(z, mask)
+
+
+def chosen_obs_dim(obs_dim: int | None, emission: Emission | None) -> int:
+    """The width of the observations that a caller asked for, by number or as Gaussian(M)."""
+    if (obs_dim is None) == (emission is None):
+        raise ValueError("expected exactly one of obs_dim and emission, such as obs_dim=2")
+    if emission is not None:
+        if not isinstance(emission, Gaussian) or emission.size is None:
+            raise ValueError(f"expected emission=Gaussian(M), the law of real vectors, got {emission}")
+        return emission.size
+    check_counts(obs_dim=obs_dim)
+    assert obs_dim is not None
+    return obs_dim
+
+
+def normal(loc: Tensor, scale_tril: Tensor) -> TorchDistribution:
+    """N(loc, L L'), its parameters trusted."""
+    return dist.MultivariateNormal(loc, scale_tril=scale_tril, validate_args=False)
+
+
+def random_cov(size: int) -> Tensor:
+    """A covariance around half the identity, (size, size), by torch's global generator."""
+    root = torch.randn(size, size) / size**0.5
+    return 0.5 * torch.eye(size) + 0.5 * root @ root.mT
+
+
+def random_parts(latent_dim: int, obs_dim: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """m, P, A, Q, C, R of a stable system: A is 0.9 times a random rotation, C is normal."""
+    rotation = torch.linalg.qr(torch.randn(latent_dim, latent_dim)).Q
+    emission_matrix = torch.randn(obs_dim, latent_dim) / latent_dim**0.5
+    covs = [random_cov(size) for size in (latent_dim, latent_dim, obs_dim)]
+    return torch.zeros(latent_dim), covs[0], 0.9 * rotation, covs[1], emission_matrix, covs[2]
+
+
+def as_parameter(name: str, value: Tensor, shape: tuple[int | None, ...], like: Tensor) -> nn.Parameter:
+    """A checked copy of a matrix in the dtype of `like`."""
+    value = torch.as_tensor(value)
+    check_matrix(name, value, shape)
+    return nn.Parameter(value.detach().to(like).clone())
+
+
+def check_matrix(name: str, value: Tensor, shape: tuple[int | None, ...]) -> None:
+    """Raise a ValueError unless `value` has `shape` (None for any size) and finite floating-point entries."""
+    fits = value.dim() == len(shape) and all(n in (None, m) for n, m in zip(shape, value.shape, strict=True))
+    if not fits or 0 in value.shape:
+        expected = ", ".join("any" if n is None else str(n) for n in shape)
+        raise ValueError(f"expected {name} of shape ({expected}), got {tuple(value.shape)}")
+    if not value.is_floating_point():
+        raise ValueError(f"expected {name} as floating-point numbers, got {value.dtype}; use .to(torch.float64)")
+    if not bool(value.isfinite().all()):
+        raise ValueError(f"expected {name} as finite floating-point numbers, got NaN or infinity")
+
+
+def _covariance(name: str, value: Tensor, size: int, like: Tensor) -> Covariance:
+    return Covariance(check_covariance(name, torch.as_tensor(value).to(like), size))

@@ -1,0 +1,158 @@
+"""The linear-Gaussian state-space model, or linear dynamical system.
+
+    z_1 ~ N(m, P),   z_t = A z_{t-1} + B u_t + N(0, Q),   x_t = C z_t + D u_t + N(0, R)
+
+Choe, Shin & Spencer (2017), sec. 2.2; Vidal (2024), "RNNs vs LDSs", where the inputs are called x and the outputs y.
+Differences: the first state is z_1 and has the initial law itself; the input u_1 reaches only the output.
+"""
+
+import torch
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor, nn
+
+from pgm_rnn.checks import check_counts
+from pgm_rnn.emissions import Emission
+from pgm_rnn.kernels import kalman
+from pgm_rnn.models.gaussian_states import GaussianStateModel, as_parameter, chosen_obs_dim, normal, random_parts
+from pgm_rnn.randomness import seeded
+from pgm_rnn.sequence_model import First
+
+
+class LinearGaussianSSM(GaussianStateModel):
+    """A linear-Gaussian state-space model with D states, M outputs and, if there is a B or a D, U inputs.
+
+    Matrices are copied into parameters, covariances as Cholesky factors, so gradients can train all of them.
+
+    Args:
+        initial_mean: m, (D,).
+        initial_cov: P, (D, D), positive definite as the other covariances.
+        transition_matrix: A, (D, D).
+        transition_cov: Q, (D, D).
+        emission_matrix: C, (M, D).
+        emission_cov: R, (M, M).
+        input_matrix: B, (D, U), or None.
+        feedthrough_matrix: the slides' D, (M, U), or None.
+        first: "model" for p(x_{1:T}), "condition" for p(x_{2:T} | x_1).
+
+    Raises:
+        ValueError: shapes that do not fit, NaN, covariances that are not positive definite.
+
+    Example:
+        >>> one = torch.eye(1)
+        >>> level = LinearGaussianSSM(torch.zeros(1), 100 * one, one, 0.1 * one, one, one)
+        >>> x = level.sample(num_sequences=4, num_steps=8, seed=0).x
+        >>> x.shape, level.log_marginal_likelihood(x).shape
+        (torch.Size([4, 8, 1]), torch.Size([4]))
+    """
+
+    initial_memory = None
+
+    def __init__(
+        self,
+        initial_mean: Tensor,
+        initial_cov: Tensor,
+        transition_matrix: Tensor,
+        transition_cov: Tensor,
+        emission_matrix: Tensor,
+        emission_cov: Tensor,
+        input_matrix: Tensor | None = None,
+        feedthrough_matrix: Tensor | None = None,
+        *,
+        first: First = "model",
+    ) -> None:
+        super().__init__(
+            initial_mean, initial_cov, transition_matrix, transition_cov, emission_matrix, emission_cov, first
+        )
+        given = [torch.as_tensor(matrix) for matrix in (input_matrix, feedthrough_matrix) if matrix is not None]
+        self.input_dim = given[0].shape[-1] if given and given[0].dim() == 2 else None
+        self.input_matrix = self._optional("input_matrix", input_matrix, self.latent_dim)
+        self.feedthrough_matrix = self._optional("feedthrough_matrix", feedthrough_matrix, self.obs_dim)
+
+    def _optional(self, name: str, value: Tensor | None, rows: int) -> nn.Parameter | None:
+        return None if value is None else as_parameter(name, value, (rows, self.input_dim), self.initial_mean)
+
+    @staticmethod
+    def random(
+        latent_dim: int,
+        obs_dim: int | None = None,
+        *,
+        emission: Emission | None = None,
+        input_dim: int | None = None,
+        seed: int | None = None,
+        first: First = "model",
+    ) -> "LinearGaussianSSM":
+        """A stable system: A is 0.9 times a random rotation, other matrices are normal, covariances near the identity.
+
+        Args:
+            latent_dim: D.
+            obs_dim: M.
+            emission: Gaussian(M), which says the same.
+            input_dim: U, or None for no inputs.
+            seed: makes the draw reproducible; None uses torch's global generator.
+            first: as for `LinearGaussianSSM`.
+        """
+        obs_dim = chosen_obs_dim(obs_dim, emission)
+        check_counts(latent_dim=latent_dim, **({} if input_dim is None else {"input_dim": input_dim}))
+        with seeded(seed):
+            parts = random_parts(latent_dim, obs_dim)
+            inputs = () if input_dim is None else (torch.randn(latent_dim, input_dim), torch.randn(obs_dim, input_dim))
+        return LinearGaussianSSM(*parts, *inputs, first=first)
+
+    @property
+    def exact(self) -> bool:
+        """True: the Kalman filter sums the states out."""
+        return True
+
+    def transition_mean(self, z: Tensor, h: Tensor | None = None) -> Tensor:
+        """A z + B u, (..., D), of states (..., D) and inputs h = u (..., U)."""
+        mean = z @ self.transition_matrix.mT
+        return mean if self.input_matrix is None or h is None else mean + h @ self.input_matrix.mT
+
+    def emission_mean(self, z: Tensor, h: Tensor | None = None) -> Tensor:
+        """C z + D u, (..., M), of states (..., D) and inputs h = u (..., U)."""
+        mean = z @ self.emission_matrix.mT
+        return mean if self.feedthrough_matrix is None or h is None else mean + h @ self.feedthrough_matrix.mT
+
+    def initial_given(self, h: Tensor | None, x: Tensor) -> TorchDistribution:
+        """p(z_1 | x_1), the first step of the Kalman filter: batch shape that of x_1."""
+        P, C, R = self.initial_cov, self.emission_matrix, self.emission_cov
+        gain = torch.linalg.solve(C @ P @ C.mT + R, C @ P).mT  # (D, M)
+        rest = torch.eye(self.latent_dim, dtype=P.dtype, device=P.device) - gain @ C
+        cov = rest @ P @ rest.mT + gain @ R @ gain.mT
+        mean = self.initial_mean + (x - self.emission_mean(self.initial_mean, h)) @ gain.mT
+        return normal(mean, torch.linalg.cholesky(cov))
+
+    def chain(self, inputs: Tensor | None = None) -> kalman.GaussianChain:
+        """The parameters as the kernels take them, B u_t as offsets of the states; D u_t belongs to `centred`."""
+        offset = None
+        if inputs is not None and self.input_matrix is not None:
+            offset = inputs[:, 1:] @ self.input_matrix.mT
+        moments = (self.initial_mean, self.initial_cov, self.transition_matrix, self.transition_cov)
+        return kalman.GaussianChain(*moments, self.emission_matrix, self.emission_cov, offset)
+
+    def centred(self, x: Tensor, inputs: Tensor | None = None) -> Tensor:
+        """x_t - D u_t, (batch, T, M)."""
+        if inputs is None or self.feedthrough_matrix is None:
+            return x
+        return x - inputs @ self.feedthrough_matrix.mT
+
+    def sum_out_states(
+        self, x: Tensor, lengths: Tensor, first: First, inputs: Tensor | None, mask: Tensor | None
+    ) -> Tensor:
+        """log p(x_{1:T}) by the Kalman filter, nats, (batch,)."""
+        chain, x = self.chain(inputs), self.centred(x, inputs)
+        observed = None if mask is None else kalman.per_entry(mask, x)
+        log_prob = kalman.log_marginal_likelihood(chain, x, lengths, observed)
+        if first == "condition":
+            ones, head = torch.ones_like(lengths), None if observed is None else observed[:, :1]
+            log_prob = log_prob - kalman.log_marginal_likelihood(chain, x[:, :1], ones, head)
+        return log_prob
+
+    def last_state(
+        self, x: Tensor, lengths: Tensor, index: Tensor, inputs: Tensor | None = None
+    ) -> tuple[None, Tensor]:
+        """Draws of z_L given x_{1:L} for the sequences at `index`."""
+        result = kalman.filter(self.chain(inputs), self.centred(x, inputs), lengths)
+        last = lengths[index] - 1
+        cov = result.filtered_covs[index % len(result.filtered_covs), last]
+        return None, normal(result.filtered_means[index, last], torch.linalg.cholesky(cov)).sample()

@@ -1,0 +1,130 @@
+"""A recurrent network with noise on its state and its output.
+
+    z_1 ~ N(m, P),   z_t = g(A z_{t-1} + W h_t) + N(0, Q),   x_t = f(C z_t) + N(0, R)
+
+h_t is an exogenous input u_t, or with `feedback` the observation before, x_{t-1}, with x_0 = 0. Vidal (2024), "RNNs vs
+LDSs" and "Extended Kalman Filters for RNNs"; Sohl-Dickstein & Kingma (2015), sec. 2.3. Differences: the slides' x_{t-1}
+is our u_t, their y_t our x_t; there the first state is z_0 and does not emit.
+"""
+
+import torch
+from torch import Tensor
+
+from pgm_rnn.checks import check_choice, check_counts
+from pgm_rnn.emissions import Emission
+from pgm_rnn.models.gaussian_states import GaussianStateModel, as_parameter, chosen_obs_dim, random_parts
+from pgm_rnn.randomness import seeded
+from pgm_rnn.sequence_model import First
+
+FUNCTIONS = {"tanh": torch.tanh, "sigmoid": torch.sigmoid, "relu": torch.relu, "identity": torch.clone}
+"""What g and f may be, applied to each entry."""
+
+
+class NoisyRNN(GaussianStateModel):
+    """A recurrent network with Gaussian noise on its D states and its M outputs.
+
+    Args:
+        initial_mean: m, (D,).
+        initial_cov: P, (D, D), positive definite as the other covariances.
+        transition_matrix: A, (D, D).
+        transition_cov: Q, (D, D).
+        emission_matrix: C, (M, D).
+        emission_cov: R, (M, M).
+        input_matrix: W, (D, U), with feedback (D, M), or None for no inputs.
+        activation: g, one of "tanh", "sigmoid", "relu", "identity".
+        output: f, likewise.
+        feedback: whether the input is the observation before.
+        first: "model" for p(x_{1:T}), "condition" for p(x_{2:T} | x_1), which has no closed form here.
+
+    Raises:
+        ValueError: shapes that do not fit, NaN, covariances that are not positive definite, an unknown function.
+
+    Example:
+        >>> rnn = NoisyRNN.random(latent_dim=3, obs_dim=2, feedback=True, seed=0)
+        >>> rnn.sample(num_sequences=4, num_steps=8, seed=1).z.shape
+        torch.Size([4, 8, 3])
+    """
+
+    def __init__(
+        self,
+        initial_mean: Tensor,
+        initial_cov: Tensor,
+        transition_matrix: Tensor,
+        transition_cov: Tensor,
+        emission_matrix: Tensor,
+        emission_cov: Tensor,
+        input_matrix: Tensor | None = None,
+        *,
+        activation: str = "tanh",
+        output: str = "identity",
+        feedback: bool = False,
+        first: First = "model",
+    ) -> None:
+        super().__init__(
+            initial_mean, initial_cov, transition_matrix, transition_cov, emission_matrix, emission_cov, first
+        )
+        check_choice("activation", activation, FUNCTIONS)
+        check_choice("output", output, FUNCTIONS)
+        if feedback and input_matrix is None:
+            raise ValueError("expected an input_matrix (D, M) with feedback=True, got None; it reads the observation")
+        self.activation, self.output = activation, output
+        width = self.obs_dim if feedback else None
+        self.input_matrix = None
+        if input_matrix is not None:
+            self.input_matrix = as_parameter("input_matrix", input_matrix, (self.latent_dim, width), self.initial_mean)
+            self.input_dim = None if feedback else self.input_matrix.shape[1]
+        self.initial_memory: Tensor | None
+        self.register_buffer("initial_memory", torch.zeros_like(self.emission_matrix[:, 0]) if feedback else None)
+
+    @staticmethod
+    def random(
+        latent_dim: int,
+        obs_dim: int | None = None,
+        *,
+        emission: Emission | None = None,
+        input_dim: int | None = None,
+        activation: str = "tanh",
+        output: str = "identity",
+        feedback: bool = False,
+        seed: int | None = None,
+        first: First = "model",
+    ) -> "NoisyRNN":
+        """A network whose A is 0.9 times a random rotation; other matrices are normal, covariances near the identity.
+
+        Args:
+            latent_dim: D.
+            obs_dim: M.
+            emission: Gaussian(M), which says the same.
+            input_dim: U, or None for no exogenous inputs.
+            activation: g.
+            output: f.
+            feedback: whether the input is the observation before; then there is no `input_dim`.
+            seed: makes the draw reproducible; None uses torch's global generator.
+            first: as for `NoisyRNN`.
+        """
+        obs_dim = chosen_obs_dim(obs_dim, emission)
+        check_counts(latent_dim=latent_dim, **({} if input_dim is None else {"input_dim": input_dim}))
+        if feedback and input_dim is not None:
+            raise ValueError(f"expected no input_dim with feedback=True, got {input_dim}; the input is x_(t-1)")
+        width = obs_dim if feedback else input_dim
+        with seeded(seed):
+            parts = random_parts(latent_dim, obs_dim)
+            matrix = None if width is None else torch.randn(latent_dim, width) / width**0.5
+        return NoisyRNN(*parts, matrix, activation=activation, output=output, feedback=feedback, first=first)
+
+    def recurrence(self, h: Tensor, z: Tensor | None, x: Tensor) -> Tensor:
+        """h_t = x_{t-1}, with feedback."""
+        if self.initial_memory is None:
+            return super().recurrence(h, z, x)
+        return x
+
+    def transition_mean(self, z: Tensor, h: Tensor | None = None) -> Tensor:
+        """g(A z + W h), (..., D), of states (..., D) and inputs (..., U)."""
+        total = z @ self.transition_matrix.mT
+        if self.input_matrix is not None and h is not None:
+            total = total + h @ self.input_matrix.mT
+        return FUNCTIONS[self.activation](total)
+
+    def emission_mean(self, z: Tensor, h: Tensor | None = None) -> Tensor:
+        """f(C z), (..., M), of states (..., D)."""
+        return FUNCTIONS[self.output](z @ self.emission_matrix.mT)

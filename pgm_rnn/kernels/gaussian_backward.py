@@ -1,0 +1,120 @@
+"""What a Gaussian filter's moments say backward in time: smoothed moments and draws of whole paths.
+
+    p(z_t | z_{t+1}, x_{1:t}) = N(E(z_t | x_{1:t}) + J_t (z_{t+1} - E(z_{t+1} | x_{1:t})), S_t)
+    J_t = Cov(z_t | x_{1:t}) A' Cov(z_{t+1} | x_{1:t})^{-1}
+    S_t = (I - J_t A) Cov(z_t | x_{1:t}) (I - J_t A)' + J_t Q J_t'        positive definite by its form
+
+Source: Rauch, Tung & Striebel (1965).
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pgm_rnn.kernels import kalman
+
+
+class Moments(NamedTuple):
+    """What any Gaussian filter leaves; the first axis of covariances and of the transition is 1 where it is shared.
+
+    Attributes:
+        log_normalizers: log p(x_t | x_{1:t-1}), (B, T), nats, 0 in the padding.
+        predicted_means: E(z_t | x_{1:t-1}), (B, T, D), 0 in the padding.
+        predicted_covs: (1 or B, T, D, D).
+        filtered_means: E(z_t | x_{1:t}), (B, T, D), 0 in the padding.
+        filtered_covs: (1 or B, T, D, D).
+        transition_matrix: A, (1 or B, 1 or T - 1, D, D), that of the linear function which stands for the transition.
+        transition_cov: Q, likewise, with what that function leaves.
+    """
+
+    log_normalizers: Tensor
+    predicted_means: Tensor
+    predicted_covs: Tensor
+    filtered_means: Tensor
+    filtered_covs: Tensor
+    transition_matrix: Tensor
+    transition_cov: Tensor
+
+
+class Backward(NamedTuple):
+    """The law of a state given the next one.
+
+    Attributes:
+        gain: J_t, (1 or B, T - 1, D, D).
+        cov: S_t, (1 or B, T - 1, D, D).
+    """
+
+    gain: Tensor
+    cov: Tensor
+
+
+class Smoothed(NamedTuple):
+    """Smoothed moments, 0 in the padding.
+
+    Attributes:
+        means: E(z_t | x_{1:T}), (B, T, D).
+        covs: Cov(z_t | x_{1:T}), one row for every distinct pair of covariances and length, (S, T, D, D).
+        rows: which row belongs to each sequence, (B,).
+        pairwise: Cov(z_t, z_{t+1} | x_{1:T}), (S, T - 1, D, D).
+    """
+
+    means: Tensor
+    covs: Tensor
+    rows: Tensor
+    pairwise: Tensor
+
+
+def backward(moments: Moments) -> Backward:
+    """The law of each state given the next one and the observations until it."""
+    A, cov = moments.transition_matrix, moments.filtered_covs[:, :-1]
+    factor = torch.linalg.cholesky(moments.predicted_covs[:, 1:])
+    gain = torch.cholesky_solve(A @ cov, factor).mT
+    rest = torch.eye(cov.shape[-1], dtype=cov.dtype, device=cov.device) - gain @ A
+    conditional = rest @ cov @ rest.mT + gain @ moments.transition_cov @ gain.mT
+    return Backward(gain, 0.5 * (conditional + conditional.mT))
+
+
+def smooth(moments: Moments, lengths: Tensor) -> Smoothed:
+    """Smoothed means, covariances and covariances of neighbours."""
+    law, filtered = backward(moments), moments.filtered_covs
+    rows, groups, ends = kalman.distinct(lengths, len(filtered))
+    means = torch.empty_like(moments.filtered_means)
+    covs = filtered.new_empty(len(ends), *filtered.shape[1:])
+    recursion = kalman.recursion(means, means.shape[-1])
+    recursion.smoothed_means(law.gain, moments.predicted_means, moments.filtered_means, lengths, means)
+    recursion.smoothed_covs(law.gain, law.cov, filtered, groups, ends, covs)
+    return Smoothed(means, covs, rows, law.gain[groups] @ covs[:, 1:])
+
+
+def sample_paths(moments: Moments, lengths: Tensor, noise: Tensor) -> Tensor:
+    """Paths from p(z_{1:T} | x_{1:T}), from the last state to the first.
+
+    Args:
+        moments: of a filter.
+        lengths: (B,).
+        noise: standard normal, (num_samples, B, T, D): the same noise gives the same paths.
+
+    Returns:
+        (num_samples, B, T, D), 0 in the padding.
+    """
+    law, num_steps = backward(moments), noise.shape[2]
+    last_roots, roots = _root(moments.filtered_covs), _root(law.cov)
+    paths = torch.zeros_like(noise)
+    for t in range(num_steps - 1, -1, -1):
+        final = (last_roots[:, t] @ noise[:, :, t, :, None])[..., 0]
+        if t < num_steps - 1:
+            ahead = paths[:, :, t + 1] - moments.predicted_means[:, t + 1]
+            between = (law.gain[:, t] @ ahead[..., None] + roots[:, t] @ noise[:, :, t, :, None])[..., 0]
+            final = between.where((t < lengths - 1)[:, None], final)
+        paths[:, :, t] = (moments.filtered_means[:, t] + final).where((t < lengths)[:, None], 0.0)
+    return paths
+
+
+def _root(cov: Tensor) -> Tensor:
+    """A square root L of each covariance, L L' = cov, also where rounding left an eigenvalue at or below zero."""
+    factor, failed = torch.linalg.cholesky_ex(cov)
+    if not bool(failed.any()):
+        return factor
+    values, vectors = torch.linalg.eigh(cov)
+    return vectors * values.clamp(min=0.0).sqrt()[..., None, :]

@@ -1,0 +1,322 @@
+"""Recursions of a linear-Gaussian chain: Kalman filter, exact gradients, smoother.
+
+    z_1 ~ N(m, P),   z_t = A z_{t-1} + b_t + N(0, Q),   x_t = C z_t + N(0, R)
+
+    v_t = x_t - C m_t,   F_t = C P_t C' + R,   K_t = P_t C' F_t^{-1}      m_t, P_t: moments of p(z_t | x_{1:t-1})
+    log p(x_{1:T}) = -1/2 sum_t log det(2 pi F_t) + v_t' F_t^{-1} v_t
+
+Gradients of log p(x_{1:T}) are expected gradients of log p(x_{1:T}, z_{1:T}) given x (Fisher's identity), written with
+the score l_t = d log p / d m_t and the information N_t = -d^2 log p / d m_t d m_t' of one backward recursion:
+
+    e_t = F_t^{-1} v_t - K_t' A' l_{t+1}                     l_t = A' l_{t+1} + C' e_t
+    D_t = F_t^{-1} + K_t' A' N_{t+1} A K_t                   N_t = (I - K_t C)' A' N_{t+1} A (I - K_t C) + C' F_t^{-1} C
+
+No covariance but F_t is inverted, so Q and P may be singular. Covariances do not depend on observations: they are
+computed once for all sequences that share their parameters. On the CPU the recursions are compiled by numba; where
+matrices are large, and on other devices, they are batched torch.
+"""
+
+import math
+from functools import cache
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from pgm_rnn.kernels.threads import run_compiled
+from pgm_rnn.sequences import length_mask
+
+LOG_2_PI = math.log(2 * math.pi)
+
+
+class GaussianChain(NamedTuple):
+    """Parameters of the chain. Each may vary over steps and sequences: (...), (steps, ...), (B, 1 or steps, ...).
+
+    Attributes:
+        initial_mean: m, (D,) or (B, D).
+        initial_cov: P, (D, D) or (B, D, D).
+        transition_matrix: A, (D, D); steps 2..T.
+        transition_cov: Q, (D, D); steps 2..T.
+        emission_matrix: C, (M, D); steps 1..T.
+        emission_cov: R, (M, M); steps 1..T.
+        state_offset: b, (D,), steps 2..T, or None for zero.
+    """
+
+    initial_mean: Tensor
+    initial_cov: Tensor
+    transition_matrix: Tensor
+    transition_cov: Tensor
+    emission_matrix: Tensor
+    emission_cov: Tensor
+    state_offset: Tensor | None = None
+
+    def with_all_axes(self) -> "GaussianChain":
+        """The same parameters with the axes (1 or B, 1 or steps, ...), the initial ones (1 or B, ...)."""
+        offset = self.state_offset
+        if offset is None:
+            offset = self.initial_mean.new_zeros(self.initial_mean.shape[-1:])
+        return GaussianChain(
+            _padded(self.initial_mean, 2),
+            _padded(self.initial_cov, 3),
+            _padded(self.transition_matrix, 4),
+            _padded(self.transition_cov, 4),
+            _padded(self.emission_matrix, 4),
+            _padded(self.emission_cov, 4),
+            _padded(offset, 3),
+        )
+
+
+def _padded(tensor: Tensor, num_axes: int) -> Tensor:
+    return tensor.reshape((1,) * (num_axes - tensor.dim()) + tensor.shape)
+
+
+class Filtered(NamedTuple):
+    """What the filter leaves; the first axis of covariances is 1 where all sequences share them, else B.
+
+    Attributes:
+        log_normalizers: log p(x_t | x_{1:t-1}), (B, T), nats, 0 in the padding; NaN where F_t is not positive definite.
+        predicted_means: m_t, (B, T, D), 0 in the padding.
+        predicted_covs: P_t, (1 or B, T, D, D).
+        filtered_means: E(z_t | x_{1:t}), (B, T, D), 0 in the padding.
+        filtered_covs: Cov(z_t | x_{1:t}), (1 or B, T, D, D).
+        gain: K_t, (1 or B, T, D, M).
+        precision: F_t^{-1}, (1 or B, T, M, M).
+        weighted: F_t^{-1} v_t, (B, T, M), 0 in the padding.
+    """
+
+    log_normalizers: Tensor
+    predicted_means: Tensor
+    predicted_covs: Tensor
+    filtered_means: Tensor
+    filtered_covs: Tensor
+    gain: Tensor
+    precision: Tensor
+    weighted: Tensor
+
+
+class Scores(NamedTuple):
+    """What the backward recursion leaves, 0 in the padding.
+
+    Attributes:
+        score: l_t, (B, T, D).
+        residual: e_t, (B, T, M).
+        smoothed_means: E(z_t | x_{1:T}), (B, T, D).
+    """
+
+    score: Tensor
+    residual: Tensor
+    smoothed_means: Tensor
+
+
+class Information(NamedTuple):
+    """Minus second derivatives, one row for every distinct pair of covariances and length, 0 in the padding.
+
+    Attributes:
+        rows: which row belongs to each sequence, (B,).
+        groups: which covariances each row belongs to, (S,).
+        future: N_t, (S, T, D, D).
+        residual: D_t, (S, T, M, M).
+    """
+
+    rows: Tensor
+    groups: Tensor
+    future: Tensor
+    residual: Tensor
+
+
+def log_marginal_likelihood(chain: GaussianChain, x: Tensor, lengths: Tensor, observed: Tensor | None = None) -> Tensor:
+    """log p(x_{1:T}) of each sequence, (B,), nats; differentiable once in the parameters and in x (B, T, M).
+
+    `observed` (B, T, M) is False where an entry is missing. NaN where the covariance of a prediction is not positive
+    definite.
+    """
+    if observed is None:
+        return _LogMarginalLikelihood.apply(x, lengths, *chain.with_all_axes())
+    chain, x = without_missing(chain, x, observed)
+    missing = (~observed & length_mask(lengths, x.shape[1])[..., None]).sum((1, 2))
+    return _LogMarginalLikelihood.apply(x, lengths, *chain) + 0.5 * LOG_2_PI * missing
+
+
+def per_entry(mask: Tensor, x: Tensor) -> Tensor:
+    """A mask (B, T) or (B, T, M) with the shape of x (B, T, M)."""
+    return (mask if mask.dim() == x.dim() else mask[..., None]).expand(x.shape)
+
+
+def without_missing(chain: GaussianChain, x: Tensor, observed: Tensor) -> tuple[GaussianChain, Tensor]:
+    """A chain that says nothing of its states where an entry is missing, and x with zeros there.
+
+    A missing entry gets a zero row in C and unit variance of its own, so each counts -1/2 log 2 pi too many.
+    """
+    chain = chain.with_all_axes()
+    pattern = observed[:1] if bool((observed == observed[:1]).all()) else observed
+    matrix = chain.emission_matrix.where(pattern[..., None], 0.0)
+    both = pattern[..., None] & pattern[..., None, :]
+    unit = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+    cov = chain.emission_cov.where(both, unit.where(~pattern[..., None], 0.0))
+    return chain._replace(emission_matrix=matrix, emission_cov=cov), x.where(observed, 0.0)
+
+
+class _LogMarginalLikelihood(torch.autograd.Function):
+    @staticmethod
+    @override
+    def forward(ctx: Any, x: Tensor, lengths: Tensor, *parameters: Tensor) -> Tensor:
+        result = filter(GaussianChain(*parameters), x, lengths)
+        ctx.save_for_backward(lengths, *parameters, *result)
+        return result.log_normalizers.sum(-1)
+
+    @staticmethod
+    @override
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "the log marginal likelihood is differentiable once, got create_graph=True; "
+                "write the recursion with torch operations where second derivatives are needed"
+            )
+        lengths, *saved = ctx.saved_tensors
+        chain, result = GaussianChain(*saved[:7]), Filtered(*saved[7:])
+        found = gradients(chain, lengths, result, grad)
+        return found[0], None, *found[1:]
+
+
+def filter(chain: GaussianChain, x: Tensor, lengths: Tensor, observed: Tensor | None = None) -> Filtered:
+    """The Kalman filter, its update in Joseph's form. Source: Vidal (2024), "Extended Kalman Filters for RNNs"."""
+    if observed is not None:
+        chain, x = without_missing(chain, x, observed)
+        result = filter(chain, x, lengths)
+        missing = (~observed & length_mask(lengths, x.shape[1])[..., None]).sum(-1)
+        return result._replace(log_normalizers=result.log_normalizers + 0.5 * LOG_2_PI * missing)
+    chain = _detached(chain.with_all_axes())
+    x = x.detach().contiguous()
+    batch, num_steps, obs_dim = x.shape
+    dim, groups = chain.initial_mean.shape[-1], max(len(parameter) for parameter in chain[1:6])
+    predicted_covs, filtered_covs = x.new_empty(2, groups, num_steps, dim, dim)
+    gain, precision = x.new_empty(groups, num_steps, dim, obs_dim), x.new_empty(groups, num_steps, obs_dim, obs_dim)
+    log_det = x.new_empty(groups, num_steps)
+    predicted_means, filtered_means = x.new_zeros(2, batch, num_steps, dim)
+    weighted, distance = torch.zeros_like(x), x.new_zeros(batch, num_steps)
+    steps = recursion(x, dim)
+    steps.covariances(*chain[1:6], predicted_covs, filtered_covs, gain, precision, log_det)
+    steps.means(
+        *(chain.initial_mean, chain.transition_matrix, chain.state_offset, chain.emission_matrix, x, lengths),
+        *(gain, precision, predicted_means, filtered_means, weighted, distance),
+    )
+    log_normalizers = -0.5 * (log_det + distance + obs_dim * LOG_2_PI)
+    log_normalizers = log_normalizers.where(length_mask(lengths, num_steps), 0.0)
+    moments = (predicted_means, predicted_covs, filtered_means, filtered_covs)
+    return Filtered(log_normalizers, *moments, gain, precision, weighted)
+
+
+def scores(chain: GaussianChain, lengths: Tensor, result: Filtered) -> Scores:
+    """The backward recursion for l_t and e_t, and the smoothed means, after `filter`."""
+    chain = _detached(chain.with_all_axes())
+    score, smoothed = torch.empty_like(result.filtered_means), torch.empty_like(result.filtered_means)
+    residual = torch.empty_like(result.weighted)
+    recursion(score, score.shape[-1]).scores(
+        *(chain.transition_matrix, chain.emission_matrix, result.gain, result.filtered_covs),
+        *(result.filtered_means, result.weighted, lengths, score, residual, smoothed),
+    )
+    return Scores(score, residual, smoothed)
+
+
+def information(chain: GaussianChain, lengths: Tensor, result: Filtered) -> Information:
+    """The backward recursion for N_t and D_t after `filter`."""
+    chain = _detached(chain.with_all_axes())
+    rows, groups, ends = distinct(lengths, len(result.gain))
+    _, num_steps, dim, obs_dim = result.gain.shape
+    future = result.gain.new_empty(len(ends), num_steps, dim, dim)
+    residual = result.gain.new_empty(len(ends), num_steps, obs_dim, obs_dim)
+    recursion(future, dim).information(
+        *(chain.transition_matrix, chain.emission_matrix, result.gain, result.precision),
+        *(groups, ends, future, residual),
+    )
+    return Information(rows, groups, future, residual)
+
+
+def distinct(lengths: Tensor, num_groups: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Distinct pairs of covariances and length: the row of each sequence; covariances and length of each row."""
+    if num_groups > 1:
+        index = torch.arange(len(lengths), device=lengths.device)
+        return index, index, lengths
+    ends, rows = lengths.unique(return_inverse=True)
+    return rows, torch.zeros_like(ends), ends
+
+
+def gradients(chain: GaussianChain, lengths: Tensor, result: Filtered, weights: Tensor) -> tuple[Tensor, ...]:
+    """d sum_b weights[b] log p(x^{(b)}) / d (x, parameters), each in the shape of what it belongs to.
+
+    Source: Koopman & Shephard (1992), the exact score from the smoothed disturbances.
+    """
+    chain = _detached(chain.with_all_axes())
+    score, residual, smoothed = scores(chain, lengths, result)
+    rows, groups, future, inner = information(chain, lengths, result)
+    weight, totals = weights[:, None, None], weights.new_zeros(len(future)).index_add_(0, rows, weights)
+    weighted_score, weighted_residual = score * weight, residual * weight
+
+    def reduced(left: Tensor, right: Tensor, shared: Tensor, like: Tensor) -> Tensor:
+        """sum over sequences of left right' - shared, over the axes that `like` does not have."""
+        kept = ("b" if len(like) > 1 else "") + ("t" if like.shape[1] > 1 else "")
+        outer = torch.einsum(f"bti,btj->{kept}ij", left, right)
+        axes = kept.replace("b", "s")
+        return (outer - torch.einsum(f"s,stij->{axes}ij", totals, shared)).reshape(like.shape)
+
+    predicted, filtered = result.predicted_covs[groups], result.filtered_covs[groups]
+    matrix, later = chain.transition_matrix, future[:, 1:]
+    cross = inner @ chain.emission_matrix
+    cross[:, :-1] -= result.gain[groups][:, :-1].mT @ (matrix.mT @ later @ matrix)
+    initial_cov = weighted_score[:, 0, :, None] * score[:, 0, None, :] - weight * future[rows, 0]
+    return (
+        -weighted_residual,
+        _summed(weighted_score[:, 0], chain.initial_mean),
+        0.5 * _summed(initial_cov, chain.initial_cov),
+        reduced(weighted_score[:, 1:], smoothed[:, :-1], later @ matrix @ filtered[:, :-1], matrix),
+        0.5 * reduced(weighted_score[:, 1:], score[:, 1:], later, chain.transition_cov),
+        reduced(weighted_residual, smoothed, cross @ predicted, chain.emission_matrix),
+        0.5 * reduced(weighted_residual, residual, inner, chain.emission_cov),
+        _summed(weighted_score[:, 1:], _given(chain.state_offset)),
+    )
+
+
+def _summed(tensor: Tensor, like: Tensor) -> Tensor:
+    """`tensor` summed over the axes that have one entry in `like`."""
+    axes = [axis for axis, size in enumerate(like.shape) if size == 1 and tensor.shape[axis] != 1]
+    return (tensor.sum(axes, keepdim=True) if axes else tensor).reshape(like.shape)
+
+
+def _given(tensor: Tensor | None) -> Tensor:
+    assert tensor is not None  # `with_all_axes` puts zeros there
+    return tensor
+
+
+def _detached(chain: GaussianChain) -> GaussianChain:
+    return GaussianChain(*(None if parameter is None else parameter.detach() for parameter in chain))  # type: ignore[arg-type]
+
+
+class _Compiled:
+    """numba's recursions on tensors' memory."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self.module = module
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *arguments: run_compiled(getattr(self.module, name), *arguments)
+
+
+@cache
+def _compiled() -> _Compiled:
+    from pgm_rnn.kernels import kalman_compiled
+
+    return _Compiled(kalman_compiled)
+
+
+def prefers_batched(x: Tensor, dim: int) -> bool:
+    """Whether a step is better done by torch: off the CPU, or where its matrices are large; measured."""
+    return x.device.type != "cpu" or max(dim, x.shape[-1]) >= 80
+
+
+def recursion(x: Tensor, dim: int) -> Any:
+    """The module of recursions to run for tensors like x."""
+    from pgm_rnn.kernels import kalman_batched
+
+    return kalman_batched if prefers_batched(x, dim) else _compiled()

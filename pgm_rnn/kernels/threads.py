@@ -1,0 +1,14 @@
+"""Compiled functions on tensors' memory, with as many threads as torch has."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def run_compiled(function: Any, *arguments: Any) -> None:
+    """Call a function compiled by numba with tensors as arrays; what it writes to must be contiguous."""
+    import numba
+
+    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+    function(*(a.contiguous().numpy() if isinstance(a, Tensor) else a for a in arguments))

@@ -1,0 +1,108 @@
+"""The law of all latent states of a padded sequence as one Pyro distribution, a model's own or its guide's."""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pyro.distributions import constraints
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor
+
+from pgm_rnn.sequences import length_mask
+
+if TYPE_CHECKING:
+    from pgm_rnn.sequence_model import First, SequenceModel
+
+
+class StateLaw(TorchDistribution):
+    """prod_t p(z_t | z_{t-1}, h_t), or the same with the model's proposal: batch (batch,), event (T, *latent).
+
+    Args:
+        model: any model with a latent state.
+        x: observations (batch, T, *event), which the memory h reads.
+        lengths: (batch,) steps of each sequence; entries behind them do not count.
+        first: as in `SequenceModel`.
+        inputs: (batch, T, input_dim) for a model with inputs.
+        guide: whether the states follow the proposal instead of the model.
+    """
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012  (torch's own name and type)
+
+    def __init__(
+        self,
+        model: "SequenceModel",
+        x: Tensor,
+        lengths: Tensor,
+        first: "First",
+        inputs: Tensor | None = None,
+        guide: bool = False,
+    ) -> None:
+        self.sequence_model, self.x, self.lengths, self.first, self.inputs = model, x, lengths, first, inputs
+        self.guide = guide
+        self.features = model.encode(x, lengths) if guide else None
+        start = self._first_law(model.first_memory(len(x), inputs))
+        self.has_rsample = bool(start.has_rsample)
+        self._support = constraints.independent(start.support, 1)
+        super().__init__(lengths.shape, torch.Size([x.shape[1], *start.event_shape]), validate_args=False)
+
+    @property
+    def support(self) -> Any:
+        """That of the first state, for every state."""
+        return self._support
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log density of the states (batch, T, *latent), nats, (batch,)."""
+        h = self.sequence_model.unroll_memory(self.x, value, self.inputs)
+        if self.guide:
+            log_probs = self._proposal_log_probs(value, h)
+        else:
+            log_probs = self.sequence_model.latent_log_probs(self.x, value, h, self.first)
+        return log_probs.where(length_mask(self.lengths, value.shape[1]), 0.0).sum(-1)
+
+    def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
+        """Draws that follow their parameters, (batch, T, *latent); one at a time, for the memory is a batch's."""
+        if len(sample_shape):
+            raise NotImplementedError("expected one draw at a time; vectorise over sequences instead")
+        h = self.sequence_model.first_memory(len(self.x), self.inputs)
+        law = self._first_law(h)
+        states: list[Tensor] = []
+        for t in range(self.x.shape[1]):
+            if t > 0:
+                h = self._next_memory(t, h, states[-1])
+                law = self._next_law(t, states[-1], h)
+            if t == 0 and len(law.batch_shape) == 0:
+                law = law.expand(self.lengths.shape)
+            states.append(law.rsample() if self.has_rsample else law.sample())
+        return torch.stack(states, dim=1)
+
+    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
+        """Draws without gradient, (batch, T, *latent)."""
+        with torch.no_grad():
+            return self.rsample(sample_shape)
+
+    def _features_at(self, t: int) -> Tensor | None:
+        return None if self.features is None else self.features[:, t]
+
+    def _first_law(self, h: Tensor | None) -> TorchDistribution:
+        if self.guide:
+            return self.sequence_model.proposal(None, h, self._features_at(0))
+        if self.first == "condition":
+            return self.sequence_model.initial_given(h, self.x[:, 0])
+        return self.sequence_model.initial(h)
+
+    def _next_law(self, t: int, z: Tensor, h: Tensor | None) -> TorchDistribution:
+        if self.guide:
+            return self.sequence_model.proposal(z, h, self._features_at(t))
+        return self.sequence_model.transition(z, h)
+
+    def _next_memory(self, t: int, h: Tensor | None, z: Tensor) -> Tensor | None:
+        if self.inputs is not None:
+            return self.inputs[:, t]
+        return None if h is None else self.sequence_model.recurrence(h, z, self.x[:, t - 1])
+
+    def _proposal_log_probs(self, z: Tensor, h: Tensor | None) -> Tensor:
+        h_1, later_h = (None, None) if h is None else (h[:, 0], h[:, 1:])
+        steps = [self._first_law(h_1).log_prob(z[:, 0])[:, None]]
+        if z.shape[1] > 1:
+            features = None if self.features is None else self.features[:, 1:]
+            steps.append(self.sequence_model.proposal(z[:, :-1], later_h, features).log_prob(z[:, 1:]))
+        return torch.cat(steps, dim=1)
