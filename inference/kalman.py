@@ -31,8 +31,11 @@ from pgm_rnn.sequences import as_sequences, length_mask
 class GaussianStateModel(Protocol):
     """What the engine needs to know of a model."""
 
-    initial_mean: Tensor
     input_dim: int | None
+
+    @property
+    def initial_mean(self) -> Tensor:
+        """E(z_1), (D,)."""
 
     @property
     def initial_cov(self) -> Tensor:

@@ -96,7 +96,7 @@ def test_covariances_are_computed_once_for_sequences_that_share_them() -> None:
 
 def with_gradients(chain: GaussianChain) -> tuple[GaussianChain, list[Tensor]]:
     tensors = [parameter.requires_grad_() for parameter in chain if parameter is not None]
-    return GaussianChain(*tensors), tensors  # type: ignore[arg-type]
+    return GaussianChain(*tensors), tensors
 
 
 def symmetric(matrix: Tensor) -> Tensor:
@@ -108,7 +108,7 @@ def symmetric(matrix: Tensor) -> Tensor:
 def test_gradients_are_those_of_the_big_joint_normal_law(axes: Any, dtype: torch.dtype) -> None:
     exact, weights = random_chain(axes), torch.tensor([2.0, -3.0, 1.0])
     x = torch.randn(BATCH, NUM_STEPS, OBS_DIM)
-    chain, tensors = with_gradients(GaussianChain(*(p.to(dtype) for p in exact if p is not None)))  # type: ignore[arg-type]
+    chain, tensors = with_gradients(GaussianChain(*(p.to(dtype) for p in exact if p is not None)))
     reference, expected_tensors = with_gradients(exact)
     inputs = [x.to(dtype).requires_grad_(), x.requires_grad_()]
     value = kalman.log_marginal_likelihood(chain, inputs[0], LENGTHS)
@@ -193,7 +193,8 @@ def test_missing_entries_are_left_out_of_the_joint_law(axes: Any) -> None:
 
 def moments(chain: GaussianChain, x: Tensor, lengths: Tensor) -> gaussian_backward.Moments:
     full = chain.with_all_axes()
-    return gaussian_backward.Moments(*kalman.filter(chain, x, lengths)[:5], full.transition_matrix, full.transition_cov)  # type: ignore[call-arg]
+    transition = (full.transition_matrix, full.transition_cov)
+    return gaussian_backward.Moments(*kalman.filter(chain, x, lengths)[:5], *transition)
 
 
 @every_axes
@@ -259,7 +260,7 @@ def test_a_diffuse_start_keeps_single_precision() -> None:
     chain = GaussianChain(torch.zeros(1), 1e7 * one, one, 1469.1 * one, one, 15099.0 * one)
     x, lengths = 1000 + 100 * torch.randn(2, 300, 1), torch.tensor([300, 300])
     double = kalman.log_marginal_likelihood(chain, x, lengths)
-    single = kalman.log_marginal_likelihood(GaussianChain(*(p.float() for p in chain[:6])), x.float(), lengths)  # type: ignore[union-attr, arg-type]
+    single = kalman.log_marginal_likelihood(GaussianChain(*(p.float() for p in chain[:6])), x.float(), lengths)
     torch.testing.assert_close(single.double(), double, rtol=64 * torch.finfo(torch.float32).eps, atol=0)
 
 
@@ -272,7 +273,7 @@ def test_any_numbers_of_states_and_outputs_are_taken(sizes: tuple[int, int]) -> 
 
 
 def test_covariances_stay_symmetric_and_positive_over_a_long_time() -> None:
-    chain = GaussianChain(*(p.float() for p in random_chain() if p is not None))  # type: ignore[arg-type]
+    chain = GaussianChain(*(p.float() for p in random_chain() if p is not None))
     precise = chain._replace(emission_cov=1e-4 * torch.eye(2, dtype=torch.float32))
     result = kalman.filter(precise, torch.randn(1, 2000, 2, dtype=torch.float32), torch.tensor([2000]))
     for covs in (result.predicted_covs, result.filtered_covs):
