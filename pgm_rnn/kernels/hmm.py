@@ -173,10 +173,20 @@ def _last_possible(weights: Tensor, drawn: Tensor) -> Tensor:
 
 def expected_transitions(filtered: Tensor, future: Tensor, transition: Tensor) -> Tensor:
     """sum of filtered[t, i] future[t + 1, j] over the axes that `transition` does not have, in its shape."""
-    shape = _four_axes(transition).shape
-    kept = ("p" if shape[0] > 1 else "") + ("t" if shape[1] > 1 else "")
-    filtered, future = (probs.unflatten(0, (-1, shape[0])) for probs in (filtered[:, :-1], future[:, 1:]))
-    return torch.einsum(f"bpti,bptj->{kept}ij", filtered, future).reshape(transition.shape)
+    num_tables, num_kinds = _four_axes(transition).shape[:2]
+    filtered, future = (_rows(probs, num_tables, num_kinds) for probs in (filtered[:, :-1], future[:, 1:]))
+    return (filtered.mT @ future).reshape(transition.shape)
+
+
+def _rows(probs: Tensor, num_tables: int, num_kinds: int) -> Tensor:
+    """(B, T - 1, K) as (P, 1 or T - 1, N, K): the N terms of the sum for each transition table.
+
+    A product of the contiguous copies took a fifth of the time of `einsum` on strided memory.
+    """
+    by_table = probs.unflatten(0, (-1, num_tables))  # (B / P, P, T - 1, K)
+    if num_kinds > 1:
+        return by_table.permute(1, 2, 0, 3)  # (P, T - 1, B / P, K)
+    return by_table.transpose(0, 1).flatten(1, 2)[:, None]  # (P, 1, B / P (T - 1), K)
 
 
 def _two_axes(initial: Tensor) -> Tensor:
