@@ -115,13 +115,24 @@ def fit(
         raise ValueError(f"expected pseudo_count and tolerance to be at least 0, got {pseudo_count} and {tolerance}")
     start, data = time.perf_counter(), as_sequences(x, lengths)
     held_out = None if valid is None else as_sequences(valid)
-    steps: Steps = BaumWelch(
-        model, data, held_out, frozen=frozen, pseudo_count=pseudo_count, num_restarts=num_restarts, seed=seed
-    )
+    steps = _steps(model, data, held_out, frozen, pseudo_count, num_restarts, seed)
     history, stopped_by = _climb(steps, num_iterations, tolerance, data.num_steps, progress)
     restarts = _compared(history[-1], steps.validate())
     steps.adopt(restarts.chosen)
     return EmFit(model, history[:, restarts.chosen], restarts, stopped_by, time.perf_counter() - start)
+
+
+def _steps(
+    model: FiniteStateModel,
+    data: Sequences,
+    valid: Sequences | None,
+    frozen: Collection[str],
+    pseudo_count: float,
+    num_restarts: int,
+    seed: int,
+) -> Steps:
+    """E and M steps for the model's kind, all starts at their first parameters."""
+    return BaumWelch(model, data, valid, frozen=frozen, pseudo_count=pseudo_count, num_restarts=num_restarts, seed=seed)
 
 
 def _climb(
