@@ -4,7 +4,7 @@ from itertools import combinations
 import pytest
 import torch
 
-from pgm_rnn.emissions import Categorical, Emission
+from pgm_rnn.emissions import Bernoulli, Categorical, Emission
 from pgm_rnn.inference import baum_welch, em
 from pgm_rnn.inference.baum_welch import PARTS
 from pgm_rnn.models.hmm import HMM
@@ -45,6 +45,30 @@ def test_other_parts_move_in_one_iteration_as_if_nothing_were_frozen(frozen: Col
     em.fit(bound, batch(Categorical(3)), num_iterations=1, frozen=frozen, progress=False)
     for part in set(PARTS) - set(frozen):
         assert torch.equal(parts(free)[part], parts(bound)[part]), part
+
+
+@pytest.mark.parametrize("family", [Categorical(3), Bernoulli(2)], ids=["symbols", "bits"])
+def test_pseudo_counts_raise_the_likelihood_times_their_prior(family: Emission) -> None:
+    hmm, data, pseudo_count = start(family), batch(family), 2.0
+
+    def objectives() -> tuple[float, float]:
+        table = hmm.emission_table.params.detach()
+        laws = (
+            table.log_softmax(-1) if isinstance(family, Categorical) else torch.stack([table, -table]).sigmoid().log()
+        )
+        probs = [hmm.initial_probs.detach().log(), hmm.transition_probs.detach().log(), laws]
+        log_likelihood = float(hmm.log_marginal_likelihood(data.x, data.lengths).sum().detach())
+        return log_likelihood, log_likelihood + pseudo_count * sum(float(log_prob.sum()) for log_prob in probs)
+
+    em.fit(hmm, data, num_iterations=5, progress=False)
+    values = [objectives()]
+    for _ in range(20):
+        em.fit(hmm, data, num_iterations=1, pseudo_count=pseudo_count, progress=False)
+        values.append(objectives())
+    plain, penalised = torch.tensor(values).T
+    rounding = 64 * torch.finfo(torch.float64).eps * float(penalised.abs().max())
+    assert float(penalised.diff().min()) > -rounding
+    assert float(plain.diff().min()) < -rounding  # the likelihood alone does fall
 
 
 def test_a_frozen_emission_needs_no_closed_form(monkeypatch: pytest.MonkeyPatch) -> None:
