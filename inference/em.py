@@ -1,23 +1,55 @@
-"""Expectation-maximisation for models with finitely many states: Baum-Welch, for every emission.
+"""Expectation-maximisation: the loop, for every model whose E and M steps are exact.
 
-    E: expected counts of first states, transitions and observations under p(z_{1:T} | x_{1:T})
-    M: the parameters that make these counts most likely, with Dirichlet pseudo-counts where they are asked for
+    E: expected statistics of the hidden states under p(z_{1:T} | x_{1:T})
+    M: the parameters that make these statistics most likely
 
-Source: Vidal (2024), "Parameter learning via EM algorithm".
+The steps of a kind of model are in a module of their own: `baum_welch` for finitely many states.
 """
 
 import time
-from typing import Literal, NamedTuple
+from collections.abc import Collection
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from pgm_rnn.checks import check_counts
-from pgm_rnn.inference.forward_backward import FiniteStateModel, check_possible, checked
-from pgm_rnn.inference.weighted_estimates import estimate
-from pgm_rnn.kernels import hmm
-from pgm_rnn.sequences import Sequences, as_sequences, length_mask
+from pgm_rnn.inference.baum_welch import BaumWelch
+from pgm_rnn.inference.forward_backward import FiniteStateModel
+from pgm_rnn.sequences import Sequences, as_sequences
+
+StoppedBy = Literal["num_iterations", "tolerance", "interrupt"]
+
+
+class Steps(Protocol):
+    """E and M steps of R starts side by side, on their own copies of a model's parameters."""
+
+    def expect(self) -> Tensor:
+        """Log likelihood of the training data under each start's present parameters, (R,), nats; the E-step."""
+
+    def maximise(self) -> None:
+        """Replace the parameters of every start by those of the M-step after the last `expect`."""
+
+    def validate(self) -> Tensor | None:
+        """Log likelihood of the validation data under each start's present parameters, (R,), nats; None without."""
+
+    def adopt(self, start: int) -> None:
+        """Write one start's present parameters into the model."""
+
+
+class Restarts(NamedTuple):
+    """How the starts compare at the end.
+
+    Attributes:
+        log_likelihoods: of the training data under each start's last parameters, (R,), nats.
+        valid_log_likelihoods: of the validation data, (R,), nats; None if there were none.
+        chosen: the start whose parameters the model has; 0 began at the model's own.
+    """
+
+    log_likelihoods: Tensor
+    valid_log_likelihoods: Tensor | None
+    chosen: int
 
 
 class EmFit(NamedTuple):
@@ -25,24 +57,18 @@ class EmFit(NamedTuple):
 
     Attributes:
         model: the model that was given, with its new parameters.
-        log_likelihoods: sum over sequences of log p(x_{1:T}), nats, before each iteration and after the last.
+        log_likelihoods: of the chosen start, the sum over sequences of log p(x_{1:T}), nats, before each iteration and
+            after the last.
+        restarts: how the starts compare.
         stopped_by: "num_iterations", "tolerance" or "interrupt".
         seconds: wall-clock time.
     """
 
     model: FiniteStateModel
     log_likelihoods: Tensor
-    stopped_by: Literal["num_iterations", "tolerance", "interrupt"]
+    restarts: Restarts
+    stopped_by: StoppedBy
     seconds: float
-
-
-class _Counts(NamedTuple):
-    """Expected counts under the posterior, and the log likelihood on the way to them."""
-
-    first: Tensor
-    transitions: Tensor
-    states: Tensor
-    log_likelihood: float
 
 
 @torch.no_grad()
@@ -51,72 +77,89 @@ def fit(
     x: Sequences | Tensor,
     lengths: Tensor | None = None,
     *,
+    valid: Sequences | Tensor | None = None,
     num_iterations: int = 100,
     tolerance: float = 1e-6,
+    num_restarts: int = 1,
+    seed: int = 0,
+    frozen: Collection[str] = (),
     pseudo_count: float = 0.0,
     progress: bool = True,
 ) -> EmFit:
     """Raise the likelihood of a model's parameters by EM, in place.
 
     Without pseudo-counts the log likelihood never decreases beyond rounding; with them, the log likelihood plus
-    pseudo_count times the sum of the log probabilities does not.
+    pseudo_count times the sum of the log probabilities does not. The model changes when the fit ends or is interrupted.
 
     Args:
         model: an `HMM`.
         x: a padded batch, or observations (batch, T, *event).
         lengths: (batch,) if x is a tensor with padding.
+        valid: sequences that choose among the starts; without them, the training data do.
         num_iterations: at most.
-        tolerance: stop when an iteration gains less than this, nats per step.
-        pseudo_count: added to every expected count of a first state, a transition, a symbol or a value of a bit.
+        tolerance: stop when an iteration gains less than this in every start, nats per step.
+        num_restarts: starts that run side by side, at as many times the memory. The first is the model's own
+            parameters, the others are random parameters near the data (`random_starts`).
+        seed: of the random starts.
+        frozen: parts of the model that stay as they are, bit for bit: "initial", "transition" or "emission".
+        pseudo_count: added to every expected count of a first state, a transition, a symbol or a value of a bit; for
+            models with finitely many states.
         progress: a bar on a terminal.
 
     Raises:
         TypeError, ValueError: a model or observations that do not fit, or options out of range.
         ImpossibleSequenceError: observations that the model gives probability zero.
     """
-    check_counts(num_iterations=num_iterations)
+    check_counts(num_iterations=num_iterations, num_restarts=num_restarts)
     if not pseudo_count >= 0 or not tolerance >= 0:
         raise ValueError(f"expected pseudo_count and tolerance to be at least 0, got {pseudo_count} and {tolerance}")
     start, data = time.perf_counter(), as_sequences(x, lengths)
-    observations, steps = checked(model, data.x, data.lengths)
-    log_likelihoods: list[float] = []
-    stopped_by: Literal["num_iterations", "tolerance", "interrupt"] = "num_iterations"
+    held_out = None if valid is None else as_sequences(valid)
+    steps = _steps(model, data, held_out, frozen, pseudo_count, num_restarts, seed)
+    history, stopped_by = _climb(steps, num_iterations, tolerance, data.num_steps, progress)
+    restarts = _compared(history[-1], steps.validate())
+    steps.adopt(restarts.chosen)
+    return EmFit(model, history[:, restarts.chosen], restarts, stopped_by, time.perf_counter() - start)
+
+
+def _steps(
+    model: FiniteStateModel,
+    data: Sequences,
+    valid: Sequences | None,
+    frozen: Collection[str],
+    pseudo_count: float,
+    num_restarts: int,
+    seed: int,
+) -> Steps:
+    """E and M steps for the model's kind, all starts at their first parameters."""
+    return BaumWelch(model, data, valid, frozen=frozen, pseudo_count=pseudo_count, num_restarts=num_restarts, seed=seed)
+
+
+def _climb(
+    steps: Steps, num_iterations: int, tolerance: float, num_steps: int, progress: bool
+) -> tuple[Tensor, StoppedBy]:
+    """Iterate until nothing is gained; the log likelihoods before each iteration and after the last, (n, R)."""
+    history: list[Tensor] = []
+    stopped_by: StoppedBy = "num_iterations"
     bar = tqdm(range(num_iterations), unit="iteration", disable=None if progress else True, leave=False)
     try:
         for _ in bar:
-            counts = _expected_counts(model, observations, steps)
-            log_likelihoods.append(counts.log_likelihood)
-            bar.set_postfix(nats=f"{-counts.log_likelihood / int(steps.sum()):.4f}")
-            if len(log_likelihoods) > 1 and log_likelihoods[-1] - log_likelihoods[-2] < tolerance * int(steps.sum()):
+            history.append(steps.expect())
+            bar.set_postfix(nats=f"{-float(history[-1].max()) / num_steps:.4f}")
+            if len(history) > 1 and not bool((history[-1] - history[-2] >= tolerance * num_steps).any()):
                 stopped_by = "tolerance"
                 break
-            _maximise(model, observations, steps, counts, pseudo_count)
+            steps.maximise()
     except KeyboardInterrupt:
         stopped_by = "interrupt"
     if stopped_by != "tolerance":
-        log_likelihoods.append(_expected_counts(model, observations, steps).log_likelihood)
-    seconds = time.perf_counter() - start
-    return EmFit(model, torch.tensor(log_likelihoods, dtype=torch.float64), stopped_by, seconds)
+        history.append(steps.expect())
+    return torch.stack(history).cpu(), stopped_by
 
 
-def _expected_counts(model: FiniteStateModel, x: Tensor, lengths: Tensor) -> _Counts:
-    transition = model.transition_probs
-    forward = hmm.forward(model.initial_probs, transition, model.emission_log_probs(x), lengths)
-    check_possible(forward.log_normalizers, "start from parameters that allow it")
-    smoothed, future = hmm.backward(transition, lengths, forward)
-    transitions = hmm.expected_transitions(forward.filtered, future, transition) * transition
-    return _Counts(smoothed[:, 0].sum(0), transitions, smoothed, float(forward.log_normalizers.double().sum()))
-
-
-def _maximise(model: FiniteStateModel, x: Tensor, lengths: Tensor, counts: _Counts, pseudo_count: float) -> None:
-    mask = length_mask(lengths, x.shape[1])
-    table = estimate(model.emission_table.family, x[mask], counts.states[mask], pseudo_count)
-    model.set_probs(
-        _normalised(counts.first + pseudo_count), _normalised(counts.transitions + pseudo_count), table.params
-    )
-
-
-def _normalised(counts: Tensor) -> Tensor:
-    """Rows divided by their sums; a row without any count becomes uniform, for no data speak of it."""
-    totals = counts.sum(-1, keepdim=True)
-    return (counts / totals).where(totals > 0, 1 / counts.shape[-1])
+def _compared(train: Tensor, valid: Tensor | None) -> Restarts:
+    """The best start by validation where there is one, and by training among equals."""
+    score = train if valid is None else valid.cpu()
+    best = score == score.max()
+    chosen = int(train.where(best, -torch.inf).argmax())
+    return Restarts(train, None if valid is None else score, chosen)

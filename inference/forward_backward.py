@@ -44,8 +44,10 @@ class FiniteStateModel(Protocol):
     def emission_log_probs(self, x: Tensor) -> Tensor:
         """log p(x_t | z_t = k), (B, T, K)."""
 
-    def set_probs(self, initial_probs: Tensor, transition_probs: Tensor, emission_params: Tensor) -> None:
-        """Replace the parameters."""
+    def set_probs(
+        self, initial_probs: Tensor | None, transition_probs: Tensor | None, emission_params: Tensor | None
+    ) -> None:
+        """Replace the parameters that are not None."""
 
     def check(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Valid observations and explicit lengths."""

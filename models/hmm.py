@@ -112,11 +112,25 @@ class HMM(SequenceModel):
         return self.emission_table.params.softmax(-1)
 
     @torch.no_grad()
-    def set_probs(self, initial_probs: Tensor, transition_probs: Tensor, emission_params: Tensor) -> None:
-        """Replace the parameters in place: p(z_1) (K,), transitions (K, K) and emission parameters (K, num_params)."""
-        self.initial_logits.copy_(initial_probs.log())
-        self.transition_logits.copy_(transition_probs.log())
-        self.emission_table.params.copy_(emission_params)
+    def set_probs(
+        self,
+        initial_probs: Tensor | None = None,
+        transition_probs: Tensor | None = None,
+        emission_params: Tensor | None = None,
+    ) -> None:
+        """Replace parameters in place, None to leave one as it is.
+
+        Args:
+            initial_probs: p(z_1), (K,).
+            transition_probs: p(z_{t+1} = j | z_t = i), (K, K).
+            emission_params: of `emission_table`, (K, num_params).
+        """
+        if initial_probs is not None:
+            self.initial_logits.copy_(initial_probs.log())
+        if transition_probs is not None:
+            self.transition_logits.copy_(transition_probs.log())
+        if emission_params is not None:
+            self.emission_table.params.copy_(emission_params)
 
     def emission_log_probs(self, x: Tensor) -> Tensor:
         """log p(x_t | z_t = k) for every state: (batch, T, K)."""

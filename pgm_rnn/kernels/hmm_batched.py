@@ -21,7 +21,7 @@ def forward(
 ) -> None:
     """Fill `filtered` (B, T, K) and `scale` (B, T); steps whose best states are out of reach are rescaled."""
     tiny = torch.finfo(emission.dtype).tiny ** 0.75
-    belief = initial.expand(len(emission), -1)
+    belief = _for_each(initial, len(emission))
     for t in range(emission.shape[1]):
         predicted = belief if t == 0 else _step(belief, transition, t - 1)
         total = torch.linalg.vecdot(predicted, emission[:, t])
@@ -60,14 +60,26 @@ def backward(
         smoothed[:, t] = filtered[:, t] * beta
 
 
+def _for_each(initial: Tensor, num_sequences: int) -> Tensor:
+    """Row b mod P of (P, K) for each sequence b, (B, K)."""
+    initial = initial.reshape(-1, initial.shape[-1])
+    return initial.repeat(num_sequences // len(initial), 1)
+
+
 def _step(belief: Tensor, transition: Tensor, t: int) -> Tensor:
-    matrix = transition[:, t % transition.shape[1]]  # (1 or B, K, K)
-    return belief @ matrix[0] if len(matrix) == 1 else (belief[:, None] @ matrix)[:, 0]
+    return _product(belief, transition[:, t % transition.shape[1]])
 
 
 def _step_back(future: Tensor, transition: Tensor, t: int) -> Tensor:
-    matrix = transition[:, t % transition.shape[1]].mT
-    return future @ matrix[0] if len(matrix) == 1 else (future[:, None] @ matrix)[:, 0]
+    return _product(future, transition[:, t % transition.shape[1]].mT)
+
+
+def _product(rows: Tensor, matrices: Tensor) -> Tensor:
+    """Each row b of (B, K) times its matrix b mod P of (P, K, K)."""
+    if len(matrices) == 1:
+        return rows @ matrices[0]
+    by_matrix = rows.unflatten(0, (-1, len(matrices))).transpose(0, 1)  # (P, B / P, K)
+    return (by_matrix @ matrices).transpose(0, 1).flatten(0, 1)
 
 
 def _rescale(predicted: Tensor, log_emission: Tensor, emission: Tensor, shift: Tensor, rows: Tensor) -> None:
@@ -83,7 +95,7 @@ def most_likely_states(
 ) -> tuple[Tensor, Tensor]:
     """Viterbi: the best path (B, T), 0 in the padding, and its log p(x, z), (B,)."""
     num_sequences, num_steps, _ = log_emission.shape
-    score = log_initial + log_emission[:, 0]
+    score = _for_each(log_initial, num_sequences) + log_emission[:, 0]
     best = torch.zeros(log_emission.shape, dtype=torch.int64, device=log_emission.device)
     for t in range(1, num_steps):
         arrival, best[:, t] = (score[..., None] + log_transition[:, (t - 1) % log_transition.shape[1]]).max(-2)

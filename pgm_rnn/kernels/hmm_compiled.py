@@ -1,6 +1,6 @@
 """The scaled forward and backward recursions compiled by numba, parallel over sequences.
 
-Arrays as in `pgm_rnn.kernels.hmm`; `transition` is (1 or B, 1 or T - 1, K, K). Imported only when it is first used.
+Arrays as in `pgm_rnn.kernels.hmm`; `transition` is (P, 1 or T - 1, K, K). Imported only when it is first used.
 """
 
 import numba

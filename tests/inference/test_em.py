@@ -5,6 +5,7 @@ import torch
 
 from pgm_rnn.emissions import Categorical, Emission
 from pgm_rnn.inference import em
+from pgm_rnn.inference.baum_welch import BaumWelch
 from pgm_rnn.inference.forward_backward import ImpossibleSequenceError
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.sequences import Sequences, length_mask
@@ -92,6 +93,26 @@ def test_the_true_parameters_are_found_again_and_a_wrong_model_is_not() -> None:
     one = HMM(torch.ones(1), torch.ones(1, 1), torch.tensor([[0.5, 0.5]]))
     best = em.fit(one, data, progress=False).log_likelihoods[-1]
     assert float(best) < float(true.log_marginal_likelihood(data.x).sum().detach()) - 100
+
+
+def test_an_interrupted_fit_has_the_parameters_of_its_last_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
+    maximise, calls = BaumWelch.maximise, []
+
+    def interrupted(self: BaumWelch) -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        maximise(self)
+
+    expected = em.fit(start(Categorical(3)), batch(Categorical(3)), num_iterations=2, progress=False)
+    monkeypatch.setattr(BaumWelch, "maximise", interrupted)
+    result = em.fit(start(Categorical(3)), batch(Categorical(3)), num_iterations=9, progress=False)
+    assert result.stopped_by == "interrupt"
+    assert torch.equal(result.log_likelihoods[:3], expected.log_likelihoods)
+    assert isinstance(result.model, HMM)
+    assert isinstance(expected.model, HMM)
+    pairs = zip(result.model.parameters(), expected.model.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
 
 
 def test_an_impossible_sequence_is_a_named_error() -> None:

@@ -4,7 +4,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pgm_rnn.kernels import hmm
+from pgm_rnn.kernels import hmm, hmm_batched
 from tests.definitions import filtered_probs, marginal_prob
 
 TRANSITION = torch.tensor([[0.7, 0.3, 0.0], [0.1, 0.5, 0.4], [0.0, 0.2, 0.8]], dtype=torch.float64)
@@ -149,6 +149,62 @@ def test_long_sequences_keep_single_precision(num_steps: int) -> None:
     bound = 4 * torch.finfo(torch.float32).eps * (num_steps + float(emission[..., 0].abs().sum()))
     assert single.dtype == torch.float32
     assert abs(float(single.double().sum() - emission[..., 0].sum())) < bound
+
+
+SHARED = {"transition": (2, 1), "transition per step": (2, 3)}
+
+
+def side_by_side(axes: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Two chains on three sequences, sequence n under chain r at n * 2 + r."""
+    initial, transition = torch.rand(2, 3).softmax(-1), torch.randn(*axes, 3, 3).softmax(-1)
+    return initial, transition, torch.randn(6, 4, 3), torch.tensor([4, 1, 3]).repeat_interleave(2)
+
+
+@pytest.mark.parametrize("axes", SHARED.values(), ids=SHARED)
+def test_chains_side_by_side_are_the_chains_one_by_one(axes: tuple[int, ...]) -> None:
+    initial, transition, log_emission, lengths = side_by_side(axes)
+    together = hmm.forward(initial, transition, log_emission, lengths)
+    future = hmm.backward(transition, lengths, together).future
+    counts = hmm.expected_transitions(together.filtered, future, transition)
+    ahead = hmm.propagate(together.filtered[:, :-1], transition)
+    pairs, uniforms = hmm.pairwise_probs(transition, together, future), torch.rand(5, 6, 4)
+    states = hmm.sample_states(transition, lengths, together, uniforms)
+    for r in range(2):
+        alone = hmm.forward(initial[r], transition[r], log_emission[r::2], lengths[r::2])
+        own_future = hmm.backward(transition[r], lengths[r::2], alone).future
+        torch.testing.assert_close(together.log_normalizers[r::2], alone.log_normalizers)
+        torch.testing.assert_close(future[r::2], own_future)
+        torch.testing.assert_close(counts[r], hmm.expected_transitions(alone.filtered, own_future, transition[r]))
+        torch.testing.assert_close(ahead[r::2], hmm.propagate(alone.filtered[:, :-1], transition[r]))
+        torch.testing.assert_close(pairs[r::2], hmm.pairwise_probs(transition[r], alone, own_future))
+        own_states = hmm.sample_states(transition[r], lengths[r::2], alone, uniforms[:, r::2])
+        assert torch.equal(states[:, r::2], own_states)
+
+
+@pytest.mark.parametrize("axes", SHARED.values(), ids=SHARED)
+def test_gradients_of_chains_side_by_side_are_those_of_the_chains_one_by_one(axes: tuple[int, ...]) -> None:
+    *tensors, lengths = side_by_side(axes)
+    initial, transition, log_emission = [tensor.requires_grad_() for tensor in tensors]
+    together = hmm.log_marginal_likelihood(initial, transition, log_emission, lengths)
+    alone = [
+        hmm.log_marginal_likelihood(initial[r], transition[r], log_emission[r::2], lengths[r::2]) for r in range(2)
+    ]
+    found = torch.autograd.grad(together.sum(), tensors)
+    expected = torch.autograd.grad(torch.cat(alone).sum(), tensors)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("axes", SHARED.values(), ids=SHARED)
+def test_best_paths_of_chains_side_by_side_are_those_of_the_chains_one_by_one(axes: tuple[int, ...]) -> None:
+    initial, transition, log_emission, lengths = side_by_side(axes)
+    batched = hmm_batched.most_likely_states(initial.log(), transition.repeat(3, 1, 1, 1).log(), log_emission, lengths)
+    compiled = hmm.most_likely_states(initial.log(), transition.log(), log_emission, lengths)
+    for r in range(2):
+        alone = hmm.most_likely_states(initial[r].log(), transition[r].log(), log_emission[r::2], lengths[r::2])
+        for together in (batched, compiled):
+            assert torch.equal(together[0][r::2], alone[0])
+            torch.testing.assert_close(together[1][r::2], alone[1])
 
 
 VARYING = {"shared": (), "per step": (3,), "per sequence": (2, 1), "per step and sequence": (2, 3)}
