@@ -3,7 +3,8 @@
     E: expected statistics of the hidden states under p(z_{1:T} | x_{1:T})
     M: the parameters that make these statistics most likely
 
-The steps of a kind of model are in a module of their own: `baum_welch` for finitely many states.
+The steps of a kind of model are in a module of their own: `baum_welch` for finitely many states, `gaussian_em` for the
+linear-Gaussian state-space model.
 """
 
 import time
@@ -17,6 +18,7 @@ from tqdm import tqdm
 from pgm_rnn.checks import check_counts
 from pgm_rnn.inference.baum_welch import BaumWelch
 from pgm_rnn.inference.forward_backward import FiniteStateModel
+from pgm_rnn.inference.gaussian_em import GaussianEm, TrainableLinearModel
 from pgm_rnn.sequences import Sequences, as_sequences
 
 StoppedBy = Literal["num_iterations", "tolerance", "interrupt"]
@@ -64,7 +66,7 @@ class EmFit(NamedTuple):
         seconds: wall-clock time.
     """
 
-    model: FiniteStateModel
+    model: FiniteStateModel | TrainableLinearModel
     log_likelihoods: Tensor
     restarts: Restarts
     stopped_by: StoppedBy
@@ -73,7 +75,7 @@ class EmFit(NamedTuple):
 
 @torch.no_grad()
 def fit(
-    model: FiniteStateModel,
+    model: FiniteStateModel | TrainableLinearModel,
     x: Sequences | Tensor,
     lengths: Tensor | None = None,
     *,
@@ -84,6 +86,7 @@ def fit(
     seed: int = 0,
     frozen: Collection[str] = (),
     pseudo_count: float = 0.0,
+    inputs: Tensor | None = None,
     progress: bool = True,
 ) -> EmFit:
     """Raise the likelihood of a model's parameters by EM, in place.
@@ -92,18 +95,20 @@ def fit(
     pseudo_count times the sum of the log probabilities does not. The model changes when the fit ends or is interrupted.
 
     Args:
-        model: an `HMM`.
-        x: a padded batch, or observations (batch, T, *event).
+        model: an `HMM` or a `LinearGaussianSSM`.
+        x: a padded batch, or observations (batch, T, *event); for a `LinearGaussianSSM` NaN where one is missing.
         lengths: (batch,) if x is a tensor with padding.
         valid: sequences that choose among the starts; without them, the training data do.
         num_iterations: at most.
         tolerance: stop when an iteration gains less than this in every start, nats per step.
         num_restarts: starts that run side by side, at as many times the memory. The first is the model's own
-            parameters, the others are random parameters near the data (`random_starts`).
+            parameters, the others are random parameters near the data (`random_starts`). Finite states only.
         seed: of the random starts.
-        frozen: parts of the model that stay as they are, bit for bit: "initial", "transition" or "emission".
+        frozen: parts of the model that stay as they are, bit for bit: "initial", "transition" or "emission"; for a
+            `LinearGaussianSSM` the names of its constructor, such as "emission_matrix".
         pseudo_count: added to every expected count of a first state, a transition, a symbol or a value of a bit; for
             models with finitely many states.
+        inputs: (batch, T, input_dim) for a model with inputs.
         progress: a bar on a terminal.
 
     Raises:
@@ -115,7 +120,7 @@ def fit(
         raise ValueError(f"expected pseudo_count and tolerance to be at least 0, got {pseudo_count} and {tolerance}")
     start, data = time.perf_counter(), as_sequences(x, lengths)
     held_out = None if valid is None else as_sequences(valid)
-    steps = _steps(model, data, held_out, frozen, pseudo_count, num_restarts, seed)
+    steps = _steps(model, data, held_out, inputs, frozen, pseudo_count, num_restarts, seed)
     history, stopped_by = _climb(steps, num_iterations, tolerance, data.num_steps, progress)
     restarts = _compared(history[-1], steps.validate())
     steps.adopt(restarts.chosen)
@@ -123,15 +128,25 @@ def fit(
 
 
 def _steps(
-    model: FiniteStateModel,
+    model: FiniteStateModel | TrainableLinearModel,
     data: Sequences,
     valid: Sequences | None,
+    inputs: Tensor | None,
     frozen: Collection[str],
     pseudo_count: float,
     num_restarts: int,
     seed: int,
 ) -> Steps:
     """E and M steps for the model's kind, all starts at their first parameters."""
+    if isinstance(model, TrainableLinearModel):
+        if num_restarts > 1 or pseudo_count > 0:
+            raise ValueError(
+                f"expected num_restarts=1 and pseudo_count=0 for a linear-Gaussian model, got {num_restarts} and "
+                f"{pseudo_count}; they are for finitely many states"
+            )
+        return GaussianEm(model, data, valid, inputs=inputs, frozen=frozen)
+    if inputs is not None:
+        raise ValueError("expected no inputs, for the model takes none, got some; drop them")
     return BaumWelch(model, data, valid, frozen=frozen, pseudo_count=pseudo_count, num_restarts=num_restarts, seed=seed)
 
 

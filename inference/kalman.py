@@ -315,7 +315,7 @@ class _Problem(NamedTuple):
         assert isinstance(self.model, LinearGaussianModel)
         chain, x = self.model.chain(self.inputs), self.model.centred(self.x, self.inputs)
         result, full = kalman.filter(chain, x, self.lengths, self.observed), chain.with_all_axes()
-        _check_finite(result.log_normalizers)
+        check_finite(result.log_normalizers)
         transition = (full.transition_matrix.detach(), full.transition_cov.detach())
         return gaussian_backward.Moments(*result[:5], *transition)
 
@@ -333,26 +333,15 @@ class _Problem(NamedTuple):
         )
 
 
-def _prepared(
-    model: GaussianStateModel,
-    x: Tensor,
-    lengths: Tensor | None,
-    inputs: Tensor | None,
-    mask: Tensor | None,
-    method: str | None,
-) -> _Problem:
+def checked(
+    model: GaussianStateModel, x: Tensor, lengths: Tensor | None, inputs: Tensor | None, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Valid observations, lengths, inputs, and where an entry was observed (None: everywhere); errors as `filter`."""
     if not isinstance(model, GaussianStateModel):
         raise TypeError(
             f"kalman needs a model with Gaussian states, {type(model).__name__} has none; "
             "forward_backward takes finitely many states, svi.evaluate a model without latent states"
         )
-    linear = isinstance(model, LinearGaussianModel)
-    if method is None and not linear:
-        raise ValueError(
-            f"expected method='extended' or 'unscented' for {type(model).__name__}, which is not linear, got None"
-        )
-    method = method or "exact"
-    check_choice("method", method, (*(("exact",) if linear else ()), *METHODS))
     given, given_lengths, _ = as_sequences(x, lengths)
     observed = _observed(given, given_lengths, mask)
     x, lengths = model.check(given, given_lengths, observed)
@@ -361,7 +350,26 @@ def _prepared(
             f"expected every observation, for {type(model).__name__} reads it at the next step, got missing ones; "
             "fill them in"
         )
-    return _Problem(model, x, lengths, check_inputs(inputs, model.input_dim, x), observed, method)
+    return x, lengths, check_inputs(inputs, model.input_dim, x), observed
+
+
+def _prepared(
+    model: GaussianStateModel,
+    x: Tensor,
+    lengths: Tensor | None,
+    inputs: Tensor | None,
+    mask: Tensor | None,
+    method: str | None,
+) -> _Problem:
+    x, lengths, inputs, observed = checked(model, x, lengths, inputs, mask)
+    linear = isinstance(model, LinearGaussianModel)
+    if method is None and not linear:
+        raise ValueError(
+            f"expected method='extended' or 'unscented' for {type(model).__name__}, which is not linear, got None"
+        )
+    method = method or "exact"
+    check_choice("method", method, (*(("exact",) if linear else ()), *METHODS))
+    return _Problem(model, x, lengths, inputs, observed, method)
 
 
 def _observed(x: Tensor, lengths: Tensor, mask: Tensor | None) -> Tensor | None:
@@ -378,7 +386,8 @@ def _reads_observations(model: GaussianStateModel) -> bool:
     return getattr(model, "initial_memory", None) is not None
 
 
-def _check_finite(log_normalizers: Tensor) -> None:
+def check_finite(log_normalizers: Tensor) -> None:
+    """Raise a `CovarianceError` that says where, if a prediction had no positive definite covariance."""
     failed = log_normalizers.isnan()
     if bool(failed.any()):
         sequence, step = failed.nonzero()[0].tolist()

@@ -54,9 +54,9 @@ class Covariance(nn.Module):
         return factor @ factor.mT
 
     @torch.no_grad()
-    def set(self, cov: Tensor) -> None:
-        """Replace the matrix, in place."""
-        self.raw.copy_(_raw(check_covariance("the new covariance", cov, self.raw.shape[0])))
+    def set(self, name: str, cov: Tensor) -> None:
+        """Replace the matrix, in place; `name` is for the error where it is not positive definite."""
+        self.raw.copy_(_raw(check_covariance(name, cov, self.raw.shape[0])))
 
 
 def _raw(scale_tril: Tensor) -> Tensor:

@@ -17,6 +17,13 @@ from pgm_rnn.models.gaussian_states import GaussianStateModel, as_parameter, cho
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import First
 
+_MATRICES = ("initial_mean", "transition_matrix", "emission_matrix", "input_matrix", "feedthrough_matrix")
+_COVARIANCES = {
+    "initial_cov": "initial_covariance",
+    "transition_cov": "transition_covariance",
+    "emission_cov": "emission_covariance",
+}
+
 
 class LinearGaussianSSM(GaussianStateModel):
     """A linear-Gaussian state-space model with D states, M outputs and, if there is a B or a D, U inputs.
@@ -121,6 +128,24 @@ class LinearGaussianSSM(GaussianStateModel):
         cov = rest @ P @ rest.mT + gain @ R @ gain.mT
         mean = self.initial_mean + (x - self.emission_mean(self.initial_mean, h)) @ gain.mT
         return normal(mean, torch.linalg.cholesky(cov))
+
+    def moments(self) -> dict[str, Tensor]:
+        """The parameters by the names of the constructor; those that the model does not have are left out."""
+        found = {name: getattr(self, name) for name in _MATRICES if getattr(self, name) is not None}
+        return found | {name: getattr(self, module).matrix for name, module in _COVARIANCES.items()}
+
+    @torch.no_grad()
+    def set_moments(self, moments: dict[str, Tensor]) -> None:
+        """Replace parameters in place, by the names of the constructor.
+
+        Raises:
+            ValueError: a covariance that is not positive definite.
+        """
+        for name, value in moments.items():
+            if name in _COVARIANCES:
+                getattr(self, _COVARIANCES[name]).set(name, value)
+            else:
+                getattr(self, name).copy_(value)
 
     def chain(self, inputs: Tensor | None = None) -> kalman.GaussianChain:
         """The parameters as the kernels take them, B u_t as offsets of the states; D u_t belongs to `centred`."""

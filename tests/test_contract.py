@@ -41,7 +41,7 @@ RUNS: dict[str, Callable[[Any, Sequences], object]] = {
 }
 """How each engine is run; one that is listed and not here fails its test."""
 TAKES: dict[str, tuple[type[SequenceModel], ...]] = {
-    "em": (HMM,),
+    "em": (HMM, LinearGaussianSSM),
     "forward_backward": (HMM,),
     "kalman": (LinearGaussianSSM,),
     "svi": (SequenceModel,),

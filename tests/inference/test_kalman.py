@@ -136,7 +136,7 @@ def small_network(noise: float) -> NoisyRNN:
     )
 
 
-GRID = torch.linspace(-12, 12, 4001, dtype=torch.float64)
+GRID = torch.linspace(-10, 10, 1501, dtype=torch.float64)
 
 
 def exact_filter(model: NoisyRNN, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,213 @@
+"""Expectation-maximisation for the linear-Gaussian state-space model.
+
+    E: moments of z_t, z_t z_t' and z_{t+1} z_t' under p(z_{1:T} | x_{1:T}), by the Kalman smoother
+    M: two regressions, z_{t+1} on (z_t, u_{t+1}) and x_t on (z_t, u_t), and the moments of z_1
+
+What is missing of an observation is hidden too: its moments given z_t and the rest of x_t enter the second regression.
+Products are summed in float64. Sources: Vidal (2024), "Parameter learning via EM algorithm"; Shumway & Stoffer (1982).
+"""
+
+from collections.abc import Collection
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from pgm_rnn.checks import check_choice
+from pgm_rnn.inference import kalman as engine
+from pgm_rnn.inference.regression import Regression
+from pgm_rnn.kernels import gaussian_backward, kalman
+from pgm_rnn.sequences import Sequences, length_mask
+
+PARTS = (
+    "initial_mean",
+    "initial_cov",
+    "transition_matrix",
+    "transition_cov",
+    "emission_matrix",
+    "emission_cov",
+    "input_matrix",
+    "feedthrough_matrix",
+)
+"""What `frozen` may name."""
+
+
+@runtime_checkable
+class TrainableLinearModel(engine.LinearGaussianModel, Protocol):
+    """A linear-Gaussian model whose parameters can be read and replaced by name."""
+
+    def moments(self) -> dict[str, Tensor]:
+        """Its parameters by the names of its constructor; those that it does not have are left out."""
+
+    def set_moments(self, moments: dict[str, Tensor]) -> None:
+        """Replace parameters in place."""
+
+
+class _Expected(NamedTuple):
+    """Posterior moments: of states as in `gaussian_backward.Smoothed`, and the regressions they give."""
+
+    smoothed: gaussian_backward.Smoothed
+    transition: Regression
+    emission: Regression
+
+
+class GaussianEm:
+    """E and M steps on copies of a model's parameters; the model is left alone until `adopt`.
+
+    Args:
+        model: a `LinearGaussianSSM`.
+        data: training sequences, NaN where an entry is missing.
+        valid: must be None, for there is one start only.
+        inputs: (batch, T, U) for a model with inputs.
+        frozen: names of `PARTS` that keep the model's values.
+
+    Raises:
+        TypeError, ValueError: as `em.fit`.
+    """
+
+    def __init__(
+        self,
+        model: TrainableLinearModel,
+        data: Sequences,
+        valid: Sequences | None,
+        *,
+        inputs: Tensor | None,
+        frozen: Collection[str],
+    ) -> None:
+        if valid is not None:
+            raise ValueError("expected no valid data for a linear-Gaussian model, which has one start only, got some")
+        self._model = model
+        self._x, self._lengths, self._inputs, self._observed = engine.checked(model, data.x, data.lengths, inputs)
+        self._mask = length_mask(self._lengths, self._x.shape[1])
+        self._moments = {name: value.detach().clone() for name, value in model.moments().items()}
+        self._frozen = _checked_parts(frozen, self._moments)
+
+    def expect(self) -> Tensor:
+        """Log likelihood of the training data under the present parameters, (1,), nats; keeps the expected moments."""
+        chain, x = self._chain(), self._centred()
+        result, full = kalman.filter(chain, x, self._lengths, self._observed), chain.with_all_axes()
+        engine.check_finite(result.log_normalizers)
+        moments = gaussian_backward.Moments(*result[:5], full.transition_matrix, full.transition_cov)
+        smoothed = gaussian_backward.smooth(moments, self._lengths)
+        self._expected = _Expected(smoothed, self._transition_regression(smoothed), self._emission_regression(smoothed))
+        return result.log_normalizers.double().sum()[None]
+
+    def maximise(self) -> None:
+        """Replace every parameter that is not frozen by the most likely one for the moments of `expect`."""
+        smoothed, transition, emission = self._expected
+        new = self._regressed(transition, "transition_matrix", "input_matrix", "transition_cov")
+        new |= self._regressed(emission, "emission_matrix", "feedthrough_matrix", "emission_cov")
+        first = smoothed.means[:, 0].double()
+        new["initial_mean"] = first.mean(0)
+        mean = self._moments["initial_mean"].double() if "initial_mean" in self._frozen else new["initial_mean"]
+        spread = (first - mean).mT @ (first - mean) / len(first)
+        new["initial_cov"] = spread + smoothed.covs[smoothed.rows, 0].double().mean(0)
+        for name, value in new.items():
+            if name in self._moments and name not in self._frozen:
+                self._moments[name] = value.to(self._x.dtype)
+
+    def validate(self) -> None:
+        """Nothing: one start needs no choice."""
+
+    def adopt(self, start: int) -> None:
+        """Write the present parameters into the model, but for the frozen ones."""
+        self._model.set_moments({name: value for name, value in self._moments.items() if name not in self._frozen})
+
+    def _chain(self) -> kalman.GaussianChain:
+        offset, parts = None, self._moments
+        if self._inputs is not None and "input_matrix" in parts:
+            offset = self._inputs[:, 1:] @ parts["input_matrix"].mT
+        mean, *rest = (parts[name] for name in PARTS[:6])
+        P, A, Q, C, R = rest
+        return kalman.GaussianChain(mean, P, A, Q, C, R, offset)
+
+    def _centred(self) -> Tensor:
+        return self._x - self._added()
+
+    def _added(self) -> Tensor:
+        """What inputs add to the observations, (B, T, M)."""
+        if self._inputs is None or "feedthrough_matrix" not in self._moments:
+            return torch.zeros_like(self._x)
+        return self._inputs @ self._moments["feedthrough_matrix"].mT
+
+    def _transition_regression(self, smoothed: gaussian_backward.Smoothed) -> Regression:
+        """z_{t+1} on (z_t, u_{t+1}), over all t with a next step."""
+        inside = self._mask[:, 1:]
+        means, later = _selected(smoothed.means[:, :-1], inside), _selected(smoothed.means[:, 1:], inside)
+        drivers = None if self._inputs is None else _selected(self._inputs[:, 1:], inside)
+        w = means if drivers is None else torch.cat([means, drivers], -1)
+        count = torch.bincount(smoothed.rows, minlength=len(smoothed.covs)).double()
+        last = self._lengths.new_zeros(len(smoothed.covs)).scatter(0, smoothed.rows, self._lengths) - 1
+        has_next = length_mask(last, smoothed.covs.shape[1])[:, :-1]  # (S, T - 1)
+        weights = count[:, None] * has_next
+        yy, yw, ww = later.mT @ later, later.mT @ w, w.mT @ w
+        dim = means.shape[-1]
+        yy += _summed(smoothed.covs[:, 1:], weights)
+        yw[:, :dim] += _summed(smoothed.pairwise, weights).mT
+        ww[:dim, :dim] += _summed(smoothed.covs[:, :-1], weights)
+        return Regression(yy, yw, ww, len(w))
+
+    def _emission_regression(self, smoothed: gaussian_backward.Smoothed) -> Regression:
+        """x_t on (z_t, u_t), over all t; of what is missing, what z_t and the rest of x_t say."""
+        x, means = _selected(self._x, self._mask), _selected(smoothed.means, self._mask)
+        covs = smoothed.covs[smoothed.rows][self._mask].double()
+        drivers = None if self._inputs is None else _selected(self._inputs, self._mask)
+        w = means if drivers is None else torch.cat([means, drivers], -1)
+        completed, slope, left = self._completed(x, means)
+        yy, yw, ww = completed.mT @ completed, completed.mT @ w, w.mT @ w
+        dim, total = means.shape[-1], covs.sum(0)
+        ww[:dim, :dim] += total
+        if slope is not None:
+            yy += (slope @ covs @ slope.mT).sum(0) + left
+            yw[:, :dim] += (slope @ covs).sum(0)
+        return Regression(yy, yw, ww, len(w))
+
+    def _completed(self, x: Tensor, means: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+        """E(x_t) (n, M), its slope in z_t (n, M, D), and the sum of what stays unknown of x_t given z_t, (M, M)."""
+        R = self._moments["emission_cov"].double()
+        if self._observed is None:
+            return x, None, torch.zeros_like(R)
+        seen = self._observed[self._mask]  # (n, M)
+        both, unit = seen[:, :, None] & seen[:, None, :], torch.eye(len(R), dtype=R.dtype, device=R.device)
+        known = R.where(both, unit.where(~seen[..., None], 0.0))  # R of the observed entries, unit rows elsewhere
+        columns = R * seen[:, None, :]
+        gain = torch.linalg.solve(known, columns.mT).mT  # from residuals of observed entries to all, (n, M, M)
+        rest = unit - gain
+        slope = rest @ self._moments["emission_matrix"].double()
+        added = _selected(self._added(), self._mask)
+        constant = (gain @ x[..., None] + rest @ added[..., None])[..., 0]
+        completed = constant + (slope @ means[..., None])[..., 0]
+        return completed, slope, (R - gain @ columns.mT).sum(0)
+
+    def _regressed(self, statistics: Regression, matrix: str, driven: str, cov: str) -> dict[str, Tensor]:
+        """The most likely matrices and covariance of one regression."""
+        names = [name for name in (matrix, driven) if name in self._moments]
+        given = [self._moments[name].double() for name in names]
+        widths = [value.shape[1] for value in given]
+        unused = statistics.ww.shape[0] - sum(widths)  # inputs that this regression does not have
+        used = slice(0, widths[0]) if unused else slice(None)
+        statistics = statistics._replace(yw=statistics.yw[:, used], ww=statistics.ww[used, used])
+        free = torch.cat([torch.full((n,), name not in self._frozen) for name, n in zip(names, widths, strict=True)])
+        coefficients = statistics.coefficients(torch.cat(given, -1), free.to(self._x.device))
+        found = dict(zip(names, coefficients.split(widths, -1), strict=True))
+        return found | ({cov: statistics.residual_cov(coefficients)} if statistics.num_pairs else {})
+
+
+def _selected(values: Tensor, mask: Tensor) -> Tensor:
+    """Entries (n, D) of values (B, T, D) where `mask` (B, T) is true, in float64."""
+    return values[mask].double()
+
+
+def _summed(matrices: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sum of matrices (S, T, D, D) by weights (S, T)."""
+    return torch.einsum("st,stij->ij", weights, matrices.double())
+
+
+def _checked_parts(frozen: Collection[str], parts: Collection[str]) -> frozenset[str]:
+    if isinstance(frozen, str):
+        raise TypeError(f"expected frozen as a collection of names, got {frozen!r}; use frozen=[{frozen!r}]")
+    for part in frozen:
+        check_choice("frozen", part, parts)
+    if set(frozen) == set(parts):
+        raise ValueError("expected something left to fit, got every part of the model frozen; leave one out")
+    return frozenset(frozen)

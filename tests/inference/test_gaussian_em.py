@@ -1,0 +1,209 @@
+from collections.abc import Collection
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from pgm_rnn.inference import em
+from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
+from pgm_rnn.sequences import Sequences
+from tests.definitions import joint_normal
+
+DIM, OBS_DIM, INPUT_DIM = 2, 3, 2
+LENGTHS = torch.tensor([4, 1, 3, 4])
+NILE = [
+    1120, 1160, 963, 1210, 1160, 1160, 813, 1230, 1370, 1140, 995, 935, 1110, 994, 1020, 960, 1180, 799, 958, 1140,
+    1100, 1210, 1150, 1250, 1260, 1220, 1030, 1100, 774, 840, 874, 694, 940, 833, 701, 916, 692, 1020, 1050, 969,
+    831, 726, 456, 824, 702, 1120, 1100, 832, 764, 821, 768, 845, 864, 862, 698, 845, 744, 796, 1040, 759,
+    781, 865, 845, 944, 984, 897, 822, 1010, 771, 676, 649, 846, 812, 742, 801, 1040, 860, 874, 848, 890,
+    744, 749, 838, 1050, 918, 986, 797, 923, 975, 815, 1020, 906, 901, 1170, 912, 746, 919, 718, 714, 740,
+]  # fmt: skip
+"""Annual flow of the Nile at Aswan, 1871 to 1970, in 10^8 cubic metres; in the public domain."""
+
+
+def make(inputs: bool = False, seed: int = 0) -> LinearGaussianSSM:
+    """A stable system."""
+    model = LinearGaussianSSM.random(DIM, OBS_DIM, input_dim=INPUT_DIM if inputs else None, seed=seed)
+    model.set_moments({"initial_mean": torch.tensor([0.5, -1.0])})
+    return model
+
+
+def data(inputs: bool, missing: bool) -> tuple[Tensor, Tensor | None]:
+    u = torch.randn(len(LENGTHS), 4, INPUT_DIM) if inputs else None
+    x = make(inputs).sample(len(LENGTHS), 4, seed=1, inputs=u).x
+    return (x.where(torch.rand(x.shape) > 0.3, torch.nan) if missing else x), u
+
+
+def expected_products(model: LinearGaussianSSM, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+    """E of y_t = (z_t, x_t), (T, D + M), and of all products y_s y_t', (T, D + M, T, D + M), given what was seen."""
+    length, A, C = len(x), model.transition_matrix, model.emission_matrix
+    B, D = model.input_matrix, model.feedthrough_matrix
+    moves = [(A, torch.zeros(DIM) if B is None else B @ u_t, model.transition_cov) for u_t in u[1:]]
+    law = joint_normal((model.initial_mean, model.initial_cov), list(moves), [(C, model.emission_cov)] * length)
+    added = torch.zeros(length * OBS_DIM) if D is None else (u @ D.T).flatten()
+    mean = torch.cat([law.mean, law.matrix @ law.mean + added])
+    cross = law.cov @ law.matrix.T
+    cov = torch.cat([torch.cat([law.cov, cross], 1), torch.cat([cross.T, law.matrix @ cross + law.noise], 1)], 0)
+    seen = torch.cat([torch.zeros(length * DIM), (~x.isnan()).flatten().double()]) > 0
+    values = torch.cat([torch.zeros(length * DIM), x.flatten()])
+    gain = torch.linalg.solve(cov[seen][:, seen], cov[seen]).T
+    posterior = mean + gain @ (values[seen] - mean[seen])
+    products = cov - gain @ cov[seen] + torch.outer(posterior, posterior)
+    states = torch.arange(length * DIM).reshape(length, DIM)
+    steps = torch.cat([states, length * DIM + torch.arange(length * OBS_DIM).reshape(length, OBS_DIM)], 1)
+    return posterior[steps].detach(), products[steps][..., steps].detach()
+
+
+def m_step(model: LinearGaussianSSM, x: Tensor, u: Tensor) -> dict[str, Tensor]:
+    """Every parameter after one iteration, from the products of the big joint normal law."""
+    inputs = model.input_matrix is not None
+    width = DIM + (INPUT_DIM if inputs else 0)
+    tables = {
+        part: [torch.zeros(*shape) for shape in ((size, size), (size, width), (width, width))]
+        for part, size in (("z", DIM), ("x", OBS_DIM))
+    }
+    counts, firsts, squares = {"z": 0, "x": 0}, [], []
+    for b, length in enumerate(LENGTHS.tolist()):
+        mean, products = expected_products(model, x[b, :length], u[b, :length])
+        firsts.append(mean[0, :DIM])
+        squares.append(products[0, :DIM, 0, :DIM])
+        for t in range(length):
+            for part, ok, own, at in (("z", t > 0, slice(0, DIM), t - 1), ("x", True, slice(DIM, None), t)):
+                if ok:
+                    yy, yw, ww = tables[part]
+                    yy += products[t, own, t, own]
+                    yw[:, :DIM] += products[t, own, at, :DIM]
+                    ww[:DIM, :DIM] += products[at, :DIM, at, :DIM]
+                    if inputs:
+                        yw[:, DIM:] += torch.outer(mean[t, own], u[b, t])
+                        ww[:DIM, DIM:] += torch.outer(mean[at, :DIM], u[b, t])
+                        ww[DIM:, :DIM] += torch.outer(u[b, t], mean[at, :DIM])
+                        ww[DIM:, DIM:] += torch.outer(u[b, t], u[b, t])
+                    counts[part] += 1
+    found: dict[str, Tensor] = {}
+    for part, matrix, driven, cov in (
+        ("z", "transition_matrix", "input_matrix", "transition_cov"),
+        ("x", "emission_matrix", "feedthrough_matrix", "emission_cov"),
+    ):
+        yy, yw, ww = tables[part]
+        W = yw @ torch.linalg.inv(ww)
+        found |= {matrix: W[:, :DIM], cov: (yy - W @ yw.T) / counts[part]}
+        if inputs:
+            found[driven] = W[:, DIM:]
+    mean = torch.stack(firsts).mean(0)
+    return found | {"initial_mean": mean, "initial_cov": torch.stack(squares).mean(0) - torch.outer(mean, mean)}
+
+
+@pytest.mark.parametrize("inputs", [False, True])
+@pytest.mark.parametrize("missing", [False, True])
+def test_an_iteration_is_regression_on_moments_of_the_big_joint_normal_law(inputs: bool, missing: bool) -> None:
+    model, (x, u) = make(inputs, seed=3), data(inputs, missing)
+    expected = m_step(model, x, torch.zeros(4, 4, INPUT_DIM) if u is None else u)
+    em.fit(model, x, LENGTHS, inputs=u, num_iterations=1, progress=False)
+    found = model.moments()
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name].detach(), value, rtol=1e-7, atol=1e-8, msg=name)
+
+
+@pytest.mark.parametrize("inputs", [False, True])
+@pytest.mark.parametrize("missing", [False, True])
+def test_the_likelihood_never_decreases(inputs: bool, missing: bool) -> None:
+    u = torch.randn(20, 12, INPUT_DIM) if inputs else None
+    x, lengths = make(inputs).sample(20, 12, seed=1, inputs=u).x, torch.arange(20) % 12 + 1
+    x = x.where(torch.rand(x.shape) > 0.3, torch.nan) if missing else x
+    model = make(inputs, seed=3)
+    result = em.fit(model, Sequences(x, lengths), inputs=u, num_iterations=30, tolerance=0.0, progress=False)
+    rounding = 1e-10 * float(result.log_likelihoods.abs().max())
+    assert float(result.log_likelihoods.diff().min()) > -rounding
+    assert float(result.log_likelihoods.diff()[0]) > 1
+    clean, mask = x.nan_to_num(), ~x.isnan()
+    final = model.log_marginal_likelihood(clean, lengths, inputs=u, mask=mask).sum().detach()
+    torch.testing.assert_close(result.log_likelihoods[-1], final)
+
+
+FROZEN: list[Collection[str]] = [
+    ("transition_matrix",), ("input_matrix", "feedthrough_matrix"), ("emission_matrix", "initial_mean"),
+    ("transition_cov", "emission_cov"), ("initial_mean", "initial_cov", "transition_matrix", "emission_matrix"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("frozen", FROZEN, ids="+".join)
+def test_frozen_parts_stay_and_the_rest_is_most_likely(frozen: Collection[str]) -> None:
+    model, (x, u) = make(inputs=True, seed=3), data(inputs=True, missing=True)
+    before = {name: value.detach().clone() for name, value in model.moments().items()}
+    result = em.fit(model, x, LENGTHS, inputs=u, frozen=frozen, num_iterations=6, tolerance=0.0, progress=False)
+    assert float(result.log_likelihoods.diff().min()) > -1e-9
+    for name, value in model.moments().items():
+        assert torch.equal(value, before[name]) == (name in frozen), name
+
+
+def local_level() -> LinearGaussianSSM:
+    one = torch.eye(1)
+    return LinearGaussianSSM(torch.zeros(1), 1e7 * one, one, 1000 * one, one, 10_000 * one)
+
+
+def test_the_nile_has_its_published_variances_and_likelihood() -> None:
+    # Durbin & Koopman (2012), sec. 2.10: 15099 and 1469.1; the likelihood is that of a start of variance 1e7
+    model, x = local_level(), torch.tensor(NILE).double()[None, :, None]
+    fixed = ("initial_mean", "initial_cov", "transition_matrix", "emission_matrix")
+    result = em.fit(model, x, frozen=fixed, num_iterations=2000, tolerance=1e-14, progress=False)
+    assert float(result.log_likelihoods[-1]) == pytest.approx(-641.5856, abs=5e-5)
+    assert float(model.emission_cov.detach()) == pytest.approx(15099, abs=1)
+    assert float(model.transition_cov.detach()) == pytest.approx(1469.1, abs=1)
+    without_level = em.fit(local_level(), x, frozen=(*fixed, "transition_cov"), num_iterations=200, progress=False)
+    assert float(without_level.log_likelihoods[-1]) < -641.59
+
+
+def test_a_system_is_found_again_and_one_without_memory_is_not_enough() -> None:
+    true, limit = LinearGaussianSSM.random(1, 2, seed=0).double(), 0.1
+    x = true.sample(300, 30, seed=1).x
+    model = LinearGaussianSSM.random(1, 2, seed=4).double()
+    fitted = em.fit(model, x, num_iterations=200, progress=False).log_likelihoods[-1]
+    best = float(true.log_marginal_likelihood(x).sum().detach())
+    num_parameters = 9
+    assert best - 1 < float(fitted) < best + 5 * num_parameters  # twice the gain is chi-square with as many degrees
+    assert float((model.transition_matrix - true.transition_matrix).abs().max().detach()) < limit
+    still = LinearGaussianSSM.random(1, 2, seed=4).double()
+    with torch.no_grad():
+        still.transition_matrix.zero_()
+    without = em.fit(still, x, frozen=["transition_matrix"], num_iterations=200, progress=False).log_likelihoods[-1]
+    assert float(without) < best - 100
+
+
+def test_single_precision_gives_the_same_iterations() -> None:
+    x = make().sample(20, 12, seed=1).x
+    double = em.fit(make(seed=3), x, num_iterations=5, progress=False).log_likelihoods
+    single = em.fit(make(seed=3).float(), x.float(), num_iterations=5, progress=False).log_likelihoods
+    torch.testing.assert_close(single, double, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"num_restarts": 2}, ValueError, "expected num_restarts=1 and pseudo_count=0 for a linear-Gaussian model"),
+        ({"pseudo_count": 1.0}, ValueError, "expected num_restarts=1 and pseudo_count=0 for a linear-Gaussian model"),
+        ({"valid": torch.zeros(1, 2, OBS_DIM)}, ValueError, "expected no valid data for a linear-Gaussian model"),
+        ({"frozen": ["transition"]}, ValueError, "did you mean 'transition_cov'|expected frozen to be one of initial_"),
+        ({"frozen": "initial_mean"}, TypeError, "expected frozen as a collection of names"),
+        ({"frozen": ["input_matrix"]}, ValueError, "expected frozen to be one of initial_mean, .*got 'input_matrix'"),
+        ({"inputs": torch.zeros(4, 4, 1)}, ValueError, "expected no inputs"),
+    ],
+)
+def test_options_that_do_not_fit_are_errors(options: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        em.fit(make(), data(False, False)[0], LENGTHS, progress=False, **options)
+
+
+def test_everything_frozen_is_an_error() -> None:
+    model = make()
+    with pytest.raises(ValueError, match="expected something left to fit"):
+        em.fit(model, data(False, False)[0], LENGTHS, frozen=list(model.moments()), progress=False)
+
+
+def test_a_variance_that_vanishes_is_an_error_that_names_it() -> None:
+    one = torch.eye(1)
+    model = LinearGaussianSSM(torch.zeros(1), one, one, one, one, one)
+    with pytest.raises(ValueError, match="positive definite"):
+        em.fit(model, torch.zeros(1, 1, 1), num_iterations=50, tolerance=0.0, progress=False)
