@@ -49,7 +49,7 @@ class FiniteStateModel(Protocol):
     ) -> None:
         """Replace the parameters that are not None."""
 
-    def check(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def check(self, x: Tensor, lengths: Tensor | None = None, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Valid observations and explicit lengths."""
 
 
@@ -138,43 +138,54 @@ class MostLikelyStates(NamedTuple):
 
 
 @torch.no_grad()
-def filter(model: FiniteStateModel, x: Tensor, lengths: Tensor | None = None) -> Filtered:
+def filter(
+    model: FiniteStateModel, x: Tensor, lengths: Tensor | None = None, *, mask: Tensor | None = None
+) -> Filtered:
     """Filtered distributions p(z_t | x_{1:t}) and the log marginal likelihood.
 
     Args:
         model: with finitely many states.
         x: observations (B, T, *event).
         lengths: (B,) steps of each sequence, None for T.
+        mask: False where x was not observed, (B, T); what stands there is not read.
 
     Raises:
         TypeError: a model without finitely many states.
         ValueError: observations that do not fit the model.
     """
-    x, lengths = checked(model, x, lengths)
+    log_emission, lengths = _log_emission(model, x, lengths, mask)
     initial, transition = model.initial_probs, model.transition_probs
-    return Filtered(
-        transition, initial, lengths, hmm.forward(initial, transition, model.emission_log_probs(x), lengths)
-    )
+    return Filtered(transition, initial, lengths, hmm.forward(initial, transition, log_emission, lengths))
 
 
 @torch.no_grad()
-def smooth(model: FiniteStateModel, x: Tensor, lengths: Tensor | None = None) -> Smoothed:
+def smooth(
+    model: FiniteStateModel, x: Tensor, lengths: Tensor | None = None, *, mask: Tensor | None = None
+) -> Smoothed:
     """Smoothed distributions p(z_t | x_{1:T}), and on request those of neighbours; arguments and errors as `filter`."""
-    result = filter(model, x, lengths)
+    result = filter(model, x, lengths, mask=mask)
     return Smoothed(result._transition, result._initial, result._lengths, result._forward)
 
 
 @torch.no_grad()
-def most_likely_states(model: FiniteStateModel, x: Tensor, lengths: Tensor | None = None) -> MostLikelyStates:
+def most_likely_states(
+    model: FiniteStateModel, x: Tensor, lengths: Tensor | None = None, *, mask: Tensor | None = None
+) -> MostLikelyStates:
     """The path z_{1:T} of highest posterior probability, by Viterbi; arguments and errors as `filter`."""
-    x, lengths = checked(model, x, lengths)
+    log_emission, lengths = _log_emission(model, x, lengths, mask)
     log_initial, log_transition = model.initial_probs.log(), model.transition_probs.log()
-    return MostLikelyStates(*hmm.most_likely_states(log_initial, log_transition, model.emission_log_probs(x), lengths))
+    return MostLikelyStates(*hmm.most_likely_states(log_initial, log_transition, log_emission, lengths))
 
 
 @torch.no_grad()
 def sample_states(
-    model: FiniteStateModel, x: Tensor, lengths: Tensor | None = None, num_samples: int = 1, *, seed: int | None = None
+    model: FiniteStateModel,
+    x: Tensor,
+    lengths: Tensor | None = None,
+    num_samples: int = 1,
+    *,
+    mask: Tensor | None = None,
+    seed: int | None = None,
 ) -> Tensor:
     """Paths from p(z_{1:T} | x_{1:T}), filtered forward and drawn backward: (num_samples, B, T), 0 in the padding.
 
@@ -183,13 +194,14 @@ def sample_states(
         x: observations (B, T, *event).
         lengths: (B,) steps of each sequence, None for T.
         num_samples: paths for each sequence.
+        mask: as in `filter`.
         seed: makes the draws reproducible; None uses torch's global generator.
 
     Raises:
         TypeError, ValueError: as `filter`, and `ImpossibleSequenceError`.
     """
     check_counts(num_samples=num_samples)
-    result = filter(model, x, lengths)
+    result = filter(model, x, lengths, mask=mask)
     with seeded(seed, stream=5):
         uniforms = torch.rand(num_samples, *result.filtered_probs.shape[:2], dtype=result.filtered_probs.dtype)
     uniforms = uniforms.to(result.filtered_probs.device)
@@ -197,13 +209,15 @@ def sample_states(
 
 
 @torch.no_grad()
-def predict(model: FiniteStateModel, x: Tensor, lengths: Tensor | None = None) -> TorchDistribution:
+def predict(
+    model: FiniteStateModel, x: Tensor, lengths: Tensor | None = None, *, mask: Tensor | None = None
+) -> TorchDistribution:
     """The law p(x_{t+1} | x_{1:t}) of the next observation after each step: batch shape (B, T).
 
     Categorical for symbols, a mixture over the states for other emissions. What it says in the padding means nothing.
     Arguments and errors as `filter`; transitions must not vary over time, for the last one would be unknown.
     """
-    result = filter(model, x, lengths)
+    result = filter(model, x, lengths, mask=mask)
     if result._transition.dim() > 2:
         raise ValueError("expected one transition table for all steps, got one a step; the next one is not known")
     ahead = result.filtered_probs @ result._transition  # (B, T, K)
@@ -216,11 +230,22 @@ def predict(model: FiniteStateModel, x: Tensor, lengths: Tensor | None = None) -
     return dist.MixtureSameFamily(dist.Categorical(probs=ahead), components)
 
 
-def checked(model: FiniteStateModel, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
+def _log_emission(
+    model: FiniteStateModel, x: Tensor, lengths: Tensor | None, mask: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """log p(x_t | z_t), zero where nothing was observed, and lengths."""
+    x, lengths = checked(model, x, lengths, mask)
+    log_emission = model.emission_log_probs(x)
+    return (log_emission if mask is None else hmm.without_missing(log_emission, mask)), lengths
+
+
+def checked(
+    model: FiniteStateModel, x: Tensor, lengths: Tensor | None, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Valid observations and lengths; a TypeError unless the model has finitely many states."""
     if not isinstance(model, FiniteStateModel):
         raise TypeError(
             f"forward_backward needs a model with finitely many states, {type(model).__name__} has none; "
             "kalman takes Gaussian states, svi.evaluate a model without latent states"
         )
-    return model.check(x, lengths)
+    return model.check(x, lengths, mask)

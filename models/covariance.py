@@ -40,7 +40,7 @@ class Covariance(nn.Module):
 
     def __init__(self, scale_tril: Tensor) -> None:
         super().__init__()
-        self.raw = nn.Parameter(_raw(scale_tril))
+        self.raw = nn.Parameter(raw_of(scale_tril))
 
     @property
     def scale_tril(self) -> Tensor:
@@ -56,8 +56,9 @@ class Covariance(nn.Module):
     @torch.no_grad()
     def set(self, name: str, cov: Tensor) -> None:
         """Replace the matrix, in place; `name` is for the error where it is not positive definite."""
-        self.raw.copy_(_raw(check_covariance(name, cov, self.raw.shape[0])))
+        self.raw.copy_(raw_of(check_covariance(name, cov, self.raw.shape[0])))
 
 
-def _raw(scale_tril: Tensor) -> Tensor:
+def raw_of(scale_tril: Tensor) -> Tensor:
+    """The raw matrix of a Cholesky factor."""
     return scale_tril.tril(-1) + scale_tril.diagonal().log().diag_embed()

@@ -12,8 +12,15 @@ from torch import Tensor, nn
 
 from pgm_rnn.checks import check_counts
 from pgm_rnn.emissions import Emission, Gaussian
-from pgm_rnn.models.covariance import Covariance, check_covariance
+from pgm_rnn.models.covariance import Covariance, check_covariance, raw_of
 from pgm_rnn.sequence_model import First, SequenceModel
+
+COVARIANCES = {
+    "initial_cov": "initial_covariance",
+    "transition_cov": "transition_covariance",
+    "emission_cov": "emission_covariance",
+}
+"""The modules that hold the covariances, by the names of the constructor."""
 
 
 class GaussianStateModel(SequenceModel):
@@ -89,6 +96,12 @@ class GaussianStateModel(SequenceModel):
     def emission_cov(self) -> Tensor:
         """R, (M, M)."""
         return self.emission_covariance.matrix
+
+    def unconstrained(self, name: str, value: Tensor) -> tuple[str, Tensor]:
+        """As `SequenceModel.unconstrained`, for "initial_cov", "transition_cov" and "emission_cov" too."""
+        if name in COVARIANCES:
+            return f"{COVARIANCES[name]}.raw", raw_of(torch.linalg.cholesky(value))
+        return super().unconstrained(name, value)
 
     def initial(self, h: Tensor | None) -> TorchDistribution:
         """p(z_1), batch shape ()."""

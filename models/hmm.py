@@ -132,6 +132,13 @@ class HMM(SequenceModel):
         if emission_params is not None:
             self.emission_table.params.copy_(emission_params)
 
+    def unconstrained(self, name: str, value: Tensor) -> tuple[str, Tensor]:
+        """As `SequenceModel.unconstrained`, for "initial_probs", "transition_probs" and "emission_probs" too."""
+        raw = {"initial_probs": "initial_logits", "transition_probs": "transition_logits"}
+        if isinstance(self.family, Categorical):
+            raw["emission_probs"] = "emission_table.params"
+        return (raw[name], value.log()) if name in raw else super().unconstrained(name, value)
+
     def emission_log_probs(self, x: Tensor) -> Tensor:
         """log p(x_t | z_t = k) for every state: (batch, T, K)."""
         return self.emission_table.log_probs(x)

@@ -13,16 +13,18 @@ from torch import Tensor, nn
 from pgm_rnn.checks import check_counts
 from pgm_rnn.emissions import Emission
 from pgm_rnn.kernels import kalman
-from pgm_rnn.models.gaussian_states import GaussianStateModel, as_parameter, chosen_obs_dim, normal, random_parts
+from pgm_rnn.models.gaussian_states import (
+    COVARIANCES,
+    GaussianStateModel,
+    as_parameter,
+    chosen_obs_dim,
+    normal,
+    random_parts,
+)
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import First
 
 _MATRICES = ("initial_mean", "transition_matrix", "emission_matrix", "input_matrix", "feedthrough_matrix")
-_COVARIANCES = {
-    "initial_cov": "initial_covariance",
-    "transition_cov": "transition_covariance",
-    "emission_cov": "emission_covariance",
-}
 
 
 class LinearGaussianSSM(GaussianStateModel):
@@ -132,7 +134,7 @@ class LinearGaussianSSM(GaussianStateModel):
     def moments(self) -> dict[str, Tensor]:
         """The parameters by the names of the constructor; those that the model does not have are left out."""
         found = {name: getattr(self, name) for name in _MATRICES if getattr(self, name) is not None}
-        return found | {name: getattr(self, module).matrix for name, module in _COVARIANCES.items()}
+        return found | {name: getattr(self, module).matrix for name, module in COVARIANCES.items()}
 
     @torch.no_grad()
     def set_moments(self, moments: dict[str, Tensor]) -> None:
@@ -142,8 +144,8 @@ class LinearGaussianSSM(GaussianStateModel):
             ValueError: a covariance that is not positive definite.
         """
         for name, value in moments.items():
-            if name in _COVARIANCES:
-                getattr(self, _COVARIANCES[name]).set(name, value)
+            if name in COVARIANCES:
+                getattr(self, COVARIANCES[name]).set(name, value)
             else:
                 getattr(self, name).copy_(value)
 

@@ -25,10 +25,10 @@ from pyro import poutine
 from torch import Tensor
 
 from pgm_rnn.checks import check_choice
+from pgm_rnn.distributions.sequence_law import SequenceLaw
+from pgm_rnn.distributions.state_law import StateLaw
 from pgm_rnn.observations import check_inputs
-from pgm_rnn.sequence_law import SequenceLaw
 from pgm_rnn.sequences import check_lengths, length_mask
-from pgm_rnn.state_law import StateLaw
 
 if TYPE_CHECKING:
     from pgm_rnn.sequence_model import First, Memory, Rendering, SequenceModel

@@ -116,6 +116,15 @@ class SequenceModel(nn.Module, ABC):
         """What the proposal knows of the observations at each step, (batch, T, num_features); nothing by default."""
         return None
 
+    def unconstrained(self, name: str, value: Tensor) -> tuple[str, Tensor]:
+        """The parameter of the module, by name and value, that gives `name` this value; differentiable.
+
+        Raises:
+            ValueError: a name that the model does not have.
+        """
+        check_choice("the parameter", name, dict(self.named_parameters()))
+        return name, value
+
     @property
     def exact(self) -> bool:
         """Whether log p(x_{1:T}) is known in closed form."""

@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 import torch
+from pyro.distributions import Normal
 from torch import Tensor
 
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian
 from pgm_rnn.graph import read_graph
-from pgm_rnn.inference import ENGINES, em, forward_backward, kalman, svi
+from pgm_rnn.inference import ENGINES, em, forward_backward, kalman, mcmc, svi
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from pgm_rnn.models.registry import get_model
+from pgm_rnn.priors import WithPriors
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences
 from tests.definitions import all_words
@@ -33,10 +35,18 @@ from tests.instances import (
     ragged,
 )
 
+
+def one_prior(model: SequenceModel) -> WithPriors:
+    """A program in which the model's first parameter is random."""
+    name, value = next(iter(model.named_parameters()))
+    return WithPriors(model, {name: Normal(value.detach(), 0.1)})
+
+
 RUNS: dict[str, Callable[[Any, Sequences], object]] = {
     "em": lambda model, batch: em.fit(model, batch, num_iterations=2, progress=False),
     "forward_backward": lambda model, batch: forward_backward.smooth(model, *batch[:2]),
     "kalman": lambda model, batch: kalman.smooth(model, *batch[:2]),
+    "mcmc": lambda model, batch: mcmc.run(one_prior(model), *batch[:2], num_samples=2, num_warmup=2, progress=False),
     "svi": lambda model, batch: svi.fit(model, batch, num_epochs=1, progress=False),
 }
 """How each engine is run; one that is listed and not here fails its test."""
@@ -44,6 +54,7 @@ TAKES: dict[str, tuple[type[SequenceModel], ...]] = {
     "em": (HMM, LinearGaussianSSM),
     "forward_backward": (HMM,),
     "kalman": (LinearGaussianSSM,),
+    "mcmc": (SequenceModel,),
     "svi": (SequenceModel,),
 }
 """Which models each engine takes; the others are an error that names another engine."""

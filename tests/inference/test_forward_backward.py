@@ -78,6 +78,30 @@ def test_predictions_are_ratios_of_marginals(family: Emission) -> None:
             torch.testing.assert_close(actual, (log_probs[1] - log_probs[0]).detach())
 
 
+@every_family
+def test_missing_steps_are_summed_out(family: Emission) -> None:
+    hmm, x = make_hmm(family, num_states=NUM_STATES), ragged(family)
+    mask = torch.tensor([[True, False, False, True], [False, True, True, True], [True, False, True, False]])
+    unread = x.clone()
+    unread[~mask] = -1 if family.needs_integers else torch.nan
+    result = forward_backward.smooth(hmm, unread, LENGTHS, mask=mask)
+    best = forward_backward.most_likely_states(hmm, unread, LENGTHS, mask=mask)
+    for i, length in enumerate(LENGTHS.tolist()):
+        emission_probs = hmm.emission_log_probs(x[i : i + 1, :length])[0].exp()
+        emission_probs = emission_probs.where(mask[i, :length, None], 1.0).detach()
+        table = path_probs(hmm.initial_probs.detach(), hmm.transition_probs.detach(), emission_probs)
+        joint = {path: float(prob) for path, prob in table.items()}
+        torch.testing.assert_close(result.log_marginal_likelihood[i].exp(), torch.tensor(sum(joint.values())))
+        for t in range(length):
+            torch.testing.assert_close(result.smoothed_probs[i, t], marginal(joint, t))
+        assert float(best.log_prob[i].exp()) == pytest.approx(max(joint.values()))
+    torch.testing.assert_close(
+        hmm.log_marginal_likelihood(unread, LENGTHS, mask=mask).detach(), result.log_marginal_likelihood
+    )
+    with pytest.raises(ValueError, match=r"expected (symbols|bits|finite|counts)"):
+        forward_backward.filter(hmm, unread, LENGTHS)
+
+
 def _frequencies(draws: Tensor, length: int) -> dict[tuple[int, ...], float]:
     paths, counts = draws[:, :length].unique(dim=0, return_counts=True)
     return {tuple(p): c / len(draws) for p, c in zip(paths.tolist(), counts.tolist(), strict=True)}

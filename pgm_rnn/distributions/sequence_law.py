@@ -7,6 +7,8 @@ from pyro.distributions import constraints
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
+from pgm_rnn.parameters import Snapshot
+
 if TYPE_CHECKING:
     from pgm_rnn.sequence_model import First, SequenceModel
 
@@ -34,12 +36,14 @@ class SequenceLaw(TorchDistribution):
         inputs: Tensor | None = None,
     ) -> None:
         self.sequence_model, self.lengths, self.first, self.inputs = model, lengths, first, inputs
+        self.snapshot = Snapshot(model)
         event_shape = torch.Size([num_steps, *model.family.event_shape])
         super().__init__(lengths.shape, event_shape, validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Exact log p(x_{1:T}) in nats, (batch,)."""
-        return self.sequence_model.log_marginal_likelihood(value, self.lengths, first=self.first, inputs=self.inputs)
+        log_likelihood = self.sequence_model.log_marginal_likelihood
+        return self.snapshot.call(log_likelihood, value, self.lengths, first=self.first, inputs=self.inputs)
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         """Ancestral draws, (*sample_shape, batch, T, *event); what stands behind the lengths means nothing."""
@@ -47,5 +51,5 @@ class SequenceLaw(TorchDistribution):
         num_sequences, inputs = (shape + self.batch_shape).numel(), self.inputs
         if inputs is not None:
             inputs = inputs.repeat(shape.numel(), 1, 1)
-        drawn = self.sequence_model.sample(num_sequences, self.event_shape[0], inputs=inputs)
+        drawn = self.snapshot.call(self.sequence_model.sample, num_sequences, self.event_shape[0], inputs=inputs)
         return drawn.x.reshape(shape + self.batch_shape + self.event_shape)

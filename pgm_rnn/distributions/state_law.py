@@ -7,6 +7,7 @@ from pyro.distributions import constraints
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
+from pgm_rnn.parameters import Snapshot
 from pgm_rnn.sequences import length_mask
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class StateLaw(TorchDistribution):
         guide: bool = False,
     ) -> None:
         self.sequence_model, self.x, self.lengths, self.first, self.inputs = model, x, lengths, first, inputs
-        self.guide = guide
+        self.guide, self.snapshot = guide, Snapshot(model)
         self.features = model.encode(x, lengths) if guide else None
         start = self._first_law(model.first_memory(len(x), inputs))
         self.has_rsample = bool(start.has_rsample)
@@ -51,6 +52,9 @@ class StateLaw(TorchDistribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log density of the states (batch, T, *latent), nats, (batch,)."""
+        return self.snapshot.call(self._log_prob, value)
+
+    def _log_prob(self, value: Tensor) -> Tensor:
         h = self.sequence_model.unroll_memory(self.x, value, self.inputs)
         if self.guide:
             log_probs = self._proposal_log_probs(value, h)
@@ -62,6 +66,9 @@ class StateLaw(TorchDistribution):
         """Draws that follow their parameters, (batch, T, *latent); one at a time, for the memory is a batch's."""
         if len(sample_shape):
             raise NotImplementedError("expected one draw at a time; vectorise over sequences instead")
+        return self.snapshot.call(self._rsample)
+
+    def _rsample(self) -> Tensor:
         h = self.sequence_model.first_memory(len(self.x), self.inputs)
         law = self._first_law(h)
         states: list[Tensor] = []

@@ -1,0 +1,108 @@
+"""Markov chain Monte Carlo over a model's parameters: Pyro's No-U-Turn sampler, latent states summed out exactly.
+
+    theta ~ p(theta | x_{1:T}),   p(theta | x) proportional to p(theta) p(x | theta)
+
+The gradient of log p(x | theta) comes from the compiled recursions, so a step costs what a step of training costs.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import pyro
+import torch
+from pyro.infer import MCMC, NUTS
+from pyro.ops.stats import effective_sample_size, split_gelman_rubin
+from torch import Tensor
+
+from pgm_rnn.checks import check_counts
+from pgm_rnn.randomness import seeded
+
+
+class Posterior(NamedTuple):
+    """Result of `run`.
+
+    Attributes:
+        samples: by parameter, (num_chains, num_samples, *shape).
+        divergences: transitions that diverged, counted by chain, (num_chains,).
+        seconds: wall-clock time.
+    """
+
+    samples: dict[str, Tensor]
+    divergences: Tensor
+    seconds: float
+
+    @property
+    def means(self) -> dict[str, Tensor]:
+        """Posterior mean of every parameter, (*shape,)."""
+        return {name: draws.mean((0, 1)) for name, draws in self.samples.items()}
+
+    @property
+    def effective_sample_sizes(self) -> dict[str, Tensor]:
+        """How many independent draws the chains are worth, (*shape,)."""
+        return {name: effective_sample_size(draws) for name, draws in self.samples.items()}
+
+    @property
+    def r_hat(self) -> dict[str, Tensor]:
+        """Split Gelman-Rubin statistic, near one where the chains agree, (*shape,)."""
+        return {name: split_gelman_rubin(draws) for name, draws in self.samples.items()}
+
+    def draw(self, index: int, chain: int = 0) -> dict[str, Tensor]:
+        """One draw of all parameters."""
+        return {name: draws[chain, index] for name, draws in self.samples.items()}
+
+
+def run(
+    model: Callable[..., Any],
+    x: Tensor,
+    lengths: Tensor | None = None,
+    *,
+    num_samples: int = 500,
+    num_warmup: int = 500,
+    num_chains: int = 1,
+    target_acceptance: float = 0.8,
+    max_tree_depth: int = 10,
+    seed: int = 0,
+    progress: bool = True,
+    options: Mapping[str, Any] | None = None,
+) -> Posterior:
+    """Draws from the posterior law of a program's parameters by the No-U-Turn sampler.
+
+    Args:
+        model: a Pyro program of (x, lengths), such as `pgm_rnn.priors.WithPriors(hmm, {...})`, or of x alone where
+            `lengths` is None, such as a function that samples parameters and observes a
+            `pgm_rnn.distributions.DiscreteHMM`. Its latent sites must be continuous.
+        x: observations (batch, T, *event).
+        lengths: (batch,) steps of each sequence, None for T.
+        num_samples: draws kept in each chain.
+        num_warmup: draws before them, which adapt the step size and the mass matrix.
+        num_chains: one after the other, each from its own start.
+        target_acceptance: mean acceptance probability to adapt to, between 0 and 1.
+        max_tree_depth: the longest trajectory has 2 ** max_tree_depth steps.
+        seed: of starts and draws.
+        progress: a bar on a terminal.
+        options: keywords for the program.
+
+    Raises:
+        TypeError: something that cannot be called.
+        ValueError: options out of range.
+    """
+    if not callable(model):
+        raise TypeError(
+            f"expected a Pyro program, got {type(model).__name__}; pgm_rnn.priors.WithPriors(model, priors) is one"
+        )
+    check_counts(num_samples=num_samples, num_warmup=num_warmup, num_chains=num_chains, max_tree_depth=max_tree_depth)
+    if not 0 < target_acceptance < 1:
+        raise ValueError(f"expected target_acceptance between 0 and 1, got {target_acceptance}")
+    start, arguments = time.perf_counter(), (x,) if lengths is None else (x, lengths)
+    chains, divergences = [], []
+    for chain in range(num_chains):
+        with seeded(seed, stream=7 + 1000 * chain), pyro.settings.context(module_local_params=True):
+            kernel = NUTS(model, target_accept_prob=target_acceptance, max_tree_depth=max_tree_depth)
+            sampler = MCMC(kernel, num_samples, num_warmup, disable_progbar=not (progress and sys.stderr.isatty()))
+            sampler.run(*arguments, **(options or {}))
+        chains.append(sampler.get_samples())
+        divergences.append(len(sampler.diagnostics()["divergences"]["chain 0"]))
+    samples = {name: torch.stack([chain[name] for chain in chains]) for name in chains[0]}
+    return Posterior(samples, torch.tensor(divergences), time.perf_counter() - start)

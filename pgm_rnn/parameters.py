@@ -1,0 +1,50 @@
+"""Running a model with other parameters than its own: what turns parameters into random variables."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Result = TypeVar("Result")
+
+
+class Snapshot:
+    """A module with the parameters that it has now, whatever they are when it is called.
+
+    A law that a program samples from is asked for its density after the program has ended, when parameters that were
+    put in place for the program are gone.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module, self.parameters = module, dict(module.named_parameters())
+
+    def call(self, function: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
+        """`function(...)`, a method of the module, with these parameters in place."""
+        present = dict(self.module.named_parameters())
+        if all(present[name] is value for name, value in self.parameters.items()):
+            return function(*arguments, **options)
+        return call_with(self.module, self.parameters, function, *arguments, **options)
+
+
+def call_with(
+    module: nn.Module,
+    parameters: Mapping[str, Tensor],
+    function: Callable[..., Result],
+    *arguments: Any,
+    **options: Any,
+) -> Result:
+    """`function(...)` while the named parameters of `module` are these tensors, with gradients to them."""
+    named = {f"inner.{name}": value for name, value in parameters.items()}
+    return torch.func.functional_call(_Apply(module), named, (function, *arguments), options)
+
+
+class _Apply(nn.Module):
+    """Calls a function as its own forward, which is what `functional_call` runs."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, function: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
+        return function(*arguments, **options)

@@ -1,0 +1,221 @@
+"""`DiscreteHMM` and `GaussianHMM` against the definitions, and against Pyro's classes with Pyro's time convention."""
+
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.infer import SVI, Predictive, Trace_ELBO
+from pyro.infer.autoguide import AutoDelta
+from pyro.optim import Adam  # type: ignore[attr-defined]
+from torch import Tensor
+
+from pgm_rnn.distributions import DiscreteHMM, GaussianHMM
+from pgm_rnn.models.hmm import HMM
+from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
+from tests.definitions import all_words, largest_z_score, marginal_prob, word_index
+
+SHAPES: dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...], int | None]] = {
+    "shared": ((), (), (), (), 5),
+    "per step": ((), (5,), (5,), (), None),
+    "per chain": ((2,), (2, 1), (2, 1), (2,), 5),
+    "per chain and step": ((2,), (2, 5), (2, 5), (2,), None),
+    "some shared": ((2,), (), (5,), (2,), None),
+    "broadcast": ((4, 2), (2, 1), (), (4, 2), 5),
+}
+"""Leading axes of the initial law, transitions and observations, the batch shape, and the duration."""
+every_shape = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+every_sample = pytest.mark.parametrize("sample", [(), (3,)])
+
+
+def discrete(shape: Any) -> tuple[list[Tensor], Any]:
+    first, moves, seen, _, duration = shape
+    tensors = [torch.randn(*first, 3), torch.randn(*moves, 3, 3), torch.randn(*seen, 3)]
+    tensors = [t.requires_grad_() for t in tensors]
+    return tensors, lambda make, **options: make(
+        tensors[0], tensors[1], dist.Normal(tensors[2], 1.0), duration=duration, **options
+    )
+
+
+def random_normal(*batch: int, size: int) -> Any:
+    root = torch.randn(*batch, size, size)
+    return dist.MultivariateNormal(torch.randn(*batch, size), root @ root.mT + torch.eye(size))
+
+
+def gaussian(shape: Any) -> tuple[Any, Tensor, Any, Tensor, Any]:
+    first, moves, seen, _, _ = shape
+    return (
+        random_normal(*first, size=3),
+        torch.randn(*moves, 3, 3) / 2,
+        random_normal(*moves, size=3),
+        torch.randn(*seen, 3, 2),
+        random_normal(*seen, size=2),
+    )
+
+
+@every_sample
+@every_shape
+def test_the_discrete_law_takes_the_place_of_pyros(shape: Any, sample: tuple[int, ...]) -> None:
+    tensors, make = discrete(shape)
+    ours, theirs = make(DiscreteHMM, initial_step=0), make(dist.DiscreteHMM)
+    assert (ours.batch_shape, ours.event_shape) == (theirs.batch_shape, theirs.event_shape)
+    x = torch.randn(*sample, *shape[3], 5)
+    value, expected = ours.log_prob(x), theirs.log_prob(x)
+    torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(ours.filter(x).probs, theirs.filter(x).probs)
+    pairs = zip(torch.autograd.grad(value.sum(), tensors), torch.autograd.grad(expected.sum(), tensors), strict=True)
+    for a, b in pairs:
+        torch.testing.assert_close(a, b)
+    assert ours.sample((4,)).shape == theirs.sample((4,)).shape
+    larger = (6, *ours.batch_shape)
+    x = torch.randn(*larger, 5)
+    torch.testing.assert_close(ours.expand(larger).log_prob(x), theirs.expand(larger).log_prob(x))
+
+
+@every_sample
+@every_shape
+def test_the_gaussian_law_takes_the_place_of_pyros(shape: Any, sample: tuple[int, ...]) -> None:
+    arguments, duration = gaussian(shape), shape[4]
+    ours, theirs = (
+        GaussianHMM(*arguments, duration=duration, initial_step=0),
+        dist.GaussianHMM(*arguments, duration=duration),
+    )
+    assert (ours.batch_shape, ours.event_shape) == (theirs.batch_shape, theirs.event_shape)
+    x = torch.randn(*sample, *shape[3], 5, 2)
+    torch.testing.assert_close(ours.log_prob(x), theirs.log_prob(x))
+    torch.testing.assert_close(ours.filter(x).mean, theirs.filter(x).mean)
+    torch.testing.assert_close(ours.filter(x).covariance_matrix, theirs.filter(x).covariance_matrix)
+    assert ours.rsample((4,)).shape == theirs.rsample((4,)).shape
+    larger = (6, *ours.batch_shape)
+    x = torch.randn(*larger, 5, 2)
+    torch.testing.assert_close(ours.expand(larger).log_prob(x), theirs.expand(larger).log_prob(x))
+
+
+def test_our_convention_is_the_models() -> None:
+    hmm = HMM.random(3, 4, seed=0).double()
+    law = DiscreteHMM(hmm.initial_logits, hmm.transition_logits, dist.Categorical(hmm.emission_probs), duration=4)
+    words = all_words(4, 4)
+    torch.testing.assert_close(law.log_prob(words), hmm.log_prob(words))
+    moved = DiscreteHMM(
+        hmm.initial_logits, hmm.transition_logits, dist.Categorical(hmm.emission_probs), duration=4, initial_step=0
+    )
+    assert not torch.allclose(moved.log_prob(words), hmm.log_prob(words))
+    emission = hmm.emission_probs.T[words[77]]
+    torch.testing.assert_close(
+        law.log_prob(words[77]).exp(), marginal_prob(hmm.initial_probs, hmm.transition_probs, emission)
+    )
+
+
+def same_law(model: LinearGaussianSSM, **options: Any) -> GaussianHMM:
+    return GaussianHMM(
+        dist.MultivariateNormal(model.initial_mean, model.initial_cov),
+        model.transition_matrix.mT,
+        dist.MultivariateNormal(torch.zeros(model.latent_dim), model.transition_cov),
+        model.emission_matrix.mT,
+        dist.MultivariateNormal(torch.zeros(model.obs_dim), model.emission_cov),
+        **options,
+    )
+
+
+def test_our_gaussian_convention_is_the_models() -> None:
+    model = LinearGaussianSSM.random(3, 2, seed=0).double()
+    x, lengths = torch.randn(5, 4, 2), torch.tensor([4, 1, 3, 2, 4])
+    torch.testing.assert_close(same_law(model, duration=4).log_prob(x), model.log_prob(x))
+    ragged = same_law(model, duration=4).expand([5])
+    ragged.lengths = lengths
+    torch.testing.assert_close(ragged.log_prob(x), model.log_prob(x, lengths=lengths))
+
+
+def test_padding_does_not_count() -> None:
+    lengths, emission = torch.tensor([4, 1, 3]), torch.randn(3)
+    ragged = DiscreteHMM(torch.randn(3, 3), torch.randn(3, 3), dist.Normal(emission, 1.0), duration=4, lengths=lengths)
+    x = torch.randn(3, 4)
+    spoiled = x.where(torch.arange(4) < lengths[:, None], 100.0)
+    assert torch.equal(ragged.log_prob(x), ragged.log_prob(spoiled))
+    torch.testing.assert_close(ragged.filter(x).probs, ragged.filter(spoiled).probs)
+
+
+def test_discrete_draws_follow_the_law_and_not_that_of_the_other_convention() -> None:
+    limit, num = 5.0, 20_000  # standard errors, draws
+    arguments = (torch.randn(2), 2 * torch.randn(2, 2), dist.Categorical(logits=2 * torch.randn(2, 3)))
+    law, other = DiscreteHMM(*arguments, duration=3), DiscreteHMM(*arguments, duration=3, initial_step=0)
+    words = all_words(3, 3)
+    drawn = word_index(law.sample((num,)), 3)
+    assert largest_z_score(drawn, law.log_prob(words).exp()) < limit
+    assert largest_z_score(drawn, other.log_prob(words).exp()) > limit
+
+
+def test_gaussian_draws_have_the_moments_of_the_model_and_their_parameters_gradients() -> None:
+    limit, num = 5.0, 20_000  # standard errors, draws
+    model = LinearGaussianSSM.random(2, 1, seed=0).double()
+    model.set_moments({"initial_mean": torch.tensor([1.0, -1.0])})
+    draws = same_law(model, duration=3).rsample((num,))
+    assert draws.requires_grad
+    z: Tensor = model.initial_mean
+    error = draws.std(0).squeeze(-1) / num**0.5
+    for t in range(3):
+        expected = float((model.emission_matrix @ z).detach())
+        assert abs(float(draws[:, t].mean().detach()) - expected) < limit * float(error[t].detach())
+        z = model.transition_matrix @ z
+
+
+def test_a_program_that_observes_the_law_trains() -> None:
+    true = HMM(torch.tensor([0.5, 0.5]), torch.tensor([[0.9, 0.1], [0.2, 0.8]]), torch.tensor([[0.9, 0.1], [0.2, 0.8]]))
+    x = true.sample(40, 20, seed=0).x
+
+    def program(x: Tensor) -> None:
+        rows = pyro.sample("rows", dist.Dirichlet(torch.ones(2, 2)).to_event(1))
+        emission = dist.Categorical(torch.tensor([[0.9, 0.1], [0.2, 0.8]]))
+        with pyro.plate("sequences", len(x)):
+            pyro.sample("x", DiscreteHMM(torch.zeros(2), rows.log(), emission, duration=20), obs=x)
+
+    guide = AutoDelta(program)
+    svi = SVI(program, guide, Adam({"lr": 0.05}), Trace_ELBO())
+    for _ in range(200):
+        svi.step(x)
+    found = guide.median()["rows"]
+    assert float((found - true.transition_probs).abs().max().detach()) < 0.1
+    drawn = Predictive(program, num_samples=2)(x)
+    assert drawn["x"].shape == (2, 40, 20)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"transition_logits": torch.zeros(2, 3)}, r"expected transition_logits of shape \(\*batch, T, 2, 2\), got"),
+        (
+            {"observation_dist": dist.Normal(torch.zeros(3), 1.0)},
+            r"expected observation_dist with batch shape \(\*batch",
+        ),
+        ({"initial_step": 2}, "expected initial_step 1, .*, got 2"),
+        ({"duration": 0}, "expected duration to be an integer of at least 1, got 0"),
+        ({"transition_logits": torch.zeros(4, 2, 2)}, "expected parameters for 1 or duration = 3 steps, got 5"),
+        ({"lengths": torch.tensor([3])}, r"expected lengths of the batch's shape \(\), got \(1,\)"),
+    ],
+)
+def test_discrete_arguments_that_do_not_fit_are_errors(change: dict[str, Any], message: str) -> None:
+    options: dict[str, Any] = {
+        "initial_logits": torch.zeros(2),
+        "transition_logits": torch.zeros(2, 2),
+        "observation_dist": dist.Normal(torch.zeros(2), 1.0),
+        "duration": 3,
+    }
+    with pytest.raises(ValueError, match=message):
+        DiscreteHMM(**options | change)
+
+
+def test_gaussian_arguments_that_do_not_fit_are_errors() -> None:
+    noise, other = random_normal(size=2), random_normal(size=3)
+    with pytest.raises(ValueError, match=r"expected transition_matrix whose shape ends in \(2, 2\), got \(3, 3\)"):
+        GaussianHMM(noise, torch.eye(3), noise, torch.eye(2), noise, duration=3)
+    with pytest.raises(ValueError, match=r"expected observation_matrix whose shape ends in \(2, 3\), got \(2, 2\)"):
+        GaussianHMM(noise, torch.eye(2), noise, torch.eye(2), other, duration=3)
+    with pytest.raises(ValueError, match="expected transition_dist over 2 entries"):
+        GaussianHMM(noise, torch.eye(2), other, torch.eye(2), noise, duration=3)
+    with pytest.raises(TypeError, match=r"expected MultivariateNormal or Independent\(Normal, 1\), got Independent"):
+        GaussianHMM(dist.Laplace(torch.zeros(2), 1.0).to_event(1), torch.eye(2), noise, torch.eye(2), noise, duration=3)
+    with pytest.raises(ValueError, match=r"expected initial_dist over vectors, event shape \(n,\), got \(\)"):
+        GaussianHMM(dist.Normal(0.0, 1.0), torch.eye(2), noise, torch.eye(2), noise, duration=3)
+    with pytest.raises(ValueError, match=r"expected a value whose shape ends in \(3, 2\), got \(4, 2\)"):
+        GaussianHMM(noise, torch.eye(2), noise, torch.eye(2), noise, duration=3).log_prob(torch.zeros(4, 2))
