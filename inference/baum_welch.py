@@ -1,7 +1,7 @@
 """Baum-Welch: expectation-maximisation for models with finitely many states, any number of starts side by side.
 
     E: expected counts of first states, transitions and observations under p(z_{1:T} | x_{1:T})
-    M: the parameters that make these counts most likely, with Dirichlet pseudo-counts where they are asked for
+    M: the parameters that make these counts most likely, with pseudo-counts and pseudo-observations if asked for
 
 R starts on N sequences are one batch of N R sequences, start r on sequence n at n R + r.
 Source: Vidal (2024), "Parameter learning via EM algorithm".
@@ -50,6 +50,7 @@ class BaumWelch:
         valid: others to compare the starts on, or None.
         frozen: names of `PARTS` that keep the model's values.
         pseudo_count: added to every expected count.
+        pseudo_observations: added to those of every state, spread like the training data.
         num_restarts: R.
         seed: of starts 1..R - 1.
 
@@ -65,10 +66,12 @@ class BaumWelch:
         *,
         frozen: Collection[str],
         pseudo_count: float,
+        pseudo_observations: float,
         num_restarts: int,
         seed: int,
     ) -> None:
-        self._model, self._frozen, self._pseudo_count = model, _checked_parts(frozen), pseudo_count
+        self._model, self._frozen = model, _checked_parts(frozen)
+        self._pseudo_count, self._pseudo_observations = pseudo_count, pseudo_observations
         self._x, self._lengths = checked(model, data.x, data.lengths)
         self._valid = valid and checked(model, valid.x, valid.lengths)
         self._mask = length_mask(self._lengths, self._x.shape[1])
@@ -109,7 +112,8 @@ class BaumWelch:
         if "transition" not in self._frozen:
             transition = _normalised(counts.transitions + pseudo_count)
         if "emission" not in self._frozen:
-            emission = estimate(emission.family, self._observed, counts.states, pseudo_count)
+            weights = counts.states + self._pseudo_observations / len(counts.states)
+            emission = estimate(emission.family, self._observed, weights, pseudo_count)
         self._parameters = _Parameters(initial, transition, emission)
 
     def validate(self) -> Tensor | None:

@@ -86,13 +86,15 @@ def fit(
     seed: int = 0,
     frozen: Collection[str] = (),
     pseudo_count: float = 0.0,
+    pseudo_observations: float = 0.0,
     inputs: Tensor | None = None,
     progress: bool = True,
 ) -> EmFit:
     """Raise the likelihood of a model's parameters by EM, in place.
 
-    Without pseudo-counts the log likelihood never decreases beyond rounding; with them, the log likelihood plus
-    pseudo_count times the sum of the log probabilities does not. The model changes when the fit ends or is interrupted.
+    What never decreases beyond rounding is the log likelihood, plus pseudo_count times the sum of the log
+    probabilities, plus pseudo_observations times the sum over states of the mean of log p(x | z = k) over the data.
+    The model changes when the fit ends or is interrupted.
 
     Args:
         model: an `HMM` or a `LinearGaussianSSM`.
@@ -108,6 +110,8 @@ def fit(
             `LinearGaussianSSM` the names of its constructor, such as "emission_matrix".
         pseudo_count: added to every expected count of a first state, a transition, a symbol or a value of a bit; for
             models with finitely many states.
+        pseudo_observations: how many observations, spread like all of the data, are added to those of every state,
+            which draws the laws of rare states towards the common one; for models with finitely many states.
         inputs: (batch, T, input_dim) for a model with inputs.
         progress: a bar on a terminal.
 
@@ -116,38 +120,44 @@ def fit(
         ImpossibleSequenceError: observations that the model gives probability zero.
     """
     check_counts(num_iterations=num_iterations, num_restarts=num_restarts)
-    if not pseudo_count >= 0 or not tolerance >= 0:
-        raise ValueError(f"expected pseudo_count and tolerance to be at least 0, got {pseudo_count} and {tolerance}")
+    _check_not_negative(tolerance=tolerance, pseudo_count=pseudo_count, pseudo_observations=pseudo_observations)
     start, data = time.perf_counter(), as_sequences(x, lengths)
     held_out = None if valid is None else as_sequences(valid)
-    steps = _steps(model, data, held_out, inputs, frozen, pseudo_count, num_restarts, seed)
+    steps: Steps
+    if isinstance(model, TrainableLinearModel):
+        _check_one_start(num_restarts, pseudo_count, pseudo_observations)
+        steps = GaussianEm(model, data, held_out, inputs=inputs, frozen=frozen)
+    else:
+        if inputs is not None:
+            raise ValueError("expected no inputs, for the model takes none, got some; drop them")
+        steps = BaumWelch(
+            model,
+            data,
+            held_out,
+            frozen=frozen,
+            pseudo_count=pseudo_count,
+            pseudo_observations=pseudo_observations,
+            num_restarts=num_restarts,
+            seed=seed,
+        )
     history, stopped_by = _climb(steps, num_iterations, tolerance, data.num_steps, progress)
     restarts = _compared(history[-1], steps.validate())
     steps.adopt(restarts.chosen)
     return EmFit(model, history[:, restarts.chosen], restarts, stopped_by, time.perf_counter() - start)
 
 
-def _steps(
-    model: FiniteStateModel | TrainableLinearModel,
-    data: Sequences,
-    valid: Sequences | None,
-    inputs: Tensor | None,
-    frozen: Collection[str],
-    pseudo_count: float,
-    num_restarts: int,
-    seed: int,
-) -> Steps:
-    """E and M steps for the model's kind, all starts at their first parameters."""
-    if isinstance(model, TrainableLinearModel):
-        if num_restarts > 1 or pseudo_count > 0:
-            raise ValueError(
-                f"expected num_restarts=1 and pseudo_count=0 for a linear-Gaussian model, got {num_restarts} and "
-                f"{pseudo_count}; they are for finitely many states"
-            )
-        return GaussianEm(model, data, valid, inputs=inputs, frozen=frozen)
-    if inputs is not None:
-        raise ValueError("expected no inputs, for the model takes none, got some; drop them")
-    return BaumWelch(model, data, valid, frozen=frozen, pseudo_count=pseudo_count, num_restarts=num_restarts, seed=seed)
+def _check_not_negative(**options: float) -> None:
+    for name, value in options.items():
+        if not value >= 0:
+            raise ValueError(f"expected {name} to be at least 0, got {value}")
+
+
+def _check_one_start(num_restarts: int, pseudo_count: float, pseudo_observations: float) -> None:
+    if num_restarts > 1 or pseudo_count > 0 or pseudo_observations > 0:
+        raise ValueError(
+            f"expected num_restarts=1 and no pseudo-counts for a linear-Gaussian model, got {num_restarts}, "
+            f"{pseudo_count} and {pseudo_observations}; they are for finitely many states"
+        )
 
 
 def _climb(

@@ -71,6 +71,33 @@ def test_pseudo_counts_raise_the_likelihood_times_their_prior(family: Emission) 
     assert float(plain.diff().min()) < -rounding  # the likelihood alone does fall
 
 
+@every_family
+def test_pseudo_observations_raise_the_likelihood_times_that_of_the_data_in_every_state(family: Emission) -> None:
+    hmm, data, pseudo_observations = start(family), batch(family), 5.0
+
+    def objectives() -> tuple[float, float]:
+        log_likelihood = float(hmm.log_marginal_likelihood(data.x, data.lengths).sum().detach())
+        every_state = hmm.emission_table.log_probs(data.x[data.mask]).detach().mean(0).sum()
+        return log_likelihood, log_likelihood + pseudo_observations * float(every_state)
+
+    em.fit(hmm, data, num_iterations=20, progress=False)
+    values = [objectives()]
+    for _ in range(20):
+        em.fit(hmm, data, num_iterations=1, pseudo_observations=pseudo_observations, progress=False)
+        values.append(objectives())
+    plain, penalised = torch.tensor(values).T
+    rounding = 64 * torch.finfo(torch.float64).eps * float(penalised.abs().max())
+    assert float(penalised.diff().min()) > -rounding
+    assert float(plain.diff().min()) < -rounding  # the likelihood alone does fall
+
+
+def test_many_pseudo_observations_give_every_state_the_law_of_all_data() -> None:
+    hmm, data = start(Categorical(3)), batch(Categorical(3))
+    em.fit(hmm, data, num_iterations=1, pseudo_observations=1e9, progress=False)
+    frequencies = torch.bincount(data.x[data.mask]) / data.num_steps
+    torch.testing.assert_close(hmm.emission_probs.detach(), frequencies.expand(3, 3), rtol=0, atol=1e-6)
+
+
 def test_a_frozen_emission_needs_no_closed_form(monkeypatch: pytest.MonkeyPatch) -> None:
     def estimate(*_: object) -> None:
         raise TypeError("no closed form")

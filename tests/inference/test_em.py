@@ -121,7 +121,8 @@ def test_an_impossible_sequence_is_a_named_error() -> None:
         em.fit(hmm, torch.tensor([[0, 1]]), progress=False)
 
 
-@pytest.mark.parametrize("options", [{"pseudo_count": -1.0}, {"tolerance": -1.0}, {"pseudo_count": float("nan")}])
-def test_negative_options_are_an_error(options: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="expected pseudo_count and tolerance to be at least 0"):
-        em.fit(start(Categorical(3)), batch(Categorical(3)), progress=False, **options)  # type: ignore[arg-type]
+@pytest.mark.parametrize("option", ["tolerance", "pseudo_count", "pseudo_observations"])
+@pytest.mark.parametrize("value", [-1.0, float("nan")])
+def test_negative_options_are_an_error(option: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"expected {option} to be at least 0, got {value}"):
+        em.fit(start(Categorical(3)), batch(Categorical(3)), progress=False, **{option: value})  # type: ignore[arg-type]

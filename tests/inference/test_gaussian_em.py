@@ -182,8 +182,8 @@ def test_single_precision_gives_the_same_iterations() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"num_restarts": 2}, ValueError, "expected num_restarts=1 and pseudo_count=0 for a linear-Gaussian model"),
-        ({"pseudo_count": 1.0}, ValueError, "expected num_restarts=1 and pseudo_count=0 for a linear-Gaussian model"),
+        ({"num_restarts": 2}, ValueError, "expected num_restarts=1 and no pseudo-counts for a linear-Gaussian model"),
+        ({"pseudo_count": 1.0}, ValueError, "expected num_restarts=1 and no pseudo-counts for a linear-Gaussian model"),
         ({"valid": torch.zeros(1, 2, OBS_DIM)}, ValueError, "expected no valid data for a linear-Gaussian model"),
         ({"frozen": ["transition"]}, ValueError, "did you mean 'transition_cov'|expected frozen to be one of initial_"),
         ({"frozen": "initial_mean"}, TypeError, "expected frozen as a collection of names"),
