@@ -103,9 +103,8 @@ def _expected_counts(model: FiniteStateModel, x: Tensor, lengths: Tensor) -> _Co
     transition = model.transition_probs
     forward = hmm.forward(model.initial_probs, transition, model.emission_log_probs(x), lengths)
     check_possible(forward.log_normalizers, "start from parameters that allow it")
-    smoothed, future = hmm.backward(transition, lengths, forward)
-    transitions = hmm.expected_transitions(forward.filtered, future, transition) * transition
-    return _Counts(smoothed[:, 0].sum(0), transitions, smoothed, float(forward.log_normalizers.double().sum()))
+    _, counts, smoothed = hmm.expected_counts(transition, lengths, forward, transition.new_ones(len(lengths)))
+    return _Counts(smoothed[:, 0].sum(0), counts * transition, smoothed, float(forward.log_normalizers.double().sum()))
 
 
 def _maximise(model: FiniteStateModel, x: Tensor, lengths: Tensor, counts: _Counts, pseudo_count: float) -> None:
