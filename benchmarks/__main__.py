@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks import em_step, first_call, hmm_growth, hmm_likelihood, import_time, rnn_step
+from benchmarks import em_step, first_call, hmm_growth, hmm_likelihood, import_time, kalman_likelihood, rnn_step
 from benchmarks.tables import print_comparison, print_growth, print_times
 
 
@@ -23,6 +23,11 @@ def hmm() -> None:
         print_comparison(f"HMM, {title}", rows)
 
 
+def kalman() -> None:
+    for title, rows in kalman_likelihood.run():
+        print_comparison(f"Kalman filter, {title}", rows)
+
+
 def em() -> None:
     print_comparison(*em_step.run())
 
@@ -35,7 +40,14 @@ def imports() -> None:
     print_times("import time beyond torch and pyro, median ms", import_time.run())
 
 
-BENCHMARKS: dict[str, Callable[[], None]] = {"rnn": rnn, "hmm": hmm, "em": em, "growth": growth, "imports": imports}
+BENCHMARKS: dict[str, Callable[[], None]] = {
+    "rnn": rnn,
+    "hmm": hmm,
+    "kalman": kalman,
+    "em": em,
+    "growth": growth,
+    "imports": imports,
+}
 
 
 def main() -> None:

@@ -1,12 +1,10 @@
 """log p(x_{1:T}) of an HMM and its gradient: our kernels beside every peer that is installed."""
 
-from collections.abc import Callable, Iterator
-from importlib import import_module
-from typing import Any
+from collections.abc import Iterator
 
 from benchmarks import hmm_torch
-from benchmarks.hmm_problem import Problem, Recursion, in_float64, random_problem, recursion
-from benchmarks.peers import Peer, Row, compare, missing
+from benchmarks.hmm_problem import in_float64, random_problem, recursion
+from benchmarks.peers import Row, compare, installed
 
 SIZES = ((16, 64, 1000), (5, 1, 100_000), (512, 4, 200))
 """States, sequences, steps."""
@@ -36,16 +34,5 @@ def run() -> Iterator[tuple[str, list[Row]]]:
         problem, name = random_problem(*size), "{} states, {} x {}".format(*size)
         given = recursion(problem)
         exact = hmm_torch.ours(in_float64(problem)), hmm_torch.ours_given_densities(in_float64(given))
-        yield f"{name}: softmax, densities and recursion", compare(_peers(WHOLE, problem), exact[0])
-        yield f"{name}: recursion alone", compare(_peers(GIVEN_DENSITIES, given), exact[1])
-
-
-def _peers(engines: dict[str, Any], problem: Problem | Recursion) -> dict[str, Peer | None]:
-    return {name: _peer(*engine, problem) for name, engine in engines.items()}
-
-
-def _peer(module: str, function: str, packages: tuple[str, ...], problem: Problem | Recursion) -> Peer | None:
-    if missing(packages):
-        return None
-    engine: Callable[[Any], Peer] = getattr(import_module(f"benchmarks.{module}"), function)
-    return engine(problem)
+        yield f"{name}: softmax, densities and recursion", compare(installed(WHOLE, problem), exact[0])
+        yield f"{name}: recursion alone", compare(installed(GIVEN_DENSITIES, given), exact[1])

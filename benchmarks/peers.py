@@ -1,8 +1,9 @@
 """What a peer is: an engine that solves the same problem, and may be missing from this environment."""
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from importlib.util import find_spec
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -40,6 +41,18 @@ class Row(NamedTuple):
     gradient: tuple[float, float] | None = None
     first_call: float | None = None
     error: float | None = None
+
+
+Engines = dict[str, tuple[str, str, tuple[str, ...]]]
+"""By name: a module of this package, its function that makes a peer of a problem, and the packages it needs."""
+
+
+def installed(engines: Engines, problem: Any) -> dict[str, Peer | None]:
+    """Every engine on one problem; None for those whose packages are not installed."""
+    return {
+        name: None if missing(packages) else getattr(import_module(f"benchmarks.{module}"), function)(problem)
+        for name, (module, function, packages) in engines.items()
+    }
 
 
 def missing(packages: Sequence[str]) -> bool:

@@ -29,6 +29,8 @@ from pgm_rnn.kernels.threads import run_compiled
 from pgm_rnn.sequences import length_mask
 
 LOG_2_PI = math.log(2 * math.pi)
+LARGEST_SUMMED = 16
+"""States or outputs up to which products are summed inside the recursion; beyond, matrix products are faster."""
 
 
 class GaussianChain(NamedTuple):
@@ -84,6 +86,7 @@ class Filtered(NamedTuple):
         gain: K_t, (1 or B, T, D, M).
         precision: F_t^{-1}, (1 or B, T, M, M).
         weighted: F_t^{-1} v_t, (B, T, M), 0 in the padding.
+        steady: the first step of which all later covariances are copies, (1 or B,); T if there is none.
     """
 
     log_normalizers: Tensor
@@ -94,6 +97,7 @@ class Filtered(NamedTuple):
     gain: Tensor
     precision: Tensor
     weighted: Tensor
+    steady: Tensor
 
 
 class Scores(NamedTuple):
@@ -176,7 +180,7 @@ class _LogMarginalLikelihood(torch.autograd.Function):
             )
         lengths, *saved = ctx.saved_tensors
         chain, result = GaussianChain(*saved[:7]), Filtered(*saved[7:])
-        found = gradients(chain, lengths, result, grad)
+        found = gradients(chain, lengths, result, grad, x=ctx.needs_input_grad[0], offset=ctx.needs_input_grad[-1])
         return found[0], None, *found[1:]
 
 
@@ -193,19 +197,17 @@ def filter(chain: GaussianChain, x: Tensor, lengths: Tensor, observed: Tensor | 
     dim, groups = chain.initial_mean.shape[-1], max(len(parameter) for parameter in chain[1:6])
     predicted_covs, filtered_covs = x.new_empty(2, groups, num_steps, dim, dim)
     gain, precision = x.new_empty(groups, num_steps, dim, obs_dim), x.new_empty(groups, num_steps, obs_dim, obs_dim)
-    log_det = x.new_empty(groups, num_steps)
-    predicted_means, filtered_means = x.new_zeros(2, batch, num_steps, dim)
-    weighted, distance = torch.zeros_like(x), x.new_zeros(batch, num_steps)
+    log_det, steady = x.new_empty(groups, num_steps), lengths.new_full((groups,), num_steps)
+    predicted_means, filtered_means = x.new_empty(2, batch, num_steps, dim)
+    weighted, log_normalizers = torch.empty_like(x), x.new_empty(batch, num_steps)
     steps = recursion(x, dim)
-    steps.covariances(*chain[1:6], predicted_covs, filtered_covs, gain, precision, log_det)
+    steps.covariances(*chain[1:6], predicted_covs, filtered_covs, gain, precision, log_det, steady)
     steps.means(
         *(chain.initial_mean, chain.transition_matrix, chain.state_offset, chain.emission_matrix, x, lengths),
-        *(gain, precision, predicted_means, filtered_means, weighted, distance),
+        *(gain, precision, log_det, predicted_means, filtered_means, weighted, log_normalizers),
     )
-    log_normalizers = -0.5 * (log_det + distance + obs_dim * LOG_2_PI)
-    log_normalizers = log_normalizers.where(length_mask(lengths, num_steps), 0.0)
     moments = (predicted_means, predicted_covs, filtered_means, filtered_covs)
-    return Filtered(log_normalizers, *moments, gain, precision, weighted)
+    return Filtered(log_normalizers, *moments, gain, precision, weighted, steady)
 
 
 def scores(chain: GaussianChain, lengths: Tensor, result: Filtered) -> Scores:
@@ -213,9 +215,10 @@ def scores(chain: GaussianChain, lengths: Tensor, result: Filtered) -> Scores:
     chain = _detached(chain.with_all_axes())
     score, smoothed = torch.empty_like(result.filtered_means), torch.empty_like(result.filtered_means)
     residual = torch.empty_like(result.weighted)
+    unsummed = score.new_empty(0, 0, 0, dtype=torch.float64)
     recursion(score, score.shape[-1]).scores(
         *(chain.transition_matrix, chain.emission_matrix, result.gain, result.filtered_covs),
-        *(result.filtered_means, result.weighted, lengths, score, residual, smoothed),
+        *(result.filtered_means, result.weighted, lengths, score, residual, smoothed, unsummed),
     )
     return Scores(score, residual, smoothed)
 
@@ -243,12 +246,73 @@ def distinct(lengths: Tensor, num_groups: int) -> tuple[Tensor, Tensor, Tensor]:
     return rows, torch.zeros_like(ends), ends
 
 
-def gradients(chain: GaussianChain, lengths: Tensor, result: Filtered, weights: Tensor) -> tuple[Tensor, ...]:
+def gradients(
+    chain: GaussianChain, lengths: Tensor, result: Filtered, weights: Tensor, *, x: bool = True, offset: bool = True
+) -> tuple[Tensor | None, ...]:
     """d sum_b weights[b] log p(x^{(b)}) / d (x, parameters), each in the shape of what it belongs to.
+
+    Those in x and in the offsets, which are as long as the data, are None where they are not asked for.
 
     Source: Koopman & Shephard (1992), the exact score from the smoothed disturbances.
     """
     chain = _detached(chain.with_all_axes())
+    shared = all(parameter.shape[:2].numel() == 1 for parameter in chain[2:6])
+    if shared and max(result.gain.shape[2:]) <= LARGEST_SUMMED and weights.device.type == "cpu":
+        parameters, (score, residual) = _gradients_of_shared(chain, lengths, result, weights)
+    else:
+        parameters, (score, residual) = _gradients_of_any(chain, lengths, result, weights)
+    weight = weights[:, None, None]
+    return (
+        -weight * residual if x else None,
+        *parameters,
+        _summed(weight * score[:, 1:], _given(chain.state_offset)) if offset else None,
+    )
+
+
+def _gradients_of_shared(
+    chain: GaussianChain, lengths: Tensor, result: Filtered, weights: Tensor
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, Tensor]]:
+    """As below where A, Q, C and R are the same for all steps and sequences: products are summed on the way."""
+    A, C = chain.transition_matrix, chain.emission_matrix
+    (batch, _, obs_dim), dim, compiled = result.weighted.shape, A.shape[-1], _compiled()
+    sums = weights.new_zeros(batch, 2 * dim + 2 * obs_dim, max(dim, obs_dim), dtype=torch.float64)
+    score, smoothed = torch.empty_like(result.filtered_means), torch.empty_like(result.filtered_means)
+    residual = torch.empty_like(result.weighted)
+    compiled.scores(
+        *(A, C, result.gain, result.filtered_covs, result.filtered_means, result.weighted, lengths),
+        *(score, residual, smoothed, sums),
+    )
+    rows, _, ends = distinct(lengths, 1)
+    moved, future = sums.new_zeros(2, len(ends), dim, dim)
+    seen, inner = sums.new_zeros(len(ends), obs_dim, dim), sums.new_zeros(len(ends), obs_dim, obs_dim)
+    first = weights.new_empty(len(ends), dim, dim)
+    compiled.information_sums(
+        *(A[0, 0], C[0, 0], result.gain, result.precision, result.predicted_covs, result.filtered_covs, result.steady),
+        *(ends, moved, seen, future, inner, first),
+    )
+    totals = torch.zeros_like(ends, dtype=torch.float64).index_add_(0, rows, weights.double())
+
+    def shared(table: Tensor) -> Tensor:
+        return torch.tensordot(totals, table, 1)
+
+    by_parameter = torch.tensordot(weights.double(), sums, 1)
+    state, square, cross, noise = by_parameter.split([dim, dim, obs_dim, obs_dim])
+    found = [state[:, :dim] - shared(moved), 0.5 * (square[:, :dim] - shared(future))]
+    found += [cross[:, :dim] - shared(seen), 0.5 * (noise[:, :obs_dim] - shared(inner))]
+    outer, weight = weights[:, None, None], weights[:, None]
+    initial_cov = outer * (score[:, 0, :, None] * score[:, 0, None, :] - first[rows])
+    parameters = (
+        _summed(weight * score[:, 0], chain.initial_mean),
+        0.5 * _summed(initial_cov, chain.initial_cov),
+        *(gradient.to(weights.dtype).reshape(1, 1, *gradient.shape) for gradient in found),
+    )
+    return parameters, (score, residual)
+
+
+def _gradients_of_any(
+    chain: GaussianChain, lengths: Tensor, result: Filtered, weights: Tensor
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, Tensor]]:
+    """Those in the parameters, which may vary over steps and sequences, and the scores and residuals."""
     score, residual, smoothed = scores(chain, lengths, result)
     rows, groups, future, inner = information(chain, lengths, result)
     weight, totals = weights[:, None, None], weights.new_zeros(len(future)).index_add_(0, rows, weights)
@@ -266,16 +330,15 @@ def gradients(chain: GaussianChain, lengths: Tensor, result: Filtered, weights: 
     cross = inner @ chain.emission_matrix
     cross[:, :-1] -= result.gain[groups][:, :-1].mT @ (matrix.mT @ later @ matrix)
     initial_cov = weighted_score[:, 0, :, None] * score[:, 0, None, :] - weight * future[rows, 0]
-    return (
-        -weighted_residual,
+    parameters = (
         _summed(weighted_score[:, 0], chain.initial_mean),
         0.5 * _summed(initial_cov, chain.initial_cov),
         reduced(weighted_score[:, 1:], smoothed[:, :-1], later @ matrix @ filtered[:, :-1], matrix),
         0.5 * reduced(weighted_score[:, 1:], score[:, 1:], later, chain.transition_cov),
         reduced(weighted_residual, smoothed, cross @ predicted, chain.emission_matrix),
         0.5 * reduced(weighted_residual, residual, inner, chain.emission_cov),
-        _summed(weighted_score[:, 1:], _given(chain.state_offset)),
     )
+    return parameters, (score, residual)
 
 
 def _summed(tensor: Tensor, like: Tensor) -> Tensor:

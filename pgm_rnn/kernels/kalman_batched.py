@@ -3,6 +3,8 @@
 Functions and arguments as in `pgm_rnn.kernels.kalman_compiled`.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -20,8 +22,9 @@ def covariances(
     gain: Tensor,
     precision: Tensor,
     log_det: Tensor,
+    steady: Tensor,
 ) -> None:
-    """Fill covariances, gains, and the innovations' precisions and log determinants; NaN where there is none."""
+    """Fill covariances, gains, and the innovations' precisions and log determinants; `steady` is left alone."""
     identity = torch.eye(predicted.shape[-1], dtype=predicted.dtype, device=predicted.device)
     p = initial_cov.expand(predicted[:, 0].shape)
     for t in range(predicted.shape[1]):
@@ -49,12 +52,14 @@ def means(
     lengths: Tensor,
     gain: Tensor,
     precision: Tensor,
+    log_det: Tensor,
     predicted: Tensor,
     filtered: Tensor,
     weighted: Tensor,
-    distance: Tensor,
+    log_normalizers: Tensor,
 ) -> None:
-    """Fill means (B, T, D), precision times innovation (B, T, M) and squared distances v' F^{-1} v (B, T)."""
+    """Fill means (B, T, D), precision times innovation (B, T, M), log p(x_t | x_{1:t-1}) (B, T); 0 in the padding."""
+    constant = x.shape[2] * math.log(2 * math.pi)
     m = initial_mean.expand(len(x), -1)
     for t in range(x.shape[1]):
         if t > 0:
@@ -62,8 +67,9 @@ def means(
         v = x[:, t] - _times(_at(emission_matrix, t), m)
         predicted[:, t], weighted[:, t] = m, _times(precision[:, t], v)
         filtered[:, t] = m + _times(gain[:, t], v)
-        distance[:, t] = torch.linalg.vecdot(weighted[:, t], v)
+        log_normalizers[:, t] = -0.5 * (log_det[:, t] + torch.linalg.vecdot(weighted[:, t], v) + constant)
     outside = ~length_mask(lengths, x.shape[1])
+    log_normalizers.masked_fill_(outside, 0.0)
     for tensor in (predicted, filtered, weighted):
         tensor.masked_fill_(outside[..., None], 0.0)
 
@@ -104,8 +110,9 @@ def scores(
     score: Tensor,
     residual: Tensor,
     smoothed: Tensor,
+    sums: Tensor,
 ) -> None:
-    """Fill d log p / d predicted mean (B, T, D), smoothed residuals (B, T, M), smoothed means; zero in the padding."""
+    """Fill d log p / d predicted mean (B, T, D), smoothed residuals (B, T, M), smoothed means; `sums` is left alone."""
     num_steps = score.shape[1]
     ahead = torch.zeros_like(score[:, 0])
     for t in range(num_steps - 1, -1, -1):

@@ -12,6 +12,7 @@ Floats = NDArray[np.floating]
 Integers = NDArray[np.int64]
 
 jit = numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+LOG_2_PI = float(np.log(2 * np.pi))
 inner = numba.njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
 
 
@@ -99,6 +100,16 @@ def _inverse(matrix: Floats, factor: Floats, out: Floats) -> float:
     return log_det
 
 
+@inner
+def _same(a: Floats, b: Floats) -> bool:
+    """Whether two matrices agree to the bit."""
+    for i in range(a.shape[0]):
+        for j in range(a.shape[1]):
+            if a[i, j] != b[i, j]:
+                return False
+    return True
+
+
 @jit
 def covariances(
     initial_cov: Floats,
@@ -111,13 +122,20 @@ def covariances(
     gain: Floats,
     precision: Floats,
     log_det: Floats,
+    steady: Integers,
 ) -> None:
-    """Fill covariances, gains, and the innovations' precisions and log determinants; NaN where there is none."""
+    """Fill covariances, gains, and the innovations' precisions and log determinants; NaN where there is none.
+
+    Where parameters do not vary and a predicted covariance is that of the step before to the bit, so is all that
+    follows: it is copied. `steady` (G,) is the first step of which all later ones are copies, T if there is none.
+    """
     num_groups, num_steps, dim, obs_dim = gain.shape
+    constant = transition_matrix.shape[1] * transition_cov.shape[1] * emission_matrix.shape[1] * emission_cov.shape[1]
     for g in numba.prange(num_groups):
         space, rest = np.empty((dim, dim), gain.dtype), np.empty((dim, dim), gain.dtype)
         cross, wide = np.empty((dim, obs_dim), gain.dtype), np.empty((dim, obs_dim), gain.dtype)
         innovation, factor = np.empty((obs_dim, obs_dim), gain.dtype), np.empty((obs_dim, obs_dim), gain.dtype)
+        steady[g] = num_steps
         for t in range(num_steps):
             p, k = predicted[g, t], gain[g, t]
             c = emission_matrix[g % emission_matrix.shape[0], t % emission_matrix.shape[1]]
@@ -128,6 +146,9 @@ def covariances(
                 a = transition_matrix[g % transition_matrix.shape[0], (t - 1) % transition_matrix.shape[1]]
                 q = transition_cov[g % transition_cov.shape[0], (t - 1) % transition_cov.shape[1]]
                 _sandwich(a, filtered[g, t - 1], q, space, p)
+                if constant == 1 and _same(p, predicted[g, t - 1]):
+                    steady[g] = t - 1
+                    break
             _product_nt(p, c, cross)
             _product(c, cross, innovation)
             for i in range(obs_dim):
@@ -137,7 +158,7 @@ def covariances(
             _product(cross, precision[g, t], k)
             for i in range(dim):
                 for j in range(dim):
-                    total = 1.0 if i == j else 0.0
+                    total = gain.dtype.type(1 if i == j else 0)
                     for n in range(obs_dim):
                         total -= k[i, n] * c[n, j]
                     rest[i, j] = total
@@ -150,6 +171,10 @@ def covariances(
                     filtered[g, t, i, j] = total
                     filtered[g, t, j, i] = total
             _sandwich(rest, p, filtered[g, t], space, filtered[g, t])
+        for t in range(steady[g] + 1, num_steps):
+            predicted[g, t], filtered[g, t] = predicted[g, t - 1], filtered[g, t - 1]
+            gain[g, t], precision[g, t] = gain[g, t - 1], precision[g, t - 1]
+            log_det[g, t] = log_det[g, t - 1]
 
 
 @jit
@@ -162,47 +187,84 @@ def means(
     lengths: Integers,
     gain: Floats,
     precision: Floats,
+    log_det: Floats,
     predicted: Floats,
     filtered: Floats,
     weighted: Floats,
-    distance: Floats,
+    log_normalizers: Floats,
 ) -> None:
-    """Fill means (B, T, D), precision times innovation (B, T, M) and squared distances v' F^{-1} v (B, T)."""
+    """Fill means (B, T, D), precision times innovation (B, T, M) and log p(x_t | x_{1:t-1}) (B, T), 0 in the padding.
+
+    Whole arrays are indexed: a view made in the loop costs more than the loop over a few states.
+    """
     dim, obs_dim = predicted.shape[2], x.shape[2]
+    num_a, steps_a = transition_matrix.shape[:2]
+    num_b, steps_b = state_offset.shape[:2]
+    num_c, steps_c = emission_matrix.shape[:2]
     for b in numba.prange(x.shape[0]):
-        g = b % gain.shape[0]
-        v = np.empty(obs_dim, x.dtype)
+        g, a, o, c = b % gain.shape[0], b % num_a, b % num_b, b % num_c
+        v, m, z = np.empty(obs_dim, x.dtype), np.empty(dim, x.dtype), np.empty(dim, x.dtype)
+        for t in range(lengths[b], x.shape[1]):
+            log_normalizers[b, t] = 0
+            for i in range(dim):
+                predicted[b, t, i] = 0
+                filtered[b, t, i] = 0
+            for n in range(obs_dim):
+                weighted[b, t, n] = 0
         for t in range(lengths[b]):
-            m, u = predicted[b, t], weighted[b, t]
-            if t == 0:
-                m[:] = initial_mean[b % initial_mean.shape[0]]
-            else:
-                a = transition_matrix[b % transition_matrix.shape[0], (t - 1) % transition_matrix.shape[1]]
-                offset = state_offset[b % state_offset.shape[0], (t - 1) % state_offset.shape[1]]
-                for i in range(dim):
-                    total = offset[i]
+            ta, tb, tc = (t - 1 if steps_a > 1 else 0), (t - 1 if steps_b > 1 else 0), (t if steps_c > 1 else 0)
+            for i in range(dim):
+                if t == 0:
+                    m[i] = initial_mean[b % initial_mean.shape[0], i]
+                else:
+                    total = state_offset[o, tb, i]
                     for j in range(dim):
-                        total += a[i, j] * filtered[b, t - 1, j]
+                        total += transition_matrix[a, ta, i, j] * z[j]
                     m[i] = total
-            c = emission_matrix[b % emission_matrix.shape[0], t % emission_matrix.shape[1]]
+                predicted[b, t, i] = m[i]
             for n in range(obs_dim):
                 total = x[b, t, n]
                 for j in range(dim):
-                    total -= c[n, j] * m[j]
+                    total -= emission_matrix[c, tc, n, j] * m[j]
                 v[n] = total
-            squared = x[b, t, 0] * 0.0
+            squared = x.dtype.type(0)
             for n in range(obs_dim):
-                total = precision[g, t, n, 0] * v[0]
-                for k in range(1, obs_dim):
+                total = x.dtype.type(0)
+                for k in range(obs_dim):
                     total += precision[g, t, n, k] * v[k]
-                u[n] = total
+                weighted[b, t, n] = total
                 squared += total * v[n]
-            distance[b, t] = squared
+            log_normalizers[b, t] = -0.5 * (log_det[g, t] + squared + obs_dim * LOG_2_PI)
             for i in range(dim):
                 total = m[i]
                 for n in range(obs_dim):
                     total += gain[g, t, i, n] * v[n]
+                z[i] = total
                 filtered[b, t, i] = total
+
+
+@inner
+def _back(
+    ahead: Floats, c: Floats, gain: Floats, precision: Floats, wide: Floats, back: Floats, residual: Floats, out: Floats
+) -> None:
+    """From A' N_{t+1} A: D_t into `residual`, D_t C - K' A' N A into `back`, N_t into `out`."""
+    dim, obs_dim = gain.shape
+    _product(ahead, gain, wide)
+    _product_tn(gain, wide, residual)
+    for i in range(obs_dim):
+        for j in range(obs_dim):
+            residual[i, j] += precision[i, j]
+    _product(residual, c, back)
+    for i in range(obs_dim):
+        for j in range(dim):
+            back[i, j] -= wide[j, i]
+    for i in range(dim):
+        for j in range(i + 1):
+            total = ahead[i, j]
+            for n in range(obs_dim):
+                total += c[n, i] * back[n, j] - wide[i, n] * c[n, j]
+            out[i, j] = total
+            out[j, i] = total
 
 
 @jit
@@ -214,9 +276,9 @@ def information(
     groups: Integers,
     lengths: Integers,
     future: Floats,
-    inner_precision: Floats,
+    residual: Floats,
 ) -> None:
-    """Fill N (S, T, D, D) and the precisions of smoothed residuals (S, T, M, M), zero in the padding.
+    """Fill N (S, T, D, D) and the precisions D of smoothed residuals (S, T, M, M), zero in the padding.
 
     Row s belongs to group `groups[s]` and ends after `lengths[s]` steps.
     """
@@ -224,37 +286,72 @@ def information(
     obs_dim = precision.shape[2]
     for s in numba.prange(num_rows):
         g = groups[s]
-        space, ahead = np.empty((dim, dim), gain.dtype), np.empty((dim, dim), gain.dtype)
-        wide = np.empty((dim, obs_dim), gain.dtype)
-        back = np.empty((obs_dim, dim), gain.dtype)
+        space, ahead = np.empty((dim, dim), gain.dtype), np.zeros((dim, dim), gain.dtype)
+        wide, back = np.empty((dim, obs_dim), gain.dtype), np.empty((obs_dim, dim), gain.dtype)
         for t in range(lengths[s], num_steps):
             future[s, t] = 0.0
-            inner_precision[s, t] = 0.0
+            residual[s, t] = 0.0
         for t in range(lengths[s] - 1, -1, -1):
-            k = gain[g, t]
             c = emission_matrix[g % emission_matrix.shape[0], t % emission_matrix.shape[1]]
-            if t == lengths[s] - 1:
-                ahead[:] = 0.0
-            else:
+            if t < lengths[s] - 1:
                 a = transition_matrix[g % transition_matrix.shape[0], t % transition_matrix.shape[1]]
                 _product(future[s, t + 1], a, space)
                 _product_tn(a, space, ahead)
-            _product(ahead, k, wide)
-            _product_tn(k, wide, inner_precision[s, t])
-            for i in range(obs_dim):
-                for j in range(obs_dim):
-                    inner_precision[s, t, i, j] += precision[g, t, i, j]
-            _product(inner_precision[s, t], c, back)  # D C - K^T ahead
+            _back(ahead, c, gain[g, t], precision[g, t], wide, back, residual[s, t], future[s, t])
+
+
+@jit
+def information_sums(
+    matrix: Floats,
+    emission_matrix: Floats,
+    gain: Floats,
+    precision: Floats,
+    predicted_covs: Floats,
+    filtered_covs: Floats,
+    steady: Integers,
+    lengths: Integers,
+    moved: NDArray[np.float64],
+    seen: NDArray[np.float64],
+    future: NDArray[np.float64],
+    residual: NDArray[np.float64],
+    first: Floats,
+) -> None:
+    """For one A (D, D) and one C (M, D), sums over the steps of rows that end after `lengths` (S,).
+
+    Of N_{t+1} A Cov(z_t | x_{1:t}) into `moved` (S, D, D), of (D_t C - K' A' N A) P_t into `seen` (S, M, D), of N_{t+1}
+    into `future` (S, D, D), of D_t into `residual` (S, M, M); N_1 into `first` (S, D, D). Where the covariances are
+    steady and N_t is N_{t+1} to the bit, the remaining steady steps are counted and not repeated.
+    """
+    dim, obs_dim = gain.shape[2:]
+    for s in numba.prange(len(lengths)):
+        space, ahead = np.empty((dim, dim), gain.dtype), np.zeros((dim, dim), gain.dtype)
+        wide, back = np.empty((dim, obs_dim), gain.dtype), np.empty((obs_dim, dim), gain.dtype)
+        inside, below = np.empty((obs_dim, obs_dim), gain.dtype), np.empty((obs_dim, dim), gain.dtype)
+        now, later = np.zeros((dim, dim), gain.dtype), np.zeros((dim, dim), gain.dtype)
+        t = lengths[s] - 1
+        while t >= 0:
+            times = 1
+            if t < lengths[s] - 1:
+                _product(later, matrix, space)
+                _product_tn(matrix, space, ahead)
+            _back(ahead, emission_matrix, gain[0, t], precision[0, t], wide, back, inside, now)
+            if t > steady[0] and t < lengths[s] - 1 and _same(now, later):
+                times = t - steady[0] + 1
+            _product(back, predicted_covs[0, t], below)
             for i in range(obs_dim):
                 for j in range(dim):
-                    back[i, j] -= wide[j, i]
-            for i in range(dim):
-                for j in range(i + 1):
-                    total = ahead[i, j]
-                    for n in range(obs_dim):
-                        total += c[n, i] * back[n, j] - wide[i, n] * c[n, j]
-                    future[s, t, i, j] = total
-                    future[s, t, j, i] = total
+                    seen[s, i, j] += times * below[i, j]
+                for j in range(obs_dim):
+                    residual[s, i, j] += times * inside[i, j]
+            if t < lengths[s] - 1:
+                _product(space, filtered_covs[0, t], ahead)
+                for i in range(dim):
+                    for j in range(dim):
+                        moved[s, i, j] += times * ahead[i, j]
+                        future[s, i, j] += times * later[i, j]
+            later[:] = now
+            t -= times
+        first[s] = now
 
 
 @jit
@@ -269,39 +366,63 @@ def scores(
     score: Floats,
     residual: Floats,
     smoothed: Floats,
+    sums: NDArray[np.float64],
 ) -> None:
-    """Fill d log p / d predicted mean (B, T, D), smoothed residuals (B, T, M), smoothed means; zero in the padding."""
+    """Fill d log p / d predicted mean (B, T, D), smoothed residuals (B, T, M), smoothed means; zero in the padding.
+
+    `sums` (B or 0, 2 D + 2 M, max(D, M)) gets what gradients need of each sequence where it is asked for: over the
+    steps, of l_{t+1} s_t', l_{t+1} l_{t+1}', e_t s_t', e_t e_t', one below the other, s_t the smoothed mean.
+    """
     num_steps, dim, obs_dim = score.shape[1], score.shape[2], residual.shape[2]
+    num_a, steps_a = transition_matrix.shape[:2]
+    num_c, steps_c = emission_matrix.shape[:2]
+    summed = sums.shape[0] > 0
     for b in numba.prange(score.shape[0]):
-        g = b % gain.shape[0]
-        ahead = np.zeros(dim, score.dtype)
+        g, a, c = b % gain.shape[0], b % num_a, b % num_c
+        ahead, after = np.zeros(dim, score.dtype), np.zeros(dim, score.dtype)
+        e, s = np.empty(obs_dim, score.dtype), np.empty(dim, score.dtype)
         for t in range(lengths[b], num_steps):
-            score[b, t] = 0.0
-            residual[b, t] = 0.0
-            smoothed[b, t] = 0.0
+            for i in range(dim):
+                score[b, t, i] = 0
+                smoothed[b, t, i] = 0
+            for n in range(obs_dim):
+                residual[b, t, n] = 0
         for t in range(lengths[b] - 1, -1, -1):
+            ta, tc = (t if steps_a > 1 else 0), (t if steps_c > 1 else 0)
             if t < lengths[b] - 1:
-                a = transition_matrix[b % transition_matrix.shape[0], t % transition_matrix.shape[1]]
                 for j in range(dim):
-                    total = a[0, j] * score[b, t + 1, 0]
-                    for i in range(1, dim):
-                        total += a[i, j] * score[b, t + 1, i]
+                    total = score.dtype.type(0)
+                    for i in range(dim):
+                        total += transition_matrix[a, ta, i, j] * after[i]
                     ahead[j] = total
-            c = emission_matrix[b % emission_matrix.shape[0], t % emission_matrix.shape[1]]
+            for i in range(dim):
+                total = filtered_means[b, t, i]
+                for j in range(dim):
+                    total += filtered_covs[g, t, i, j] * ahead[j]
+                s[i] = total
+                smoothed[b, t, i] = total
             for n in range(obs_dim):
                 total = weighted[b, t, n]
                 for i in range(dim):
                     total -= gain[g, t, i, n] * ahead[i]
+                e[n] = total
                 residual[b, t, n] = total
+            if summed:
+                for i in range(dim):
+                    for j in range(dim):
+                        sums[b, i, j] += after[i] * s[j]
+                        sums[b, dim + i, j] += after[i] * after[j]
+                for n in range(obs_dim):
+                    for j in range(dim):
+                        sums[b, 2 * dim + n, j] += e[n] * s[j]
+                    for k in range(obs_dim):
+                        sums[b, 2 * dim + obs_dim + n, k] += e[n] * e[k]
             for i in range(dim):
                 total = ahead[i]
                 for n in range(obs_dim):
-                    total += c[n, i] * residual[b, t, n]
+                    total += emission_matrix[c, tc, n, i] * e[n]
+                after[i] = total
                 score[b, t, i] = total
-                total = filtered_means[b, t, i]
-                for j in range(dim):
-                    total += filtered_covs[g, t, i, j] * ahead[j]
-                smoothed[b, t, i] = total
 
 
 @jit
