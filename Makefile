@@ -9,7 +9,7 @@ help:
 	@echo "make test     install into .venv, then lint and run the tests"
 	@echo "make format   rewrite the code in the house style"
 	@echo "make lint     ruff and mypy"
-	@echo "make bench    time the engines beside their peers"
+	@echo "make bench    install the peers where they can be, then time the engines beside them"
 	@echo "make clean    remove .venv and caches"
 
 verify: .venv/.installed
@@ -28,6 +28,8 @@ format: .venv/.installed
 	$(BIN)/ruff check --fix .
 
 bench: .venv/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]' \
+		|| echo "Some peers cannot be installed here; the tables will say which."
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks
 
 clean:

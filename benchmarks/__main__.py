@@ -1,26 +1,52 @@
-"""Run every benchmark and print its table."""
+"""Run the benchmarks that are named, or all of them, and print their tables."""
 
 import os
+import sys
+from collections.abc import Callable
 
 import torch
 
-from benchmarks import hmm_likelihood, import_time, rnn_step
+from benchmarks import em_step, first_call, hmm_growth, hmm_likelihood, import_time, rnn_step
+from benchmarks.tables import print_comparison, print_growth, print_times
+
+
+def rnn() -> None:
+    print("LSTM language model step (H 128, vocabulary 50, batch 64, T 100), median ms, ratio to bare torch")
+    for name, milliseconds, ratio in rnn_step.run():
+        print(f"  {name:36}{milliseconds:8.1f}{ratio:8.3f}")
+    print()
+
+
+def hmm() -> None:
+    print_times("first value and gradient of an HMM in a process, ms", first_call.run())
+    for title, rows in hmm_likelihood.run():
+        print_comparison(f"HMM, {title}", rows)
+
+
+def em() -> None:
+    print_comparison(*em_step.run())
+
+
+def growth() -> None:
+    print_growth(f"HMM of {hmm_growth.NUM_STATES} states: value and gradient as the problem grows", hmm_growth.run())
+
+
+def imports() -> None:
+    print_times("import time beyond torch and pyro, median ms", import_time.run())
+
+
+BENCHMARKS: dict[str, Callable[[], None]] = {"rnn": rnn, "hmm": hmm, "em": em, "growth": growth, "imports": imports}
 
 
 def main() -> None:
     """Print the tables."""
+    unknown = set(sys.argv[1:]) - set(BENCHMARKS)
+    if unknown:
+        sys.exit(f"expected benchmarks among {', '.join(BENCHMARKS)}, got {', '.join(sorted(unknown))}")
     policy = os.environ.get("OMP_WAIT_POLICY", "unset")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, OMP_WAIT_POLICY={policy}\n")
-    print("LSTM language model step (H 128, vocabulary 50, batch 64, T 100), median ms, ratio to bare torch")
-    for name, milliseconds, ratio in rnn_step.run():
-        print(f"  {name:36}{milliseconds:8.1f}{ratio:8.3f}")
-    print(f"\nfirst call of the HMM kernels: {hmm_likelihood.first_call():.0f} ms")
-    print("HMM log likelihood, float32: ms of the value and of value and gradient, and how many times that Pyro takes")
-    for name, value, gradient, pyro_value, pyro_gradient in hmm_likelihood.run():
-        print(f"  {name:36}{value:8.1f}{gradient:8.1f}{pyro_value:8.0f}{pyro_gradient:8.0f}")
-    print("\nimport time beyond torch and pyro, median ms")
-    for name, milliseconds in import_time.run():
-        print(f"  {name:36}{milliseconds:8.1f}")
+    for name in sys.argv[1:] or BENCHMARKS:
+        BENCHMARKS[name]()
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
 """Peers timed in turn, so that whatever else the machine does meets all of them alike."""
 
+import math
 import time
 from collections.abc import Callable
 from statistics import median
 
+Steps = dict[str, Callable[[], object]]
+Times = dict[str, tuple[float, float]]
+"""Median milliseconds of each step, and the median over rounds of its ratio to the first step's time."""
 
-def time_in_turn(
-    steps: dict[str, Callable[[], object]], repeats: int, warmup: int = 3
-) -> dict[str, tuple[float, float]]:
+
+def time_in_turn(steps: Steps, repeats: int, warmup: int = 3) -> Times:
     """Median milliseconds of each step, and the median over rounds of its ratio to the first step's time.
 
     The steps are called one after the other `repeats` times: a round's times share the machine's mood. Each round
@@ -21,11 +24,35 @@ def time_in_turn(
     for _ in range(repeats):
         rounds.append(rounds.pop(0))
         for name, step in rounds:
-            start = time.perf_counter()
-            step()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(seconds_of(step))
     reference = next(iter(seconds.values()))
     return {
         name: (1e3 * median(values), median(value / base for value, base in zip(values, reference, strict=True)))
         for name, values in seconds.items()
     }
+
+
+def time_peers(steps: Steps, repeats: int = 25, slow: float = 0.25) -> Times:
+    """`time_in_turn`, with the peers that take more than `slow` seconds in three rounds of their own."""
+    reference = next(iter(steps))
+    slow_steps = {name: step for name, step in steps.items() if name != reference and seconds_of(step) > slow}
+    times = time_in_turn({name: step for name, step in steps.items() if name not in slow_steps}, repeats)
+    if slow_steps:
+        again = time_in_turn({reference: steps[reference]} | slow_steps, repeats=3, warmup=0)
+        times |= {name: again[name] for name in slow_steps}
+    return {name: times[name] for name in steps}
+
+
+def seconds_of(step: Callable[[], object]) -> float:
+    """Wall-clock time of one call."""
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
+
+
+def slope(sizes: list[int], milliseconds: list[float]) -> float:
+    """Least-squares slope of log time against log size: 1 where time is proportional to size."""
+    x, y = ([math.log(value) for value in values] for values in (sizes, milliseconds))
+    x_mean, y_mean = sum(x) / len(x), sum(y) / len(y)
+    products = sum((a - x_mean) * (b - y_mean) for a, b in zip(x, y, strict=True))
+    return products / sum((a - x_mean) ** 2 for a in x)

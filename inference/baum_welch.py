@@ -96,9 +96,10 @@ class BaumWelch:
         transition, lengths = self._parameters.transition, self._lengths.repeat_interleave(self._num_starts)
         forward = self._forward(self._x, self._lengths)
         check_possible(self._by_start(forward.log_normalizers)[:, 0], "start from parameters that allow it")
-        smoothed, future = hmm.backward(transition, lengths, forward)
+        table = transition[0, 0] if self._num_starts == 1 else transition  # one table is counted on the way
+        _, counts, smoothed = hmm.expected_counts(table, lengths, forward, transition.new_ones(len(lengths)))
         smoothed = self._by_start(smoothed)  # (N, R, T, K)
-        transitions = hmm.expected_transitions(forward.filtered, future, transition) * transition
+        transitions = (counts * table).reshape(transition.shape)
         states = smoothed.transpose(1, 2)[self._mask].flatten(1)  # (steps, R K)
         self._counts = _Counts(smoothed[:, :, 0].sum(0), transitions, states)
         return self._by_start(forward.log_normalizers).double().sum((0, 2))

@@ -5,7 +5,7 @@
     log p(x_{1:T}) = sum_t log c_t
 
 Gradients of log p(x_{1:T}) are expected counts, so one backward recursion gives all of them and no graph is built
-through time. On the CPU the recursions are compiled by numba, one sequence a thread; where a step is a large matrix
+through time. On the CPU the recursions are compiled by numba, sequences in parallel; where a step is a large matrix
 product, and on other devices, they are batched torch.
 
 Arguments throughout:
@@ -26,7 +26,11 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from pgm_rnn.kernels.threads import num_threads, run_compiled
 from pgm_rnn.sequences import length_mask
+
+LARGEST_COUNTED = 64
+"""States up to which expected transitions are summed inside the recursion; beyond, by one matrix product."""
 
 
 class Forward(NamedTuple):
@@ -62,7 +66,9 @@ def log_marginal_likelihood(initial: Tensor, transition: Tensor, log_emission: T
 
     An impossible sequence has -inf and gradients of zero.
     """
-    return _LogMarginalLikelihood.apply(initial, transition, log_emission, lengths)
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (initial, transition, log_emission)):
+        return _LogMarginalLikelihood.apply(initial, transition, log_emission, lengths)
+    return _run_forward(initial, transition, log_emission, lengths, keep_steps=False).log_normalizers.sum(-1)
 
 
 class _LogMarginalLikelihood(torch.autograd.Function):
@@ -83,22 +89,26 @@ class _LogMarginalLikelihood(torch.autograd.Function):
             )
         initial, transition, lengths, *saved = ctx.saved_tensors
         result = Forward(*saved)
-        smoothed, future = backward(transition, lengths, result)
-        future = future * grad[:, None, None]
-        counts = expected_transitions(result.filtered, future, transition)
-        first = future[:, 0].reshape(-1, *initial.shape).sum(0)
-        return first, counts, smoothed.mul_(grad[:, None, None]), None
+        first, counts, smoothed = expected_counts(transition, lengths, result, grad)
+        return first.reshape(-1, *initial.shape).sum(0), counts, smoothed, None
 
 
 def forward(initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor) -> Forward:
     """The scaled forward recursion. Source: Choe, Shin & Spencer (2017), sec. 3.2, with alpha_1 = D_{x_1} P(H_1)."""
+    return _run_forward(initial, transition, log_emission, lengths, keep_steps=True)
+
+
+def _run_forward(
+    initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor, keep_steps: bool
+) -> Forward:
+    """`forward`; where the steps are not kept, `filtered` is (B, 1 or T, K) and means nothing."""
     initial, transition, log_emission = (tensor.detach().contiguous() for tensor in (initial, transition, log_emission))
-    shift = log_emission.amax(-1)
-    shift = shift.where(shift.abs() != torch.inf, 0.0)
-    emission = (log_emission - shift[..., None]).exp_()
-    filtered, scale = torch.zeros_like(emission), torch.zeros_like(shift)
-    arguments = (initial, _four_axes(transition), log_emission, emission, shift, lengths, filtered, scale)
-    _recursion(emission).forward(*arguments)
+    recursion = _recursion(log_emission)
+    shifted, shift = recursion.subtract_largest(log_emission)
+    emission = shifted.exp_()
+    steps = emission.shape[1] if keep_steps or prefers_batched(emission) else 1
+    filtered, scale = emission.new_zeros(len(emission), steps, emission.shape[2]), torch.zeros_like(shift)
+    recursion.forward(initial, _four_axes(transition), log_emission, emission, shift, lengths, filtered, scale)
     log_normalizers = (scale.log() + shift).where(length_mask(lengths, scale.shape[1]), 0.0)
     return Forward(log_normalizers, filtered, emission, scale)
 
@@ -116,6 +126,23 @@ def without_missing(log_emission: Tensor, mask: Tensor) -> Tensor:
     if mask.dim() != 2:
         raise ValueError(f"expected one truth value a step, (B, T), for finitely many states, got {tuple(mask.shape)}")
     return log_emission.where(mask[..., None], 0.0)
+
+
+def expected_counts(
+    transition: Tensor, lengths: Tensor, result: Forward, weights: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of sum_b weights[b] log p(x_{1:T}) after `forward`.
+
+    Returns:
+        In p(z_1) of each sequence (B, K), in `transition` in its shape, and in log p(x_t | z_t), (B, T, K), which is
+        weights[b] p(z_t | x_{1:T}).
+    """
+    if not prefers_batched(result.emission) and transition.dim() == 2 and len(transition) <= LARGEST_COUNTED:
+        return _compiled().expected_counts(transition.detach(), lengths, result, weights)
+    smoothed, future = backward(transition, lengths, result)
+    future = future.mul_(weights[:, None, None])
+    counts = expected_transitions(result.filtered, future, transition)
+    return future[:, 0], counts, smoothed.mul_(weights[:, None, None])
 
 
 def pairwise_probs(transition: Tensor, result: Forward, future: Tensor) -> Tensor:
@@ -216,21 +243,52 @@ class _Compiled:
     def __init__(self, module: ModuleType) -> None:
         self.module = module
 
+    def subtract_largest(self, log_emission: Tensor) -> tuple[Tensor, Tensor]:
+        shifted, shift = torch.empty_like(log_emission), log_emission.new_empty(log_emission.shape[:-1])
+        run_compiled(self.module.subtract_largest, log_emission.flatten(0, 1), shifted.flatten(0, 1), shift.flatten())
+        return shifted, shift
+
     def forward(self, initial: Tensor, transition: Tensor, log_emission: Tensor, *rest: Tensor) -> None:
         tiny = torch.finfo(log_emission.dtype).tiny ** 0.75
-        self._run(self.module.forward, _two_axes(initial), transition, log_emission, *rest, tiny)
+        group = self._group(len(log_emission), transition)
+        run_compiled(self.module.forward, _two_axes(initial), transition, log_emission, *rest, tiny, group)
 
-    def backward(self, *arguments: Tensor) -> None:
-        self._run(self.module.backward, *arguments)
+    def backward(
+        self,
+        transition: Tensor,
+        emission: Tensor,
+        scale: Tensor,
+        lengths: Tensor,
+        filtered: Tensor,
+        future: Tensor,
+        smoothed: Tensor,
+        weights: Tensor | None = None,
+        counts: Tensor | None = None,
+    ) -> None:
+        batch, num_states = len(emission), emission.shape[2]
+        weights = emission.new_ones(batch) if weights is None else weights.to(emission.dtype)
+        counts = emission.new_empty(0, num_states, num_states) if counts is None else counts
+        transposed = transition[:1, :1].mT.contiguous()
+        arguments = (transition, transposed, emission, scale, lengths, filtered, weights, future, smoothed, counts)
+        run_compiled(self.module.backward, *arguments, self._group(batch, transition))
+
+    def expected_counts(
+        self, transition: Tensor, lengths: Tensor, result: Forward, weights: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        (batch, _, num_states), new = result.emission.shape, result.emission.new_empty
+        first, counts = new(batch, 1, num_states), result.emission.new_zeros(batch, num_states, num_states)
+        smoothed = torch.empty_like(result.emission)
+        arguments = (result.emission, result.scale, lengths, result.filtered, first, smoothed, weights, counts)
+        self.backward(_four_axes(transition), *arguments)
+        return first[:, 0], counts.sum(0), smoothed
+
+    def _group(self, batch: int, transition: Tensor) -> int:
+        """Sequences that a thread takes together: two, where they share a matrix and no thread is left without."""
+        shared = transition.shape[:2].numel() == 1 and transition.shape[-1] >= self.module.SMALL
+        return 2 if shared and batch >= 2 * num_threads() else 1
 
     def most_likely_states(self, *arguments: Tensor) -> None:
-        self._run(self.module.most_likely_states, *arguments)
-
-    def _run(self, function: Any, *arguments: Any) -> None:
-        import numba
-
-        numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
-        function(*(a.contiguous().numpy() if isinstance(a, Tensor) else a for a in arguments))
+        run_compiled(self.module.most_likely_states, *arguments)
 
 
 @cache
@@ -243,10 +301,11 @@ def _compiled() -> _Compiled:
 def prefers_batched(emission: Tensor) -> bool:
     """Whether a step is better done for all sequences at once: off the CPU, or where it is a large matrix product.
 
-    A table of 384 states outgrows a core's cache, and from 32 bytes a state on (four sequences in float64) a product
-    that reads it once for all sequences is faster than reading it for each; both measured.
+    The compiled recursion reads the table once for two sequences, and is faster as long as the table fits a core's
+    cache; a product that reads it once for all of them is faster beyond 4 MB from eight sequences on. Both measured.
     """
-    large = emission.shape[-1] >= 384 and len(emission) * emission.element_size() >= 32
+    num_states = emission.shape[-1]
+    large = num_states**2 * emission.element_size() >= 2**22 and len(emission) >= 8
     return emission.device.type != "cpu" or large
 
 

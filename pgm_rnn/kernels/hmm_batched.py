@@ -9,6 +9,13 @@ from torch import Tensor
 from pgm_rnn.sequences import length_mask
 
 
+def subtract_largest(log_emission: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows (B, T, K) less their largest entries, and these, (B, T), 0 where they are infinite."""
+    shift = log_emission.amax(-1)
+    shift = shift.where(shift.abs() != torch.inf, 0.0)
+    return log_emission - shift[..., None], shift
+
+
 def forward(
     initial: Tensor,
     transition: Tensor,

@@ -1,6 +1,11 @@
 """The scaled forward and backward recursions compiled by numba, parallel over sequences.
 
-Arrays as in `pgm_rnn.kernels.hmm`; `transition` is (P, 1 or T - 1, K, K). Imported only when it is first used.
+Arrays as in `pgm_rnn.kernels.hmm`; `transition` is (P, 1 or T - 1, K, K). A thread takes `group` sequences, one or
+two, through time together: two read their matrix once, and neither waits for the other's sums. An array (B, T or 1, K)
+keeps every step or one. Imported only when it is first used.
+
+Inner functions take whole arrays and indices: a view made in the loop costs more than the loop over a few states. Each
+is called in one place, for every call is compiled again.
 """
 
 import numba
@@ -10,7 +15,117 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating]
 Integers = NDArray[np.int64]
 
-jit = numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+FASTMATH = {"reassoc", "contract", "nsz"}
+SMALL = 12
+"""States below which a row is too short for vector instructions."""
+
+BLOCK = 256
+"""Steps whose expected transitions are summed apart, so that rounding does not grow with T."""
+
+jit = numba.njit(parallel=True, cache=True, error_model="numpy", fastmath=FASTMATH)
+inner = numba.njit(inline="always", cache=True, error_model="numpy", fastmath=FASTMATH)
+
+
+@jit
+def subtract_largest(log_emission: Floats, shifted: Floats, shift: Floats) -> None:
+    """Fill `shift` (N,) with the largest of each row (N, K), 0 where that is infinite, and `shifted` with the rest."""
+    for n in numba.prange(log_emission.shape[0]):
+        largest = log_emission.dtype.type(-np.inf)
+        for j in range(log_emission.shape[1]):
+            if log_emission[n, j] > largest:
+                largest = log_emission[n, j]
+        if not np.isfinite(largest):
+            largest = log_emission.dtype.type(0)
+        shift[n] = largest
+        for j in range(log_emission.shape[1]):
+            shifted[n, j] = log_emission[n, j] - largest
+
+
+@inner
+def _times_matrix(rows: Floats, transition: Floats, p: int, q: int, results: Floats) -> None:
+    """results[0] = rows[0] @ transition[p, q]."""
+    num_states = rows.shape[1]
+    for j in range(num_states):
+        results[0, j] = 0
+    blocked = num_states - num_states % 4
+    for i in range(0, blocked, 4):
+        a, b, c, d = rows[0, i], rows[0, i + 1], rows[0, i + 2], rows[0, i + 3]
+        for j in range(num_states):
+            first = a * transition[p, q, i, j] + b * transition[p, q, i + 1, j]
+            results[0, j] += first + (c * transition[p, q, i + 2, j] + d * transition[p, q, i + 3, j])
+    for i in range(blocked, num_states):
+        for j in range(num_states):
+            results[0, j] += rows[0, i] * transition[p, q, i, j]
+
+
+@inner
+def _two_times_matrix(rows: Floats, transition: Floats, results: Floats) -> None:
+    """results = rows @ transition[0, 0], (2, K)."""
+    num_states = rows.shape[1]
+    for j in range(num_states):
+        results[0, j] = 0
+        results[1, j] = 0
+    blocked = num_states - num_states % 4
+    for i in range(0, blocked, 4):
+        a, b, c, d = rows[0, i], rows[0, i + 1], rows[0, i + 2], rows[0, i + 3]
+        e, f, g, h = rows[1, i], rows[1, i + 1], rows[1, i + 2], rows[1, i + 3]
+        for j in range(num_states):
+            u, v = transition[0, 0, i, j], transition[0, 0, i + 1, j]
+            w, x = transition[0, 0, i + 2, j], transition[0, 0, i + 3, j]
+            results[0, j] += (a * u + b * v) + (c * w + d * x)
+            results[1, j] += (e * u + f * v) + (g * w + h * x)
+    for i in range(blocked, num_states):
+        for j in range(num_states):
+            results[0, j] += rows[0, i] * transition[0, 0, i, j]
+            results[1, j] += rows[1, i] * transition[0, 0, i, j]
+
+
+@inner
+def _few_times_matrix(rows: Floats, transition: Floats, p: int, q: int, results: Floats) -> None:
+    """results[0] = rows[0] @ transition[p, q], for few states."""
+    for j in range(rows.shape[1]):
+        total = rows.dtype.type(0)
+        for i in range(rows.shape[1]):
+            total += rows[0, i] * transition[p, q, i, j]
+        results[0, j] = total
+
+
+@inner
+def _matrix_times(transition: Floats, p: int, q: int, columns: Floats, results: Floats) -> None:
+    """results[0] = transition[p, q] @ columns[0]."""
+    for i in range(columns.shape[1]):
+        total = columns.dtype.type(0)
+        for j in range(columns.shape[1]):
+            total += transition[p, q, i, j] * columns[0, j]
+        results[0, i] = total
+
+
+@inner
+def _rescale(
+    predicted: Floats,
+    factor: float,
+    log_emission: Floats,
+    emission: Floats,
+    shift: Floats,
+    b: int,
+    t: int,
+    s: int,
+    belief: Floats,
+) -> np.floating:
+    """Set a step's emission and shift anew by the states within reach; the new scale, 0 if there are none."""
+    largest = predicted.dtype.type(-np.inf)
+    for j in range(predicted.shape[1]):
+        if predicted[s, j] > 0 and log_emission[b, t, j] > largest:
+            largest = log_emission[b, t, j]
+        belief[s, j] = 0
+    total = predicted.dtype.type(0)
+    if largest > -np.inf:
+        shift[b, t] = largest
+        for j in range(predicted.shape[1]):
+            emission[b, t, j] = np.exp(min(log_emission[b, t, j] - largest, 80.0))
+            belief[s, j] = predicted[s, j] * factor * emission[b, t, j]
+            total += belief[s, j]
+    return total
 
 
 @jit
@@ -24,82 +139,133 @@ def forward(
     filtered: Floats,
     scale: Floats,
     tiny: float,
+    group: int,
 ) -> None:
-    """Fill `filtered` (B, T, K) and `scale` (B, T), which is zero from the first impossible observation on.
+    """Fill `filtered` (B, T or 1, K) and `scale` (B, T), which is zero from the first impossible observation on.
 
     `emission` is exp(log_emission - shift). Where a step's scale falls below `tiny`, because states out of reach fit
-    best, both are set anew from the states within reach.
+    best, both are set anew from the states within reach. A belief is carried on unnormalised with the inverse of its
+    sum, so that the next product need not wait for the division.
     """
-    num_states = emission.shape[2]
-    for b in numba.prange(emission.shape[0]):
-        for t in range(lengths[b]):
-            row = filtered[b, t]
-            if t == 0:
-                for j in range(num_states):
-                    row[j] = initial[b % initial.shape[0], j]
-            else:
-                matrix = transition[b % transition.shape[0], (t - 1) % transition.shape[1]]
-                previous = filtered[b, t - 1]
-                for j in range(num_states):
-                    row[j] = 0.0
-                for i in range(num_states):
-                    weight = previous[i]
-                    if weight != 0.0:
-                        for j in range(num_states):
-                            row[j] += weight * matrix[i, j]
-            total = row[0] * 0.0
-            for j in range(num_states):
-                total += row[j] * emission[b, t, j]
-            if total < tiny:
-                largest = -np.inf
-                for j in range(num_states):
-                    if row[j] > 0.0 and log_emission[b, t, j] > largest:
-                        largest = log_emission[b, t, j]
-                total = row[0] * 0.0
-                if largest > -np.inf:
-                    shift[b, t] = largest
+    num_sequences, num_steps, num_states = emission.shape
+    varying, kept = transition.shape[1] > 1, filtered.shape[1] == num_steps
+    for g in numba.prange((num_sequences + group - 1) // group):
+        start, stop = g * group, min(g * group + group, num_sequences)
+        p = start % transition.shape[0]
+        belief, predicted = np.zeros((2, num_states), emission.dtype), np.zeros((2, num_states), emission.dtype)
+        factors = np.ones(2, emission.dtype)
+        for t in range(num_steps):
+            q = t - 1 if varying else 0
+            if t > 0:
+                if num_states < SMALL:
+                    _few_times_matrix(belief, transition, p, q, predicted)
+                elif group == 1:
+                    _times_matrix(belief, transition, p, q, predicted)
+                else:
+                    _two_times_matrix(belief, transition, predicted)
+            for b in range(start, stop):
+                if t >= lengths[b]:
+                    continue
+                s, factor = b - start, factors[b - start]
+                if t == 0:
                     for j in range(num_states):
-                        emission[b, t, j] = np.exp(min(log_emission[b, t, j] - largest, 80.0))
-                        total += row[j] * emission[b, t, j]
-            scale[b, t] = total
-            inverse = 1.0 / total if total != 0.0 else 0.0
-            for j in range(num_states):
-                row[j] *= emission[b, t, j] * inverse
+                        predicted[s, j] = initial[b % initial.shape[0], j]
+                total = emission.dtype.type(0)
+                for j in range(num_states):
+                    value = predicted[s, j] * (emission[b, t, j] * factor)
+                    belief[s, j] = value
+                    total += value
+                if total < tiny:
+                    total = _rescale(predicted, factor, log_emission, emission, shift, b, t, s, belief)
+                scale[b, t] = total
+                inverse = emission.dtype.type(1) / total if total != 0 else total
+                if kept:
+                    for j in range(num_states):
+                        filtered[b, t, j] = belief[s, j] * inverse
+                factors[s] = inverse
+                if not 1e-3 < total < 1e3:
+                    factors[s] = 1
+                    for j in range(num_states):
+                        belief[s, j] *= inverse
+
+
+@inner
+def _count(filtered: Floats, ring: Floats, b: int, t: int, s: int, block: Floats, counts: Floats) -> None:
+    """Add filtered[u, i] future[u + 1, j], u = t..t + 3, to the block, and a full block to the counts.
+
+    Four steps at a time, for otherwise reading and writing the block is the work. ring[s, u & 3] is future[u], and zero
+    past the end.
+    """
+    last = filtered.shape[1] - 1
+    for i in range(ring.shape[2]):
+        u, v = filtered[b, t, i], filtered[b, min(t + 1, last), i]
+        w, x = filtered[b, min(t + 2, last), i], filtered[b, min(t + 3, last), i]
+        for j in range(ring.shape[2]):
+            block[s, i, j] += (u * ring[s, 1, j] + v * ring[s, 2, j]) + (w * ring[s, 3, j] + x * ring[s, 0, j])
+    if t % BLOCK == 0:
+        for i in range(ring.shape[2]):
+            for j in range(ring.shape[2]):
+                counts[b, i, j] += block[s, i, j]
+                block[s, i, j] = 0
 
 
 @jit
 def backward(
     transition: Floats,
+    transposed: Floats,
     emission: Floats,
     scale: Floats,
     lengths: Integers,
     filtered: Floats,
+    weights: Floats,
     future: Floats,
     smoothed: Floats,
+    counts: Floats,
+    group: int,
 ) -> None:
-    """Fill `smoothed` (B, T, K) and `future` (B, T, K), with zeros in the padding.
+    """Fill `smoothed` (B, T, K) and `future` (B, T or 1, K), zero in the padding, and add to `counts` (B or 0, K, K).
 
-    future[t, j] = p(x_t | j) beta_t(j) / c_t, where beta_t(i) = sum_j transition[t][i, j] future[t + 1, j], is what
-    gradients need: d log p / d transition[t][i, j] = filtered[t, i] future[t + 1, j], d log p / d initial = future[0].
+    future[t, j] = w p(x_t | j) beta_t(j) / c_t, where w is the sequence's weight and w beta_t(i) = sum_j
+    transition[t][i, j] future[t + 1, j], is what gradients need: w d log p / d transition[t][i, j] = filtered[t, i]
+    future[t + 1, j], w d log p / d initial = future[0]. `smoothed` has the same weight. `counts` is the gradient in the
+    transitions summed over time, where it is asked for. `transposed` is transition[:1, :1] with its last axes swapped.
     """
-    num_states = emission.shape[2]
-    for b in numba.prange(emission.shape[0]):
-        last = lengths[b] - 1
-        for t in range(last + 1, emission.shape[1]):
-            for j in range(num_states):
-                future[b, t, j] = 0.0
-                smoothed[b, t, j] = 0.0
-        for t in range(last, -1, -1):
-            inverse = 1.0 / scale[b, t] if scale[b, t] != 0.0 else 0.0
-            matrix = transition[b % transition.shape[0], t % transition.shape[1]]
-            for i in range(num_states):
-                beta = emission[b, t, i] * 0.0 + 1.0
-                if t < last:
-                    beta = emission[b, t, i] * 0.0
+    num_sequences, num_steps, num_states = emission.shape
+    varying, shared = transition.shape[1] > 1, transition.shape[0] * transition.shape[1] == 1
+    counted, kept = counts.shape[0] > 0, future.shape[1] == num_steps
+    for g in numba.prange((num_sequences + group - 1) // group):
+        start, stop = g * group, min(g * group + group, num_sequences)
+        p = start % transition.shape[0]
+        beta, after = np.zeros((2, num_states), emission.dtype), np.zeros((2, num_states), emission.dtype)
+        ring = np.zeros((2, 4, num_states), emission.dtype)
+        block = np.zeros((2, num_states if counted else 0, num_states), emission.dtype)
+        for t in range(num_steps - 1, -1, -1):
+            q = t if varying and t < num_steps - 1 else 0
+            if group == 2:
+                _two_times_matrix(after, transposed, beta)
+            elif shared and num_states >= SMALL:
+                _times_matrix(after, transposed, 0, 0, beta)
+            else:
+                _matrix_times(transition, p, q, after, beta)
+            for b in range(start, stop):
+                s, last = b - start, lengths[b] - 1
+                if t > last:
                     for j in range(num_states):
-                        beta += matrix[i, j] * future[b, t + 1, j]
-                future[b, t, i] = emission[b, t, i] * beta * inverse
-                smoothed[b, t, i] = filtered[b, t, i] * beta
+                        smoothed[b, t, j] = 0
+                        future[b, t if kept else 0, j] = 0
+                    continue
+                if t == last:
+                    for j in range(num_states):
+                        beta[s, j] = weights[b]
+                if counted and t & 3 == 0:
+                    _count(filtered, ring, b, t, s, block, counts)
+                inverse = emission.dtype.type(1) / scale[b, t] if scale[b, t] != 0 else scale[b, t]
+                for j in range(num_states):
+                    smoothed[b, t, j] = filtered[b, t, j] * beta[s, j]
+                    value = emission[b, t, j] * beta[s, j] * inverse
+                    after[s, j] = value
+                    ring[s, t & 3, j] = value
+                    future[b, t if kept else 0, j] = value
 
 
 @jit

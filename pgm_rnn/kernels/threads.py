@@ -6,9 +6,16 @@ import torch
 from torch import Tensor
 
 
+def num_threads() -> int:
+    """Threads that compiled functions use: torch's, and no more than numba was started with."""
+    import numba
+
+    return min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+
+
 def run_compiled(function: Any, *arguments: Any) -> None:
     """Call a function compiled by numba with tensors as arrays; what it writes to must be contiguous."""
     import numba
 
-    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+    numba.set_num_threads(num_threads())
     function(*(a.contiguous().numpy() if isinstance(a, Tensor) else a for a in arguments))

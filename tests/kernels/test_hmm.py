@@ -234,7 +234,10 @@ def test_gradients_are_those_of_autograd_through_a_loop(axes: tuple[int, ...], d
 
 def looped(initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor) -> Tensor:
     """The unscaled recursion, a sequence at a time."""
-    transition = transition.reshape((1,) * (4 - transition.dim()) + transition.shape).expand(2, 3, 3, 3)
+    batch, num_steps, num_states = log_emission.shape
+    transition = transition.reshape((1,) * (4 - transition.dim()) + transition.shape)
+    transition = transition.expand(batch, num_steps - 1, num_states, num_states)
+    initial = initial.expand(batch, num_states)
     totals = []
     for b, length in enumerate(lengths.tolist()):
         alpha = initial[b] * log_emission[b, 0].exp()
@@ -242,6 +245,39 @@ def looped(initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: T
             alpha = (alpha @ transition[b, t - 1]) * log_emission[b, t].exp()
         totals.append(alpha.sum().log())
     return torch.stack(totals)
+
+
+@pytest.mark.parametrize("num_states", [2, 13, 65])
+@pytest.mark.parametrize("num_sequences", [1, 4, 5])
+def test_many_states_and_sequences_of_any_length_have_the_gradients_of_a_loop(
+    num_states: int, num_sequences: int
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((num_states,), (num_states, num_states), (num_sequences, 9, num_states))
+    logits = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
+    lengths = torch.tensor([9, 1, 4, 5, 8][:num_sequences])
+    for i, length in enumerate(lengths.tolist()):
+        logits[2][i, length:] = 1e3
+    start, matrix, log_emission = logits[0].softmax(-1), logits[1].softmax(-1), logits[2]
+    tensors = [tensor.requires_grad_() for tensor in (start, matrix, log_emission)]
+    weights = torch.arange(1.0, num_sequences + 1.0, dtype=torch.float64)
+    values = [f(start, matrix, log_emission, lengths) for f in (hmm.log_marginal_likelihood, looped)]
+    torch.testing.assert_close(*values)
+    with torch.no_grad():
+        torch.testing.assert_close(hmm.log_marginal_likelihood(start, matrix, log_emission, lengths), values[0])
+    gradients = [torch.autograd.grad((value * weights).sum(), tensors) for value in values]
+    for found, reference in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, reference)
+
+
+def test_expected_transitions_of_a_long_sequence_keep_single_precision() -> None:
+    # Rows of filtered and future sum to one in expectation: the counts sum to T - 1.
+    initial, transition = random_chain(3, seed=0)
+    tensors = [initial.float(), transition.float().requires_grad_(), torch.randn(1, 20_000, 3).float()]
+    value = hmm.log_marginal_likelihood(tensors[0], tensors[1], tensors[2], full(1, 20_000)).sum()
+    (gradient,) = torch.autograd.grad(value, tensors[1])
+    total = float((gradient * tensors[1].detach()).double().sum())
+    assert abs(total / 19_999 - 1) < 100 * torch.finfo(torch.float32).eps
 
 
 def test_gradients_are_finite_differences() -> None:

@@ -1,0 +1,75 @@
+"""What a peer is: an engine that solves the same problem, and may be missing from this environment."""
+
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from benchmarks.timing import seconds_of, time_peers
+
+
+class Peer(NamedTuple):
+    """An engine on one problem. Each call returns when the numbers are there.
+
+    Attributes:
+        value: the sum of the log likelihoods.
+        gradient: its gradients, one an argument; None where the engine has none.
+        arranged: the gradients in the first engine's layout, done for the check and never timed.
+    """
+
+    value: Callable[[], ArrayLike]
+    gradient: Callable[[], Sequence[ArrayLike]] | None = None
+    arranged: Callable[[Sequence[ArrayLike]], Sequence[ArrayLike]] = tuple
+
+
+class Row(NamedTuple):
+    """One line of a table: milliseconds, and how many times as long as the first line's engine.
+
+    Attributes:
+        name: of the engine.
+        value: of the value.
+        gradient: of value and gradient.
+        first_call: milliseconds of the first calls of both, compilation included.
+        error: the largest of `relative_errors`.
+    """
+
+    name: str
+    value: tuple[float, float] | None = None
+    gradient: tuple[float, float] | None = None
+    first_call: float | None = None
+    error: float | None = None
+
+
+def missing(packages: Sequence[str]) -> bool:
+    """Whether one of the packages is not installed."""
+    return any(find_spec(package) is None for package in packages)
+
+
+def compare(peers: dict[str, Peer | None], exact: Peer, tolerance: float = 0.02) -> list[Row]:
+    """Check every peer against an engine in float64, then time them in turn; None is a peer not installed.
+
+    Raises:
+        ValueError: a value or gradient further off than the tolerance.
+    """
+    present = {name: peer for name, peer in peers.items() if peer is not None}
+    first_calls = {name: 1e3 * seconds_of(lambda peer=peer: _results(peer)) for name, peer in present.items()}
+    expected = _results(exact)
+    errors = {name: max(relative_errors(_results(peer), expected)) for name, peer in present.items()}
+    for name, error in errors.items():
+        if not error < tolerance:
+            raise ValueError(f"expected {name} to agree within {tolerance}, got a relative error of {error:.2g}")
+    values = time_peers({name: peer.value for name, peer in present.items()})
+    gradients = time_peers({name: peer.gradient for name, peer in present.items() if peer.gradient})
+    return [Row(name, *(column.get(name) for column in (values, gradients, first_calls, errors))) for name in peers]
+
+
+def relative_errors(actual: Sequence[ArrayLike], expected: Sequence[ArrayLike]) -> list[float]:
+    """Largest difference in each array, as a part of the largest entry of the expected one."""
+    pairs = [(np.asarray(a, np.float64), np.asarray(b, np.float64)) for a, b in zip(actual, expected, strict=False)]
+    return [float(np.abs(a - b).max() / np.abs(b).max()) for a, b in pairs]
+
+
+def _results(peer: Peer) -> list[ArrayLike]:
+    return [peer.value(), *(peer.arranged(peer.gradient()) if peer.gradient else ())]
