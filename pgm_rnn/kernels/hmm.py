@@ -222,7 +222,8 @@ class _Compiled:
     def forward(self, initial: Tensor, transition: Tensor, log_emission: Tensor, *rest: Tensor) -> None:
         tiny = torch.finfo(log_emission.dtype).tiny ** 0.75
         group = self._group(len(log_emission), transition)
-        self._run(self.module.forward, _two_axes(initial), transition, log_emission, *rest, tiny, group)
+        transposed = transition[:1, :1].mT.contiguous()
+        self._run(self.module.forward, _two_axes(initial), transition, transposed, log_emission, *rest, tiny, group)
 
     def backward(
         self,
