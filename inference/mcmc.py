@@ -53,6 +53,18 @@ class Posterior(NamedTuple):
         return {name: draws[chain, index] for name, draws in self.samples.items()}
 
 
+class _CountingNUTS(NUTS):
+    """NUTS that still knows its divergences after it has been cleaned up."""
+
+    num_divergences = 0
+
+    def diagnostics(self) -> dict[str, Any]:
+        """As the parent's, at the end of a chain."""
+        found = super().diagnostics()
+        self.num_divergences = len(found["divergences"])
+        return found
+
+
 def run(
     model: Callable[..., Any],
     x: Tensor,
@@ -99,10 +111,10 @@ def run(
     chains, divergences = [], []
     for chain in range(num_chains):
         with seeded(seed, stream=7 + 1000 * chain), pyro.settings.context(module_local_params=True):
-            kernel = NUTS(model, target_accept_prob=target_acceptance, max_tree_depth=max_tree_depth)
+            kernel = _CountingNUTS(model, target_accept_prob=target_acceptance, max_tree_depth=max_tree_depth)
             sampler = MCMC(kernel, num_samples, num_warmup, disable_progbar=not (progress and sys.stderr.isatty()))
             sampler.run(*arguments, **(options or {}))
         chains.append(sampler.get_samples())
-        divergences.append(len(sampler.diagnostics()["divergences"]["chain 0"]))
+        divergences.append(kernel.num_divergences)
     samples = {name: torch.stack([chain[name] for chain in chains]) for name in chains[0]}
     return Posterior(samples, torch.tensor(divergences), time.perf_counter() - start)

@@ -251,7 +251,8 @@ class _Compiled:
     def forward(self, initial: Tensor, transition: Tensor, log_emission: Tensor, *rest: Tensor) -> None:
         tiny = torch.finfo(log_emission.dtype).tiny ** 0.75
         group = self._group(len(log_emission), transition)
-        run_compiled(self.module.forward, _two_axes(initial), transition, log_emission, *rest, tiny, group)
+        transposed = transition[:1, :1].mT.contiguous()
+        run_compiled(self.module.forward, _two_axes(initial), transition, transposed, log_emission, *rest, tiny, group)
 
     def backward(
         self,

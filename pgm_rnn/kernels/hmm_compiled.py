@@ -19,6 +19,9 @@ FASTMATH = {"reassoc", "contract", "nsz"}
 SMALL = 12
 """States below which a row is too short for vector instructions."""
 
+NEAR_ZERO = 1e-3
+"""Sum below which a belief is divided by it at once, so that small entries do not fall below the smallest number."""
+
 BLOCK = 256
 """Steps whose expected transitions are summed apart, so that rounding does not grow with T."""
 
@@ -81,16 +84,6 @@ def _two_times_matrix(rows: Floats, transition: Floats, results: Floats) -> None
 
 
 @inner
-def _few_times_matrix(rows: Floats, transition: Floats, p: int, q: int, results: Floats) -> None:
-    """results[0] = rows[0] @ transition[p, q], for few states."""
-    for j in range(rows.shape[1]):
-        total = rows.dtype.type(0)
-        for i in range(rows.shape[1]):
-            total += rows[0, i] * transition[p, q, i, j]
-        results[0, j] = total
-
-
-@inner
 def _matrix_times(transition: Floats, p: int, q: int, columns: Floats, results: Floats) -> None:
     """results[0] = transition[p, q] @ columns[0]."""
     for i in range(columns.shape[1]):
@@ -132,6 +125,7 @@ def _rescale(
 def forward(
     initial: Floats,
     transition: Floats,
+    transposed: Floats,
     log_emission: Floats,
     emission: Floats,
     shift: Floats,
@@ -145,10 +139,12 @@ def forward(
 
     `emission` is exp(log_emission - shift). Where a step's scale falls below `tiny`, because states out of reach fit
     best, both are set anew from the states within reach. A belief is carried on unnormalised with the inverse of its
-    sum, so that the next product need not wait for the division.
+    sum, so that the next product need not wait for the division. `transposed` is
+    transition[:1, :1] with its last axes swapped.
     """
     num_sequences, num_steps, num_states = emission.shape
-    varying, kept = transition.shape[1] > 1, filtered.shape[1] == num_steps
+    varying, shared = transition.shape[1] > 1, transition.shape[0] * transition.shape[1] == 1
+    kept = filtered.shape[1] == num_steps
     for g in numba.prange((num_sequences + group - 1) // group):
         start, stop = g * group, min(g * group + group, num_sequences)
         p = start % transition.shape[0]
@@ -157,12 +153,12 @@ def forward(
         for t in range(num_steps):
             q = t - 1 if varying else 0
             if t > 0:
-                if num_states < SMALL:
-                    _few_times_matrix(belief, transition, p, q, predicted)
-                elif group == 1:
-                    _times_matrix(belief, transition, p, q, predicted)
-                else:
+                if group == 2:
                     _two_times_matrix(belief, transition, predicted)
+                elif shared and num_states < SMALL:
+                    _matrix_times(transposed, 0, 0, belief, predicted)
+                else:
+                    _times_matrix(belief, transition, p, q, predicted)
             for b in range(start, stop):
                 if t >= lengths[b]:
                     continue
@@ -183,7 +179,7 @@ def forward(
                     for j in range(num_states):
                         filtered[b, t, j] = belief[s, j] * inverse
                 factors[s] = inverse
-                if not 1e-3 < total < 1e3:
+                if not NEAR_ZERO < total < 1 / NEAR_ZERO:
                     factors[s] = 1
                     for j in range(num_states):
                         belief[s, j] *= inverse
@@ -228,7 +224,7 @@ def backward(
     future[t, j] = w p(x_t | j) beta_t(j) / c_t, where w is the sequence's weight and w beta_t(i) = sum_j
     transition[t][i, j] future[t + 1, j], is what gradients need: w d log p / d transition[t][i, j] = filtered[t, i]
     future[t + 1, j], w d log p / d initial = future[0]. `smoothed` has the same weight. `counts` is the gradient in the
-    transitions summed over time, where it is asked for. `transposed` is transition[:1, :1] with its last axes swapped.
+    transitions summed over time, where it is asked for. `transposed` as in `forward`.
     """
     num_sequences, num_steps, num_states = emission.shape
     varying, shared = transition.shape[1] > 1, transition.shape[0] * transition.shape[1] == 1
