@@ -1,6 +1,6 @@
 """The one list of the models; contract tests and the command line walk it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pgm_rnn.checks import check_choice
@@ -24,6 +24,7 @@ class ModelInfo:
         memory: what h is, or "-".
         latent: what z is, or "-".
         source: the paper's object.
+        smallest: options for an instance to look at.
         families: the families of observations that it takes; vectors only, where it takes one family only.
     """
 
@@ -32,6 +33,7 @@ class ModelInfo:
     memory: str
     latent: str
     source: str
+    smallest: Mapping[str, object]
     families: tuple[type[Emission], ...] = (Categorical, Bernoulli, Gaussian, Poisson)
 
 
@@ -44,12 +46,36 @@ _RNN_SOURCE = "Choe et al. sec. 3.1, fig. 3; Sohl-Dickstein & Kingma sec. 1"
 _MODELS = {
     info.name: info
     for info in (
-        *(ModelInfo(f"rnn-{cell}", _rnn(cell), "the hidden state", "-", _RNN_SOURCE) for cell in CELLS),
-        ModelInfo("hmm", HMM.random, "-", "discrete, enumerated", "Choe et al. sec. 2.2, 3.2"),
-        ModelInfo(
-            "lgssm", LinearGaussianSSM.random, "-", "Gaussian, linear", "Choe et al. sec. 2.2; Vidal", (Gaussian,)
+        *(
+            ModelInfo(f"rnn-{cell}", _rnn(cell), "the hidden state", "-", _RNN_SOURCE, {"num_symbols": 2})
+            for cell in CELLS
         ),
-        ModelInfo("noisy-rnn", NoisyRNN.random, "-", "Gaussian, nonlinear", "Vidal, EKF for RNNs", (Gaussian,)),
+        ModelInfo(
+            "hmm",
+            HMM.random,
+            "-",
+            "discrete, enumerated",
+            "Choe et al. sec. 2.2, 3.2",
+            {"num_states": 2, "num_symbols": 2},
+        ),
+        ModelInfo(
+            "lgssm",
+            LinearGaussianSSM.random,
+            "-",
+            "Gaussian, linear",
+            "Choe et al. sec. 2.2; Vidal, LDS",
+            {"latent_dim": 1, "obs_dim": 1},
+            (Gaussian,),
+        ),
+        ModelInfo(
+            "noisy-rnn",
+            NoisyRNN.random,
+            "-",
+            "Gaussian, nonlinear",
+            "Vidal, EKF for RNNs; Sohl-Dickstein & Kingma sec. 2.3",
+            {"latent_dim": 1, "obs_dim": 1},
+            (Gaussian,),
+        ),
     )
 }
 

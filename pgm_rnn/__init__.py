@@ -12,8 +12,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pgm_rnn import data, emissions, graph, inference, models
+    from pgm_rnn import data, distributions, emissions, graph, inference, models
     from pgm_rnn.models.registry import get_model, list_models, model_info
+    from pgm_rnn.priors import WithPriors
     from pgm_rnn.sequence_model import SequenceModel
     from pgm_rnn.sequences import Sequences, pad
 
@@ -22,17 +23,20 @@ __version__ = "0.1.0"
 _HOMES = {
     "SequenceModel": "pgm_rnn.sequence_model",
     "Sequences": "pgm_rnn.sequences",
+    "WithPriors": "pgm_rnn.priors",
     "get_model": "pgm_rnn.models.registry",
     "list_models": "pgm_rnn.models.registry",
     "model_info": "pgm_rnn.models.registry",
     "pad": "pgm_rnn.sequences",
 }
-_MODULES = ("data", "emissions", "graph", "inference", "models")
+_MODULES = ("data", "distributions", "emissions", "graph", "inference", "models")
 
 __all__ = [
     "SequenceModel",
     "Sequences",
+    "WithPriors",
     "data",
+    "distributions",
     "emissions",
     "get_model",
     "graph",

@@ -97,8 +97,7 @@ def graph(
     from pgm_rnn.models.registry import get_model, model_info
 
     check_counts(steps=steps)
-    sizes = {"num_states": 2, "num_symbols": 2} if model_info(model).latent != "-" else {"num_symbols": 2}
-    typer.echo(to_mermaid(read_graph(get_model(model, seed=0, **sizes), steps)))
+    typer.echo(to_mermaid(read_graph(get_model(model, seed=0, **model_info(model).smallest), steps)))
 
 
 def _checked_output(path: Path) -> Path:
