@@ -14,8 +14,15 @@ def num_threads() -> int:
 
 
 def run_compiled(function: Any, *arguments: Any) -> None:
-    """Call a function compiled by numba with tensors as arrays; what it writes to must be contiguous."""
+    """Call a function compiled by numba with tensors as arrays; what it writes to must be contiguous.
+
+    Where numba and torch share one OpenMP library, numba's first parallel function sets the number of threads of both:
+    torch's is put back.
+    """
     import numba
 
+    torch_threads = torch.get_num_threads()
     numba.set_num_threads(num_threads())
     function(*(a.contiguous().numpy() if isinstance(a, Tensor) else a for a in arguments))
+    if torch.get_num_threads() != torch_threads:
+        torch.set_num_threads(torch_threads)
