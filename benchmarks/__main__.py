@@ -24,7 +24,8 @@ def hmm() -> None:
 
 
 def em() -> None:
-    print_comparison(*em_step.run())
+    title, rows = em_step.run()
+    print_comparison(title, rows, timed="iteration")
 
 
 def growth() -> None:
