@@ -29,7 +29,8 @@ def kalman() -> None:
 
 
 def em() -> None:
-    print_comparison(*em_step.run())
+    title, rows = em_step.run()
+    print_comparison(title, rows, timed="iteration")
 
 
 def growth() -> None:

@@ -35,7 +35,7 @@ def run(repeats: int = 5) -> tuple[str, list[Row]]:
     names = [*fits, *(["hmmlearn (float64)"] if "hmmlearn (float64)" not in fits else [])]
     per_iteration = {fit: (ms / ITERATIONS, ratio) for fit, (ms, ratio) in times.items()}
     rows = [Row(fit, per_iteration.get(fit), None, first_calls.get(fit), errors.get(fit)) for fit in names]
-    return f"EM on {name}, {NUM_STATES} states: one iteration of {ITERATIONS} in a call", rows
+    return f"EM on {name}, {NUM_STATES} states, {ITERATIONS} iterations in a call", rows
 
 
 def _rolls() -> tuple[Sequences, str]:

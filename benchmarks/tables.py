@@ -4,15 +4,18 @@ from benchmarks.hmm_growth import Growth
 from benchmarks.peers import Row
 
 
-def print_comparison(title: str, rows: list[Row]) -> None:
-    """Milliseconds, and how many times as long as the first row's engine."""
+def print_comparison(title: str, rows: list[Row], timed: str = "value") -> None:
+    """Milliseconds, and how many times as long as the first row's engine; `timed` is what was, beside a gradient."""
+    with_gradient = any(row.gradient for row in rows)
+    gradient = f"{'gradient, ms':>16}{'ratio':>8}" if with_gradient else ""
     print(title)
-    print(f"  {'':22}{'value, ms':>12}{'ratio':>8}{'gradient, ms':>16}{'ratio':>8}{'first call, ms':>17}{'error':>10}")
+    print(f"  {'':22}{timed + ', ms':>16}{'ratio':>8}{gradient}{'first call, ms':>18}{'error':>10}")
     for row in rows:
         if row.value is None:
-            print(f"  {row.name:22}{'not installed':>20}")
+            print(f"  {row.name:22}{'not installed':>16}")
             continue
-        print(f"  {row.name:22}{_pair(row.value, 12)}{_pair(row.gradient, 16)}{row.first_call:17.0f}{row.error:10.0e}")
+        gradient = _pair(row.gradient) if with_gradient else ""
+        print(f"  {row.name:22}{_pair(row.value)}{gradient}{row.first_call:18.0f}{row.error:10.0e}")
     print()
 
 
@@ -33,5 +36,5 @@ def print_times(title: str, rows: list[tuple[str, float]]) -> None:
     print()
 
 
-def _pair(times: tuple[float, float] | None, width: int) -> str:
-    return f"{times[0]:{width}.2f}{times[1]:8.2f}" if times else f"{'-':>{width}}{'':8}"
+def _pair(times: tuple[float, float] | None) -> str:
+    return f"{times[0]:16.2f}{times[1]:8.2f}" if times else f"{'-':>16}{'':8}"
