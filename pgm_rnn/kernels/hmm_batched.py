@@ -42,6 +42,7 @@ def forward(
     outside = ~length_mask(lengths, emission.shape[1])
     scale.masked_fill_(outside, 0.0)
     filtered.masked_fill_(outside[..., None], 0.0)
+    emission.masked_fill_(outside[..., None], 0.0)
 
 
 def backward(

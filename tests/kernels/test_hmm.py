@@ -95,6 +95,18 @@ def test_a_ragged_batch_is_its_sequences_one_by_one() -> None:
         assert not result.filtered[i, length:].any()
 
 
+def test_nan_in_the_padding_is_not_read() -> None:
+    lengths, clean = torch.tensor([4, 1, 2]), torch.rand(3, 4, 3).log()
+    spoiled = clean.where((torch.arange(4) < lengths[:, None])[..., None], torch.nan)
+    found = []
+    for log_emission in (clean, spoiled):
+        tensors = [tensor.clone().requires_grad_() for tensor in (INITIAL, TRANSITION, log_emission)]
+        value = hmm.log_marginal_likelihood(*tensors, lengths)
+        found.append((value, *torch.autograd.grad(value.sum(), tensors)))
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b)
+
+
 def test_each_sequence_may_have_its_own_initial_law() -> None:
     initial, emission = torch.stack([INITIAL, INITIAL.flip(0)]), torch.rand(2, 3, 3)
     result = hmm.forward(initial, TRANSITION, emission.log(), full(2, 3))
