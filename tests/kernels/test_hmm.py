@@ -101,7 +101,8 @@ def test_nan_in_the_padding_is_not_read() -> None:
     found = []
     for log_emission in (clean, spoiled):
         tensors = [tensor.clone().requires_grad_() for tensor in (INITIAL, TRANSITION, log_emission)]
-        value = hmm.log_marginal_likelihood(*tensors, lengths)
+        initial, transition, emission = tensors
+        value = hmm.log_marginal_likelihood(initial, transition, emission, lengths)
         found.append((value, *torch.autograd.grad(value.sum(), tensors)))
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(a, b)
