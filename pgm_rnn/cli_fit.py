@@ -38,7 +38,7 @@ Tolerance = Annotated[float, typer.Option(help="Stop when an iteration gains les
 def hmm(
     data: Data,
     num_states: Annotated[int, typer.Option(help="How many hidden states.")],
-    iterations: Iterations = 150,
+    iterations: Iterations = 100,
     restarts: Annotated[
         int | None,
         typer.Option(
