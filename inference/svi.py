@@ -245,11 +245,11 @@ def evaluate(
     steps = _modelled_steps(model, data.lengths)
     num_steps = _num_modelled(model, data.lengths)
     nats_per_step = -float(log_likelihoods.double().sum()) / num_steps
-    return Evaluation(nats_per_step, _ratio_error(-log_likelihoods, steps), "exact", log_likelihoods, num_steps)
+    return Evaluation(nats_per_step, ratio_error(-log_likelihoods, steps), "exact", log_likelihoods, num_steps)
 
 
-def _ratio_error(nats: Tensor, steps: Tensor) -> float:
-    """Standard error of sum(nats) / sum(steps) over independent pairs, by the delta method."""
+def ratio_error(nats: Tensor, steps: Tensor) -> float:
+    """Standard error of sum(nats) / sum(steps) over independent pairs (n,), by the delta method; NaN for one pair."""
     nats, steps = nats.double(), steps.double()
     num = len(nats)
     if num < 2:

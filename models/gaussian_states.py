@@ -159,7 +159,7 @@ def as_parameter(name: str, value: Tensor, shape: tuple[int | None, ...], like: 
     """A checked copy of a matrix in the dtype of `like`."""
     value = torch.as_tensor(value)
     check_matrix(name, value, shape)
-    return nn.Parameter(value.detach().to(like).clone())
+    return nn.Parameter(value.detach().to(like).clone(memory_format=torch.contiguous_format))
 
 
 def check_matrix(name: str, value: Tensor, shape: tuple[int | None, ...]) -> None:

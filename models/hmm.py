@@ -6,6 +6,7 @@ Choe, Shin & Spencer (2017), sec. 2.2 and 3.2 (their V is transition_probs trans
 """
 
 import copy
+from typing import Any
 
 import pyro.distributions as dist
 import torch
@@ -59,7 +60,7 @@ class HMM(SequenceModel):
         table = _as_table(emission, num_states)
         super().__init__(table.family, first)
         self.initial_logits = nn.Parameter(initial_probs.log())
-        self.transition_logits = nn.Parameter(transition_probs.to(initial_probs.dtype).log())
+        self.transition_logits = nn.Parameter(transition_probs.to(initial_probs.dtype).log().contiguous())
         self.emission_table = copy.deepcopy(table).to(initial_probs.dtype)
 
     @staticmethod
@@ -93,6 +94,11 @@ class HMM(SequenceModel):
     def num_states(self) -> int:
         """K, the number of states."""
         return self.initial_logits.shape[0]
+
+    @property
+    def recipe(self) -> tuple[str, dict[str, Any]]:
+        """The number of states."""
+        return "hmm", {"num_states": self.num_states}
 
     @property
     def initial_probs(self) -> Tensor:

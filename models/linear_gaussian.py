@@ -6,11 +6,13 @@ Choe, Shin & Spencer (2017), sec. 2.2; Vidal (2024), "RNNs vs LDSs", where the i
 Differences: the first state is z_1 and has the initial law itself; the input u_1 reaches only the output.
 """
 
+from typing import Any, Literal
+
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
-from pgm_rnn.checks import check_counts
+from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.emissions import Emission
 from pgm_rnn.kernels import kalman
 from pgm_rnn.models.gaussian_states import (
@@ -25,6 +27,8 @@ from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import First
 
 _MATRICES = ("initial_mean", "transition_matrix", "emission_matrix", "input_matrix", "feedthrough_matrix")
+
+Reach = Literal["both", "states", "outputs"]
 
 
 class LinearGaussianSSM(GaussianStateModel):
@@ -87,6 +91,7 @@ class LinearGaussianSSM(GaussianStateModel):
         *,
         emission: Emission | None = None,
         input_dim: int | None = None,
+        inputs_reach: Reach = "both",
         seed: int | None = None,
         first: First = "model",
     ) -> "LinearGaussianSSM":
@@ -97,15 +102,27 @@ class LinearGaussianSSM(GaussianStateModel):
             obs_dim: M.
             emission: Gaussian(M), which says the same.
             input_dim: U, or None for no inputs.
+            inputs_reach: whether there is a B ("states"), a D ("outputs") or "both", where there are inputs.
             seed: makes the draw reproducible; None uses torch's global generator.
             first: as for `LinearGaussianSSM`.
         """
         obs_dim = chosen_obs_dim(obs_dim, emission)
         check_counts(latent_dim=latent_dim, **({} if input_dim is None else {"input_dim": input_dim}))
+        check_choice("inputs_reach", inputs_reach, ("both", "states", "outputs"))
         with seeded(seed):
             parts = random_parts(latent_dim, obs_dim)
-            inputs = () if input_dim is None else (torch.randn(latent_dim, input_dim), torch.randn(obs_dim, input_dim))
-        return LinearGaussianSSM(*parts, *inputs, first=first)
+            if input_dim is None:
+                return LinearGaussianSSM(*parts, first=first)
+            B, D = torch.randn(latent_dim, input_dim), torch.randn(obs_dim, input_dim)
+        matrices = {"both": (B, D), "states": (B, None), "outputs": (None, D)}
+        return LinearGaussianSSM(*parts, *matrices[inputs_reach], first=first)
+
+    @property
+    def recipe(self) -> tuple[str, dict[str, Any]]:
+        """The sizes, and what the inputs reach."""
+        sizes = {"latent_dim": self.latent_dim, "input_dim": self.input_dim}
+        reach = "outputs" if self.input_matrix is None else "states" if self.feedthrough_matrix is None else "both"
+        return "lgssm", sizes | ({} if self.input_dim is None else {"inputs_reach": reach})
 
     @property
     def exact(self) -> bool:

@@ -7,6 +7,8 @@ LDSs" and "Extended Kalman Filters for RNNs"; Sohl-Dickstein & Kingma (2015), se
 is our u_t, their y_t our x_t; there the first state is z_0 and does not emit.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -111,6 +113,13 @@ class NoisyRNN(GaussianStateModel):
             parts = random_parts(latent_dim, obs_dim)
             matrix = None if width is None else torch.randn(latent_dim, width) / width**0.5
         return NoisyRNN(*parts, matrix, activation=activation, output=output, feedback=feedback, first=first)
+
+    @property
+    def recipe(self) -> tuple[str, dict[str, Any]]:
+        """The sizes, the functions, and where the inputs come from."""
+        sizes = {"latent_dim": self.latent_dim, "input_dim": self.input_dim}
+        feedback = self.initial_memory is not None
+        return "noisy-rnn", sizes | {"activation": self.activation, "output": self.output, "feedback": feedback}
 
     def recurrence(self, h: Tensor, z: Tensor | None, x: Tensor) -> Tensor:
         """h_t = x_{t-1}, with feedback."""

@@ -8,6 +8,8 @@ Differences from the papers: h_1 is a trained parameter as in the second (the fi
 observation has a law, the emission at h_1, unless first="condition".
 """
 
+from typing import Any
+
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
@@ -58,6 +60,7 @@ class RNN(SequenceModel):
             num_layers=num_layers,
             embedding_dim=hidden_dim if embedding_dim is None else embedding_dim,
         )
+        self.cell_name, self.num_layers = cell, num_layers
         input_dim = self.family.input_dim
         self.embedding: nn.Embedding | None = None
         if isinstance(self.family, Categorical):
@@ -68,6 +71,13 @@ class RNN(SequenceModel):
         self.cell = CELLS[cell](input_dim, hidden_dim, num_layers)
         self.readout = nn.Linear(hidden_dim, self.family.num_params)
         self.initial_memory = nn.Parameter(torch.zeros(self.cell.state_dim))
+
+    @property
+    def recipe(self) -> tuple[str, dict[str, Any]]:
+        """The cell's name and the sizes."""
+        embedding_dim = None if self.embedding is None else self.embedding.embedding_dim
+        sizes = {"hidden_dim": self.cell.hidden_dim, "num_layers": self.num_layers, "embedding_dim": embedding_dim}
+        return f"rnn-{self.cell_name}", sizes
 
     def recurrence(self, h: Tensor, z: Tensor | None, x: Tensor) -> Tensor:
         """h_t = f(h_{t-1}, x_{t-1}): (..., state_dim)."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pgm_rnn.priors import WithPriors
     from pgm_rnn.sequence_model import SequenceModel
     from pgm_rnn.sequences import Sequences, pad
+    from pgm_rnn.storage import load_model, save_model
 
 __version__ = "0.1.0"
 
@@ -26,8 +27,10 @@ _HOMES = {
     "WithPriors": "pgm_rnn.priors",
     "get_model": "pgm_rnn.models.registry",
     "list_models": "pgm_rnn.models.registry",
+    "load_model": "pgm_rnn.storage",
     "model_info": "pgm_rnn.models.registry",
     "pad": "pgm_rnn.sequences",
+    "save_model": "pgm_rnn.storage",
 }
 _MODULES = ("data", "distributions", "emissions", "graph", "inference", "models")
 
@@ -42,9 +45,11 @@ __all__ = [
     "graph",
     "inference",
     "list_models",
+    "load_model",
     "model_info",
     "models",
     "pad",
+    "save_model",
 ]
 
 

@@ -1,4 +1,4 @@
-"""The command line: `pgm-rnn verify`, `pgm-rnn graph`.
+"""The command line: `pgm-rnn verify`, `pgm-rnn fit`, `pgm-rnn graph`.
 
 What the user got wrong is one sentence on standard error and exit status 2; a claim that fails is exit status 1.
 """
@@ -7,11 +7,13 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.text import Text
+
+from pgm_rnn import cli_fit
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,6 +22,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Recurrent networks, hidden Markov models and state-space models as one graphical model in Pyro.",
 )
+
+app.add_typer(cli_fit.app, name="fit", help="Fit a model to a data set or a file, score it and save it.")
+
+_USAGE_ERROR: Any = typer.BadParameter.__base__
 
 
 def run() -> None:
@@ -30,7 +36,9 @@ def run() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without the sign for plus or minus
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
+    except _USAGE_ERROR as error:
+        _complain_of_usage(error)
     except (ValueError, TypeError, OSError, FloatingPointError) as error:
         _complain(error)
     except RuntimeError as error:
@@ -39,6 +47,14 @@ def run() -> None:
         _complain("not enough memory for these sizes; try smaller ones")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _complain_of_usage(error: Any) -> NoReturn:
+    message = error.format_message().removesuffix(".")
+    if not message or "\n" in message:  # no arguments at all: the message is the help
+        error.show()
+        sys.exit(2)
+    _complain(f"{message} (see {error.ctx.command_path} --help)" if error.ctx else message)
 
 
 def _complain(error: object) -> NoReturn:
@@ -67,8 +83,9 @@ def verify(
 ) -> None:
     """Check the papers' claims and their negative controls; exit status 1 unless every claim holds."""
     from pgm_rnn.report import verification
+    from pgm_rnn.report.records import check_output
 
-    output = None if json is None else _checked_output(json)
+    output = None if json is None else check_output(json)
     options = {"cell": cell, "hidden_dim": hidden_dim, "num_epochs": epochs}
     given = {name: value for name, value in options.items() if value is not None}
     if data is None and given:
@@ -98,11 +115,3 @@ def graph(
 
     check_counts(steps=steps)
     typer.echo(to_mermaid(read_graph(get_model(model, seed=0, **model_info(model).smallest), steps)))
-
-
-def _checked_output(path: Path) -> Path:
-    """`path` if a file can be written there; found out before the work, not after it."""
-    folder = path.resolve().parent
-    if (path.exists() and not path.is_file()) or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise ValueError(f"expected --json to name a file in a folder that can be written to, got {path}")
-    return path

@@ -101,7 +101,7 @@ class EmissionTable(nn.Module):
                 f"got {tuple(params.shape)}"
             )
         self.family = family
-        self.params = nn.Parameter(params.clone())
+        self.params = nn.Parameter(params.clone(memory_format=torch.contiguous_format))
 
     @property
     def num_states(self) -> int:

@@ -130,6 +130,15 @@ class SequenceModel(nn.Module, ABC):
         """Whether log p(x_{1:T}) is known in closed form."""
         return not self.has_latent
 
+    @property
+    def recipe(self) -> tuple[str, dict[str, Any]]:
+        """The zoo's name and the options, beside emission and `first`, that make a model of the same shape.
+
+        Raises:
+            TypeError: a model that is not in the zoo.
+        """
+        raise TypeError(f"expected a model of the zoo, got {type(self).__name__}, which has no recipe to make it again")
+
     # Pyro programs.
 
     def model(

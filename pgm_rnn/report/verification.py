@@ -1,9 +1,5 @@
 """`pgm-rnn verify`: the claims are checked under a progress bar and end as a table and as JSON."""
 
-import json
-import math
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -24,6 +20,7 @@ from pgm_rnn.inference import svi
 from pgm_rnn.models.cells import CELLS
 from pgm_rnn.models.rnn import RNN
 from pgm_rnn.randomness import seeded
+from pgm_rnn.report.records import write_json
 
 
 def verify_claims(names: Sequence[str], seed: int) -> list[Result]:
@@ -134,32 +131,7 @@ def _row(result: Result) -> list[str | Text]:
 def write_results(results: Iterable[Result], path: Path) -> None:
     """Write a JSON list of objects with the fields of `Result`; what is not finite becomes null.
 
-    The file appears whole or not at all.
-
     Raises:
         OSError: the folder cannot be written to.
     """
-    records = [{name: _finite(value) for name, value in result._asdict().items()} for result in results]
-    text = json.dumps(records, indent=2, ensure_ascii=False) + "\n"
-    path = path.resolve()
-    mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, mode)
-        os.replace(temporary, path)
-    except OSError:
-        os.unlink(temporary)
-        raise
-
-
-def _umask() -> int:
-    """The process's mask for new files, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _finite(value: object) -> object:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    write_json([result._asdict() for result in results], path)

@@ -1,0 +1,146 @@
+"""The command line's `pgm-rnn fit`: which model, to what, and where the result goes."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from pgm_rnn.report.fitted import Job, Outcome
+
+app = typer.Typer(no_args_is_help=True)
+
+Data = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME|FILE", help="jsb, nottingham, synthetic-hmm, tiny-shakespeare, or a .csv, .npy or .npz."
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Of the fit, and of synthetic data.")]
+Output = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Save the model here.", show_default="fits/MODEL-DATA-SIZE"),
+]
+Json = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the results to this file too.")]
+Column = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="With a file: take this column only; may be given again.", show_default="all"),
+]
+TestFraction = Annotated[
+    float | None,
+    typer.Option(help="With a file: the last part, of the series or of a single one's steps.", show_default="0.2"),
+]
+Iterations = Annotated[int, typer.Option(help="Of EM, at most.")]
+Tolerance = Annotated[float, typer.Option(help="Stop when an iteration gains less, nats per step.")]
+
+
+@app.command()
+def hmm(
+    data: Data,
+    num_states: Annotated[int, typer.Option(help="How many hidden states.")],
+    iterations: Iterations = 100,
+    restarts: Annotated[
+        int | None,
+        typer.Option(
+            help="Random starts side by side; the best on validation data is kept.", show_default="8, or what fits"
+        ),
+    ] = None,
+    pseudo_count: Annotated[float, typer.Option(help="Added to every expected count.")] = 0.1,
+    pseudo_observations: Annotated[
+        float, typer.Option(help="Added to those of every state, spread like all the data.")
+    ] = 2.0,
+    tolerance: Tolerance = 1e-6,
+    emission: Annotated[
+        str | None,
+        typer.Option(
+            help="With a file: gaussian (real numbers), poisson (counts), bernoulli (bits), categorical (symbols).",
+            show_default="gaussian",
+        ),
+    ] = None,
+    column: Column = None,
+    valid_fraction: Annotated[
+        float | None,
+        typer.Option(help="With a file: the part before the test that chooses the start.", show_default="0.1"),
+    ] = None,
+    test_fraction: TestFraction = None,
+    seed: Seed = 0,
+    output: Output = None,
+    json: Json = None,
+) -> None:
+    """A hidden Markov model, by Baum-Welch from many starts."""
+    from pgm_rnn.report.fitting import fit_hmm
+
+    job = _job(data, seed, output, json, column, emission, valid_fraction, test_fraction)
+    _end(
+        fit_hmm(
+            job,
+            num_states=num_states,
+            num_iterations=iterations,
+            num_restarts=restarts,
+            pseudo_count=pseudo_count,
+            pseudo_observations=pseudo_observations,
+            tolerance=tolerance,
+        )
+    )
+
+
+@app.command()
+def lgssm(
+    data: Data,
+    latent_dim: Annotated[int, typer.Option(help="How many hidden numbers.")],
+    iterations: Iterations = 500,
+    tolerance: Tolerance = 1e-6,
+    column: Column = None,
+    valid_fraction: Annotated[
+        float | None, typer.Option(help="With a file: a part before the test, scored too.", show_default="0")
+    ] = None,
+    test_fraction: TestFraction = None,
+    seed: Seed = 0,
+    output: Output = None,
+    json: Json = None,
+) -> None:
+    """A linear-Gaussian state-space model, by EM from a start read off the data; missing numbers are summed out."""
+    from pgm_rnn.report.fitting import fit_lgssm
+
+    job = _job(data, seed, output, json, column, None, valid_fraction, test_fraction)
+    _end(fit_lgssm(job, latent_dim=latent_dim, num_iterations=iterations, tolerance=tolerance))
+
+
+@app.command()
+def rnn(
+    data: Annotated[str, typer.Option(metavar="NAME", help="jsb, nottingham, synthetic-hmm or tiny-shakespeare.")],
+    cell: Annotated[str, typer.Option(help="elman, gru, lstm or another.")] = "lstm",
+    hidden_dim: Annotated[int, typer.Option(help="The width of its hidden state.")] = 64,
+    epochs: Annotated[int, typer.Option(help="Passes over the training data, at most.")] = 150,
+    learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = 1e-2,
+    seed: Seed = 0,
+    output: Output = None,
+    json: Json = None,
+) -> None:
+    """A recurrent network, by gradient steps until the validation data say stop."""
+    from pgm_rnn.report.fitting import fit_rnn
+
+    job = _job(data, seed, output, json, None, None, None, None)
+    _end(fit_rnn(job, cell=cell, hidden_dim=hidden_dim, num_epochs=epochs, learning_rate=learning_rate))
+
+
+def _job(
+    data: str,
+    seed: int,
+    output: Path | None,
+    json: Path | None,
+    columns: list[str] | None,
+    emission: str | None,
+    valid_fraction: float | None,
+    test_fraction: float | None,
+) -> "Job":
+    from pgm_rnn.report.fitted import Job
+    from pgm_rnn.report.material import FileOptions
+
+    return Job(data, seed, output, json, FileOptions(tuple(columns or ()), emission, valid_fraction, test_fraction))
+
+
+def _end(outcome: "Outcome") -> None:
+    """Exit status 130 after an interrupt, as a shell expects."""
+    if outcome.stopped_by == "interrupt":
+        raise typer.Exit(130)

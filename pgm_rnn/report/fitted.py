@@ -1,0 +1,166 @@
+"""What `pgm-rnn fit` checks before a fit, says of it, and keeps of it."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+import pgm_rnn
+from pgm_rnn.report.material import FileOptions, Material, Score, check_source
+from pgm_rnn.report.records import check_output, finite, is_writable, write_json
+from pgm_rnn.storage import check_replaceable, save_model
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every fit is told.
+
+    Attributes:
+        source: name of a data set, or a file.
+        seed: of synthetic data and of the fit.
+        output: the folder to save the model in; None for fits/MODEL-DATA-SIZE.
+        json: a file for the results, or None.
+        file: how to read and to cut a file.
+    """
+
+    source: str
+    seed: int = 0
+    output: Path | None = None
+    json: Path | None = None
+    file: FileOptions = field(default_factory=FileOptions)
+
+    @property
+    def path(self) -> Path:
+        """The source as a file."""
+        return Path(self.source)
+
+
+class Outcome(NamedTuple):
+    """What a fit came to.
+
+    Attributes:
+        model: fitted, any `SequenceModel`.
+        stopped_by: "tolerance", "num_iterations", "num_epochs", "patience" or "interrupt".
+        num_rounds: how many iterations or epochs there were.
+        unit: "iteration" or "epoch".
+        seconds: wall-clock time.
+        remark: what else there is to say of it.
+        options: of the fit.
+    """
+
+    model: Any
+    stopped_by: str
+    num_rounds: int
+    unit: str
+    seconds: float
+    remark: str
+    options: Mapping[str, object]
+
+
+def check_job(job: Job, model: str, size: int) -> Path:
+    """The folder to save in; found out before the work, not after it.
+
+    Raises:
+        ValueError: a source that is not there, options that are not for it, results that could not be written.
+    """
+    check_source(job.source, job.file)
+    if job.json is not None:
+        check_output(job.json)
+    folder = job.output or Path("fits") / f"{model}-{job.path.stem}-{size}"
+    check_replaceable(folder.resolve())
+    above = next(parent for parent in folder.resolve().parents if parent.exists())
+    if not is_writable(above):
+        raise ValueError(f"expected --output to name a folder that can be made, got {folder}: cannot write to {above}")
+    return folder
+
+
+def announce(job: Job, material: Material, title: str, hint: str = "") -> None:
+    """Say what is going to be fitted to what."""
+    out = _console()
+    out.print(f"{job.source}: {material.description}")
+    out.print(f"{title}, seed {job.seed}, {counted(torch.get_num_threads(), 'thread')}")
+    if hint:
+        out.print(hint)
+
+
+def finish(job: Job, folder: Path, material: Material, outcome: Outcome) -> None:
+    """Score and print, save the model, write the results.
+
+    Raises:
+        OSError: the model or the results cannot be written.
+    """
+    out = _console()
+    rounds, seconds = counted(outcome.num_rounds, outcome.unit), f"{outcome.seconds:.1f} s"
+    if outcome.stopped_by == "interrupt":
+        out.print(f"interrupted after {rounds} in {seconds}; these are the parameters so far")
+    else:
+        out.print(f"{rounds} in {seconds}, stopped by {outcome.stopped_by}")
+    if outcome.remark:
+        out.print(outcome.remark)
+    scores = material.scores(outcome.model)
+    out.print()
+    out.print(scores_table(scores))
+    out.print(_caption(material, scores))
+    record = _record(job, material, outcome, scores)
+    save_model(outcome.model, folder, record)
+    out.print(f'\nsaved in {folder}; pgm_rnn.load_model("{folder.as_posix()}") gives the model back')
+    if job.json is not None:
+        write_json({**record, "folder": str(folder)}, job.json)
+
+
+def scores_table(scores: list[Score]) -> Table:
+    """A row a split; it fits 80 columns."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("split")
+    for name in ("nats per step", "±", "", "sequences", "steps"):
+        table.add_column(name, justify="left" if not name else "right")
+    for score in scores:
+        numbers = (_rounded(score.nats_per_step), _rounded(score.standard_error))
+        table.add_row(score.split, *numbers, score.bound, f"{score.num_sequences:,}", f"{score.num_steps:,}")
+    return table
+
+
+def counted(num: int, unit: str) -> str:
+    """Such as "1 state", "2 states"."""
+    return f"{num} {unit}" if num == 1 else f"{num} {unit}s"
+
+
+def _caption(material: Material, scores: list[Score]) -> str:
+    if not material.single:
+        return "± standard error over sequences"
+    later = " and ".join(score.split for score in scores if score.split != "train")
+    ahead = f"; {later}: one step ahead, given all steps before" if later else ""
+    return f"± standard error over steps{ahead}"
+
+
+def _rounded(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"
+
+
+def _record(job: Job, material: Material, outcome: Outcome, scores: list[Score]) -> dict[str, Any]:
+    name, sizes = outcome.model.recipe
+    record = {
+        "model": name,
+        "sizes": sizes,
+        "data": job.source,
+        "file": material.file and material.file._asdict(),
+        "seed": job.seed,
+        "fit": outcome.options,
+        f"{outcome.unit}s": outcome.num_rounds,
+        "stopped_by": outcome.stopped_by,
+        "seconds": outcome.seconds,
+        "scores": [score._asdict() for score in scores],
+        "pgm_rnn": pgm_rnn.__version__,
+        "torch": torch.__version__,
+    }
+    return finite(record)  # type: ignore[return-value]
+
+
+def _console() -> Console:
+    return Console(highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,210 @@
+"""What a model is fitted to and scored on: a data set by name, or the series in a file of the user's.
+
+A data set has its splits. Of several series in a file, the first are for training and the last for the test. One
+series is cut in time: its first part is for training, and each later part is scored one step ahead given everything
+before it, log p(x_{n+1:T} | x_{1:n}) = log p(x_{1:T}) - log p(x_{1:n}).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pgm_rnn.checks import check_choice
+from pgm_rnn.data import list_datasets, load
+from pgm_rnn.data.series import read_series
+from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian, Poisson
+from pgm_rnn.inference import forward_backward, kalman, svi
+from pgm_rnn.inference.forward_backward import FiniteStateModel
+from pgm_rnn.observations import check_observations
+from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequences import Sequences, as_sequences
+
+FAMILIES = ("gaussian", "poisson", "bernoulli", "categorical")
+"""What the numbers in a file may be taken for: real numbers, counts, bits, symbols 0, 1, 2, ..."""
+
+
+class Score(NamedTuple):
+    """Exact negative log likelihood of one split.
+
+    Attributes:
+        split: "train", "valid" or "test".
+        nats_per_step: sum of nats over the number of steps at which anything was observed.
+        standard_error: over sequences, or over the steps of a single series; NaN for one.
+        bound: "exact".
+        num_sequences: how many.
+        num_steps: of all of them.
+    """
+
+    split: str
+    nats_per_step: float
+    standard_error: float
+    bound: str
+    num_sequences: int
+    num_steps: int
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """Observations to fit and to report on.
+
+    Attributes:
+        description: one line.
+        family: of one observation.
+        train: what to fit.
+        valid: what to choose with, or None.
+        single: whether it is one series, cut in time.
+        scores: exact scores of a model, a split each.
+        file: how the file was read and cut, or None.
+    """
+
+    description: str
+    family: Emission
+    train: Sequences
+    valid: Sequences | None
+    single: bool
+    scores: Callable[[SequenceModel], list[Score]]
+    file: "FileOptions | None" = None
+
+
+class FileOptions(NamedTuple):
+    """How to read a file and to cut it; None is what a command has a default for.
+
+    Attributes:
+        columns: the variables to take, all if empty.
+        emission: one of `FAMILIES`.
+        valid_fraction: of the series, or of the steps of a single one.
+        test_fraction: the same.
+    """
+
+    columns: Sequence[str] = ()
+    emission: str | None = None
+    valid_fraction: float | None = None
+    test_fraction: float | None = None
+
+
+def check_source(source: str, options: FileOptions) -> None:
+    """Raise a ValueError unless `source` is a data set or a file, and the options are for what it is."""
+    if source in list_datasets():
+        for name, value in options._asdict().items():
+            if value is not None and value != ():
+                option = name.rstrip("s").replace("_", "-")
+                raise ValueError(f"expected --{option} only with a file, got it with the data set {source}")
+        return
+    if not Path(source).exists():
+        check_choice("--data", source, [*list_datasets(), "or a file that is there"])
+    if options.emission is not None:
+        check_choice("--emission", options.emission, FAMILIES)
+
+
+def named(name: str, seed: int) -> Material:
+    """The data set called `name`; `seed` is what synthetic data are drawn from."""
+    dataset = load(name, seed=seed)
+
+    def scores(model: SequenceModel) -> list[Score]:
+        splits = {split: getattr(dataset, split) for split in ("train", "valid", "test")}
+        return [_scored(model, split, data) for split, data in splits.items() if data is not None]
+
+    return Material(dataset.description, dataset.emission, dataset.train, dataset.valid, False, scores)
+
+
+def _scored(model: SequenceModel, split: str, data: Sequences) -> Score:
+    found = svi.evaluate(model, data)
+    return Score(split, *found[:3], len(data.lengths), found.num_steps)
+
+
+def from_file(path: Path, options: FileOptions) -> Material:
+    """The series in a file, the emission None for real vectors of any width.
+
+    Raises:
+        DataError: the file cannot be read, or holds something else.
+        ValueError: numbers that the emission cannot be, or too few of them to cut.
+    """
+    series, names = read_series(path, options.columns)
+    family, x = _observations(series, options.emission)
+    single = len(x) == 1
+    parts = _cut(x.shape[1] if single else len(x), options, "steps" if single else "series")
+    units = {split: x[:, part] if single else x[part] for split, part in parts.items()}
+
+    def scores(model: SequenceModel) -> list[Score]:
+        terms, seen = _predictive_terms(model, x), ~series.isnan().all(-1)
+        nats, steps = (-terms[0], seen[0]) if single else (-terms.sum(1), seen.sum(1))
+        return [_score(split, nats[part], steps[part], single) for split, part in parts.items()]
+
+    missing = int(series.isnan().sum())
+    holds = f"{len(x)} series of {x.shape[1]} steps" if len(x) > 1 else f"{x.shape[1]} steps"
+    variables = f"{len(names)} variables" if len(names) > 1 else "1 variable"
+    description = f"{holds}, {variables}{_listed(names)}" + (f", {missing} numbers missing" if missing else "")
+    valid = as_sequences(units["valid"]) if "valid" in units else None
+    return Material(description, family, as_sequences(units["train"]), valid, single, scores, options)
+
+
+def _listed(names: Sequence[str]) -> str:
+    if all(name.isdecimal() for name in names):
+        return ""
+    return f" ({', '.join(names[:6])}{', ...' if len(names) > 6 else ''})"
+
+
+def _observations(series: Tensor, emission: str | None) -> tuple[Emission, Tensor]:
+    """A family and observations (batch, T, *event) of it, from numbers (batch, T, M)."""
+    if emission is None:
+        return Gaussian(series.shape[-1]), series
+    missing = series.isnan().any(-1)
+    if bool(missing.any()):
+        where, step = missing.nonzero()[0].tolist()
+        raise ValueError(
+            f"expected every number to be there, the first missing one is at step {step + 1} of series {where + 1}; "
+            "fill them in, or use pgm-rnn fit lgssm, which sums them out"
+        )
+    x = series.squeeze(-1)
+    if emission == "categorical":
+        return _symbols(x)
+    size = None if x.dim() == 2 else x.shape[-1]
+    families: dict[str, Callable[[int | None], Emission]]
+    families = {"gaussian": Gaussian, "poisson": Poisson, "bernoulli": Bernoulli}
+    family = families[emission](size)
+    return family, check_observations(family, x, None, x)[0]
+
+
+def _symbols(x: Tensor) -> tuple[Emission, Tensor]:
+    if x.dim() != 2:
+        raise ValueError(f"expected one variable of symbols, got {x.shape[-1]}; choose one with --column")
+    if not bool(((x >= 0) & (x == x.floor())).all()):
+        raise ValueError("expected symbols 0, 1, 2, ... for --emission categorical, got other numbers")
+    return Categorical(int(x.max()) + 1), x.long()
+
+
+def _cut(num: int, options: FileOptions, unit: str) -> dict[str, slice]:
+    """Where each split stands among `num` series or steps: train, valid, test in this order, empty ones left out."""
+    fractions = {"valid": options.valid_fraction or 0.0, "test": options.test_fraction or 0.0}
+    if not (min(fractions.values()) >= 0 and sum(fractions.values()) < 1):
+        raise ValueError(
+            "expected --valid-fraction and --test-fraction to be at least 0 and together below 1, "
+            f"got {fractions['valid']} and {fractions['test']}"
+        )
+    counts = {split: max(1, round(part * num)) for split, part in fractions.items() if part > 0}
+    counts = {"train": num - sum(counts.values()), **counts}
+    if counts["train"] < 1 or (unit == "steps" and counts["train"] < 2):
+        raise ValueError(f"expected more {unit} to train on, got {num} for all splits; try --test-fraction 0")
+    parts, start = {}, 0
+    for split, count in counts.items():
+        parts[split] = slice(start, start + count)
+        start += count
+    return parts
+
+
+@torch.no_grad()
+def _predictive_terms(model: SequenceModel, x: Tensor) -> Tensor:
+    """log p(x_t | x_{1:t-1}) in nats, (batch, T)."""
+    if isinstance(model, FiniteStateModel):
+        return forward_backward.filter(model, x).log_normalizers.double()
+    return kalman.filter(model, x).log_normalizers.double()  # type: ignore[arg-type]  # a linear-Gaussian model
+
+
+def _score(split: str, nats: Tensor, steps: Tensor, single: bool) -> Score:
+    nats, steps, total = nats[steps > 0], steps[steps > 0], int(steps.sum())
+    nats_per_step = float(nats.sum()) / total if total else float("nan")
+    return Score(split, nats_per_step, svi.ratio_error(nats, steps), "exact", 1 if single else len(nats), total)

@@ -1,0 +1,63 @@
+"""Results as JSON in a file that appears whole or not at all."""
+
+import json
+import math
+import os
+import tempfile
+from pathlib import Path
+
+
+def check_output(path: Path) -> Path:
+    """`path` if a file can be written there; found out before the work, not after it.
+
+    Raises:
+        ValueError: it is no file, or its folder is not there or cannot be written to.
+    """
+    if (path.exists() and not path.is_file()) or not is_writable(path.resolve().parent):
+        raise ValueError(f"expected --json to name a file in a folder that can be written to, got {path}")
+    return path
+
+
+def is_writable(folder: Path) -> bool:
+    """Whether something can be made in a folder, by trying: the mode of a folder does not say it all."""
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".pgm_rnn."):
+            return True
+    except OSError:
+        return False
+
+
+def write_json(content: object, path: Path) -> None:
+    """Write lists, dictionaries, strings and numbers; a number that is not finite becomes null.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    text = json.dumps(finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    path = path.resolve()
+    mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(temporary, mode)
+        os.replace(temporary, path)
+    except OSError:
+        os.unlink(temporary)
+        raise
+
+
+def finite(content: object) -> object:
+    """The same with None in place of numbers that are not finite, which JSON does not have."""
+    if isinstance(content, dict):
+        return {name: finite(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def _umask() -> int:
+    """The process's mask for new files, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,293 @@
+"""`pgm-rnn fit` as a person meets it: the table, the saved model, the interrupt, and every wrong argument."""
+
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pgm_rnn import load_model
+from pgm_rnn.data import load
+from pgm_rnn.emissions import Categorical, Emission, Gaussian, Poisson
+from pgm_rnn.inference import kalman, svi
+from pgm_rnn.inference.baum_welch import BaumWelch
+from pgm_rnn.inference.gaussian_em import GaussianEm
+from pgm_rnn.models import HMM, RNN, LinearGaussianSSM
+from pgm_rnn.report.fitted import Job, scores_table
+from pgm_rnn.report.fitting import fit_lgssm
+from pgm_rnn.report.material import FileOptions, Score, from_file
+from tests.inference.test_gaussian_em import NILE
+from tests.test_cli import call, pgm_rnn
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty folder as the present one, and float32 as in a fresh interpreter."""
+    monkeypatch.chdir(tmp_path)
+    torch.set_default_dtype(torch.float32)
+
+
+def series(num_steps: int = 60, num_sequences: int = 1, seed: int = 0) -> np.ndarray:
+    """Of a random linear-Gaussian model with two variables, (T, 2) or (batch, T, 2), float64."""
+    model = LinearGaussianSSM.random(latent_dim=2, obs_dim=2, seed=0).double()
+    x = model.sample(num_sequences, num_steps, seed=seed).x.numpy()
+    return x[0] if num_sequences == 1 else x
+
+
+def write_csv(path: Path, rows: np.ndarray, header: str = "") -> None:
+    np.savetxt(path, rows, fmt="%.17g", delimiter=",", header=header, comments="")
+
+
+# What comes out.
+
+
+def test_an_hmm_is_fitted_scored_and_saved(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    arguments = "fit hmm --data synthetic-hmm --num-states 2 --iterations 3 --restarts 2 --json results.json"
+    assert call(monkeypatch, *arguments.split()) == 0
+    output = capsys.readouterr().out
+    assert 'saved in fits/hmm-synthetic-hmm-2; pgm_rnn.load_model("fits/hmm-synthetic-hmm-2")' in output
+    assert max(map(len, output.splitlines()[2:-1])) <= 80
+    model, dataset = load_model("fits/hmm-synthetic-hmm-2"), load("synthetic-hmm", seed=0)
+    assert isinstance(model, HMM)
+    assert model.initial_logits.dtype == torch.float32
+    record = json.loads(Path("results.json").read_text())
+    assert (record["stopped_by"], record["iterations"], record["folder"]) == (
+        "num_iterations",
+        3,
+        "fits/hmm-synthetic-hmm-2",
+    )
+    for score in record["scores"]:
+        data = getattr(dataset, score["split"])
+        expected = svi.evaluate(model, data)
+        assert score["nats_per_step"] == expected.nats_per_step
+        assert score["standard_error"] == expected.standard_error
+        assert (score["bound"], score["num_sequences"]) == ("exact", len(data.lengths))
+        assert f"{expected.nats_per_step:.3f}   {expected.standard_error:.3f}   exact" in output
+
+
+def test_an_rnn_is_fitted_scored_and_saved(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    arguments = "fit rnn --data synthetic-hmm --cell gru --hidden-dim 4 --epochs 1 --output here/rnn"
+    assert call(monkeypatch, *arguments.split()) == 0
+    model = load_model("here/rnn")
+    assert isinstance(model, RNN)
+    score = svi.evaluate(model, load("synthetic-hmm", seed=0).test)  # type: ignore[arg-type]
+    assert f"{score.nats_per_step:.3f}   {score.standard_error:.3f}   exact" in capsys.readouterr().out
+
+
+def test_one_series_is_scored_one_step_ahead_given_what_came_before(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """log p(x_{1:T}) - log p(x_{1:n}), n = 48 of T = 60, with the saved model."""
+    x = series()
+    write_csv(Path("river.csv"), x, "flow,rain")
+    command = "fit lgssm --data river.csv --latent-dim 2 --iterations 5 --json r.json"
+    assert call(monkeypatch, *command.split()) == 0
+    model = load_model("fits/lgssm-river-2")
+    assert isinstance(model, LinearGaussianSSM)
+    assert model.initial_mean.dtype == torch.float64
+    whole = torch.from_numpy(x)[None]
+    until, all_of_it = (float(model.log_marginal_likelihood(whole[:, :n]).detach()) for n in (48, 60))
+    train, test = json.loads(Path("r.json").read_text())["scores"]
+    assert train["nats_per_step"] == pytest.approx(-until / 48, rel=1e-12)
+    assert test["nats_per_step"] == pytest.approx(-(all_of_it - until) / 12, rel=1e-12)
+    terms = kalman.filter(model, whole).log_normalizers[0, 48:]
+    assert test["standard_error"] == pytest.approx(float(terms.std()) / math.sqrt(12), rel=1e-12)
+    output = capsys.readouterr().out
+    assert "river.csv: 60 steps, 2 variables (flow, rain)" in output
+    assert "test: one step ahead, given all steps before" in output
+
+
+def test_several_series_are_split_by_series() -> None:
+    x = series(num_steps=20, num_sequences=10)
+    x[0, 3:5] = x[9, 1] = np.nan
+    np.savez("many.npz", x=x)
+    material = from_file(Path("many.npz"), FileOptions(valid_fraction=0.1, test_fraction=0.2))
+    assert material.valid is not None
+    assert (len(material.train.lengths), len(material.valid.lengths), material.single) == (7, 1, False)
+    model = LinearGaussianSSM.random(latent_dim=2, obs_dim=2, seed=1).double()
+    scores = {score.split: score for score in material.scores(model)}
+    assert [score.num_steps for score in scores.values()] == [138, 20, 39]
+    assert [score.num_sequences for score in scores.values()] == [7, 1, 2]
+    expected = kalman.filter(model, torch.from_numpy(x[8:])).log_marginal_likelihood.sum()
+    assert scores["test"].nats_per_step == pytest.approx(-float(expected) / 39, rel=1e-12)
+    assert math.isnan(scores["valid"].standard_error)
+
+
+def test_the_local_level_of_the_nile_is_found() -> None:
+    """Durbin & Koopman (2012), sec. 2.10: variances 15099 and 1469; -641.5856 nats from a start of variance 1e7.
+
+    Here A is free and the start's variance is that of the states; both can only help.
+    """
+    x = torch.tensor(NILE).double()[:, None]
+    write_csv(Path("nile.csv"), x.numpy(), "nile")
+    job = Job("nile.csv", file=FileOptions(test_fraction=0.0))
+    fit_lgssm(job, latent_dim=1, num_iterations=500, tolerance=1e-7)
+    model = load_model("fits/lgssm-nile-1").requires_grad_(False)
+    assert isinstance(model, LinearGaussianSSM)
+    C = model.emission_matrix
+    assert -641.5856 < float(model.log_marginal_likelihood(x[None])) < -635
+    assert float(model.transition_matrix) == pytest.approx(1, abs=0.01)
+    assert float(model.emission_cov) == pytest.approx(15099, rel=0.1)
+    assert float(C @ model.transition_cov @ C.mT) == pytest.approx(1469, rel=0.4)
+
+
+@pytest.mark.parametrize(
+    ("emission", "family"),
+    [([], Gaussian()), (["--emission", "poisson"], Poisson()), (["--emission", "categorical"], Categorical(3))],
+)
+def test_whole_numbers_are_real_ones_unless_something_else_is_said(
+    emission: list[str], family: Emission, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    write_csv(Path("counts.csv"), np.random.default_rng(0).integers(3, size=(40, 1)))
+    arguments = ["fit", "hmm", "--data", "counts.csv", "--num-states", "2", "--iterations", "3", *emission]
+    assert call(monkeypatch, *arguments) == 0
+    assert load_model("fits/hmm-counts-2").family == family
+    assert ("whole numbers, taken for real ones" in capsys.readouterr().out) == (not emission)
+
+
+@pytest.mark.parametrize(
+    ("steps", "command", "unit"),
+    [
+        (BaumWelch, "fit hmm --data synthetic-hmm --num-states 2 --restarts 2", "iteration"),
+        (GaussianEm, "fit lgssm --data river.csv --latent-dim 1", "iteration"),
+        (svi._Run, "fit rnn --data synthetic-hmm --hidden-dim 2", "epoch"),
+    ],
+)
+def test_an_interrupted_fit_reports_and_saves_what_there_is(
+    steps: type, command: str, unit: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    write_csv(Path("river.csv"), series())
+    name = "epoch" if unit == "epoch" else "maximise"
+    method: Callable[..., object] = getattr(steps, name)
+    calls: list[int] = []
+
+    def interrupted(self: object, *arguments: object) -> object:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return method(self, *arguments)
+
+    monkeypatch.setattr(steps, name, interrupted)
+    assert call(monkeypatch, *command.split(), "--output", "out", "--json", "r.json") == 130
+    output = capsys.readouterr().out
+    assert re.search(rf"interrupted after \d {unit}", output)
+    assert "saved in out" in output
+    assert json.loads(Path("r.json").read_text())["stopped_by"] == "interrupt"
+    load_model("out")
+
+
+def test_one_seed_gives_one_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+        command = f"fit hmm --data river.npy --num-states 2 --iterations 3 --restarts 3 --output {folder} --seed {seed}"
+        np.save("river.npy", series())
+        assert call(monkeypatch, *command.split()) == 0
+    a, b, c = (torch.cat([p.detach().flatten() for p in load_model(name).parameters()]) for name in "abc")
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+
+
+def test_a_redirected_output_without_unicode_is_no_error(tmp_path: Path) -> None:
+    write_csv(tmp_path / "river.csv", series())
+    arguments = ["fit", "lgssm", "--data", "river.csv", "--latent-dim", "1"]
+    done = pgm_rnn(*arguments, PYTHONIOENCODING="ascii", PYTHONPATH=str(Path(__file__).parents[1]))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+def test_a_table_fits_eighty_columns(capsys: Capture) -> None:
+    from rich.console import Console
+
+    score = Score("train", 12345.678, 1234.567, "exact", 1_234_567_890, 1_234_567_890_123)
+    Console(width=80).print(scores_table([score, score._replace(standard_error=math.nan, nats_per_step=math.inf)]))
+    lines = capsys.readouterr().out.splitlines()
+    assert "12345.678" in lines[2]
+    assert "inf" in lines[3]
+    assert max(map(len, lines)) <= 80
+
+
+# What the user gets wrong.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("hmm --data jbs --num-states 2", "or a file that is there, got 'jbs'; did you mean 'jsb'"),
+        ("hmm --data river.cvs --num-states 2", "or a file that is there, got 'river.cvs'"),
+        ("hmm --data synthetic-hmm --num-states 0", "expected num_states"),
+        ("hmm --data synthetic-hmm --num-states two", "Invalid value for '--num-states'"),
+        ("hmm --data synthetic-hmm", "Missing option '--num-states'"),
+        ("hmm --num-states 2", "Missing option '--data'"),
+        ("hmm --data synthetic-hmm --num-state 2", "No such option: --num-state"),
+        ("hmm --data synthetic-hmm --num-states 2 --restarts 0", "expected num_restarts"),
+        ("hmm --data synthetic-hmm --num-states 2 --iterations 0", "expected num_iterations"),
+        ("hmm --data synthetic-hmm --num-states 2 --pseudo-count -1", "expected pseudo_count to be at least 0, got -1"),
+        ("hmm --data synthetic-hmm --num-states 2 --tolerance nan", "expected tolerance to be at least 0, got nan"),
+        ("hmm --data synthetic-hmm --num-states 2 --emission poisson", "expected --emission only with a file"),
+        ("hmm --data synthetic-hmm --num-states 2 --test-fraction 0", "expected --test-fraction only with a file"),
+        ("hmm --data synthetic-hmm --num-states 2 --column x", "expected --column only with a file"),
+        ("hmm --data river.csv --num-states 2 --emission poison", "did you mean 'poisson'"),
+        ("hmm --data river.csv --num-states 2 --emission poisson", "expected counts 0, 1, 2, ..., got"),
+        ("hmm --data river.csv --num-states 2 --emission categorical", "expected one variable of symbols, got 2"),
+        ("hmm --data river.csv --num-states 2 --emission categorical --column flow", "expected symbols 0, 1, 2, ..."),
+        ("hmm --data gaps.csv --num-states 2", "missing one is at step 2 of series 1; fill them in, or use pgm-rnn"),
+        ("lgssm --data synthetic-hmm --latent-dim 2", "whose observations are symbols in 0..2; use pgm-rnn fit hmm"),
+        ("lgssm --data river.csv --latent-dim 0", "expected latent_dim"),
+        ("lgssm --data river.csv --latent-dim 95", "expected latent_dim of at most M (T - 1) = 94, got 95"),
+        ("lgssm --data river.csv --latent-dim 1 --column flwo", "expected column to be one of flow, rain"),
+        ("lgssm --data river.csv --latent-dim 1 --test-fraction 1", "together below 1, got 0.0 and 1.0"),
+        ("lgssm --data river.csv --latent-dim 1 --valid-fraction -1", "together below 1, got -1.0 and 0.2"),
+        ("lgssm --data short.csv --latent-dim 1", "expected more steps to train on, got 2 for all splits"),
+        ("lgssm --data text.csv --latent-dim 1", "expected numbers in text.csv, got 'x' in line 2"),
+        ("lgssm --data empty.csv --latent-dim 1", "expected at least one number, got none in empty.csv"),
+        ("lgssm --data . --latent-dim 1", "expected a file of numbers, got ., which is none"),
+        ("lgssm --data river.csv --latent-dim 1 --output .", "expected a new folder or one that holds a saved model"),
+        ("lgssm --data river.csv --latent-dim 1 --output river.csv", "expected a new folder or one that holds"),
+        ("lgssm --data river.csv --latent-dim 1 --output river.csv/x", "expected --output to name a folder"),
+        ("lgssm --data river.csv --latent-dim 1 --json no/such/x.json", "expected --json to name a file"),
+        ("rnn --data river.csv", "expected --data to be one of jsb"),
+        ("rnn --data synthetic-hmm --cell lsmt", "did you mean 'lstm'"),
+        ("rnn --data synthetic-hmm --epochs 0", "expected num_epochs"),
+        ("rnn --data synthetic-hmm --learning-rate 0", "expected learning_rate to be a positive number"),
+        ("hm --data synthetic-hmm", "No such command 'hm'"),
+    ],
+)
+def test_what_the_user_got_wrong_is_one_sentence_before_any_work(
+    arguments: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    write_csv(Path("river.csv"), series(), "flow,rain")
+    Path("gaps.csv").write_text("1\n\n3\n4\n5\n")
+    Path("short.csv").write_text("1\n2\n")
+    Path("text.csv").write_text("1,2\n3,x\n")
+    Path("empty.csv").write_text("")
+    before = {path: path.stat().st_mtime_ns for path in Path().iterdir()}
+    assert call(monkeypatch, "fit", *arguments.split()) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+    assert {path: path.stat().st_mtime_ns for path in Path().iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "rows", [np.ones((9, 1)), np.stack([np.arange(60.0), series()[:, 0]], -1)], ids=["constant", "row-number"]
+)
+def test_a_variable_without_noise_is_one_sentence(
+    rows: np.ndarray, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    write_csv(Path("odd.csv"), rows)
+    command = "fit lgssm --data odd.csv --latent-dim 2 --iterations 5000 --tolerance 0"
+    assert call(monkeypatch, *command.split()) == 2
+    assert "such as a constant or the number of a row; leave it out with --column" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["hmm", "--help"], ["lgssm", "-h"], ["rnn", "-h"]])
+def test_help_says_what_there_is(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    assert call(monkeypatch, "fit", *arguments) == (0 if arguments else 2)
+    captured = capsys.readouterr()
+    assert ("--data" if arguments else "lgssm") in captured.out + captured.err

@@ -1,0 +1,301 @@
+"""A saved model comes back with the same law, to the bit, or an error says what is wrong with its folder."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import pgm_rnn
+from pgm_rnn import load_model, save_model
+from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian
+from pgm_rnn.models import HMM, RNN, LinearGaussianSSM, NoisyRNN
+from pgm_rnn.models.registry import get_model
+from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.storage import DESCRIPTION, TENSORS, StorageError, describe
+from tests.instances import INEXACT, LENGTHS, assert_same, every_first, every_law, make_hmm, make_model, ragged
+from tests.latent_toy import LatentToy
+
+
+def saved_and_loaded(model: SequenceModel, folder: Path) -> SequenceModel:
+    save_model(model, folder / "model")
+    return load_model(folder / "model")
+
+
+def saved(folder: Path) -> Path:
+    save_model(HMM.random(2, 3, seed=0), folder)
+    return folder
+
+
+def assert_same_model(loaded: SequenceModel, model: SequenceModel) -> None:
+    assert type(loaded) is type(model)
+    assert (loaded.family, loaded.first, loaded.input_dim) == (model.family, model.first, model.input_dim)
+    assert loaded.recipe == model.recipe
+    assert_same(loaded.state_dict(), model.state_dict())
+    for name, value in model.state_dict().items():
+        assert loaded.state_dict()[name].dtype == value.dtype
+
+
+# What is saved comes back.
+
+
+@every_first
+@every_law
+def test_a_loaded_model_has_the_same_law_to_the_bit(name: str, family: Emission, first: Any, tmp_path: Path) -> None:
+    model, x = make_model(name, family, first=first), ragged(family)
+    assert model.recipe[0] == name
+    loaded = saved_and_loaded(model, tmp_path)
+    assert_same_model(loaded, model)
+    if name not in INEXACT:
+        expected = model.log_marginal_likelihood(x, LENGTHS)
+        assert torch.equal(loaded.log_marginal_likelihood(x, LENGTHS), expected)
+    if first == "model":
+        assert torch.equal(loaded.sample(2, 3, seed=0).x, model.sample(2, 3, seed=0).x)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        RNN("gru", 3, hidden_dim=2, num_layers=3, embedding_dim=5),
+        RNN("deep-transition", emission=Bernoulli(2), hidden_dim=2, num_layers=2),
+        RNN("lstm", 3, hidden_dim=2, num_layers=2),
+        LinearGaussianSSM.random(2, 3, input_dim=4),
+        LinearGaussianSSM.random(2, 3, input_dim=4, inputs_reach="states"),
+        LinearGaussianSSM.random(2, 3, input_dim=4, inputs_reach="outputs"),
+        NoisyRNN.random(2, 3, activation="relu", output="sigmoid", feedback=True),
+        NoisyRNN.random(2, 3, input_dim=4),
+    ],
+    ids=lambda model: "-".join(map(str, model.recipe[1].values())),
+)
+def test_every_option_of_a_model_comes_back(model: SequenceModel, tmp_path: Path) -> None:
+    loaded = saved_and_loaded(model, tmp_path)
+    assert_same_model(loaded, model)
+    for option in ("activation", "output"):
+        assert getattr(loaded, option, None) == getattr(model, option, None)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_the_dtype_comes_back_whatever_the_default_is(dtype: torch.dtype, tmp_path: Path) -> None:
+    model = get_model("rnn-gru", num_symbols=3, hidden_dim=2).to(dtype)
+    torch.set_default_dtype(torch.float32 if dtype == torch.float64 else torch.float64)
+    assert_same_model(saved_and_loaded(model, tmp_path), model)
+
+
+def test_a_transposed_table_gives_the_same_bits(tmp_path: Path) -> None:
+    table = HMM.random(7, 3, seed=0).transition_probs.detach()
+    model = HMM(table[0], (table / table.sum(0)).T, table)
+    x = model.sample(4, 50, seed=0).x
+    loaded = saved_and_loaded(model, tmp_path)
+    assert torch.equal(loaded.log_marginal_likelihood(x), model.log_marginal_likelihood(x))
+    assert [p.stride() for p in loaded.parameters()] == [p.stride() for p in model.parameters()]
+
+
+def test_a_zero_probability_comes_back_as_zero(tmp_path: Path) -> None:
+    model = HMM(torch.tensor([1.0, 0.0]), torch.eye(2), torch.eye(2))
+    loaded = saved_and_loaded(model, tmp_path)
+    assert isinstance(loaded, HMM)
+    assert torch.equal(loaded.transition_probs, torch.eye(2))
+
+
+def test_saving_and_loading_leave_the_random_state_alone(tmp_path: Path) -> None:
+    model, before = make_hmm(Categorical(3)), torch.get_rng_state()
+    saved_and_loaded(model, tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_description_says_what_was_saved(tmp_path: Path) -> None:
+    save_model(HMM.random(2, emission=Bernoulli(88), seed=0), tmp_path / "model", info={"data": "jsb", "seed": 0})
+    found = describe(tmp_path / "model")
+    family = {"family": "Bernoulli", "size": 88}
+    assert (found.name, found.dtype, found.pgm_rnn) == ("hmm", "float64", pgm_rnn.__version__)
+    assert found.options == {"emission": family, "first": "model", "num_states": 2}
+    assert found.info == {"data": "jsb", "seed": 0}
+
+
+# The folder.
+
+
+def test_a_folder_holds_two_files_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+    for seed in range(2):
+        save_model(HMM.random(2, 3, seed=seed), tmp_path / "fits" / "model")
+    assert [path.name for path in (tmp_path / "fits").iterdir()] == ["model"]
+    assert {path.name for path in (tmp_path / "fits" / "model").iterdir()} == {TENSORS, DESCRIPTION}
+    assert_same(load_model(tmp_path / "fits" / "model").state_dict(), HMM.random(2, 3, seed=1).state_dict())
+
+
+def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
+    save_model(HMM.random(2, 3), tmp_path)
+    assert isinstance(load_model(str(tmp_path)), HMM)
+
+
+@pytest.mark.parametrize("broken", ["pgm_rnn.storage.save_file", "pathlib.Path.rename"])
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_an_interrupted_save_leaves_what_was_there(
+    broken: str, error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = HMM.random(2, 3, seed=0)
+    save_model(model, tmp_path / "model")
+    rename = Path.rename
+
+    def fail(source: Any, target: Any) -> Any:
+        if isinstance(source, Path) and not source.name.endswith(".new"):
+            return rename(source, target)
+        raise error("no space left")
+
+    monkeypatch.setattr(broken, fail)
+    with pytest.raises(error, match="no space left"):
+        save_model(HMM.random(2, 3, seed=1), tmp_path / "model")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert_same_model(load_model(tmp_path / "model"), model)
+    with pytest.raises(error, match="no space left"):
+        save_model(model, tmp_path / "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize(
+    "fill",
+    [
+        lambda folder: (folder / "thesis.tex").write_text("x"),
+        lambda folder: (folder / DESCRIPTION).write_text("{}"),
+        lambda folder: [(folder / name).write_text("{}") for name in (DESCRIPTION, TENSORS)],
+        lambda folder: [write(folder) for write in (saved, lambda folder: (folder / "notes").write_text("x"))],
+    ],
+    ids=["other-file", "half-a-model", "another-model.json", "a-model-and-notes"],
+)
+def test_a_folder_with_anything_else_in_it_is_not_replaced(fill: Callable[[Path], object], tmp_path: Path) -> None:
+    fill(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match="expected a new folder or one that holds a saved model, got "):
+        save_model(HMM.random(2, 3), tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_file_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "model").write_text("x")
+    with pytest.raises(ValueError, match="expected a new folder"):
+        save_model(HMM.random(2, 3), tmp_path / "model")
+
+
+# What cannot be saved.
+
+
+class OwnHMM(HMM):
+    pass
+
+
+class OwnGaussian(Gaussian):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("model", "info", "message"),
+    [
+        (LatentToy(), {}, "expected a model of the zoo, got LatentToy, which has no recipe"),
+        (OwnHMM(torch.ones(1), torch.ones(1, 1), torch.ones(1, 1)), {}, "got OwnHMM, which is not what hmm makes"),
+        (RNN(emission=OwnGaussian()), {}, "expected an emission of Categorical, .*, got OwnGaussian"),
+        (HMM.random(2, 3), {"seed": object()}, "expected info that JSON can hold, got: "),
+        (HMM.random(2, 3), {"nats": float("nan")}, "expected info that JSON can hold, got: "),
+    ],
+)
+def test_what_cannot_be_made_again_is_not_saved(
+    model: SequenceModel, info: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(TypeError, match=message):
+        save_model(model, tmp_path / "model", info)
+    assert not list(tmp_path.iterdir())
+
+
+def test_parameters_of_two_dtypes_are_not_saved(tmp_path: Path) -> None:
+    model = RNN("gru", 3, hidden_dim=2)
+    model.readout.float()
+    with pytest.raises(ValueError, match=r"expected parameters of one dtype of .*, got float32, float64; use \.to"):
+        save_model(model, tmp_path / "model")
+
+
+# What cannot be loaded.
+
+
+def edited(folder: Path, **changes: Any) -> Path:
+    """A saved model whose model.json has other entries; None takes one out."""
+    path = saved(folder / "model") / DESCRIPTION
+    content = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+    return folder / "model"
+
+
+OPTIONS = {"emission": {"family": "Categorical", "num_symbols": 3}, "num_states": 2}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": "a recipe for soup"}, "expected a model.json of a saved model, got something else at .*model.json"),
+        ({"version": 2, "pgm_rnn": "9.1"}, "expected version 1 of the format, got .* of pgm_rnn 9.1; update pgm_rnn"),
+        ({"version": None}, "expected version 1 of the format"),
+        ({"licence": "MIT"}, "expected the keys name, .* in .*model.json, they differ in licence"),
+        ({"dtype": None}, "they differ in dtype"),
+        ({"name": "hm"}, "expected model to be one of .*, got 'hm'; did you mean 'hmm'"),
+        ({"name": 3}, "expected model to be one of"),
+        ({"dtype": "int7"}, "expected dtype to be one of float64, .*, got 'int7'"),
+        ({"options": OPTIONS | {"num_stats": 2}}, "that this version can follow, got .*'num_stats'"),
+        ({"options": OPTIONS | {"seed": 2}}, "that this version can follow, got .*'seed'"),
+        ({"options": {"num_states": 2}}, "that this version can follow, got .*'emission'"),
+        ({"options": OPTIONS | {"emission": {"family": "Cauchy"}}}, "expected family to be one of .*, got 'Cauchy'"),
+        ({"options": OPTIONS | {"emission": "Bernoulli"}}, "that this version can follow"),
+        ({"options": OPTIONS | {"emission": {"family": "Bernoulli", "wide": 3}}}, "'wide'"),
+        ({"options": OPTIONS | {"num_states": 0}}, "expected num_states to be an integer of at least 1, got 0"),
+        ({"options": OPTIONS | {"num_states": 3}}, r"expected .* in .* as torch.float64 \(3,.*, got .* \(2,"),
+        ({"options": []}, "that this version can follow"),
+        ({"dtype": "float32"}, r"expected .* as torch.float32 .*, got torch.float64"),
+        ({"name": "rnn-gru", "options": OPTIONS | {"num_states": None}}, "that this version can follow"),
+    ],
+)
+def test_a_description_that_does_not_fit_is_one_clear_error(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(StorageError, match=message):
+        load_model(edited(tmp_path, **changes))
+
+
+def test_tensors_of_another_model_are_an_error(tmp_path: Path) -> None:
+    save_model(RNN("gru", 3, hidden_dim=2), tmp_path / "rnn")
+    save_model(HMM.random(2, 3), tmp_path / "hmm")
+    (tmp_path / "rnn" / TENSORS).replace(tmp_path / "hmm" / TENSORS)
+    with pytest.raises(StorageError, match=r"expected the tensors initial_logits, .* they differ in .*cell\.network"):
+        load_model(tmp_path / "hmm")
+
+
+@pytest.mark.parametrize("name", [DESCRIPTION, TENSORS])
+@pytest.mark.parametrize("content", [None, b"", b"\x80\x04\x95not a pickle either", b"[" * 100_000, b"[]"])
+def test_a_file_that_is_missing_or_of_another_kind_is_an_error(
+    name: str, content: bytes | None, tmp_path: Path
+) -> None:
+    save_model(HMM.random(2, 3), tmp_path / "model")
+    path = tmp_path / "model" / name
+    path.unlink() if content is None else path.write_bytes(content)
+    message = "got no file" if content is None else "cannot be read" if name == TENSORS else "got something else"
+    with pytest.raises(StorageError, match=message):
+        load_model(tmp_path / "model")
+
+
+def test_a_truncated_file_of_tensors_is_an_error(tmp_path: Path) -> None:
+    save_model(HMM.random(2, 3), tmp_path / "model")
+    path = tmp_path / "model" / TENSORS
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(StorageError, match=r"expected a safetensors file at .*, it cannot be read"):
+        load_model(tmp_path / "model")
+
+
+def test_no_folder_is_an_error_that_names_what_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"expected a saved model in a folder, got no file .*nowhere.model\.json"):
+        load_model(tmp_path / "nowhere")
+
+
+def test_tensors_are_never_read_as_a_pickle(tmp_path: Path) -> None:
+    save_model(HMM.random(2, 3), tmp_path / "model")
+    path = tmp_path / "model" / TENSORS
+    torch.save(HMM.random(2, 3).state_dict(), path)
+    with pytest.raises(StorageError, match="cannot be read"):
+        load_model(tmp_path / "model")
