@@ -86,7 +86,7 @@ def hmm(
 
 @app.command()
 def lgssm(
-    data: Data,
+    data: Annotated[str, typer.Option(metavar="FILE", help="A .csv (a column a variable), .npy or .npz.")],
     latent_dim: Annotated[int, typer.Option(help="How many hidden numbers.")],
     iterations: Iterations = 500,
     tolerance: Tolerance = 1e-6,
@@ -95,7 +95,7 @@ def lgssm(
         float | None, typer.Option(help="With a file: a part before the test, scored too.", show_default="0")
     ] = None,
     test_fraction: TestFraction = None,
-    seed: Seed = 0,
+    seed: Annotated[int, typer.Option(help="Kept with the results; this fit draws nothing.")] = 0,
     output: Output = None,
     json: Json = None,
 ) -> None:
