@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.checks import check_choice
-from pgm_rnn.inference import kalman as engine
+from pgm_rnn.inference.gaussian_problem import LinearGaussianModel, check_finite, checked
 from pgm_rnn.inference.regression import Regression
 from pgm_rnn.kernels import gaussian_backward, kalman
 from pgm_rnn.sequences import Sequences, length_mask
@@ -33,7 +33,7 @@ PARTS = (
 
 
 @runtime_checkable
-class TrainableLinearModel(engine.LinearGaussianModel, Protocol):
+class TrainableLinearModel(LinearGaussianModel, Protocol):
     """A linear-Gaussian model whose parameters can be read and replaced by name."""
 
     def moments(self) -> dict[str, Tensor]:
@@ -77,7 +77,7 @@ class GaussianEm:
         if valid is not None:
             raise ValueError("expected no valid data for a linear-Gaussian model, which has one start only, got some")
         self._model = model
-        self._x, self._lengths, self._inputs, self._observed = engine.checked(model, data.x, data.lengths, inputs)
+        self._x, self._lengths, self._inputs, self._observed = checked(model, data.x, data.lengths, inputs)
         self._mask = length_mask(self._lengths, self._x.shape[1])
         self._moments = {name: value.detach().clone() for name, value in model.moments().items()}
         self._frozen = _checked_parts(frozen, self._moments)
@@ -86,7 +86,7 @@ class GaussianEm:
         """Log likelihood of the training data under the present parameters, (1,), nats; keeps the expected moments."""
         chain, x = self._chain(), self._centred()
         result, full = kalman.filter(chain, x, self._lengths, self._observed), chain.with_all_axes()
-        engine.check_finite(result.log_normalizers)
+        check_finite(result.log_normalizers)
         moments = gaussian_backward.Moments(*result[:5], full.transition_matrix, full.transition_cov)
         smoothed = gaussian_backward.smooth(moments, self._lengths)
         self._expected = _Expected(smoothed, self._transition_regression(smoothed), self._emission_regression(smoothed))

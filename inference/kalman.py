@@ -13,68 +13,38 @@ RNNs".
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from pgm_rnn.checks import check_choice, check_counts
-from pgm_rnn.inference import linearised_filter
+from pgm_rnn.checks import check_counts
+from pgm_rnn.inference.gaussian_problem import (
+    CovarianceError,
+    GaussianStateModel,
+    LinearGaussianModel,
+    prepared,
+    reads_observations,
+)
 from pgm_rnn.inference.linearisation import METHODS
 from pgm_rnn.kernels import gaussian_backward, kalman
-from pgm_rnn.observations import check_inputs, check_mask
+from pgm_rnn.observations import check_inputs
 from pgm_rnn.randomness import seeded
-from pgm_rnn.sequences import as_sequences, length_mask
+from pgm_rnn.sequences import length_mask
 
-
-@runtime_checkable
-class GaussianStateModel(Protocol):
-    """What the engine needs to know of a model."""
-
-    input_dim: int | None
-
-    @property
-    def initial_mean(self) -> Tensor:
-        """E(z_1), (D,)."""
-
-    @property
-    def initial_cov(self) -> Tensor:
-        """Cov(z_1), (D, D)."""
-
-    @property
-    def transition_cov(self) -> Tensor:
-        """Cov(z_t | z_{t-1}), (D, D)."""
-
-    @property
-    def emission_cov(self) -> Tensor:
-        """Cov(x_t | z_t), (M, M)."""
-
-    def transition_mean(self, z: Tensor, h: Tensor | None = None) -> Tensor:
-        """E(z_t | z_{t-1} = z, h_t = h), (..., D)."""
-
-    def emission_mean(self, z: Tensor, h: Tensor | None = None) -> Tensor:
-        """E(x_t | z_t = z, h_t = h), (..., M)."""
-
-    def unroll_memory(self, x: Tensor, z: Tensor | None = None, inputs: Tensor | None = None) -> Tensor | None:
-        """h_1, ..., h_T, (B, T, U): inputs or earlier observations."""
-
-    def check(self, x: Tensor, lengths: Tensor | None = None, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Valid observations and explicit lengths."""
-
-
-@runtime_checkable
-class LinearGaussianModel(GaussianStateModel, Protocol):
-    """A model to which the recursions apply exactly."""
-
-    def chain(self, inputs: Tensor | None = None) -> kalman.GaussianChain:
-        """Its parameters as the kernels take them."""
-
-    def centred(self, x: Tensor, inputs: Tensor | None = None) -> Tensor:
-        """x_t minus what inputs add to it."""
-
-
-class CovarianceError(ValueError):
-    """The covariance of a prediction is not positive definite."""
+__all__ = [
+    "CovarianceError",
+    "Filtered",
+    "Forecast",
+    "GaussianStateModel",
+    "LinearGaussianModel",
+    "Smoothed",
+    "filter",
+    "forecast",
+    "log_marginal_likelihood",
+    "sample_states",
+    "smooth",
+]
 
 
 @dataclass(frozen=True)
@@ -191,7 +161,7 @@ def filter(
         ValueError: observations that do not fit the model, a model that is not linear without a method.
         CovarianceError: a prediction without a positive definite covariance.
     """
-    problem = _prepared(model, x, lengths, inputs, mask, method)
+    problem = prepared(model, x, lengths, inputs, mask, method)
     return Filtered(problem.moments(), problem.lengths)
 
 
@@ -206,7 +176,7 @@ def smooth(
     method: str | None = None,
 ) -> Smoothed:
     """Smoothed moments of p(z_t | x_{1:T}), and those of neighbours; arguments and errors as `filter`."""
-    problem = _prepared(model, x, lengths, inputs, mask, method)
+    problem = prepared(model, x, lengths, inputs, mask, method)
     return Smoothed(problem.moments(), problem.lengths)
 
 
@@ -227,7 +197,7 @@ def sample_states(
     Arguments and errors as `filter`; `seed` makes the draws reproducible, None uses torch's global generator.
     """
     check_counts(num_samples=num_samples)
-    problem = _prepared(model, x, lengths, inputs, mask, method)
+    problem = prepared(model, x, lengths, inputs, mask, method)
     moments = problem.moments()
     with seeded(seed, stream=5):
         noise = torch.randn(num_samples, *moments.filtered_means.shape, dtype=problem.x.dtype).to(problem.x.device)
@@ -262,9 +232,9 @@ def forecast(
         TypeError, ValueError: as `filter`.
     """
     check_counts(num_steps=num_steps)
-    problem = _prepared(model, x, lengths, inputs, mask, method)
+    problem = prepared(model, x, lengths, inputs, mask, method)
     future_inputs = check_inputs(future_inputs, model.input_dim, problem.x.new_empty(len(problem.x), num_steps))
-    if _reads_observations(model):
+    if reads_observations(model):
         raise ValueError("expected a model that does not read its own observations; draw from model.forecast instead")
     result = Filtered(problem.moments(), problem.lengths)
     index, last = torch.arange(len(problem.lengths)), problem.lengths - 1
@@ -289,109 +259,9 @@ def log_marginal_likelihood(
     method: str | None = None,
 ) -> Tensor:
     """log p(x_{1:T}) in nats, (B,), with gradients, to train a model by; arguments and errors as `filter`."""
-    problem = _prepared(model, x, lengths, inputs, mask, method)
+    problem = prepared(model, x, lengths, inputs, mask, method)
     if problem.method == "exact":
         assert isinstance(model, LinearGaussianModel)
         centred = model.centred(problem.x, problem.inputs)
         return kalman.log_marginal_likelihood(model.chain(problem.inputs), centred, problem.lengths, problem.observed)
     return problem.moments().log_normalizers.sum(-1)
-
-
-class _Problem(NamedTuple):
-    """Checked arguments."""
-
-    model: GaussianStateModel
-    x: Tensor
-    lengths: Tensor
-    inputs: Tensor | None
-    observed: Tensor | None
-    method: str
-
-    def moments(self) -> gaussian_backward.Moments:
-        """The filter's moments."""
-        return self._exact() if self.method == "exact" else self._linearised()
-
-    def _exact(self) -> gaussian_backward.Moments:
-        assert isinstance(self.model, LinearGaussianModel)
-        chain, x = self.model.chain(self.inputs), self.model.centred(self.x, self.inputs)
-        result, full = kalman.filter(chain, x, self.lengths, self.observed), chain.with_all_axes()
-        check_finite(result.log_normalizers)
-        transition = (full.transition_matrix.detach(), full.transition_cov.detach())
-        return gaussian_backward.Moments(*result[:5], *transition)
-
-    def _linearised(self) -> gaussian_backward.Moments:
-        inside = length_mask(self.lengths, self.x.shape[1])
-        observed = inside[..., None].expand(self.x.shape)
-        if self.observed is not None:
-            observed = observed & self.observed
-        driver = self.model.unroll_memory(self.x, None, self.inputs)
-        moments = linearised_filter.run(self.model, self.x, observed, driver, METHODS[self.method])
-        return moments._replace(
-            log_normalizers=moments.log_normalizers.where(inside, 0.0),
-            predicted_means=moments.predicted_means.where(inside[..., None], 0.0),
-            filtered_means=moments.filtered_means.where(inside[..., None], 0.0),
-        )
-
-
-def checked(
-    model: GaussianStateModel, x: Tensor, lengths: Tensor | None, inputs: Tensor | None, mask: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """Valid observations, lengths, inputs, and where an entry was observed (None: everywhere); errors as `filter`."""
-    if not isinstance(model, GaussianStateModel):
-        raise TypeError(
-            f"kalman needs a model with Gaussian states, {type(model).__name__} has none; "
-            "forward_backward takes finitely many states, svi.evaluate a model without latent states"
-        )
-    given, given_lengths, _ = as_sequences(x, lengths)
-    observed = _observed(given, given_lengths, mask)
-    x, lengths = model.check(given, given_lengths, observed)
-    if observed is not None and _reads_observations(model):
-        raise ValueError(
-            f"expected every observation, for {type(model).__name__} reads it at the next step, got missing ones; "
-            "fill them in"
-        )
-    return x, lengths, check_inputs(inputs, model.input_dim, x), observed
-
-
-def _prepared(
-    model: GaussianStateModel,
-    x: Tensor,
-    lengths: Tensor | None,
-    inputs: Tensor | None,
-    mask: Tensor | None,
-    method: str | None,
-) -> _Problem:
-    x, lengths, inputs, observed = checked(model, x, lengths, inputs, mask)
-    linear = isinstance(model, LinearGaussianModel)
-    if method is None and not linear:
-        raise ValueError(
-            f"expected method='extended' or 'unscented' for {type(model).__name__}, which is not linear, got None"
-        )
-    method = method or "exact"
-    check_choice("method", method, (*(("exact",) if linear else ()), *METHODS))
-    return _Problem(model, x, lengths, inputs, observed, method)
-
-
-def _observed(x: Tensor, lengths: Tensor, mask: Tensor | None) -> Tensor | None:
-    """True where an entry was observed, the shape of x; None where every one was."""
-    if mask is not None:
-        return kalman.per_entry(check_mask(mask, x), x)
-    if not x.is_floating_point():
-        return None
-    missing = x.isnan() & length_mask(lengths, x.shape[1])[(...,) + (None,) * (x.dim() - 2)]
-    return ~missing if bool(missing.any()) else None
-
-
-def _reads_observations(model: GaussianStateModel) -> bool:
-    return getattr(model, "initial_memory", None) is not None
-
-
-def check_finite(log_normalizers: Tensor) -> None:
-    """Raise a `CovarianceError` that says where, if a prediction had no positive definite covariance."""
-    failed = log_normalizers.isnan()
-    if bool(failed.any()):
-        sequence, step = failed.nonzero()[0].tolist()
-        raise CovarianceError(
-            f"expected predictions with positive definite covariances, that of sequence {sequence} at step {step + 1} "
-            "is not; use float64, or larger variances"
-        )

@@ -17,7 +17,7 @@ from pgm_rnn.kernels.gaussian_backward import Moments
 from pgm_rnn.kernels.kalman import LOG_2_PI
 
 if TYPE_CHECKING:
-    from pgm_rnn.inference.kalman import GaussianStateModel
+    from pgm_rnn.inference.gaussian_problem import GaussianStateModel
 
 Linearise = Callable[[StateFunction, Tensor | None, Tensor, Tensor], Linear]
 

@@ -242,7 +242,10 @@ def distinct(lengths: Tensor, num_groups: int) -> tuple[Tensor, Tensor, Tensor]:
     if num_groups > 1:
         index = torch.arange(len(lengths), device=lengths.device)
         return index, index, lengths
-    ends, rows = lengths.unique(return_inverse=True)
+    if bool((lengths == lengths[0]).all()):
+        ends, rows = lengths[:1], torch.zeros_like(lengths)
+    else:
+        ends, rows = lengths.unique(return_inverse=True)
     return rows, torch.zeros_like(ends), ends
 
 
@@ -275,36 +278,31 @@ def _gradients_of_shared(
     """As below where A, Q, C and R are the same for all steps and sequences: products are summed on the way."""
     A, C = chain.transition_matrix, chain.emission_matrix
     (batch, _, obs_dim), dim, compiled = result.weighted.shape, A.shape[-1], _compiled()
-    sums = weights.new_zeros(batch, 2 * dim + 2 * obs_dim, max(dim, obs_dim), dtype=torch.float64)
+    rows, _, ends = distinct(lengths, 1)
+    shape = (2 * dim + 2 * obs_dim, max(dim, obs_dim))
+    scored, informed = (weights.new_zeros(size, *shape, dtype=torch.float64) for size in (batch, len(ends)))
     score, smoothed = torch.empty_like(result.filtered_means), torch.empty_like(result.filtered_means)
-    residual = torch.empty_like(result.weighted)
+    residual, first = torch.empty_like(result.weighted), weights.new_empty(len(ends), dim, dim)
     compiled.scores(
         *(A, C, result.gain, result.filtered_covs, result.filtered_means, result.weighted, lengths),
-        *(score, residual, smoothed, sums),
+        *(score, residual, smoothed, scored),
     )
-    rows, _, ends = distinct(lengths, 1)
-    moved, future = sums.new_zeros(2, len(ends), dim, dim)
-    seen, inner = sums.new_zeros(len(ends), obs_dim, dim), sums.new_zeros(len(ends), obs_dim, obs_dim)
-    first = weights.new_empty(len(ends), dim, dim)
     compiled.information_sums(
         *(A[0, 0], C[0, 0], result.gain, result.precision, result.predicted_covs, result.filtered_covs, result.steady),
-        *(ends, moved, seen, future, inner, first),
+        *(ends, informed, first),
     )
     totals = torch.zeros_like(ends, dtype=torch.float64).index_add_(0, rows, weights.double())
-
-    def shared(table: Tensor) -> Tensor:
-        return torch.tensordot(totals, table, 1)
-
-    by_parameter = torch.tensordot(weights.double(), sums, 1)
-    state, square, cross, noise = by_parameter.split([dim, dim, obs_dim, obs_dim])
-    found = [state[:, :dim] - shared(moved), 0.5 * (square[:, :dim] - shared(future))]
-    found += [cross[:, :dim] - shared(seen), 0.5 * (noise[:, :obs_dim] - shared(inner))]
-    outer, weight = weights[:, None, None], weights[:, None]
-    initial_cov = outer * (score[:, 0, :, None] * score[:, 0, None, :] - first[rows])
+    sums = weights.double() @ scored.flatten(1) - totals @ informed.flatten(1)
+    transition, Q, emission, R = sums.reshape(1, 1, *shape).to(weights.dtype).split([dim, dim, obs_dim, obs_dim], -2)
+    weight, start = weights[:, None], score[:, 0]
+    initial_cov = weight[..., None] * (start[:, :, None] * start[:, None, :] - first[rows])
     parameters = (
-        _summed(weight * score[:, 0], chain.initial_mean),
+        _summed(weight * start, chain.initial_mean),
         0.5 * _summed(initial_cov, chain.initial_cov),
-        *(gradient.to(weights.dtype).reshape(1, 1, *gradient.shape) for gradient in found),
+        transition[..., :dim],
+        0.5 * Q[..., :dim],
+        emission[..., :dim],
+        0.5 * R[..., :obs_dim],
     )
     return parameters, (score, residual)
 

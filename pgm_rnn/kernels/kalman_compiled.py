@@ -310,17 +310,14 @@ def information_sums(
     filtered_covs: Floats,
     steady: Integers,
     lengths: Integers,
-    moved: NDArray[np.float64],
-    seen: NDArray[np.float64],
-    future: NDArray[np.float64],
-    residual: NDArray[np.float64],
+    sums: NDArray[np.float64],
     first: Floats,
 ) -> None:
     """For one A (D, D) and one C (M, D), sums over the steps of rows that end after `lengths` (S,).
 
-    Of N_{t+1} A Cov(z_t | x_{1:t}) into `moved` (S, D, D), of (D_t C - K' A' N A) P_t into `seen` (S, M, D), of N_{t+1}
-    into `future` (S, D, D), of D_t into `residual` (S, M, M); N_1 into `first` (S, D, D). Where the covariances are
-    steady and N_t is N_{t+1} to the bit, the remaining steady steps are counted and not repeated.
+    Into `sums` (S, 2 D + 2 M, max(D, M)), one below the other as in `scores`: N_{t+1} A Cov(z_t | x_{1:t}), N_{t+1},
+    (D_t C - K' A' N A) P_t and D_t. N_1 into `first` (S, D, D). Where the covariances are steady and N_t is N_{t+1} to
+    the bit, the remaining steady steps are counted and not repeated.
     """
     dim, obs_dim = gain.shape[2:]
     for s in numba.prange(len(lengths)):
@@ -340,15 +337,15 @@ def information_sums(
             _product(back, predicted_covs[0, t], below)
             for i in range(obs_dim):
                 for j in range(dim):
-                    seen[s, i, j] += times * below[i, j]
+                    sums[s, 2 * dim + i, j] += times * below[i, j]
                 for j in range(obs_dim):
-                    residual[s, i, j] += times * inside[i, j]
+                    sums[s, 2 * dim + obs_dim + i, j] += times * inside[i, j]
             if t < lengths[s] - 1:
                 _product(space, filtered_covs[0, t], ahead)
                 for i in range(dim):
                     for j in range(dim):
-                        moved[s, i, j] += times * ahead[i, j]
-                        future[s, i, j] += times * later[i, j]
+                        sums[s, i, j] += times * ahead[i, j]
+                        sums[s, dim + i, j] += times * later[i, j]
             later[:] = now
             t -= times
         first[s] = now

@@ -1,0 +1,231 @@
+"""Sequential Monte Carlo: N particles for each sequence of a padded batch, and an unbiased estimate of p(x_{1:T}).
+
+    p(z_t | x_{1:t}) ~ sum_n W_t^n delta(z_t^n),      log p(x_{1:T}) ~ sum_t log p(x_t | x_{1:t-1})
+
+Before a step, the sequences whose effective sample size 1 / sum_n (W^n)^2 has fallen to `ess_threshold` N are resampled
+(`pgm_rnn.inference.resampling`). The proposal is the model's own, its transition unless it has a guide (bootstrap
+filter), or any function (guided filter); `lookahead` makes the filter auxiliary. `filter` runs over whole sequences;
+`init` and `step` take one observation at a time (`pgm_rnn.inference.particles`).
+Sources: Choe, Shin & Spencer (2017), sec. 2.3 and 3.3; Vidal (2024); Maddison et al. (2017) for the bound on log p.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pgm_rnn.checks import check_choice
+from pgm_rnn.inference.particles import (
+    DegenerateWeightsError,
+    Lookahead,
+    Options,
+    Particles,
+    Proposal,
+    Step,
+    freeze,
+    init,
+    step,
+)
+from pgm_rnn.observations import check_inputs
+from pgm_rnn.randomness import seeded
+from pgm_rnn.sequence_model import SequenceModel
+
+__all__ = [
+    "DegenerateWeightsError",
+    "Filtered",
+    "History",
+    "Options",
+    "Particles",
+    "Step",
+    "filter",
+    "init",
+    "log_marginal_likelihood",
+    "step",
+]
+
+Function = Callable[[Tensor, Tensor | None], Tensor]
+"""A function of a state and its memory, (N, B, ...)."""
+
+
+class History(NamedTuple):
+    """Every step's particles.
+
+    Attributes:
+        z: (T, N, B, *latent).
+        log_weights: log W_t, (T, N, B), nats.
+        ancestors: of each particle in the step before, (T, N, B).
+    """
+
+    z: Tensor
+    log_weights: Tensor
+    ancestors: Tensor
+
+
+class Filtered(NamedTuple):
+    """Result of `filter`.
+
+    Attributes:
+        log_marginal_likelihood: log of an unbiased estimate of p(x_{1:T}), (B,), nats.
+        log_normalizers: its terms, estimates of log p(x_t | x_{1:t-1}), (B, T), nats, 0 in the padding.
+        particles: z at each sequence's end, (N, B, *latent).
+        log_weights: unnormalised, (N, B), nats: their logsumexp is `log_marginal_likelihood`.
+        ess: effective sample size after each step, (B, T).
+        resampled: whether a step began with resampling, (B, T).
+        means: by name, weighted means of the functions that were asked for, (B, T, ...).
+        history: all steps, where they were kept.
+    """
+
+    log_marginal_likelihood: Tensor
+    log_normalizers: Tensor
+    particles: Tensor
+    log_weights: Tensor
+    ess: Tensor
+    resampled: Tensor
+    means: dict[str, Tensor]
+    history: History | None
+
+    @property
+    def ancestors(self) -> Tensor:
+        """Of each particle in the step before, (T, N, B), where the history was kept."""
+        if self.history is None:
+            raise ValueError("expected a filter that keeps its history, got one that does not; use keep='all'")
+        return self.history.ancestors
+
+
+@torch.no_grad()
+def filter(
+    model: SequenceModel,
+    x: Tensor,
+    lengths: Tensor | None = None,
+    num_particles: int = 1000,
+    proposal: Proposal | Literal["bootstrap"] | None = None,
+    resampling: str = "systematic",
+    ess_threshold: float = 0.5,
+    *,
+    lookahead: Lookahead | None = None,
+    inputs: Tensor | None = None,
+    functions: Mapping[str, Function] | None = None,
+    keep: Literal["last", "all"] = "last",
+    degenerate: Literal["raise", "-inf"] = "raise",
+    seed: int | None = None,
+) -> Filtered:
+    """Particles for p(z_t | x_{1:t}) and an estimate of p(x_{1:T}); memory does not grow with T unless steps are kept.
+
+    Args:
+        model: any model with latent states.
+        x: observations (B, T, *event).
+        lengths: (B,) steps of each sequence, None for T.
+        num_particles: N.
+        proposal: None for the model's own guide, "bootstrap" for its transition, or a function.
+        resampling: "multinomial", "stratified", "systematic", "residual" or "soft".
+        ess_threshold: resample where the effective sample size is at most this part of N: 0 never, 1 at every step.
+        lookahead: makes the filter auxiliary.
+        inputs: (B, T, input_dim) for a model with inputs.
+        functions: whose filtered means are wanted, by name.
+        keep: "all" keeps every step's particles, weights and ancestors.
+        degenerate: "raise", or "-inf" for the likelihood of a sequence whose weights are all zero.
+        seed: makes the run reproducible; None uses torch's global generator.
+
+    Raises:
+        TypeError: a model without latent states.
+        ValueError: observations or options that do not fit.
+        DegenerateWeightsError: all weights of a sequence are zero, or one is NaN, with the step and the sequence.
+    """
+    options = Options(num_particles, proposal, lookahead, resampling, ess_threshold, degenerate=degenerate)
+    check_choice("keep", keep, ("last", "all"))
+    with seeded(seed, stream=8):
+        return _run(model, x, lengths, options, inputs, functions or {}, keep)
+
+
+def log_marginal_likelihood(
+    model: SequenceModel,
+    x: Tensor,
+    lengths: Tensor | None = None,
+    num_particles: int = 1000,
+    *,
+    resample: Literal["adaptive", "never", "always"] = "adaptive",
+    proposal: Proposal | Literal["bootstrap"] | None = None,
+    lookahead: Lookahead | None = None,
+    resampling: str = "systematic",
+    gradient: Literal["drop", "score"] = "drop",
+    inputs: Tensor | None = None,
+    seed: int | None = None,
+) -> Tensor:
+    """Estimate of log p(x_{1:T}), (B,), nats, differentiable through particles and weights.
+
+    Its expectation is at most log p(x_{1:T}). Without resampling it is the importance-weighted bound (IWAE), with one
+    particle the evidence lower bound. `resample="adaptive"` resamples at half the particles; other arguments and errors
+    as `filter`. The gradient of where particles come from is left out unless gradient="score" (Scibior & Wood, 2021).
+    """
+    check_choice("resample", resample, _THRESHOLDS)
+    options = Options(num_particles, proposal, lookahead, resampling, _THRESHOLDS[resample], gradient)
+    with seeded(seed, stream=8):
+        return _run(model, x, lengths, options, inputs, {}, "last").log_marginal_likelihood
+
+
+_THRESHOLDS = {"adaptive": 0.5, "never": 0.0, "always": 1.0}
+
+
+def _run(
+    model: SequenceModel,
+    x: Tensor,
+    lengths: Tensor | None,
+    options: Options,
+    inputs: Tensor | None,
+    functions: Mapping[str, Function],
+    keep: Literal["last", "all"],
+) -> Filtered:
+    if not isinstance(model, SequenceModel) or not model.has_latent:
+        raise TypeError(
+            f"smc needs a model with latent states, {type(model).__name__} has none; "
+            "svi.evaluate gives the likelihood of a model without"
+        )
+    x, lengths = model.check(x, lengths)
+    inputs = check_inputs(inputs, model.input_dim, x)
+    features = model.encode(x, lengths)
+    record = _Record(functions, keep)
+    latest: Step | None = None
+    for t in range(x.shape[1]):
+        given = {
+            "inputs": None if inputs is None else inputs[:, t],
+            "features": None if features is None else features[:, t],
+        }
+        if latest is None:
+            latest = init(model, x[:, t], options, **given)
+        else:
+            later = step(model, latest.particles, x[:, t], options, number=t + 1, **given)
+            latest = freeze(latest, later, t < lengths)
+        record.add(latest)
+    assert latest is not None  # there is at least one step
+    return record.result(latest.particles)
+
+
+@dataclass
+class _Record:
+    """What is kept of each step."""
+
+    functions: Mapping[str, Function]
+    keep: str
+    steps: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
+    kept: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
+    means: dict[str, list[Tensor]] = field(default_factory=dict)
+
+    def add(self, done: Step) -> None:
+        self.steps.append((done.log_normalizer, done.ess, done.resampled))
+        z, h, log_weights, _ = done.particles
+        if self.keep == "all":
+            self.kept.append((z, log_weights, done.ancestors))
+        for name, function in self.functions.items():
+            values = function(z, h)
+            weights = log_weights.exp()[(...,) + (None,) * (values.dim() - 2)]
+            self.means.setdefault(name, []).append((weights * values).sum(0))
+
+    def result(self, last: Particles) -> Filtered:
+        log_normalizers, ess, resampled = (torch.stack(parts, dim=1) for parts in zip(*self.steps, strict=True))
+        total = log_normalizers.sum(-1)
+        history = History(*(torch.stack(parts) for parts in zip(*self.kept, strict=True))) if self.kept else None
+        means = {name: torch.stack(values, dim=1) for name, values in self.means.items()}
+        log_weights = last.log_weights + total
+        return Filtered(total, log_normalizers, last.z, log_weights, ess, resampled, means, history)

@@ -1,0 +1,316 @@
+"""The particle filter against the exact engines; the batch holds independent repetitions of one sequence."""
+
+import math
+from typing import Any
+
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import Tensor
+
+from pgm_rnn.inference import forward_backward, kalman, particles, smc
+from pgm_rnn.inference.resampling import SCHEMES
+from pgm_rnn.models.hmm import HMM
+from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
+from pgm_rnn.models.rnn import RNN
+from pgm_rnn.randomness import seeded
+from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequences import length_mask
+from tests.latent_toy import LatentToy
+
+LIMIT = 4.5  # standard errors
+REPEATS, NUM_PARTICLES, NUM_STEPS = 4_000, 8, 5
+
+
+def make(name: str) -> SequenceModel:
+    if name == "hmm":
+        return HMM.random(3, 4, seed=1).double()
+    return LinearGaussianSSM.random(2, 2, seed=0).double()
+
+
+def repeated(model: SequenceModel, repeats: int = REPEATS) -> Tensor:
+    return model.sample(1, NUM_STEPS, seed=2).x.expand(repeats, *[-1] * (1 + len(model.family.event_shape)))
+
+
+def score(values: Tensor, expected: float | Tensor) -> float:
+    """|mean - expected| in standard errors, the largest of its entries."""
+    errors = values.std(0) / len(values) ** 0.5
+    return float(((values.mean(0) - expected).abs() / errors).max())
+
+
+def ratio(model: SequenceModel, **options: Any) -> Tensor:
+    """Estimates of p(x_{1:T}) over its exact value, (REPEATS,)."""
+    x = repeated(model)
+    estimate = smc.filter(model, x, num_particles=NUM_PARTICLES, seed=0, **options).log_marginal_likelihood
+    return (estimate - model.log_marginal_likelihood(x[:1]).detach()).exp()
+
+
+every_model = pytest.mark.parametrize("name", ["hmm", "lgssm"])
+
+
+@pytest.mark.parametrize("ess_threshold", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("resampling", [*SCHEMES, "soft"])
+@every_model
+def test_the_estimate_of_the_likelihood_is_unbiased(name: str, resampling: str, ess_threshold: float) -> None:
+    values = ratio(make(name), resampling=resampling, ess_threshold=ess_threshold)
+    assert score(values, 1.0) < LIMIT
+
+
+def wide() -> particles.Proposal:
+    """A proposal that does not look at z."""
+    return lambda z, h, features: dist.MultivariateNormal(torch.zeros(2), 4 * torch.eye(2))
+
+
+def test_a_guided_filter_is_unbiased_and_one_with_a_broken_weight_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make("lgssm")
+    proposal = wide()
+    assert score(ratio(model, proposal=proposal), 1.0) < LIMIT
+    intact = particles._propose
+
+    def broken(*arguments: Any) -> tuple[Tensor, Tensor]:
+        z, log_ratio = intact(*arguments)
+        return z, torch.zeros_like(log_ratio)  # as if the states were the model's own
+
+    monkeypatch.setattr(particles, "_propose", broken)
+    assert score(ratio(model, proposal=proposal), 1.0) > LIMIT
+
+
+def test_an_auxiliary_filter_is_unbiased_and_its_first_stage_has_to_be_paid_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = make("lgssm")
+    assert isinstance(model, LinearGaussianSSM)
+
+    def lookahead(z: Tensor, h: Tensor | None, x: Tensor) -> Tensor:
+        return model.emission(model.transition_mean(z), None).log_prob(x).detach() / 2
+
+    values = ratio(model, lookahead=lookahead, ess_threshold=1.0)
+    assert score(values, 1.0) < LIMIT
+    intact = particles._resample
+
+    def broken(*arguments: Any) -> tuple[smc.Particles, Tensor, Tensor]:
+        drawn, chosen, ancestors = intact(*arguments)
+        equal = torch.full_like(drawn.log_weights, -math.log(NUM_PARTICLES))
+        return drawn._replace(log_weights=equal), chosen, ancestors
+
+    monkeypatch.setattr(particles, "_resample", broken)
+    assert score(ratio(model, lookahead=lookahead, ess_threshold=1.0), 1.0) > LIMIT
+
+
+def test_filtered_means_are_the_exact_ones_at_every_step() -> None:
+    model, num_particles = make("lgssm"), 200
+    x = repeated(model, 400)
+    result = smc.filter(model, x, num_particles=num_particles, functions={"z": lambda z, h: z}, seed=0)
+    exact = kalman.filter(model, x[:1])  # type: ignore[arg-type]
+    allowed = 2 / num_particles  # a ratio of estimates is biased by the order of 1 / N
+    difference = (result.means["z"].mean(0) - exact.filtered_means[0]).abs()
+    errors = result.means["z"].std(0) / 400**0.5
+    assert bool((difference < LIMIT * errors + allowed).all())
+    assert float((result.means["z"].mean(0) - exact.predicted_means[0]).abs().max()) > 0.1
+
+
+def test_filtered_probabilities_are_the_exact_ones_at_every_step() -> None:
+    model, num_particles = make("hmm"), 200
+    x = repeated(model, 400)
+    one_hot = {"k": lambda z, h: torch.nn.functional.one_hot(z, 3).double()}
+    means = smc.filter(model, x, num_particles=num_particles, functions=one_hot, seed=0).means["k"]
+    exact = forward_backward.filter(model, x[:1]).filtered_probs[0]  # type: ignore[arg-type]
+    errors = means.std(0) / 400**0.5
+    assert bool(((means.mean(0) - exact).abs() < LIMIT * errors + 2 / num_particles).all())
+
+
+def slope(sizes: list[int], values: list[float]) -> float:
+    x, y = torch.tensor(sizes).double().log(), torch.tensor(values).double().log()
+    x, y = x - x.mean(), y - y.mean()
+    return float((x * y).sum() / x.square().sum())
+
+
+@every_model
+def test_errors_fall_with_the_root_of_the_number_of_particles(name: str) -> None:
+    model, sizes, repeats = make(name), [32, 128, 512], 1_000
+    x = repeated(model, repeats)
+    exact = float(model.log_marginal_likelihood(x[:1]).detach())
+    variances, errors = [], []
+    for n in sizes:
+        values = smc.filter(model, x, num_particles=n, seed=0).log_marginal_likelihood
+        variances.append(float(values.var()))
+        errors.append(float((values - exact).square().mean().sqrt()))
+    assert slope(sizes, variances) == pytest.approx(-1.0, abs=0.15)
+    assert slope(sizes, errors) == pytest.approx(-0.5, abs=0.1)
+
+
+def test_without_resampling_the_estimate_is_the_importance_weighted_bound() -> None:
+    model, x = make("lgssm"), repeated(make("lgssm"), 3)
+    result = smc.filter(model, x, num_particles=6, ess_threshold=0.0, keep="all", seed=0)
+    assert result.history is not None
+    z = result.history.z.permute(1, 2, 0, 3)  # (N, B, T, D)
+    weights = torch.stack([model.emission(paths, None).log_prob(x).sum(-1) for paths in z])
+    torch.testing.assert_close(result.log_marginal_likelihood, weights.logsumexp(0).detach() - math.log(6))
+    assert not result.resampled.any()
+    again = smc.log_marginal_likelihood(model, x, num_particles=6, resample="never", seed=0)
+    torch.testing.assert_close(again.detach(), result.log_marginal_likelihood)
+
+
+def test_what_a_run_returns_fits_together() -> None:
+    model, lengths = make("lgssm"), torch.tensor([5, 1, 3])
+    result = smc.filter(model, repeated(model, 3), lengths, num_particles=20, keep="all", seed=0)
+    assert result.history is not None
+    torch.testing.assert_close(result.log_normalizers.sum(-1), result.log_marginal_likelihood)
+    torch.testing.assert_close(result.log_weights.logsumexp(0), result.log_marginal_likelihood)
+    inside = length_mask(lengths, NUM_STEPS)
+    assert not result.log_normalizers[~inside].any()
+    assert not result.resampled[~inside].any()
+    ess = (-(2 * result.history.log_weights).logsumexp(1)).exp()
+    torch.testing.assert_close(result.ess, ess.T)
+    assert torch.equal(result.particles[:, 1], result.history.z[0, :, 1])
+    assert torch.equal(result.particles, result.history.z[-1])
+    assert result.ancestors.shape == (5, 20, 3)
+    with pytest.raises(ValueError, match="use keep='all'"):
+        _ = smc.filter(model, repeated(model, 1), num_particles=2).ancestors
+
+
+def test_padding_changes_nothing() -> None:
+    model, lengths = make("lgssm"), torch.tensor([5, 1, 3])
+    x = repeated(model, 3)
+    spoiled = x.where(length_mask(lengths, NUM_STEPS)[..., None], torch.nan)
+    one, other = (smc.filter(model, values, lengths, num_particles=20, seed=0) for values in (x, spoiled))
+    assert torch.equal(one.log_marginal_likelihood, other.log_marginal_likelihood)
+    assert torch.equal(one.particles, other.particles)
+
+
+def test_one_observation_at_a_time_is_the_same_filter() -> None:
+    model, x = make("lgssm"), repeated(make("lgssm"), 2)
+    whole = smc.filter(model, x, num_particles=30, seed=3)
+    with seeded(3, stream=8), torch.no_grad():
+        options = smc.Options(30)
+        latest = smc.init(model, x[:, 0], options)
+        total = latest.log_normalizer
+        for t in range(1, NUM_STEPS):
+            latest = smc.step(model, latest.particles, x[:, t], options)
+            total = total + latest.log_normalizer
+    torch.testing.assert_close(total, whole.log_marginal_likelihood)
+    assert torch.equal(latest.particles.z, whole.particles)
+
+
+def test_the_same_seed_gives_the_same_run() -> None:
+    model, x = make("hmm"), repeated(make("hmm"), 2)
+    first, again, other = (smc.filter(model, x, num_particles=50, seed=s) for s in (0, 0, 1))
+    assert torch.equal(first.log_normalizers, again.log_normalizers)
+    assert not torch.equal(first.log_normalizers, other.log_normalizers)
+
+
+def test_a_model_with_memory_has_its_likelihood_by_quadrature() -> None:
+    toy, x = LatentToy(), torch.tensor([[0.4, -0.8]])
+    grid = torch.linspace(-8, 8, 401)
+    z = torch.cartesian_prod(grid, grid)
+    density = toy.log_prob(x.expand(len(z), 2), z).exp().detach().reshape(401, 401)
+    exact = torch.trapezoid(torch.trapezoid(density, grid), grid)
+    estimate = smc.filter(toy, x.expand(REPEATS, 2), num_particles=NUM_PARTICLES, ess_threshold=1.0, seed=0)
+    values = estimate.log_marginal_likelihood.exp() / exact
+    assert score(values, 1.0) < LIMIT
+    assert score(values, 1.05) > LIMIT
+
+
+# Gradients.
+
+
+def test_the_gradient_is_the_slope_with_the_same_random_numbers() -> None:
+    model, x, size = make("lgssm"), repeated(make("lgssm"), 2), 1e-6
+    parameters = list(model.parameters())
+    directions = [torch.randn_like(p) for p in parameters]
+
+    def value() -> Tensor:
+        return smc.log_marginal_likelihood(model, x, num_particles=5, resample="never", seed=0).sum()
+
+    found = torch.autograd.grad(value(), parameters)
+    expected = sum(float((g * d).sum()) for g, d in zip(found, directions, strict=True))
+    values = []
+    for by in (size, -2 * size):
+        with torch.no_grad():
+            for p, d in zip(parameters, directions, strict=True):
+                p.add_(by * d)
+        values.append(float(value().detach()))
+    assert (values[0] - values[1]) / (2 * size) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_gradient_with_the_score_is_unbiased_and_the_one_without_is_not() -> None:
+    model, repeats = make("hmm"), 3_000
+    assert isinstance(model, HMM)
+    x = repeated(model, 1)
+    table = model.emission_table.params
+    (exact,) = torch.autograd.grad(model.log_marginal_likelihood(x).exp().sum(), table)
+    found = {}
+    for gradient in ("score", "drop"):
+        draws = []
+        for seed in range(repeats // 100):
+            estimate = smc.log_marginal_likelihood(
+                model,
+                x.expand(100, -1),
+                num_particles=4,
+                resample="always",
+                gradient=gradient,
+                seed=seed,
+            )
+            (slope,) = torch.autograd.grad(estimate.exp().mean(), table)
+            draws.append(slope)
+        found[gradient] = score(torch.stack(draws), exact)
+    assert found["score"] < LIMIT
+    assert found["drop"] > LIMIT
+
+
+# Bad input.
+
+
+def positive(z: Tensor | None, h: Tensor | None, features: Tensor | None) -> Any:
+    """A proposal that never goes below zero."""
+    return dist.Exponential(torch.ones(2)).to_event(1)
+
+
+def left_to_right() -> HMM:
+    return HMM(torch.tensor([1.0, 0.0]), torch.eye(2), torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+
+
+def test_weights_that_are_all_zero_are_an_error_that_says_where() -> None:
+    x = torch.tensor([[0, 0, 0], [0, 1, 0]])
+    with pytest.raises(smc.DegenerateWeightsError, match="sequence 1 has none at step 2; use more particles"):
+        smc.filter(left_to_right(), x, num_particles=5)
+
+
+def test_on_request_they_make_one_sequence_impossible_and_leave_the_others() -> None:
+    good, bad = torch.tensor([[0, 0, 0], [0, 0, 0]]), torch.tensor([[0, 1, 0], [0, 0, 0]])
+    model = left_to_right()
+    runs = [
+        smc.filter(model, x, num_particles=5, ess_threshold=1.0, degenerate="-inf", seed=0).log_marginal_likelihood
+        for x in (good, bad)
+    ]
+    assert runs[1].tolist() == [-torch.inf, 0]
+    assert runs[0][1] == runs[1][1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_particles": 0}, "expected num_particles to be an integer of at least 1, got 0"),
+        ({"ess_threshold": 1.5}, r"expected ess_threshold in \[0, 1\], a part of the particles, got 1.5"),
+        ({"ess_threshold": -0.1}, r"expected ess_threshold in \[0, 1\]"),
+        ({"ess_threshold": float("nan")}, r"expected ess_threshold in \[0, 1\]"),
+        ({"resampling": "systmatic"}, "did you mean 'systematic'"),
+        ({"proposal": "bootsrap"}, "did you mean 'bootstrap'"),
+        ({"keep": "lst"}, "did you mean 'last'"),
+        ({"degenerate": "ignore"}, "expected degenerate to be one of raise, -inf, got 'ignore'"),
+        ({"proposal": positive}, "expected a proposal over .*Real.*, got one over"),
+    ],
+)
+def test_bad_options_are_errors(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        smc.filter(make("lgssm"), repeated(make("lgssm"), 1), **options)
+
+
+def test_a_model_without_latent_states_is_an_error() -> None:
+    with pytest.raises(TypeError, match=r"smc needs a model with latent states, RNN has none; svi\.evaluate"):
+        smc.filter(RNN("gru", num_symbols=3), torch.zeros(1, 2, dtype=torch.int64))
+
+
+def test_bad_observations_are_errors() -> None:
+    with pytest.raises(ValueError, match="expected finite real numbers, got nan in sequence 0 at step 2"):
+        smc.filter(make("lgssm"), torch.tensor([[[0.0, 0.0], [torch.nan, 0.0]]]))
