@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, Protocol, runtime_checkable
 
-import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
 from pgm_rnn.checks import check_counts
-from pgm_rnn.emissions import Categorical, EmissionTable
+from pgm_rnn.emissions import EmissionTable
 from pgm_rnn.kernels import hmm
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequences import length_mask
@@ -223,11 +222,7 @@ def predict(
     ahead = result.filtered_probs @ result._transition  # (B, T, K)
     padding = ~length_mask(result._lengths, ahead.shape[1])
     ahead = ahead.masked_fill(padding[..., None], 1.0 / ahead.shape[-1])
-    table = model.emission_table
-    if isinstance(table.family, Categorical):
-        return dist.Categorical(probs=ahead @ table.params.softmax(-1))
-    components = table.family.distribution(table.params).expand(ahead.shape)
-    return dist.MixtureSameFamily(dist.Categorical(probs=ahead), components)
+    return model.emission_table.mixture(ahead)
 
 
 def _log_emission(

@@ -16,7 +16,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from pgm_rnn.checks import check_choice
+from pgm_rnn.checks import check_choice, check_counts
+from pgm_rnn.inference.particle_smoothing import ancestral_paths, backward_paths
 from pgm_rnn.inference.particles import (
     DegenerateWeightsError,
     Lookahead,
@@ -31,6 +32,7 @@ from pgm_rnn.inference.particles import (
 from pgm_rnn.observations import check_inputs
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequences import length_mask
 
 __all__ = [
     "DegenerateWeightsError",
@@ -38,10 +40,12 @@ __all__ = [
     "History",
     "Options",
     "Particles",
+    "Smoothed",
     "Step",
     "filter",
     "init",
     "log_marginal_likelihood",
+    "smooth",
     "step",
 ]
 
@@ -94,6 +98,18 @@ class Filtered(NamedTuple):
         return self.history.ancestors
 
 
+class Smoothed(NamedTuple):
+    """Result of `smooth`.
+
+    Attributes:
+        paths: of equal weight, (num_paths, B, T, *latent), 0 in the padding.
+        log_marginal_likelihood: of the filter, (B,), nats.
+    """
+
+    paths: Tensor
+    log_marginal_likelihood: Tensor
+
+
 @torch.no_grad()
 def filter(
     model: SequenceModel,
@@ -137,6 +153,62 @@ def filter(
     check_choice("keep", keep, ("last", "all"))
     with seeded(seed, stream=8):
         return _run(model, x, lengths, options, inputs, functions or {}, keep)
+
+
+@torch.no_grad()
+def smooth(
+    model: SequenceModel,
+    x: Tensor,
+    lengths: Tensor | None = None,
+    num_particles: int = 1000,
+    num_paths: int = 100,
+    *,
+    method: Literal["backward", "ancestors"] = "backward",
+    proposal: Proposal | Literal["bootstrap"] | None = None,
+    resampling: str = "systematic",
+    ess_threshold: float = 0.5,
+    lookahead: Lookahead | None = None,
+    inputs: Tensor | None = None,
+    seed: int | None = None,
+) -> Smoothed:
+    """State paths that approximate draws from p(z_{1:T} | x_{1:T}); the filter's history is kept on the way.
+
+    Args:
+        model: any model with latent states; for method="backward" without a memory of its own.
+        x: observations (B, T, *event).
+        lengths: (B,) steps of each sequence, None for T.
+        num_particles: N, of the filter.
+        num_paths: for each sequence.
+        method: "backward", backward simulation, or "ancestors" of the last particles (`particle_smoothing`).
+        proposal: as in `filter`, like the arguments that follow.
+        resampling: a scheme.
+        ess_threshold: when to resample.
+        lookahead: of an auxiliary filter.
+        inputs: (B, T, input_dim) for a model with inputs.
+        seed: makes the run reproducible; None uses torch's global generator.
+
+    Raises:
+        TypeError, ValueError: as `filter`; a memory that backward simulation cannot run back.
+    """
+    check_choice("method", method, ("backward", "ancestors"))
+    check_counts(num_paths=num_paths)
+    if method == "backward" and getattr(model, "initial_memory", None) is not None:
+        raise ValueError(
+            f"expected a model without memory for method='backward', {type(model).__name__} has one; "
+            "use method='ancestors'"
+        )
+    options = Options(num_particles, proposal, lookahead, resampling, ess_threshold)
+    with seeded(seed, stream=8):
+        result = _run(model, x, lengths, options, inputs, {}, "all")
+        x, lengths = model.check(x, lengths)
+        assert result.history is not None  # it was asked for
+        if method == "ancestors":
+            paths = ancestral_paths(result.history, num_paths)
+        else:
+            paths = backward_paths(model, result.history, lengths, inputs, num_paths)
+    inside = length_mask(lengths, x.shape[1])
+    paths = paths.where(inside[(...,) + (None,) * (paths.dim() - 3)], 0)
+    return Smoothed(paths, result.log_marginal_likelihood)
 
 
 def log_marginal_likelihood(

@@ -1,9 +1,20 @@
 """The zoo: every model is a `pgm_rnn.sequence_model.SequenceModel`."""
 
 from pgm_rnn.emissions import Bernoulli, Categorical, Gaussian, Poisson
+from pgm_rnn.models.belief_rnn import BeliefRNN
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from pgm_rnn.models.noisy_rnn import NoisyRNN
 from pgm_rnn.models.rnn import RNN
 
-__all__ = ["HMM", "RNN", "Bernoulli", "Categorical", "Gaussian", "LinearGaussianSSM", "NoisyRNN", "Poisson"]
+__all__ = [
+    "HMM",
+    "RNN",
+    "BeliefRNN",
+    "Bernoulli",
+    "Categorical",
+    "Gaussian",
+    "LinearGaussianSSM",
+    "NoisyRNN",
+    "Poisson",
+]

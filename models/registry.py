@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from pgm_rnn.checks import check_choice
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian, Poisson
+from pgm_rnn.models.belief_rnn import BeliefRNN
 from pgm_rnn.models.cells import CELLS
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
@@ -56,6 +57,14 @@ _MODELS = {
             "-",
             "discrete, enumerated",
             "Choe et al. sec. 2.2, 3.2",
+            {"num_states": 2, "num_symbols": 2},
+        ),
+        ModelInfo(
+            "belief-rnn",
+            BeliefRNN.random,
+            "the HMM's belief state",
+            "-",
+            "Choe et al., Proposition 6",
             {"num_states": 2, "num_symbols": 2},
         ),
         ModelInfo(

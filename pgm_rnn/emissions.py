@@ -116,6 +116,14 @@ class EmissionTable(nn.Module):
         """log p(x | z = k) for every state k: (..., num_states) for observations x (..., *event)."""
         return self.family.log_probs(self.params, x)
 
+    def mixture(self, probs: Tensor) -> TorchDistribution:
+        """sum_k probs[k] p(x | z = k) for rows of probabilities (..., num_states): batch shape (...)."""
+        if isinstance(self.family, Categorical):
+            return _symbol_law((probs @ self.params.softmax(-1)).log())
+        weights = dist.Categorical(logits=probs.clamp(min=torch.finfo(probs.dtype).tiny).log(), validate_args=False)
+        components = self.family.distribution(self.params).expand(probs.shape)
+        return dist.MixtureSameFamily(weights, components, validate_args=False)
+
 
 @dataclass(frozen=True)
 class Categorical(Emission):

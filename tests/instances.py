@@ -29,6 +29,7 @@ FAMILIES: dict[str, Emission] = {
 }
 LENGTHS = torch.tensor([4, 1, 3])
 SIZES: dict[str, dict[str, int]] = {
+    "belief-rnn": {"num_states": 2},
     "hmm": {"num_states": 2},
     "lgssm": {"latent_dim": 2},
     "noisy-rnn": {"latent_dim": 2},

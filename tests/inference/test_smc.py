@@ -211,6 +211,47 @@ def test_a_model_with_memory_has_its_likelihood_by_quadrature() -> None:
     assert score(values, 1.05) > LIMIT
 
 
+# Paths.
+
+
+@pytest.mark.parametrize("method", ["backward", "ancestors"])
+def test_paths_have_the_smoothed_moments_and_not_the_filtered_ones(method: Any) -> None:
+    model, repeats, lengths = make("lgssm"), 400, torch.tensor([NUM_STEPS, 3]).repeat(200)
+    result = smc.smooth(model, repeated(model, repeats), lengths, 200, 50, method=method, seed=0)
+    assert result.paths.shape == (50, repeats, NUM_STEPS, 2)
+    for length in (NUM_STEPS, 3):
+        exact = kalman.smooth(model, repeated(model, 1)[:, :length])  # type: ignore[arg-type]
+        paths = result.paths[:, lengths == length]
+        assert not paths[:, :, length:].any()
+        means = paths[:, :, :length].mean(0)  # one a repetition
+        errors = means.std(0) / len(means.unbind(0)) ** 0.5
+        assert bool(((means.mean(0) - exact.smoothed_means[0]).abs() < LIMIT * errors + 2 / 200).all())
+        assert float((means.mean(0) - exact.filtered_means[0])[: length - 1].abs().max()) > 0.1
+        products = (paths[:, :, 0, :, None] * paths[:, :, 1, None, :]).mean(0)
+        expected = exact.pairwise_covs[0, 0] + torch.outer(exact.smoothed_means[0, 0], exact.smoothed_means[0, 1])
+        spread = products.std(0) / len(products) ** 0.5
+        assert bool(((products.mean(0) - expected).abs() < LIMIT * spread + 0.03).all())
+
+
+def test_paths_of_finite_states_have_the_smoothed_probabilities() -> None:
+    model = make("hmm")
+    result = smc.smooth(model, repeated(model, 400), num_particles=200, num_paths=50, seed=0)
+    exact = forward_backward.smooth(model, repeated(model, 1)).smoothed_probs[0]  # type: ignore[arg-type]
+    found = torch.nn.functional.one_hot(result.paths, 3).double().mean(0)  # (repetitions, T, K)
+    errors = found.std(0) / 400**0.5
+    assert bool(((found.mean(0) - exact).abs() < LIMIT * errors + 2 / 200).all())
+
+
+def test_backward_simulation_says_which_models_it_cannot_run_on() -> None:
+    with pytest.raises(ValueError, match="without memory for method='backward', LatentToy has one; use method='anc"):
+        smc.smooth(LatentToy(), torch.zeros(1, 3))
+    assert smc.smooth(LatentToy(), torch.zeros(1, 3), num_particles=5, num_paths=2, method="ancestors").paths.shape == (
+        2,
+        1,
+        3,
+    )
+
+
 # Gradients.
 
 

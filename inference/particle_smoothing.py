@@ -1,0 +1,63 @@
+"""Draws of whole state paths given all observations, from the particles of a filter that kept its history.
+
+    ancestors    follow each last particle back to its first ancestor; cheap, but early states have few distinct ones
+    backward     from the last state to the first, draw z_t^n with weight W_t^n p(z_{t+1} | z_t^n, h_{t+1}); O(N) a path
+
+Backward simulation needs a chain that is Markov in z: a model without memory of its own. Source: Godsill, Doucet & West
+(2004).
+"""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from pgm_rnn.sequence_model import SequenceModel
+
+if TYPE_CHECKING:
+    from pgm_rnn.inference.smc import History
+
+
+def ancestral_paths(history: "History", num_paths: int) -> Tensor:
+    """Paths of `num_paths` last particles drawn by their weights, (num_paths, B, T, *latent)."""
+    index, paths = _drawn(history.log_weights[-1].expand(num_paths, *history.log_weights[-1].shape)), []
+    for z, ancestors in zip(history.z.flip(0), history.ancestors.flip(0), strict=True):
+        paths.append(_at(z, index))
+        index = ancestors.gather(0, index)
+    return torch.stack(paths[::-1], dim=2)
+
+
+def backward_paths(
+    model: SequenceModel, history: "History", lengths: Tensor, h: Tensor | None, num_paths: int
+) -> Tensor:
+    """Paths by backward simulation, (num_paths, B, T, *latent).
+
+    Args:
+        model: without a memory of its own.
+        history: of a filter.
+        lengths: (B,).
+        h: inputs (B, T, input_dim), or None.
+        num_paths: for each sequence.
+    """
+    num_steps = len(history.z)
+    last = history.log_weights[-1]
+    paths = [_at(history.z[-1], _drawn(last.expand(num_paths, *last.shape)))]
+    for t in range(num_steps - 2, -1, -1):
+        z, after = history.z[t], paths[-1]
+        law = model.transition(z, None if h is None else h[:, t + 1])  # batch (N, B)
+        log_weights = history.log_weights[t] + law.log_prob(after[:, None])  # (num_paths, N, B)
+        drawn = _at(z, _drawn(log_weights))
+        ended = (t >= lengths - 1)[(...,) + (None,) * (after.dim() - 2)]
+        paths.append(after.where(ended, drawn))
+    return torch.stack(paths[::-1], dim=2)
+
+
+def _drawn(log_weights: Tensor) -> Tensor:
+    """One particle for each path by its weights (num_paths, N, B): (num_paths, B)."""
+    noise = -torch.log(-torch.log(torch.rand_like(log_weights).clamp(min=torch.finfo(log_weights.dtype).tiny)))
+    return (log_weights + noise).argmax(1)
+
+
+def _at(z: Tensor, index: Tensor) -> Tensor:
+    """z[index[m, b], b], (num_paths, B, *latent), for z (N, B, *latent)."""
+    return z[index, torch.arange(z.shape[1], device=z.device)]

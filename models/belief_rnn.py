@@ -1,0 +1,101 @@
+"""The forward algorithm as a recurrent network: the hidden state is what is believed of an HMM's state.
+
+    h_1 = p(z_1),   h_{t+1} = p(z_{t+1} | x_{1:t}) = A' (b_t * h_t) / (b_t . h_t),   b_t(k) = p(x_t | z_t = k)
+    x_t ~ sum_k h_t(k) p(x_t | z_t = k)
+
+Choe, Shin & Spencer (2017), Proposition 6: the HMM's law of the observations, and a Delta law of every hidden state.
+Differences from the paper: their hidden unit is p(z_t | x_{1:t}); ours is what is believed before x_t, so that x_t is
+an emission from h_t. With units="log-odds" the hidden state is log h(k) / h(0), k = 1..K - 1: one unit for two states.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor
+
+from pgm_rnn.checks import check_choice
+from pgm_rnn.emissions import Emission
+from pgm_rnn.models.hmm import HMM
+from pgm_rnn.sequence_model import First, SequenceModel
+
+Units = Literal["probs", "log-odds"]
+
+
+class BeliefRNN(SequenceModel):
+    """A recurrent network with exactly an HMM's law, and its parameters.
+
+    Args:
+        hmm: the HMM; the network trains its parameters.
+        units: "probs", K hidden units, or "log-odds", K - 1, which need positive beliefs.
+        first: "model" for p(x_{1:T}), "condition" for p(x_{2:T} | x_1).
+
+    Raises:
+        TypeError: no HMM.
+        ValueError: unknown units, or log-odds of a single state.
+
+    Example:
+        >>> hmm = HMM.random(num_states=2, num_symbols=3, seed=0)
+        >>> rnn, x = BeliefRNN(hmm, units="log-odds"), hmm.sample(4, 8, seed=1).x
+        >>> rnn.initial_memory.shape, bool(torch.allclose(rnn.log_prob(x), hmm.log_prob(x)))
+        (torch.Size([1]), True)
+    """
+
+    def __init__(self, hmm: HMM, *, units: Units = "probs", first: First | None = None) -> None:
+        if not isinstance(hmm, HMM):
+            raise TypeError(f"expected an HMM, got {type(hmm).__name__}")
+        check_choice("units", units, ("probs", "log-odds"))
+        if units == "log-odds" and hmm.num_states == 1:
+            raise ValueError("expected at least two states for units='log-odds', got one; use units='probs'")
+        super().__init__(hmm.family, first or hmm.first)
+        self.hmm, self.units = hmm, units
+
+    @staticmethod
+    def random(
+        num_states: int,
+        num_symbols: int | None = None,
+        *,
+        emission: Emission | None = None,
+        units: Units = "probs",
+        seed: int | None = None,
+        first: First = "model",
+    ) -> "BeliefRNN":
+        """The network of a random HMM; arguments as for `HMM.random`."""
+        hmm = HMM.random(num_states, num_symbols, emission=emission, seed=seed, first=first)
+        return BeliefRNN(hmm, units=units)
+
+    @property
+    def recipe(self) -> tuple[str, dict[str, object]]:
+        """How the registry makes one of this shape."""
+        return "belief-rnn", {"num_states": self.hmm.num_states, "units": self.units}
+
+    @property
+    def initial_memory(self) -> Tensor:  # type: ignore[override]
+        """h_1, (K,) or (K - 1,)."""
+        return self._as_units(self.hmm.initial_probs)
+
+    def belief(self, h: Tensor) -> Tensor:
+        """p(z_t | x_{1:t-1}), (..., K), of hidden states (..., K) or (..., K - 1)."""
+        return h if self.units == "probs" else F.pad(h, (1, 0)).softmax(-1)
+
+    def recurrence(self, h: Tensor, z: Tensor | None, x: Tensor) -> Tensor:
+        """One step of the forward algorithm: weigh by x_{t-1}, normalise, move."""
+        belief, log_emission = self.belief(h), self.hmm.emission_log_probs(x)
+        largest = log_emission.masked_fill(belief <= 0, -torch.inf).amax(-1, keepdim=True)
+        largest = largest.where(largest.isfinite(), 0.0)
+        joint = belief * (log_emission - largest).clamp(max=80.0).exp()  # states out of reach may fit better
+        total = joint.sum(-1, keepdim=True)
+        filtered = (joint / total.where(total > 0, 1.0)).where(total > 0, belief)
+        return self._as_units(filtered @ self.hmm.transition_probs)
+
+    def emission(self, z: Tensor | None, h: Tensor | None) -> TorchDistribution:
+        """The mixture of the states' laws by the belief: batch shape that of h."""
+        assert h is not None  # there is a memory
+        return self.hmm.emission_table.mixture(self.belief(h))
+
+    def _as_units(self, probs: Tensor) -> Tensor:
+        if self.units == "probs":
+            return probs
+        logs = probs.log()
+        return logs[..., 1:] - logs[..., :1]
