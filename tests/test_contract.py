@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian
 from pgm_rnn.graph import read_graph
-from pgm_rnn.inference import ENGINES, em, forward_backward, kalman, mcmc, smc, svi
+from pgm_rnn.inference import ENGINES, em, forward_backward, kalman, mcmc, pmmh, smc, svi
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from pgm_rnn.models.registry import get_model
@@ -47,6 +47,7 @@ RUNS: dict[str, Callable[[Any, Sequences], object]] = {
     "forward_backward": lambda model, batch: forward_backward.smooth(model, *batch[:2]),
     "kalman": lambda model, batch: kalman.smooth(model, *batch[:2]),
     "mcmc": lambda model, batch: mcmc.run(one_prior(model), *batch[:2], num_samples=2, num_warmup=2, progress=False),
+    "pmmh": lambda model, batch: pmmh.run(one_prior(model), *batch[:2], num_samples=2, num_warmup=2, progress=False),
     "smc": lambda model, batch: smc.filter(model, *batch[:2], num_particles=20),
     "svi": lambda model, batch: svi.fit(model, batch, num_epochs=1, progress=False),
 }
@@ -56,6 +57,7 @@ TAKES: dict[str, tuple[type[SequenceModel], ...]] = {
     "forward_backward": (HMM,),
     "kalman": (LinearGaussianSSM,),
     "mcmc": (SequenceModel,),
+    "pmmh": (HMM, LinearGaussianSSM),
     "smc": (HMM, LinearGaussianSSM),
     "svi": (SequenceModel,),
 }

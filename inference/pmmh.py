@@ -1,0 +1,177 @@
+"""Particle marginal Metropolis-Hastings: draws from p(theta | x_{1:T}) where p(x_{1:T} | theta) is only estimated.
+
+    theta' ~ N(theta, scale^2 S) in unconstrained space,   accept with probability
+    min(1, p(theta') Z'(x) / (p(theta) Z(x))),   Z an unbiased estimate of p(x_{1:T} | theta) by a particle filter
+
+The estimate that a parameter was accepted with is kept, which makes the chain exact whatever the number of particles
+(Andrieu, Doucet & Holenstein, 2010). S is the covariance of the warm-up's draws and the scale aims at accepting 0.234
+of the moves (Haario, Saksman & Tamminen, 2001; Roberts, Gelman & Gilks, 1997); both are fixed after the warm-up.
+"""
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributions import biject_to
+from tqdm import tqdm
+
+from pgm_rnn.checks import check_counts
+from pgm_rnn.inference import smc
+from pgm_rnn.inference.mcmc import Posterior
+from pgm_rnn.parameters import call_with
+from pgm_rnn.priors import WithPriors
+from pgm_rnn.randomness import seeded
+
+ACCEPTED = 0.234
+"""The part of the moves that the warm-up aims at accepting."""
+
+
+class ParticlePosterior(NamedTuple):
+    """Result of `run`.
+
+    Attributes:
+        posterior: the draws, one chain, as of `mcmc.run`.
+        acceptance: the part of the moves that were accepted after the warm-up.
+        log_likelihoods: the estimate that each draw was accepted with, (num_samples,), nats.
+    """
+
+    posterior: Posterior
+    acceptance: float
+    log_likelihoods: Tensor
+
+
+class _Point(NamedTuple):
+    """A parameter vector in unconstrained space, log p(theta) with its Jacobian, and the estimated log likelihood."""
+
+    vector: Tensor
+    log_prior: Tensor
+    log_likelihood: Tensor
+
+    @property
+    def score(self) -> Tensor:
+        return self.log_prior + self.log_likelihood
+
+
+@torch.no_grad()
+def run(
+    program: WithPriors,
+    x: Tensor,
+    lengths: Tensor | None = None,
+    *,
+    num_samples: int = 1000,
+    num_warmup: int = 1000,
+    num_particles: int = 100,
+    inputs: Tensor | None = None,
+    seed: int = 0,
+    progress: bool = True,
+    filter_options: Mapping[str, Any] | None = None,
+) -> ParticlePosterior:
+    """Draws from the posterior law of a model's parameters, with its states summed out by a particle filter.
+
+    Args:
+        program: a model and the priors on its parameters.
+        x: observations (B, T, *event).
+        lengths: (B,) steps of each sequence, None for T.
+        num_samples: draws kept.
+        num_warmup: moves before them, which adapt the proposal.
+        num_particles: of the filter; the estimates' standard deviation is best around one.
+        inputs: (B, T, input_dim) for a model with inputs.
+        seed: of everything that is drawn.
+        progress: a bar on a terminal.
+        filter_options: further keywords of `smc.log_marginal_likelihood`, such as `proposal`.
+
+    Raises:
+        TypeError: something else than a `WithPriors`, or a model without latent states.
+        ValueError: options out of range.
+        DegenerateWeightsError: as `smc.filter`.
+    """
+    if not isinstance(program, WithPriors):
+        raise TypeError(f"expected a model with priors, WithPriors(model, {{...}}), got {type(program).__name__}")
+    check_counts(num_samples=num_samples, num_warmup=num_warmup, num_particles=num_particles)
+    options = {"num_particles": num_particles, "inputs": inputs} | dict(filter_options or {})
+    begun, target = time.perf_counter(), _Target(program, x, lengths, options)
+    with seeded(seed, stream=9):
+        chain = _Chain(target, target.start())
+        total = num_warmup + num_samples
+        for number in tqdm(range(total), unit="move", disable=None if progress else True, leave=False):
+            chain.move(adapt=number < num_warmup)
+            if number == num_warmup - 1:
+                chain.forget()
+    vectors = torch.stack([point.vector for point in chain.points])
+    drawn = [target.parameters(vector) for vector in vectors]
+    samples = {name: torch.stack([values[name] for values in drawn])[None] for name in program.priors}
+    posterior = Posterior(samples, torch.zeros(1, dtype=torch.int64), time.perf_counter() - begun)
+    log_likelihoods = torch.stack([point.log_likelihood for point in chain.points])
+    return ParticlePosterior(posterior, chain.accepted / num_samples, log_likelihoods)
+
+
+class _Target:
+    """The estimated log posterior in unconstrained space."""
+
+    def __init__(self, program: WithPriors, x: Tensor, lengths: Tensor | None, options: dict[str, Any]) -> None:
+        self.program, self.x, self.lengths, self.options = program, x, lengths, options
+        self.transforms = {name: biject_to(law.support) for name, law in program.priors.items()}
+        self.shapes = {name: self.transforms[name].inv(law.sample()).shape for name, law in program.priors.items()}
+
+    def start(self) -> _Point:
+        """A draw from the priors."""
+        parts = [self.transforms[name].inv(law.sample()).flatten() for name, law in self.program.priors.items()]
+        return self.at(torch.cat(parts))
+
+    def parameters(self, vector: Tensor) -> dict[str, Tensor]:
+        """The parameters by name."""
+        pieces = vector.split([shape.numel() for shape in self.shapes.values()])
+        named = zip(self.shapes.items(), pieces, strict=True)
+        return {name: self.transforms[name](piece.reshape(shape)) for (name, shape), piece in named}
+
+    def at(self, vector: Tensor) -> _Point:
+        """The point with a new estimate of its likelihood."""
+        values, log_prior = self.parameters(vector), vector.new_zeros(())
+        for name, law in self.program.priors.items():
+            transform = self.transforms[name]
+            raw = transform.inv(values[name])
+            log_prior = log_prior + law.log_prob(values[name]) + transform.log_abs_det_jacobian(raw, values[name]).sum()
+        model = self.program.model
+        estimate = call_with(
+            model, self.program.raw(values), smc.log_marginal_likelihood, model, self.x, self.lengths, **self.options
+        )
+        return _Point(vector, log_prior, estimate.sum())
+
+
+class _Chain:
+    """A random walk under way: where it is, where it was, and how it moves."""
+
+    def __init__(self, target: _Target, start: _Point) -> None:
+        self.target, self.now = target, start
+        self.points: list[_Point] = []
+        self.accepted = 0
+        size = len(start.vector)
+        self.log_scale = math.log(2.38 / size**0.5)
+        self.root = torch.eye(size, dtype=start.vector.dtype)
+
+    def move(self, adapt: bool) -> None:
+        """Propose, accept or stay; in the warm-up, learn the scale and every hundred moves the covariance."""
+        step = math.exp(self.log_scale) * self.root @ torch.randn_like(self.now.vector)
+        proposed = self.target.at(self.now.vector + step)
+        probability = float((proposed.score - self.now.score).exp().clamp(max=1.0).nan_to_num(0.0))
+        if float(torch.rand(())) < probability:
+            self.now = proposed
+            self.accepted += 1
+        self.points.append(self.now)
+        if adapt:
+            self.log_scale += (probability - ACCEPTED) / len(self.points) ** 0.6
+            if len(self.points) % 100 == 0:
+                self._learn_covariance()
+
+    def forget(self) -> None:
+        """End of the warm-up: its draws are not counted."""
+        self.points, self.accepted = [], 0
+
+    def _learn_covariance(self) -> None:
+        vectors = torch.stack([point.vector for point in self.points[len(self.points) // 2 :]])
+        cov = vectors.mT.cov().reshape(vectors.shape[1], -1)
+        ridge = 1e-6 * torch.eye(len(cov), dtype=cov.dtype)
+        self.root = torch.linalg.cholesky(cov + ridge)

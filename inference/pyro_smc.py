@@ -1,0 +1,61 @@
+"""A model as the pair of objects that `pyro.infer.SMCFilter` runs, for one sequence.
+
+    smc = SMCFilter(PyroSteps(model, N), PyroSteps(model, N, guide=True), num_particles=N, max_plate_nesting=0)
+    smc.init(x_1), smc.step(x_2), ...
+
+Pyro's filter gives weighted states and no estimate of p(x_{1:T}); `pgm_rnn.inference.smc` gives both.
+"""
+
+import pyro
+import torch
+from pyro.infer.smcfilter import SMCState
+from torch import Tensor
+
+from pgm_rnn.checks import check_counts
+from pgm_rnn.sequence_model import SequenceModel
+
+
+class PyroSteps:
+    """`init` and `step` of a model, or of its guide: sites z_t and x_t, t = 1, 2, ...
+
+    Args:
+        model: with latent states, and without an encoder, which reads the whole sequence.
+        num_particles: as many as the filter has.
+        guide: whether states are drawn from the proposal and observations left out.
+
+    Raises:
+        TypeError: a model without latent states.
+    """
+
+    def __init__(self, model: SequenceModel, num_particles: int, *, guide: bool = False) -> None:
+        check_counts(num_particles=num_particles)
+        if not isinstance(model, SequenceModel) or not model.has_latent:
+            raise TypeError(f"expected a model with latent states, {type(model).__name__} has none")
+        self.model, self.num_particles, self.guide = model, num_particles, guide
+
+    @torch.no_grad()
+    def init(self, state: SMCState, x: Tensor) -> None:
+        """z_1 and x_1 (*event)."""
+        self._number = 1
+        h = self.model.first_memory(self.num_particles)
+        law = self.model.proposal(None, h, None) if self.guide else self.model.initial(h)
+        self._finish(state, pyro.sample("z_1", law), h, x)
+
+    @torch.no_grad()
+    def step(self, state: SMCState, x: Tensor) -> None:
+        """z_t and x_t (*event), given the state after the step before."""
+        self._number += 1
+        z, h = state["z"], state.get("h")
+        if h is not None:
+            h = self.model.recurrence(h, z, self._x.expand(self.num_particles, *self._x.shape))
+        law = self.model.proposal(z, h, None) if self.guide else self.model.transition(z, h)
+        self._finish(state, pyro.sample(f"z_{self._number}", law), h, x)
+
+    def _finish(self, state: SMCState, z: Tensor, h: Tensor | None, x: Tensor) -> None:
+        self._x = x
+        if self.guide:
+            return
+        pyro.sample(f"x_{self._number}", self.model.emission(z, h), obs=x)
+        state["z"] = z
+        if h is not None:
+            state["h"] = h

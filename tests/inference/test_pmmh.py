@@ -1,0 +1,99 @@
+from typing import Any
+
+import pyro.distributions as dist
+import pytest
+import torch
+
+from pgm_rnn.distributions import DiscreteHMM
+from pgm_rnn.inference import pmmh
+from pgm_rnn.inference.mcmc import Posterior
+from pgm_rnn.models.hmm import HMM
+from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
+from pgm_rnn.models.rnn import RNN
+from pgm_rnn.priors import WithPriors
+
+LIMIT = 5.0  # standard errors
+
+
+def chain(stay: float, leave: float = 0.3) -> HMM:
+    rows = torch.tensor([[stay, 1 - stay], [leave, 1 - leave]])
+    return HMM(torch.tensor([0.5, 0.5]), rows, torch.tensor([[0.8, 0.2], [0.3, 0.7]]))
+
+
+@pytest.mark.parametrize("num_particles", [3, 30])
+def test_the_draws_have_the_exact_posterior_whatever_the_number_of_particles(num_particles: int) -> None:
+    x = chain(0.9).sample(2, 12, seed=0).x
+    grid = torch.linspace(0.005, 0.995, 100)
+    stay, leave = torch.cartesian_prod(grid, grid).T
+    rows = torch.stack([torch.stack([stay, 1 - stay], -1), torch.stack([leave, 1 - leave], -1)], -2)
+    emission = dist.Categorical(torch.tensor([[0.8, 0.2], [0.3, 0.7]]))
+    laws = DiscreteHMM(torch.zeros(2), rows.log()[:, None], emission, duration=12)
+    log_joint = laws.log_prob(x[:, None].expand(2, len(rows), 12)).sum(0)
+    weights = (log_joint - log_joint.max()).exp()
+    weights = weights / weights.sum()
+    program = WithPriors(chain(0.5), {"transition_probs": dist.Dirichlet(torch.ones(2, 2))})
+    result = pmmh.run(program, x, num_samples=1500, num_warmup=500, num_particles=num_particles, progress=False)
+    draws, worth = result.posterior.samples["transition_probs"], result.posterior.effective_sample_sizes
+    assert draws.shape == (1, 1500, 2, 2)
+    for row, values in enumerate((stay, leave)):
+        mean = float((weights * values).sum())
+        spread = float((weights * (values - mean).square()).sum()) ** 0.5
+        error = spread / float(worth["transition_probs"][row, 0]) ** 0.5
+        assert abs(float(draws[..., row, 0].mean()) - mean) < LIMIT * error
+        assert float(draws[..., row, 0].std()) == pytest.approx(spread, rel=0.35)
+    mean = float((weights * stay).sum())
+    assert abs(mean - 0.5) > 0.05  # the prior's mean is another
+    assert 0.02 < result.acceptance < 0.7
+    assert result.log_likelihoods.shape == (1500,)
+
+
+def test_estimates_that_were_drawn_anew_would_be_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    # a chain that estimates its present likelihood anew at every move is not exact: with few particles it is too wide
+    x, truth = chain(0.95, 0.05).sample(2, 30, seed=0).x, {}
+    program = WithPriors(chain(0.5), {"transition_probs": dist.Dirichlet(torch.ones(2, 2))})
+    move = pmmh._Chain.move
+
+    def forgetful(self: pmmh._Chain, adapt: bool) -> None:
+        self.now = self.target.at(self.now.vector)
+        move(self, adapt)
+
+    for name, function in (("kept", move), ("anew", forgetful)):
+        monkeypatch.setattr(pmmh._Chain, "move", function)
+        result = pmmh.run(program, x, num_samples=300, num_warmup=200, num_particles=2, progress=False)
+        truth[name] = result.acceptance
+    assert truth["anew"] > truth["kept"] + 0.05  # it accepts moves that an exact chain refuses
+
+
+def test_the_same_seed_gives_the_same_chain() -> None:
+    x = chain(0.9).sample(1, 8, seed=0).x
+    program = WithPriors(chain(0.5), {"initial_probs": dist.Dirichlet(torch.ones(2))})
+    options: dict[str, Any] = {"num_samples": 20, "num_warmup": 10, "num_particles": 5, "progress": False}
+    runs = [pmmh.run(program, x, seed=seed, **options) for seed in (0, 0, 1)]
+    draws = [run.posterior.samples["initial_probs"] for run in runs]
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+    assert isinstance(runs[0].posterior, Posterior)
+
+
+def test_covariances_and_several_parameters_are_moved_together() -> None:
+    model = LinearGaussianSSM.random(1, 1, seed=0).double()
+    priors = {
+        "transition_cov": dist.LogNormal(torch.zeros(1, 1), 1.0),
+        "transition_matrix": dist.Normal(torch.zeros(1, 1), 1.0),
+    }
+    x = model.sample(1, 10, seed=1).x
+    result = pmmh.run(WithPriors(model, priors), x, num_samples=30, num_warmup=120, num_particles=20, progress=False)
+    assert bool((result.posterior.samples["transition_cov"] > 0).all())
+    assert result.posterior.samples["transition_matrix"].shape == (1, 30, 1, 1)
+
+
+def test_bad_arguments_are_errors() -> None:
+    x = torch.zeros(1, 2, dtype=torch.int64)
+    with pytest.raises(TypeError, match=r"expected a model with priors, WithPriors\(model, \{...\}\), got HMM"):
+        pmmh.run(chain(0.5), x)  # type: ignore[arg-type]
+    rnn = RNN("gru", num_symbols=3, hidden_dim=2)
+    program = WithPriors(rnn, {"readout.bias": dist.Normal(torch.zeros(3), 1.0)})
+    with pytest.raises(TypeError, match="smc needs a model with latent states, RNN has none"):
+        pmmh.run(program, x, progress=False)
+    with pytest.raises(ValueError, match="expected num_samples to be an integer of at least 1, got 0"):
+        pmmh.run(WithPriors(chain(0.5), {"initial_probs": dist.Dirichlet(torch.ones(2))}), x, num_samples=0)
