@@ -73,12 +73,14 @@ class Particles(NamedTuple):
         h: their memory, (N, B, dim), or None.
         log_weights: log W_t, (N, B), nats; their exponentials sum to one over the particles.
         x: the observation, (B, *event).
+        ess: effective sample size of the weights, (B,).
     """
 
     z: Tensor
     h: Tensor | None
     log_weights: Tensor
     x: Tensor
+    ess: Tensor
 
 
 class Step(NamedTuple):
@@ -87,14 +89,12 @@ class Step(NamedTuple):
     Attributes:
         particles: after it.
         log_normalizer: estimate of log p(x_t | x_{1:t-1}), (B,), nats.
-        ess: effective sample size after it, (B,).
         resampled: whether the particles were resampled before it, (B,).
         ancestors: which particle each came from, (N, B); itself where nothing was resampled.
     """
 
     particles: Particles
     log_normalizer: Tensor
-    ess: Tensor
     resampled: Tensor
     ancestors: Tensor
 
@@ -190,12 +190,13 @@ def _resample(
     particles: Particles, x: Tensor, options: Options, uniforms: Tensor | None
 ) -> tuple[Particles, Tensor, Tensor]:
     """Particles after resampling, which sequences were resampled (B,), and ancestors (N, B)."""
-    z, h, log_weights, x_before = particles
+    z, h, log_weights, x_before, ess = particles
     num = options.num_particles
     target = log_weights
     if options.lookahead is not None:
         target = (log_weights + options.lookahead(z, h, x)).log_softmax(0)
-    chosen = _needs_resampling(target, options.ess_threshold)
+        ess = _ess(target.detach().exp())
+    chosen = _needs_resampling(ess, options)
     itself = torch.arange(num, device=x.device)[:, None].expand(log_weights.shape)
     if not bool(chosen.any()):
         return particles, chosen, itself
@@ -206,20 +207,20 @@ def _resample(
     ancestors = schemes.ancestors(target, scheme, uniforms).where(chosen, itself)
     left = log_weights if options.gradient == "score" or options.resampling == "soft" else log_weights.detach()
     left = (left - target).gather(0, ancestors) - math.log(num)
-    moved = Particles(_take(z, ancestors), None if h is None else _take(h, ancestors), log_weights, x_before)
+    moved = Particles(_take(z, ancestors), None if h is None else _take(h, ancestors), log_weights, x_before, ess)
     return moved._replace(log_weights=left.where(chosen, log_weights)), chosen, ancestors
 
 
-def _needs_resampling(log_weights: Tensor, ess_threshold: float) -> Tensor:
+def _needs_resampling(ess: Tensor, options: Options) -> Tensor:
     """Which sequences have an effective sample size of at most a part of the particles, (B,)."""
-    if ess_threshold in (0, 1):
-        return torch.full(log_weights.shape[1:], ess_threshold == 1, device=log_weights.device)
-    return _ess(log_weights) <= ess_threshold * len(log_weights)
+    if options.ess_threshold in (0, 1):
+        return torch.full_like(ess, options.ess_threshold, dtype=torch.bool)
+    return ess <= options.ess_threshold * options.num_particles
 
 
-def _ess(log_weights: Tensor) -> Tensor:
-    """1 / sum_n (W^n)^2 of normalised weights, (B,)."""
-    return (-(2 * log_weights.detach()).logsumexp(0)).exp()
+def _ess(weights: Tensor) -> Tensor:
+    """1 / sum_n (W^n)^2 of normalised weights (N, B), (B,)."""
+    return weights.square().sum(0).reciprocal()
 
 
 def _take(values: Tensor, ancestors: Tensor) -> Tensor:
@@ -241,18 +242,30 @@ def _weighed(
 ) -> Step:
     """The step that ends with particles weighted by log_alpha."""
     joint = log_weights + log_alpha
-    log_normalizer = joint.logsumexp(0)
-    lost = ~log_normalizer.isfinite()
-    if bool(lost.any()):
-        if options.degenerate == "raise" or bool(log_normalizer.isnan().any()):
-            sequence = int(lost.nonzero()[0])
-            raise DegenerateWeightsError(
-                f"expected a particle of positive weight, sequence {sequence} has none at step {number}; use more "
-                "particles or another proposal, or degenerate='-inf'"
-            )
-        joint = joint.where(~lost, -math.log(len(z)))
-    normalised = joint - log_normalizer.where(~lost, 0.0)
-    return Step(Particles(z, h, normalised, x), log_normalizer, _ess(normalised), resampled, ancestors)
+    largest = joint.detach().amax(0)
+    if not bool(largest.isfinite().all()):
+        joint = _without_lost(joint, largest, options, number)
+        largest = joint.detach().amax(0)
+    weights = (joint - largest).exp()
+    total = weights.sum(0)
+    log_normalizer = largest + total.log()
+    ess = _ess(weights.detach() / total.detach())
+    particles = Particles(z, h, joint - log_normalizer, x, ess)
+    lost = (log_weights + log_alpha).detach().amax(0) == -torch.inf if options.degenerate == "-inf" else None
+    if lost is not None:
+        log_normalizer = log_normalizer.where(~lost, -torch.inf)
+    return Step(particles, log_normalizer, resampled, ancestors)
+
+
+def _without_lost(joint: Tensor, largest: Tensor, options: Options, number: int) -> Tensor:
+    """The weights with equal ones for a sequence that has lost all of its own, where that is asked for."""
+    if options.degenerate == "raise" or bool((~largest.isfinite() & (largest != -torch.inf)).any()):
+        sequence = int((~largest.isfinite()).nonzero()[0])
+        raise DegenerateWeightsError(
+            f"expected a particle of positive weight, sequence {sequence} has none at step {number}; use more "
+            "particles or another proposal, or degenerate='-inf'"
+        )
+    return joint.where(largest != -torch.inf, -math.log(len(joint)))
 
 
 def freeze(before: Step, after: Step, active: Tensor) -> Step:
@@ -263,14 +276,14 @@ def freeze(before: Step, after: Step, active: Tensor) -> Step:
     def chosen(new: Tensor, old: Tensor) -> Tensor:
         return new.where(active[(...,) + (None,) * (new.dim() - 2)], old)
 
-    (z, h, log_weights, x), (z_old, h_old, w_old, _) = after.particles, before.particles
+    (z, h, log_weights, x, ess), (z_old, h_old, w_old, _, ess_old) = after.particles, before.particles
     h = None if h is None or h_old is None else chosen(h, h_old)
-    particles = Particles(chosen(z, z_old), h, log_weights.where(active, w_old), x)
+    weights = log_weights.where(active, w_old)
+    particles = Particles(chosen(z, z_old), h, weights, x, ess.where(active, ess_old))
     itself = torch.arange(len(z), device=z.device)[:, None].expand(log_weights.shape)
     return Step(
         particles,
         after.log_normalizer.where(active, 0.0),
-        after.ess.where(active, before.ess),
         after.resampled & active,
         after.ancestors.where(active, itself),
     )

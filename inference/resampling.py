@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.checks import check_choice
+from pgm_rnn.kernels.threads import run_compiled
 
 
 class Soft(NamedTuple):
@@ -83,7 +84,14 @@ def _multinomial(weights: Tensor, uniforms: Tensor) -> Tensor:
 
 def _stratified(weights: Tensor, uniforms: Tensor) -> Tensor:
     parts = torch.arange(len(weights), device=weights.device)[:, None]
-    return _inverse(weights, (parts + uniforms) / len(weights))
+    points = ((parts + uniforms) / len(weights)).expand(weights.shape)
+    if weights.device.type != "cpu":
+        return _inverse(weights, points)
+    from pgm_rnn.kernels.inverse_cdf import invert_sorted
+
+    found = torch.empty(weights.shape, dtype=torch.int64)
+    run_compiled(invert_sorted, weights, points, found)
+    return found
 
 
 def _residual(weights: Tensor, uniforms: Tensor) -> Tensor:

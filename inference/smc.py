@@ -285,8 +285,8 @@ class _Record:
     means: dict[str, list[Tensor]] = field(default_factory=dict)
 
     def add(self, done: Step) -> None:
-        self.steps.append((done.log_normalizer, done.ess, done.resampled))
-        z, h, log_weights, _ = done.particles
+        z, h, log_weights, _, ess = done.particles
+        self.steps.append((done.log_normalizer, ess, done.resampled))
         if self.keep == "all":
             self.kept.append((z, log_weights, done.ancestors))
         for name, function in self.functions.items():
