@@ -1,6 +1,7 @@
 """Draws of whole state paths given all observations, from the particles of a filter that kept its history.
 
     ancestors    follow each last particle back to its first ancestor; cheap, but early states have few distinct ones
+    fixed-lag    the same for each state alone, from the particles `lag` steps later: draws from p(z_t | x_{1:t+lag})
     backward     from the last state to the first, draw z_t^n with weight W_t^n p(z_{t+1} | z_t^n, h_{t+1}); O(N) a path
 
 Backward simulation needs a chain that is Markov in z: a model without memory of its own. Source: Godsill, Doucet & West
@@ -25,6 +26,19 @@ def ancestral_paths(history: "History", num_paths: int) -> Tensor:
         paths.append(_at(z, index))
         index = ancestors.gather(0, index)
     return torch.stack(paths[::-1], dim=2)
+
+
+def fixed_lag_states(history: "History", num_paths: int, lag: int) -> Tensor:
+    """Draws of each z_t given the observations until t + lag, (num_paths, B, T, *latent); not joint over steps."""
+    num_steps, states = len(history.z), []
+    for t in range(num_steps):
+        end = min(t + lag, num_steps - 1)
+        log_weights = history.log_weights[end]
+        index = _drawn(log_weights.expand(num_paths, *log_weights.shape))
+        for ancestors in history.ancestors[t + 1 : end + 1].flip(0):
+            index = ancestors.gather(0, index)
+        states.append(_at(history.z[t], index))
+    return torch.stack(states, dim=2)
 
 
 def backward_paths(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.checks import check_choice, check_counts
-from pgm_rnn.inference.particle_smoothing import ancestral_paths, backward_paths
+from pgm_rnn.inference.particle_smoothing import ancestral_paths, backward_paths, fixed_lag_states
 from pgm_rnn.inference.particles import (
     DegenerateWeightsError,
     Lookahead,
@@ -163,7 +163,8 @@ def smooth(
     num_particles: int = 1000,
     num_paths: int = 100,
     *,
-    method: Literal["backward", "ancestors"] = "backward",
+    method: Literal["backward", "ancestors", "fixed-lag"] = "backward",
+    lag: int = 10,
     proposal: Proposal | Literal["bootstrap"] | None = None,
     resampling: str = "systematic",
     ess_threshold: float = 0.5,
@@ -179,7 +180,9 @@ def smooth(
         lengths: (B,) steps of each sequence, None for T.
         num_particles: N, of the filter.
         num_paths: for each sequence.
-        method: "backward", backward simulation, or "ancestors" of the last particles (`particle_smoothing`).
+        method: "backward", backward simulation; "ancestors" of the last particles; "fixed-lag", each state alone from
+            the particles `lag` steps later, so that a path's states are not joint (`particle_smoothing`).
+        lag: at least 1, for method="fixed-lag".
         proposal: as in `filter`, like the arguments that follow.
         resampling: a scheme.
         ess_threshold: when to resample.
@@ -190,8 +193,8 @@ def smooth(
     Raises:
         TypeError, ValueError: as `filter`; a memory that backward simulation cannot run back.
     """
-    check_choice("method", method, ("backward", "ancestors"))
-    check_counts(num_paths=num_paths)
+    check_choice("method", method, ("backward", "ancestors", "fixed-lag"))
+    check_counts(num_paths=num_paths, lag=lag)
     if method == "backward" and getattr(model, "initial_memory", None) is not None:
         raise ValueError(
             f"expected a model without memory for method='backward', {type(model).__name__} has one; "
@@ -204,6 +207,8 @@ def smooth(
         assert result.history is not None  # it was asked for
         if method == "ancestors":
             paths = ancestral_paths(result.history, num_paths)
+        elif method == "fixed-lag":
+            paths = fixed_lag_states(result.history, num_paths, lag)
         else:
             paths = backward_paths(model, result.history, lengths, inputs, num_paths)
     inside = length_mask(lengths, x.shape[1])

@@ -233,6 +233,19 @@ def test_paths_have_the_smoothed_moments_and_not_the_filtered_ones(method: Any) 
         assert bool(((products.mean(0) - expected).abs() < LIMIT * spread + 0.03).all())
 
 
+def test_fixed_lag_states_know_the_observations_until_the_lag_and_no_more() -> None:
+    model, repeats = make("lgssm"), 400
+    x = repeated(model, repeats)
+    result = smc.smooth(model, x, num_particles=200, num_paths=50, method="fixed-lag", lag=1, seed=0)
+    means = result.paths.mean(0)
+    errors = means.std(0) / repeats**0.5
+    for t in range(NUM_STEPS):
+        until = kalman.smooth(model, x[:1, : t + 2]).smoothed_means[0, t]  # type: ignore[arg-type]
+        assert bool(((means[:, t].mean(0) - until).abs() < LIMIT * errors[t] + 2 / 200).all())
+    everything = kalman.smooth(model, x[:1]).smoothed_means[0]  # type: ignore[arg-type]
+    assert float(((means.mean(0) - everything).abs() / errors)[: NUM_STEPS - 2].max()) > LIMIT
+
+
 def test_paths_of_finite_states_have_the_smoothed_probabilities() -> None:
     model = make("hmm")
     result = smc.smooth(model, repeated(model, 400), num_particles=200, num_paths=50, seed=0)
