@@ -111,7 +111,10 @@ class Smoothed(Filtered):
     @cached_property
     def _backward(self) -> hmm.Backward:
         self._check_possible()
-        return hmm.backward(self._transition, self._lengths, self._forward)
+        result = hmm.backward(self._transition, self._lengths, self._forward)
+        totals = result.smoothed.sum(-1, keepdim=True)  # one, but for what rounding adds over many steps
+        result.smoothed.div_(totals.where(totals > 0, 1.0))
+        return result
 
     @property
     def smoothed_probs(self) -> Tensor:

@@ -175,3 +175,5 @@ def test_long_sequences_do_not_underflow_in_single_precision() -> None:
     single = forward_backward.filter(hmm.float(), x).log_marginal_likelihood
     assert single.dtype == torch.float32
     torch.testing.assert_close(single.double(), double, rtol=1e-5, atol=0)
+    totals = forward_backward.smooth(hmm, x).smoothed_probs.sum(-1)
+    torch.testing.assert_close(totals, torch.ones_like(totals), rtol=0, atol=8 * torch.finfo(torch.float32).eps)
