@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pgm_rnn import data, distributions, emissions, graph, inference, models
     from pgm_rnn.models.registry import get_model, list_models, model_info
     from pgm_rnn.priors import WithPriors
+    from pgm_rnn.report.posterior import to_arviz
     from pgm_rnn.sequence_model import SequenceModel
     from pgm_rnn.sequences import Sequences, pad
     from pgm_rnn.storage import load_model, save_model
@@ -31,6 +32,7 @@ _HOMES = {
     "model_info": "pgm_rnn.models.registry",
     "pad": "pgm_rnn.sequences",
     "save_model": "pgm_rnn.storage",
+    "to_arviz": "pgm_rnn.report.posterior",
 }
 _MODULES = ("data", "distributions", "emissions", "graph", "inference", "models")
 
@@ -50,6 +52,7 @@ __all__ = [
     "models",
     "pad",
     "save_model",
+    "to_arviz",
 ]
 
 
