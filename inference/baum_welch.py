@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pgm_rnn.checks import check_choice
+from pgm_rnn.checks import check_frozen
 from pgm_rnn.emissions import EmissionTable
 from pgm_rnn.inference.forward_backward import FiniteStateModel, check_possible, checked
 from pgm_rnn.inference.random_starts import Start, random_starts
@@ -70,7 +70,7 @@ class BaumWelch:
         num_restarts: int,
         seed: int,
     ) -> None:
-        self._model, self._frozen = model, _checked_parts(frozen)
+        self._model, self._frozen = model, check_frozen(frozen, PARTS)
         self._pseudo_count, self._pseudo_observations = pseudo_count, pseudo_observations
         self._x, self._lengths = checked(model, data.x, data.lengths)
         self._valid = valid and checked(model, valid.x, valid.lengths)
@@ -147,16 +147,6 @@ class BaumWelch:
     def _by_start(self, values: Tensor) -> Tensor:
         """(N R, ...) as (N, R, ...)."""
         return values.unflatten(0, (-1, self._num_starts))
-
-
-def _checked_parts(frozen: Collection[str]) -> frozenset[str]:
-    if isinstance(frozen, str):
-        raise TypeError(f"expected frozen as a collection of names, got {frozen!r}; use frozen=[{frozen!r}]")
-    for part in frozen:
-        check_choice("frozen", part, PARTS)
-    if set(frozen) == set(PARTS):
-        raise ValueError("expected something left to fit, got initial, transition and emission frozen; leave one out")
-    return frozenset(frozen)
 
 
 def _normalised(counts: Tensor) -> Tensor:

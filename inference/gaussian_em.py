@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from pgm_rnn.checks import check_choice
+from pgm_rnn.checks import check_frozen
 from pgm_rnn.inference.gaussian_problem import LinearGaussianModel, check_finite, checked
 from pgm_rnn.inference.regression import Regression
 from pgm_rnn.kernels import gaussian_backward, kalman
@@ -80,7 +80,7 @@ class GaussianEm:
         self._x, self._lengths, self._inputs, self._observed = checked(model, data.x, data.lengths, inputs)
         self._mask = length_mask(self._lengths, self._x.shape[1])
         self._moments = {name: value.detach().clone() for name, value in model.moments().items()}
-        self._frozen = _checked_parts(frozen, self._moments)
+        self._frozen = check_frozen(frozen, self._moments)
 
     def expect(self) -> Tensor:
         """Log likelihood of the training data under the present parameters, (1,), nats; keeps the expected moments."""
@@ -201,13 +201,3 @@ def _selected(values: Tensor, mask: Tensor) -> Tensor:
 def _summed(matrices: Tensor, weights: Tensor) -> Tensor:
     """Weighted sum of matrices (S, T, D, D) by weights (S, T)."""
     return torch.einsum("st,stij->ij", weights, matrices.double())
-
-
-def _checked_parts(frozen: Collection[str], parts: Collection[str]) -> frozenset[str]:
-    if isinstance(frozen, str):
-        raise TypeError(f"expected frozen as a collection of names, got {frozen!r}; use frozen=[{frozen!r}]")
-    for part in frozen:
-        check_choice("frozen", part, parts)
-    if set(frozen) == set(parts):
-        raise ValueError("expected something left to fit, got every part of the model frozen; leave one out")
-    return frozenset(frozen)

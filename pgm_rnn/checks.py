@@ -1,7 +1,7 @@
 """What the public entry points ask of their arguments, each with one clear sentence when it is not so."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import numpy as np
 import torch
@@ -15,6 +15,22 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
         close = difflib.get_close_matches(str(value).lower(), choices, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise ValueError(f"expected {name} to be one of {', '.join(choices)}, got {value!r}{hint}")
+
+
+def check_frozen(frozen: Collection[str], parts: Collection[str]) -> frozenset[str]:
+    """The parts of a model that a fit leaves alone.
+
+    Raises:
+        TypeError: one string in place of a collection of them.
+        ValueError: a name that is not among the parts, or all of them.
+    """
+    if isinstance(frozen, str):
+        raise TypeError(f"expected frozen as a collection of names, got {frozen!r}; use frozen=[{frozen!r}]")
+    for part in frozen:
+        check_choice("frozen", part, parts)
+    if set(frozen) == set(parts):
+        raise ValueError(f"expected something left to fit, got all of {', '.join(parts)} frozen; leave one out")
+    return frozenset(frozen)
 
 
 def check_counts(**counts: object) -> None:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pgm_rnn.checks import check_choice, check_counts, check_probs
+from pgm_rnn.checks import check_choice, check_counts, check_frozen, check_probs
 
 
 def test_what_is_right_passes() -> None:
@@ -71,3 +71,14 @@ def test_a_row_that_does_not_sum_to_one_is_named() -> None:
 def test_a_small_error_of_the_sum_is_an_error(total: float) -> None:
     with pytest.raises(ValueError, match="to sum to one, row 0 sums to"):
         check_probs("initial", torch.tensor([total]), (1,))
+
+
+def test_what_a_fit_leaves_alone_is_some_of_the_parts_and_not_all() -> None:
+    assert check_frozen(["a"], ("a", "b")) == {"a"}
+    assert check_frozen((), ("a", "b")) == frozenset()
+    with pytest.raises(TypeError, match="expected frozen as a collection of names, got 'a'; use frozen="):
+        check_frozen("a", ("a", "b"))
+    with pytest.raises(ValueError, match="expected frozen to be one of alpha, beta, got 'alhpa'; did you mean 'alpha'"):
+        check_frozen(["alhpa"], ("alpha", "beta"))
+    with pytest.raises(ValueError, match="expected something left to fit, got all of a, b frozen; leave one out"):
+        check_frozen(["b", "a"], ("a", "b"))

@@ -25,53 +25,31 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from pgm_rnn.kernels.gaussian_chain import GaussianChain, detached, per_entry, without_missing
 from pgm_rnn.kernels.threads import run_compiled
 from pgm_rnn.sequences import length_mask
+
+__all__ = [
+    "LOG_2_PI",
+    "Filtered",
+    "GaussianChain",
+    "Information",
+    "Scores",
+    "distinct",
+    "filter",
+    "gradients",
+    "information",
+    "log_marginal_likelihood",
+    "per_entry",
+    "prefers_batched",
+    "recursion",
+    "scores",
+    "without_missing",
+]
 
 LOG_2_PI = math.log(2 * math.pi)
 LARGEST_SUMMED = 16
 """States or outputs up to which products are summed inside the recursion; beyond, matrix products are faster."""
-
-
-class GaussianChain(NamedTuple):
-    """Parameters of the chain. Each may vary over steps and sequences: (...), (steps, ...), (B, 1 or steps, ...).
-
-    Attributes:
-        initial_mean: m, (D,) or (B, D).
-        initial_cov: P, (D, D) or (B, D, D).
-        transition_matrix: A, (D, D); steps 2..T.
-        transition_cov: Q, (D, D); steps 2..T.
-        emission_matrix: C, (M, D); steps 1..T.
-        emission_cov: R, (M, M); steps 1..T.
-        state_offset: b, (D,), steps 2..T, or None for zero.
-    """
-
-    initial_mean: Tensor
-    initial_cov: Tensor
-    transition_matrix: Tensor
-    transition_cov: Tensor
-    emission_matrix: Tensor
-    emission_cov: Tensor
-    state_offset: Tensor | None = None
-
-    def with_all_axes(self) -> "GaussianChain":
-        """The same parameters with the axes (1 or B, 1 or steps, ...), the initial ones (1 or B, ...)."""
-        offset = self.state_offset
-        if offset is None:
-            offset = self.initial_mean.new_zeros(self.initial_mean.shape[-1:])
-        return GaussianChain(
-            _padded(self.initial_mean, 2),
-            _padded(self.initial_cov, 3),
-            _padded(self.transition_matrix, 4),
-            _padded(self.transition_cov, 4),
-            _padded(self.emission_matrix, 4),
-            _padded(self.emission_cov, 4),
-            _padded(offset, 3),
-        )
-
-
-def _padded(tensor: Tensor, num_axes: int) -> Tensor:
-    return tensor.reshape((1,) * (num_axes - tensor.dim()) + tensor.shape)
 
 
 class Filtered(NamedTuple):
@@ -143,25 +121,6 @@ def log_marginal_likelihood(chain: GaussianChain, x: Tensor, lengths: Tensor, ob
     return _LogMarginalLikelihood.apply(x, lengths, *chain) + 0.5 * LOG_2_PI * missing
 
 
-def per_entry(mask: Tensor, x: Tensor) -> Tensor:
-    """A mask (B, T) or (B, T, M) with the shape of x (B, T, M)."""
-    return (mask if mask.dim() == x.dim() else mask[..., None]).expand(x.shape)
-
-
-def without_missing(chain: GaussianChain, x: Tensor, observed: Tensor) -> tuple[GaussianChain, Tensor]:
-    """A chain that says nothing of its states where an entry is missing, and x with zeros there.
-
-    A missing entry gets a zero row in C and unit variance of its own, so each counts -1/2 log 2 pi too many.
-    """
-    chain = chain.with_all_axes()
-    pattern = observed[:1] if bool((observed == observed[:1]).all()) else observed
-    matrix = chain.emission_matrix.where(pattern[..., None], 0.0)
-    both = pattern[..., None] & pattern[..., None, :]
-    unit = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
-    cov = chain.emission_cov.where(both, unit.where(~pattern[..., None], 0.0))
-    return chain._replace(emission_matrix=matrix, emission_cov=cov), x.where(observed, 0.0)
-
-
 class _LogMarginalLikelihood(torch.autograd.Function):
     @staticmethod
     @override
@@ -191,7 +150,7 @@ def filter(chain: GaussianChain, x: Tensor, lengths: Tensor, observed: Tensor | 
         result = filter(chain, x, lengths)
         missing = (~observed & length_mask(lengths, x.shape[1])[..., None]).sum(-1)
         return result._replace(log_normalizers=result.log_normalizers + 0.5 * LOG_2_PI * missing)
-    chain = _detached(chain.with_all_axes())
+    chain = detached(chain.with_all_axes())
     x = x.detach().contiguous()
     batch, num_steps, obs_dim = x.shape
     dim, groups = chain.initial_mean.shape[-1], max(len(parameter) for parameter in chain[1:6])
@@ -212,7 +171,7 @@ def filter(chain: GaussianChain, x: Tensor, lengths: Tensor, observed: Tensor | 
 
 def scores(chain: GaussianChain, lengths: Tensor, result: Filtered) -> Scores:
     """The backward recursion for l_t and e_t, and the smoothed means, after `filter`."""
-    chain = _detached(chain.with_all_axes())
+    chain = detached(chain.with_all_axes())
     score, smoothed = torch.empty_like(result.filtered_means), torch.empty_like(result.filtered_means)
     residual = torch.empty_like(result.weighted)
     unsummed = score.new_empty(0, 0, 0, dtype=torch.float64)
@@ -225,7 +184,7 @@ def scores(chain: GaussianChain, lengths: Tensor, result: Filtered) -> Scores:
 
 def information(chain: GaussianChain, lengths: Tensor, result: Filtered) -> Information:
     """The backward recursion for N_t and D_t after `filter`."""
-    chain = _detached(chain.with_all_axes())
+    chain = detached(chain.with_all_axes())
     rows, groups, ends = distinct(lengths, len(result.gain))
     _, num_steps, dim, obs_dim = result.gain.shape
     future = result.gain.new_empty(len(ends), num_steps, dim, dim)
@@ -258,7 +217,7 @@ def gradients(
 
     Source: Koopman & Shephard (1992), the exact score from the smoothed disturbances.
     """
-    chain = _detached(chain.with_all_axes())
+    chain = detached(chain.with_all_axes())
     shared = all(parameter.shape[:2].numel() == 1 for parameter in chain[2:6])
     if shared and max(result.gain.shape[2:]) <= LARGEST_SUMMED and weights.device.type == "cpu":
         parameters, (score, residual) = _gradients_of_shared(chain, lengths, result, weights)
@@ -348,10 +307,6 @@ def _summed(tensor: Tensor, like: Tensor) -> Tensor:
 def _given(tensor: Tensor | None) -> Tensor:
     assert tensor is not None  # `with_all_axes` puts zeros there
     return tensor
-
-
-def _detached(chain: GaussianChain) -> GaussianChain:
-    return GaussianChain(*(None if parameter is None else parameter.detach() for parameter in chain))  # type: ignore[arg-type]
 
 
 class _Compiled:
