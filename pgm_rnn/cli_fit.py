@@ -42,7 +42,7 @@ def hmm(
     restarts: Annotated[
         int | None,
         typer.Option(
-            help="Random starts side by side; the best on validation data is kept.", show_default="8, or what fits"
+            help="Random starts side by side; the best on validation data is kept.", show_default="16, or what fits"
         ),
     ] = None,
     pseudo_count: Annotated[float, typer.Option(help="Added to every expected count.")] = 0.1,

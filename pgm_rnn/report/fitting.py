@@ -36,7 +36,7 @@ def fit_hmm(
 ) -> Outcome:
     """Fit an HMM by EM from random starts near the data, in float32 to a data set and in float64 to a file.
 
-    Where `num_restarts` is None there are up to 8, as many as keep a number a start, step and state below 2e8 numbers.
+    Where `num_restarts` is None there are up to 16, as many as keep a number a start, step and state below 2e8 numbers.
 
     Raises:
         ValueError: arguments out of range, a source that is not there or cannot be read.
@@ -47,7 +47,7 @@ def fit_hmm(
     folder = check_job(job, "hmm", num_states)
     material = _material(job, HMM_FILE)
     if num_restarts is None:
-        num_restarts = min(8, max(1, int(2e8) // (material.train.num_steps * num_states)))
+        num_restarts = min(16, max(1, int(2e8) // (material.train.num_steps * num_states)))
     options = {"num_iterations": num_iterations, "num_restarts": num_restarts, "tolerance": tolerance}
     options |= {"pseudo_count": pseudo_count, "pseudo_observations": pseudo_observations}
     title = f"HMM, {counted(num_states, 'state')}, {type(material.family).__name__} emission"
