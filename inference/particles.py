@@ -133,6 +133,7 @@ def step(
     inputs: Tensor | None = None,
     features: Tensor | None = None,
     uniforms: Tensor | None = None,
+    active: Tensor | None = None,
     number: int = 2,
 ) -> Step:
     """One more observation x_t (B, *event).
@@ -145,6 +146,7 @@ def step(
         inputs: u_t, (B, input_dim).
         features: of the guide, (B, F).
         uniforms: for resampling; None draws them.
+        active: False where a sequence has ended, (B,), so that x_t is padding and weighs nothing; None for nowhere.
         number: t, for errors.
     """
     particles, resampled, ancestors = _resample(particles, x, options, uniforms)
@@ -155,6 +157,8 @@ def step(
         h = model.recurrence(h, z_before, particles.x.expand(options.num_particles, *particles.x.shape))
     z, log_alpha = _propose(model, model.transition(z_before, h), z_before, h, features, options)
     log_alpha = log_alpha + model.emission(z, h).log_prob(x)
+    if active is not None:
+        log_alpha = log_alpha.where(active, 0.0)
     return _weighed(z, h, x, particles.log_weights, log_alpha, resampled, ancestors, options, number)
 
 
@@ -243,29 +247,26 @@ def _weighed(
     """The step that ends with particles weighted by log_alpha."""
     joint = log_weights + log_alpha
     largest = joint.detach().amax(0)
-    if not bool(largest.isfinite().all()):
-        joint = _without_lost(joint, largest, options, number)
-        largest = joint.detach().amax(0)
+    lost = ~largest.isfinite()
+    if bool(lost.any()):
+        _check_lost(largest, options, number)
+        joint, largest = joint.where(~lost, -math.log(len(z))), largest.where(~lost, -math.log(len(z)))
     weights = (joint - largest).exp()
     total = weights.sum(0)
     log_normalizer = largest + total.log()
     ess = _ess(weights.detach() / total.detach())
     particles = Particles(z, h, joint - log_normalizer, x, ess)
-    lost = (log_weights + log_alpha).detach().amax(0) == -torch.inf if options.degenerate == "-inf" else None
-    if lost is not None:
-        log_normalizer = log_normalizer.where(~lost, -torch.inf)
-    return Step(particles, log_normalizer, resampled, ancestors)
+    return Step(particles, log_normalizer.where(~lost, -torch.inf), resampled, ancestors)
 
 
-def _without_lost(joint: Tensor, largest: Tensor, options: Options, number: int) -> Tensor:
-    """The weights with equal ones for a sequence that has lost all of its own, where that is asked for."""
+def _check_lost(largest: Tensor, options: Options, number: int) -> None:
+    """Raise a `DegenerateWeightsError` unless all weights of a sequence may be zero, and none is NaN."""
     if options.degenerate == "raise" or bool((~largest.isfinite() & (largest != -torch.inf)).any()):
         sequence = int((~largest.isfinite()).nonzero()[0])
         raise DegenerateWeightsError(
             f"expected a particle of positive weight, sequence {sequence} has none at step {number}; use more "
             "particles or another proposal, or degenerate='-inf'"
         )
-    return joint.where(largest != -torch.inf, -math.log(len(joint)))
 
 
 def freeze(before: Step, after: Step, active: Tensor) -> Step:

@@ -32,7 +32,7 @@ from pgm_rnn.inference.particles import (
 from pgm_rnn.observations import check_inputs
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import SequenceModel
-from pgm_rnn.sequences import length_mask
+from pgm_rnn.sequences import as_sequences, length_mask
 
 __all__ = [
     "DegenerateWeightsError",
@@ -203,7 +203,7 @@ def smooth(
     options = Options(num_particles, proposal, lookahead, resampling, ess_threshold)
     with seeded(seed, stream=8):
         result = _run(model, x, lengths, options, inputs, {}, "all")
-        x, lengths = model.check(x, lengths)
+        x, lengths, _ = as_sequences(x, lengths)
         assert result.history is not None  # it was asked for
         if method == "ancestors":
             paths = ancestral_paths(result.history, num_paths)
@@ -272,8 +272,9 @@ def _run(
         if latest is None:
             latest = init(model, x[:, t], options, **given)
         else:
-            later = step(model, latest.particles, x[:, t], options, number=t + 1, **given)
-            latest = freeze(latest, later, t < lengths)
+            active = t < lengths
+            later = step(model, latest.particles, x[:, t], options, active=active, number=t + 1, **given)
+            latest = freeze(latest, later, active)
         record.add(latest)
     assert latest is not None  # there is at least one step
     return record.result(latest.particles)

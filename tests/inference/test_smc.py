@@ -330,6 +330,15 @@ def test_weights_that_are_all_zero_are_an_error_that_says_where() -> None:
         smc.filter(left_to_right(), x, num_particles=5)
 
 
+def test_padding_that_no_state_emits_is_no_impossible_observation() -> None:
+    always_one = HMM(torch.tensor([0.0, 1.0]), torch.eye(2), torch.eye(2))
+    x, lengths = torch.tensor([[1, 1, 1], [1, 0, 0]]), torch.tensor([3, 1])
+    result = smc.filter(always_one, x, lengths, num_particles=5, ess_threshold=1.0)
+    assert result.log_marginal_likelihood.tolist() == [0, 0]
+    with pytest.raises(smc.DegenerateWeightsError, match="sequence 1 has none at step 2"):
+        smc.filter(always_one, x, lengths + torch.tensor([0, 1]), num_particles=5)
+
+
 def test_on_request_they_make_one_sequence_impossible_and_leave_the_others() -> None:
     good, bad = torch.tensor([[0, 0, 0], [0, 0, 0]]), torch.tensor([[0, 1, 0], [0, 0, 0]])
     model = left_to_right()
