@@ -41,9 +41,8 @@ def pyro(problem: Problem) -> Peer:
     *parameters, x = _tensors(problem)
     x = x.detach()
     mean, A, L, C, S = parameters
-    zero, identity = (torch.zeros(n, dtype=x.dtype) for n in (len(A), len(S))), torch.eye(len(A), dtype=x.dtype)
-
-    state, output = zero
+    state, output = (torch.zeros(size, dtype=x.dtype) for size in (len(A), len(S)))
+    identity = torch.eye(len(A), dtype=x.dtype)
 
     def value() -> Tensor:
         noise = dist.MultivariateNormal(state, L @ L.mT), dist.MultivariateNormal(output, S @ S.mT)

@@ -84,13 +84,11 @@ class GaussianEm:
 
     def expect(self) -> Tensor:
         """Log likelihood of the training data under the present parameters, (1,), nats; keeps the expected moments."""
-        chain, x = self._chain(), self._centred()
-        result, full = kalman.filter(chain, x, self._lengths, self._observed), chain.with_all_axes()
-        check_finite(result.log_normalizers)
-        moments = gaussian_backward.Moments(*result[:5], full.transition_matrix, full.transition_cov)
+        moments = gaussian_backward.filtered(self._chain(), self._centred(), self._lengths, self._observed)
+        check_finite(moments.log_normalizers)
         smoothed = gaussian_backward.smooth(moments, self._lengths)
         self._expected = _Expected(smoothed, self._transition_regression(smoothed), self._emission_regression(smoothed))
-        return result.log_normalizers.double().sum()[None]
+        return moments.log_normalizers.double().sum()[None]
 
     def maximise(self) -> None:
         """Replace every parameter that is not frozen by the most likely one for the moments of `expect`."""

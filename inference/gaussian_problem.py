@@ -82,10 +82,9 @@ class Problem(NamedTuple):
     def _exact(self) -> gaussian_backward.Moments:
         assert isinstance(self.model, LinearGaussianModel)
         chain, x = self.model.chain(self.inputs), self.model.centred(self.x, self.inputs)
-        result, full = kalman.filter(chain, x, self.lengths, self.observed), chain.with_all_axes()
-        check_finite(result.log_normalizers)
-        transition = (full.transition_matrix.detach(), full.transition_cov.detach())
-        return gaussian_backward.Moments(*result[:5], *transition)
+        moments = gaussian_backward.filtered(chain, x, self.lengths, self.observed)
+        check_finite(moments.log_normalizers)
+        return moments
 
     def _linearised(self) -> gaussian_backward.Moments:
         inside = length_mask(self.lengths, self.x.shape[1])

@@ -150,11 +150,9 @@ def step(
         number: t, for errors.
     """
     particles, resampled, ancestors = _resample(particles, x, options, uniforms)
-    z_before, h = particles.z, particles.h
-    if inputs is not None:
-        h = inputs.expand(options.num_particles, *inputs.shape)
-    elif h is not None:
-        h = model.recurrence(h, z_before, particles.x.expand(options.num_particles, *particles.x.shape))
+    num, z_before, x_before = options.num_particles, particles.z, particles.x
+    u = None if inputs is None else inputs.expand(num, *inputs.shape)
+    h = model.next_memory(particles.h, z_before, x_before.expand(num, *x_before.shape), u)
     z, log_alpha = _propose(model, model.transition(z_before, h), z_before, h, features, options)
     log_alpha = log_alpha + model.emission(z, h).log_prob(x)
     if active is not None:

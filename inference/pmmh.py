@@ -114,7 +114,9 @@ class _Target:
     def __init__(self, program: WithPriors, x: Tensor, lengths: Tensor | None, options: dict[str, Any]) -> None:
         self.program, self.x, self.lengths, self.options = program, x, lengths, options
         self.transforms = {name: biject_to(law.support) for name, law in program.priors.items()}
-        self.shapes = {name: self.transforms[name].inv(law.sample()).shape for name, law in program.priors.items()}
+        self.shapes = {
+            name: self.transforms[name].inverse_shape(law.event_shape) for name, law in program.priors.items()
+        }
 
     def start(self) -> _Point:
         """A draw from the priors."""
@@ -123,22 +125,24 @@ class _Target:
 
     def parameters(self, vector: Tensor) -> dict[str, Tensor]:
         """The parameters by name."""
-        pieces = vector.split([shape.numel() for shape in self.shapes.values()])
-        named = zip(self.shapes.items(), pieces, strict=True)
-        return {name: self.transforms[name](piece.reshape(shape)) for (name, shape), piece in named}
+        return {name: self.transforms[name](raw) for name, raw in self._pieces(vector).items()}
 
     def at(self, vector: Tensor) -> _Point:
         """The point with a new estimate of its likelihood."""
         values, log_prior = self.parameters(vector), vector.new_zeros(())
-        for name, law in self.program.priors.items():
-            transform = self.transforms[name]
-            raw = transform.inv(values[name])
-            log_prior = log_prior + law.log_prob(values[name]) + transform.log_abs_det_jacobian(raw, values[name]).sum()
+        for name, raw in self._pieces(vector).items():
+            jacobian = self.transforms[name].log_abs_det_jacobian(raw, values[name]).sum()
+            log_prior = log_prior + self.program.priors[name].log_prob(values[name]) + jacobian
         model = self.program.model
         estimate = call_with(
             model, self.program.raw(values), smc.log_marginal_likelihood, model, self.x, self.lengths, **self.options
         )
         return _Point(vector, log_prior, estimate.sum())
+
+    def _pieces(self, vector: Tensor) -> dict[str, Tensor]:
+        """The vector cut into each parameter's unconstrained part."""
+        pieces = vector.split([shape.numel() for shape in self.shapes.values()])
+        return {name: piece.reshape(shape) for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)}
 
 
 class _Chain:

@@ -45,9 +45,8 @@ class PyroSteps:
     def step(self, state: SMCState, x: Tensor) -> None:
         """z_t and x_t (*event), given the state after the step before."""
         self._number += 1
-        z, h = state["z"], state.get("h")
-        if h is not None:
-            h = self.model.recurrence(h, z, self._x.expand(self.num_particles, *self._x.shape))
+        z, x_before = state["z"], self._x.expand(self.num_particles, *self._x.shape)
+        h = self.model.next_memory(state.get("h"), z, x_before)
         law = self.model.proposal(z, h, None) if self.guide else self.model.transition(z, h)
         self._finish(state, pyro.sample(f"z_{self._number}", law), h, x)
 

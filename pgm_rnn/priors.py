@@ -16,6 +16,7 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
 from pgm_rnn.parameters import call_with
+from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import SequenceModel
 
 
@@ -47,7 +48,8 @@ class WithPriors:
         self.model = model
         self.priors = {name: law.to_event(len(law.batch_shape)) for name, law in priors.items()}
         for name, law in self.priors.items():
-            raw_name, raw = model.unconstrained(name, law.sample())
+            with seeded(0):  # a draw only for its shape
+                raw_name, raw = model.unconstrained(name, law.sample())
             expected = dict(model.named_parameters())[raw_name].shape
             if raw.shape != expected:
                 raise ValueError(f"expected a prior for {name} that gives {tuple(expected)}, got {tuple(raw.shape)}")

@@ -172,11 +172,9 @@ def _next_memory(
     num_sequences: int,
     inputs: Tensor | None,
 ) -> Tensor | None:
-    if inputs is not None:
-        return inputs[:, t]
-    if model.initial_memory is None:
-        return None
-    return model.first_memory(num_sequences) if h is None or x is None else model.recurrence(h, z, x)
+    if x is None:
+        return model.first_memory(num_sequences, inputs)
+    return model.next_memory(h, z, x, None if inputs is None else inputs[:, t])
 
 
 def _next_latent(

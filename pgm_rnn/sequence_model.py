@@ -359,6 +359,12 @@ class SequenceModel(nn.Module, ABC):
             return inputs[:, 0]
         return None if self.initial_memory is None else self.initial_memory.expand(num_sequences, -1)
 
+    def next_memory(self, h: Tensor | None, z: Tensor | None, x: Tensor, u: Tensor | None = None) -> Tensor | None:
+        """h_t from h_{t-1}, z_{t-1} and x_{t-1}: the input u_t, or the recurrence, or None."""
+        if u is not None:
+            return u
+        return None if h is None else self.recurrence(h, z, x)
+
     def check(self, x: Tensor, lengths: Tensor | None = None, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Observations with zeros in their padding and where they are missing, in the model's dtype, and lengths.
 
@@ -412,10 +418,7 @@ class SequenceModel(nn.Module, ABC):
     ) -> Sequences:
         """Append `num_steps` ancestral draws that follow the state (h, z, x) to those in `drawn`."""
         for t in range(num_steps):
-            if inputs is not None:
-                h = inputs[:, t]
-            elif h is not None:
-                h = self.recurrence(h, z, x)
+            h = self.next_memory(h, z, x, None if inputs is None else inputs[:, t])
             z = None if z is None else self.transition(z, h).sample()
             x = self.emission(z, h).sample()
             drawn.append((z, x))

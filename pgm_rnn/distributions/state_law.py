@@ -102,9 +102,8 @@ class StateLaw(TorchDistribution):
         return self.sequence_model.transition(z, h)
 
     def _next_memory(self, t: int, h: Tensor | None, z: Tensor) -> Tensor | None:
-        if self.inputs is not None:
-            return self.inputs[:, t]
-        return None if h is None else self.sequence_model.recurrence(h, z, self.x[:, t - 1])
+        u = None if self.inputs is None else self.inputs[:, t]
+        return self.sequence_model.next_memory(h, z, self.x[:, t - 1], u)
 
     def _proposal_log_probs(self, z: Tensor, h: Tensor | None) -> Tensor:
         h_1, later_h = (None, None) if h is None else (h[:, 0], h[:, 1:])

@@ -65,6 +65,20 @@ class Smoothed(NamedTuple):
     pairwise: Tensor
 
 
+def filtered(chain: kalman.GaussianChain, x: Tensor, lengths: Tensor, observed: Tensor | None = None) -> Moments:
+    """The moments that the Kalman filter leaves; arguments as for `kalman.filter`."""
+    result, full = kalman.filter(chain, x, lengths, observed), chain.with_all_axes()
+    return Moments(
+        result.log_normalizers,
+        result.predicted_means,
+        result.predicted_covs,
+        result.filtered_means,
+        result.filtered_covs,
+        full.transition_matrix.detach(),
+        full.transition_cov.detach(),
+    )
+
+
 def backward(moments: Moments) -> Backward:
     """The law of each state given the next one and the observations until it."""
     A, cov = moments.transition_matrix, moments.filtered_covs[:, :-1]

@@ -117,8 +117,7 @@ def log_marginal_likelihood(chain: GaussianChain, x: Tensor, lengths: Tensor, ob
     if observed is None:
         return _LogMarginalLikelihood.apply(x, lengths, *chain.with_all_axes())
     chain, x = without_missing(chain, x, observed)
-    missing = (~observed & length_mask(lengths, x.shape[1])[..., None]).sum((1, 2))
-    return _LogMarginalLikelihood.apply(x, lengths, *chain) + 0.5 * LOG_2_PI * missing
+    return _LogMarginalLikelihood.apply(x, lengths, *chain) + _too_many(observed, lengths).sum(-1)
 
 
 class _LogMarginalLikelihood(torch.autograd.Function):
@@ -148,8 +147,7 @@ def filter(chain: GaussianChain, x: Tensor, lengths: Tensor, observed: Tensor | 
     if observed is not None:
         chain, x = without_missing(chain, x, observed)
         result = filter(chain, x, lengths)
-        missing = (~observed & length_mask(lengths, x.shape[1])[..., None]).sum(-1)
-        return result._replace(log_normalizers=result.log_normalizers + 0.5 * LOG_2_PI * missing)
+        return result._replace(log_normalizers=result.log_normalizers + _too_many(observed, lengths))
     chain = detached(chain.with_all_axes())
     x = x.detach().contiguous()
     batch, num_steps, obs_dim = x.shape
@@ -167,6 +165,12 @@ def filter(chain: GaussianChain, x: Tensor, lengths: Tensor, observed: Tensor | 
     )
     moments = (predicted_means, predicted_covs, filtered_means, filtered_covs)
     return Filtered(log_normalizers, *moments, gain, precision, weighted, steady)
+
+
+def _too_many(observed: Tensor, lengths: Tensor) -> Tensor:
+    """1/2 log 2 pi for every missing entry, (B, T): what `without_missing` makes each count."""
+    missing = ~observed & length_mask(lengths, observed.shape[1])[..., None]
+    return 0.5 * LOG_2_PI * missing.sum(-1)
 
 
 def scores(chain: GaussianChain, lengths: Tensor, result: Filtered) -> Scores:

@@ -191,16 +191,10 @@ def test_missing_entries_are_left_out_of_the_joint_law(axes: Any) -> None:
                 torch.testing.assert_close(*both, rtol=1e-9, atol=1e-9)
 
 
-def moments(chain: GaussianChain, x: Tensor, lengths: Tensor) -> gaussian_backward.Moments:
-    full = chain.with_all_axes()
-    transition = (full.transition_matrix, full.transition_cov)
-    return gaussian_backward.Moments(*kalman.filter(chain, x, lengths)[:5], *transition)
-
-
 @every_axes
 def test_the_smoother_is_the_big_joint_normal_law_given_all_observations(axes: Any) -> None:
     chain, x = random_chain(axes), torch.randn(BATCH, NUM_STEPS, OBS_DIM)
-    result = gaussian_backward.smooth(moments(chain, x, LENGTHS), LENGTHS)
+    result = gaussian_backward.smooth(gaussian_backward.filtered(chain, x, LENGTHS), LENGTHS)
     for b, length in enumerate(LENGTHS.tolist()):
         mean, cov = joint(chain, b, length).states_given(x[b, :length].flatten(), torch.ones(2 * length) > 0)
         blocks, row = cov.reshape(length, DIM, length, DIM), int(result.rows[b])
@@ -215,7 +209,7 @@ def test_the_smoother_is_the_big_joint_normal_law_given_all_observations(axes: A
 
 def test_scores_give_the_same_smoothed_means() -> None:
     chain, x = random_chain(), torch.randn(BATCH, NUM_STEPS, OBS_DIM)
-    expected = gaussian_backward.smooth(moments(chain, x, LENGTHS), LENGTHS).means
+    expected = gaussian_backward.smooth(gaussian_backward.filtered(chain, x, LENGTHS), LENGTHS).means
     result = kalman.scores(chain, LENGTHS, kalman.filter(chain, x, LENGTHS))
     torch.testing.assert_close(result.smoothed_means, expected)
 
@@ -223,7 +217,7 @@ def test_scores_give_the_same_smoothed_means() -> None:
 def test_paths_are_drawn_from_the_posterior_and_not_from_the_filter() -> None:
     limit, num_samples = 5.0, 20_000  # standard errors, draws
     chain, x = random_chain(), torch.randn(BATCH, NUM_STEPS, OBS_DIM)
-    result = moments(chain, x, LENGTHS)
+    result = gaussian_backward.filtered(chain, x, LENGTHS)
     noise = torch.randn(num_samples, BATCH, NUM_STEPS, DIM)
     paths = gaussian_backward.sample_paths(result, LENGTHS, noise)
     assert not paths[:, 1, 1:].any()
