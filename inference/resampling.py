@@ -10,14 +10,15 @@ deterministic function of weights and uniforms. A particle of weight zero never 
 Moulines (2005); soft resampling: Karkus, Hsu & Lee (2018).
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from pgm_rnn.checks import check_choice
-from pgm_rnn.kernels.threads import run_compiled
+from pgm_rnn.kernels.resampling import SCHEMES, draw_ancestors, uniforms_shape
+
+__all__ = ["SCHEMES", "Soft", "ancestors", "soft", "uniforms_shape"]
 
 
 class Soft(NamedTuple):
@@ -49,13 +50,7 @@ def ancestors(log_weights: Tensor, scheme: str = "systematic", uniforms: Tensor 
         uniforms = torch.rand(shape, dtype=torch.float64, device=log_weights.device)
     elif uniforms.shape != shape or not bool(((uniforms >= 0) & (uniforms < 1)).all()):
         raise ValueError(f"expected uniforms of shape {tuple(shape)} in [0, 1), got {tuple(uniforms.shape)} or others")
-    weights = log_weights.detach().double().softmax(0)
-    return SCHEMES[scheme](weights, uniforms.double())
-
-
-def uniforms_shape(scheme: str, num_particles: int, batch: int) -> torch.Size:
-    """How many uniforms a scheme takes: (1, B) for systematic, (N, B) for the others."""
-    return torch.Size([1 if scheme == "systematic" else num_particles, batch])
+    return draw_ancestors(log_weights.detach().double().softmax(0), scheme, uniforms.double())
 
 
 def soft(log_weights: Tensor, share: float = 0.5, scheme: str = "systematic", uniforms: Tensor | None = None) -> Soft:
@@ -76,54 +71,3 @@ def soft(log_weights: Tensor, share: float = 0.5, scheme: str = "systematic", un
     mixture = share * weights.detach() + (1 - share) / len(weights)
     drawn = ancestors(mixture.log(), scheme, uniforms)
     return Soft(drawn, (weights.gather(0, drawn) / mixture.gather(0, drawn)).log())
-
-
-def _multinomial(weights: Tensor, uniforms: Tensor) -> Tensor:
-    return _inverse(weights, uniforms)
-
-
-def _stratified(weights: Tensor, uniforms: Tensor) -> Tensor:
-    parts = torch.arange(len(weights), device=weights.device)[:, None]
-    points = ((parts + uniforms) / len(weights)).expand(weights.shape)
-    if weights.device.type != "cpu":
-        return _inverse(weights, points)
-    from pgm_rnn.kernels.inverse_cdf import invert_sorted
-
-    found = torch.empty(weights.shape, dtype=torch.int64)
-    run_compiled(invert_sorted, weights, points, found)
-    return found
-
-
-def _residual(weights: Tensor, uniforms: Tensor) -> Tensor:
-    expected = len(weights) * weights
-    copies = (expected + 1e-9).floor()  # N W_n may be a whole number but for rounding
-    rest = (expected - copies).clamp(min=0.0)
-    rest = rest.where(rest.sum(0) > 0, weights)
-    until = copies.cumsum(0)
-    index = torch.arange(len(weights), device=weights.device, dtype=weights.dtype)[:, None].expand_as(weights)
-    kept = torch.searchsorted(until.mT.contiguous(), index.mT.contiguous(), right=True).mT
-    drawn = _inverse(rest, uniforms)
-    return torch.where(index < until[-1], kept.clamp(max=len(weights) - 1), drawn)
-
-
-def _inverse(weights: Tensor, points: Tensor) -> Tensor:
-    """The first particle at which the distribution function exceeds each point, (N, B)."""
-    cumulative = weights.cumsum(0)
-    total = cumulative[-1]
-    scaled = (points * total).mT.contiguous()
-    found = torch.searchsorted(cumulative.mT.contiguous(), scaled, right=True).mT
-    return torch.minimum(found, _last_positive(weights))
-
-
-def _last_positive(weights: Tensor) -> Tensor:
-    """The last particle of positive weight in each column, where rounding may not lead beyond, (B,)."""
-    return len(weights) - 1 - (weights > 0).to(torch.int8).flip(0).argmax(0)
-
-
-SCHEMES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "multinomial": _multinomial,
-    "stratified": _stratified,
-    "systematic": _stratified,
-    "residual": _residual,
-}
-"""From normalised weights (N, B) and uniforms to ancestors, by name."""

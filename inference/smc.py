@@ -18,18 +18,18 @@ from torch import Tensor
 
 from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.inference.particle_smoothing import ancestral_paths, backward_paths, fixed_lag_states
-from pgm_rnn.inference.particles import (
+from pgm_rnn.noise import Noise
+from pgm_rnn.observations import check_inputs
+from pgm_rnn.particles import (
     DegenerateWeightsError,
     Lookahead,
     Options,
     Particles,
     Proposal,
     Step,
-    freeze,
     init,
     step,
 )
-from pgm_rnn.observations import check_inputs
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import as_sequences, length_mask
@@ -125,6 +125,7 @@ def filter(
     functions: Mapping[str, Function] | None = None,
     keep: Literal["last", "all"] = "last",
     degenerate: Literal["raise", "-inf"] = "raise",
+    noise: Noise | None = None,
     seed: int | None = None,
 ) -> Filtered:
     """Particles for p(z_t | x_{1:t}) and an estimate of p(x_{1:T}); memory does not grow with T unless steps are kept.
@@ -142,6 +143,7 @@ def filter(
         functions: whose filtered means are wanted, by name.
         keep: "all" keeps every step's particles, weights and ancestors.
         degenerate: "raise", or "-inf" for the likelihood of a sequence whose weights are all zero.
+        noise: the uniforms of every step, such as `pgm_rnn.noise.SeededNoise`: the filter is a function of them and x.
         seed: makes the run reproducible; None uses torch's global generator.
 
     Raises:
@@ -149,7 +151,7 @@ def filter(
         ValueError: observations or options that do not fit.
         DegenerateWeightsError: all weights of a sequence are zero, or one is NaN, with the step and the sequence.
     """
-    options = Options(num_particles, proposal, lookahead, resampling, ess_threshold, degenerate=degenerate)
+    options = Options(num_particles, proposal, lookahead, resampling, ess_threshold, degenerate=degenerate, noise=noise)
     check_choice("keep", keep, ("last", "all"))
     with seeded(seed, stream=8):
         return _run(model, x, lengths, options, inputs, functions or {}, keep)
@@ -262,19 +264,18 @@ def _run(
     x, lengths = model.check(x, lengths)
     inputs = check_inputs(inputs, model.input_dim, x)
     features = model.encode(x, lengths)
-    record = _Record(functions, keep)
+    record, shortest = _Record(functions, keep), int(lengths.min())
     latest: Step | None = None
-    for t in range(x.shape[1]):
+    for t, x_t in enumerate(x.unbind(1)):
         given = {
             "inputs": None if inputs is None else inputs[:, t],
             "features": None if features is None else features[:, t],
         }
         if latest is None:
-            latest = init(model, x[:, t], options, **given)
+            latest = init(model, x_t, options, **given)
         else:
-            active = t < lengths
-            later = step(model, latest.particles, x[:, t], options, active=active, number=t + 1, **given)
-            latest = freeze(latest, later, active)
+            active = None if t < shortest else t < lengths
+            latest = step(model, latest.particles, x_t, options, active=active, number=t + 1, **given)
         record.add(latest)
     assert latest is not None  # there is at least one step
     return record.result(latest.particles)
@@ -294,7 +295,8 @@ class _Record:
         z, h, log_weights, _, ess = done.particles
         self.steps.append((done.log_normalizer, ess, done.resampled))
         if self.keep == "all":
-            self.kept.append((z, log_weights, done.ancestors))
+            itself = torch.arange(len(z), device=z.device)[:, None].expand(log_weights.shape)
+            self.kept.append((z, log_weights, itself if done.ancestors is None else done.ancestors))
         for name, function in self.functions.items():
             values = function(z, h)
             weights = log_weights.exp()[(...,) + (None,) * (values.dim() - 2)]

@@ -27,5 +27,10 @@ def seeded(seed: int | None, stream: int = 0) -> Iterator[None]:
     if not isinstance(seed, int | np.integer):
         raise TypeError(f"expected seed as an integer or None, got {type(seed).__name__}")
     with torch.random.fork_rng():
-        torch.manual_seed((int(seed) + _STRIDE * stream) % 2**63)
+        torch.manual_seed(derived_seed(seed, stream))
         yield
+
+
+def derived_seed(seed: int, stream: int) -> int:
+    """A seed of its own for each stream of a seed, for torch's generators."""
+    return (int(seed) + _STRIDE * stream) % 2**63

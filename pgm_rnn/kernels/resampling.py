@@ -1,0 +1,84 @@
+"""Ancestors of particles from weights and uniforms: schemes that invert the distribution function of the weights.
+
+    multinomial    at N independent uniforms
+    stratified     at (n + u_n) / N, n = 0..N - 1
+    systematic     at (n + u) / N with one u
+    residual       floor(N W_n) copies of each, the rest multinomial
+
+Sums are made in double precision. A particle of weight zero never has a descendant, whatever rounding does.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from pgm_rnn.kernels.threads import run_compiled
+
+
+def draw_ancestors(weights: Tensor, scheme: str, uniforms: Tensor, chosen: Tensor | None = None) -> Tensor:
+    """Ancestors of N particles for each of B sequences, (N, B), int64.
+
+    Args:
+        weights: not negative, (N, B), a positive one in each column.
+        scheme: one of `SCHEMES`.
+        uniforms: in [0, 1), float64, of shape `uniforms_shape(scheme, N, B)`.
+        chosen: where to resample, (B,); elsewhere each particle is its own ancestor. None for everywhere.
+    """
+    if chosen is None:
+        chosen = torch.ones(weights.shape[1], dtype=torch.bool, device=weights.device)
+    return SCHEMES[scheme](weights, uniforms, chosen)
+
+
+def uniforms_shape(scheme: str, num_particles: int, batch: int) -> torch.Size:
+    """How many uniforms a scheme takes: (1, B) for systematic, (N, B) for the others."""
+    return torch.Size([1 if scheme == "systematic" else num_particles, batch])
+
+
+def _multinomial(weights: Tensor, uniforms: Tensor, chosen: Tensor) -> Tensor:
+    return _inverse(weights.double(), uniforms).where(chosen, _itself(weights))
+
+
+def _even(weights: Tensor, uniforms: Tensor, chosen: Tensor) -> Tensor:
+    if weights.device.type != "cpu":
+        points = ((_itself(weights) + uniforms) / len(weights)).expand(weights.shape)
+        return _inverse(weights.double(), points).where(chosen, _itself(weights))
+    from pgm_rnn.kernels.inverse_cdf import invert_even
+
+    found = torch.empty(weights.shape, dtype=torch.int64)
+    run_compiled(invert_even, weights, uniforms, chosen, found)
+    return found
+
+
+def _residual(weights: Tensor, uniforms: Tensor, chosen: Tensor) -> Tensor:
+    weights = weights.double() / weights.sum(0, dtype=torch.float64)
+    expected = len(weights) * weights
+    copies = (expected + 1e-9).floor()  # N W_n may be a whole number but for rounding
+    rest = (expected - copies).clamp(min=0.0)
+    rest = rest.where(rest.sum(0) > 0, weights)
+    until, itself = copies.cumsum(0), _itself(weights).expand(weights.shape)
+    kept = torch.searchsorted(until.mT.contiguous(), itself.double().mT.contiguous(), right=True).mT
+    drawn = torch.where(itself < until[-1], kept.clamp(max=len(weights) - 1), _inverse(rest, uniforms))
+    return drawn.where(chosen, itself)
+
+
+def _inverse(weights: Tensor, points: Tensor) -> Tensor:
+    """The first particle at which the distribution function exceeds each point, (N, B)."""
+    cumulative = weights.cumsum(0)
+    scaled = (points * cumulative[-1]).mT.contiguous()
+    found = torch.searchsorted(cumulative.mT.contiguous(), scaled, right=True).mT
+    last_positive = len(weights) - 1 - (weights > 0).to(torch.int8).flip(0).argmax(0)
+    return torch.minimum(found, last_positive)  # rounding may lead beyond
+
+
+def _itself(weights: Tensor) -> Tensor:
+    return torch.arange(len(weights), device=weights.device)[:, None]  # (N, 1)
+
+
+SCHEMES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "multinomial": _multinomial,
+    "stratified": _even,
+    "systematic": _even,
+    "residual": _residual,
+}
+"""From weights (N, B), uniforms and the columns to resample to ancestors, by name."""

@@ -1,0 +1,364 @@
+"""One step of a particle filter: resample, propose, weigh.
+
+    z_t^n ~ q(z_t | z_{t-1}^n, h_t^n),   alpha_t^n = p(z_t^n | z_{t-1}^n, h_t^n) p(x_t | z_t^n, h_t^n) / q(z_t^n | ...)
+    p(x_t | x_{1:t-1}) ~ sum_n W_{t-1}^n alpha_t^n,        W_t^n proportional to W_{t-1}^n alpha_t^n
+
+Ancestors are drawn by V, which is W, or W times what an auxiliary filter expects of x_t, or half W and half uniform
+(soft resampling); a particle drawn by V goes on with weight W / (N V). Sources: Pitt & Shephard (1999) for the
+auxiliary filter; Scibior & Wood (2021) for the gradient of W / V.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor
+
+from pgm_rnn.checks import check_choice, check_counts
+from pgm_rnn.kernels.resampling import SCHEMES, draw_ancestors, uniforms_shape
+from pgm_rnn.noise import Noise, Uniforms, invert
+from pgm_rnn.sequence_model import SequenceModel
+
+Proposal = Callable[[Tensor | None, Tensor | None, Tensor | None], TorchDistribution]
+"""q(z_t | z_{t-1}, h_t, features_t): from particles (N, B, *latent), None at t = 1, memory and features (B, F)."""
+Lookahead = Callable[[Tensor, Tensor | None, Tensor], Tensor]
+"""log of how well z_{t-1} (N, B, *latent), h_{t-1} will explain x_t (B, *event): (N, B)."""
+
+
+class DegenerateWeightsError(ValueError):
+    """Every particle of a sequence has weight zero, or a weight is NaN."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a filter runs.
+
+    Attributes:
+        num_particles: N, at least 1.
+        proposal: None for the model's own guide, "bootstrap" for its transition, or a function.
+        lookahead: of an auxiliary filter.
+        resampling: one of `kernels.resampling.SCHEMES`, or "soft".
+        ess_threshold: resample where the effective sample size is at most this part of N: 0 never, 1 at every step.
+        gradient: "drop" leaves the gradient of resampling out, which biases it; "score" keeps it, as the gradient of
+            the weights that ancestors were drawn by.
+        degenerate: "raise" an error where all weights are zero, or go on with "-inf" for that sequence.
+        noise: the uniforms of every step; None draws from torch's global generator.
+    """
+
+    num_particles: int = 1000
+    proposal: Proposal | Literal["bootstrap"] | None = None
+    lookahead: Lookahead | None = None
+    resampling: str = "systematic"
+    ess_threshold: float = 0.5
+    gradient: Literal["drop", "score"] = "drop"
+    degenerate: Literal["raise", "-inf"] = "raise"
+    noise: Noise | None = None
+
+    def __post_init__(self) -> None:
+        check_counts(num_particles=self.num_particles)
+        check_choice("resampling", self.resampling, (*SCHEMES, "soft"))
+        check_choice("gradient", self.gradient, ("drop", "score"))
+        check_choice("degenerate", self.degenerate, ("raise", "-inf"))
+        if not 0 <= self.ess_threshold <= 1:
+            raise ValueError(f"expected ess_threshold in [0, 1], a part of the particles, got {self.ess_threshold}")
+        if isinstance(self.proposal, str):
+            check_choice("proposal", self.proposal, ("bootstrap",))
+
+    @property
+    def scheme(self) -> str:
+        """What inverts the distribution function: the scheme, systematic for soft resampling."""
+        return "systematic" if self.resampling == "soft" else self.resampling
+
+    def uniforms(self, number: int) -> Uniforms | None:
+        """Those of step `number`, where they are given."""
+        return None if self.noise is None else self.noise(number)
+
+
+class Proposed(NamedTuple):
+    """Particles before an observation.
+
+    Attributes:
+        z: states z_t, (N, B, *latent).
+        h: their memory h_t, (N, B, dim), or None.
+        log_weights: log W_{t-1} p(z_t | ...) / q(z_t | ...), (N, B), nats.
+        resampled: whether they were resampled on the way, (B,).
+        ancestors: which particle each came from, (N, B); None for itself.
+    """
+
+    z: Tensor
+    h: Tensor | None
+    log_weights: Tensor
+    resampled: Tensor
+    ancestors: Tensor | None
+
+
+class Particles(NamedTuple):
+    """Where a filter stands after an observation.
+
+    Attributes:
+        z: states, (N, B, *latent).
+        h: their memory, (N, B, dim), or None.
+        log_weights: log W_t, (N, B), nats; their exponentials sum to one over the particles.
+        x: the observation, (B, *event).
+        ess: effective sample size of the weights, (B,).
+    """
+
+    z: Tensor
+    h: Tensor | None
+    log_weights: Tensor
+    x: Tensor
+    ess: Tensor
+
+
+class Step(NamedTuple):
+    """What one observation did.
+
+    Attributes:
+        particles: after it.
+        log_normalizer: estimate of log p(x_t | x_{1:t-1}), (B,), nats.
+        resampled: whether the particles were resampled before it, (B,).
+        ancestors: which particle each came from, (N, B); None where each came from itself.
+    """
+
+    particles: Particles
+    log_normalizer: Tensor
+    resampled: Tensor
+    ancestors: Tensor | None
+
+
+def init(
+    model: SequenceModel,
+    x: Tensor,
+    options: Options,
+    *,
+    inputs: Tensor | None = None,
+    features: Tensor | None = None,
+) -> Step:
+    """The first observation x_1 (B, *event); inputs u_1 (B, input_dim); features_1 (B, F) of the guide."""
+    given = x if model.first == "condition" else None
+    proposed = start(model, len(x), options, given=given, inputs=inputs, features=features)
+    if given is None:
+        return weigh(model, proposed, x, options)
+    return _weighed(proposed, x, proposed.log_weights, options, 1)
+
+
+def step(
+    model: SequenceModel,
+    particles: Particles,
+    x: Tensor,
+    options: Options,
+    *,
+    inputs: Tensor | None = None,
+    features: Tensor | None = None,
+    active: Tensor | None = None,
+    number: int = 2,
+) -> Step:
+    """One more observation x_t (B, *event).
+
+    Args:
+        model: the model.
+        particles: after the observation before.
+        x: (B, *event).
+        options: as for `init`.
+        inputs: u_t, (B, input_dim).
+        features: of the guide, (B, F).
+        active: False where a sequence has ended, (B,): it stays as it is, x_t is padding. None for nowhere.
+        number: t, for the uniforms and for errors.
+    """
+    proposed = move(model, particles, options, x=x, inputs=inputs, features=features, number=number)
+    if active is None:
+        return weigh(model, proposed, x, options, number=number)
+    return _frozen(particles, weigh(model, proposed, x, options, active=active, number=number), active)
+
+
+def start(
+    model: SequenceModel,
+    batch: int,
+    options: Options,
+    *,
+    given: Tensor | None = None,
+    inputs: Tensor | None = None,
+    features: Tensor | None = None,
+) -> Proposed:
+    """Particles for z_1, from p(z_1 | x_1) where x_1 is given, (B, *event)."""
+    num, u = options.num_particles, options.uniforms(1)
+    h = model.first_memory(batch, None if inputs is None else inputs[:, None])
+    h = None if h is None else h.expand(num, *h.shape)
+    if given is not None:
+        z, log_ratio = _draw(model.initial_given(h, given).expand([num, batch]), u), None
+    else:
+        z, log_ratio = _propose(model, model.initial(h).expand([num, batch]), None, h, features, options, u)
+    like = next(model.parameters())
+    log_weights = like.new_full((num, batch), -math.log(num))
+    never = torch.zeros(batch, dtype=torch.bool, device=like.device)
+    return Proposed(z, h, log_weights if log_ratio is None else log_weights + log_ratio, never, None)
+
+
+def move(
+    model: SequenceModel,
+    particles: Particles,
+    options: Options,
+    *,
+    x: Tensor | None = None,
+    inputs: Tensor | None = None,
+    features: Tensor | None = None,
+    number: int = 2,
+) -> Proposed:
+    """Particles for z_t from those for z_{t-1}; an auxiliary filter looks ahead at x_t (B, *event)."""
+    u = options.uniforms(number)
+    particles, resampled, ancestors = _resample(particles, x, options, u)
+    num, z_before, x_before = options.num_particles, particles.z, particles.x
+    inputs = None if inputs is None else inputs.expand(num, *inputs.shape)
+    h = model.next_memory(particles.h, z_before, x_before.expand(num, *x_before.shape), inputs)
+    z, log_ratio = _propose(model, model.transition(z_before, h), z_before, h, features, options, u)
+    log_weights = particles.log_weights if log_ratio is None else particles.log_weights + log_ratio
+    return Proposed(z, h, log_weights, resampled, ancestors)
+
+
+def weigh(
+    model: SequenceModel,
+    proposed: Proposed,
+    x: Tensor,
+    options: Options,
+    *,
+    active: Tensor | None = None,
+    number: int = 1,
+) -> Step:
+    """Particles weighted by an observation x_t (B, *event), where the sequence is active."""
+    joint = proposed.log_weights + model.emission(proposed.z, proposed.h).log_prob(x)
+    if active is not None:
+        joint = joint.where(active, -math.log(options.num_particles))
+    return _weighed(proposed, x, joint, options, number)
+
+
+def _propose(
+    model: SequenceModel,
+    law: TorchDistribution,
+    z_before: Tensor | None,
+    h: Tensor | None,
+    features: Tensor | None,
+    options: Options,
+    uniforms: Uniforms | None,
+) -> tuple[Tensor, Tensor | None]:
+    """States from the proposal and log p(z_t | ...) - log q(z_t | ...), (N, B); None for the model's own law."""
+    own = options.proposal is None and type(model).proposal is SequenceModel.proposal
+    if options.proposal == "bootstrap" or own:
+        return _draw(law, uniforms), None
+    propose = model.proposal if options.proposal is None else options.proposal
+    assert callable(propose)  # a name was dealt with above
+    guide = propose(z_before, h, features).expand(law.batch_shape)
+    if str(guide.support) != str(law.support):
+        raise ValueError(
+            f"expected a proposal over {law.support}, where the model's states are, got one over {guide.support}"
+        )
+    z = _draw(guide, uniforms)
+    return z, law.log_prob(z) - guide.log_prob(z)
+
+
+def _draw(law: TorchDistribution, uniforms: Uniforms | None) -> Tensor:
+    if uniforms is not None:
+        return invert(law, uniforms.states)
+    return law.rsample() if torch.is_grad_enabled() and law.has_rsample else law.sample()
+
+
+def _resample(
+    particles: Particles, x: Tensor | None, options: Options, uniforms: Uniforms | None
+) -> tuple[Particles, Tensor, Tensor | None]:
+    """Particles after resampling, which sequences were resampled (B,), and ancestors (N, B)."""
+    z, h, log_weights, _, ess = particles
+    num, target = options.num_particles, log_weights
+    if options.lookahead is not None:
+        assert x is not None  # the engine's filter knows what comes
+        target = (log_weights + options.lookahead(z, h, x)).log_softmax(0)
+        ess = _ess(target)
+    chosen = _needs_resampling(ess, options)
+    if options.ess_threshold == 0 or not bool(chosen.any()):
+        return particles, chosen, None
+    target = target.detach()
+    if options.resampling == "soft":
+        target = torch.logaddexp(target, torch.full_like(target, -math.log(num))) - math.log(2)
+    ancestors = draw_ancestors(target.exp(), options.scheme, _points(target, options, uniforms), chosen)
+    left = _left(log_weights, target, ancestors, options)
+    moved = particles._replace(z=_take(z, ancestors), h=None if h is None else _take(h, ancestors))
+    return moved._replace(log_weights=left.where(chosen, log_weights)), chosen, ancestors
+
+
+def _points(target: Tensor, options: Options, uniforms: Uniforms | None) -> Tensor:
+    """Uniforms for resampling, those that are given for every sequence or fresh ones."""
+    shape = uniforms_shape(options.scheme, *target.shape)
+    if uniforms is None:
+        return torch.rand(shape, dtype=torch.float64, device=target.device)
+    return uniforms.resampling.to(target.device).expand(shape)
+
+
+def _left(log_weights: Tensor, target: Tensor, ancestors: Tensor, options: Options) -> Tensor:
+    """log W / (N V) of the particles drawn by V, (N, B) or a number for all."""
+    num = options.num_particles
+    with_gradient = options.gradient == "score" or options.resampling == "soft"
+    if options.lookahead is None and not with_gradient:
+        return torch.full_like(log_weights, -math.log(num), requires_grad=False)
+    left = log_weights if with_gradient else log_weights.detach()
+    return (left - target).gather(0, ancestors) - math.log(num)
+
+
+def _needs_resampling(ess: Tensor, options: Options) -> Tensor:
+    """Which sequences have an effective sample size of at most a part of the particles, (B,)."""
+    if options.ess_threshold in (0, 1):
+        return torch.full_like(ess, options.ess_threshold, dtype=torch.bool)
+    return ess <= options.ess_threshold * options.num_particles
+
+
+def _ess(log_weights: Tensor) -> Tensor:
+    """1 / sum_n (W^n)^2 of normalised weights (N, B), (B,)."""
+    return log_weights.detach().exp().square().sum(0).reciprocal()
+
+
+def _take(values: Tensor, ancestors: Tensor) -> Tensor:
+    """values[ancestors[n, b], b], (N, B, ...)."""
+    if values.dim() == 2:
+        return values.gather(0, ancestors)
+    index = ancestors[(...,) + (None,) * (values.dim() - 2)]
+    return values.gather(0, index.expand(values.shape))
+
+
+def _weighed(proposed: Proposed, x: Tensor, joint: Tensor, options: Options, number: int) -> Step:
+    """The step that ends with particles of weights proportional to exp(joint)."""
+    log_normalizer = joint.logsumexp(0)
+    if not math.isfinite(float(log_normalizer.detach().sum())):
+        _check_lost(log_normalizer, options, number)
+        lost = ~log_normalizer.isfinite()
+        uniform = joint.where(~lost, -math.log(options.num_particles))
+        step = _weighed(proposed, x, uniform, options, number)
+        return step._replace(log_normalizer=step.log_normalizer.where(~lost, -torch.inf))
+    log_weights = joint - log_normalizer
+    particles = Particles(proposed.z, proposed.h, log_weights, x, _ess(log_weights))
+    return Step(particles, log_normalizer, proposed.resampled, proposed.ancestors)
+
+
+def _check_lost(log_normalizer: Tensor, options: Options, number: int) -> None:
+    """Raise a `DegenerateWeightsError` unless all weights of a sequence may be zero, and none is NaN."""
+    lost = ~log_normalizer.isfinite()
+    if options.degenerate == "raise" or bool((lost & (log_normalizer != -torch.inf)).any()):
+        raise DegenerateWeightsError(
+            f"expected a particle of positive weight, sequence {int(lost.nonzero()[0])} has none at step {number}; "
+            "use more particles or another proposal, or degenerate='-inf'"
+        )
+
+
+def _frozen(before: Particles, after: Step, active: Tensor) -> Step:
+    """The step for the sequences that go on, (B,), and nothing new for those that have ended."""
+
+    def chosen(new: Tensor, old: Tensor) -> Tensor:
+        return new.where(active[(...,) + (None,) * (new.dim() - 2)], old)
+
+    (z, h, log_weights, x, ess), ancestors = after.particles, after.ancestors
+    h = None if h is None or before.h is None else chosen(h, before.h)
+    weights = log_weights.where(active, before.log_weights)
+    particles = Particles(chosen(z, before.z), h, weights, x, ess.where(active, before.ess))
+    if ancestors is not None:
+        itself = torch.arange(len(z), device=z.device)[:, None]
+        ancestors = ancestors.where(active, itself)
+    return Step(particles, after.log_normalizer.where(active, 0.0), after.resampled & active, ancestors)
