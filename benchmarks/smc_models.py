@@ -4,11 +4,11 @@ AR(1) plus noise         z_t ~ N(0.9 z_{t-1}, 1),   x_t ~ N(z_t, 0.5^2)
 stochastic volatility    z_t ~ N(0.95 z_{t-1}, 0.3^2),   x_t ~ N(0, exp(z_t))
 """
 
-import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
+from pgm_rnn.distributions.normal import Normal
 from pgm_rnn.emissions import Gaussian
 from pgm_rnn.sequence_model import SequenceModel
 
@@ -28,16 +28,16 @@ class AutoregressionPlusNoise(SequenceModel):
     def initial(self, h: Tensor | None) -> TorchDistribution:
         """The stationary law."""
         stationary = self.scale / (1 - self.coefficient**2).sqrt()
-        return dist.Normal(torch.zeros_like(stationary), stationary, validate_args=False)
+        return Normal(torch.zeros_like(stationary), stationary)
 
     def transition(self, z: Tensor, h: Tensor | None) -> TorchDistribution:
         """A step of the autoregression."""
-        return dist.Normal(self.coefficient * z, self.scale, validate_args=False)
+        return Normal(self.coefficient * z, self.scale)
 
     def emission(self, z: Tensor | None, h: Tensor | None) -> TorchDistribution:
         """The state and noise."""
         assert z is not None
-        return dist.Normal(z, self.noise, validate_args=False)
+        return Normal(z, self.noise)
 
 
 class StochasticVolatility(AutoregressionPlusNoise):
@@ -49,4 +49,4 @@ class StochasticVolatility(AutoregressionPlusNoise):
     def emission(self, z: Tensor | None, h: Tensor | None) -> TorchDistribution:
         """Mean zero, variance exp(z)."""
         assert z is not None
-        return dist.Normal(torch.zeros_like(z), (z / 2).exp() + 0 * self.noise, validate_args=False)
+        return Normal(torch.zeros_like(z), (z / 2).exp())

@@ -292,15 +292,15 @@ class _Record:
     means: dict[str, list[Tensor]] = field(default_factory=dict)
 
     def add(self, done: Step) -> None:
-        z, h, log_weights, _, ess = done.particles
-        self.steps.append((done.log_normalizer, ess, done.resampled))
+        z, h, log_weights, weights, _ = done.particles
+        self.steps.append((done.log_normalizer, done.particles.ess, done.resampled))
         if self.keep == "all":
             itself = torch.arange(len(z), device=z.device)[:, None].expand(log_weights.shape)
             self.kept.append((z, log_weights, itself if done.ancestors is None else done.ancestors))
         for name, function in self.functions.items():
             values = function(z, h)
-            weights = log_weights.exp()[(...,) + (None,) * (values.dim() - 2)]
-            self.means.setdefault(name, []).append((weights * values).sum(0))
+            weighted = weights[(...,) + (None,) * (values.dim() - 2)] * values
+            self.means.setdefault(name, []).append(weighted.sum(0))
 
     def result(self, last: Particles) -> Filtered:
         log_normalizers, ess, resampled = (torch.stack(parts, dim=1) for parts in zip(*self.steps, strict=True))

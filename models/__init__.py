@@ -5,6 +5,7 @@ from pgm_rnn.models.belief_rnn import BeliefRNN
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from pgm_rnn.models.noisy_rnn import NoisyRNN
+from pgm_rnn.models.particle_filter_rnn import ParticleFilterRNN
 from pgm_rnn.models.rnn import RNN
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "Gaussian",
     "LinearGaussianSSM",
     "NoisyRNN",
+    "ParticleFilterRNN",
     "Poisson",
 ]

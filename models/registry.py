@@ -10,6 +10,7 @@ from pgm_rnn.models.cells import CELLS
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from pgm_rnn.models.noisy_rnn import NoisyRNN
+from pgm_rnn.models.particle_filter_rnn import ParticleFilterRNN
 from pgm_rnn.models.rnn import RNN
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import SequenceModel
@@ -66,6 +67,14 @@ _MODELS = {
             "-",
             "Choe et al., Proposition 6",
             {"num_states": 2, "num_symbols": 2},
+        ),
+        ModelInfo(
+            "particle-filter-rnn",
+            ParticleFilterRNN.random,
+            "the particles of an HMM's filter",
+            "-",
+            "Choe et al. sec. 3.3, fig. 4",
+            {"num_states": 2, "num_symbols": 2, "num_particles": 10},
         ),
         ModelInfo(
             "lgssm",

@@ -65,17 +65,18 @@ def invert(law: TorchDistribution, uniforms: Tensor) -> Tensor:
     """
     if isinstance(law, torch.distributions.MultivariateNormal):
         normal = torch.special.ndtri(uniforms).to(law.loc.dtype)
-        return law.loc + (law._unbroadcasted_scale_tril @ normal[..., None])[..., 0]
+        # a sum of products: matmul rounds differently with and without gradients
+        return law.loc + (law._unbroadcasted_scale_tril * normal[..., None, :]).sum(-1)
     if isinstance(law, torch.distributions.Categorical):
         return _invert_categorical(law, uniforms[..., 0])
     base = law
     while isinstance(base, torch.distributions.Independent | dist.MaskedDistribution):
         base = base.base_dist
-    u = uniforms.reshape(*uniforms.shape[:-1], *law.event_shape)
-    if isinstance(base, torch.distributions.Normal):
+    u = uniforms.reshape(*uniforms.shape[:-1], *law.event_shape).expand(law.batch_shape + law.event_shape)
+    if isinstance(base, torch.distributions.Normal):  # in the uniforms' precision, its own icdf is in that of loc
         return base.loc + base.scale * torch.special.ndtri(u).to(base.loc.dtype)
     try:
-        return base.icdf(u.expand(base.batch_shape))
+        return base.icdf(u)
     except NotImplementedError:
         raise TypeError(
             f"expected states whose distribution function can be inverted, such as normal or categorical ones, "

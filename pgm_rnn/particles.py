@@ -19,6 +19,7 @@ from torch import Tensor
 
 from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.kernels.resampling import SCHEMES, draw_ancestors, uniforms_shape
+from pgm_rnn.kernels.weights import normalize
 from pgm_rnn.noise import Noise, Uniforms, invert
 from pgm_rnn.sequence_model import SequenceModel
 
@@ -101,16 +102,21 @@ class Particles(NamedTuple):
     Attributes:
         z: states, (N, B, *latent).
         h: their memory, (N, B, dim), or None.
-        log_weights: log W_t, (N, B), nats; their exponentials sum to one over the particles.
+        log_weights: log W_t, (N, B), nats.
+        weights: W_t, (N, B), without gradient; they sum to one over the particles.
         x: the observation, (B, *event).
-        ess: effective sample size of the weights, (B,).
     """
 
     z: Tensor
     h: Tensor | None
     log_weights: Tensor
+    weights: Tensor
     x: Tensor
-    ess: Tensor
+
+    @property
+    def ess(self) -> Tensor:
+        """Effective sample size 1 / sum_n (W^n)^2, (B,)."""
+        return self.weights.square().sum(0).reciprocal()
 
 
 class Step(NamedTuple):
@@ -261,37 +267,35 @@ def _propose(
 def _draw(law: TorchDistribution, uniforms: Uniforms | None) -> Tensor:
     if uniforms is not None:
         return invert(law, uniforms.states)
-    return law.rsample() if torch.is_grad_enabled() and law.has_rsample else law.sample()
+    return law.rsample() if law.has_rsample else law.sample()  # normal draws cost less than by torch.normal
 
 
 def _resample(
     particles: Particles, x: Tensor | None, options: Options, uniforms: Uniforms | None
 ) -> tuple[Particles, Tensor, Tensor | None]:
     """Particles after resampling, which sequences were resampled (B,), and ancestors (N, B)."""
-    z, h, log_weights, _, ess = particles
-    num, target = options.num_particles, log_weights
+    target, drawn_by = particles.log_weights, particles.weights
     if options.lookahead is not None:
         assert x is not None  # the engine's filter knows what comes
-        target = (log_weights + options.lookahead(z, h, x)).log_softmax(0)
-        ess = _ess(target)
-    chosen = _needs_resampling(ess, options)
+        _, target, drawn_by = normalize(target + options.lookahead(particles.z, particles.h, x))
+    chosen = _needs_resampling(drawn_by, options)
     if options.ess_threshold == 0 or not bool(chosen.any()):
         return particles, chosen, None
-    target = target.detach()
     if options.resampling == "soft":
-        target = torch.logaddexp(target, torch.full_like(target, -math.log(num))) - math.log(2)
-    ancestors = draw_ancestors(target.exp(), options.scheme, _points(target, options, uniforms), chosen)
-    left = _left(log_weights, target, ancestors, options)
-    moved = particles._replace(z=_take(z, ancestors), h=None if h is None else _take(h, ancestors))
-    return moved._replace(log_weights=left.where(chosen, log_weights)), chosen, ancestors
+        drawn_by = (drawn_by + 1 / options.num_particles) / 2
+        target = drawn_by.log()
+    ancestors = draw_ancestors(drawn_by, options.scheme, _points(drawn_by, options, uniforms), chosen)
+    left = _left(particles.log_weights, target.detach(), ancestors, options).where(chosen, particles.log_weights)
+    z, h = _take(particles.z, ancestors), None if particles.h is None else _take(particles.h, ancestors)
+    return particles._replace(z=z, h=h, log_weights=left), chosen, ancestors
 
 
-def _points(target: Tensor, options: Options, uniforms: Uniforms | None) -> Tensor:
+def _points(weights: Tensor, options: Options, uniforms: Uniforms | None) -> Tensor:
     """Uniforms for resampling, those that are given for every sequence or fresh ones."""
-    shape = uniforms_shape(options.scheme, *target.shape)
+    shape = uniforms_shape(options.scheme, *weights.shape)
     if uniforms is None:
-        return torch.rand(shape, dtype=torch.float64, device=target.device)
-    return uniforms.resampling.to(target.device).expand(shape)
+        return torch.rand(shape, dtype=torch.float64, device=weights.device)
+    return uniforms.resampling.to(weights.device).expand(shape)
 
 
 def _left(log_weights: Tensor, target: Tensor, ancestors: Tensor, options: Options) -> Tensor:
@@ -304,16 +308,11 @@ def _left(log_weights: Tensor, target: Tensor, ancestors: Tensor, options: Optio
     return (left - target).gather(0, ancestors) - math.log(num)
 
 
-def _needs_resampling(ess: Tensor, options: Options) -> Tensor:
+def _needs_resampling(weights: Tensor, options: Options) -> Tensor:
     """Which sequences have an effective sample size of at most a part of the particles, (B,)."""
     if options.ess_threshold in (0, 1):
-        return torch.full_like(ess, options.ess_threshold, dtype=torch.bool)
-    return ess <= options.ess_threshold * options.num_particles
-
-
-def _ess(log_weights: Tensor) -> Tensor:
-    """1 / sum_n (W^n)^2 of normalised weights (N, B), (B,)."""
-    return log_weights.detach().exp().square().sum(0).reciprocal()
+        return weights.new_full(weights.shape[1:], options.ess_threshold, dtype=torch.bool)
+    return weights.square().sum(0) * (options.ess_threshold * options.num_particles) >= 1
 
 
 def _take(values: Tensor, ancestors: Tensor) -> Tensor:
@@ -326,15 +325,14 @@ def _take(values: Tensor, ancestors: Tensor) -> Tensor:
 
 def _weighed(proposed: Proposed, x: Tensor, joint: Tensor, options: Options, number: int) -> Step:
     """The step that ends with particles of weights proportional to exp(joint)."""
-    log_normalizer = joint.logsumexp(0)
+    log_normalizer, log_weights, weights = normalize(joint)
     if not math.isfinite(float(log_normalizer.detach().sum())):
         _check_lost(log_normalizer, options, number)
         lost = ~log_normalizer.isfinite()
         uniform = joint.where(~lost, -math.log(options.num_particles))
         step = _weighed(proposed, x, uniform, options, number)
         return step._replace(log_normalizer=step.log_normalizer.where(~lost, -torch.inf))
-    log_weights = joint - log_normalizer
-    particles = Particles(proposed.z, proposed.h, log_weights, x, _ess(log_weights))
+    particles = Particles(proposed.z, proposed.h, log_weights, weights, x)
     return Step(particles, log_normalizer, proposed.resampled, proposed.ancestors)
 
 
@@ -354,10 +352,10 @@ def _frozen(before: Particles, after: Step, active: Tensor) -> Step:
     def chosen(new: Tensor, old: Tensor) -> Tensor:
         return new.where(active[(...,) + (None,) * (new.dim() - 2)], old)
 
-    (z, h, log_weights, x, ess), ancestors = after.particles, after.ancestors
+    (z, h, log_weights, weights, x), ancestors = after.particles, after.ancestors
     h = None if h is None or before.h is None else chosen(h, before.h)
-    weights = log_weights.where(active, before.log_weights)
-    particles = Particles(chosen(z, before.z), h, weights, x, ess.where(active, before.ess))
+    log_weights, weights = chosen(log_weights, before.log_weights), chosen(weights, before.weights)
+    particles = Particles(chosen(z, before.z), h, log_weights, weights, x)
     if ancestors is not None:
         itself = torch.arange(len(z), device=z.device)[:, None]
         ancestors = ancestors.where(active, itself)

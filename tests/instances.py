@@ -33,6 +33,7 @@ SIZES: dict[str, dict[str, int]] = {
     "hmm": {"num_states": 2},
     "lgssm": {"latent_dim": 2},
     "noisy-rnn": {"latent_dim": 2},
+    "particle-filter-rnn": {"num_states": 2, "num_particles": 5},
 }
 """What a registered model asks for; a network with a hidden vector needs no entry."""
 
@@ -40,6 +41,8 @@ GENERAL = [name for name in list_models() if Categorical in model_info(name).fam
 """Models that take any family of observations."""
 INEXACT = ("noisy-rnn",)
 """Models without a likelihood in closed form."""
+STEPPED = {"particle-filter-rnn": ("of.initial_logits", "of.transition_logits")}
+"""Parameters in which a likelihood is a step function, its slope zero: they say which discrete state a uniform draws."""
 LAWS = [
     pytest.param(name, family, id=f"{name}-{label}")
     for name in list_models()

@@ -8,8 +8,7 @@ COLUMNS = 16
 """Columns that go together: as many float32 as a line of the cache holds."""
 
 
-@numba.njit(parallel=True, cache=True, error_model="numpy")
-def invert_even(
+def _invert_even(
     weights: NDArray[np.floating], uniforms: NDArray[np.float64], chosen: NDArray[np.bool_], found: NDArray[np.int64]
 ) -> None:
     """Fill `found` (N, B): the first index at which the running sum of a column exceeds (n + u) / N times its sum.
@@ -43,3 +42,8 @@ def invert_even(
                     index[c] += 1
                     until[c] += weights[index[c], b]
                 found[n, b] = index[c]
+
+
+invert_even = numba.njit(parallel=True, cache=True, error_model="numpy")(_invert_even)
+invert_even_alone = numba.njit(cache=True, error_model="numpy")(_invert_even)
+"""In one thread, for problems that end before another thread has woken."""

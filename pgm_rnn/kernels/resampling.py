@@ -15,6 +15,9 @@ from torch import Tensor
 
 from pgm_rnn.kernels.threads import run_compiled
 
+SMALL = 4096
+"""Weights that one thread resamples sooner than several."""
+
 
 def draw_ancestors(weights: Tensor, scheme: str, uniforms: Tensor, chosen: Tensor | None = None) -> Tensor:
     """Ancestors of N particles for each of B sequences, (N, B), int64.
@@ -43,10 +46,13 @@ def _even(weights: Tensor, uniforms: Tensor, chosen: Tensor) -> Tensor:
     if weights.device.type != "cpu":
         points = ((_itself(weights) + uniforms) / len(weights)).expand(weights.shape)
         return _inverse(weights.double(), points).where(chosen, _itself(weights))
-    from pgm_rnn.kernels.inverse_cdf import invert_even
+    from pgm_rnn.kernels.inverse_cdf import invert_even, invert_even_alone
 
     found = torch.empty(weights.shape, dtype=torch.int64)
-    run_compiled(invert_even, weights, uniforms, chosen, found)
+    if weights.numel() < SMALL:
+        invert_even_alone(*(a.contiguous().numpy() for a in (weights, uniforms, chosen, found)))
+    else:
+        run_compiled(invert_even, weights, uniforms, chosen, found)
     return found
 
 

@@ -1,5 +1,6 @@
 """Draws of any engine as ArviZ data; the one module that knows ArviZ, whose interface changed at version 1."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -29,10 +30,11 @@ def to_arviz(result: object) -> Any:
         >>> to_arviz(posterior).posterior["scale"].shape
         (2, 5)
     """
-    import arviz
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # once a day, of a change of interface that this module hides
+        import arviz
 
     make: Any = arviz.from_dict
-
     groups = _groups(result)
     if int(arviz.__version__.split(".")[0]) >= 1:
         return make(groups)

@@ -1,3 +1,8 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +17,14 @@ from pgm_rnn.models.hmm import HMM
 def posterior() -> Posterior:
     draws = {"rows": torch.randn(2, 50, 3, 3), "scale": torch.randn(2, 50)}
     return Posterior(draws, torch.zeros(2, dtype=torch.int64), 1.0)
+
+
+def test_arvizs_daily_warning_is_no_error_where_warnings_are(tmp_path: Path) -> None:
+    code = "import torch, pgm_rnn; from pgm_rnn.inference.mcmc import Posterior; import warnings; "
+    code += "warnings.simplefilter('error', FutureWarning); "
+    code += "pgm_rnn.to_arviz(Posterior({'a': torch.ones(1, 2)}, torch.zeros(1, dtype=torch.int64), 0.0))"
+    places = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], env=os.environ | places, check=True)
 
 
 def test_draws_keep_their_chains_and_their_statistics() -> None:

@@ -1,0 +1,97 @@
+"""Independent normal entries with as few operations as they need: a recurrence makes one such law a step.
+
+log p(x) = sum_i -((x_i - m_i) / s_i)^2 / 2 - log s_i - log(2 pi) / 2
+"""
+
+import math
+from typing import Any
+
+import torch
+from pyro.distributions import constraints
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor
+from torch.distributions import register_kl
+
+_HALF_LOG_TWO_PI = math.log(2 * math.pi) / 2
+
+
+class Normal(TorchDistribution):
+    """N(loc, scale^2), entry by entry; the last `event_dim` dimensions are one draw.
+
+    Parameters are trusted, and a scale of fewer dimensions than the mean is not expanded: its logarithm is taken once.
+
+    Args:
+        loc: means, (*batch, *event).
+        scale: standard deviations, of a shape that broadcasts to that of `loc`.
+        event_dim: how many of the dimensions of `loc` are the event's.
+
+    Example:
+        >>> law = Normal(torch.zeros(3, 2), torch.tensor(2.0), event_dim=1)
+        >>> law.batch_shape, law.event_shape, law.log_prob(torch.zeros(2)).shape
+        (torch.Size([3]), torch.Size([2]), torch.Size([3]))
+    """
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012  (torch's own name and type)
+    has_rsample = True
+
+    def __init__(self, loc: Tensor, scale: Tensor, event_dim: int = 0) -> None:
+        self.loc, self.scale = loc, scale
+        cut = loc.dim() - event_dim
+        super().__init__(loc.shape[:cut], loc.shape[cut:], validate_args=False)
+
+    @property
+    def support(self) -> Any:
+        """Real numbers."""
+        return constraints.independent(constraints.real, self.event_dim) if self.event_dim else constraints.real
+
+    @property
+    def mean(self) -> Tensor:
+        """loc."""
+        return self.loc
+
+    @property
+    def stddev(self) -> Tensor:
+        """scale in the shape of loc."""
+        return self.scale.expand(self.loc.shape)
+
+    @property
+    def variance(self) -> Tensor:
+        """Its square."""
+        return self.stddev.square()
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "Normal":
+        """The same law for a larger batch."""
+        return Normal(self.loc.expand(torch.Size(batch_shape) + self.event_shape), self.scale, self.event_dim)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log density, nats, batch shape."""
+        deviation = (value - self.loc) / self.scale
+        entries = torch.addcmul(-self.scale.log() - _HALF_LOG_TWO_PI, deviation, deviation, value=-0.5)
+        return entries.sum(tuple(range(-self.event_dim, 0))) if self.event_dim else entries
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        """Draws that follow the parameters, (*sample_shape, *batch, *event)."""
+        shape = torch.Size(sample_shape) + self.loc.shape
+        noise = torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
+        return torch.addcmul(self.loc, noise, self.scale)
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """Draws without gradient."""
+        with torch.no_grad():
+            return self.rsample(sample_shape)
+
+    def icdf(self, value: Tensor) -> Tensor:
+        """loc + scale times the standard normal quantile of probabilities in (0, 1)."""
+        return self.loc + self.scale * torch.special.ndtri(value).to(self.loc.dtype)
+
+    def entropy(self) -> Tensor:
+        """Nats, batch shape."""
+        entries = 0.5 + _HALF_LOG_TWO_PI + self.stddev.log()
+        return entries.sum(tuple(range(-self.event_dim, 0))) if self.event_dim else entries
+
+
+@register_kl(Normal, Normal)  # type: ignore[untyped-decorator]
+def _kl(p: Normal, q: Normal) -> Tensor:
+    ratio, distance = (p.stddev / q.stddev).square(), ((p.loc - q.loc) / q.scale).square()
+    entries = (ratio + distance - 1 - ratio.log()) / 2
+    return entries.sum(tuple(range(-p.event_dim, 0))) if p.event_dim else entries
