@@ -42,7 +42,7 @@ GENERAL = [name for name in list_models() if Categorical in model_info(name).fam
 INEXACT = ("noisy-rnn",)
 """Models without a likelihood in closed form."""
 STEPPED = {"particle-filter-rnn": ("of.initial_logits", "of.transition_logits")}
-"""Parameters in which a likelihood is a step function, its slope zero: they say which discrete state a uniform draws."""
+"""Parameters in which a likelihood is a step function, its slope zero: they say which state a uniform draws."""
 LAWS = [
     pytest.param(name, family, id=f"{name}-{label}")
     for name in list_models()
