@@ -69,7 +69,7 @@ class RNN(SequenceModel):
         elif embedding_dim is not None:
             raise ValueError(f"expected embedding_dim only for symbols, got {embedding_dim} for {self.family}")
         self.cell = CELLS[cell](input_dim, hidden_dim, num_layers)
-        self.readout = nn.Linear(hidden_dim, self.family.num_params)
+        self.readout = self.family.head(hidden_dim)
         self.initial_memory = nn.Parameter(torch.zeros(self.cell.state_dim))
 
     @property
@@ -86,7 +86,8 @@ class RNN(SequenceModel):
     def emission(self, z: Tensor | None, h: Tensor | None) -> TorchDistribution:
         """g(h_t), which reads the top layer: h is (..., state_dim) or already (..., hidden_dim)."""
         assert h is not None
-        return self.family.distribution(self.readout(h[..., : self.cell.hidden_dim]))
+        law: TorchDistribution = self.readout(h[..., : self.cell.hidden_dim])
+        return law
 
     def unroll_memory(self, x: Tensor, z: Tensor | None = None, inputs: Tensor | None = None) -> Tensor:
         """The top layer of h_1, ..., h_T, (batch, T, hidden_dim), by one run of the fused network."""

@@ -144,6 +144,23 @@ def test_a_table_knows_its_size_and_its_parameters_are_trained(family: Emission)
     assert bool(params.all())  # the caller's tensor is not the table's
 
 
+@every_family
+def test_a_head_is_a_linear_map_into_the_family(family: Emission) -> None:
+    head, features, x = family.head(3), torch.randn(4, 5, 3), draw(family, 4, 5)
+    assert [name for name, p in head.named_parameters() if p.requires_grad] == ["weight", "bias"]
+    expected = family.distribution(features @ head.weight.T + head.bias)
+    torch.testing.assert_close(head(features).log_prob(x), expected.log_prob(x))
+
+
+def test_a_fresh_head_is_a_fresh_linear_layer() -> None:
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(3, 4)
+    torch.manual_seed(0)
+    head = Gaussian(2).head(3)
+    assert torch.equal(head.weight, linear.weight)
+    assert torch.equal(head.bias, linear.bias)
+
+
 def test_random_tables_are_reproducible_from_a_seed() -> None:
     tables = []
     for seed in (1, 1, 2):

@@ -1,0 +1,25 @@
+"""Families of observation laws p(x_t | parameters): what a model's emission is made of.
+
+A family knows the shape of one observation, how many unconstrained numbers pick one member, and what a valid
+observation is. A network gets its parameters from a hidden vector, a model with finite states from a table:
+
+    p(x_t | h_t) = family.head(width)(h_t)                  RNN(emission=Bernoulli(88))
+    p(x_t | z_t = k) = family.distribution(params[k])       HMM(..., emission=Gaussian(2).table(loc=..., scale=...))
+
+Sizes are None for a scalar observation (event shape ()) or a number n for a vector (event shape (n,)).
+"""
+
+from pgm_rnn.emissions.entries import Bernoulli, Gaussian, Poisson
+from pgm_rnn.emissions.family import Emission, EmissionHead, EmissionTable
+from pgm_rnn.emissions.symbols import Categorical, chosen_family
+
+__all__ = [
+    "Bernoulli",
+    "Categorical",
+    "Emission",
+    "EmissionHead",
+    "EmissionTable",
+    "Gaussian",
+    "Poisson",
+    "chosen_family",
+]

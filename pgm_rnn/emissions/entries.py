@@ -1,0 +1,156 @@
+"""Scalars and vectors of independent entries: bits, real numbers, counts."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pyro.distributions as dist
+import torch
+import torch.nn.functional as F
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor
+from typing_extensions import override
+
+from pgm_rnn.checks import check_counts
+from pgm_rnn.emissions.family import Emission, EmissionTable
+
+
+@dataclass(frozen=True)
+class Entries(Emission):
+    """A scalar (size None) or a vector of `size` entries, independent given their parameters.
+
+    Attributes:
+        size: how many entries, or None.
+        params_per_entry: unconstrained numbers of each entry.
+    """
+
+    size: int | None = None
+    params_per_entry: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        if self.size is not None:
+            check_counts(size=self.size)
+
+    @property
+    def event_shape(self) -> torch.Size:
+        """() or (size,)."""
+        return torch.Size() if self.size is None else torch.Size([self.size])
+
+    @property
+    def num_params(self) -> int:
+        """Those of all entries."""
+        return self.params_per_entry * self.event_shape.numel()
+
+    def _per_entry(self, params: Tensor) -> tuple[Tensor, ...]:
+        """Each kind of parameter in the event's shape, (..., *event)."""
+        kinds = params.chunk(self.params_per_entry, dim=-1)
+        return kinds if self.size is not None else tuple(kind.squeeze(-1) for kind in kinds)
+
+    def _column(self, name: str, values: Tensor) -> Tensor:
+        """Named parameters of a table, (num_states, *event), as (num_states, size or 1)."""
+        values = torch.as_tensor(values)
+        if values.shape[1:] != self.event_shape or values.dim() == 0:
+            expected = ", ".join(["num_states", *map(str, self.event_shape)])
+            raise ValueError(f"expected {name} of shape ({expected}), got {tuple(values.shape)}")
+        if not values.is_floating_point():
+            raise ValueError(f"expected {name} as floating-point numbers, got {values.dtype}; use .to(torch.float64)")
+        if not bool(values.isfinite().all()):
+            raise ValueError(f"expected {name} as finite floating-point numbers, got NaN or infinity")
+        return values.reshape(len(values), -1)
+
+
+@dataclass(frozen=True)
+class Bernoulli(Entries):
+    """Bits with p(x = 1) = sigmoid(params): one bit, or `size` of them (88 keys of a piano).
+
+    Observations are 0 and 1; a model takes them in its own dtype or any integer one.
+    """
+
+    @property
+    @override
+    def support(self) -> str:
+        return "bits 0 or 1"
+
+    @override
+    def distribution(self, params: Tensor) -> TorchDistribution:
+        (logits,) = self._per_entry(params)
+        return dist.Bernoulli(logits=logits, validate_args=False).to_event(len(self.event_shape))
+
+    @override
+    def invalid(self, x: Tensor) -> Tensor:
+        return (x != 0) & (x != 1)
+
+    @override
+    def log_probs(self, params: Tensor, x: Tensor) -> Tensor:
+        """x l - log(1 + e^l) summed over bits, with logits l: one matrix product."""
+        return self.as_input(x) @ params.T - F.softplus(params).sum(-1)
+
+    def table(self, probs: Tensor) -> EmissionTable:
+        """One law for each state from p(x = 1 | z = k), strictly between 0 and 1: (num_states, *event)."""
+        probs = self._column("probs", probs)
+        if not bool(((probs > 0) & (probs < 1)).all()):
+            raise ValueError(
+                "expected probabilities of bits strictly between 0 and 1; move zeros and ones inside first"
+            )
+        return EmissionTable(self, probs.logit())
+
+
+@dataclass(frozen=True)
+class Gaussian(Entries):
+    """Real observations with independent normal entries: params are (loc, inverse softplus of the scale)."""
+
+    params_per_entry: ClassVar[int] = 2
+
+    @property
+    @override
+    def support(self) -> str:
+        return "finite real numbers"
+
+    @override
+    def distribution(self, params: Tensor) -> TorchDistribution:
+        loc, raw_scale = self._per_entry(params)
+        return dist.Normal(loc, F.softplus(raw_scale), validate_args=False).to_event(len(self.event_shape))
+
+    @override
+    def invalid(self, x: Tensor) -> Tensor:
+        return ~x.isfinite()
+
+    def table(self, loc: Tensor, scale: Tensor) -> EmissionTable:
+        """One law for each state from means and standard deviations, each (num_states, *event)."""
+        loc, scale = self._column("loc", loc), self._column("scale", scale)
+        if len(loc) != len(scale):
+            raise ValueError(f"expected as many scales as means, {len(loc)}, got {len(scale)}")
+        return EmissionTable(self, torch.cat([loc, inverse_softplus("scale", scale)], dim=-1))
+
+
+@dataclass(frozen=True)
+class Poisson(Entries):
+    """Counts with rate softplus(params). As input of a recurrence they are log(1 + x)."""
+
+    @property
+    @override
+    def support(self) -> str:
+        return "counts 0, 1, 2, ..."
+
+    @override
+    def distribution(self, params: Tensor) -> TorchDistribution:
+        (raw_rate,) = self._per_entry(params)
+        return dist.Poisson(F.softplus(raw_rate), validate_args=False).to_event(len(self.event_shape))
+
+    @override
+    def invalid(self, x: Tensor) -> Tensor:
+        return ~((x >= 0) & (x == x.floor()) & x.isfinite())
+
+    @override
+    def as_input(self, x: Tensor) -> Tensor:
+        return super().as_input(x).log1p()
+
+    def table(self, rate: Tensor) -> EmissionTable:
+        """One law for each state from positive rates, (num_states, *event)."""
+        return EmissionTable(self, inverse_softplus("rate", self._column("rate", rate)))
+
+
+def inverse_softplus(name: str, y: Tensor) -> Tensor:
+    """The number whose softplus log(1 + exp(.)) is y > 0, without overflow."""
+    if not bool((y > 0).all()):
+        raise ValueError(f"expected {name} to be positive, got {float(y.min())}")
+    return y + torch.log(-torch.expm1(-y))

@@ -1,0 +1,155 @@
+"""What every family of observation laws says of itself, and the two ways to pick its members.
+
+head     a linear map from a hidden vector to the family's unconstrained numbers:  p(x | h) = family(W h + b)
+table    one row of unconstrained numbers for each of finitely many states:        p(x | z = k) = family(params[k])
+"""
+
+from abc import ABC, abstractmethod
+
+import pyro.distributions as dist
+import torch
+import torch.nn.functional as F
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor, nn
+
+
+class Emission(ABC):
+    """One family of laws for an observation; see `Categorical`, `Bernoulli`, `Gaussian`, `Poisson`."""
+
+    @property
+    @abstractmethod
+    def event_shape(self) -> torch.Size:
+        """Shape of one observation."""
+
+    @property
+    @abstractmethod
+    def num_params(self) -> int:
+        """How many unconstrained numbers pick one law."""
+
+    @abstractmethod
+    def distribution(self, params: Tensor) -> TorchDistribution:
+        """The law with unconstrained `params` (..., num_params): batch shape (...), event shape `event_shape`.
+
+        Raises:
+            TypeError: a family that `needs_head`.
+        """
+
+    @abstractmethod
+    def invalid(self, x: Tensor) -> Tensor:
+        """True at each entry of x that the family cannot emit, NaN included; shape of x."""
+
+    @property
+    @abstractmethod
+    def support(self) -> str:
+        """The valid values, in words, for error messages."""
+
+    @property
+    def needs_integers(self) -> bool:
+        """Whether observations must have an integer dtype."""
+        return False
+
+    @property
+    def needs_head(self) -> bool:
+        """Whether its members share trainable numbers, which only a head holds: no tables then."""
+        return False
+
+    @property
+    def input_dim(self) -> int:
+        """Width of `as_input`."""
+        return self.event_shape.numel()
+
+    def as_input(self, x: Tensor) -> Tensor:
+        """Observations (..., *event) as the input of a recurrence, (..., input_dim)."""
+        return x.reshape(*x.shape[: x.dim() - len(self.event_shape)], self.input_dim)
+
+    def head(self, width: int) -> "EmissionHead":
+        """A trainable map from features (..., width) to laws, initialised by torch's global generator."""
+        return EmissionHead(self, width)
+
+    def log_probs(self, params: Tensor, x: Tensor) -> Tensor:
+        """log p(x | params[k]) for every row k of a table: (..., num_states) for observations x (..., *event)."""
+        x = x.unsqueeze(x.dim() - len(self.event_shape))  # (..., 1, *event)
+        return self.distribution(params).log_prob(x)
+
+    def mixture(self, params: Tensor, probs: Tensor) -> TorchDistribution:
+        """sum_k probs[k] p(x | params[k]) for a table of params and rows of probabilities (..., num_states)."""
+        weights = dist.Categorical(logits=probs.clamp(min=torch.finfo(probs.dtype).tiny).log(), validate_args=False)
+        components = self.distribution(params).expand(probs.shape)
+        return dist.MixtureSameFamily(weights, components, validate_args=False)
+
+    def random_table(self, num_states: int) -> "EmissionTable":
+        """One law for each state, its unconstrained parameters standard normal, by torch's global generator."""
+        return EmissionTable(self, torch.randn(num_states, self.num_params))
+
+
+class EmissionHead(nn.Module):
+    """The law of an observation given features h: p(x | h) = family.distribution(W h + b).
+
+    A family whose members share further parameters has a head of its own kind, with these in it.
+
+    Args:
+        family: of the observations.
+        width: how many features.
+
+    Attributes:
+        weight: W, (num_params, width), trainable.
+        bias: b, (num_params,), trainable.
+    """
+
+    def __init__(self, family: Emission, width: int) -> None:
+        super().__init__()
+        linear = nn.Linear(width, family.num_params)
+        self.family, self.weight, self.bias = family, linear.weight, linear.bias
+
+    def forward(self, features: Tensor) -> TorchDistribution:
+        """p(x | h) of features (..., width): batch shape (...)."""
+        return self.family.distribution(F.linear(features, self.weight, self.bias))
+
+
+class EmissionTable(nn.Module):
+    """One member of a family for each of finitely many states: p(x | z = k), k = 0..num_states - 1.
+
+    Args:
+        family: of the observations.
+        params: unconstrained parameters, (num_states, num_params), copied.
+
+    Attributes:
+        family: the family of all of them.
+        params: unconstrained parameters, (num_states, num_params), trainable.
+
+    Raises:
+        TypeError: a family whose members share parameters.
+        ValueError: parameters of another shape.
+    """
+
+    def __init__(self, family: Emission, params: Tensor) -> None:
+        super().__init__()
+        if family.needs_head:
+            raise TypeError(
+                f"expected a family with a law for each state on its own, got {family}, whose laws share weights; "
+                "use a network such as RNN, or Bernoulli"
+            )
+        if params.dim() != 2 or params.shape[1] != family.num_params:
+            raise ValueError(
+                f"expected parameters of shape (num_states, {family.num_params}) for {family}, "
+                f"got {tuple(params.shape)}"
+            )
+        self.family = family
+        self.params = nn.Parameter(params.clone(memory_format=torch.contiguous_format))
+
+    @property
+    def num_states(self) -> int:
+        """Number of states."""
+        return self.params.shape[0]
+
+    def forward(self, z: Tensor) -> TorchDistribution:
+        """p(x | z): batch shape that of z."""
+        return self.family.distribution(self.params[z])
+
+    def log_probs(self, x: Tensor) -> Tensor:
+        """log p(x | z = k) for every state k: (..., num_states) for observations x (..., *event)."""
+        return self.family.log_probs(self.params, x)
+
+    def mixture(self, probs: Tensor) -> TorchDistribution:
+        """sum_k probs[k] p(x | z = k) for rows of probabilities (..., num_states): batch shape (...)."""
+        return self.family.mixture(self.params, probs)

@@ -1,0 +1,105 @@
+"""Symbols: p(x = j) = softmax(params)_j, the family that `num_symbols` is short for."""
+
+from dataclasses import dataclass
+
+import pyro.distributions as dist
+import torch
+import torch.nn.functional as F
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor
+from typing_extensions import override
+
+from pgm_rnn.checks import check_counts, check_probs
+from pgm_rnn.emissions.family import Emission, EmissionTable
+
+
+@dataclass(frozen=True)
+class Categorical(Emission):
+    """x in 0..num_symbols - 1 with p(x = j) = softmax(params)_j.
+
+    Observations are integers of event shape (). As input of a recurrence they are one-hot; `RNN` puts an
+    embedding in place of that.
+    """
+
+    num_symbols: int
+
+    def __post_init__(self) -> None:
+        check_counts(num_symbols=self.num_symbols)
+
+    @property
+    @override
+    def event_shape(self) -> torch.Size:
+        return torch.Size()
+
+    @property
+    @override
+    def num_params(self) -> int:
+        return self.num_symbols
+
+    @property
+    @override
+    def input_dim(self) -> int:
+        return self.num_symbols
+
+    @property
+    @override
+    def support(self) -> str:
+        return f"symbols in 0..{self.num_symbols - 1}"
+
+    @property
+    @override
+    def needs_integers(self) -> bool:
+        return True
+
+    @override
+    def distribution(self, params: Tensor) -> TorchDistribution:
+        return _symbol_law(params)
+
+    @override
+    def invalid(self, x: Tensor) -> Tensor:
+        return (x < 0) | (x >= self.num_symbols)
+
+    @override
+    def as_input(self, x: Tensor) -> Tensor:
+        return F.one_hot(x.long(), self.num_symbols).to(torch.get_default_dtype())
+
+    @override
+    def log_probs(self, params: Tensor, x: Tensor) -> Tensor:
+        """Columns of the table of log probabilities, picked by the symbols."""
+        return params.log_softmax(-1).T[x]
+
+    @override
+    def mixture(self, params: Tensor, probs: Tensor) -> TorchDistribution:
+        """Again a law of symbols, its probabilities one matrix product."""
+        return _symbol_law((probs @ params.softmax(-1)).log())
+
+    @override
+    def random_table(self, num_states: int) -> EmissionTable:
+        """Rows of probabilities uniform on the simplex, Dirichlet(1)."""
+        return self.table(dist.Dirichlet(torch.ones(self.num_symbols)).sample((num_states,)))
+
+    def table(self, probs: Tensor) -> EmissionTable:
+        """One law for each state from rows of probabilities (num_states, num_symbols); zeros are allowed."""
+        probs = torch.as_tensor(probs)
+        check_probs("probs", probs, (None, self.num_symbols))
+        return EmissionTable(self, probs.log())
+
+
+def _symbol_law(params: Tensor) -> TorchDistribution:
+    """Categorical normalised by one fused log_softmax; the two passes of torch's own cost 2 % of a training step."""
+    law = dist.Categorical.__new__(dist.Categorical)
+    law.logits = law._param = params.log_softmax(-1)
+    law._num_events = params.shape[-1]
+    torch.distributions.Distribution.__init__(law, params.shape[:-1], validate_args=False)
+    return law
+
+
+def chosen_family(num_symbols: int | None, emission: Emission | None) -> Emission:
+    """The family that a caller asked for, by `num_symbols` or by itself."""
+    if (num_symbols is None) == (emission is None):
+        raise ValueError("expected exactly one of num_symbols and emission, such as num_symbols=3")
+    if num_symbols is not None:
+        return Categorical(num_symbols)
+    if not isinstance(emission, Emission):
+        raise TypeError(f"expected a family such as Bernoulli(88) as emission, got {type(emission).__name__}")
+    return emission
