@@ -3,7 +3,8 @@
     params[k] = argmax sum_n weights[n, k] log p(x_n | params[k]) + pseudo_count sum_v log p(v | params[k])
 
 The M-step of EM, one function a family. Each keeps a law inside the family: probabilities of bits at least the smallest
-positive number away from 0 and one rounding error away from 1, scales at least `MIN_SCALE` of the data's own.
+positive number away from 0 and one rounding error away from 1, scales at least `MIN_SCALE` of the data's own, for a
+full covariance in every direction: the most likely one among those that exceed diag(MIN_SCALE^2 variances).
 """
 
 from functools import singledispatch
@@ -11,7 +12,7 @@ from functools import singledispatch
 import torch
 from torch import Tensor
 
-from pgm_rnn.emissions import Bernoulli, Categorical, Emission, EmissionTable, Gaussian, Poisson
+from pgm_rnn.emissions import Bernoulli, Categorical, Emission, EmissionTable, FullGaussian, Gaussian, Poisson
 
 MIN_SCALE = 1e-3
 """Smallest standard deviation of a state, as a part of the standard deviation of all observations."""
@@ -55,9 +56,21 @@ def _(family: Gaussian, x: Tensor, weights: Tensor, pseudo_count: float) -> Emis
     totals = weights.sum(0)[:, None].clamp(min=torch.finfo(x.dtype).tiny)
     loc = weights.T @ flat / totals  # (K, D)
     variance = torch.stack([w @ (flat - m).square() for w, m in zip(weights.T, loc, strict=True)]) / totals
-    floor = MIN_SCALE * flat.std(0, correction=0).clamp(min=torch.finfo(x.dtype).eps)
-    scale = torch.maximum(variance.sqrt(), floor)
+    scale = torch.maximum(variance.sqrt(), _smallest_scales(flat))
     return family.table(loc.reshape(-1, *family.event_shape), scale.reshape(-1, *family.event_shape))
+
+
+@estimate.register
+def _(family: FullGaussian, x: Tensor, weights: Tensor, pseudo_count: float) -> EmissionTable:
+    totals = weights.sum(0)[:, None].clamp(min=torch.finfo(x.dtype).tiny)
+    loc, unit = weights.T @ x / totals, _smallest_scales(x)  # (K, D), (D,)
+    centred = (((x - m) / unit, w) for w, m in zip(weights.T, loc, strict=True))
+    cov = torch.stack([(e * w[:, None]).T @ e for e, w in centred]) / totals[..., None]
+    values, vectors = torch.linalg.eigh(cov)  # in units of the smallest scales
+    root = values.clamp(min=1).sqrt()[:, None] * vectors * unit[:, None]  # (K, D, D), root root' the covariance
+    upper = torch.linalg.qr(root.mT).R
+    signs = torch.where(upper.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(x)
+    return family.table_of_factors(loc, (signs[..., None] * upper).mT)
 
 
 @estimate.register
@@ -66,3 +79,8 @@ def _(family: Poisson, x: Tensor, weights: Tensor, pseudo_count: float) -> Emiss
     totals = weights.sum(0)[:, None].clamp(min=torch.finfo(x.dtype).tiny)
     rate = (weights.T @ flat / totals).clamp(min=torch.finfo(x.dtype).eps)
     return family.table(rate.reshape(-1, *family.event_shape))
+
+
+def _smallest_scales(x: Tensor) -> Tensor:
+    """The smallest standard deviation allowed of each entry, (D,), for observations (N, D)."""
+    return MIN_SCALE * x.std(0, correction=0).clamp(min=torch.finfo(x.dtype).eps)

@@ -1,6 +1,6 @@
 """The zoo: every model is a `pgm_rnn.sequence_model.SequenceModel`."""
 
-from pgm_rnn.emissions import Bernoulli, Categorical, Gaussian, Poisson
+from pgm_rnn.emissions import Bernoulli, Categorical, FullGaussian, Gaussian, NadeBits, Pen, Poisson
 from pgm_rnn.models.belief_rnn import BeliefRNN
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
@@ -14,9 +14,12 @@ __all__ = [
     "BeliefRNN",
     "Bernoulli",
     "Categorical",
+    "FullGaussian",
     "Gaussian",
     "LinearGaussianSSM",
+    "NadeBits",
     "NoisyRNN",
     "ParticleFilterRNN",
+    "Pen",
     "Poisson",
 ]

@@ -8,27 +8,7 @@ Every raw matrix is a covariance, so gradient steps cannot leave them.
 import torch
 from torch import Tensor, nn
 
-
-def check_covariance(name: str, cov: Tensor, size: int) -> Tensor:
-    """Its Cholesky factor, (size, size).
-
-    Raises:
-        ValueError: another shape, NaN, not symmetric, or not positive definite.
-    """
-    if cov.shape != (size, size) or not cov.is_floating_point():
-        raise ValueError(f"expected {name} of shape ({size}, {size}) and floating point, got {tuple(cov.shape)}")
-    cov = cov.detach()
-    largest = float(cov.abs().max())
-    if not float((cov - cov.mT).abs().max()) <= 100 * torch.finfo(cov.dtype).eps * largest:
-        raise ValueError(f"expected {name} to be a symmetric matrix of numbers; use (cov + cov.mT) / 2")
-    factor, failed = torch.linalg.cholesky_ex(cov)
-    if int(failed):
-        smallest = float(torch.linalg.eigvalsh(cov)[0])
-        raise ValueError(
-            f"expected {name} to be positive definite, its smallest eigenvalue is {smallest:.3g}; "
-            "add a small variance to its diagonal"
-        )
-    return factor
+from pgm_rnn.checks import check_covariance
 
 
 class Covariance(nn.Module):

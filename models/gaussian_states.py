@@ -10,9 +10,9 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
-from pgm_rnn.checks import check_counts
+from pgm_rnn.checks import check_counts, check_covariance
 from pgm_rnn.emissions import Emission, Gaussian
-from pgm_rnn.models.covariance import Covariance, check_covariance, raw_of
+from pgm_rnn.models.covariance import Covariance, raw_of
 from pgm_rnn.sequence_model import First, SequenceModel
 
 COVARIANCES = {

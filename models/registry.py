@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pgm_rnn.checks import check_choice
-from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian, Poisson
+from pgm_rnn.emissions import Bernoulli, Categorical, Emission, FullGaussian, Gaussian, NadeBits, Pen, Poisson
 from pgm_rnn.models.belief_rnn import BeliefRNN
 from pgm_rnn.models.cells import CELLS
 from pgm_rnn.models.hmm import HMM
@@ -14,6 +14,11 @@ from pgm_rnn.models.particle_filter_rnn import ParticleFilterRNN
 from pgm_rnn.models.rnn import RNN
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import SequenceModel
+
+LAW_OF_A_STATE: tuple[type[Emission], ...] = (Categorical, Bernoulli, Gaussian, FullGaussian, Poisson, Pen)
+"""Families whose laws stand on their own, one for each state of a model if it likes."""
+ANY_LAW: tuple[type[Emission], ...] = (*LAW_OF_A_STATE, NadeBits)
+"""Families that a network takes, by `Emission.head`."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ class ModelInfo:
     latent: str
     source: str
     smallest: Mapping[str, object]
-    families: tuple[type[Emission], ...] = (Categorical, Bernoulli, Gaussian, Poisson)
+    families: tuple[type[Emission], ...] = LAW_OF_A_STATE
 
 
 def _rnn(cell: str) -> Callable[..., SequenceModel]:
@@ -49,7 +54,7 @@ _MODELS = {
     info.name: info
     for info in (
         *(
-            ModelInfo(f"rnn-{cell}", _rnn(cell), "the hidden state", "-", _RNN_SOURCE, {"num_symbols": 2})
+            ModelInfo(f"rnn-{cell}", _rnn(cell), "the hidden state", "-", _RNN_SOURCE, {"num_symbols": 2}, ANY_LAW)
             for cell in CELLS
         ),
         ModelInfo(

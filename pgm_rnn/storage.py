@@ -22,13 +22,13 @@ from torch import Tensor
 
 import pgm_rnn
 from pgm_rnn.checks import check_choice
-from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian, Poisson
+from pgm_rnn.emissions import Bernoulli, Categorical, Emission, FullGaussian, Gaussian, NadeBits, Pen, Poisson
 from pgm_rnn.models.registry import get_model
 from pgm_rnn.sequence_model import SequenceModel
 
 TENSORS, DESCRIPTION = "model.safetensors", "model.json"
 FORMAT, VERSION = "pgm_rnn model", 1
-_FAMILIES: tuple[type[Emission], ...] = (Categorical, Bernoulli, Gaussian, Poisson)
+_FAMILIES: tuple[type[Emission], ...] = (Categorical, Bernoulli, Gaussian, FullGaussian, Poisson, Pen, NadeBits)
 FAMILIES = {family.__name__: family for family in _FAMILIES}
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float64, torch.float32, torch.bfloat16)}
 

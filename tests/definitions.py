@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian
+from pgm_rnn.emissions import Bernoulli, Categorical, Emission, FullGaussian, Gaussian, Pen, Poisson
 from pgm_rnn.models.cells import Cell
 from pgm_rnn.models.rnn import RNN
 
@@ -36,6 +36,10 @@ def log_density(family: Emission, params: Tensor, x: Tensor) -> Tensor:
     if isinstance(family, Categorical):
         probs = params.exp() / params.exp().sum(-1, keepdim=True)
         return probs.gather(-1, x[..., None]).squeeze(-1).log()
+    if isinstance(family, FullGaussian):
+        return _full_gaussian_log_density(params, x)
+    if isinstance(family, Pen):
+        return _pen_log_density(params, x)
     if not family.event_shape:
         x = x[..., None]  # (..., 1)
     if isinstance(family, Bernoulli):
@@ -48,6 +52,32 @@ def log_density(family: Emission, params: Tensor, x: Tensor) -> Tensor:
         rate = softplus(params)
         per_entry = x * rate.log() - rate - torch.lgamma(x + 1)
     return per_entry.sum(-1)
+
+
+def _full_gaussian_log_density(params: Tensor, x: Tensor) -> Tensor:
+    """-(x - m)' S^-1 (x - m) / 2 - log det(2 pi S) / 2 with S = L L', L filled entry by entry."""
+    dim = x.shape[-1]
+    factor, place = torch.zeros(*params.shape[:-1], dim, dim), 2 * dim
+    for i in range(dim):
+        factor[..., i, i] = softplus(params[..., dim + i])
+        for j in range(i):
+            factor[..., i, j] = params[..., place]
+            place += 1
+    cov, error = factor @ factor.mT, x - params[..., :dim]
+    distance = (error * torch.linalg.solve(cov, error)).sum(-1)
+    return -0.5 * (distance + torch.logdet(2 * math.pi * cov))
+
+
+def _pen_log_density(params: Tensor, x: Tensor) -> Tensor:
+    """log of a sum of bivariate normal densities, each by its covariance matrix, and of the pen's Bernoulli law."""
+    pi, mu_x, mu_y, s_x, s_y, rho = params[..., :-1].chunk(6, -1)
+    pi, s_x, s_y, rho = pi.exp() / pi.exp().sum(-1, keepdim=True), s_x.exp(), s_y.exp(), torch.tanh(rho)
+    cov = torch.stack([torch.stack([s_x**2, rho * s_x * s_y], -1), torch.stack([rho * s_x * s_y, s_y**2], -1)], -2)
+    error = x[..., None, :2] - torch.stack([mu_x, mu_y], -1)
+    distance = (error * torch.linalg.solve(cov, error)).sum(-1)
+    offset = (pi * torch.exp(-distance / 2) / torch.sqrt(torch.det(2 * math.pi * cov))).sum(-1)
+    e = logistic(params[..., -1])
+    return offset.log() + (x[..., 2] * e + (1 - x[..., 2]) * (1 - e)).log()
 
 
 def emission_log_probs(family: Emission, params: Tensor, x: Tensor) -> Tensor:
@@ -158,7 +188,7 @@ def _rnn_input(rnn: RNN, x: Tensor) -> Tensor:
     if isinstance(rnn.family, Categorical):
         assert rnn.embedding is not None
         return torch.stack([rnn.embedding.weight[symbol] for symbol in x.tolist()])
-    if not isinstance(rnn.family, Bernoulli | Gaussian):
+    if isinstance(rnn.family, Poisson):
         x = (1 + x).log()
     return x.reshape(len(x), -1)
 

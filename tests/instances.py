@@ -9,7 +9,7 @@ import torch
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO
 from torch import Tensor, nn
 
-from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian, Poisson
+from pgm_rnn.emissions import Bernoulli, Categorical, Emission, FullGaussian, Gaussian, NadeBits, Pen, Poisson
 from pgm_rnn.models.cells import CELLS
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.registry import get_model, list_models, model_info
@@ -26,7 +26,13 @@ FAMILIES: dict[str, Emission] = {
     "reals": Gaussian(2),
     "count": Poisson(),
     "counts": Poisson(2),
+    "correlated-reals": FullGaussian(2),
+    "strokes": Pen(2),
 }
+HEAD_FAMILIES: dict[str, Emission] = FAMILIES | {"linked-bits": NadeBits(3, 4)}
+"""Those of which a network takes one, and no model with a law for each state the last."""
+ESTIMATED = {label: family for label, family in FAMILIES.items() if not isinstance(family, Pen)}
+"""Those with weighted estimates in closed form."""
 LENGTHS = torch.tensor([4, 1, 3])
 SIZES: dict[str, dict[str, int]] = {
     "belief-rnn": {"num_states": 2},
@@ -46,8 +52,8 @@ STEPPED = {"particle-filter-rnn": ("of.initial_logits", "of.transition_logits")}
 LAWS = [
     pytest.param(name, family, id=f"{name}-{label}")
     for name in list_models()
-    for label, family in FAMILIES.items()
-    if name in GENERAL or (type(family) in model_info(name).families and family.event_shape)
+    for label, family in HEAD_FAMILIES.items()
+    if type(family) in model_info(name).families and (name in GENERAL or family.event_shape)
 ]
 EXACT_LAWS = [law for law in LAWS if law.values[0] not in INEXACT]
 
@@ -58,6 +64,8 @@ every_law = pytest.mark.parametrize(("name", "family"), LAWS)
 every_exact_law = pytest.mark.parametrize(("name", "family"), EXACT_LAWS)
 every_cell = pytest.mark.parametrize("name", list(CELLS))
 every_family = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+every_family_of_heads = pytest.mark.parametrize("family", HEAD_FAMILIES.values(), ids=HEAD_FAMILIES)
+every_estimated_family = pytest.mark.parametrize("family", ESTIMATED.values(), ids=ESTIMATED)
 every_first = pytest.mark.parametrize("first", ["model", "condition"])
 
 
@@ -97,11 +105,14 @@ def draw(family: Emission, *batch: int, seed: int = 0) -> Tensor:
     shape = (*batch, *family.event_shape)
     if isinstance(family, Categorical):
         return torch.randint(family.num_symbols, shape, generator=generator)
-    if isinstance(family, Bernoulli):
+    if isinstance(family, Bernoulli | NadeBits):
         return torch.randint(2, shape, generator=generator).double()
     if isinstance(family, Poisson):
         return torch.randint(4, shape, generator=generator).double()
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
+    x = torch.randn(shape, generator=generator, dtype=torch.float64)
+    if isinstance(family, Pen):
+        x[..., 2] = (x[..., 2] > 0).double()
+    return x
 
 
 def ragged(family: Emission, lengths: Tensor = LENGTHS, seed: int = 0) -> Tensor:

@@ -11,6 +11,9 @@ Sizes are None for a scalar observation (event shape ()) or a number n for a vec
 
 from pgm_rnn.emissions.entries import Bernoulli, Gaussian, Poisson
 from pgm_rnn.emissions.family import Emission, EmissionHead, EmissionTable
+from pgm_rnn.emissions.full_gaussian import FullGaussian
+from pgm_rnn.emissions.nade import NadeBits
+from pgm_rnn.emissions.pen import Pen
 from pgm_rnn.emissions.symbols import Categorical, chosen_family
 
 __all__ = [
@@ -19,7 +22,10 @@ __all__ = [
     "Emission",
     "EmissionHead",
     "EmissionTable",
+    "FullGaussian",
     "Gaussian",
+    "NadeBits",
+    "Pen",
     "Poisson",
     "chosen_family",
 ]

@@ -9,7 +9,7 @@ from pgm_rnn.inference import baum_welch, em
 from pgm_rnn.inference.baum_welch import PARTS
 from pgm_rnn.models.hmm import HMM
 from tests.inference.test_em import batch, start
-from tests.instances import every_family
+from tests.instances import every_estimated_family
 
 SUBSETS = [*combinations(PARTS, 1), *combinations(PARTS, 2)]
 every_subset = pytest.mark.parametrize("frozen", SUBSETS, ids="-".join)
@@ -22,7 +22,7 @@ def parts(hmm: HMM) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("num_restarts", [1, 3])
 @every_subset
-@every_family
+@every_estimated_family
 def test_frozen_parts_stay_to_the_bit_and_the_likelihood_never_decreases(
     family: Emission, frozen: Collection[str], num_restarts: int
 ) -> None:
@@ -71,7 +71,7 @@ def test_pseudo_counts_raise_the_likelihood_times_their_prior(family: Emission) 
     assert float(plain.diff().min()) < -rounding  # the likelihood alone does fall
 
 
-@every_family
+@every_estimated_family
 def test_pseudo_observations_raise_the_likelihood_times_that_of_the_data_in_every_state(family: Emission) -> None:
     hmm, data, pseudo_observations = start(family), batch(family), 5.0
 

@@ -10,7 +10,7 @@ from pgm_rnn.inference.forward_backward import ImpossibleSequenceError
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.sequences import Sequences, length_mask
 from tests.definitions import path_probs
-from tests.instances import LENGTHS, every_family, make_hmm, ragged
+from tests.instances import LENGTHS, every_estimated_family, make_hmm, ragged
 
 NUM_STATES = 3
 
@@ -24,7 +24,7 @@ def start(family: Emission) -> HMM:
     return HMM.random(NUM_STATES, emission=family, seed=5).double()
 
 
-@every_family
+@every_estimated_family
 def test_the_likelihood_never_decreases(family: Emission) -> None:
     data = batch(family)
     result = em.fit(start(family), data, num_iterations=30, tolerance=0.0, progress=False)
@@ -60,7 +60,7 @@ def test_an_iteration_is_normalised_expected_counts_over_all_paths() -> None:
     torch.testing.assert_close(hmm.emission_probs.detach(), symbols / symbols.sum(-1, keepdim=True))
 
 
-@every_family
+@every_estimated_family
 def test_what_stands_in_the_padding_is_not_counted(family: Emission) -> None:
     data = batch(family)
     mask = length_mask(data.lengths, 12)[(...,) + (None,) * len(family.event_shape)]

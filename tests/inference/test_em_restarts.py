@@ -10,7 +10,7 @@ from pgm_rnn.kernels import hmm as kernels
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.sequences import Sequences
 from tests.inference.test_em import NUM_STATES, batch, start
-from tests.instances import every_family
+from tests.instances import every_estimated_family
 
 NUM_RESTARTS, NUM_ITERATIONS = 4, 5
 ROUNDING = NUM_ITERATIONS * 30 * 12 * NUM_STATES * torch.finfo(torch.float64).eps
@@ -39,7 +39,7 @@ def log_likelihood(model: HMM, data: Sequences) -> Tensor:
 
 
 @pytest.mark.parametrize("backend", ["compiled", "batched"])
-@every_family
+@every_estimated_family
 def test_a_start_in_company_is_the_start_alone(family: Emission, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "prefers_batched", lambda emission: backend == "batched")
     data = batch(family)
@@ -96,7 +96,7 @@ def test_validation_data_may_be_a_tensor_and_change_no_start() -> None:
     assert torch.equal(plain.log_likelihoods, padded.log_likelihoods)
 
 
-@every_family
+@every_estimated_family
 def test_a_seed_gives_the_same_fit_to_the_bit_and_another_seed_does_not(family: Emission) -> None:
     results = [fit(family, batch(family), seed) for seed in (1, 1, 2)]
     (first, model), (second, twin), (other, _) = results

@@ -6,7 +6,7 @@ from pgm_rnn.emissions import Bernoulli, Categorical, Emission
 from pgm_rnn.inference.random_starts import COMMON, OWN, PSEUDO_COUNT, Start, random_starts
 from pgm_rnn.models.hmm import HMM
 from tests.definitions import largest_z_score
-from tests.instances import draw, every_family
+from tests.instances import draw, every_estimated_family
 
 NUM_STATES = 3
 
@@ -20,7 +20,7 @@ def flat(start: Start) -> Tensor:
     return torch.cat([start.initial, start.transition.flatten(), start.emission.params.detach().flatten()])
 
 
-@every_family
+@every_estimated_family
 def test_every_observation_is_possible_from_every_start(family: Emission) -> None:
     x = draw(family, 1, 40)[0]
     for start in random_starts(like(family), x, 5, seed=0):
@@ -30,7 +30,7 @@ def test_every_observation_is_possible_from_every_start(family: Emission) -> Non
         torch.testing.assert_close(start.transition.sum(-1), torch.ones(NUM_STATES))
 
 
-@every_family
+@every_estimated_family
 def test_states_and_starts_differ(family: Emission) -> None:
     one, other = random_starts(like(family), draw(family, 1, 40)[0], 2, seed=0)
     assert not torch.equal(one.transition[0], one.transition[1])

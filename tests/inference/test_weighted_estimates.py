@@ -4,7 +4,7 @@ from torch import Tensor
 
 from pgm_rnn.emissions import Emission, EmissionTable
 from pgm_rnn.inference.weighted_estimates import estimate
-from tests.instances import draw, every_family
+from tests.instances import draw, every_estimated_family
 
 NUM_STATES = 2
 
@@ -13,7 +13,7 @@ def weighted_log_likelihood(table: EmissionTable, x: Tensor, weights: Tensor) ->
     return (weights * table.log_probs(x)).sum()
 
 
-@every_family
+@every_estimated_family
 def test_the_estimate_is_a_stationary_point_and_its_neighbours_are_not(family: Emission) -> None:
     x, weights = draw(family, 1, 60)[0], torch.rand(60, NUM_STATES)
     table = estimate(family, x, weights, 0.0)
@@ -25,14 +25,14 @@ def test_the_estimate_is_a_stationary_point_and_its_neighbours_are_not(family: E
     assert float(gradient.abs().max()) > 1e-3
 
 
-@every_family
+@every_estimated_family
 def test_a_state_without_observations_gets_a_law_all_the_same(family: Emission) -> None:
     x, weights = draw(family, 1, 20)[0], torch.rand(20, NUM_STATES)
     weights[:, 1] = 0
     assert not estimate(family, x, weights, 0.0).log_probs(x).isnan().any()
 
 
-@every_family
+@every_estimated_family
 def test_constant_observations_keep_the_likelihood_finite(family: Emission) -> None:
     x = draw(family, 1, 1)[0].expand(10, *family.event_shape)
     log_probs = estimate(family, x, torch.ones(10, 1), 0.0).log_probs(x)

@@ -1,0 +1,134 @@
+"""Handwriting: an offset of the pen from a mixture of correlated normal laws, and whether the pen is lifted after it.
+
+    p(dx, dy, up) = sum_j pi_j N((dx, dy); mu_j, sigma_j, rho_j)  e^up (1 - e)^(1 - up)
+    pi = softmax,  mu = itself,  sigma = exp,  rho = tanh,  e = sigmoid  of the unconstrained numbers
+
+Graves (2013), "Generating sequences with recurrent neural networks", eq. (18)-(25); Chung et al. (2015), sec. 5.
+Difference from the paper: e = sigmoid(e_hat), where eq. (18) has 1 / (1 + exp(e_hat)).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor
+from torch.distributions import constraints
+from typing_extensions import override
+
+from pgm_rnn.checks import check_counts, check_probs
+from pgm_rnn.emissions.family import Emission, EmissionTable
+
+_PER_COMPONENT = 6
+"""Unconstrained numbers of a component: of pi, mu (2), sigma (2) and rho."""
+
+
+@dataclass(frozen=True)
+class Pen(Emission):
+    """Observations (dx, dy, up): real offsets and a bit, event shape (3,)."""
+
+    num_components: int = 20
+
+    def __post_init__(self) -> None:
+        check_counts(num_components=self.num_components)
+
+    @property
+    @override
+    def event_shape(self) -> torch.Size:
+        return torch.Size([3])
+
+    @property
+    @override
+    def num_params(self) -> int:
+        return _PER_COMPONENT * self.num_components + 1
+
+    @property
+    @override
+    def support(self) -> str:
+        return "finite offsets dx, dy and a bit 0 or 1 for the lifted pen"
+
+    @override
+    def distribution(self, params: Tensor) -> TorchDistribution:
+        return PenLaw(params)
+
+    @override
+    def invalid(self, x: Tensor) -> Tensor:
+        up = x[..., 2:]
+        return torch.cat([~x[..., :2].isfinite(), (up != 0) & (up != 1)], dim=-1)
+
+    def table(self, probs: Tensor, loc: Tensor, scale: Tensor, correlation: Tensor, up: Tensor) -> EmissionTable:
+        """One law for each state.
+
+        Args:
+            probs: pi, (num_states, num_components), rows sum to one.
+            loc: mu, (num_states, num_components, 2).
+            scale: sigma, positive, (num_states, num_components, 2).
+            correlation: rho, strictly between -1 and 1, (num_states, num_components).
+            up: e, the probability of a lifted pen, strictly between 0 and 1, (num_states,).
+
+        Raises:
+            ValueError: other shapes or values.
+        """
+        check_probs("probs", probs, (None, self.num_components))
+        shape = tuple(probs.shape)
+        expected = {"loc": (loc, (*shape, 2)), "scale": (scale, (*shape, 2)), "correlation": (correlation, shape)}
+        for name, (value, wanted) in (expected | {"up": (up, shape[:1])}).items():
+            if value.shape != wanted or not bool(value.isfinite().all()):
+                raise ValueError(f"expected {name} of shape {wanted} and finite, got {tuple(value.shape)}")
+        if not bool((scale > 0).all() and (correlation.abs() < 1).all() and ((up > 0) & (up < 1)).all()):
+            raise ValueError("expected scale > 0, correlation strictly between -1 and 1 and up between 0 and 1")
+        parts = [probs.log(), *loc.unbind(-1), *scale.log().unbind(-1), correlation.atanh(), up.logit()[:, None]]
+        return EmissionTable(self, torch.cat(parts, dim=-1))
+
+
+class PenLaw(TorchDistribution):
+    """The law of (dx, dy, up) given unconstrained numbers.
+
+    Args:
+        params: (..., 6 num_components + 1): those of pi, mu_x, mu_y, sigma_x, sigma_y and rho, then of e.
+    """
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012  (torch's own name and type)
+    support = constraints.independent(constraints.real, 1)
+
+    def __init__(self, params: Tensor) -> None:
+        self.params = params
+        super().__init__(params.shape[:-1], torch.Size([3]), validate_args=False)
+
+    @override
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "PenLaw":
+        return PenLaw(self.params.expand(*batch_shape, -1))
+
+    @override
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log density of (dx, dy) times the probability of `up`, nats: the batch shape broadcast with the values'.
+
+        With rho = tanh(r), the second exponent is b - rho a over sqrt(1 - rho^2) = ((b - a) e^r + (b + a) e^-r) / 2,
+        which loses no digits however close rho is to 1.
+        """
+        log_pi, mu_x, mu_y, log_sx, log_sy, r = self._components()
+        a = (value[..., :1] - mu_x) * (-log_sx).exp()
+        b = (value[..., 1:2] - mu_y) * (-log_sy).exp()
+        c = 0.5 * ((b - a) * r.exp() + (b + a) * (-r).exp())
+        log_cosh = r.abs() + F.softplus(-2 * r.abs()) - math.log(2)  # -log(1 - rho^2) / 2
+        log_normal = -0.5 * (a.square() + c.square()) - log_sx - log_sy + log_cosh - math.log(2 * math.pi)
+        up, logit = value[..., 2], self.params[..., -1]
+        return (log_pi.log_softmax(-1) + log_normal).logsumexp(-1) + up * logit - F.softplus(logit)
+
+    @override
+    @torch.no_grad()
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """Draws, (*sample_shape, *batch_shape, 3)."""
+        law = self.expand([*sample_shape, *self.batch_shape])
+        log_pi, *parts = law._components()
+        chosen = torch.distributions.Categorical(logits=log_pi, validate_args=False).sample()[..., None]
+        mu_x, mu_y, log_sx, log_sy, r = (part.gather(-1, chosen).squeeze(-1) for part in parts)
+        a, c = torch.randn_like(mu_x), torch.randn_like(mu_x)
+        dx, dy = mu_x + log_sx.exp() * a, mu_y + log_sy.exp() * (r.tanh() * a + c / r.cosh())
+        return torch.stack([dx, dy, law.params[..., -1].sigmoid().bernoulli()], dim=-1)
+
+    def _components(self) -> tuple[Tensor, ...]:
+        """Numbers of pi, mu_x, mu_y, sigma_x, sigma_y and rho, each (..., num_components)."""
+        return self.params[..., :-1].chunk(_PER_COMPONENT, dim=-1)

@@ -1,0 +1,67 @@
+"""Logits of an autoregressive law of bits, with an analytic gradient.
+
+    a_1 = c,   a_{i+1} = a_i + x_i W_i,   logit_i = b_i + V_i . sigmoid(a_i),   i = 1..n
+
+Bits are taken one after the other in both directions, so that memory is that of one a_i, (rows, hidden_dim), and not of
+all n of them: the backward pass takes the increments of a off again, which costs one rounding error an entry.
+Larochelle & Murray (2011), algorithm 1.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+def logits(bias: Tensor, start: Tensor, x: Tensor, W: Tensor, V: Tensor) -> Tensor:
+    """logit p(x_i = 1 | x_{1:i-1}), (rows, n), differentiable once in all but the bits.
+
+    Args:
+        bias: b, (rows, n).
+        start: c, (rows, hidden_dim).
+        x: bits, (rows, n).
+        W: (n, hidden_dim).
+        V: (n, hidden_dim).
+    """
+    found: Tensor = _Logits.apply(bias, start, x, W, V)
+    return found
+
+
+@torch.no_grad()
+def draw(bias: Tensor, start: Tensor, W: Tensor, V: Tensor) -> Tensor:
+    """Bits (rows, n), each drawn given those before it; arguments as for `logits`."""
+    a, bits = start.clone(), []
+    for b_i, W_i, V_i in zip(bias.unbind(1), W, V, strict=True):
+        bits.append((b_i + a.sigmoid() @ V_i).sigmoid().bernoulli())
+        a.addr_(bits[-1], W_i)
+    return torch.stack(bits, dim=1)
+
+
+class _Logits(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, bias: Tensor, start: Tensor, x: Tensor, W: Tensor, V: Tensor) -> Tensor:
+        packed = torch.contiguous_format
+        columns, found = x.T.contiguous(), bias.T.clone(memory_format=packed)  # (n, rows)
+        a, s = start.clone(memory_format=packed), torch.empty_like(start, memory_format=packed)
+        for x_i, found_i, W_i, V_i in zip(columns, found, W, V, strict=True):
+            torch.sigmoid(a, out=s)
+            found_i.addmv_(s, V_i)
+            a.addr_(x_i, W_i)
+        ctx.save_for_backward(columns, a, W, V)
+        return found.T
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        columns, a, W, V = ctx.saved_tensors
+        a, grads = a.clone(), grad.T.contiguous()  # (n, rows)
+        grad_a, grad_W, grad_V, s = torch.zeros_like(a), torch.empty_like(W), torch.empty_like(V), torch.empty_like(a)
+        for i in reversed(range(len(columns))):
+            torch.mv(grad_a.T, columns[i], out=grad_W[i])
+            a.addr_(columns[i], W[i], alpha=-1)
+            torch.sigmoid(a, out=s)
+            torch.mv(s.T, grads[i], out=grad_V[i])
+            s.addcmul_(s, s, value=-1).mul_(V[i])  # s (1 - s) V_i
+            grad_a.addcmul_(s, grads[i, :, None])
+        return grad, grad_a, None, grad_W, grad_V
