@@ -2,18 +2,22 @@
 
 from pgm_rnn.emissions import Bernoulli, Categorical, FullGaussian, Gaussian, NadeBits, Pen, Poisson
 from pgm_rnn.models.belief_rnn import BeliefRNN
+from pgm_rnn.models.deep_markov import DeepMarkovModel
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from pgm_rnn.models.noisy_rnn import NoisyRNN
 from pgm_rnn.models.particle_filter_rnn import ParticleFilterRNN
 from pgm_rnn.models.rnn import RNN
+from pgm_rnn.models.vrnn import VRNN
 
 __all__ = [
     "HMM",
     "RNN",
+    "VRNN",
     "BeliefRNN",
     "Bernoulli",
     "Categorical",
+    "DeepMarkovModel",
     "FullGaussian",
     "Gaussian",
     "LinearGaussianSSM",

@@ -7,11 +7,13 @@ from pgm_rnn.checks import check_choice
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, FullGaussian, Gaussian, NadeBits, Pen, Poisson
 from pgm_rnn.models.belief_rnn import BeliefRNN
 from pgm_rnn.models.cells import CELLS
+from pgm_rnn.models.deep_markov import DeepMarkovModel
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from pgm_rnn.models.noisy_rnn import NoisyRNN
 from pgm_rnn.models.particle_filter_rnn import ParticleFilterRNN
 from pgm_rnn.models.rnn import RNN
+from pgm_rnn.models.vrnn import VRNN
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import SequenceModel
 
@@ -89,6 +91,22 @@ _MODELS = {
             "Choe et al. sec. 2.2; Vidal, LDS",
             {"latent_dim": 1, "obs_dim": 1},
             (Gaussian,),
+        ),
+        ModelInfo(
+            "dmm",
+            DeepMarkovModel,
+            "-",
+            "Gaussian, gated transition",
+            "Krishnan et al. (2017)",
+            {"obs_dim": 2, "latent_dim": 1, "hidden_dim": 4},
+        ),
+        ModelInfo(
+            "vrnn",
+            VRNN,
+            "the hidden state",
+            "Gaussian, prior from h",
+            "the VRNN note, sec. 3; Chung et al. (2015)",
+            {"obs_dim": 2, "latent_dim": 1, "hidden_dim": 4},
         ),
         ModelInfo(
             "noisy-rnn",

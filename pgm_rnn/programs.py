@@ -27,6 +27,7 @@ from torch import Tensor
 from pgm_rnn.checks import check_choice
 from pgm_rnn.distributions.sequence_law import SequenceLaw
 from pgm_rnn.distributions.state_law import StateLaw
+from pgm_rnn.memory import memory_of
 from pgm_rnn.observations import check_inputs
 from pgm_rnn.sequences import check_lengths, length_mask
 
@@ -224,7 +225,7 @@ def _modelled_steps(lengths: Tensor, num_steps: int, first: "First") -> Tensor |
 def _fused_memory(
     model: "SequenceModel", x: Tensor, z: Tensor | None, memory: "Memory", inputs: Tensor | None
 ) -> Tensor | None:
-    h = model.unroll_memory(x, z, inputs)
+    h = memory_of(model, x, z, inputs)
     return h if h is None or inputs is not None else _memory_site("h", h, memory, event_dim=2)
 
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from pgm_rnn import programs
 from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.emissions import Emission
+from pgm_rnn.memory import memory_of
 from pgm_rnn.observations import check_inputs, check_observations
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequences import Sequences, length_mask
@@ -82,6 +83,14 @@ class SequenceModel(nn.Module, ABC):
     def recurrence(self, h: Tensor, z: Tensor | None, x: Tensor) -> Tensor:
         """h_t from h_{t-1} (..., state_dim), z_{t-1} (..., *latent) and x_{t-1} (..., *event): (..., state_dim)."""
         raise NotImplementedError(f"{type(self).__name__} has no memory")
+
+    def read(self, x: Tensor) -> Tensor:
+        """What `advance` needs of observations (..., *event), for many steps at once; by default all of them."""
+        return x
+
+    def advance(self, h: Tensor, z: Tensor | None, read: Tensor) -> Tensor:
+        """The recurrence, from what `read` has made of x_{t-1}: a model overrides both or neither."""
+        return self.recurrence(h, z, read)
 
     def initial(self, h: Tensor | None) -> TorchDistribution:
         """Law of z_1 given h_1."""
@@ -219,7 +228,7 @@ class SequenceModel(nn.Module, ABC):
         mask = length_mask(lengths, x.shape[1])
         if self.has_latent:
             z = self.check_latent(z, mask)
-        h = self.unroll_memory(x, z, inputs)
+        h = memory_of(self, x, z, inputs)
         log_probs = self.emission(z, h).log_prob(x)  # (batch, T)
         if first == "condition":
             log_probs = torch.cat([torch.zeros_like(log_probs[:, :1]), log_probs[:, 1:]], dim=1)
@@ -403,8 +412,8 @@ class SequenceModel(nn.Module, ABC):
             return None
         h = [self.initial_memory.expand(x.shape[0], -1)]
         latents = [None] * x.shape[1] if z is None else z.unbind(1)
-        for x_t, z_t in zip(x.unbind(1)[:-1], latents, strict=False):
-            h.append(self.recurrence(h[-1], z_t, x_t))
+        for read, z_t in zip(self.read(x[:, :-1]).unbind(1), latents, strict=False):
+            h.append(self.advance(h[-1], z_t, read))
         return torch.stack(h, dim=1)
 
     def _continue(

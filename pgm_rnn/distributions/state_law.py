@@ -1,5 +1,6 @@
 """The law of all latent states of a padded sequence as one Pyro distribution, a model's own or its guide's."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -7,6 +8,7 @@ from pyro.distributions import constraints
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
+from pgm_rnn.memory import keep_memory, memory_of
 from pgm_rnn.parameters import Snapshot
 from pgm_rnn.sequences import length_mask
 
@@ -55,7 +57,7 @@ class StateLaw(TorchDistribution):
         return self.snapshot.call(self._log_prob, value)
 
     def _log_prob(self, value: Tensor) -> Tensor:
-        h = self.sequence_model.unroll_memory(self.x, value, self.inputs)
+        h = memory_of(self.sequence_model, self.x, value, self.inputs)
         if self.guide:
             log_probs = self._proposal_log_probs(value, h)
         else:
@@ -69,41 +71,54 @@ class StateLaw(TorchDistribution):
         return self.snapshot.call(self._rsample)
 
     def _rsample(self) -> Tensor:
-        h = self.sequence_model.first_memory(len(self.x), self.inputs)
-        law = self._first_law(h)
-        states: list[Tensor] = []
-        for t in range(self.x.shape[1]):
-            if t > 0:
-                h = self._next_memory(t, h, states[-1])
-                law = self._next_law(t, states[-1], h)
-            if t == 0 and len(law.batch_shape) == 0:
-                law = law.expand(self.lengths.shape)
-            states.append(law.rsample() if self.has_rsample else law.sample())
-        return torch.stack(states, dim=1)
+        model, num_steps = self.sequence_model, self.x.shape[1]
+        features = [None] * num_steps if self.features is None else self.features.unbind(1)
+        h = model.first_memory(len(self.x), self.inputs)
+        memory, states = [h], [self._draw(self._first_law(h))]
+        for read, features_t in zip(self._read(), features[1:], strict=True):
+            h = self._next_memory(memory[-1], states[-1], read)
+            memory.append(h)
+            states.append(self._draw(self._next_law(states[-1], h, features_t)))
+        drawn = torch.stack(states, dim=1)
+        own = [h for h in memory if h is not None and self.inputs is None]
+        if own:
+            keep_memory(model, self.x, drawn, torch.stack(own, dim=1))
+        return drawn
+
+    def _read(self) -> Sequence[Tensor | None]:
+        """For t = 2..T, the input, or what the recurrence reads of x_{t-1}."""
+        if self.inputs is not None:
+            return self.inputs[:, 1:].unbind(1)
+        if self.sequence_model.initial_memory is None:
+            return [None] * (self.x.shape[1] - 1)
+        return self.sequence_model.read(self.x[:, :-1]).unbind(1)
+
+    def _next_memory(self, h: Tensor | None, z: Tensor, read: Tensor | None) -> Tensor | None:
+        if self.inputs is not None or h is None or read is None:
+            return read
+        return self.sequence_model.advance(h, z, read)
+
+    def _draw(self, law: TorchDistribution) -> Tensor:
+        if len(law.batch_shape) == 0:
+            law = law.expand(self.lengths.shape)
+        return law.rsample() if self.has_rsample else law.sample()
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         """Draws without gradient, (batch, T, *latent)."""
         with torch.no_grad():
             return self.rsample(sample_shape)
 
-    def _features_at(self, t: int) -> Tensor | None:
-        return None if self.features is None else self.features[:, t]
-
     def _first_law(self, h: Tensor | None) -> TorchDistribution:
         if self.guide:
-            return self.sequence_model.proposal(None, h, self._features_at(0))
+            return self.sequence_model.proposal(None, h, None if self.features is None else self.features[:, 0])
         if self.first == "condition":
             return self.sequence_model.initial_given(h, self.x[:, 0])
         return self.sequence_model.initial(h)
 
-    def _next_law(self, t: int, z: Tensor, h: Tensor | None) -> TorchDistribution:
+    def _next_law(self, z: Tensor, h: Tensor | None, features: Tensor | None) -> TorchDistribution:
         if self.guide:
-            return self.sequence_model.proposal(z, h, self._features_at(t))
+            return self.sequence_model.proposal(z, h, features)
         return self.sequence_model.transition(z, h)
-
-    def _next_memory(self, t: int, h: Tensor | None, z: Tensor) -> Tensor | None:
-        u = None if self.inputs is None else self.inputs[:, t]
-        return self.sequence_model.next_memory(h, z, self.x[:, t - 1], u)
 
     def _proposal_log_probs(self, z: Tensor, h: Tensor | None) -> Tensor:
         h_1, later_h = (None, None) if h is None else (h[:, 0], h[:, 1:])

@@ -1,0 +1,138 @@
+"""The deep Markov model: a state-space model whose transition is gated and whose emission is a network.
+
+    z_1 ~ trans(z_0),   z_t ~ trans(z_{t-1}) = N((1 - g) (A z + b) + g n(z), softplus(V a(n(z)) + c)^2),   g = gate(z)
+    x_t ~ emitter(z_t)
+    q(z_t | z_{t-1}, x_{t:T}) = N(W c_t + d, softplus(...)^2),   c_t = (tanh(U z_{t-1} + e) + r_t) / 2
+
+r_t is the state of a recurrent network that reads the observations from the last to x_t. Krishnan, Shalit & Sontag
+(2017), eq. (2), sec. "Gated Transition Function" and the guide ST-R. Differences: z_0 is a trained parameter of the
+model and another of the guide.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor, nn
+
+from pgm_rnn.checks import check_counts
+from pgm_rnn.distributions.normal import Normal
+from pgm_rnn.emissions import Emission
+from pgm_rnn.models.networks import Layers, NormalHead
+from pgm_rnn.models.vrnn import chosen_bits
+from pgm_rnn.sequence_model import First, SequenceModel
+
+
+class DeepMarkovModel(SequenceModel):
+    """A nonlinear state-space model with a guide that reads the future.
+
+    Args:
+        obs_dim: bits of an observation, short for emission=Bernoulli(obs_dim).
+        latent_dim: entries of z.
+        hidden_dim: width of the emitter's and the transition's layers.
+        guide_dim: width of the guide's recurrent network, `hidden_dim` if None.
+        emission: the family of the observations; give this or `obs_dim`.
+        first: "model" for p(x_{1:T}); "condition" would need p(z_1 | x_1).
+
+    Attributes:
+        gated: the transition.
+        emitter: z_t to the law of x_t.
+        backward_network: the guide's, a GRU.
+        combiner: what the guide makes of z_{t-1} and r_t.
+
+    Raises:
+        ValueError: sizes below 1, or not exactly one of obs_dim and emission.
+
+    Example:
+        >>> dmm = DeepMarkovModel(obs_dim=88, latent_dim=4, hidden_dim=8)
+        >>> dmm.sample(num_sequences=5, num_steps=3, seed=0).x.shape
+        torch.Size([5, 3, 88])
+    """
+
+    has_latent = True
+    initial_memory = None
+
+    def __init__(
+        self,
+        obs_dim: int | None = None,
+        latent_dim: int = 32,
+        hidden_dim: int = 32,
+        guide_dim: int | None = None,
+        *,
+        emission: Emission | None = None,
+        first: First = "model",
+    ) -> None:
+        super().__init__(chosen_bits(obs_dim, emission), first)
+        guide_dim = hidden_dim if guide_dim is None else guide_dim
+        check_counts(latent_dim=latent_dim, hidden_dim=hidden_dim, guide_dim=guide_dim)
+        self.latent_dim, self.hidden_dim, self.guide_dim = latent_dim, hidden_dim, guide_dim
+        self.z_0 = nn.Parameter(torch.zeros(latent_dim))
+        self.gated = GatedTransition(latent_dim, hidden_dim)
+        self.emitter = nn.Sequential(Layers([latent_dim, hidden_dim, hidden_dim], "relu"), self.family.head(hidden_dim))
+        self.backward_network = nn.GRU(self.family.input_dim, guide_dim)
+        self.combiner = Combiner(latent_dim, guide_dim)
+
+    @property
+    def recipe(self) -> tuple[str, dict[str, Any]]:
+        """The sizes."""
+        sizes = {"latent_dim": self.latent_dim, "hidden_dim": self.hidden_dim, "guide_dim": self.guide_dim}
+        return "dmm", sizes
+
+    def initial(self, h: Tensor | None) -> Normal:
+        """p(z_1): the transition from z_0."""
+        return self.gated(self.z_0)
+
+    def transition(self, z: Tensor, h: Tensor | None) -> Normal:
+        """p(z_t | z_{t-1}): batch shape that of z."""
+        return self.gated(z)
+
+    def emission(self, z: Tensor | None, h: Tensor | None) -> TorchDistribution:
+        """p(x_t | z_t): batch shape that of z."""
+        return self.emitter(z)
+
+    def encode(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """r_t, the guide's network after x_L, ..., x_t, (batch, T, guide_dim); padding is not read."""
+        steps = torch.arange(x.shape[1], device=x.device)
+        mirrored = (lengths[:, None] - 1 - steps).where(steps < lengths[:, None], steps)  # its own inverse, (batch, T)
+        rows = torch.arange(len(x), device=x.device)[:, None]
+        after, _ = self.backward_network(self.family.as_input(x)[rows, mirrored].transpose(0, 1))
+        return after.transpose(0, 1)[rows, mirrored]
+
+    def proposal(self, z: Tensor | None, h: Tensor | None, features: Tensor | None) -> Normal:
+        """q(z_t | z_{t-1}, x_{t:T}), from r_t (..., guide_dim)."""
+        assert features is not None
+        return self.combiner(z, features)
+
+
+class GatedTransition(nn.Module):
+    """From z to a normal law between a linear map of z and a network's proposal, entry by entry."""
+
+    def __init__(self, latent_dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.gate_hidden, self.gate = nn.Linear(latent_dim, hidden_dim), nn.Linear(hidden_dim, latent_dim)
+        self.proposed_hidden, self.proposed = nn.Linear(latent_dim, hidden_dim), nn.Linear(hidden_dim, latent_dim)
+        self.linear, self.raw_scale = nn.Linear(latent_dim, latent_dim), nn.Linear(latent_dim, latent_dim)
+        with torch.no_grad():
+            self.linear.weight.copy_(torch.eye(latent_dim))
+            self.linear.bias.zero_()
+
+    def forward(self, z: Tensor) -> Normal:
+        """The law of what follows z (..., latent_dim)."""
+        gate = torch.sigmoid(self.gate(F.relu(self.gate_hidden(z))))
+        proposed = self.proposed(F.relu(self.proposed_hidden(z)))
+        loc = torch.lerp(self.linear(z), proposed, gate)
+        return Normal(loc, F.softplus(self.raw_scale(F.relu(proposed))), event_dim=1)
+
+
+class Combiner(nn.Module):
+    """The guide's law of z_t, from z_{t-1} and what the backward network knows of x_{t:T}."""
+
+    def __init__(self, latent_dim: int, guide_dim: int) -> None:
+        super().__init__()
+        self.z_0 = nn.Parameter(torch.zeros(latent_dim))
+        self.from_z, self.head = nn.Linear(latent_dim, guide_dim), NormalHead(guide_dim, latent_dim)
+
+    def forward(self, z: Tensor | None, features: Tensor) -> Normal:
+        """The law given z (..., latent_dim), None for the first state, and features (..., guide_dim)."""
+        return self.head((torch.tanh(self.from_z(self.z_0 if z is None else z)) + features) / 2)

@@ -1,0 +1,55 @@
+"""Small networks whose outputs are normal laws: what priors, encoders and transitions are made of."""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pgm_rnn.distributions.normal import Normal
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "tanh": torch.tanh,
+    "identity": lambda x: x,
+}
+"""Between layers."""
+
+
+class Layers(nn.Module):
+    """a(W_n ... a(W_1 x + b_1) ... + b_n): an activation after every layer.
+
+    Args:
+        sizes: width of the input, then of every layer.
+        activation: one of `ACTIVATIONS`.
+    """
+
+    def __init__(self, sizes: Sequence[int], activation: str) -> None:
+        super().__init__()
+        self.linear = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+        self.activation = ACTIVATIONS[activation]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., sizes[-1]) of inputs (..., sizes[0])."""
+        for layer in self.linear:
+            x = self.activation(layer(x))
+        return x
+
+
+class NormalHead(nn.Module):
+    """N(W x + b, softplus(V x + c)^2) for each entry of a vector.
+
+    Args:
+        width: of the features x.
+        size: entries of the vector.
+    """
+
+    def __init__(self, width: int, size: int) -> None:
+        super().__init__()
+        self.linear, self.size = nn.Linear(width, 2 * size), size
+
+    def forward(self, features: Tensor) -> Normal:
+        """The law given features (..., width): batch shape (...), event shape (size,)."""
+        loc, raw_scale = self.linear(features).split(self.size, dim=-1)
+        return Normal(loc, F.softplus(raw_scale), event_dim=1)

@@ -1,0 +1,155 @@
+"""The variational recurrent network: at every step a variational autoencoder whose prior the memory sets.
+
+    h_t = hidden(phi_x(x_{t-1}), phi_z(z_{t-1}), h_{t-1})
+    z_t ~ prior(h_t)                    q(z_t | x_t, h_t) = encoder(phi_x(x_t), h_t)
+    x_t ~ decoder(phi_z(z_t), h_t)
+
+The note's four networks (Vineet, 2019, sec. 3), with the feature extractors of Chung et al. (2015), eq. (5)-(9).
+Differences: their h_{t-1} is our h_t, what the past left behind; h_1 is a trained parameter, not zero.
+"""
+
+from typing import Any
+
+import torch
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor, nn
+
+from pgm_rnn.checks import check_choice, check_counts
+from pgm_rnn.distributions.normal import Normal
+from pgm_rnn.emissions import Bernoulli, Emission
+from pgm_rnn.models.cells import CELLS
+from pgm_rnn.models.networks import ACTIVATIONS, Layers, NormalHead
+from pgm_rnn.sequence_model import First, SequenceModel
+
+
+class VRNN(SequenceModel):
+    """A recurrent network with a Gaussian latent state at every step, and the guide that encodes the observation.
+
+    Args:
+        obs_dim: bits of an observation, short for emission=Bernoulli(obs_dim).
+        latent_dim: entries of z.
+        hidden_dim: width of the memory that the networks read, and of every layer.
+        emission: the family of the observations; give this or `obs_dim`.
+        feature_dim: width of phi_x and phi_z, `hidden_dim` if None.
+        cell: of `hidden`, one of `pgm_rnn.models.cells.CELLS`.
+        activation: of every layer, "relu", "tanh" or "identity".
+        first: "model" for p(x_{1:T}); "condition" would need p(z_1 | x_1).
+
+    Attributes:
+        prior: h_t to the law of z_t.
+        encoder: features of x_t, and h_t, to the guide's law of z_t.
+        decoder: features of z_t, and h_t, to the law of x_t.
+        hidden: the recurrent cell.
+        phi_x: features of an observation.
+        phi_z: features of a state.
+
+    Raises:
+        ValueError: an unknown cell or activation, sizes below 1, or not exactly one of obs_dim and emission.
+
+    Example:
+        >>> vrnn = VRNN(obs_dim=88, latent_dim=4, hidden_dim=8)
+        >>> vrnn.sample(num_sequences=5, num_steps=3, seed=0).z.shape
+        torch.Size([5, 3, 4])
+    """
+
+    has_latent = True
+
+    def __init__(
+        self,
+        obs_dim: int | None = None,
+        latent_dim: int = 32,
+        hidden_dim: int = 32,
+        *,
+        emission: Emission | None = None,
+        feature_dim: int | None = None,
+        cell: str = "gru",
+        activation: str = "relu",
+        first: First = "model",
+    ) -> None:
+        super().__init__(chosen_bits(obs_dim, emission), first)
+        width = hidden_dim if feature_dim is None else feature_dim
+        check_counts(latent_dim=latent_dim, hidden_dim=hidden_dim, feature_dim=width)
+        check_choice("cell", cell, CELLS)
+        check_choice("activation", activation, ACTIVATIONS)
+        self.latent_dim, self.hidden_dim, self.feature_dim = latent_dim, hidden_dim, width
+        self.cell_name, self.activation = cell, activation
+        self.phi_x = Layers([self.family.input_dim, width], activation)
+        self.phi_z = Layers([latent_dim, width], activation)
+        self.prior = nn.Sequential(Layers([hidden_dim, hidden_dim], activation), NormalHead(hidden_dim, latent_dim))
+        self.encoder = Encoder(width, hidden_dim, latent_dim, activation)
+        self.decoder = nn.Sequential(Layers([width + hidden_dim, hidden_dim], activation), self.family.head(hidden_dim))
+        self.hidden = CELLS[cell](2 * width, hidden_dim, 1)
+        self.initial_memory = nn.Parameter(torch.zeros(self.hidden.state_dim))
+
+    @property
+    def recipe(self) -> tuple[str, dict[str, Any]]:
+        """The sizes, the cell and the activation."""
+        sizes = {"latent_dim": self.latent_dim, "hidden_dim": self.hidden_dim, "feature_dim": self.feature_dim}
+        return "vrnn", sizes | {"cell": self.cell_name, "activation": self.activation}
+
+    def read(self, x: Tensor) -> Tensor:
+        """phi_x of observations, (..., feature_dim)."""
+        return self.phi_x(self.family.as_input(x))
+
+    def advance(self, h: Tensor, z: Tensor | None, read: Tensor) -> Tensor:
+        """hidden(phi_x, phi_z(z), h), (..., state_dim)."""
+        assert z is not None  # there is a latent state
+        return self.hidden.step(torch.cat([read.expand(*z.shape[:-1], -1), self.phi_z(z)], dim=-1), h)
+
+    def recurrence(self, h: Tensor, z: Tensor | None, x: Tensor) -> Tensor:
+        """h_t from h_{t-1}, z_{t-1} and x_{t-1}: (..., state_dim)."""
+        return self.advance(h, z, self.read(x))
+
+    def initial(self, h: Tensor | None) -> Normal:
+        """p(z_1): the prior at h_1."""
+        return self.transition(None, h)
+
+    def transition(self, z: Tensor | None, h: Tensor | None) -> Normal:
+        """p(z_t | h_t), which does not read z_{t-1}: batch shape that of h."""
+        return self.prior(self._top(h))
+
+    def emission(self, z: Tensor | None, h: Tensor | None) -> TorchDistribution:
+        """p(x_t | z_t, h_t): batch shape that of z."""
+        assert z is not None
+        top = self._top(h)
+        return self.decoder(torch.cat([self.phi_z(z), top.expand(*z.shape[:-1], -1)], dim=-1))
+
+    def encode(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """What the encoder's first layer makes of each observation alone, (batch, T, hidden_dim)."""
+        return self.encoder.from_x(self.read(x))
+
+    def proposal(self, z: Tensor | None, h: Tensor | None, features: Tensor | None) -> Normal:
+        """q(z_t | x_t, h_t), which does not read z_{t-1} either."""
+        assert features is not None
+        return self.encoder(features, self._top(h))
+
+    def _top(self, h: Tensor | None) -> Tensor:
+        """What the networks read of a cell's state."""
+        assert h is not None  # there is a memory
+        return h[..., : self.hidden_dim]
+
+
+class Encoder(nn.Module):
+    """a(W phi_x + U h + b) to a normal law; the first product is made for all steps at once."""
+
+    def __init__(self, feature_dim: int, hidden_dim: int, latent_dim: int, activation: str) -> None:
+        super().__init__()
+        self.from_x = nn.Linear(feature_dim, hidden_dim)
+        self.from_h = nn.Linear(hidden_dim, hidden_dim, bias=False)
+        self.head = NormalHead(hidden_dim, latent_dim)
+        self.activation = ACTIVATIONS[activation]
+
+    def forward(self, from_x: Tensor, h: Tensor) -> Normal:
+        """The law of z given W phi_x + b (..., hidden_dim) and h (..., hidden_dim)."""
+        return self.head(self.activation(from_x + self.from_h(h)))
+
+
+def chosen_bits(obs_dim: int | None, emission: Emission | None) -> Emission:
+    """The family that a caller asked for, as a number of bits or by itself."""
+    if (obs_dim is None) == (emission is None):
+        raise ValueError("expected exactly one of obs_dim and emission, such as obs_dim=88")
+    if obs_dim is not None:
+        return Bernoulli(obs_dim)
+    if not isinstance(emission, Emission):
+        raise TypeError(f"expected a family such as Bernoulli(88) as emission, got {type(emission).__name__}")
+    return emission
