@@ -4,7 +4,7 @@ The state of a cell is one vector, so that it can be one Delta site: the top lay
 other layers' from the top down, then, for the LSTM, the memory cells in the same order. What an emission reads is
 the first `hidden_dim` entries. A layer's input is the hidden vector of the layer below at the same step.
 
-    elman            h' = a(W x + b + U h + c), a = tanh, relu or sigmoid         Choe et al. (2017), sec. 2.1
+    elman            h' = a(W x + b + U h + c), a = tanh, relu, sigmoid, none      Choe et al. (2017), sec. 2.1
     gru              h' = (1 - s) n + s h, n = tanh(W x + b + r (U h + c))        Vidal (2024), GRU; see below
     lstm             c' = f c + i g,  h' = o tanh(c')                             Vidal (2024), LSTM
     deep-transition  h' = a_L(U_L ... a_1(U_1 h + W x + b)), a = tanh             Pascanu et al. (2014), DT(S)-RNN
@@ -22,6 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
+from pgm_rnn.kernels.gates import gru, lstm
+
 
 class Cell(nn.Module, ABC):
     """A deterministic state transition h' = f(h, x).
@@ -36,9 +38,22 @@ class Cell(nn.Module, ABC):
     hidden_dim: int
     state_dim: int
 
-    @abstractmethod
     def step(self, x: Tensor, h: Tensor) -> Tensor:
         """The state (..., state_dim) after input x (..., input_dim) in state h (..., state_dim)."""
+        return self.advance(self.project(x), h)
+
+    @property
+    @abstractmethod
+    def projected_dim(self) -> int:
+        """Width of `project`."""
+
+    @abstractmethod
+    def project(self, x: Tensor) -> Tensor:
+        """W x + b, all that a step needs of its input, for many steps at once: (..., projected_dim)."""
+
+    @abstractmethod
+    def advance(self, projected: Tensor, h: Tensor) -> Tensor:
+        """The state (..., state_dim) after an input whose projection is given."""
 
     def unroll(self, x: Tensor, h: Tensor) -> Tensor:
         """Hidden vectors before and after each of T >= 0 inputs, time first as torch's networks are fastest.
@@ -51,8 +66,8 @@ class Cell(nn.Module, ABC):
             (T + 1, batch, hidden_dim), its first row the hidden vector of h.
         """
         states = [h.expand(x.shape[1], -1)]
-        for x_t in x.unbind(0):
-            states.append(self.step(x_t, states[-1]))
+        for projected in self.project(x).unbind(0):
+            states.append(self.advance(projected, states[-1]))
         return torch.stack([state[:, : self.hidden_dim] for state in states])
 
 
@@ -79,18 +94,43 @@ class StackedCell(Cell):
         hidden, cells = parts[: self.num_layers], parts[self.num_layers :]
         return hidden[::-1], list(cells[::-1]) if cells else [None] * self.num_layers
 
+    def input_map(self, layer: int) -> tuple[Tensor, Tensor]:
+        """W and b of a layer."""
+        return getattr(self.network, f"weight_ih_l{layer}"), getattr(self.network, f"bias_ih_l{layer}")
+
+    def recurrent_map(self, layer: int) -> tuple[Tensor, Tensor]:
+        """U and c of a layer."""
+        return getattr(self.network, f"weight_hh_l{layer}"), getattr(self.network, f"bias_hh_l{layer}")
+
+    @property
     @override
-    def step(self, x: Tensor, h: Tensor) -> Tensor:
+    def projected_dim(self) -> int:
+        return self.input_map(0)[0].shape[0]
+
+    @override
+    def project(self, x: Tensor) -> Tensor:
+        return F.linear(x, *self.input_map(0))
+
+    @override
+    def advance(self, projected: Tensor, h: Tensor) -> Tensor:
         hidden, cells = self.layers(h)
-        new_hidden, new_cells = [], []
+        new_hidden: list[Tensor] = []
+        new_cells: list[Tensor | None] = []
         for i, (h_i, c_i) in enumerate(zip(hidden, cells, strict=True)):
-            w_ih, w_hh, b_ih, b_hh = (
-                getattr(self.network, f"{name}_l{i}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-            )
-            x, cell = self.layer_step(F.linear(x, w_ih, b_ih), F.linear(h_i, w_hh, b_hh), h_i, c_i)
-            new_hidden.append(x)
+            from_x = projected if i == 0 else F.linear(new_hidden[-1], *self.input_map(i))
+            after, cell = self.layer_step(from_x, F.linear(h_i, *self.recurrent_map(i)), h_i, c_i)
+            new_hidden.append(after)
             new_cells.append(cell)
-        return torch.cat([*new_hidden[::-1], *(c for c in new_cells[::-1] if c is not None)], dim=-1)
+        parts = [*new_hidden[::-1], *(c for c in new_cells[::-1] if c is not None)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+    def gated(self, from_x: Tensor, from_h: Tensor, h: Tensor) -> Tensor:
+        """The state after a step of a single layer, from W x + b and U h + c, each (..., projected_dim)."""
+        if not self.has_cells:
+            return self.layer_step(from_x, from_h, h, None)[0]
+        hidden, cell = self.layer_step(from_x, from_h, *h.chunk(2, dim=-1))
+        assert cell is not None  # it has cells
+        return torch.cat([hidden, cell], dim=-1)
 
     @override
     def unroll(self, x: Tensor, h: Tensor) -> Tensor:
@@ -106,11 +146,14 @@ class StackedCell(Cell):
         return torch.cat([start[-1:], after])
 
 
-class SigmoidElmanCell(StackedCell):
-    """Elman layers with a logistic activation, for which torch has no fused network."""
+class UnfusedElmanCell(StackedCell):
+    """Elman layers with an activation for which torch has no fused network."""
 
-    def __init__(self, input_dim: int, hidden_dim: int, num_layers: int) -> None:
-        super().__init__(nn.RNN(input_dim, hidden_dim, num_layers), partial(_elman_step, torch.sigmoid))
+    def __init__(
+        self, activation: Callable[[Tensor], Tensor], input_dim: int, hidden_dim: int, num_layers: int
+    ) -> None:
+        super().__init__(nn.RNN(input_dim, hidden_dim, num_layers), partial(_elman_step, activation))
+        self.activation = activation
 
     @override
     def unroll(self, x: Tensor, h: Tensor) -> Tensor:
@@ -126,10 +169,19 @@ class DeepTransitionCell(Cell):
         self.input = nn.Linear(input_dim, hidden_dim)
         self.recurrent = nn.ModuleList(nn.Linear(hidden_dim, hidden_dim, bias=layer > 0) for layer in range(num_layers))
 
+    @property
     @override
-    def step(self, x: Tensor, h: Tensor) -> Tensor:
+    def projected_dim(self) -> int:
+        return self.hidden_dim
+
+    @override
+    def project(self, x: Tensor) -> Tensor:
+        return self.input(x)
+
+    @override
+    def advance(self, projected: Tensor, h: Tensor) -> Tensor:
         first, *deeper = self.recurrent
-        h = torch.tanh(self.input(x) + first(h))
+        h = torch.tanh(projected + first(h))
         for layer in deeper:
             h = torch.tanh(layer(h))
         return h
@@ -145,22 +197,23 @@ def _elman_step(
 
 
 def _gru_step(from_x: Tensor, from_h: Tensor, h: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    (r_x, s_x, n_x), (r_h, s_h, n_h) = from_x.chunk(3, dim=-1), from_h.chunk(3, dim=-1)
-    r, s = torch.sigmoid(r_x + r_h), torch.sigmoid(s_x + s_h)
-    return (1 - s) * torch.tanh(n_x + r * n_h) + s * h, None
+    return gru(from_x, from_h, h), None
 
 
 def _lstm_step(from_x: Tensor, from_h: Tensor, h: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor | None]:
     assert c is not None
-    i, f, g, o = (from_x + from_h).chunk(4, dim=-1)
-    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-    return torch.sigmoid(o) * torch.tanh(c), c
+    return lstm(from_x + from_h, c)
+
+
+def _identity(x: Tensor) -> Tensor:
+    return x
 
 
 CELLS: dict[str, Callable[[int, int, int], Cell]] = {
     "elman": lambda d, k, n: StackedCell(nn.RNN(d, k, n), partial(_elman_step, torch.tanh)),
     "elman-relu": lambda d, k, n: StackedCell(nn.RNN(d, k, n, nonlinearity="relu"), partial(_elman_step, torch.relu)),
-    "elman-sigmoid": SigmoidElmanCell,
+    "elman-sigmoid": partial(UnfusedElmanCell, torch.sigmoid),
+    "elman-linear": partial(UnfusedElmanCell, _identity),
     "gru": lambda d, k, n: StackedCell(nn.GRU(d, k, n), _gru_step),
     "lstm": lambda d, k, n: StackedCell(nn.LSTM(d, k, n), _lstm_step),
     "deep-transition": DeepTransitionCell,

@@ -11,13 +11,14 @@ Differences: their h_{t-1} is our h_t, what the past left behind; h_1 is a train
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
 from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.distributions.normal import Normal
 from pgm_rnn.emissions import Bernoulli, Emission
-from pgm_rnn.models.cells import CELLS
+from pgm_rnn.models.cells import CELLS, StackedCell
 from pgm_rnn.models.networks import ACTIVATIONS, Layers, NormalHead
 from pgm_rnn.sequence_model import First, SequenceModel
 
@@ -53,6 +54,7 @@ class VRNN(SequenceModel):
     """
 
     has_latent = True
+    initial_memory: nn.Parameter
 
     def __init__(
         self,
@@ -78,8 +80,8 @@ class VRNN(SequenceModel):
         self.prior = nn.Sequential(Layers([hidden_dim, hidden_dim], activation), NormalHead(hidden_dim, latent_dim))
         self.encoder = Encoder(width, hidden_dim, latent_dim, activation)
         self.decoder = nn.Sequential(Layers([width + hidden_dim, hidden_dim], activation), self.family.head(hidden_dim))
-        self.hidden = CELLS[cell](2 * width, hidden_dim, 1)
-        self.initial_memory = nn.Parameter(torch.zeros(self.hidden.state_dim))
+        self.hidden = Hidden(cell, width, hidden_dim)
+        self.initial_memory = nn.Parameter(torch.zeros(self.hidden.cell.state_dim))
 
     @property
     def recipe(self) -> tuple[str, dict[str, Any]]:
@@ -88,13 +90,13 @@ class VRNN(SequenceModel):
         return "vrnn", sizes | {"cell": self.cell_name, "activation": self.activation}
 
     def read(self, x: Tensor) -> Tensor:
-        """phi_x of observations, (..., feature_dim)."""
-        return self.phi_x(self.family.as_input(x))
+        """What `hidden` makes of observations alone, (..., projected_dim)."""
+        return self.hidden.cell.project(self._features(x))
 
     def advance(self, h: Tensor, z: Tensor | None, read: Tensor) -> Tensor:
         """hidden(phi_x, phi_z(z), h), (..., state_dim)."""
         assert z is not None  # there is a latent state
-        return self.hidden.step(torch.cat([read.expand(*z.shape[:-1], -1), self.phi_z(z)], dim=-1), h)
+        return self.hidden(read, self.phi_z(z), h)
 
     def recurrence(self, h: Tensor, z: Tensor | None, x: Tensor) -> Tensor:
         """h_t from h_{t-1}, z_{t-1} and x_{t-1}: (..., state_dim)."""
@@ -116,12 +118,38 @@ class VRNN(SequenceModel):
 
     def encode(self, x: Tensor, lengths: Tensor) -> Tensor:
         """What the encoder's first layer makes of each observation alone, (batch, T, hidden_dim)."""
-        return self.encoder.from_x(self.read(x))
+        return self.encoder.from_x(self._features(x))
 
     def proposal(self, z: Tensor | None, h: Tensor | None, features: Tensor | None) -> Normal:
         """q(z_t | x_t, h_t), which does not read z_{t-1} either."""
         assert features is not None
-        return self.encoder(features, self._top(h))
+        return self.encoder(features, self.encoder.from_h(self._top(h)))
+
+    def unroll_guide(self, x: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor] | None:
+        """Draws from the encoder and their memory; what encoder and cell take from h_t is one product a step."""
+        cell, sizes = self.hidden.cell, [self.hidden_dim, self.hidden.cell.projected_dim]
+        if not isinstance(cell, StackedCell) or features is None:
+            return None
+        recurrent_weight, recurrent_bias = cell.recurrent_map(0)
+        weight = torch.cat([self.encoder.from_h.weight, recurrent_weight])
+        bias = F.pad(recurrent_bias, (self.hidden_dim, 0))
+        reads = self.read(x[:, :-1]).unbind(1)
+        noise = torch.randn(*x.shape[:2], self.latent_dim, dtype=features.dtype, device=x.device)
+        memory: list[Tensor] = []
+        states: list[Tensor] = []
+        h = self.initial_memory.expand(len(x), -1)
+        from_h = noise.new_empty(0)
+        for t, (features_t, noise_t) in enumerate(zip(features.unbind(1), noise.unbind(1), strict=True)):
+            if t > 0:
+                h = cell.gated(reads[t - 1] + self.hidden.from_z(self.phi_z(states[-1])), from_h, h)
+            to_encoder, from_h = F.linear(self._top(h), weight, bias).split(sizes, dim=-1)
+            law = self.encoder(features_t, to_encoder)
+            states.append(torch.addcmul(law.loc, noise_t, law.scale))
+            memory.append(h)
+        return torch.stack(states, dim=1), torch.stack(memory, dim=1)
+
+    def _features(self, x: Tensor) -> Tensor:
+        return self.phi_x(self.family.as_input(x))
 
     def _top(self, h: Tensor | None) -> Tensor:
         """What the networks read of a cell's state."""
@@ -129,8 +157,21 @@ class VRNN(SequenceModel):
         return h[..., : self.hidden_dim]
 
 
+class Hidden(nn.Module):
+    """A cell whose input is phi_x and phi_z: W phi_x + V phi_z + b, the first product made for all steps at once."""
+
+    def __init__(self, cell: str, feature_dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.cell = CELLS[cell](feature_dim, hidden_dim, 1)
+        self.from_z = nn.Linear(feature_dim, self.cell.projected_dim, bias=False)
+
+    def forward(self, from_x: Tensor, phi_z: Tensor, h: Tensor) -> Tensor:
+        """The state after W phi_x + b (..., projected_dim) and phi_z (..., feature_dim) in state h."""
+        return self.cell.advance(from_x + self.from_z(phi_z), h)
+
+
 class Encoder(nn.Module):
-    """a(W phi_x + U h + b) to a normal law; the first product is made for all steps at once."""
+    """a(W phi_x + U h + b) to a normal law; `from_x` and `from_h` are the products, `head` the law."""
 
     def __init__(self, feature_dim: int, hidden_dim: int, latent_dim: int, activation: str) -> None:
         super().__init__()
@@ -139,9 +180,9 @@ class Encoder(nn.Module):
         self.head = NormalHead(hidden_dim, latent_dim)
         self.activation = ACTIVATIONS[activation]
 
-    def forward(self, from_x: Tensor, h: Tensor) -> Normal:
-        """The law of z given W phi_x + b (..., hidden_dim) and h (..., hidden_dim)."""
-        return self.head(self.activation(from_x + self.from_h(h)))
+    def forward(self, from_x: Tensor, from_h: Tensor) -> Normal:
+        """The law of z given W phi_x + b and U h, each (..., hidden_dim)."""
+        return self.head(self.activation(from_x + from_h))
 
 
 def chosen_bits(obs_dim: int | None, emission: Emission | None) -> Emission:

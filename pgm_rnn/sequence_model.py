@@ -125,6 +125,13 @@ class SequenceModel(nn.Module, ABC):
         """What the proposal knows of the observations at each step, (batch, T, num_features); nothing by default."""
         return None
 
+    def unroll_guide(self, x: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor] | None:
+        """z (batch, T, *latent) drawn from the proposal and h (batch, T, dim), by a loop of the model's own, or None.
+
+        For a model that can share work between the proposal and the recurrence; by default they are called in turn.
+        """
+        return None
+
     def unconstrained(self, name: str, value: Tensor) -> tuple[str, Tensor]:
         """The parameter of the module, by name and value, that gives `name` this value; differentiable.
 

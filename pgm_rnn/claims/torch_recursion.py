@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pgm_rnn.emissions import Bernoulli, Categorical, Gaussian, Poisson
-from pgm_rnn.models.cells import DeepTransitionCell, SigmoidElmanCell, StackedCell
+from pgm_rnn.models.cells import DeepTransitionCell, StackedCell, UnfusedElmanCell
 from pgm_rnn.models.rnn import RNN
 
 Layer = Callable[[Tensor, tuple[Tensor, Tensor]], tuple[Tensor, Tensor]]
@@ -54,9 +54,9 @@ def _layer(cell: StackedCell, i: int) -> Layer:
     network = cell.network
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     weights = {name: getattr(network, f"{name}_l{i}") for name in names}
-    if isinstance(cell, SigmoidElmanCell):
+    if isinstance(cell, UnfusedElmanCell):
         return lambda x, state: (
-            torch.sigmoid(
+            cell.activation(
                 x @ weights["weight_ih"].T + weights["bias_ih"] + state[0] @ weights["weight_hh"].T + weights["bias_hh"]
             ),
             state[1],

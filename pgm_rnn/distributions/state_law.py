@@ -52,6 +52,10 @@ class StateLaw(TorchDistribution):
         """That of the first state, for every state."""
         return self._support
 
+    def expand(self, batch_shape: Any, _instance: Any = None) -> TorchDistribution:
+        """Itself for its own batch, which is what a plate asks for: a draw then keeps what was computed for it."""
+        return self if torch.Size(batch_shape) == self.batch_shape else super().expand(batch_shape)
+
     def log_prob(self, value: Tensor) -> Tensor:
         """log density of the states (batch, T, *latent), nats, (batch,)."""
         return self.snapshot.call(self._log_prob, value)
@@ -71,6 +75,13 @@ class StateLaw(TorchDistribution):
         return self.snapshot.call(self._rsample)
 
     def _rsample(self) -> Tensor:
+        at_once = self.sequence_model.unroll_guide(self.x, self.features) if self.guide else None
+        z, h = self._step_by_step() if at_once is None else at_once
+        if h is not None and self.inputs is None:
+            keep_memory(self.sequence_model, self.x, z, h)
+        return z
+
+    def _step_by_step(self) -> tuple[Tensor, Tensor | None]:
         model, num_steps = self.sequence_model, self.x.shape[1]
         features = [None] * num_steps if self.features is None else self.features.unbind(1)
         h = model.first_memory(len(self.x), self.inputs)
@@ -79,11 +90,8 @@ class StateLaw(TorchDistribution):
             h = self._next_memory(memory[-1], states[-1], read)
             memory.append(h)
             states.append(self._draw(self._next_law(states[-1], h, features_t)))
-        drawn = torch.stack(states, dim=1)
-        own = [h for h in memory if h is not None and self.inputs is None]
-        if own:
-            keep_memory(model, self.x, drawn, torch.stack(own, dim=1))
-        return drawn
+        known = [h for h in memory if h is not None]
+        return torch.stack(states, dim=1), torch.stack(known, dim=1) if known else None
 
     def _read(self) -> Sequence[Tensor | None]:
         """For t = 2..T, the input, or what the recurrence reads of x_{t-1}."""
