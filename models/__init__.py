@@ -5,6 +5,7 @@ from pgm_rnn.models.belief_rnn import BeliefRNN
 from pgm_rnn.models.deep_markov import DeepMarkovModel
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
+from pgm_rnn.models.markov_chain import MarkovChain
 from pgm_rnn.models.noisy_rnn import NoisyRNN
 from pgm_rnn.models.particle_filter_rnn import ParticleFilterRNN
 from pgm_rnn.models.rnn import RNN
@@ -21,6 +22,7 @@ __all__ = [
     "FullGaussian",
     "Gaussian",
     "LinearGaussianSSM",
+    "MarkovChain",
     "NadeBits",
     "NoisyRNN",
     "ParticleFilterRNN",

@@ -10,6 +10,7 @@ from pgm_rnn.models.cells import CELLS
 from pgm_rnn.models.deep_markov import DeepMarkovModel
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
+from pgm_rnn.models.markov_chain import MarkovChain
 from pgm_rnn.models.noisy_rnn import NoisyRNN
 from pgm_rnn.models.particle_filter_rnn import ParticleFilterRNN
 from pgm_rnn.models.rnn import RNN
@@ -58,6 +59,15 @@ _MODELS = {
         *(
             ModelInfo(f"rnn-{cell}", _rnn(cell), "the hidden state", "-", _RNN_SOURCE, {"num_symbols": 2}, ANY_LAW)
             for cell in CELLS
+        ),
+        ModelInfo(
+            "markov-chain",
+            MarkovChain.random,
+            "the observation before",
+            "-",
+            "Vidal, taxonomy",
+            {"num_symbols": 2},
+            (Categorical, Bernoulli),
         ),
         ModelInfo(
             "hmm",

@@ -39,13 +39,18 @@ SIZES: dict[str, dict[str, int]] = {
     "hmm": {"num_states": 2},
     "lgssm": {"latent_dim": 2},
     "dmm": {"latent_dim": 2, "hidden_dim": 3},
+    "markov-chain": {},
     "noisy-rnn": {"latent_dim": 2},
     "vrnn": {"latent_dim": 2, "hidden_dim": 3},
     "particle-filter-rnn": {"num_states": 2, "num_particles": 5},
 }
 """What a registered model asks for; a network with a hidden vector needs no entry."""
 
-GENERAL = [name for name in list_models() if Categorical in model_info(name).families]
+OF_SYMBOLS = [name for name in list_models() if Categorical in model_info(name).families]
+"""Models that take symbols and bits."""
+OF_VECTORS = [name for name in list_models() if Gaussian in model_info(name).families]
+"""Models that take real vectors."""
+GENERAL = [name for name in OF_SYMBOLS if name in OF_VECTORS]
 """Models that take any family of observations."""
 INEXACT = ("noisy-rnn", "dmm", "vrnn")
 """Models without a likelihood in closed form."""
@@ -55,14 +60,15 @@ LAWS = [
     pytest.param(name, family, id=f"{name}-{label}")
     for name in list_models()
     for label, family in HEAD_FAMILIES.items()
-    if type(family) in model_info(name).families and (name in GENERAL or family.event_shape)
+    if type(family) in model_info(name).families and (name in OF_SYMBOLS or family.event_shape)
 ]
 EXACT_LAWS = [law for law in LAWS if law.values[0] not in INEXACT]
 
 every_model = pytest.mark.parametrize("name", [name for name in GENERAL if name not in INEXACT])
 """Models that take any family and have a likelihood."""
-every_model_of_vectors = pytest.mark.parametrize("name", list_models())
-every_exact_model_of_vectors = pytest.mark.parametrize("name", [n for n in list_models() if n not in INEXACT])
+every_model_of_symbols = pytest.mark.parametrize("name", [name for name in OF_SYMBOLS if name not in INEXACT])
+every_model_of_vectors = pytest.mark.parametrize("name", OF_VECTORS)
+every_exact_model_of_vectors = pytest.mark.parametrize("name", [n for n in OF_VECTORS if n not in INEXACT])
 every_law = pytest.mark.parametrize(("name", "family"), LAWS)
 every_exact_law = pytest.mark.parametrize(("name", "family"), EXACT_LAWS)
 every_cell = pytest.mark.parametrize("name", list(CELLS))

@@ -30,6 +30,7 @@ from tests.instances import (
     every_first,
     every_law,
     every_model,
+    every_model_of_symbols,
     every_model_of_vectors,
     gradients,
     make_model,
@@ -89,7 +90,7 @@ def test_the_likelihood_is_one_finite_number_a_sequence(name: str, family: Emiss
 
 
 @pytest.mark.parametrize("num_steps", [1, 2, 4])
-@every_model
+@every_model_of_symbols
 def test_the_law_over_all_sequences_sums_to_one(name: str, num_steps: int) -> None:
     model, words = make_model(name, Categorical(3)), all_words(3, num_steps)
     assert float(model.log_prob(words).detach().exp().sum()) == pytest.approx(1, abs=1e-12)
@@ -97,7 +98,7 @@ def test_the_law_over_all_sequences_sums_to_one(name: str, num_steps: int) -> No
     torch.testing.assert_close(conditional.reshape(3, -1).sum(1), torch.ones(3))
 
 
-@every_model
+@every_model_of_symbols
 def test_the_law_over_all_bits_sums_to_one(name: str) -> None:
     model, words = make_model(name, Bernoulli(2)), all_words(2, 6).reshape(-1, 3, 2).double()
     assert float(model.log_prob(words).detach().exp().sum()) == pytest.approx(1, abs=1e-12)
@@ -155,7 +156,7 @@ def test_every_parameter_has_a_finite_gradient(name: str, family: Emission) -> N
         assert bool(gradient.any()) != (parameter in STEPPED.get(name, ())), parameter
 
 
-@every_model
+@every_model_of_symbols
 def test_the_gradient_is_the_slope_of_the_likelihood(name: str) -> None:
     model, x, size = make_model(name, Categorical(3)), draw(Categorical(3), 4, 5), 1e-5
     found = gradients(model.log_prob(x).sum(), model)

@@ -7,7 +7,7 @@ import torch
 
 from pgm_rnn.emissions import Categorical, Emission
 from pgm_rnn.sequence_model import SequenceModel
-from tests.instances import LENGTHS, draw, every_exact_law, every_model, make_model, ragged
+from tests.instances import LENGTHS, draw, every_exact_law, every_model_of_symbols, make_model, ragged
 
 VERBS = ["log_prob", "log_marginal_likelihood", "forecast", "model"]
 
@@ -38,7 +38,7 @@ def test_observations_that_do_not_fit_are_errors(name: str, family: Emission, ve
 
 
 @pytest.mark.parametrize("verb", VERBS)
-@every_model
+@every_model_of_symbols
 def test_lengths_that_do_not_fit_are_errors(name: str, verb: str) -> None:
     model, x = make_model(name, Categorical(3)), ragged(Categorical(3))
     bad: list[tuple[Any, type[Exception], str]] = [
@@ -54,7 +54,7 @@ def test_lengths_that_do_not_fit_are_errors(name: str, verb: str) -> None:
             call(model, verb, x, lengths)
 
 
-@every_model
+@every_model_of_symbols
 def test_unknown_options_are_errors(name: str) -> None:
     model, x = make_model(name, Categorical(3)), ragged(Categorical(3))
     verbs: list[Any] = [model.log_prob, model.log_marginal_likelihood, model.model]

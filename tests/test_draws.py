@@ -16,6 +16,7 @@ from tests.instances import (
     every_exact_model_of_vectors,
     every_first,
     every_model,
+    every_model_of_symbols,
     make_hmm,
     make_model,
     ragged,
@@ -42,7 +43,7 @@ def next_law(model: SequenceModel, past: Tensor, num_steps: int) -> Tensor:
     return (joint - model.log_prob(past[None]).detach()).exp()
 
 
-@every_model
+@every_model_of_symbols
 def test_samples_follow_the_exact_law_and_not_another(name: str) -> None:
     words = all_words(3, 3)
     model, other = make_model(name, SYMBOLS), make_model(name, SYMBOLS, seed=1)
@@ -75,7 +76,7 @@ def test_gaussian_samples_have_the_mean_of_the_first_emission(name: str) -> None
     assert abs(float(x.mean()) - mean - 0.1) > LIMIT * standard_error
 
 
-@every_model
+@every_model_of_symbols
 def test_a_forecast_starts_at_each_sequences_own_end(name: str) -> None:
     model = strong(name)
     drawn = model.forecast(spoiled(HISTORY, LENGTHS, -1), 2, lengths=LENGTHS, num_samples=NUM, seed=0).x
@@ -83,7 +84,7 @@ def test_a_forecast_starts_at_each_sequences_own_end(name: str) -> None:
         assert largest_z_score(word_index(drawn[:, i], 3), next_law(model, past, 2)) < LIMIT
 
 
-@every_model
+@every_model_of_symbols
 def test_a_forecast_that_ignored_the_lengths_would_be_found_out(name: str) -> None:
     model = strong(name)
     drawn = model.forecast(HISTORY, 2, num_samples=NUM, seed=0).x
@@ -103,7 +104,7 @@ def test_the_state_that_a_forecast_starts_from_is_the_filtered_one() -> None:
         assert largest_z_score(drawn[:, i, 0], last) > LIMIT
 
 
-@every_model
+@every_model_of_symbols
 def test_a_forecast_needs_no_law_of_the_first_observation(name: str) -> None:
     joint, conditional = make_model(name, SYMBOLS), make_model(name, SYMBOLS, first="condition")
     one, other = (m.forecast(HISTORY, 3, lengths=LENGTHS, num_samples=5, seed=0) for m in (joint, conditional))
@@ -169,14 +170,14 @@ def samplers(name: str) -> list[Callable[[int | None], Sequences | Forecast]]:
     ]
 
 
-@every_model
+@every_model_of_symbols
 def test_the_same_seed_gives_the_same_draws_and_another_does_not(name: str) -> None:
     for drawn in samplers(name):
         assert torch.equal(drawn(3).x, drawn(3).x)
         assert not torch.equal(drawn(3).x, drawn(4).x)
 
 
-@every_model
+@every_model_of_symbols
 def test_the_global_random_state_is_left_alone_by_a_seed_and_used_without(name: str) -> None:
     for drawn in samplers(name):
         before = torch.get_rng_state()
@@ -189,7 +190,7 @@ def test_the_global_random_state_is_left_alone_by_a_seed_and_used_without(name: 
 
 
 @every_first
-@every_model
+@every_model_of_symbols
 def test_a_forecast_is_checked_like_any_observation(name: str, first: str) -> None:
     model = make_model(name, SYMBOLS, first=first)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"expected symbols in 0..2, got 7 in sequence 0 at step 1"):

@@ -12,6 +12,7 @@ from tests.instances import (
     draw,
     every_law,
     every_model,
+    every_model_of_symbols,
     make_hmm,
     make_model,
     make_rnn,
@@ -116,7 +117,7 @@ def test_the_unrolled_program_draws_what_it_is_not_given(name: str, family: Emis
     model.check(x, LENGTHS)
 
 
-@every_model
+@every_model_of_symbols
 def test_a_drawn_trace_has_the_density_of_what_it_drew(name: str) -> None:
     model = make_model(name, Categorical(3))
     trace = trace_of(model.model, None, LENGTHS, rendering="unrolled")
