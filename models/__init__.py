@@ -1,8 +1,9 @@
-"""The zoo: every model is a `pgm_rnn.sequence_model.SequenceModel`."""
+"""The zoo: every model is a `pgm_rnn.sequence_model.SequenceModel`, but for `BidirectionalRNN`, a law of labels."""
 
 from pgm_rnn.emissions import Bernoulli, Categorical, FullGaussian, Gaussian, NadeBits, Pen, Poisson
 from pgm_rnn.models.belief_rnn import BeliefRNN
 from pgm_rnn.models.deep_markov import DeepMarkovModel
+from pgm_rnn.models.bidirectional_rnn import BidirectionalRNN
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from pgm_rnn.models.markov_chain import MarkovChain
@@ -17,6 +18,7 @@ __all__ = [
     "VRNN",
     "BeliefRNN",
     "Bernoulli",
+    "BidirectionalRNN",
     "Categorical",
     "DeepMarkovModel",
     "FullGaussian",

@@ -8,7 +8,13 @@ from pgm_rnn.sequences import as_sequences, length_mask
 
 
 def check_observations(
-    family: Emission, x: Tensor, lengths: Tensor | None, like: Tensor, mask: Tensor | None = None
+    family: Emission,
+    x: Tensor,
+    lengths: Tensor | None,
+    like: Tensor,
+    mask: Tensor | None = None,
+    *,
+    name: str = "x",
 ) -> tuple[Tensor, Tensor]:
     """Observations with zeros in their padding and where they are missing, in the dtype of `like`, and lengths.
 
@@ -18,6 +24,7 @@ def check_observations(
         lengths: (batch,), None for T.
         like: a parameter of the model, whose device and floating dtype the observations must share.
         mask: True where x was observed, (batch, T) or the shape of x; None for everywhere.
+        name: what the errors call x.
 
     Raises:
         TypeError: an x that is no tensor or has the wrong dtype.
@@ -28,10 +35,10 @@ def check_observations(
     event_shape = family.event_shape
     if x.shape[2:] != event_shape:
         expected = ", ".join(["batch", "T", *map(str, event_shape)])
-        raise ValueError(f"expected x of shape ({expected}), got {tuple(x.shape)}")
+        raise ValueError(f"expected {name} of shape ({expected}), got {tuple(x.shape)}")
     if x.device != like.device:
-        raise ValueError(f"expected x on {like.device} as the model, got {x.device}; move one of them with .to")
-    x = _in_dtype(family, x, like.dtype)
+        raise ValueError(f"expected {name} on {like.device} as the model, got {x.device}; move one of them with .to")
+    x = _in_dtype(family, x, like.dtype, name)
     if padded:
         x = x.where(_over_events(length_mask(lengths, x.shape[1]), x), 0)  # zero is in every family's support
     if mask is not None:
@@ -88,11 +95,11 @@ def _over_events(mask: Tensor, x: Tensor) -> Tensor:
     return mask[(...,) + (None,) * (x.dim() - mask.dim())]
 
 
-def _in_dtype(family: Emission, x: Tensor, dtype: torch.dtype) -> Tensor:
+def _in_dtype(family: Emission, x: Tensor, dtype: torch.dtype, name: str) -> Tensor:
     if family.needs_integers:
         if x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
-            raise TypeError(f"expected x of an integer dtype for {family.support}, got {x.dtype}; use x.long()")
+            raise TypeError(f"expected {name} of an integer dtype for {family.support}, got {x.dtype}; use .long()")
         return x.long()
     if x.is_complex() or (x.is_floating_point() and x.dtype != dtype):
-        raise TypeError(f"expected x of dtype {dtype} as the model's parameters, got {x.dtype}; use x.to({dtype})")
+        raise TypeError(f"expected {name} of dtype {dtype} as the model's parameters, got {x.dtype}; use .to({dtype})")
     return x.to(dtype)

@@ -128,12 +128,13 @@ def next_layers(name: str, cell: Cell, x: Tensor, layers: Layers) -> Layers:
     for i, (h, c) in enumerate(layers):
         from_x = x @ weights[f"network.weight_ih_l{i}"].T + weights[f"network.bias_ih_l{i}"]
         from_h = h @ weights[f"network.weight_hh_l{i}"].T + weights[f"network.bias_hh_l{i}"]
-        new.append(_layer(name, from_x, from_h, h, c))
+        new.append(layer_step(name, from_x, from_h, h, c))
         x = new[-1][0]
     return new
 
 
-def _layer(name: str, from_x: Tensor, from_h: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+def layer_step(name: str, from_x: Tensor, from_h: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """Hidden vector and memory cell after (h, c), given W x + b and U h + c."""
     n = h.shape[-1]
     if name == "gru":
         r = logistic(from_x[..., :n] + from_h[..., :n])
