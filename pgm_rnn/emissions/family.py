@@ -1,7 +1,9 @@
 """What every family of observation laws says of itself, and the two ways to pick its members.
 
-head     a linear map from a hidden vector to the family's unconstrained numbers:  p(x | h) = family(W h + b)
-table    one row of unconstrained numbers for each of finitely many states:        p(x | z = k) = family(params[k])
+    head     a linear map from a hidden vector to the family's unconstrained numbers:  p(x | h) = family(W h + b)
+    table    one row of unconstrained numbers for each of finitely many states:        p(x | z = k) = family(params[k])
+
+A family of another kind subclasses `Emission`; one whose members share weights has a head of its own.
 """
 
 from abc import ABC, abstractmethod
@@ -14,7 +16,10 @@ from torch import Tensor, nn
 
 
 class Emission(ABC):
-    """One family of laws for an observation; see `Categorical`, `Bernoulli`, `Gaussian`, `Poisson`."""
+    """One family of laws for an observation; see `Categorical`, `Bernoulli`, `Gaussian`, `Poisson`.
+
+    `FullGaussian` and `Pen` have entries that depend on each other; `NadeBits` is one whose members share weights.
+    """
 
     @property
     @abstractmethod

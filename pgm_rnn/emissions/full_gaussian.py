@@ -25,8 +25,8 @@ class FullGaussian(Emission):
 
     Example:
         >>> table = FullGaussian(2).table(loc=torch.zeros(1, 2), cov=torch.tensor([[[2.0, 1.0], [1.0, 2.0]]]))
-        >>> table(torch.tensor(0)).mean
-        tensor([0., 0.], grad_fn=<ExpandBackward0>)
+        >>> table.log_probs(torch.zeros(5, 2)).shape
+        torch.Size([5, 1])
     """
 
     size: int

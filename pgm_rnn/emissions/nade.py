@@ -3,8 +3,7 @@
     p(x | h) = prod_i p(x_i | x_{1:i-1}, h),   p(x_i = 1 | x_{1:i-1}, h) = sigmoid(b_i(h) + V_i . sigmoid(a_i)),
     a_i = c(h) + sum_{j < i} W_j x_j,   b and c linear in the features h, W and V shared by all laws
 
-Larochelle & Murray (2011), eq. (2)-(3); on a recurrent network it is the RNN-NADE of Boulanger-Lewandowski, Bengio &
-Vincent (2012), sec. 4.3.
+Larochelle & Murray (2011); on a recurrent network it is the RNN-NADE of Boulanger-Lewandowski, Bengio & Vincent (2012).
 """
 
 from dataclasses import dataclass

@@ -3,7 +3,7 @@
     p(dx, dy, up) = sum_j pi_j N((dx, dy); mu_j, sigma_j, rho_j)  e^up (1 - e)^(1 - up)
     pi = softmax,  mu = itself,  sigma = exp,  rho = tanh,  e = sigmoid  of the unconstrained numbers
 
-Graves (2013), "Generating sequences with recurrent neural networks", eq. (18)-(25); Chung et al. (2015), sec. 5.
+Graves (2013), eq. (18)-(25); Chung et al. (2015), sec. 5.
 Difference from the paper: e = sigmoid(e_hat), where eq. (18) has 1 / (1 + exp(e_hat)).
 """
 

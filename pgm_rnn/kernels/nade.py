@@ -4,7 +4,7 @@
 
 Bits are taken one after the other in both directions, so that memory is that of one a_i, (rows, hidden_dim), and not of
 all n of them: the backward pass takes the increments of a off again, which costs one rounding error an entry.
-Larochelle & Murray (2011), algorithm 1.
+Larochelle & Murray (2011).
 """
 
 from typing import Any

@@ -66,6 +66,17 @@ def test_the_memory_is_the_observation_before() -> None:
     assert torch.equal(model.recurrence(expected[:, 0], None, x[:, 0]), x[:, 0])
 
 
+@DISCRETE
+def test_probabilities_are_parameters_by_name(family: Emission) -> None:
+    model, wanted = MarkovChain.random(emission=family, seed=0), MarkovChain.random(emission=family, seed=1)
+    for name in ("initial_probs", "transition_probs"):
+        raw, value = model.unconstrained(name, getattr(wanted, name).detach())
+        with torch.no_grad():
+            model.get_parameter(raw).copy_(value)
+        torch.testing.assert_close(getattr(model, name), getattr(wanted, name))
+    assert model.unconstrained("initial_logits", value) == ("initial_logits", value)
+
+
 # Counts.
 
 
