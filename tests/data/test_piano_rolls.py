@@ -6,6 +6,9 @@ import torch
 from scipy.io import loadmat, savemat
 
 from pgm_rnn.data.piano_rolls import read_piano_rolls
+from pgm_rnn.emissions import Bernoulli
+from pgm_rnn.inference import svi
+from pgm_rnn.models.markov_chain import MarkovChain
 
 KEYS = ("traindata", "validdata", "testdata")
 LENGTHS = {"traindata": [3, 1, 5], "validdata": [2, 2], "testdata": [1]}
@@ -65,3 +68,25 @@ def test_rolls_are_bytes_of_zero_and_one_on_88_keys(roll_file: Path) -> None:
 def test_padding_is_silent(roll_file: Path) -> None:
     for split in read_piano_rolls(roll_file):
         assert int(split.x[~split.mask].sum()) == 0
+
+
+def bits_nats(rolls: list[np.ndarray], probs: list[np.ndarray]) -> float:
+    """-sum log p over the rolls, for the probability of a sounding key at every step of each."""
+    terms = (np.log(np.where(roll == 1, p, 1 - p)) for roll, p in zip(rolls, probs, strict=True))
+    return -float(sum(term.sum() for term in terms))
+
+
+def test_a_chain_for_each_key_has_the_nats_of_its_counts_and_helps_in_music_not_in_noise(roll_file: Path) -> None:
+    train, _, test = read_piano_rolls(roll_file)
+    chain = MarkovChain.from_counts(train.x, train.lengths, emission=Bernoulli(88), pseudo_count=0.5)
+    seen, held_out = ([r[:n].numpy() for r, n in zip(s.x, s.lengths, strict=True)] for s in (train, test))
+    first, old = np.stack([r[0] for r in seen]), np.concatenate([r[:-1] for r in seen])
+    new = np.concatenate([r[1:] for r in seen])
+    start = (first.sum(0) + 0.5) / (len(first) + 1)
+    after = [((new * (old == v)).sum(0) + 0.5) / ((old == v).sum(0) + 1) for v in (0, 1)]
+    probs = [np.concatenate([start[None], np.where(r[:-1] == 1, after[1], after[0])]) for r in held_out]
+    expected = bits_nats(held_out, probs) / test.num_steps
+    assert svi.evaluate(chain, test).nats_per_step == pytest.approx(expected, rel=1e-10)
+    alone = (sum(r.sum(0) for r in seen) + 0.5) / (train.num_steps + 1)
+    helps = expected < bits_nats(held_out, [alone] * len(held_out)) / test.num_steps
+    assert helps == (roll_file.name != "made.mat")
