@@ -7,6 +7,7 @@ from pgm_rnn.models.bidirectional_rnn import BidirectionalRNN
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from pgm_rnn.models.markov_chain import MarkovChain
+from pgm_rnn.models.multi_particle_rnn import MultiParticleRNN
 from pgm_rnn.models.noisy_rnn import NoisyRNN
 from pgm_rnn.models.particle_filter_rnn import ParticleFilterRNN
 from pgm_rnn.models.rnn import RNN
@@ -26,6 +27,7 @@ __all__ = [
     "LinearGaussianSSM",
     "MarkovChain",
     "NadeBits",
+    "MultiParticleRNN",
     "NoisyRNN",
     "ParticleFilterRNN",
     "Pen",

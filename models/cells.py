@@ -60,7 +60,7 @@ class Cell(nn.Module, ABC):
 
         Args:
             x: inputs, (T, batch, input_dim).
-            h: the state before all of them, (state_dim,).
+            h: the state before all of them, (state_dim,), or one a sequence, (batch, state_dim).
 
         Returns:
             (T + 1, batch, hidden_dim), its first row the hidden vector of h.
@@ -137,9 +137,9 @@ class StackedCell(Cell):
         if len(x) == 0:
             return super().unroll(x, h)
         hidden, cells = self.layers(h)
-        start = torch.stack(hidden)[:, None].expand(-1, x.shape[1], -1).contiguous()  # (layers, batch, hidden_dim)
+        start = torch.stack([part.expand(x.shape[1], -1) for part in hidden])  # (layers, batch, hidden_dim)
         if self.has_cells:
-            start_cells = torch.stack([c for c in cells if c is not None])[:, None].expand_as(start).contiguous()
+            start_cells = torch.stack([part.expand(x.shape[1], -1) for part in cells if part is not None])
             after = self.network(x, (start, start_cells))[0]
         else:
             after = self.network(x, start)[0]

@@ -11,6 +11,7 @@ from pgm_rnn.models.deep_markov import DeepMarkovModel
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from pgm_rnn.models.markov_chain import MarkovChain
+from pgm_rnn.models.multi_particle_rnn import MultiParticleRNN
 from pgm_rnn.models.noisy_rnn import NoisyRNN
 from pgm_rnn.models.particle_filter_rnn import ParticleFilterRNN
 from pgm_rnn.models.rnn import RNN
@@ -92,6 +93,14 @@ _MODELS = {
             "-",
             "Choe et al. sec. 3.3, fig. 4",
             {"num_states": 2, "num_symbols": 2, "num_particles": 10},
+        ),
+        ModelInfo(
+            "multi-particle-rnn",
+            MultiParticleRNN,
+            "L hidden states and their weights",
+            "-",
+            "Sohl-Dickstein & Kingma sec. 3.1, app. A",
+            {"num_symbols": 2, "num_particles": 2},
         ),
         ModelInfo(
             "lgssm",

@@ -61,13 +61,8 @@ class RNN(SequenceModel):
             embedding_dim=hidden_dim if embedding_dim is None else embedding_dim,
         )
         self.cell_name, self.num_layers = cell, num_layers
-        input_dim = self.family.input_dim
-        self.embedding: nn.Embedding | None = None
-        if isinstance(self.family, Categorical):
-            input_dim = embedding_dim or hidden_dim
-            self.embedding = nn.Embedding(self.family.num_symbols, input_dim)
-        elif embedding_dim is not None:
-            raise ValueError(f"expected embedding_dim only for symbols, got {embedding_dim} for {self.family}")
+        self.embedding = symbol_embedding(self.family, hidden_dim, embedding_dim)
+        input_dim = self.family.input_dim if self.embedding is None else self.embedding.embedding_dim
         self.cell = CELLS[cell](input_dim, hidden_dim, num_layers)
         self.readout = self.family.head(hidden_dim)
         self.initial_memory = nn.Parameter(torch.zeros(self.cell.state_dim))
@@ -97,3 +92,16 @@ class RNN(SequenceModel):
 
     def _input(self, x: Tensor) -> Tensor:
         return self.family.as_input(x) if self.embedding is None else self.embedding(x)
+
+
+def symbol_embedding(family: Emission, hidden_dim: int, embedding_dim: int | None) -> nn.Embedding | None:
+    """What a recurrence reads in place of symbols, as wide as its hidden vector if embedding_dim is None; else None.
+
+    Raises:
+        ValueError: an embedding_dim for observations that are no symbols.
+    """
+    if isinstance(family, Categorical):
+        return nn.Embedding(family.num_symbols, embedding_dim or hidden_dim)
+    if embedding_dim is not None:
+        raise ValueError(f"expected embedding_dim only for symbols, got {embedding_dim} for {family}")
+    return None
