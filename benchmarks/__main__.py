@@ -6,8 +6,19 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks import em_step, first_call, hmm_growth, hmm_likelihood, import_time, kalman_likelihood, rnn_step
-from benchmarks.tables import print_comparison, print_growth, print_times
+from benchmarks import (
+    em_step,
+    first_call,
+    hmm_growth,
+    hmm_likelihood,
+    import_time,
+    kalman_likelihood,
+    rnn_step,
+    smc_likelihood,
+    smc_memory,
+    smc_problem,
+)
+from benchmarks.tables import print_comparison, print_filters, print_growth, print_peaks, print_times
 
 
 def rnn() -> None:
@@ -28,6 +39,13 @@ def kalman() -> None:
         print_comparison(f"Kalman filter, {title}", rows)
 
 
+def smc() -> None:
+    for title, rows in smc_likelihood.run():
+        print_filters(f"particle filter, {title}", rows, smc_problem.NUM_SEQUENCES)
+    for title, peaks in smc_memory.run():
+        print_peaks(f"particle filter, peak memory, {title}", peaks)
+
+
 def em() -> None:
     title, rows = em_step.run()
     print_comparison(title, rows, timed="iteration")
@@ -45,6 +63,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "rnn": rnn,
     "hmm": hmm,
     "kalman": kalman,
+    "smc": smc,
     "em": em,
     "growth": growth,
     "imports": imports,

@@ -47,8 +47,8 @@ Engines = dict[str, tuple[str, str, tuple[str, ...]]]
 """By name: a module of this package, its function that makes a peer of a problem, and the packages it needs."""
 
 
-def installed(engines: Engines, problem: Any) -> dict[str, Peer | None]:
-    """Every engine on one problem; None for those whose packages are not installed."""
+def installed(engines: Engines, problem: Any) -> dict[str, Any]:
+    """Every engine on one problem, as its module makes it; None for those whose packages are not installed."""
     return {
         name: None if missing(packages) else getattr(import_module(f"benchmarks.{module}"), function)(problem)
         for name, (module, function, packages) in engines.items()

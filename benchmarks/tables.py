@@ -1,7 +1,11 @@
 """Tables of times for a terminal of 100 columns."""
 
+import math
+
 from benchmarks.hmm_growth import Growth
 from benchmarks.peers import Row
+from benchmarks.smc_memory import Peak
+from benchmarks.smc_peers import SLOW, FilterRow
 
 
 def print_comparison(title: str, rows: list[Row], timed: str = "value") -> None:
@@ -16,6 +20,31 @@ def print_comparison(title: str, rows: list[Row], timed: str = "value") -> None:
             continue
         gradient = _pair(row.gradient) if with_gradient else ""
         print(f"  {row.name:22}{_pair(row.value)}{gradient}{row.first_call:18.0f}{row.error:10.0e}")
+    print()
+
+
+def print_filters(title: str, rows: list[FilterRow], num_sequences: int) -> None:
+    """Milliseconds of one sequence and of many, ratios to the first row's, and the estimates' errors in nats."""
+    print(title)
+    many = f"{num_sequences} sequences, ms"
+    print(f"  {'':26}{'1 sequence, ms':>16}{'ratio':>8}{many:>18}{'ratio':>8}{'error':>10}{'deviation':>12}")
+    for row in rows:
+        if row.one is None:
+            print(f"  {row.name:26}{'not installed':>16}")
+            continue
+        one = _seconds(row.one, rows[0].one, 16)
+        many = _seconds(row.many, rows[0].many, 18) if row.many is not None else f"{f'over {SLOW:.0f} s':>18}{'':8}"
+        check = f"{'-':>10}{'-':>12}" if row.error is None else f"{row.error:10.3f}{row.deviation:12.3f}"
+        print(f"  {row.name:26}{one}{many}{check}")
+    print()
+
+
+def print_peaks(title: str, peaks: list[Peak]) -> None:
+    """Steps, megabytes, and seconds where they were measured."""
+    print(title)
+    for num_steps, megabytes, seconds in peaks:
+        took = "" if seconds is None else f"{seconds:12.2f} s"
+        print(f"  {f'{num_steps} steps':26}{megabytes:12.0f} MB{took}")
     print()
 
 
@@ -38,3 +67,10 @@ def print_times(title: str, rows: list[tuple[str, float]]) -> None:
 
 def _pair(times: tuple[float, float] | None) -> str:
     return f"{times[0]:16.2f}{times[1]:8.2f}" if times else f"{'-':>16}{'':8}"
+
+
+def _seconds(seconds: float, first: float | None, width: int) -> str:
+    if math.isinf(seconds):
+        return f"{'failed':>{width}}{'':8}"
+    ratio = f"{seconds / first:8.2f}" if first is not None and math.isfinite(first) else f"{'':8}"
+    return f"{1e3 * seconds:{width}.1f}{ratio}"

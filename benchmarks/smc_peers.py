@@ -1,0 +1,115 @@
+"""What a particle filter is here: a run over some sequences, which times itself and estimates log p(x_{1:T})."""
+
+import math
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import t as student
+
+ESS_THRESHOLD = 0.5
+CHANCE = 1e-5
+"""With which an engine that is right is taken for one that is wrong."""
+SLOW = 30.0
+"""Seconds; an engine that would need more for all sequences, by its times of one and of two, does not run them."""
+
+
+class Run(NamedTuple):
+    """One run.
+
+    Attributes:
+        sequences: their numbers.
+        seconds: wall-clock time, measured where the engine runs.
+        estimates: of log p(x_{1:T}) of each sequence, nats; None where the engine failed.
+    """
+
+    sequences: Sequence[int]
+    seconds: float
+    estimates: list[float] | None
+
+
+Filter = Callable[[Sequence[int], int], Run]
+"""An engine on one problem: a run over the sequences of these numbers, given a seed."""
+
+
+class FilterRow(NamedTuple):
+    """One line of a table.
+
+    Attributes:
+        name: of the engine.
+        one: seconds of one sequence, infinite where a run failed; None where the engine is not installed.
+        many: of all sequences, infinite where a run failed, of fewer sequences too; None where they were left out.
+        error: of the estimates, nats, beside that of an unbiased estimate's logarithm; None where runs failed.
+        deviation: the estimates' standard deviation, nats.
+    """
+
+    name: str
+    one: float | None = None
+    many: float | None = None
+    error: float | None = None
+    deviation: float | None = None
+
+
+def compare(filters: dict[str, Filter | None], exact: NDArray[np.float64], rounds: int) -> list[FilterRow]:
+    """Time the filters in turn, a sequence a round and then all at once, and check their estimates.
+
+    Args:
+        filters: by name, None for one that is not installed; each is warmed up with one sequence.
+        exact: log p(x_{1:T}) of every sequence, nats.
+        rounds: of one sequence.
+
+    Raises:
+        ValueError: estimates that are not those of log p(x_{1:T}).
+    """
+    present = {name: run for name, run in filters.items() if run is not None}
+    twos = {name: runs[1:] for name, runs in _in_turn(present, [[0], [0, 1]]).items()}
+    ones = _in_turn(present, [[number % len(exact)] for number in range(rounds)])
+    expected = {name: _expected(_seconds(ones[name]), _seconds(twos[name]), len(exact)) for name in present}
+    quick = {name: run for name, run in present.items() if expected[name] < SLOW}
+    manys = _in_turn(quick, [range(len(exact))])
+    rows = {}
+    for name in present:
+        of_all = _seconds(manys[name]) if name in manys else math.inf if math.isinf(expected[name]) else None
+        estimates = next(filter(_complete, (manys.get(name, []), ones[name])), None)
+        checked = () if estimates is None else _checked(name, estimates, exact)
+        rows[name] = FilterRow(name, _seconds(ones[name]), of_all, *checked)
+    return [rows.get(name, FilterRow(name)) for name in filters]
+
+
+def _expected(one: float, two: float, number: int) -> float:
+    """Seconds of so many sequences by the seconds of one and of two; infinite where one of these failed."""
+    return one + (number - 1) * max(two - one, 0.0) if math.isfinite(one) else math.inf
+
+
+def _in_turn(filters: dict[str, Filter], rounds: list[Sequence[int]]) -> dict[str, list[Run]]:
+    """A run of each filter over each round's sequences, the round's number for a seed."""
+    runs: dict[str, list[Run]] = {name: [] for name in filters}
+    for seed, sequences in enumerate(rounds):
+        for name, run in filters.items():
+            runs[name].append(run(sequences, seed))
+    return runs
+
+
+def _complete(runs: list[Run]) -> bool:
+    return bool(runs) and all(run.estimates is not None for run in runs)
+
+
+def _seconds(runs: list[Run]) -> float:
+    """Median of the runs, infinite where one failed."""
+    return median(run.seconds for run in runs) if _complete(runs) else math.inf
+
+
+def _checked(name: str, runs: list[Run], exact: NDArray[np.float64]) -> tuple[float, float]:
+    """Mean and standard deviation of log estimates less exact values, the mean corrected by half the variance.
+
+    The estimates of p are unbiased and nearly log-normal: E log(p^ / p) = -s^2 / 2, known to s sqrt((1 + s^2 / 2) / R).
+    """
+    differences = np.concatenate([np.array(run.estimates) - exact[list(run.sequences)] for run in runs])
+    number, deviation = len(differences), float(differences.std(ddof=1))
+    error = float(differences.mean()) + deviation**2 / 2
+    limit = student.isf(CHANCE / 2, number - 1) * deviation * ((1 + deviation**2 / 2) / number) ** 0.5
+    if not abs(error) < limit:
+        raise ValueError(f"expected {name} to be within {limit:.2g} nats of log p(x), got an error of {error:.2g}")
+    return error, deviation
