@@ -13,7 +13,7 @@ import torch
 from pgm_rnn import load_model
 from pgm_rnn.data import load
 from pgm_rnn.emissions import Categorical, Emission, Gaussian, Poisson
-from pgm_rnn.inference import kalman, svi
+from pgm_rnn.inference import kalman, svi, training
 from pgm_rnn.inference.baum_welch import BaumWelch
 from pgm_rnn.inference.gaussian_em import GaussianEm
 from pgm_rnn.models import HMM, RNN, LinearGaussianSSM
@@ -156,7 +156,7 @@ def test_whole_numbers_are_real_ones_unless_something_else_is_said(
     [
         (BaumWelch, "fit hmm --data synthetic-hmm --num-states 2 --restarts 2", "iteration"),
         (GaussianEm, "fit lgssm --data river.csv --latent-dim 1", "iteration"),
-        (svi._Run, "fit rnn --data synthetic-hmm --hidden-dim 2", "epoch"),
+        (training.Run, "fit rnn --data synthetic-hmm --hidden-dim 2", "epoch"),
     ],
 )
 def test_an_interrupted_fit_reports_and_saves_what_there_is(

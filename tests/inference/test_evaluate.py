@@ -117,8 +117,12 @@ def test_sequences_without_a_modelled_step_count_nothing() -> None:
 
 def test_bad_input_is_an_error() -> None:
     model, x = make_hmm(SYMBOLS), ragged(SYMBOLS, LENGTHS)
-    with pytest.raises(ValueError, match="expected bound to be one of exact, got 'elbo'"):
-        evaluate(model, x, LENGTHS, bound="elbo")
+    with pytest.raises(ValueError, match=r"expected bound to be one of exact, .*, got 'ebo'; did you mean 'elbo'"):
+        evaluate(model, x, LENGTHS, bound="ebo")
+    with pytest.raises(ValueError, match="expected normalisation to be one of sum, sequence, skip-first, got 'mean'"):
+        evaluate(model, x, LENGTHS, normalisation="mean")
+    with pytest.raises(ValueError, match="expected num_particles to be an integer of at least 1, got 0"):
+        evaluate(model, x, LENGTHS, num_particles=0)
     with pytest.raises(ValueError, match="expected batch_size to be an integer of at least 1, got 0"):
         evaluate(model, x, LENGTHS, batch_size=0)
     with pytest.raises(ValueError, match=r"expected lengths in 1..T = 1..5, got 6"):
@@ -126,4 +130,4 @@ def test_bad_input_is_an_error() -> None:
     with pytest.raises(ValueError, match="expected lengths in one place"):
         evaluate(model, Sequences(x, LENGTHS), LENGTHS)
     with pytest.raises(ValueError, match="LatentToy has no exact likelihood"):
-        evaluate(LatentToy(), torch.zeros(2, 3))
+        evaluate(LatentToy(), torch.zeros(2, 3), bound="exact")

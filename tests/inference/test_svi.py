@@ -138,7 +138,10 @@ def test_pyros_own_svi_trains_a_copy_apart_from_its_original() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"objective": "elbow"}, "expected objective to be one of mle, got 'elbow'"),
+        (
+            {"objective": "elbow"},
+            "expected objective to be one of mle, elbo, iwae, fivo, got 'elbow'; did you mean 'elbo'",
+        ),
         ({"num_epochs": 0}, "expected num_epochs to be an integer of at least 1, got 0"),
         ({"batch_size": 0}, "expected batch_size to be an integer of at least 1, got 0"),
         ({"patience": -1}, "expected patience to be an integer of at least 1, got -1"),

@@ -1,0 +1,58 @@
+"""Where a fit says how it goes: JSON lines in a file, TensorBoard's event files."""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+
+class Metrics:
+    """One line of JSON an epoch, appended and flushed, and the same numbers for TensorBoard; neither unless asked for.
+
+    Args:
+        path: a file of JSON lines, kept and continued if it is there.
+        tensorboard: a folder for TensorBoard.
+
+    Raises:
+        OSError: the file cannot be written.
+        ModuleNotFoundError: TensorBoard is asked for and not installed.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None = None, tensorboard: str | None = None) -> None:
+        self.writer: Any = None if tensorboard is None else _summary_writer(tensorboard)
+        self.file: IO[str] | None = None if path is None else Path(path).open("a", encoding="utf-8")  # noqa: SIM115
+
+    def add(self, epoch: int, values: Mapping[str, float | None]) -> None:
+        """Numbers of one epoch, by name; what is None or not finite is null."""
+        numbers = {name: value for name, value in values.items() if value is not None and math.isfinite(value)}
+        if self.file is not None:
+            self.file.write(json.dumps({name: numbers.get(name) for name in values}) + "\n")
+            self.file.flush()
+        if self.writer is not None:
+            for name, value in numbers.items():
+                self.writer.add_scalar(name, value, epoch)
+
+    def __enter__(self) -> "Metrics":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close what is open."""
+        for opened in (self.file, self.writer):
+            if opened is not None:
+                opened.close()
+
+
+def _summary_writer(folder: str) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ModuleNotFoundError(
+            f"expected the package tensorboard for tensorboard={folder!r}, it is not installed; "
+            "pip install tensorboard, or use metrics=FILE, which needs nothing"
+        ) from None
+    return SummaryWriter(folder)
