@@ -94,14 +94,16 @@ def iwae(log_w: Tensor) -> Tensor:
     return log_w.logsumexp(0) - math.log(len(log_w))
 
 
-def relative_variance(log_w: Tensor) -> Tensor:
-    """Estimated variance of the mean weight over its square, (B,): that of its logarithm, by the delta method.
+def variance_of_iwae(log_w: Tensor, first: Tensor) -> Tensor:
+    """Estimated variance of log (1/K) sum_k w^k - log (1/K) sum_k w_1^k, (B,), by the delta method; NaN for K = 1.
 
-    Var(log (1/K) sum_k w^k) ~ (sum_k (w^k - m)^2 / (K - 1)) / (K m^2), m the mean of the weights; NaN for K = 1.
+    (1 / (K (K - 1))) sum_k (w^k / m - w_1^k / m_1)^2, m and m_1 the means; of the first logarithm alone for w_1 = 1.
     """
     num = len(log_w)
-    weights = (log_w - iwae(log_w)).exp()  # in units of their mean
-    return (weights - 1).square().sum(0) / (num * (num - 1)) if num > 1 else torch.full_like(log_w[0], torch.nan)
+    if num == 1:
+        return torch.full_like(log_w[0], math.nan)
+    difference = (log_w - iwae(log_w)).exp() - (first - iwae(first)).exp()
+    return difference.square().sum(0) / (num * (num - 1))
 
 
 def check_guide(model: SequenceModel, x: Tensor, lengths: Tensor | None = None) -> bool:

@@ -158,15 +158,6 @@ def _variance_of_mean(log_w: Tensor, first: Tensor) -> Tensor:
     return (log_w - first).var(0) / len(log_w) if len(log_w) > 1 else torch.full_like(log_w[0], math.nan)
 
 
-def _variance_of_ratio(log_w: Tensor, first: Tensor) -> Tensor:
-    """Of log mean w - log mean w_1, by the delta method: the mean square of w / mean w - w_1 / mean w_1."""
-    num = len(log_w)
-    if num == 1:
-        return torch.full_like(log_w[0], math.nan)
-    difference = (log_w - bounds.iwae(log_w)).exp() - (first - bounds.iwae(first)).exp()
-    return difference.square().sum(0) / (num * (num - 1))
-
-
 def _fivo(model: SequenceModel, data: Sequences, num_particles: int, skips: bool) -> tuple[Tensor, Tensor]:
     """The mean of `FIVO_RUNS` filters, a few sequences at a time."""
     size = max(1, MAX_STATES // num_particles)
@@ -185,8 +176,8 @@ def _fivo(model: SequenceModel, data: Sequences, num_particles: int, skips: bool
 _TERMS: dict[str, Terms] = {
     "exact": _exact,
     "elbo": _weighted(bounds.elbo, _variance_of_mean),
-    "iwae": _weighted(bounds.iwae, _variance_of_ratio),
-    "importance": _weighted(bounds.iwae, _variance_of_ratio),
+    "iwae": _weighted(bounds.iwae, bounds.variance_of_iwae),
+    "importance": _weighted(bounds.iwae, bounds.variance_of_iwae),
     "fivo": _fivo,
 }
 

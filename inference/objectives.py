@@ -17,7 +17,7 @@ from pyro.infer import Trace_ELBO
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from pgm_rnn.checks import check_choice, check_counts
+from pgm_rnn.checks import check_choice
 from pgm_rnn.inference import bounds, smc
 from pgm_rnn.sequence_model import SequenceModel
 
@@ -68,7 +68,6 @@ def check_objective(
     model: SequenceModel, objective: str, num_particles: int, kl_warmup: float, x: Tensor, lengths: Tensor
 ) -> None:
     """Raise a ValueError unless the objective can be had of this model, with these options and data."""
-    check_counts(num_particles=num_particles)
     if not (isinstance(kl_warmup, int | float) and 0 <= kl_warmup < float("inf")):
         raise ValueError(f"expected kl_warmup to be a number of epochs, at least 0, got {kl_warmup!r}")
     if kl_warmup and (objective != "elbo" or model.exact):

@@ -83,7 +83,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         check_counts(num_epochs=self.num_epochs, batch_size=self.batch_size, patience=self.patience)
-        check_counts(valid_particles=self.valid_particles)
+        check_counts(num_particles=self.num_particles, valid_particles=self.valid_particles)
         check_choice("schedule", self.schedule, SCHEDULES)
         _check_positive(learning_rate=self.learning_rate, clip_norm=self.clip_norm)
         if not (isinstance(self.lr_warmup, int | float) and 0 <= self.lr_warmup <= self.num_epochs):

@@ -212,13 +212,13 @@ def test_on_a_long_sequence_fivo_is_tighter_than_iwae_with_as_many_particles() -
     assert lower + LIMIT * math.hypot(error, other) < upper < log_p
 
 
-def test_the_relative_variance_is_that_of_the_logarithm_of_the_mean() -> None:
+def test_the_delta_methods_variance_is_that_of_the_logarithm_of_the_mean() -> None:
     model, x, _ = known("guided")
     log_w = draws(model, x, 200, 1_000)
-    claimed = bounds.relative_variance(log_w).mean()
+    claimed = bounds.variance_of_iwae(log_w, torch.zeros_like(log_w)).mean()
     spread = bounds.iwae(log_w).var()
     assert float(claimed) == pytest.approx(float(spread), rel=0.25)  # Var of a variance, 4.5 sqrt(2 / 999), and 1 / K
-    assert bool(bounds.relative_variance(log_w[:1]).isnan().all())
+    assert bool(bounds.variance_of_iwae(log_w[:1], log_w[:1]).isnan().all())
 
 
 # Shapes.
