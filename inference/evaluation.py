@@ -108,11 +108,8 @@ def evaluate(
     nats = -values.double()
     if normalisation == "sequence":
         kept = steps > 0
-        nats, variances, steps = (
-            nats[kept] / steps[kept],
-            variances[kept] / steps[kept] ** 2,
-            torch.ones(int(kept.sum())),
-        )
+        nats, variances = nats[kept] / steps[kept], variances[kept] / steps[kept] ** 2
+        steps = torch.ones_like(nats)
     total = float(steps.sum())
     error = math.sqrt(float(variances.double().sum())) / total
     label = _LABELS[bound] + ("" if bound in ("exact", "elbo") else f"_{num_particles}")

@@ -5,7 +5,7 @@
 Before a step, the sequences whose effective sample size 1 / sum_n (W^n)^2 has fallen to `ess_threshold` N are resampled
 (`pgm_rnn.inference.resampling`). The proposal is the model's own, its transition unless it has a guide (bootstrap
 filter), or any function (guided filter); `lookahead` makes the filter auxiliary. `filter` runs over whole sequences;
-`init` and `step` take one observation at a time (`pgm_rnn.inference.particles`).
+`init` and `step` take one observation at a time (`pgm_rnn.inference.particles`); `forecast` goes on where it ends.
 Sources: Choe, Shin & Spencer (2017), sec. 2.3 and 3.3; Vidal (2024); Maddison et al. (2017) for the bound on log p.
 """
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.checks import check_choice, check_counts
+from pgm_rnn.inference.particle_forecast import continued, drawn_particles
 from pgm_rnn.inference.particle_smoothing import ancestral_paths, backward_paths, fixed_lag_states
 from pgm_rnn.noise import Noise
 from pgm_rnn.observations import check_inputs
@@ -31,7 +32,7 @@ from pgm_rnn.particles import (
     step,
 )
 from pgm_rnn.randomness import seeded
-from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequence_model import Forecast, SequenceModel
 from pgm_rnn.sequences import as_sequences, length_mask
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "Smoothed",
     "Step",
     "filter",
+    "forecast",
     "init",
     "log_marginal_likelihood",
     "smooth",
@@ -79,6 +81,7 @@ class Filtered(NamedTuple):
         resampled: whether a step began with resampling, (B, T).
         means: by name, weighted means of the functions that were asked for, (B, T, ...).
         history: all steps, where they were kept.
+        memory: h at each sequence's end, (N, B, dim), or None.
     """
 
     log_marginal_likelihood: Tensor
@@ -89,6 +92,7 @@ class Filtered(NamedTuple):
     resampled: Tensor
     means: dict[str, Tensor]
     history: History | None
+    memory: Tensor | None = None
 
     @property
     def ancestors(self) -> Tensor:
@@ -218,6 +222,60 @@ def smooth(
     return Smoothed(paths, result.log_marginal_likelihood)
 
 
+@torch.no_grad()
+def forecast(
+    model: SequenceModel,
+    x: Tensor,
+    num_steps: int,
+    *,
+    lengths: Tensor | None = None,
+    num_samples: int | None = None,
+    num_particles: int = 1000,
+    proposal: Proposal | Literal["bootstrap"] | None = None,
+    resampling: str = "systematic",
+    ess_threshold: float = 0.5,
+    inputs: Tensor | None = None,
+    future_inputs: Tensor | None = None,
+    seed: int | None = None,
+) -> Forecast:
+    """Draws of x_{L+1}, ..., x_{L+num_steps} given x_{1:L}: the filter's last particles, drawn by weight, go on.
+
+    As `SequenceModel.forecast`, for any model with latent states; right as the number of particles grows.
+
+    Args:
+        model: any model with latent states.
+        x: observations so far, (B, T, *event).
+        num_steps: how far to go, at least 1.
+        lengths: (B,) steps of each sequence, None for T.
+        num_samples: draws for each sequence; None for one draw without the leading dimension.
+        num_particles: N, of the filter.
+        proposal: as in `filter`, like the two arguments that follow.
+        resampling: a scheme.
+        ess_threshold: when to resample.
+        inputs: (B, T, input_dim) for a model with inputs.
+        future_inputs: what follows them, (B, num_steps, input_dim).
+        seed: makes the draws reproducible; None uses torch's global generator.
+
+    Returns:
+        x (num_samples, B, num_steps, *event) and z likewise.
+
+    Raises:
+        TypeError, ValueError: as `filter`.
+    """
+    check_counts(num_steps=num_steps, **({} if num_samples is None else {"num_samples": num_samples}))
+    options = Options(num_particles, proposal, None, resampling, ess_threshold)
+    with seeded(seed, stream=8):
+        result = _run(model, x, lengths, options, inputs, {}, "last")
+        x, lengths = model.check(x, lengths)
+        like = result.log_weights.new_empty(len(x), num_steps)
+        future_inputs = check_inputs(future_inputs, model.input_dim, like)
+        last = x[torch.arange(len(x), device=x.device), lengths - 1]
+        drawn = continued(model, drawn_particles(result, num_samples or 1), last, num_steps, future_inputs)
+    if num_samples is not None:
+        return drawn
+    return Forecast(drawn.x[0], None if drawn.z is None else drawn.z[0])
+
+
 def log_marginal_likelihood(
     model: SequenceModel,
     x: Tensor,
@@ -308,4 +366,4 @@ class _Record:
         history = History(*(torch.stack(parts) for parts in zip(*self.kept, strict=True))) if self.kept else None
         means = {name: torch.stack(values, dim=1) for name, values in self.means.items()}
         log_weights = last.log_weights + total
-        return Filtered(total, log_normalizers, last.z, log_weights, ess, resampled, means, history)
+        return Filtered(total, log_normalizers, last.z, log_weights, ess, resampled, means, history, last.h)
