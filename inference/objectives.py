@@ -20,6 +20,7 @@ from torch import Tensor
 from pgm_rnn.checks import check_choice
 from pgm_rnn.inference import bounds, smc
 from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequences import Sequences
 
 OBJECTIVES = ("mle", "elbo", "iwae", "fivo")
 
@@ -65,7 +66,7 @@ def chosen_objective(model: SequenceModel, objective: str | None) -> str:
 
 
 def check_objective(
-    model: SequenceModel, objective: str, num_particles: int, kl_warmup: float, x: Tensor, lengths: Tensor
+    model: SequenceModel, objective: str, num_particles: int, kl_warmup: float, data: Sequences
 ) -> None:
     """Raise a ValueError unless the objective can be had of this model, with these options and data."""
     if not (isinstance(kl_warmup, int | float) and 0 <= kl_warmup < float("inf")):
@@ -77,7 +78,7 @@ def check_objective(
         )
     if objective == "mle" and num_particles > 1:
         raise ValueError(f"expected num_particles only with elbo, iwae and fivo, got {num_particles} with mle")
-    follows = bounds.check_guide(model, x[:1], lengths[:1])
+    follows = bounds.check_guide(model, data.x[:1], data.lengths[:1])
     if objective == "fivo" and model.exact:
         follows = bool(model.initial(model.first_memory(1)).has_rsample)
     if objective in ("iwae", "fivo") and not follows:

@@ -23,7 +23,7 @@ from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences, as_sequences
 
-__all__ = ["Epoch", "Evaluation", "Fit", "evaluate", "fit", "minibatches", "ratio_error"]
+__all__ = ["Epoch", "Evaluation", "Fit", "checked_device", "evaluate", "fit", "minibatches", "ratio_error"]
 
 
 def fit(
@@ -98,13 +98,13 @@ def fit(
         lr_warmup,
         kl_warmup,
         patience,
-        num_particles if valid_particles is None else valid_particles,
+        valid_particles,
         seed,
         progress,
     )
     train, valid = as_sequences(train), None if valid is None else as_sequences(valid)
     home = next(model.parameters()).device
-    away = home if device is None else _checked_device(device)
+    away = home if device is None else checked_device(device)
     if device is not None:
         train, valid = train.to(away), None if valid is None else valid.to(away)
     try:
@@ -114,15 +114,19 @@ def fit(
                 model.check(data.x, data.lengths)
                 num_modelled(model, data.lengths)
         with pyro.settings.context(module_local_params=True), seeded(seed, stream=3):
-            check_objective(model, objective, num_particles, kl_warmup, train.x, train.lengths)
+            check_objective(model, objective, num_particles, kl_warmup, train)
             with Metrics(metrics, tensorboard) as written:
                 return Run(model, train, valid, plan, written).until_done()
     finally:
         model.to(home)
 
 
-def _checked_device(device: str) -> torch.device:
-    """The device itself, if it is there."""
+def checked_device(device: str) -> torch.device:
+    """The device of this name.
+
+    Raises:
+        ValueError: another name than cpu and cuda, or no CUDA on this machine.
+    """
     kind = str(device).partition(":")[0]
     if kind not in ("cpu", "cuda"):
         raise ValueError(f"expected device to be cpu or cuda, got {device!r}")

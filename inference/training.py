@@ -66,28 +66,33 @@ class Fit:
 class Plan:
     """How a fit runs; the attributes are described at `svi.fit`."""
 
-    objective: str
-    num_particles: int
-    num_epochs: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    clip_norm: float
-    schedule: str
-    lr_warmup: float
-    kl_warmup: float
-    patience: int
-    valid_particles: int
-    seed: int
-    progress: bool
+    objective: str = "mle"
+    num_particles: int = 1
+    num_epochs: int = 100
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    clip_norm: float = 5.0
+    schedule: str = "constant"
+    lr_warmup: float = 0
+    kl_warmup: float = 0
+    patience: int = 10
+    valid_particles: int | None = None
+    seed: int = 0
+    progress: bool = True
 
     def __post_init__(self) -> None:
         check_counts(num_epochs=self.num_epochs, batch_size=self.batch_size, patience=self.patience)
-        check_counts(num_particles=self.num_particles, valid_particles=self.valid_particles)
+        check_counts(num_particles=self.num_particles, valid_particles=self.judges)
         check_choice("schedule", self.schedule, SCHEDULES)
         _check_positive(learning_rate=self.learning_rate, clip_norm=self.clip_norm)
         if not (isinstance(self.lr_warmup, int | float) and 0 <= self.lr_warmup <= self.num_epochs):
             raise ValueError(f"expected lr_warmup in 0..{self.num_epochs} epochs, got {self.lr_warmup!r}")
+
+    @property
+    def judges(self) -> int:
+        """How many particles make the validation bound."""
+        return self.num_particles if self.valid_particles is None else self.valid_particles
 
     def rate_factor(self, epochs: float) -> float:
         """What multiplies the learning rate after so many epochs: linear warm-up, then constant or half a cosine."""
@@ -187,7 +192,7 @@ class Run:
     def valid_loss(self, valid: Sequences) -> float:
         """Nats per step by the objective's bound; the same random numbers each time, so that epochs compare."""
         bound = "exact" if self.plan.objective == "mle" else self.plan.objective
-        num = self.plan.valid_particles
+        num = self.plan.judges
         return evaluate(self.model, valid, bound=bound, num_particles=num, seed=self.plan.seed).nats_per_step
 
     @torch.no_grad()

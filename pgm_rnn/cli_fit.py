@@ -30,6 +30,23 @@ TestFraction = Annotated[
     float | None,
     typer.Option(help="With a file: the last part, of the series or of a single one's steps.", show_default="0.2"),
 ]
+ValidFraction = Annotated[
+    float | None,
+    typer.Option(help="With a file: the part before the test, which says when to stop.", show_default="0.1"),
+]
+FileEmission = Annotated[
+    str | None,
+    typer.Option(
+        help="With a file: gaussian (real numbers), poisson (counts), bernoulli (bits), categorical (symbols).",
+        show_default="gaussian",
+    ),
+]
+Epochs = Annotated[int, typer.Option(help="Passes over the training data, at most.")]
+LearningRate = Annotated[float, typer.Option(help="Of Adam, the largest one.")]
+Schedule = Annotated[str, typer.Option(help="Of the learning rate: constant, or cosine down to 0.")]
+BatchSize = Annotated[int, typer.Option(help="Sequences a gradient step.")]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda.", show_default="cpu")]
+Metrics = Annotated[Path | None, typer.Option(metavar="FILE", help="Append a line of JSON an epoch to this file.")]
 Iterations = Annotated[int, typer.Option(help="Of EM, at most.")]
 Tolerance = Annotated[float, typer.Option(help="Stop when an iteration gains less, nats per step.")]
 
@@ -50,13 +67,7 @@ def hmm(
         float, typer.Option(help="Added to those of every state, spread like all the data.")
     ] = 2.0,
     tolerance: Tolerance = 1e-6,
-    emission: Annotated[
-        str | None,
-        typer.Option(
-            help="With a file: gaussian (real numbers), poisson (counts), bernoulli (bits), categorical (symbols).",
-            show_default="gaussian",
-        ),
-    ] = None,
+    emission: FileEmission = None,
     column: Column = None,
     valid_fraction: Annotated[
         float | None,
@@ -108,20 +119,91 @@ def lgssm(
 
 @app.command()
 def rnn(
-    data: Annotated[str, typer.Option(metavar="NAME", help="jsb, nottingham, synthetic-hmm or tiny-shakespeare.")],
+    data: Data,
     cell: Annotated[str, typer.Option(help="elman, gru, lstm or another.")] = "lstm",
     hidden_dim: Annotated[int, typer.Option(help="The width of its hidden state.")] = 64,
-    epochs: Annotated[int, typer.Option(help="Passes over the training data, at most.")] = 150,
-    learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = 1e-2,
+    epochs: Epochs = 150,
+    learning_rate: LearningRate = 1e-2,
+    schedule: Schedule = "constant",
+    batch_size: BatchSize = 16,
+    emission: FileEmission = None,
+    column: Column = None,
+    valid_fraction: ValidFraction = None,
+    test_fraction: TestFraction = None,
+    device: Device = None,
+    metrics: Metrics = None,
     seed: Seed = 0,
     output: Output = None,
     json: Json = None,
 ) -> None:
     """A recurrent network, by gradient steps until the validation data say stop."""
-    from pgm_rnn.report.fitting import fit_rnn
+    from pgm_rnn.checks import check_choice
+    from pgm_rnn.models.cells import CELLS
+    from pgm_rnn.report.gradient_fitting import Training, fit_by_gradient
 
-    job = _job(data, seed, output, json, None, None, None, None)
-    _end(fit_rnn(job, cell=cell, hidden_dim=hidden_dim, num_epochs=epochs, learning_rate=learning_rate))
+    check_choice("--cell", cell, CELLS)
+    job = _job(data, seed, output, json, column, emission, valid_fraction, test_fraction)
+    training = Training(epochs, batch_size, learning_rate, schedule, device=device, metrics=metrics)
+    _end(fit_by_gradient(job, f"rnn-{cell}", {"hidden_dim": hidden_dim}, training))
+
+
+def latent(
+    context: typer.Context,
+    data: Data,
+    latent_dim: Annotated[int, typer.Option(help="How many hidden numbers.")],
+    hidden_dim: Annotated[
+        int | None, typer.Option(help="The width of the networks, for models that have any.", show_default="its own")
+    ] = None,
+    objective: Annotated[str, typer.Option(help="What to maximise: elbo, iwae or fivo.")] = "elbo",
+    num_particles: Annotated[int, typer.Option(help="Draws a sequence, or particles of fivo's filter.")] = 1,
+    kl_warmup: Annotated[
+        float, typer.Option(help="With elbo: epochs in which log p(z) - log q(z) comes to count in full.")
+    ] = 0.0,
+    epochs: Epochs = 150,
+    learning_rate: LearningRate = 3e-3,
+    schedule: Schedule = "constant",
+    batch_size: BatchSize = 16,
+    emission: FileEmission = None,
+    column: Column = None,
+    valid_fraction: ValidFraction = None,
+    test_fraction: TestFraction = None,
+    device: Device = None,
+    metrics: Metrics = None,
+    seed: Seed = 0,
+    output: Output = None,
+    json: Json = None,
+) -> None:
+    """A model with latent states and a guide, by gradient steps on a bound until the validation data say stop."""
+    from pgm_rnn.checks import check_choice
+    from pgm_rnn.report.gradient_fitting import Training, fit_by_gradient
+
+    check_choice("--objective", objective, ("elbo", "iwae", "fivo"))
+    job = _job(data, seed, output, json, column, emission, valid_fraction, test_fraction)
+    particles = {"num_particles": num_particles, "valid_particles": max(num_particles, VALID_PARTICLES)}
+    training = Training(
+        epochs,
+        batch_size,
+        learning_rate,
+        schedule,
+        objective,
+        **particles,
+        kl_warmup=kl_warmup,
+        device=device,
+        metrics=metrics,
+    )
+    sizes = {"latent_dim": latent_dim, "hidden_dim": hidden_dim}
+    _end(fit_by_gradient(job, str(context.info_name), sizes, training))
+
+
+VALID_PARTICLES = 16
+"""At least as many judge the validation data: the noise of fewer would stop a fit early."""
+LATENT_MODELS = {
+    "noisy-rnn": "A recurrent network with noise on its state and its output, by gradient steps on a bound.",
+}
+"""Models of the zoo that `latent` fits, by their names there."""
+
+for _name, _help in LATENT_MODELS.items():
+    app.command(_name, help=_help)(latent)
 
 
 def _job(

@@ -13,10 +13,10 @@ import torch
 from pgm_rnn import load_model
 from pgm_rnn.data import load
 from pgm_rnn.emissions import Categorical, Emission, Gaussian, Poisson
-from pgm_rnn.inference import kalman, svi, training
+from pgm_rnn.inference import kalman, smc, svi, training
 from pgm_rnn.inference.baum_welch import BaumWelch
 from pgm_rnn.inference.gaussian_em import GaussianEm
-from pgm_rnn.models import HMM, RNN, LinearGaussianSSM
+from pgm_rnn.models import HMM, RNN, LinearGaussianSSM, NoisyRNN
 from pgm_rnn.report.fitted import Job, scores_table
 from pgm_rnn.report.fitting import fit_lgssm
 from pgm_rnn.report.material import FileOptions, Score, from_file
@@ -78,6 +78,39 @@ def test_an_rnn_is_fitted_scored_and_saved(monkeypatch: pytest.MonkeyPatch, caps
     assert isinstance(model, RNN)
     score = svi.evaluate(model, load("synthetic-hmm", seed=0).test)  # type: ignore[arg-type]
     assert f"{score.nats_per_step:.3f}   {score.standard_error:.3f}   exact" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("objective", ["elbo", "iwae", "fivo"])
+def test_a_network_with_noise_is_fitted_scored_and_saved(
+    objective: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    np.save("many.npy", series(num_steps=12, num_sequences=20))
+    arguments = f"fit noisy-rnn --data many.npy --latent-dim 2 --objective {objective} --num-particles 3 --epochs 2"
+    assert call(monkeypatch, *arguments.split(), "--metrics", "m.jsonl", "--json", "r.json") == 0
+    model = load_model("fits/noisy-rnn-many-2")
+    assert isinstance(model, NoisyRNN)
+    assert model.initial_mean.dtype == torch.float64
+    record = json.loads(Path("r.json").read_text())
+    assert (record["fit"]["objective"], record["fit"]["num_particles"]) == (objective, 3)
+    terms = smc.filter(model, torch.from_numpy(np.load("many.npy")), num_particles=128, seed=0).log_normalizers[16:]
+    score = record["scores"][2]
+    assert (score["split"], score["bound"], score["num_steps"]) == ("test", "FIVO_128", 48)
+    assert score["nats_per_step"] == pytest.approx(-float(terms.sum()) / 48, rel=1e-12)
+    output = capsys.readouterr().out
+    assert "FIVO_128: by a particle filter, above the exact number on average" in output
+    assert [json.loads(line)["epoch"] for line in Path("m.jsonl").read_text().splitlines()] == [1, 2]
+
+
+def test_a_network_is_scored_one_step_ahead_on_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = series()
+    write_csv(Path("river.csv"), x, "flow,rain")
+    command = "fit rnn --data river.csv --hidden-dim 3 --epochs 2 --json r.json"
+    assert call(monkeypatch, *command.split()) == 0
+    model = load_model("fits/rnn-lstm-river-3")
+    whole = torch.from_numpy(x)[None]
+    until, all_of_it = (float(model.log_prob(whole[:, :n]).detach()) for n in (48, 60))
+    score = json.loads(Path("r.json").read_text())["scores"][2]
+    assert score["nats_per_step"] == pytest.approx(-(all_of_it - until) / 12, rel=1e-9)
 
 
 def test_one_series_is_scored_one_step_ahead_given_what_came_before(
@@ -157,6 +190,7 @@ def test_whole_numbers_are_real_ones_unless_something_else_is_said(
         (BaumWelch, "fit hmm --data synthetic-hmm --num-states 2 --restarts 2", "iteration"),
         (GaussianEm, "fit lgssm --data river.csv --latent-dim 1", "iteration"),
         (training.Run, "fit rnn --data synthetic-hmm --hidden-dim 2", "epoch"),
+        (training.Run, "fit noisy-rnn --data river.csv --latent-dim 1", "epoch"),
     ],
 )
 def test_an_interrupted_fit_reports_and_saves_what_there_is(
@@ -250,10 +284,24 @@ def test_a_table_fits_eighty_columns(capsys: Capture) -> None:
         ("lgssm --data river.csv --latent-dim 1 --output river.csv", "expected a new folder or one that holds"),
         ("lgssm --data river.csv --latent-dim 1 --output river.csv/x", "expected --output to name a folder"),
         ("lgssm --data river.csv --latent-dim 1 --json no/such/x.json", "expected --json to name a file"),
-        ("rnn --data river.csv", "expected --data to be one of jsb"),
+        ("rnn --data river.cvs", "or a file that is there, got 'river.cvs'"),
+        ("rnn --data gaps.csv", "missing one is at step 2 of series 1; fill them in, or use pgm-rnn"),
         ("rnn --data synthetic-hmm --cell lsmt", "did you mean 'lstm'"),
         ("rnn --data synthetic-hmm --epochs 0", "expected num_epochs"),
         ("rnn --data synthetic-hmm --learning-rate 0", "expected learning_rate to be a positive number"),
+        ("rnn --data synthetic-hmm --schedule cosin", "did you mean 'cosine'"),
+        ("rnn --data synthetic-hmm --device gpu", "expected device to be cpu or cuda, got 'gpu'"),
+        ("rnn --data synthetic-hmm --metrics no/such.jsonl", "expected --metrics to name a file in a folder"),
+        ("noisy-rnn --data river.csv", "Missing option '--latent-dim'"),
+        ("noisy-rnn --data synthetic-hmm --latent-dim 2", "expected vectors of real numbers for noisy-rnn, got synth"),
+        ("noisy-rnn --data gaps.csv --latent-dim 2", "expected every number to be there for noisy-rnn"),
+        ("noisy-rnn --data river.csv --latent-dim 0", "expected latent_dim"),
+        ("noisy-rnn --data river.csv --latent-dim 2 --hidden-dim 3", "expected no --hidden-dim for noisy-rnn"),
+        ("noisy-rnn --data river.csv --latent-dim 2 --emission poisson", "expected --emission to be one of gaussian"),
+        ("noisy-rnn --data river.csv --latent-dim 2 --objective mle", "expected --objective to be one of elbo, iwae"),
+        ("noisy-rnn --data river.csv --latent-dim 2 --num-particles 0", "expected num_particles to be an integer"),
+        ("noisy-rnn --data river.csv --latent-dim 2 --objective fivo --kl-warmup 2", "expected kl_warmup only with"),
+        ("noisy-rnn --data river.csv --latent-dim 2 --batch-size 0", "expected batch_size to be an integer"),
         ("hm --data synthetic-hmm", "No such command 'hm'"),
     ],
 )
@@ -285,7 +333,7 @@ def test_a_variable_without_noise_is_one_sentence(monkeypatch: pytest.MonkeyPatc
     assert "such as a constant or the number of a row; leave it out with --column" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [[], ["hmm", "--help"], ["lgssm", "-h"], ["rnn", "-h"]])
+@pytest.mark.parametrize("arguments", [[], ["hmm", "--help"], ["lgssm", "-h"], ["rnn", "-h"], ["noisy-rnn", "-h"]])
 def test_help_says_what_there_is(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     assert call(monkeypatch, "fit", *arguments) == (0 if arguments else 2)
     captured = capsys.readouterr()

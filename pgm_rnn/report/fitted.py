@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 import pgm_rnn
-from pgm_rnn.report.material import FileOptions, Material, Score, check_source
+from pgm_rnn.data import list_datasets
+from pgm_rnn.report.material import FileOptions, Material, Score, check_source, from_file, named
 from pgm_rnn.report.records import check_output, finite, is_writable, write_json
 from pgm_rnn.storage import check_replaceable, save_model
 
@@ -80,6 +81,14 @@ def check_job(job: Job, model: str, size: int) -> Path:
     return folder
 
 
+def material_of(job: Job, defaults: FileOptions) -> Material:
+    """What the job names; `defaults` are for what it does not say of a file."""
+    if job.source in list_datasets():
+        return named(job.source, job.seed)
+    given = {name: value for name, value in job.file._asdict().items() if value is not None}
+    return from_file(job.path, defaults._replace(**given))
+
+
 def announce(job: Job, material: Material, title: str, hint: str = "") -> None:
     """Say what is going to be fitted to what."""
     out = _console()
@@ -132,6 +141,13 @@ def counted(num: int, unit: str) -> str:
 
 
 def _caption(material: Material, scores: list[Score]) -> str:
+    """What the columns mean, in a line or two."""
+    bound = scores[0].bound
+    estimated = "" if bound == "exact" else f"\n{bound}: by a particle filter, above the exact number on average"
+    return _errors(material, scores) + estimated
+
+
+def _errors(material: Material, scores: list[Score]) -> str:
     if not material.single:
         return "± standard error over sequences"
     later = " and ".join(score.split for score in scores if score.split != "train")

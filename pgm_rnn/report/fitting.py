@@ -1,24 +1,19 @@
-"""`pgm-rnn fit`: a model is fitted under a progress bar, then scored, shown and saved by `fitted`."""
+"""`pgm-rnn fit` by EM: a model is fitted under a progress bar, then scored, shown and saved by `fitted`."""
 
-import math
 from collections.abc import Mapping
 
 import torch
 
-from pgm_rnn.checks import check_choice, check_counts
+from pgm_rnn.checks import check_counts
 from pgm_rnn.data import list_datasets
 from pgm_rnn.emissions import Gaussian
-from pgm_rnn.inference import em, svi
+from pgm_rnn.inference import em
 from pgm_rnn.inference.random_starts import Start, random_starts
-from pgm_rnn.models import HMM, RNN
-from pgm_rnn.models.cells import CELLS
+from pgm_rnn.models import HMM
 from pgm_rnn.models.linear_start import linear_start
-from pgm_rnn.randomness import seeded
-from pgm_rnn.report.fitted import Job, Outcome, announce, check_job, counted, finish
-from pgm_rnn.report.material import FileOptions, Material, from_file, named
+from pgm_rnn.report.fitted import Job, Outcome, announce, check_job, counted, finish, material_of
+from pgm_rnn.report.material import FileOptions, Material
 
-BATCH_SIZE = 16
-"""Sequences a gradient step of `fit_rnn`."""
 HMM_FILE = FileOptions(emission="gaussian", valid_fraction=0.1, test_fraction=0.2)
 LGSSM_FILE = FileOptions(valid_fraction=0.0, test_fraction=0.2)
 """How a file is taken unless the job says otherwise; only several starts need validation data."""
@@ -45,7 +40,7 @@ def fit_hmm(
     check_counts(num_restarts=1 if num_restarts is None else num_restarts)
     _check_not_negative(pseudo_count=pseudo_count, pseudo_observations=pseudo_observations, tolerance=tolerance)
     folder = check_job(job, "hmm", num_states)
-    material = _material(job, HMM_FILE)
+    material = material_of(job, HMM_FILE)
     if num_restarts is None:
         num_restarts = min(16, max(1, int(2e8) // (material.train.num_steps * num_states)))
     options = {"num_iterations": num_iterations, "num_restarts": num_restarts, "tolerance": tolerance}
@@ -73,7 +68,7 @@ def fit_lgssm(job: Job, *, latent_dim: int, num_iterations: int, tolerance: floa
     check_counts(latent_dim=latent_dim, num_iterations=num_iterations)
     _check_not_negative(tolerance=tolerance)
     folder = check_job(job, "lgssm", latent_dim)
-    material = _material(job, LGSSM_FILE)
+    material = material_of(job, LGSSM_FILE)
     if not isinstance(material.family, Gaussian) or material.family.size is None:
         raise ValueError(
             f"expected vectors of real numbers for lgssm, got {job.source}, whose observations are "
@@ -99,39 +94,6 @@ def fit_lgssm(job: Job, *, latent_dim: int, num_iterations: int, tolerance: floa
     outcome = _em_outcome(found, {"num_iterations": num_iterations, "tolerance": tolerance}, remark)
     finish(job, folder, material, outcome)
     return outcome
-
-
-def fit_rnn(job: Job, *, cell: str, hidden_dim: int, num_epochs: int, learning_rate: float) -> Outcome:
-    """Fit an RNN to a data set by gradient steps, stopped early by the validation split.
-
-    Raises:
-        ValueError: arguments out of range, or anything but a data set.
-    """
-    check_choice("--cell", cell, CELLS)
-    check_counts(hidden_dim=hidden_dim, num_epochs=num_epochs)
-    if not 0 < learning_rate < math.inf:
-        raise ValueError(f"expected learning_rate to be a positive number, got {learning_rate}")
-    if job.source not in list_datasets():
-        check_choice("--data", job.source, list_datasets())
-    folder = check_job(job, f"rnn-{cell}", hidden_dim)
-    material = named(job.source, job.seed)
-    announce(job, material, f"RNN, {cell} cell, {counted(hidden_dim, 'hidden unit')}, Adam")
-    with seeded(job.seed):
-        rnn = RNN(cell, emission=material.family, hidden_dim=hidden_dim)
-    options = {"num_epochs": num_epochs, "learning_rate": learning_rate, "batch_size": BATCH_SIZE}
-    found = svi.fit(rnn, material.train, material.valid, seed=job.seed, **options)  # type: ignore[arg-type]
-    remark = f"the parameters are those of epoch {found.best_epoch}, the best on the validation data"
-    outcome = Outcome(rnn, found.stopped_by, len(found.history), "epoch", found.seconds, remark, options)
-    finish(job, folder, material, outcome)
-    return outcome
-
-
-def _material(job: Job, defaults: FileOptions) -> Material:
-    """What the job names; `defaults` are for what it does not say of a file."""
-    if job.source in list_datasets():
-        return named(job.source, job.seed)
-    given = {name: value for name, value in job.file._asdict().items() if value is not None}
-    return from_file(job.path, defaults._replace(**given))
 
 
 def _hint(job: Job, material: Material) -> str:

@@ -17,24 +17,26 @@ from pgm_rnn.checks import check_choice
 from pgm_rnn.data import list_datasets, load
 from pgm_rnn.data.series import read_series
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian, Poisson
-from pgm_rnn.inference import forward_backward, kalman, svi
+from pgm_rnn.inference import forward_backward, kalman, smc, svi
 from pgm_rnn.inference.forward_backward import FiniteStateModel
 from pgm_rnn.observations import check_observations
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences, as_sequences
 
+SCORE_PARTICLES = 128
+"""Of the particle filter that scores a model without a likelihood in closed form."""
 FAMILIES = ("gaussian", "poisson", "bernoulli", "categorical")
 """What the numbers in a file may be taken for: real numbers, counts, bits, symbols 0, 1, 2, ..."""
 
 
 class Score(NamedTuple):
-    """Exact negative log likelihood of one split.
+    """Negative log likelihood of one split, exact where it can be.
 
     Attributes:
         split: "train", "valid" or "test".
         nats_per_step: sum of nats over the number of steps at which anything was observed.
         standard_error: over sequences, or over the steps of a single series; NaN for one.
-        bound: "exact".
+        bound: "exact", or what stands for it, such as "FIVO_128".
         num_sequences: how many.
         num_steps: of all of them.
     """
@@ -57,7 +59,7 @@ class Material:
         train: what to fit.
         valid: what to choose with, or None.
         single: whether it is one series, cut in time.
-        scores: exact scores of a model, a split each.
+        scores: of a model, a split each.
         file: how the file was read and cut, or None.
     """
 
@@ -112,7 +114,7 @@ def named(name: str, seed: int) -> Material:
 
 
 def _scored(model: SequenceModel, split: str, data: Sequences) -> Score:
-    found = svi.evaluate(model, data)
+    found = svi.evaluate(model, data, bound="exact" if model.exact else "fivo", num_particles=SCORE_PARTICLES)
     return Score(split, *found[:3], len(data.lengths), found.num_steps)
 
 
@@ -132,7 +134,8 @@ def from_file(path: Path, options: FileOptions) -> Material:
     def scores(model: SequenceModel) -> list[Score]:
         terms, seen = _predictive_terms(model, x), ~series.isnan().all(-1)
         nats, steps = (-terms[0], seen[0]) if single else (-terms.sum(1), seen.sum(1))
-        return [_score(split, nats[part], steps[part], single) for split, part in parts.items()]
+        bound = "exact" if model.exact else f"FIVO_{SCORE_PARTICLES}"
+        return [_score(split, nats[part], steps[part], single, bound) for split, part in parts.items()]
 
     missing = int(series.isnan().sum())
     holds = f"{len(x)} series of {x.shape[1]} steps" if len(x) > 1 else f"{x.shape[1]} steps"
@@ -198,13 +201,18 @@ def _cut(num: int, options: FileOptions, unit: str) -> dict[str, slice]:
 
 @torch.no_grad()
 def _predictive_terms(model: SequenceModel, x: Tensor) -> Tensor:
-    """log p(x_t | x_{1:t-1}) in nats, (batch, T)."""
+    """log p(x_t | x_{1:t-1}) in nats, (batch, T), by a particle filter where it has no closed form."""
     if isinstance(model, FiniteStateModel):
         return forward_backward.filter(model, x).log_normalizers.double()
+    if not model.has_latent:
+        x, _ = model.check(x)
+        return model.emission(None, model.unroll_memory(x)).log_prob(x).double()
+    if not model.exact:
+        return smc.filter(model, x, num_particles=SCORE_PARTICLES, seed=0).log_normalizers.double()
     return kalman.filter(model, x).log_normalizers.double()  # type: ignore[arg-type]  # a linear-Gaussian model
 
 
-def _score(split: str, nats: Tensor, steps: Tensor, single: bool) -> Score:
+def _score(split: str, nats: Tensor, steps: Tensor, single: bool, bound: str) -> Score:
     nats, steps, total = nats[steps > 0], steps[steps > 0], int(steps.sum())
     nats_per_step = float(nats.sum()) / total if total else float("nan")
-    return Score(split, nats_per_step, svi.ratio_error(nats, steps), "exact", 1 if single else len(nats), total)
+    return Score(split, nats_per_step, svi.ratio_error(nats, steps), bound, 1 if single else len(nats), total)

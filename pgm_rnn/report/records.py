@@ -18,6 +18,17 @@ def check_output(path: Path) -> Path:
     return path
 
 
+def check_appendable(path: Path) -> Path:
+    """`path` if lines can be appended to a file there.
+
+    Raises:
+        ValueError: it is no file, or its folder is not there or cannot be written to.
+    """
+    if (path.exists() and not path.is_file()) or not is_writable(path.resolve().parent):
+        raise ValueError(f"expected --metrics to name a file in a folder that can be written to, got {path}")
+    return path
+
+
 def is_writable(folder: Path) -> bool:
     """Whether something can be made in a folder, by trying: the mode of a folder does not say it all."""
     try:

@@ -1,0 +1,117 @@
+"""`pgm-rnn fit` of models that learn by gradient steps: networks, and models whose latent states have a guide."""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pgm_rnn.checks import check_choice, check_counts
+from pgm_rnn.data import list_datasets
+from pgm_rnn.emissions import Gaussian
+from pgm_rnn.inference import svi
+from pgm_rnn.inference.objectives import check_objective, chosen_objective
+from pgm_rnn.inference.training import Plan
+from pgm_rnn.models.registry import get_model, model_info
+from pgm_rnn.report.fitted import Job, Outcome, announce, check_job, counted, finish, material_of
+from pgm_rnn.report.material import FileOptions, Material
+from pgm_rnn.report.records import check_appendable
+from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequences import Sequences
+
+FILE = FileOptions(emission="gaussian", valid_fraction=0.1, test_fraction=0.2)
+"""How a file is taken unless the job says otherwise; validation data say when to stop."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What `svi.fit` is told, by the names of its arguments."""
+
+    num_epochs: int
+    batch_size: int
+    learning_rate: float
+    schedule: str = "constant"
+    objective: str | None = None
+    num_particles: int = 1
+    valid_particles: int | None = None
+    kl_warmup: float = 0
+    patience: int = 10
+    device: str | None = None
+    metrics: Path | None = None
+
+    def check(self, model: SequenceModel, data: Sequences) -> str:
+        """The objective, None resolved; everything that can be wrong is found out before the work.
+
+        Raises:
+            ValueError: options out of range or not for this model.
+        """
+        objective = chosen_objective(model, self.objective)
+        options = {name: value for name, value in vars(self).items() if name not in ("device", "metrics")}
+        plan = Plan(**options | {"objective": objective})
+        check_objective(model, objective, plan.num_particles, plan.kl_warmup, data)
+        if self.device is not None:
+            svi.checked_device(self.device)
+        return objective
+
+
+def fit_by_gradient(job: Job, name: str, sizes: Mapping[str, int | None], training: Training) -> Outcome:
+    """Fit a model of the zoo by gradient steps, stopped early by the validation split where there is one.
+
+    Args:
+        job: the data, and where the result goes.
+        name: of the model in the zoo.
+        sizes: its options; None for what was not given. The first one names the folder.
+        training: how.
+
+    Raises:
+        ValueError: arguments out of range or not for this model, a source that is not there or cannot be read.
+    """
+    given = {size: value for size, value in sizes.items() if value is not None}
+    _check_sizes(name, given)
+    folder = check_job(job, name, next(iter(given.values())))
+    if training.metrics is not None:
+        check_appendable(training.metrics)
+    material = _material(job, name)
+    made = get_model(name, seed=job.seed, emission=material.family, **given)
+    x = material.train.x
+    model = made.to(x.dtype) if x.is_floating_point() else made
+    shown = ", ".join(f"{size.replace('_', ' ')} {value}" for size, value in given.items())
+    objective = training.check(model, material.train)
+    particles = f" with {counted(training.num_particles, 'particle')}" if objective != "mle" else ""
+    announce(
+        job, material, f"{name}, {shown}, {type(material.family).__name__} emission, Adam on {objective}{particles}"
+    )
+    options = vars(training) | {"objective": objective, "metrics": training.metrics and str(training.metrics)}
+    found = svi.fit(model, material.train, material.valid, seed=job.seed, **options)
+    judged = f"those of epoch {found.best_epoch}, the best on the validation data"
+    remark = f"the parameters are {judged if material.valid is not None else 'the last ones'}"
+    outcome = Outcome(model, found.stopped_by, len(found.history), "epoch", found.seconds, remark, options)
+    finish(job, folder, material, outcome)
+    return outcome
+
+
+def _check_sizes(name: str, sizes: Mapping[str, int]) -> None:
+    taken = inspect.signature(model_info(name).make).parameters
+    for size in sizes:
+        if size not in taken and not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
+            raise ValueError(f"expected no --{size.replace('_', '-')} for {name}, which has no such size, got one")
+    check_counts(**sizes)
+
+
+def _material(job: Job, name: str) -> Material:
+    """What the job names; vectors of real numbers where the model takes nothing else."""
+    vectors = model_info(name).families == (Gaussian,)
+    if not vectors or job.source in list_datasets():
+        material = material_of(job, FILE)
+    else:
+        if job.file.emission is not None:
+            check_choice("--emission", job.file.emission, ("gaussian",))
+        material = material_of(Job(job.source, file=job.file._replace(emission=None)), FILE._replace(emission=None))
+        if bool(material.train.x.isnan().any()):
+            raise ValueError(f"expected every number to be there for {name}, got missing ones; fill them in")
+    family = material.family
+    if vectors and (not isinstance(family, Gaussian) or family.size is None):
+        raise ValueError(
+            f"expected vectors of real numbers for {name}, got {job.source}, whose observations are {family.support}; "
+            "use pgm-rnn fit hmm or rnn, or a file"
+        )
+    return material
