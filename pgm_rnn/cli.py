@@ -1,4 +1,4 @@
-"""The command line: `pgm-rnn verify`, `pgm-rnn fit`, `pgm-rnn graph`.
+"""The command line: `pgm-rnn fit`, `evaluate`, `sample`, `forecast`, `verify`, `graph`.
 
 What the user got wrong is one sentence on standard error and exit status 2; a claim that fails is exit status 1.
 """
@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from pgm_rnn import cli_fit
+from pgm_rnn import cli_fit, cli_saved
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,6 +24,8 @@ app = typer.Typer(
 )
 
 app.add_typer(cli_fit.app, name="fit", help="Fit a model to a data set or a file, score it and save it.")
+for _command in (cli_saved.evaluate, cli_saved.sample, cli_saved.forecast):
+    app.command()(_command)
 
 _USAGE_ERROR: Any = typer.BadParameter.__base__
 

@@ -1,0 +1,233 @@
+"""`pgm-rnn evaluate`, `sample` and `forecast` as a person meets them, on models saved before."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pgm_rnn import data as datasets
+from pgm_rnn import save_model
+from pgm_rnn.data.dataset import Dataset
+from pgm_rnn.emissions import Bernoulli, Categorical, Poisson
+from pgm_rnn.inference import smc, svi
+from pgm_rnn.models import HMM, RNN, LinearGaussianSSM, NoisyRNN
+from pgm_rnn.report import saved
+from pgm_rnn.sequences import pad
+from tests.test_cli import call
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def _folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty folder with saved models, files of numbers, and float32 as in a fresh interpreter."""
+    monkeypatch.chdir(tmp_path)
+    torch.set_default_dtype(torch.float32)
+    save_model(HMM.random(num_states=2, num_symbols=3, seed=0), "hmm", info={"data": "synthetic-hmm", "seed": 0})
+    save_model(noisy(), "noisy")
+    save_model(linear(), "linear", info={"data": "named.csv", "file": {"columns": ["b", "a"]}})
+    save_model(RNN("gru", emission=Poisson(), hidden_dim=2), "counts")
+    save_model(RNN("gru", emission=Bernoulli(88), hidden_dim=2), "keys")
+    np.save("many.npy", series())
+    np.savetxt("river.csv", series()[0], delimiter=",")
+    np.savetxt("named.csv", series()[0], delimiter=",", header="a,b", comments="")
+    np.save("counts.npy", np.arange(6.0))
+
+
+def noisy() -> NoisyRNN:
+    return NoisyRNN.random(2, 2, feedback=True, seed=0).double()
+
+
+def linear() -> LinearGaussianSSM:
+    return LinearGaussianSSM.random(latent_dim=2, obs_dim=2, seed=0).double()
+
+
+def series() -> np.ndarray:
+    return linear().sample(12, 15, seed=0).x.numpy()
+
+
+def run(monkeypatch: pytest.MonkeyPatch, capsys: Capture, command: str) -> str:
+    assert call(monkeypatch, *command.split()) == 0
+    return capsys.readouterr().out
+
+
+# Evaluate.
+
+
+def test_a_model_is_scored_exactly_on_a_data_set(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    output = run(monkeypatch, capsys, "evaluate hmm --data synthetic-hmm --json r.json")
+    hmm = saved.open_saved(Path("hmm")).model
+    expected = svi.evaluate(hmm, datasets.load("synthetic-hmm", seed=0).test)  # type: ignore[arg-type]
+    assert f"{expected.nats_per_step:.3f}   {expected.standard_error:.3f}   exact" in output
+    record = json.loads(Path("r.json").read_text())
+    assert (record["nats_per_step"], record["bound"], record["split"]) == (expected.nats_per_step, "exact", "test")
+    assert len(record["log_likelihoods"]) == 100
+
+
+@pytest.mark.parametrize(
+    ("options", "label"),
+    [
+        ("", "ELBO"),
+        ("--bound iwae --num-particles 5", "IWAE_5"),
+        ("--bound fivo --num-particles 6 --normalisation skip-first", "FIVO_6"),
+        ("--bound importance --num-particles 7 --normalisation sequence --seed 3", "importance_7"),
+    ],
+)
+def test_a_model_without_a_likelihood_is_scored_by_a_bound_with_its_error(
+    options: str, label: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    output = run(monkeypatch, capsys, f"evaluate noisy --data many.npy {options} --json r.json")
+    record = json.loads(Path("r.json").read_text())
+    words = options.split()
+    given = dict(zip(words[::2], words[1::2], strict=True))
+    expected = svi.evaluate(
+        noisy(),
+        torch.from_numpy(series()),
+        bound=given.get("--bound"),
+        num_particles=int(given.get("--num-particles", 64)),
+        normalisation=given.get("--normalisation", "sum"),
+        seed=int(given.get("--seed", 0)),
+    )
+    assert record["nats_per_step"] == expected.nats_per_step
+    assert record["monte_carlo_error"] == expected.monte_carlo_error > 0
+    assert expected.bound == label
+    assert f"{expected.nats_per_step:.3f}   {expected.standard_error:.3f}   {label}" in output
+    assert "of the draws alone" in output
+
+
+def test_the_columns_of_a_file_are_those_of_the_fit(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    found = []
+    for options in ("", "--column b --column a", "--column a --column b"):
+        run(monkeypatch, capsys, f"evaluate linear --data named.csv {options} --json r.json")
+        found.append(json.loads(Path("r.json").read_text())["nats_per_step"])
+    assert found[0] == found[1] != found[2]
+
+
+# Sample.
+
+
+def test_draws_are_printed_a_line_a_sequence(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    output = run(monkeypatch, capsys, "sample hmm --num-sequences 3 --num-steps 7 --seed 5")
+    expected = saved.open_saved(Path("hmm")).model.sample(3, 7, seed=5).x
+    assert [[int(word) for word in line.split()] for line in output.splitlines()] == expected.tolist()
+    assert len(run(monkeypatch, capsys, "sample counts --num-steps 4").splitlines()) == 5
+
+
+def test_draws_are_written_with_their_states(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    output = run(monkeypatch, capsys, "sample noisy --num-sequences 3 --num-steps 7 --seed 5 --out draws.npz")
+    assert "written to draws.npz: x (3, 7, 2), z (3, 7, 2)" in output
+    with np.load("draws.npz") as file:
+        expected = noisy().sample(3, 7, seed=5)
+        assert expected.z is not None
+        assert np.array_equal(file["x"], expected.x.numpy())
+        assert np.array_equal(file["z"], expected.z.numpy())
+
+
+def text() -> Dataset:
+    return Dataset("tiny-shakespeare", "", Categorical(3), pad([torch.tensor([0, 1, 2])]), vocabulary="ab\n")
+
+
+def test_a_model_of_text_draws_text(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.setattr(saved, "load", lambda name, seed=0: text())
+    model = HMM.random(num_states=2, num_symbols=3, seed=0)
+    save_model(model, "text", info={"data": "tiny-shakespeare"})
+    output = run(monkeypatch, capsys, "sample text --num-sequences 1 --num-steps 30")
+    expected = "".join("ab\n"[symbol] for symbol in model.sample(1, 30, seed=0).x[0].tolist())
+    assert output == expected + "\n"
+    assert call(monkeypatch, *["evaluate", "text", "--data", "tiny-shakespeare"]) == 2
+    assert "expected --split to be one of train for tiny-shakespeare" in capsys.readouterr().err
+
+
+# Forecast.
+
+
+@pytest.mark.parametrize("name", ["linear", "noisy"])
+def test_a_forecast_is_a_table_of_means_and_intervals(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    command = f"forecast {name} --data river.csv --num-steps 2 --num-samples 400 --num-particles 50 --seed 1"
+    lines = run(monkeypatch, capsys, command).splitlines()
+    x = torch.from_numpy(series()[:1])
+    model = saved.open_saved(Path(name)).model
+    ahead = (
+        model.forecast(x, 2, num_samples=400, seed=1)
+        if name == "linear"
+        else smc.forecast(model, x, 2, num_samples=400, num_particles=50, seed=1)
+    )
+    rows = [[float(word) for word in line.split()] for line in lines[2:]]
+    assert [row[:2] for row in rows] == [[16, 1], [16, 2], [17, 1], [17, 2]]
+    means = ahead.x[:, 0].mean(0).reshape(-1).tolist()
+    assert [row[2] for row in rows] == pytest.approx(means, rel=1e-3)
+    assert all(row[3] < row[2] < row[4] for row in rows)
+
+
+def test_a_forecast_of_symbols_is_printed_as_draws(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    output = run(monkeypatch, capsys, "forecast hmm --data synthetic-hmm --num-steps 4 --num-samples 3 --sequence 2")
+    assert [len(line.split()) for line in output.splitlines()] == [4, 4, 4]
+
+
+def test_all_forecasts_go_to_a_file(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    command = "forecast noisy --data many.npy --num-steps 2 --num-samples 4 --num-particles 9 --out f.npz"
+    assert "written to f.npz: x (4, 12, 2, 2), z (4, 12, 2, 2)" in run(monkeypatch, capsys, command)
+
+
+# What the user gets wrong.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("evaluate nowhere --data many.npy", "expected a saved model in a folder, got no file nowhere/model.json"),
+        ("evaluate noisy", "Missing option '--data'"),
+        ("evaluate --data many.npy", "Missing argument"),
+        ("evaluate noisy --data synthetic-hm", "did you mean 'synthetic-hmm'"),
+        ("evaluate noisy --data synthetic-hmm", "expected data for a model of Gaussian(size=2), got synthetic-hmm"),
+        ("evaluate noisy --data many.npy --split test", "expected --split only with a data set"),
+        ("evaluate hmm --data synthetic-hmm --split tset", "did you mean 'test'"),
+        ("evaluate hmm --data synthetic-hmm --column a", "expected --column only with a file"),
+        ("evaluate noisy --data counts.npy", "expected 2 variables for the model, got 1 in counts.npy"),
+        ("evaluate hmm --data river.csv --column 1", "expected symbols in 0..2 in river.csv, got other numbers"),
+        ("evaluate noisy --data many.npy --bound exact", "has no exact likelihood"),
+        ("evaluate noisy --data many.npy --bound ivae", "did you mean 'iwae'"),
+        ("evaluate counts --data counts.npy --bound fivo", "smc needs a model with latent states"),
+        ("evaluate noisy --data many.npy --num-particles 0", "expected num_particles"),
+        ("evaluate noisy --data many.npy --normalisation mean", "expected normalisation to be one of sum, sequence"),
+        ("evaluate noisy --data many.npy --json no/such/x.json", "expected --json to name a file"),
+        ("sample", "Missing argument"),
+        ("sample nowhere", "expected a saved model in a folder"),
+        ("sample noisy", "expected --out FILE.npz for observations of 2 variables, got none"),
+        ("sample hmm --num-sequences 0", "expected num_sequences"),
+        ("sample hmm --num-steps 0", "expected num_steps"),
+        ("sample hmm --out draws.csv", "expected --out to name a new .npz in a folder that is there, got draws.csv"),
+        ("sample hmm --out no/such/draws.npz", "expected --out to name a new .npz in a folder that is there"),
+        ("forecast noisy --data many.npy --num-steps 0", "expected num_steps"),
+        ("forecast noisy --data many.npy --num-samples 0", "expected num_samples"),
+        ("forecast noisy --data many.npy --num-particles 0", "expected num_particles"),
+        ("forecast noisy --data many.npy --sequence 12", "expected --sequence in 0..11, got 12"),
+        ("forecast keys --data counts.npy", "expected 88 variables for the model, got 1 in counts.npy"),
+    ],
+)
+def test_what_the_user_got_wrong_is_one_sentence(
+    arguments: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in Path().iterdir()}
+    assert call(monkeypatch, *arguments.split()) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+    assert {path: path.stat().st_mtime_ns for path in Path().iterdir()} == before
+
+
+def test_too_many_variables_to_print_go_to_a_file(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    np.save("rolls.npy", np.zeros((2, 4, 88)))
+    assert call(monkeypatch, "forecast", "keys", "--data", "rolls.npy") == 2
+    assert "expected --out FILE.npz for observations of 88 variables" in capsys.readouterr().err
+    assert "x (1000, 2, 10, 88)" in run(monkeypatch, capsys, "forecast keys --data rolls.npy --out f.npz")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "sample", "forecast"])
+def test_help_says_what_there_is(command: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    assert "FOLDER" in run(monkeypatch, capsys, f"{command} --help")
