@@ -64,7 +64,7 @@ def evaluate(
     lengths: Tensor | None = None,
     bound: str | None = None,
     *,
-    num_particles: int = 64,
+    num_particles: int = 500,
     normalisation: str = "sum",
     batch_size: int = 256,
     seed: int = 0,

@@ -147,6 +147,32 @@ def rnn(
     _end(fit_by_gradient(job, f"rnn-{cell}", {"hidden_dim": hidden_dim}, training))
 
 
+@app.command()
+def belief_rnn(
+    data: Data,
+    num_states: Annotated[int, typer.Option(help="How many hidden states of the HMM whose forward algorithm it is.")],
+    epochs: Epochs = 150,
+    learning_rate: LearningRate = 1e-2,
+    schedule: Schedule = "constant",
+    batch_size: BatchSize = 16,
+    emission: FileEmission = None,
+    column: Column = None,
+    valid_fraction: ValidFraction = None,
+    test_fraction: TestFraction = None,
+    device: Device = None,
+    metrics: Metrics = None,
+    seed: Seed = 0,
+    output: Output = None,
+    json: Json = None,
+) -> None:
+    """The forward algorithm of an HMM as a recurrent network, by gradient steps."""
+    from pgm_rnn.report.gradient_fitting import Training, fit_by_gradient
+
+    job = _job(data, seed, output, json, column, emission, valid_fraction, test_fraction)
+    training = Training(epochs, batch_size, learning_rate, schedule, device=device, metrics=metrics)
+    _end(fit_by_gradient(job, "belief-rnn", {"num_states": num_states}, training))
+
+
 def latent(
     context: typer.Context,
     data: Data,

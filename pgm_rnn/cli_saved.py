@@ -33,7 +33,7 @@ def evaluate(
             show_default="exact where it can be, else elbo",
         ),
     ] = None,
-    num_particles: Annotated[int, typer.Option(help="Of every bound but exact.")] = 64,
+    num_particles: Annotated[int, typer.Option(help="Of every bound but exact.")] = 500,
     normalisation: Annotated[
         str, typer.Option(help="sum (over all steps), sequence (mean over sequences), skip-first (without frame 1).")
     ] = "sum",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from pgm_rnn import load_model
+from pgm_rnn import list_models, load_model
 from pgm_rnn.data import load
 from pgm_rnn.emissions import Categorical, Emission, Gaussian, Poisson
 from pgm_rnn.inference import kalman, smc, svi, training
@@ -111,6 +111,21 @@ def test_a_network_is_scored_one_step_ahead_on_a_file(monkeypatch: pytest.Monkey
     until, all_of_it = (float(model.log_prob(whole[:, :n]).detach()) for n in (48, 60))
     score = json.loads(Path("r.json").read_text())["scores"][2]
     assert score["nats_per_step"] == pytest.approx(-(all_of_it - until) / 12, rel=1e-9)
+
+
+def test_every_model_of_the_zoo_has_a_command(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    commands = {"rnn" if name.startswith("rnn-") else name for name in list_models()}
+    for command in sorted(commands):
+        assert call(monkeypatch, "fit", command, "--help") == 0
+        assert "--data" in capsys.readouterr().out
+
+
+def test_a_belief_rnn_is_fitted_and_scored(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    np.save("symbols.npy", np.random.default_rng(0).integers(3, size=(20, 5, 1)))
+    command = "fit belief-rnn --data symbols.npy --emission categorical --num-states 2 --epochs 2"
+    assert call(monkeypatch, *command.split()) == 0
+    assert load_model("fits/belief-rnn-symbols-2").recipe[0] == "belief-rnn"
+    assert "exact" in capsys.readouterr().out
 
 
 def test_one_series_is_scored_one_step_ahead_given_what_came_before(

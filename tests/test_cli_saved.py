@@ -86,7 +86,7 @@ def test_a_model_without_a_likelihood_is_scored_by_a_bound_with_its_error(
         noisy(),
         torch.from_numpy(series()),
         bound=given.get("--bound"),
-        num_particles=int(given.get("--num-particles", 64)),
+        num_particles=int(given.get("--num-particles", 500)),
         normalisation=given.get("--normalisation", "sum"),
         seed=int(given.get("--seed", 0)),
     )
