@@ -106,6 +106,11 @@ def variance_of_iwae(log_w: Tensor, first: Tensor) -> Tensor:
     return difference.square().sum(0) / (num * (num - 1))
 
 
+def effective_particles(log_w: Tensor) -> Tensor:
+    """(sum_k w^k)^2 / sum_k (w^k)^2 of log weights (K, B): (B,), from 1, all weight on one draw, to K, equal ones."""
+    return (2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp()
+
+
 def check_guide(model: SequenceModel, x: Tensor, lengths: Tensor | None = None) -> bool:
     """Whether draws of the guide follow its parameters (are reparametrised); True where it draws no states.
 

@@ -46,6 +46,8 @@ class Evaluation(NamedTuple):
         num_steps: the observations counted, one fewer a sequence where x_1 is given or skipped.
         normalisation: "sum", "sequence" or "skip-first".
         monte_carlo_error: standard error of nats_per_step over the draws alone; 0 without any, NaN for one particle.
+        effective_particles: of "iwae" and "importance", how many of the K draws carry the weight, the median over the
+            sequences; where it is far below 10, the estimate is too many nats by more than its error. NaN otherwise.
     """
 
     nats_per_step: float
@@ -55,6 +57,7 @@ class Evaluation(NamedTuple):
     num_steps: int
     normalisation: str = "sum"
     monte_carlo_error: float = 0.0
+    effective_particles: float = math.nan
 
 
 @torch.no_grad()
@@ -72,7 +75,8 @@ def evaluate(
     """Negative log likelihood in nats per step, exact, bounded from above or estimated.
 
     "importance" is IWAE_K's number, read as an estimate of log p(x) with an error instead of as a bound; its error is
-    the delta method's, sqrt(Var w / K) / mean w for each sequence, which is too small where few weights dominate.
+    the delta method's, sqrt(Var w / K) / mean w for each sequence, which is far too small where few weights dominate:
+    see `effective_particles`.
     Of a model that is `exact` every bound but "fivo" is exact. Random numbers depend on the seed, the number of
     particles and the batch size.
 
@@ -103,7 +107,7 @@ def evaluate(
             _TERMS[bound](model, data.select(index), num_particles, skips)
             for index in torch.arange(len(data.lengths), device=data.x.device).split(batch_size)
         ]
-    values, variances = (torch.cat(columns) for columns in zip(*parts, strict=True))
+    values, variances, effective = (torch.cat(columns) for columns in zip(*parts, strict=True))
     steps = modelled_steps(model, data.lengths, skips)
     nats = -values.double()
     if normalisation == "sequence":
@@ -113,26 +117,40 @@ def evaluate(
     total = float(steps.sum())
     error = math.sqrt(float(variances.double().sum())) / total
     label = _LABELS[bound] + ("" if bound in ("exact", "elbo") else f"_{num_particles}")
-    return Evaluation(
-        float(nats.sum()) / total, ratio_error(nats, steps), label, values, num_steps, normalisation, error
-    )
+    mean, spread, median = float(nats.sum()) / total, ratio_error(nats, steps), float(effective.median())
+    return Evaluation(mean, spread, label, values, num_steps, normalisation, error, median)
 
 
 _LABELS = {"exact": "exact", "elbo": "ELBO", "iwae": "IWAE", "fivo": "FIVO", "importance": "importance"}
 
-Terms = Callable[[SequenceModel, Sequences, int, bool], tuple[Tensor, Tensor]]
-"""Log likelihoods, without their terms of t = 1 if asked, and their variances over the draws: each (B,)."""
+
+class Terms(NamedTuple):
+    """What is found of each sequence, (B,).
+
+    Attributes:
+        values: log likelihoods, without their terms of t = 1 if asked.
+        variances: of them, over the draws.
+        effective: particles that carry the weight, or NaN.
+    """
+
+    values: Tensor
+    variances: Tensor
+    effective: Tensor
 
 
-def _exact(model: SequenceModel, data: Sequences, num_particles: int, skips: bool) -> tuple[Tensor, Tensor]:
+Finder = Callable[[SequenceModel, Sequences, int, bool], Terms]
+"""Terms of a batch, for a number of particles, with or without those of t = 1."""
+
+
+def _exact(model: SequenceModel, data: Sequences, num_particles: int, skips: bool) -> Terms:
     values = model.log_marginal_likelihood(data.x, data.lengths, first="condition" if skips else None)
-    return values, torch.zeros_like(values)
+    return Terms(values, torch.zeros_like(values), torch.full_like(values, math.nan))
 
 
-def _weighted(mean: Callable[[Tensor], Tensor], variance: Callable[[Tensor, Tensor], Tensor]) -> Terms:
+def _weighted(mean: Callable[[Tensor], Tensor], variance: Callable[[Tensor, Tensor], Tensor]) -> Finder:
     """Terms from importance weights, in chunks of particles, given what is made of log weights (K, B)."""
 
-    def terms(model: SequenceModel, data: Sequences, num_particles: int, skips: bool) -> tuple[Tensor, Tensor]:
+    def terms(model: SequenceModel, data: Sequences, num_particles: int, skips: bool) -> Terms:
         if model.exact:
             return _exact(model, data, num_particles, skips)
         size = max(1, MAX_STATES // data.x.shape[:2].numel())
@@ -141,7 +159,9 @@ def _weighted(mean: Callable[[Tensor], Tensor], variance: Callable[[Tensor, Tens
             run(model, data.x, data.lengths, min(size, num_particles - done)) for done in range(0, num_particles, size)
         ]
         log_w, first = (torch.cat(columns) for columns in zip(*parts, strict=True))
-        return mean(log_w) - mean(first), variance(log_w, first)
+        counts = mean is bounds.iwae and num_particles > 1
+        effective = bounds.effective_particles(log_w) if counts else torch.full_like(log_w[0], math.nan)
+        return Terms(mean(log_w) - mean(first), variance(log_w, first), effective)
 
     return terms
 
@@ -155,7 +175,7 @@ def _variance_of_mean(log_w: Tensor, first: Tensor) -> Tensor:
     return (log_w - first).var(0) / len(log_w) if len(log_w) > 1 else torch.full_like(log_w[0], math.nan)
 
 
-def _fivo(model: SequenceModel, data: Sequences, num_particles: int, skips: bool) -> tuple[Tensor, Tensor]:
+def _fivo(model: SequenceModel, data: Sequences, num_particles: int, skips: bool) -> Terms:
     """The mean of `FIVO_RUNS` filters, a few sequences at a time."""
     size = max(1, MAX_STATES // num_particles)
     runs = []
@@ -167,10 +187,10 @@ def _fivo(model: SequenceModel, data: Sequences, num_particles: int, skips: bool
         first = [part.log_normalizers[:, 0] if skips else 0.0 for part in parts]
         runs.append(torch.cat([part.log_marginal_likelihood - start for part, start in zip(parts, first, strict=True)]))
     values = torch.stack(runs)
-    return values.mean(0), values.var(0) / FIVO_RUNS
+    return Terms(values.mean(0), values.var(0) / FIVO_RUNS, torch.full_like(values[0], math.nan))
 
 
-_TERMS: dict[str, Terms] = {
+_TERMS: dict[str, Finder] = {
     "exact": _exact,
     "elbo": _weighted(bounds.elbo, _variance_of_mean),
     "iwae": _weighted(bounds.iwae, bounds.variance_of_iwae),

@@ -97,6 +97,13 @@ def test_a_model_without_a_likelihood_is_scored_by_a_bound_with_its_error(
     assert "of the draws alone" in output
 
 
+def test_an_error_that_few_draws_carry_is_not_shown_alone(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    np.save("long.npy", linear().sample(4, 200, seed=0).x.numpy())
+    output = run(monkeypatch, capsys, "evaluate noisy --data long.npy --bound importance --num-particles 20")
+    assert "of the draws carry the weight of a sequence: too few for that error; try --bound fivo" in output
+    assert "carry the weight" not in run(monkeypatch, capsys, "evaluate noisy --data long.npy --bound fivo")
+
+
 def test_the_columns_of_a_file_are_those_of_the_fit(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     found = []
     for options in ("", "--column b --column a", "--column a --column b"):

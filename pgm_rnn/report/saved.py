@@ -26,6 +26,9 @@ SPLITS = ("train", "valid", "test")
 MAX_SHOWN = 20
 """Variables or draws that are printed; more go to a file."""
 
+FEW = 10
+"""Effective particles below which an error of importance weights is not to be believed."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -154,7 +157,11 @@ def _monte_carlo(found: svi.Evaluation) -> str:
         return ""
     if found.monte_carlo_error != found.monte_carlo_error:
         return "; one particle tells nothing of its own error"
-    return f"; {found.monte_carlo_error:.1g} of the draws alone"
+    error = f"; {found.monte_carlo_error:.1g} of the draws alone"
+    if not found.effective_particles < FEW:
+        return error
+    few = f"{found.effective_particles:.1f} of the draws carry the weight of a sequence"
+    return f"{error}\n{few}: too few for that error; try --bound fivo"
 
 
 def sample_saved(folder: Path, *, num_sequences: int, num_steps: int, seed: int, output: Path | None) -> None:

@@ -221,6 +221,11 @@ def test_the_delta_methods_variance_is_that_of_the_logarithm_of_the_mean() -> No
     assert bool(bounds.variance_of_iwae(log_w[:1], log_w[:1]).isnan().all())
 
 
+def test_effective_particles_are_one_for_one_weight_and_all_for_equal_ones() -> None:
+    log_w = torch.tensor([[0.0, 0.0, 0.0], [-1e4, 0.0, 0.0], [-1e4, 0.0, -math.inf], [-1e4, 0.0, -math.inf]])
+    torch.testing.assert_close(bounds.effective_particles(log_w - 1e3), torch.tensor([1.0, 4.0, 2.0]))
+
+
 # Shapes.
 
 
