@@ -87,20 +87,20 @@ def fit(
         raise TypeError(f"expected a SequenceModel, such as RNN or HMM, got {type(model).__name__}")
     objective = chosen_objective(model, objective)
     plan = Plan(
-        objective,
-        num_particles,
-        num_epochs,
-        batch_size,
-        learning_rate,
-        weight_decay,
-        clip_norm,
-        schedule,
-        lr_warmup,
-        kl_warmup,
-        patience,
-        valid_particles,
-        seed,
-        progress,
+        objective=objective,
+        num_particles=num_particles,
+        num_epochs=num_epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        clip_norm=clip_norm,
+        schedule=schedule,
+        lr_warmup=lr_warmup,
+        kl_warmup=kl_warmup,
+        patience=patience,
+        valid_particles=valid_particles,
+        seed=seed,
+        progress=progress,
     )
     train, valid = as_sequences(train), None if valid is None else as_sequences(valid)
     home = next(model.parameters()).device

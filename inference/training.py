@@ -192,8 +192,11 @@ class Run:
     def valid_loss(self, valid: Sequences) -> float:
         """Nats per step by the objective's bound; the same random numbers each time, so that epochs compare."""
         bound = "exact" if self.plan.objective == "mle" else self.plan.objective
-        num = self.plan.judges
-        return evaluate(self.model, valid, bound=bound, num_particles=num, seed=self.plan.seed).nats_per_step
+        options: dict[str, Any] = {"num_particles": self.plan.judges, "seed": self.plan.seed}
+        try:
+            return evaluate(self.model, valid, bound=bound, **options).nats_per_step
+        except DegenerateWeightsError:
+            return math.inf
 
     @torch.no_grad()
     def change(self) -> Tensor:

@@ -44,7 +44,7 @@ def evaluate(
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the result to this file too.")] = None,
 ) -> None:
     """Score a saved model: nats per step, exact or bounded."""
-    from pgm_rnn.report.saved import evaluate_saved
+    from pgm_rnn.report.predicting import evaluate_saved
 
     evaluate_saved(
         folder,
@@ -66,7 +66,7 @@ def sample(
     out: Out = None,
 ) -> None:
     """Draw sequences from a saved model; symbols and single numbers are printed, vectors need --out."""
-    from pgm_rnn.report.saved import sample_saved
+    from pgm_rnn.report.predicting import sample_saved
 
     sample_saved(folder, num_sequences=num_sequences, num_steps=num_steps, seed=seed, output=out)
 
@@ -84,7 +84,7 @@ def forecast(
     out: Out = None,
 ) -> None:
     """Continue sequences with a saved model: means and 90 % intervals of one, or all draws with --out."""
-    from pgm_rnn.report.saved import forecast_saved
+    from pgm_rnn.report.predicting import forecast_saved
 
     forecast_saved(
         folder,
