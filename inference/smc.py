@@ -5,7 +5,7 @@
 Before a step, the sequences whose effective sample size 1 / sum_n (W^n)^2 has fallen to `ess_threshold` N are resampled
 (`pgm_rnn.inference.resampling`). The proposal is the model's own, its transition unless it has a guide (bootstrap
 filter), or any function (guided filter); `lookahead` makes the filter auxiliary. `filter` runs over whole sequences;
-`init` and `step` take one observation at a time (`pgm_rnn.inference.particles`); `forecast` goes on where it ends.
+`init` and `step` take one observation at a time (`pgm_rnn.particles`); `forecast` goes on where it ends.
 Sources: Choe, Shin & Spencer (2017), sec. 2.3 and 3.3; Vidal (2024); Maddison et al. (2017) for the bound on log p.
 """
 

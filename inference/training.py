@@ -16,7 +16,7 @@ from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.inference.evaluation import evaluate, modelled_steps, num_modelled
 from pgm_rnn.inference.metrics import Metrics
 from pgm_rnn.inference.objectives import make_objective
-from pgm_rnn.inference.particles import DegenerateWeightsError
+from pgm_rnn.particles import DegenerateWeightsError
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences
 

@@ -2,8 +2,8 @@
 
 from pgm_rnn.emissions import Bernoulli, Categorical, FullGaussian, Gaussian, NadeBits, Pen, Poisson
 from pgm_rnn.models.belief_rnn import BeliefRNN
-from pgm_rnn.models.deep_markov import DeepMarkovModel
 from pgm_rnn.models.bidirectional_rnn import BidirectionalRNN
+from pgm_rnn.models.deep_markov import DeepMarkovModel
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from pgm_rnn.models.markov_chain import MarkovChain
@@ -26,8 +26,8 @@ __all__ = [
     "Gaussian",
     "LinearGaussianSSM",
     "MarkovChain",
-    "NadeBits",
     "MultiParticleRNN",
+    "NadeBits",
     "NoisyRNN",
     "ParticleFilterRNN",
     "Pen",

@@ -118,6 +118,7 @@ _MODELS = {
             "Gaussian, gated transition",
             "Krishnan et al. (2017)",
             {"obs_dim": 2, "latent_dim": 1, "hidden_dim": 4},
+            ANY_LAW,
         ),
         ModelInfo(
             "vrnn",
@@ -126,6 +127,7 @@ _MODELS = {
             "Gaussian, prior from h",
             "the VRNN note, sec. 3; Chung et al. (2015)",
             {"obs_dim": 2, "latent_dim": 1, "hidden_dim": 4},
+            ANY_LAW,
         ),
         ModelInfo(
             "noisy-rnn",

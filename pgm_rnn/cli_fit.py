@@ -225,6 +225,8 @@ VALID_PARTICLES = 16
 """At least as many judge the validation data: the noise of fewer would stop a fit early."""
 LATENT_MODELS = {
     "noisy-rnn": "A recurrent network with noise on its state and its output, by gradient steps on a bound.",
+    "dmm": "A deep Markov model, by gradient steps on a bound; its guide reads the future.",
+    "vrnn": "A variational recurrent network, by gradient steps on a bound.",
 }
 """Models of the zoo that `latent` fits, by their names there."""
 

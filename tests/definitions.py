@@ -146,7 +146,12 @@ def layer_step(name: str, from_x: Tensor, from_h: Tensor, h: Tensor, c: Tensor) 
         i, f, g, o = (a[..., k * n : (k + 1) * n] for k in range(4))
         c = logistic(f) * c + logistic(i) * torch.tanh(g)
         return logistic(o) * torch.tanh(c), c
-    return {"elman": torch.tanh, "elman-relu": lambda y: y.clamp(min=0), "elman-sigmoid": logistic}[name](a), c
+    return {
+        "elman": torch.tanh,
+        "elman-relu": lambda y: y.clamp(min=0),
+        "elman-sigmoid": logistic,
+        "elman-linear": lambda y: y,
+    }[name](a), c
 
 
 def _deep_transition(weights: dict[str, nn.Parameter], x: Tensor, h: Tensor) -> Tensor:

@@ -54,6 +54,8 @@ GENERAL = [name for name in OF_SYMBOLS if name in OF_VECTORS]
 """Models that take any family of observations."""
 INEXACT = ("noisy-rnn", "dmm", "vrnn")
 """Models without a likelihood in closed form."""
+GROWING = ("rnn-elman-linear",)
+"""Models whose memory grows without bound where its parameters are large."""
 STEPPED = {"particle-filter-rnn": ("of.initial_logits", "of.transition_logits")}
 """Parameters in which a likelihood is a step function, its slope zero: they say which state a uniform draws."""
 LAWS = [
@@ -66,6 +68,7 @@ EXACT_LAWS = [law for law in LAWS if law.values[0] not in INEXACT]
 
 every_model = pytest.mark.parametrize("name", [name for name in GENERAL if name not in INEXACT])
 """Models that take any family and have a likelihood."""
+every_bounded_model = pytest.mark.parametrize("name", [n for n in GENERAL if n not in (*INEXACT, *GROWING)])
 every_model_of_symbols = pytest.mark.parametrize("name", [name for name in OF_SYMBOLS if name not in INEXACT])
 every_model_of_vectors = pytest.mark.parametrize("name", OF_VECTORS)
 every_exact_model_of_vectors = pytest.mark.parametrize("name", [n for n in OF_VECTORS if n not in INEXACT])

@@ -25,11 +25,11 @@ from tests.instances import (
     SIZES,
     STEPPED,
     draw,
+    every_bounded_model,
     every_exact_law,
     every_exact_model_of_vectors,
     every_first,
     every_law,
-    every_model,
     every_model_of_symbols,
     every_model_of_vectors,
     gradients,
@@ -106,7 +106,7 @@ def test_the_law_over_all_bits_sums_to_one(name: str) -> None:
     torch.testing.assert_close(conditional.reshape(4, -1).sum(1), torch.ones(4))
 
 
-@every_model
+@every_bounded_model
 def test_the_density_of_two_reals_integrates_to_one(name: str) -> None:
     model, grid = make_model(name, Gaussian()), torch.linspace(-25, 25, 501)
     pairs = torch.cartesian_prod(grid, grid)
