@@ -321,21 +321,25 @@ def _run(
         )
     x, lengths = model.check(x, lengths)
     inputs = check_inputs(inputs, model.input_dim, x)
-    features = model.encode(x, lengths)
+    encoded = model.encode(x, lengths)
+    features = [None] * x.shape[1] if encoded is None else encoded.unbind(1)
     record, shortest = _Record(functions, keep), int(lengths.min())
-    latest: Step | None = None
-    for t, x_t in enumerate(x.unbind(1)):
-        given = {
-            "inputs": None if inputs is None else inputs[:, t],
-            "features": None if features is None else features[:, t],
-        }
-        if latest is None:
-            latest = init(model, x_t, options, **given)
-        else:
-            active = None if t < shortest else t < lengths
-            latest = step(model, latest.particles, x_t, options, active=active, number=t + 1, **given)
+    latest = init(model, x[:, 0], options, inputs=None if inputs is None else inputs[:, 0], features=features[0])
+    record.add(latest)
+    later = zip(x.unbind(1)[1:], model.drivers(x, inputs), features[1:], strict=True)
+    for t, (x_t, driver, features_t) in enumerate(later, 1):
+        active = None if t < shortest else t < lengths
+        latest = step(
+            model,
+            latest.particles,
+            x_t,
+            options,
+            driver=driver,
+            features=features_t,
+            active=active,
+            number=t + 1,
+        )
         record.add(latest)
-    assert latest is not None  # there is at least one step
     return record.result(latest.particles)
 
 

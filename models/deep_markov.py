@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from pgm_rnn.checks import check_counts
 from pgm_rnn.distributions.normal import Normal
 from pgm_rnn.emissions import Emission
+from pgm_rnn.memory import Drawn
 from pgm_rnn.models.networks import Layers, NormalHead
 from pgm_rnn.models.vrnn import chosen_bits
 from pgm_rnn.sequence_model import First, SequenceModel
@@ -92,17 +93,43 @@ class DeepMarkovModel(SequenceModel):
         return self.emitter(z)
 
     def encode(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """r_t, the guide's network after x_L, ..., x_t, (batch, T, guide_dim); padding is not read."""
-        steps = torch.arange(x.shape[1], device=x.device)
-        mirrored = (lengths[:, None] - 1 - steps).where(steps < lengths[:, None], steps)  # its own inverse, (batch, T)
-        rows = torch.arange(len(x), device=x.device)[:, None]
-        after, _ = self.backward_network(self.family.as_input(x)[rows, mirrored].transpose(0, 1))
-        return after.transpose(0, 1)[rows, mirrored]
+        """r_t / 2 of the guide's network after x_L, ..., x_t, (batch, T, guide_dim); padding is not read."""
+        seen = _mirrored(self.family.as_input(x), lengths)
+        after, _ = self.backward_network(seen.transpose(0, 1))
+        return _mirrored(after.transpose(0, 1), lengths) / 2
 
     def proposal(self, z: Tensor | None, h: Tensor | None, features: Tensor | None) -> Normal:
-        """q(z_t | z_{t-1}, x_{t:T}), from r_t (..., guide_dim)."""
+        """q(z_t | z_{t-1}, x_{t:T}), from r_t / 2 (..., guide_dim)."""
         assert features is not None
-        return self.combiner(z, features)
+        loc, scale = self.combiner(z, features)
+        return Normal(loc, scale, event_dim=1)
+
+    def unroll_guide(self, x: Tensor, features: Tensor | None) -> Drawn | None:
+        """Draws from the guide, with no law made at a step."""
+        assert features is not None
+        noise = torch.randn(*x.shape[:2], self.latent_dim, dtype=features.dtype, device=x.device)
+        steps: list[tuple[Tensor, Tensor, Tensor]] = []  # z, loc, scale
+        for features_t, noise_t in zip(features.unbind(1), noise.unbind(1), strict=True):
+            loc, scale = self.combiner(steps[-1][0] if steps else None, features_t)
+            steps.append((torch.addcmul(loc, noise_t, scale), loc, scale))
+        z, loc, scale = (torch.stack(parts, dim=1) for parts in zip(*steps, strict=True))
+        return Drawn(z, None, Normal(loc, scale, event_dim=1))
+
+    def latent_log_probs(self, x: Tensor, z: Tensor, h: Tensor | None, first: First) -> Tensor:
+        """log p(z_t | z_{t-1}) of every step, (batch, T), z_0 in front of the states."""
+        if first == "condition":
+            return super().latent_log_probs(x, z, h, first)
+        before = torch.cat([self.z_0.expand(len(z), 1, -1), z[:, :-1]], dim=1)
+        return self.gated(before).log_prob(z)
+
+
+def _mirrored(values: Tensor, lengths: Tensor) -> Tensor:
+    """Each sequence of values (batch, T, dim) from its last step to its first, its padding where it was."""
+    if bool((lengths == values.shape[1]).all()):
+        return values.flip(1)
+    steps = torch.arange(values.shape[1], device=values.device)
+    index = (lengths[:, None] - 1 - steps).where(steps < lengths[:, None], steps)  # (batch, T)
+    return values.gather(1, index[..., None].expand(values.shape))
 
 
 class GatedTransition(nn.Module):
@@ -133,6 +160,7 @@ class Combiner(nn.Module):
         self.z_0 = nn.Parameter(torch.zeros(latent_dim))
         self.from_z, self.head = nn.Linear(latent_dim, guide_dim), NormalHead(guide_dim, latent_dim)
 
-    def forward(self, z: Tensor | None, features: Tensor) -> Normal:
-        """The law given z (..., latent_dim), None for the first state, and features (..., guide_dim)."""
-        return self.head((torch.tanh(self.from_z(self.z_0 if z is None else z)) + features) / 2)
+    def forward(self, z: Tensor | None, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation given z (..., latent_dim), None for the first state, and r_t / 2."""
+        from_z = torch.tanh(self.from_z(self.z_0 if z is None else z))
+        return self.head.loc_and_scale(torch.add(features, from_z, alpha=0.5))

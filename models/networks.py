@@ -51,5 +51,9 @@ class NormalHead(nn.Module):
 
     def forward(self, features: Tensor) -> Normal:
         """The law given features (..., width): batch shape (...), event shape (size,)."""
-        loc, raw_scale = self.linear(features).split(self.size, dim=-1)
-        return Normal(loc, F.softplus(raw_scale), event_dim=1)
+        return Normal(*self.loc_and_scale(features), event_dim=1)
+
+    def loc_and_scale(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of that law, (..., size) each."""
+        loc, raw_scale = F.linear(features, self.linear.weight, self.linear.bias).chunk(2, dim=-1)
+        return loc, F.softplus(raw_scale)

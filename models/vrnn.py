@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.distributions.normal import Normal
 from pgm_rnn.emissions import Bernoulli, Emission
+from pgm_rnn.memory import Drawn
 from pgm_rnn.models.cells import CELLS, StackedCell
 from pgm_rnn.models.networks import ACTIVATIONS, Layers, NormalHead
 from pgm_rnn.sequence_model import First, SequenceModel
@@ -54,6 +55,7 @@ class VRNN(SequenceModel):
     """
 
     has_latent = True
+    reads_state = False
     initial_memory: nn.Parameter
 
     def __init__(
@@ -117,15 +119,16 @@ class VRNN(SequenceModel):
         return self.decoder(torch.cat([self.phi_z(z), top.expand(*z.shape[:-1], -1)], dim=-1))
 
     def encode(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """What the encoder's first layer makes of each observation alone, (batch, T, hidden_dim)."""
-        return self.encoder.from_x(self._features(x))
+        """What encoder and hidden make of each observation alone, (batch, T, hidden_dim + projected_dim)."""
+        phi_x = self._features(x)
+        return torch.cat([self.encoder.from_x(phi_x), self.hidden.cell.project(phi_x)], dim=-1)
 
     def proposal(self, z: Tensor | None, h: Tensor | None, features: Tensor | None) -> Normal:
         """q(z_t | x_t, h_t), which does not read z_{t-1} either."""
         assert features is not None
-        return self.encoder(features, self.encoder.from_h(self._top(h)))
+        return self.encoder(features[..., : self.hidden_dim], self.encoder.from_h(self._top(h)))
 
-    def unroll_guide(self, x: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor] | None:
+    def unroll_guide(self, x: Tensor, features: Tensor | None) -> Drawn | None:
         """Draws from the encoder and their memory; what encoder and cell take from h_t is one product a step."""
         cell, sizes = self.hidden.cell, [self.hidden_dim, self.hidden.cell.projected_dim]
         if not isinstance(cell, StackedCell) or features is None:
@@ -133,20 +136,19 @@ class VRNN(SequenceModel):
         recurrent_weight, recurrent_bias = cell.recurrent_map(0)
         weight = torch.cat([self.encoder.from_h.weight, recurrent_weight])
         bias = F.pad(recurrent_bias, (self.hidden_dim, 0))
-        reads = self.read(x[:, :-1]).unbind(1)
+        to_encoder, to_hidden = (part.unbind(1) for part in features.split(sizes, dim=-1))
         noise = torch.randn(*x.shape[:2], self.latent_dim, dtype=features.dtype, device=x.device)
-        memory: list[Tensor] = []
-        states: list[Tensor] = []
         h = self.initial_memory.expand(len(x), -1)
-        from_h = noise.new_empty(0)
-        for t, (features_t, noise_t) in enumerate(zip(features.unbind(1), noise.unbind(1), strict=True)):
+        from_h = noise.new_empty(0)  # the first step has none
+        steps: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []  # z, h, loc, scale
+        for t, noise_t in enumerate(noise.unbind(1)):
             if t > 0:
-                h = cell.gated(reads[t - 1] + self.hidden.from_z(self.phi_z(states[-1])), from_h, h)
-            to_encoder, from_h = F.linear(self._top(h), weight, bias).split(sizes, dim=-1)
-            law = self.encoder(features_t, to_encoder)
-            states.append(torch.addcmul(law.loc, noise_t, law.scale))
-            memory.append(h)
-        return torch.stack(states, dim=1), torch.stack(memory, dim=1)
+                h = cell.gated(to_hidden[t - 1] + self.hidden.from_z(self.phi_z(steps[-1][0])), from_h, h)
+            from_h_encoder, from_h = F.linear(self._top(h), weight, bias).split_with_sizes(sizes, -1)
+            loc, scale = self.encoder.loc_and_scale(to_encoder[t], from_h_encoder)
+            steps.append((torch.addcmul(loc, noise_t, scale), h, loc, scale))
+        z, h, loc, scale = (torch.stack(parts, dim=1) for parts in zip(*steps, strict=True))
+        return Drawn(z, h, Normal(loc, scale, event_dim=1))
 
     def _features(self, x: Tensor) -> Tensor:
         return self.phi_x(self.family.as_input(x))
@@ -154,7 +156,7 @@ class VRNN(SequenceModel):
     def _top(self, h: Tensor | None) -> Tensor:
         """What the networks read of a cell's state."""
         assert h is not None  # there is a memory
-        return h[..., : self.hidden_dim]
+        return h if h.shape[-1] == self.hidden_dim else h[..., : self.hidden_dim]
 
 
 class Hidden(nn.Module):
@@ -182,7 +184,11 @@ class Encoder(nn.Module):
 
     def forward(self, from_x: Tensor, from_h: Tensor) -> Normal:
         """The law of z given W phi_x + b and U h, each (..., hidden_dim)."""
-        return self.head(self.activation(from_x + from_h))
+        return Normal(*self.loc_and_scale(from_x, from_h), event_dim=1)
+
+    def loc_and_scale(self, from_x: Tensor, from_h: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of that law, (..., latent_dim) each."""
+        return self.head.loc_and_scale(self.activation(from_x + from_h))
 
 
 def chosen_bits(obs_dim: int | None, emission: Emission | None) -> Emission:

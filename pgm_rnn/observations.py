@@ -30,7 +30,6 @@ def check_observations(
         TypeError: an x that is no tensor or has the wrong dtype.
         ValueError: wrong shape, device or lengths, NaN or values outside the family's support.
     """
-    padded = lengths is not None
     x, lengths, _ = as_sequences(x, lengths)
     event_shape = family.event_shape
     if x.shape[2:] != event_shape:
@@ -39,7 +38,7 @@ def check_observations(
     if x.device != like.device:
         raise ValueError(f"expected {name} on {like.device} as the model, got {x.device}; move one of them with .to")
     x = _in_dtype(family, x, like.dtype, name)
-    if padded:
+    if bool((lengths < x.shape[1]).any()):
         x = x.where(_over_events(length_mask(lengths, x.shape[1]), x), 0)  # zero is in every family's support
     if mask is not None:
         x = x.where(_over_events(check_mask(mask, x), x), 0)

@@ -158,6 +158,7 @@ def step(
     options: Options,
     *,
     inputs: Tensor | None = None,
+    driver: Tensor | None = None,
     features: Tensor | None = None,
     active: Tensor | None = None,
     number: int = 2,
@@ -170,11 +171,14 @@ def step(
         x: (B, *event).
         options: as for `init`.
         inputs: u_t, (B, input_dim).
+        driver: what the memory reads, (B, ...), of `SequenceModel.drivers`; None to make it from inputs and x_{t-1}.
         features: of the guide, (B, F).
         active: False where a sequence has ended, (B,): it stays as it is, x_t is padding. None for nowhere.
         number: t, for the uniforms and for errors.
     """
-    proposed = move(model, particles, options, x=x, inputs=inputs, features=features, number=number)
+    if driver is None:
+        driver = _driver(model, particles, inputs)
+    proposed = move(model, particles, options, x=x, driver=driver, features=features, number=number)
     if active is None:
         return weigh(model, proposed, x, options, number=number)
     return _frozen(particles, weigh(model, proposed, x, options, active=active, number=number), active)
@@ -209,19 +213,25 @@ def move(
     options: Options,
     *,
     x: Tensor | None = None,
-    inputs: Tensor | None = None,
+    driver: Tensor | None = None,
     features: Tensor | None = None,
     number: int = 2,
 ) -> Proposed:
     """Particles for z_t from those for z_{t-1}; an auxiliary filter looks ahead at x_t (B, *event)."""
     u = options.uniforms(number)
     particles, resampled, ancestors = _resample(particles, x, options, u)
-    num, z_before, x_before = options.num_particles, particles.z, particles.x
-    inputs = None if inputs is None else inputs.expand(num, *inputs.shape)
-    h = model.next_memory(particles.h, z_before, x_before.expand(num, *x_before.shape), inputs)
+    z_before, driver = particles.z, _driver(model, particles, None) if driver is None else driver
+    driver = None if driver is None else driver.expand(options.num_particles, *driver.shape)
+    h = model.drive(particles.h, z_before, driver)
     z, log_ratio = _propose(model, model.transition(z_before, h), z_before, h, features, options, u)
     log_weights = particles.log_weights if log_ratio is None else particles.log_weights + log_ratio
     return Proposed(z, h, log_weights, resampled, ancestors)
+
+
+def _driver(model: SequenceModel, particles: Particles, inputs: Tensor | None) -> Tensor | None:
+    if inputs is not None or particles.h is None:
+        return inputs
+    return model.read(particles.x)
 
 
 def weigh(

@@ -11,6 +11,7 @@ Exogenous inputs u_t are a memory that nobody writes: a model with `input_dim` h
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from itertools import count
 from typing import Any, Literal, NamedTuple
 
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from pgm_rnn import programs
 from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.emissions import Emission
-from pgm_rnn.memory import memory_of
+from pgm_rnn.memory import Drawn, memory_of
 from pgm_rnn.observations import check_inputs, check_observations
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequences import Sequences, length_mask
@@ -55,11 +56,13 @@ class SequenceModel(nn.Module, ABC):
         has_latent: whether there is a latent state z.
         exact: whether log p(x_{1:T}) is known in closed form, latent states summed out.
         input_dim: width of the inputs u_t that take the place of the memory, or None.
+        reads_state: whether the laws of z_t, the model's and the guide's, read z_{t-1}, or h_t alone.
     """
 
     has_latent: bool = False
     initial_memory: Tensor | None
     input_dim: int | None = None
+    reads_state: bool = True
 
     _instances = count()
 
@@ -125,8 +128,8 @@ class SequenceModel(nn.Module, ABC):
         """What the proposal knows of the observations at each step, (batch, T, num_features); nothing by default."""
         return None
 
-    def unroll_guide(self, x: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor] | None:
-        """z (batch, T, *latent) drawn from the proposal and h (batch, T, dim), by a loop of the model's own, or None.
+    def unroll_guide(self, x: Tensor, features: Tensor | None) -> Drawn | None:
+        """States drawn from the proposal by a loop of the model's own, or None.
 
         For a model that can share work between the proposal and the recurrence; by default they are called in turn.
         """
@@ -381,6 +384,18 @@ class SequenceModel(nn.Module, ABC):
             return u
         return None if h is None else self.recurrence(h, z, x)
 
+    def drivers(self, x: Tensor, inputs: Tensor | None = None) -> Sequence[Tensor | None]:
+        """What `drive` needs to reach h_2, ..., h_T: the inputs, or what the recurrence reads of x_1, ..., x_{T-1}."""
+        if inputs is not None:
+            return inputs[:, 1:].unbind(1)
+        return [None] * (x.shape[1] - 1) if self.initial_memory is None else self.read(x[:, :-1]).unbind(1)
+
+    def drive(self, h: Tensor | None, z: Tensor | None, driver: Tensor | None) -> Tensor | None:
+        """h_t from h_{t-1}, z_{t-1} and one of the `drivers`."""
+        if self.input_dim is not None or h is None or driver is None:
+            return driver
+        return self.advance(h, z, driver)
+
     def check(self, x: Tensor, lengths: Tensor | None = None, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Observations with zeros in their padding and where they are missing, in the model's dtype, and lengths.
 
@@ -407,6 +422,8 @@ class SequenceModel(nn.Module, ABC):
 
     def latent_log_probs(self, x: Tensor, z: Tensor, h: Tensor | None, first: First) -> Tensor:
         """log p(z_t | z_{t-1}, h_t) of every step, (batch, T), for memory h (batch, T, dim)."""
+        if first == "model" and not self.reads_state:
+            return self.initial(h).log_prob(z)
         h_1, later = (None, None) if h is None else (h[:, 0], h[:, 1:])
         start = self.initial(h_1) if first == "model" else self.initial_given(h_1, x[:, 0])
         steps = [start.log_prob(z[:, 0])[:, None]]

@@ -1,6 +1,5 @@
 """The law of all latent states of a padded sequence as one Pyro distribution, a model's own or its guide's."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -8,7 +7,7 @@ from pyro.distributions import constraints
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
-from pgm_rnn.memory import keep_memory, memory_of
+from pgm_rnn.memory import Drawn, keep_with, law_of, memory_of
 from pgm_rnn.parameters import Snapshot
 from pgm_rnn.sequences import length_mask
 
@@ -40,6 +39,7 @@ class StateLaw(TorchDistribution):
         guide: bool = False,
     ) -> None:
         self.sequence_model, self.x, self.lengths, self.first, self.inputs = model, x, lengths, first, inputs
+        self.padded = bool((lengths < x.shape[1]).any())
         self.guide, self.snapshot = guide, Snapshot(model)
         self.features = model.encode(x, lengths) if guide else None
         start = self._first_law(model.first_memory(len(x), inputs))
@@ -61,11 +61,17 @@ class StateLaw(TorchDistribution):
         return self.snapshot.call(self._log_prob, value)
 
     def _log_prob(self, value: Tensor) -> Tensor:
-        h = memory_of(self.sequence_model, self.x, value, self.inputs)
-        if self.guide:
-            log_probs = self._proposal_log_probs(value, h)
+        model = self.sequence_model
+        law = law_of(model, self.x, value) if self.guide else None
+        if law is not None:
+            log_probs = law.log_prob(value)
+        elif self.guide:
+            log_probs = self._proposal_log_probs(value, memory_of(model, self.x, value, self.inputs))
         else:
-            log_probs = self.sequence_model.latent_log_probs(self.x, value, h, self.first)
+            h = memory_of(model, self.x, value, self.inputs)
+            log_probs = model.latent_log_probs(self.x, value, h, self.first)
+        if not self.padded:
+            return log_probs.sum(-1)
         return log_probs.where(length_mask(self.lengths, value.shape[1]), 0.0).sum(-1)
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
@@ -75,36 +81,20 @@ class StateLaw(TorchDistribution):
         return self.snapshot.call(self._rsample)
 
     def _rsample(self) -> Tensor:
-        at_once = self.sequence_model.unroll_guide(self.x, self.features) if self.guide else None
-        z, h = self._step_by_step() if at_once is None else at_once
-        if h is not None and self.inputs is None:
-            keep_memory(self.sequence_model, self.x, z, h)
-        return z
+        drawn = self.sequence_model.unroll_guide(self.x, self.features) if self.guide else None
+        return keep_with(self.sequence_model, self.x, self._step_by_step() if drawn is None else drawn)
 
-    def _step_by_step(self) -> tuple[Tensor, Tensor | None]:
+    def _step_by_step(self) -> Drawn:
         model, num_steps = self.sequence_model, self.x.shape[1]
         features = [None] * num_steps if self.features is None else self.features.unbind(1)
         h = model.first_memory(len(self.x), self.inputs)
         memory, states = [h], [self._draw(self._first_law(h))]
-        for read, features_t in zip(self._read(), features[1:], strict=True):
-            h = self._next_memory(memory[-1], states[-1], read)
+        for driver, features_t in zip(model.drivers(self.x, self.inputs), features[1:], strict=True):
+            h = model.drive(memory[-1], states[-1], driver)
             memory.append(h)
             states.append(self._draw(self._next_law(states[-1], h, features_t)))
         known = [h for h in memory if h is not None]
-        return torch.stack(states, dim=1), torch.stack(known, dim=1) if known else None
-
-    def _read(self) -> Sequence[Tensor | None]:
-        """For t = 2..T, the input, or what the recurrence reads of x_{t-1}."""
-        if self.inputs is not None:
-            return self.inputs[:, 1:].unbind(1)
-        if self.sequence_model.initial_memory is None:
-            return [None] * (self.x.shape[1] - 1)
-        return self.sequence_model.read(self.x[:, :-1]).unbind(1)
-
-    def _next_memory(self, h: Tensor | None, z: Tensor, read: Tensor | None) -> Tensor | None:
-        if self.inputs is not None or h is None or read is None:
-            return read
-        return self.sequence_model.advance(h, z, read)
+        return Drawn(torch.stack(states, dim=1), torch.stack(known, dim=1) if known else None)
 
     def _draw(self, law: TorchDistribution) -> Tensor:
         if len(law.batch_shape) == 0:
@@ -129,6 +119,8 @@ class StateLaw(TorchDistribution):
         return self.sequence_model.transition(z, h)
 
     def _proposal_log_probs(self, z: Tensor, h: Tensor | None) -> Tensor:
+        if not self.sequence_model.reads_state:
+            return self.sequence_model.proposal(None, h, self.features).log_prob(z)
         h_1, later_h = (None, None) if h is None else (h[:, 0], h[:, 1:])
         steps = [self._first_law(h_1).log_prob(z[:, 0])[:, None]]
         if z.shape[1] > 1:

@@ -77,7 +77,7 @@ class Bernoulli(Entries):
 
     @override
     def invalid(self, x: Tensor) -> Tensor:
-        return (x != 0) & (x != 1)
+        return x.bool() != x
 
     @override
     def log_probs(self, params: Tensor, x: Tensor) -> Tensor:

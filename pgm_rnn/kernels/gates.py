@@ -13,8 +13,8 @@ from torch import Tensor
 def gru(from_x: Tensor, from_h: Tensor, h: Tensor) -> Tensor:
     """The state after a step, (..., K), of a (..., 3 K) and b (..., 3 K) in parts r, s, n, and h (..., K)."""
     size = h.shape[-1]
-    gates_x, n_x = from_x.split([2 * size, size], dim=-1)
-    gates_h, n_h = from_h.split([2 * size, size], dim=-1)
+    gates_x, n_x = from_x.split_with_sizes([2 * size, size], -1)
+    gates_h, n_h = from_h.split_with_sizes([2 * size, size], -1)
     r, s = torch.sigmoid(gates_x + gates_h).chunk(2, dim=-1)
     return torch.lerp(torch.tanh(torch.addcmul(n_x, r, n_h)), h, s)
 
@@ -22,7 +22,7 @@ def gru(from_x: Tensor, from_h: Tensor, h: Tensor) -> Tensor:
 def lstm(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     """Hidden vector and memory cell after a step, (..., K) each, of a + b (..., 4 K) and the cell before (..., K)."""
     size = c.shape[-1]
-    i_f, g, o = gates.split([2 * size, size, size], dim=-1)
+    i_f, g, o = gates.split_with_sizes([2 * size, size, size], -1)
     i, f = torch.sigmoid(i_f).chunk(2, dim=-1)
     c = torch.addcmul(f * c, i, torch.tanh(g))
     return torch.sigmoid(o) * torch.tanh(c), c
