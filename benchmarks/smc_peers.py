@@ -12,8 +12,8 @@ from scipy.stats import t as student
 ESS_THRESHOLD = 0.5
 CHANCE = 1e-5
 """With which an engine that is right is taken for one that is wrong."""
-SLOW = 30.0
-"""Seconds; an engine that would need more for all sequences, by its times of one and of two, does not run them."""
+SLOW = 20.0
+"""Seconds; an engine that would need more for all sequences, by half its time of two, does not run them."""
 
 
 class Run(NamedTuple):
@@ -56,7 +56,7 @@ def compare(filters: dict[str, Filter | None], exact: NDArray[np.float64], round
     """Time the filters in turn, a sequence a round and then all at once, and check their estimates.
 
     Args:
-        filters: by name, None for one that is not installed; each is warmed up with one sequence.
+        filters: by name, None for one that is not installed; each is warmed up with one sequence, and with two.
         exact: log p(x_{1:T}) of every sequence, nats.
         rounds: of one sequence.
 
@@ -66,21 +66,17 @@ def compare(filters: dict[str, Filter | None], exact: NDArray[np.float64], round
     present = {name: run for name, run in filters.items() if run is not None}
     twos = {name: runs[1:] for name, runs in _in_turn(present, [[0], [0, 1]]).items()}
     ones = _in_turn(present, [[number % len(exact)] for number in range(rounds)])
-    expected = {name: _expected(_seconds(ones[name]), _seconds(twos[name]), len(exact)) for name in present}
-    quick = {name: run for name, run in present.items() if expected[name] < SLOW}
+    expected = {name: len(exact) * _seconds(twos[name]) / 2 for name in present}
+    failed = {name for name in present if not _complete(ones[name] + twos[name])}
+    quick = {name: run for name, run in present.items() if name not in failed and expected[name] < SLOW}
     manys = _in_turn(quick, [range(len(exact))])
     rows = {}
     for name in present:
-        of_all = _seconds(manys[name]) if name in manys else math.inf if math.isinf(expected[name]) else None
+        of_all = _seconds(manys[name]) if name in manys else math.inf if name in failed else None
         estimates = next(filter(_complete, (manys.get(name, []), ones[name])), None)
         checked = () if estimates is None else _checked(name, estimates, exact)
         rows[name] = FilterRow(name, _seconds(ones[name]), of_all, *checked)
     return [rows.get(name, FilterRow(name)) for name in filters]
-
-
-def _expected(one: float, two: float, number: int) -> float:
-    """Seconds of so many sequences by the seconds of one and of two; infinite where one of these failed."""
-    return one + (number - 1) * max(two - one, 0.0) if math.isfinite(one) else math.inf
 
 
 def _in_turn(filters: dict[str, Filter], rounds: list[Sequence[int]]) -> dict[str, list[Run]]:
