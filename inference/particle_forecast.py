@@ -11,7 +11,7 @@ from torch import Tensor
 from pgm_rnn.sequence_model import Forecast, SequenceModel
 
 if TYPE_CHECKING:
-    from pgm_rnn.inference.smc import Filtered
+    from pgm_rnn.inference.particle_run import Filtered
 
 
 class Start(NamedTuple):

@@ -16,7 +16,7 @@ from torch import Tensor
 from pgm_rnn.sequence_model import SequenceModel
 
 if TYPE_CHECKING:
-    from pgm_rnn.inference.smc import History
+    from pgm_rnn.inference.particle_run import History
 
 
 def ancestral_paths(history: "History", num_paths: int) -> Tensor:

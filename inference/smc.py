@@ -9,8 +9,7 @@ filter), or any function (guided filter); `lookahead` makes the filter auxiliary
 Sources: Choe, Shin & Spencer (2017), sec. 2.3 and 3.3; Vidal (2024); Maddison et al. (2017) for the bound on log p.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.inference.particle_forecast import continued, drawn_particles
+from pgm_rnn.inference.particle_run import Filtered, Function, History, run
 from pgm_rnn.inference.particle_smoothing import ancestral_paths, backward_paths, fixed_lag_states
 from pgm_rnn.noise import Noise
 from pgm_rnn.observations import check_inputs
@@ -50,56 +50,6 @@ __all__ = [
     "smooth",
     "step",
 ]
-
-Function = Callable[[Tensor, Tensor | None], Tensor]
-"""A function of a state and its memory, (N, B, ...)."""
-
-
-class History(NamedTuple):
-    """Every step's particles.
-
-    Attributes:
-        z: (T, N, B, *latent).
-        log_weights: log W_t, (T, N, B), nats.
-        ancestors: of each particle in the step before, (T, N, B).
-    """
-
-    z: Tensor
-    log_weights: Tensor
-    ancestors: Tensor
-
-
-class Filtered(NamedTuple):
-    """Result of `filter`.
-
-    Attributes:
-        log_marginal_likelihood: log of an unbiased estimate of p(x_{1:T}), (B,), nats.
-        log_normalizers: its terms, estimates of log p(x_t | x_{1:t-1}), (B, T), nats, 0 in the padding.
-        particles: z at each sequence's end, (N, B, *latent).
-        log_weights: unnormalised, (N, B), nats: their logsumexp is `log_marginal_likelihood`.
-        ess: effective sample size after each step, (B, T).
-        resampled: whether a step began with resampling, (B, T).
-        means: by name, weighted means of the functions that were asked for, (B, T, ...).
-        history: all steps, where they were kept.
-        memory: h at each sequence's end, (N, B, dim), or None.
-    """
-
-    log_marginal_likelihood: Tensor
-    log_normalizers: Tensor
-    particles: Tensor
-    log_weights: Tensor
-    ess: Tensor
-    resampled: Tensor
-    means: dict[str, Tensor]
-    history: History | None
-    memory: Tensor | None = None
-
-    @property
-    def ancestors(self) -> Tensor:
-        """Of each particle in the step before, (T, N, B), where the history was kept."""
-        if self.history is None:
-            raise ValueError("expected a filter that keeps its history, got one that does not; use keep='all'")
-        return self.history.ancestors
 
 
 class Smoothed(NamedTuple):
@@ -158,7 +108,7 @@ def filter(
     options = Options(num_particles, proposal, lookahead, resampling, ess_threshold, degenerate=degenerate, noise=noise)
     check_choice("keep", keep, ("last", "all"))
     with seeded(seed, stream=8):
-        return _run(model, x, lengths, options, inputs, functions or {}, keep)
+        return run(model, x, lengths, options, inputs, functions or {}, keep)
 
 
 @torch.no_grad()
@@ -208,7 +158,7 @@ def smooth(
         )
     options = Options(num_particles, proposal, lookahead, resampling, ess_threshold)
     with seeded(seed, stream=8):
-        result = _run(model, x, lengths, options, inputs, {}, "all")
+        result = run(model, x, lengths, options, inputs, {}, "all")
         x, lengths, _ = as_sequences(x, lengths)
         assert result.history is not None  # it was asked for
         if method == "ancestors":
@@ -265,7 +215,7 @@ def forecast(
     check_counts(num_steps=num_steps, **({} if num_samples is None else {"num_samples": num_samples}))
     options = Options(num_particles, proposal, None, resampling, ess_threshold)
     with seeded(seed, stream=8):
-        result = _run(model, x, lengths, options, inputs, {}, "last")
+        result = run(model, x, lengths, options, inputs, {}, "last")
         x, lengths = model.check(x, lengths)
         like = result.log_weights.new_empty(len(x), num_steps)
         future_inputs = check_inputs(future_inputs, model.input_dim, like)
@@ -299,75 +249,7 @@ def log_marginal_likelihood(
     check_choice("resample", resample, _THRESHOLDS)
     options = Options(num_particles, proposal, lookahead, resampling, _THRESHOLDS[resample], gradient)
     with seeded(seed, stream=8):
-        return _run(model, x, lengths, options, inputs, {}, "last").log_marginal_likelihood
+        return run(model, x, lengths, options, inputs, {}, "last").log_marginal_likelihood
 
 
 _THRESHOLDS = {"adaptive": 0.5, "never": 0.0, "always": 1.0}
-
-
-def _run(
-    model: SequenceModel,
-    x: Tensor,
-    lengths: Tensor | None,
-    options: Options,
-    inputs: Tensor | None,
-    functions: Mapping[str, Function],
-    keep: Literal["last", "all"],
-) -> Filtered:
-    if not isinstance(model, SequenceModel) or not model.has_latent:
-        raise TypeError(
-            f"smc needs a model with latent states, {type(model).__name__} has none; "
-            "svi.evaluate gives the likelihood of a model without"
-        )
-    x, lengths = model.check(x, lengths)
-    inputs = check_inputs(inputs, model.input_dim, x)
-    encoded = model.encode(x, lengths)
-    features = [None] * x.shape[1] if encoded is None else encoded.unbind(1)
-    record, shortest = _Record(functions, keep), int(lengths.min())
-    latest = init(model, x[:, 0], options, inputs=None if inputs is None else inputs[:, 0], features=features[0])
-    record.add(latest)
-    later = zip(x.unbind(1)[1:], model.drivers(x, inputs), features[1:], strict=True)
-    for t, (x_t, driver, features_t) in enumerate(later, 1):
-        active = None if t < shortest else t < lengths
-        latest = step(
-            model,
-            latest.particles,
-            x_t,
-            options,
-            driver=driver,
-            features=features_t,
-            active=active,
-            number=t + 1,
-        )
-        record.add(latest)
-    return record.result(latest.particles)
-
-
-@dataclass
-class _Record:
-    """What is kept of each step."""
-
-    functions: Mapping[str, Function]
-    keep: str
-    steps: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
-    kept: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
-    means: dict[str, list[Tensor]] = field(default_factory=dict)
-
-    def add(self, done: Step) -> None:
-        z, h, log_weights, weights, _ = done.particles
-        self.steps.append((done.log_normalizer, done.particles.ess, done.resampled))
-        if self.keep == "all":
-            itself = torch.arange(len(z), device=z.device)[:, None].expand(log_weights.shape)
-            self.kept.append((z, log_weights, itself if done.ancestors is None else done.ancestors))
-        for name, function in self.functions.items():
-            values = function(z, h)
-            weighted = weights[(...,) + (None,) * (values.dim() - 2)] * values
-            self.means.setdefault(name, []).append(weighted.sum(0))
-
-    def result(self, last: Particles) -> Filtered:
-        log_normalizers, ess, resampled = (torch.stack(parts, dim=1) for parts in zip(*self.steps, strict=True))
-        total = log_normalizers.sum(-1)
-        history = History(*(torch.stack(parts) for parts in zip(*self.kept, strict=True))) if self.kept else None
-        means = {name: torch.stack(values, dim=1) for name, values in self.means.items()}
-        log_weights = last.log_weights + total
-        return Filtered(total, log_normalizers, last.z, log_weights, ess, resampled, means, history, last.h)

@@ -30,7 +30,19 @@ Lookahead = Callable[[Tensor, Tensor | None, Tensor], Tensor]
 
 
 class DegenerateWeightsError(ValueError):
-    """Every particle of a sequence has weight zero, or a weight is NaN."""
+    """Every particle of a sequence has weight zero, or a weight is NaN.
+
+    Attributes:
+        sequence: its place in the batch.
+        step: t, from 1.
+    """
+
+    def __init__(self, sequence: int, step: int) -> None:
+        super().__init__(
+            f"expected a particle of positive weight, sequence {sequence} has none at step {step}; "
+            "use more particles or another proposal, or degenerate='-inf'"
+        )
+        self.sequence, self.step = sequence, step
 
 
 @dataclass(frozen=True)
@@ -103,8 +115,9 @@ class Particles(NamedTuple):
         z: states, (N, B, *latent).
         h: their memory, (N, B, dim), or None.
         log_weights: log W_t, (N, B), nats.
-        weights: W_t, (N, B), without gradient; they sum to one over the particles.
+        weights: in proportion to W_t, the largest one, (N, B), without gradient.
         x: the observation, (B, *event).
+        ess: effective sample size 1 / sum_n (W_t^n)^2, (B,).
     """
 
     z: Tensor
@@ -112,11 +125,7 @@ class Particles(NamedTuple):
     log_weights: Tensor
     weights: Tensor
     x: Tensor
-
-    @property
-    def ess(self) -> Tensor:
-        """Effective sample size 1 / sum_n (W^n)^2, (B,)."""
-        return self.weights.square().sum(0).reciprocal()
+    ess: Tensor
 
 
 class Step(NamedTuple):
@@ -284,15 +293,15 @@ def _resample(
     particles: Particles, x: Tensor | None, options: Options, uniforms: Uniforms | None
 ) -> tuple[Particles, Tensor, Tensor | None]:
     """Particles after resampling, which sequences were resampled (B,), and ancestors (N, B)."""
-    target, drawn_by = particles.log_weights, particles.weights
+    target, drawn_by, ess = particles.log_weights, particles.weights, particles.ess
     if options.lookahead is not None:
         assert x is not None  # the engine's filter knows what comes
-        _, target, drawn_by = normalize(target + options.lookahead(particles.z, particles.h, x))
-    chosen = _needs_resampling(drawn_by, options)
+        _, target, drawn_by, ess = normalize(target + options.lookahead(particles.z, particles.h, x))
+    chosen = _needs_resampling(ess, options)
     if options.ess_threshold == 0 or not bool(chosen.any()):
         return particles, chosen, None
     if options.resampling == "soft":
-        drawn_by = (drawn_by + 1 / options.num_particles) / 2
+        drawn_by = (drawn_by / drawn_by.sum(0) + 1 / options.num_particles) / 2
         target = drawn_by.log()
     ancestors = draw_ancestors(drawn_by, options.scheme, _points(drawn_by, options, uniforms), chosen)
     left = _left(particles.log_weights, target.detach(), ancestors, options).where(chosen, particles.log_weights)
@@ -318,11 +327,11 @@ def _left(log_weights: Tensor, target: Tensor, ancestors: Tensor, options: Optio
     return (left - target).gather(0, ancestors) - math.log(num)
 
 
-def _needs_resampling(weights: Tensor, options: Options) -> Tensor:
+def _needs_resampling(ess: Tensor, options: Options) -> Tensor:
     """Which sequences have an effective sample size of at most a part of the particles, (B,)."""
     if options.ess_threshold in (0, 1):
-        return weights.new_full(weights.shape[1:], options.ess_threshold, dtype=torch.bool)
-    return weights.square().sum(0) * (options.ess_threshold * options.num_particles) >= 1
+        return ess.new_full(ess.shape, options.ess_threshold, dtype=torch.bool)
+    return ess <= options.ess_threshold * options.num_particles
 
 
 def _take(values: Tensor, ancestors: Tensor) -> Tensor:
@@ -335,14 +344,14 @@ def _take(values: Tensor, ancestors: Tensor) -> Tensor:
 
 def _weighed(proposed: Proposed, x: Tensor, joint: Tensor, options: Options, number: int) -> Step:
     """The step that ends with particles of weights proportional to exp(joint)."""
-    log_normalizer, log_weights, weights = normalize(joint)
+    log_normalizer, log_weights, weights, ess = normalize(joint)
     if not math.isfinite(float(log_normalizer.detach().sum())):
         _check_lost(log_normalizer, options, number)
         lost = ~log_normalizer.isfinite()
         uniform = joint.where(~lost, -math.log(options.num_particles))
         step = _weighed(proposed, x, uniform, options, number)
         return step._replace(log_normalizer=step.log_normalizer.where(~lost, -torch.inf))
-    particles = Particles(proposed.z, proposed.h, log_weights, weights, x)
+    particles = Particles(proposed.z, proposed.h, log_weights, weights, x, ess)
     return Step(particles, log_normalizer, proposed.resampled, proposed.ancestors)
 
 
@@ -350,10 +359,7 @@ def _check_lost(log_normalizer: Tensor, options: Options, number: int) -> None:
     """Raise a `DegenerateWeightsError` unless all weights of a sequence may be zero, and none is NaN."""
     lost = ~log_normalizer.isfinite()
     if options.degenerate == "raise" or bool((lost & (log_normalizer != -torch.inf)).any()):
-        raise DegenerateWeightsError(
-            f"expected a particle of positive weight, sequence {int(lost.nonzero()[0])} has none at step {number}; "
-            "use more particles or another proposal, or degenerate='-inf'"
-        )
+        raise DegenerateWeightsError(int(lost.nonzero()[0]), number)
 
 
 def _frozen(before: Particles, after: Step, active: Tensor) -> Step:
@@ -362,10 +368,10 @@ def _frozen(before: Particles, after: Step, active: Tensor) -> Step:
     def chosen(new: Tensor, old: Tensor) -> Tensor:
         return new.where(active[(...,) + (None,) * (new.dim() - 2)], old)
 
-    (z, h, log_weights, weights, x), ancestors = after.particles, after.ancestors
+    (z, h, log_weights, weights, x, ess), ancestors = after.particles, after.ancestors
     h = None if h is None or before.h is None else chosen(h, before.h)
     log_weights, weights = chosen(log_weights, before.log_weights), chosen(weights, before.weights)
-    particles = Particles(chosen(z, before.z), h, log_weights, weights, x)
+    particles = Particles(chosen(z, before.z), h, log_weights, weights, x, ess.where(active, before.ess))
     if ancestors is not None:
         itself = torch.arange(len(z), device=z.device)[:, None]
         ancestors = ancestors.where(active, itself)

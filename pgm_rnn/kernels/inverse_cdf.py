@@ -1,47 +1,46 @@
-"""Inversion of many distribution functions at points that ascend, compiled by numba: one pass over the weights."""
+"""Inversion of many distribution functions at one point in each of N equal parts, compiled by numba.
+
+Index i is found at the points between the running sums C_{i-1} and C_i of the weights: from the part k_{i-1} on, k_i
+being the number of points (n + u_n) / N below C_i / C_N. Each index is written where it begins, a later one over an
+earlier one without points, and a running maximum fills what lies between: no step depends on a guess.
+"""
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-COLUMNS = 16
-"""Columns that go together: as many float32 as a line of the cache holds."""
-
 
 def _invert_even(
     weights: NDArray[np.floating], uniforms: NDArray[np.float64], chosen: NDArray[np.bool_], found: NDArray[np.int64]
 ) -> None:
-    """Fill `found` (N, B): the first index at which the running sum of a column exceeds (n + u) / N times its sum.
+    """Fill `found` (B, N): the first index at which the running sum of a row exceeds (n + u_n) / N times its sum.
 
-    Weights (N, B) may be unnormalised; uniforms (N, B), or (1, B) for the same u in each of the N parts. An index of
-    weight zero is never found. Columns that are not chosen, (B,), get 0..N-1.
+    Weights (B, N) may be unnormalised; uniforms (B, N), or (B, 1) for the same u in each of the N parts. An index of
+    weight zero is never found. Rows that are not chosen, (B,), get 0..N-1.
     """
-    num, batch = weights.shape
-    one = uniforms.shape[0] == 1
-    for block in numba.prange((batch + COLUMNS - 1) // COLUMNS):
-        start = block * COLUMNS
-        width = min(COLUMNS, batch - start)
-        total, until = np.zeros(COLUMNS), np.zeros(COLUMNS)
-        last, index = np.zeros(COLUMNS, np.int64), np.zeros(COLUMNS, np.int64)
+    batch, num = weights.shape
+    one = uniforms.shape[1] == 1
+    for b in numba.prange(batch):
+        if not chosen[b]:
+            for n in range(num):
+                found[b, n] = n
+            continue
+        total, last = 0.0, 0
         for n in range(num):
-            for c in range(width):
-                weight = weights[n, start + c]
-                total[c] += weight
-                if weight > 0.0:
-                    last[c] = n
-        for c in range(width):
-            until[c] = weights[0, start + c]
+            total += weights[b, n]
+            last = n if weights[b, n] > 0.0 else last
+            found[b, n] = 0
+        scale, until, begin, largest = num / total, 0.0, 0, 0
+        for n in range(last + 1):
+            if begin < num:
+                found[b, begin] = n
+            until += weights[b, n]
+            reached = until * scale
+            part = min(int(reached), num - 1)
+            begin = max(begin, part + (uniforms[b, 0 if one else part] < reached - part))
         for n in range(num):
-            for c in range(width):
-                b = start + c
-                if not chosen[b]:
-                    found[n, b] = n
-                    continue
-                target = (n + uniforms[0 if one else n, b]) / num * total[c]
-                while index[c] < last[c] and not until[c] > target:
-                    index[c] += 1
-                    until[c] += weights[index[c], b]
-                found[n, b] = index[c]
+            largest = max(largest, found[b, n])
+            found[b, n] = largest
 
 
 invert_even = numba.njit(parallel=True, cache=True, error_model="numpy")(_invert_even)

@@ -48,12 +48,13 @@ def _even(weights: Tensor, uniforms: Tensor, chosen: Tensor) -> Tensor:
         return _inverse(weights.double(), points).where(chosen, _itself(weights))
     from pgm_rnn.kernels.inverse_cdf import invert_even, invert_even_alone
 
-    found = torch.empty(weights.shape, dtype=torch.int64)
+    found = torch.empty(weights.mT.shape, dtype=torch.int64)  # (B, N): a sequence's numbers beside each other
+    arguments = weights.mT.contiguous(), uniforms.mT.contiguous(), chosen, found
     if weights.numel() < SMALL:
-        invert_even_alone(*(a.contiguous().numpy() for a in (weights, uniforms, chosen, found)))
+        invert_even_alone(*(a.numpy() for a in arguments))
     else:
-        run_compiled(invert_even, weights, uniforms, chosen, found)
-    return found
+        run_compiled(invert_even, *arguments)
+    return found.mT
 
 
 def _residual(weights: Tensor, uniforms: Tensor, chosen: Tensor) -> Tensor:

@@ -14,28 +14,26 @@ class Normalized(NamedTuple):
     Attributes:
         log_total: log sum_n exp(l^n), (...), nats; -inf where all weights are zero, and then the others are NaN.
         log_weights: l^n - log_total, (N, ...).
-        weights: their exponentials, (N, ...), without gradient.
+        weights: in proportion to their exponentials, the largest one, (N, ...), without gradient.
+        ess: effective sample size (sum_n W^n)^2 / sum_n (W^n)^2, (...).
     """
 
     log_total: Tensor
     log_weights: Tensor
     weights: Tensor
+    ess: Tensor
 
 
 def normalize(log_weights: Tensor) -> Normalized:
     """Normalised weights from unnormalised log weights (N, ...), in nats.
 
-    Exponentials below 1e-35 of the largest in single precision, 1e-304 in double, are zero: subnormal numbers and
-    infinite logarithms take a processor a hundred times as long as others.
+    Weights below 1e-17 of the largest in single precision, 1e-152 in double, count as zero: numbers whose squares are
+    subnormal, and infinite logarithms, take a processor a hundred times as long as others.
     """
     largest = log_weights.detach().amax(0).clamp(min=torch.finfo(log_weights.dtype).min)
-    least = _least(log_weights.dtype)
-    exponentials = F.threshold((log_weights - largest).clamp(min=least).exp(), math.exp(least + 0.01), 0.0)
-    total = exponentials.sum(0)
+    least = math.log(torch.finfo(log_weights.dtype).tiny) / 2 + 4.0
+    weights = F.threshold((log_weights - largest).clamp(min=least).exp(), math.exp(least + 0.01), 0.0)
+    total = weights.sum(0)
     log_total = largest + total.log()
-    return Normalized(log_total, log_weights - log_total, exponentials.detach() / total.detach())
-
-
-def _least(dtype: torch.dtype) -> float:
-    """The least logarithm whose exponential, divided by many others, is a normal number."""
-    return math.log(torch.finfo(dtype).tiny) + 7.0
+    weights = weights.detach()
+    return Normalized(log_total, log_weights - log_total, weights, total.detach().square() / weights.square().sum(0))

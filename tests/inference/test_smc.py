@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pgm_rnn import particles
-from pgm_rnn.inference import forward_backward, kalman, smc
+from pgm_rnn.inference import forward_backward, kalman, particle_run, smc
 from pgm_rnn.inference.resampling import SCHEMES
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
@@ -377,3 +377,29 @@ def test_a_model_without_latent_states_is_an_error() -> None:
 def test_bad_observations_are_errors() -> None:
     with pytest.raises(ValueError, match="expected finite real numbers, got nan in sequence 0 at step 2"):
         smc.filter(make("lgssm"), torch.tensor([[[0.0, 0.0], [torch.nan, 0.0]]]))
+
+
+def test_groups_of_sequences_are_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without anything drawn, by a threshold of 0 and a law without noise, groups change nothing but rounding."""
+    model = LatentToy().double()
+    monkeypatch.setattr(LatentToy, "initial", lambda self, h: dist.Normal(h[..., 0], 1e-9))
+    monkeypatch.setattr(LatentToy, "transition", lambda self, z, h: dist.Normal(z / 2 + h[..., 0], 1e-9))
+    x, lengths = torch.randn(5, 4), torch.tensor([4, 1, 3, 4, 2])
+    options: dict[str, Any] = {"num_particles": 6, "keep": "all", "functions": {"z": lambda z, h: z}}
+    whole = smc.filter(model, x, lengths, **options)
+    monkeypatch.setattr(particle_run, "GROUP", 12)
+    grouped = smc.filter(model, x, lengths, **options)
+    assert whole.history is not None
+    assert grouped.history is not None
+    for name in ("log_marginal_likelihood", "log_normalizers", "particles", "ess", "memory"):
+        torch.testing.assert_close(getattr(grouped, name), getattr(whole, name), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(grouped.means["z"], whole.means["z"], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(grouped.history.z, whole.history.z, rtol=1e-6, atol=1e-6)
+
+
+def test_an_error_in_a_group_names_the_sequence_of_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    hmm = HMM(torch.tensor([1.0, 0.0]), torch.eye(2), torch.eye(2))
+    x = torch.tensor([[0, 0], [0, 0], [0, 0], [0, 1]])
+    monkeypatch.setattr(particle_run, "GROUP", 10)
+    with pytest.raises(smc.DegenerateWeightsError, match="sequence 3 has none at step 2"):
+        smc.filter(hmm, x, num_particles=5)
