@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 
 from benchmarks import (
+    deep_step,
     em_step,
     first_call,
     hmm_growth,
@@ -39,6 +40,15 @@ def kalman() -> None:
         print_comparison(f"Kalman filter, {title}", rows)
 
 
+def deep() -> None:
+    print("training step of deep models (all sizes 32, 88 keys, batch 20, T 60), median ms, ratio to plain torch")
+    for title, rows in deep_step.run():
+        print(f"  {title}")
+        for name, milliseconds, ratio in rows:
+            print(f"    {name:34}{milliseconds:8.1f}{ratio:8.3f}")
+    print()
+
+
 def smc() -> None:
     for title, rows in smc_likelihood.run():
         print_filters(f"particle filter, {title}", rows, smc_problem.NUM_SEQUENCES)
@@ -64,6 +74,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "hmm": hmm,
     "kalman": kalman,
     "smc": smc,
+    "deep": deep,
     "em": em,
     "growth": growth,
     "imports": imports,
@@ -76,7 +87,7 @@ def main() -> None:
     if unknown:
         sys.exit(f"expected benchmarks among {', '.join(BENCHMARKS)}, got {', '.join(sorted(unknown))}")
     policy = os.environ.get("OMP_WAIT_POLICY", "unset")
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, OMP_WAIT_POLICY={policy}\n")
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} thread(s), OMP_WAIT_POLICY={policy}\n")
     for name in sys.argv[1:] or BENCHMARKS:
         BENCHMARKS[name]()
 
