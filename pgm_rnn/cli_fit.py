@@ -148,9 +148,40 @@ def rnn(
 
 
 @app.command()
-def belief_rnn(
+def markov_chain(
     data: Data,
-    num_states: Annotated[int, typer.Option(help="How many hidden states of the HMM whose forward algorithm it is.")],
+    pseudo_count: Annotated[float, typer.Option(help="Added to every count.")] = 0.1,
+    emission: Annotated[
+        str | None,
+        typer.Option(help="With a file: categorical (symbols) or bernoulli (bits).", show_default="categorical"),
+    ] = None,
+    column: Column = None,
+    valid_fraction: ValidFraction = None,
+    test_fraction: TestFraction = None,
+    seed: Annotated[int, typer.Option(help="Of synthetic data; counting draws nothing.")] = 0,
+    output: Output = None,
+    json: Json = None,
+) -> None:
+    """A first-order Markov chain over symbols, or one for each bit, by counts."""
+    from pgm_rnn.report.counting import fit_markov_chain
+
+    job = _job(data, seed, output, json, column, emission, valid_fraction, test_fraction)
+    _end(fit_markov_chain(job, pseudo_count=pseudo_count))
+
+
+def exact(
+    context: typer.Context,
+    data: Data,
+    num_states: Annotated[
+        int | None, typer.Option(help="Hidden states of the HMM that it comes from.", show_default="needed for those")
+    ] = None,
+    hidden_dim: Annotated[
+        int | None,
+        typer.Option(help="The width of its hidden state, if it has one of its own.", show_default="its own"),
+    ] = None,
+    num_particles: Annotated[
+        int | None, typer.Option(help="How many particles it carries, if any.", show_default="its own")
+    ] = None,
     epochs: Epochs = 150,
     learning_rate: LearningRate = 1e-2,
     schedule: Schedule = "constant",
@@ -165,12 +196,21 @@ def belief_rnn(
     output: Output = None,
     json: Json = None,
 ) -> None:
-    """The forward algorithm of an HMM as a recurrent network, by gradient steps."""
+    """A network whose likelihood is exact, by gradient steps until the validation data say stop."""
     from pgm_rnn.report.gradient_fitting import Training, fit_by_gradient
 
     job = _job(data, seed, output, json, column, emission, valid_fraction, test_fraction)
     training = Training(epochs, batch_size, learning_rate, schedule, device=device, metrics=metrics)
-    _end(fit_by_gradient(job, "belief-rnn", {"num_states": num_states}, training))
+    sizes = {"num_states": num_states, "hidden_dim": hidden_dim, "num_particles": num_particles}
+    _end(fit_by_gradient(job, str(context.info_name), sizes, training))
+
+
+EXACT_MODELS = {
+    "belief-rnn": "The forward algorithm of an HMM as a recurrent network, by gradient steps.",
+    "particle-filter-rnn": "An HMM's seeded particle filter as a recurrent network; its laws of observations learn.",
+    "multi-particle-rnn": "One recurrent cell from several trained starts, by gradient steps on the exact mixture.",
+}
+"""Models of the zoo that `exact` fits, by their names there."""
 
 
 def latent(
@@ -230,8 +270,9 @@ LATENT_MODELS = {
 }
 """Models of the zoo that `latent` fits, by their names there."""
 
-for _name, _help in LATENT_MODELS.items():
-    app.command(_name, help=_help)(latent)
+for _models, _fit in ((EXACT_MODELS, exact), (LATENT_MODELS, latent)):
+    for _name, _help in _models.items():
+        app.command(_name, help=_help)(_fit)
 
 
 def _job(

@@ -353,3 +353,27 @@ def test_help_says_what_there_is(arguments: list[str], monkeypatch: pytest.Monke
     assert call(monkeypatch, "fit", *arguments) == (0 if arguments else 2)
     captured = capsys.readouterr()
     assert ("--data" if arguments else "lgssm") in captured.out + captured.err
+
+
+def test_a_markov_chain_is_counted(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    np.save("symbols.npy", np.random.default_rng(0).integers(3, size=(20, 5, 1)))
+    assert call(monkeypatch, "fit", "markov-chain", "--data", "symbols.npy") == 0
+    assert load_model("fits/markov-chain-symbols-1").recipe[0] == "markov-chain"
+    assert "1 pass in" in capsys.readouterr().out
+    np.save("reals.npy", np.random.default_rng(0).normal(size=(20, 5, 1)))
+    assert call(monkeypatch, "fit", "markov-chain", "--data", "reals.npy", "--emission", "gaussian") == 2
+    assert "expected symbols or bits for markov-chain" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("sizes", ["particle-filter-rnn --num-states 2", "multi-particle-rnn --num-particles 3"])
+def test_networks_with_particles_are_fitted(sizes: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    np.save("symbols.npy", np.random.default_rng(0).integers(3, size=(20, 5, 1)))
+    assert call(monkeypatch, *f"fit {sizes} --data symbols.npy --emission categorical --epochs 2".split()) == 0
+    assert "exact" in capsys.readouterr().out
+
+
+def test_a_size_that_a_model_needs_or_lacks_is_an_error(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    assert call(monkeypatch, *["fit", "belief-rnn", "--data", "synthetic-hmm"]) == 2
+    assert "expected --num-states for belief-rnn, got none" in capsys.readouterr().err
+    assert call(monkeypatch, *["fit", "multi-particle-rnn", "--data", "synthetic-hmm", "--num-states", "2"]) == 2
+    assert "expected no --num-states for multi-particle-rnn" in capsys.readouterr().err

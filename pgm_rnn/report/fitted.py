@@ -47,7 +47,8 @@ class Outcome(NamedTuple):
 
     Attributes:
         model: fitted, any `SequenceModel`.
-        stopped_by: "tolerance", "num_iterations", "num_epochs", "patience" or "interrupt".
+        stopped_by: "tolerance", "num_iterations", "num_epochs", "patience", "interrupt" or
+            "the end of the data".
         num_rounds: how many iterations or epochs there were.
         unit: "iteration" or "epoch".
         seconds: wall-clock time.
@@ -64,7 +65,7 @@ class Outcome(NamedTuple):
     options: Mapping[str, object]
 
 
-def check_job(job: Job, model: str, size: int) -> Path:
+def check_job(job: Job, model: str, size: int | str) -> Path:
     """The folder to save in; found out before the work, not after it.
 
     Raises:

@@ -67,19 +67,17 @@ def fit_by_gradient(job: Job, name: str, sizes: Mapping[str, int | None], traini
     """
     given = {size: value for size, value in sizes.items() if value is not None}
     _check_sizes(name, given)
-    folder = check_job(job, name, next(iter(given.values())))
+    folder = check_job(job, name, next(iter(given.values()), "default"))
     if training.metrics is not None:
         check_appendable(training.metrics)
     material = _material(job, name)
     made = get_model(name, seed=job.seed, emission=material.family, **given)
     x = material.train.x
     model = made.to(x.dtype) if x.is_floating_point() else made
-    shown = ", ".join(f"{size.replace('_', ' ')} {value}" for size, value in given.items())
+    shown = "".join(f", {size.replace('_', ' ')} {value}" for size, value in given.items())
     objective = training.check(model, material.train)
     particles = f" with {counted(training.num_particles, 'particle')}" if objective != "mle" else ""
-    announce(
-        job, material, f"{name}, {shown}, {type(material.family).__name__} emission, Adam on {objective}{particles}"
-    )
+    announce(job, material, f"{name}{shown}, {type(material.family).__name__} emission, Adam on {objective}{particles}")
     options = vars(training) | {"objective": objective, "metrics": training.metrics and str(training.metrics)}
     found = svi.fit(model, material.train, material.valid, seed=job.seed, **options)
     judged = f"those of epoch {found.best_epoch}, the best on the validation data"
@@ -91,6 +89,9 @@ def fit_by_gradient(job: Job, name: str, sizes: Mapping[str, int | None], traini
 
 def _check_sizes(name: str, sizes: Mapping[str, int]) -> None:
     taken = inspect.signature(model_info(name).make).parameters
+    for size, parameter in taken.items():
+        if size in ("num_states", "latent_dim") and parameter.default is parameter.empty and size not in sizes:
+            raise ValueError(f"expected --{size.replace('_', '-')} for {name}, got none")
     for size in sizes:
         if size not in taken and not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
             raise ValueError(f"expected no --{size.replace('_', '-')} for {name}, which has no such size, got one")

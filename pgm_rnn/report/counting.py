@@ -1,0 +1,35 @@
+"""`pgm-rnn fit markov-chain`: the estimate by counts, scored, shown and saved like every fit."""
+
+import time
+
+from pgm_rnn.emissions import Bernoulli, Categorical
+from pgm_rnn.models.markov_chain import MarkovChain
+from pgm_rnn.report.fitted import Job, Outcome, announce, check_job, finish, material_of
+from pgm_rnn.report.material import FileOptions
+
+FILE = FileOptions(emission="categorical", valid_fraction=0.1, test_fraction=0.2)
+"""How a file is taken unless the job says otherwise."""
+
+
+def fit_markov_chain(job: Job, *, pseudo_count: float) -> Outcome:
+    """Count the moves of the training data.
+
+    Raises:
+        ValueError: a negative pseudo-count, a source that is not there, cannot be read or has neither symbols nor bits.
+    """
+    if not pseudo_count >= 0:
+        raise ValueError(f"expected --pseudo-count of at least 0, got {pseudo_count}")
+    folder = check_job(job, "markov-chain", 1)
+    material = material_of(job, FILE)
+    if not isinstance(material.family, Categorical | Bernoulli):
+        raise ValueError(
+            f"expected symbols or bits for markov-chain, got {job.source}, whose observations are "
+            f"{material.family.support}; use pgm-rnn fit hmm"
+        )
+    announce(job, material, f"Markov chain, {type(material.family).__name__} emission, by counts")
+    begun = time.perf_counter()
+    model = MarkovChain.from_counts(*material.train[:2], emission=material.family, pseudo_count=pseudo_count)
+    seconds = time.perf_counter() - begun
+    outcome = Outcome(model, "the end of the data", 1, "pass", seconds, "", {"pseudo_count": pseudo_count})
+    finish(job, folder, material, outcome)
+    return outcome
