@@ -18,6 +18,7 @@ from tests.instances import (
     every_cell,
     every_exact_law,
     every_first,
+    every_inexact_law,
     gradients,
     make_hmm,
     make_model,
@@ -120,3 +121,24 @@ def test_a_float64_model_runs_where_float32_is_torchs_default(rendering: str, fi
             loss = elbo.loss(model.model, model.guide, x, rendering=rendering, first=first)
         exact = float(model.log_prob(x, first=first).sum().detach())  # type: ignore[arg-type]
         assert loss == pytest.approx(-exact, rel=1e-12)
+
+
+@every_inexact_law
+@pytest.mark.parametrize("part", ["model", "guide"])
+def test_fused_and_unrolled_states_have_one_density_and_one_gradient(name: str, family: Emission, part: str) -> None:
+    """The same states, as one site and as a site a step, under the model and under its guide."""
+    model, x = make_model(name, family), ragged(family)
+    drawn: Any = poutine.trace(model.guide).get_trace(x, LENGTHS).nodes["z"]["value"]
+    latent, program = drawn.detach(), getattr(model, part)
+
+    def density(rendering: str, values: dict[str, torch.Tensor]) -> torch.Tensor:
+        trace: Any = poutine.trace(poutine.condition(program, values)).get_trace(x, LENGTHS, rendering=rendering)
+        total: torch.Tensor = trace.log_prob_sum()
+        return total
+
+    fused = density("fused", {"z": latent})
+    unrolled = density("unrolled", {f"z_{t + 1}": z for t, z in enumerate(latent.unbind(1))})
+    torch.testing.assert_close(fused, unrolled)
+    assert_same(gradients(fused, model), gradients(unrolled, model), rtol=1e-7, atol=1e-9)
+    shifted = density("unrolled", {f"z_{t + 1}": z for t, z in enumerate(latent.roll(1, 0).unbind(1))})
+    assert not torch.allclose(fused, shifted)
