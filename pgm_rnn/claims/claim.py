@@ -3,6 +3,9 @@
 A claim compares two independent routes to the same quantity on many instances and keeps the largest difference. Its
 negative control is the same measurement on instances that break the hypothesis, and keeps the smallest difference.
 The claim holds if the first is within a tolerance that follows from the arithmetic and the second is outside.
+
+Claims about averages of draws and about rates have the same shape: `unit` says in what the difference is measured. In
+"standard errors" the tolerance is a number k of them; of a "slope" it is what draws and remainders move it by.
 """
 
 import math
@@ -14,6 +17,10 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 Verdict = Literal["holds", "fails"]
+Unit = Literal["difference", "standard errors", "slope"]
+
+QUICK = 4
+"""Instances of a claim, at most, that a quick check measures."""
 
 
 class Result(NamedTuple):
@@ -23,7 +30,7 @@ class Result(NamedTuple):
         id: the claim's name.
         source: paper and number.
         statement: what is claimed.
-        kind: "identity", "independence" or "erratum".
+        kind: of claim, as in `Claim`.
         instances: how many instances were measured.
         residual: the largest difference between the two routes.
         tolerance: the largest difference that rounding explains.
@@ -54,7 +61,10 @@ class Claim(ABC):
         hypotheses: under which conditions.
         routes: the two computations, and why they are independent.
         control: which hypothesis the negative control breaks.
-        kind: "identity", "independence" or "erratum".
+        kind: "identity", "independence", "inequality", "statistical", "slope", or "erratum": the statement corrects
+            the paper's, which is the control.
+        unit: of residual and tolerance: a "difference" of two numbers, "standard errors", or a "slope".
+        proof: why it is true, in a sentence or two; may be empty.
     """
 
     id: str
@@ -64,6 +74,8 @@ class Claim(ABC):
     routes: str
     control: str
     kind: str = "identity"
+    unit: Unit = "difference"
+    proof: str = ""
 
     @abstractmethod
     def cases(self) -> Sequence[Any]:
@@ -72,7 +84,7 @@ class Claim(ABC):
     @property
     @abstractmethod
     def tolerance(self) -> float:
-        """The largest difference that rounding in float64 explains."""
+        """The largest difference that rounding in float64 explains, or chance, for a claim about draws."""
 
     @abstractmethod
     def residual(self, case: Any, seed: int) -> float:
@@ -82,24 +94,35 @@ class Claim(ABC):
     def control_residual(self, case: Any, seed: int) -> float:
         """The same on an instance that breaks the hypothesis."""
 
+    def notes(self, seed: int) -> Sequence[str]:
+        """What else was measured, a sentence each, for a reader; nothing by default."""
+        return ()
 
-def check(claim: Claim, seed: int = 0, advance: Callable[[], object] = lambda: None) -> Result:
+
+def check(claim: Claim, seed: int = 0, advance: Callable[[], object] = lambda: None, *, quick: bool = False) -> Result:
     """Measure a claim and its control on all its instances.
 
     Args:
         claim: what to check.
         seed: of the instances.
         advance: called after each instance, for a progress bar.
+        quick: measure `QUICK` instances at most, spread over all of them.
     """
     start = time.perf_counter()
     residuals, controls = [], []
-    for number, case in enumerate(claim.cases()):
+    for number, case in chosen_cases(claim, quick):
         instance_seed = 10_000 * seed + number
         residuals.append(claim.residual(case, instance_seed))
         controls.append(claim.control_residual(case, instance_seed))
         advance()
     seconds = time.perf_counter() - start
     return conclude(claim, len(residuals), largest(residuals), claim.tolerance, smallest(controls), seconds)
+
+
+def chosen_cases(claim: Claim, quick: bool = False) -> list[tuple[int, Any]]:
+    """Numbers and descriptions of the instances to measure; an instance keeps its number, and so its seed."""
+    cases = list(enumerate(claim.cases()))
+    return cases[:: -(-len(cases) // QUICK)] if quick else cases
 
 
 def conclude(

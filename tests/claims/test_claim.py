@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from pgm_rnn.claims.claim import Claim, check, conclude, largest, rounding, smallest
+from pgm_rnn.claims.claim import QUICK, Claim, check, chosen_cases, conclude, largest, rounding, smallest
 
 
 class Fixed(Claim):
@@ -76,3 +76,17 @@ def test_extremes_do_not_hide_nan() -> None:
 def test_rounding_grows_linearly_with_steps_and_width() -> None:
     assert rounding(8, 16) == pytest.approx(4 * rounding(4, 8))
     assert rounding(1, 1) < 1e-13
+
+
+@pytest.mark.parametrize("number", [1, 3, 4, 5, 7, 8, 30])
+def test_a_quick_check_measures_few_instances_with_the_seeds_that_they_always_have(number: int) -> None:
+    claim, quick = Fixed([0.0] * number, [1.0] * number), Fixed([0.0] * number, [1.0] * number)
+    check(claim, seed=2)
+    assert check(quick, seed=2, quick=True).instances == len(quick.seeds) == len(chosen_cases(quick, quick=True))
+    assert 1 <= len(quick.seeds) <= QUICK
+    assert len(quick.seeds) == number or number > QUICK
+    assert set(quick.seeds) <= set(claim.seeds)
+
+
+def test_a_claim_need_not_have_notes() -> None:
+    assert list(Fixed([0.0], [1.0]).notes(seed=0)) == []
