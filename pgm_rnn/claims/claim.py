@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 Verdict = Literal["holds", "fails"]
-Unit = Literal["difference", "standard errors", "slope"]
+Unit = Literal["difference", "standard errors", "slope", "limit"]
 
 QUICK = 4
 """Instances of a claim, at most, that a quick check measures."""
@@ -61,9 +61,10 @@ class Claim(ABC):
         hypotheses: under which conditions.
         routes: the two computations, and why they are independent.
         control: which hypothesis the negative control breaks.
-        kind: "identity", "independence", "inequality", "statistical", "slope", or "erratum": the statement corrects
+        kind: "identity", "independence", "inequality", "statistical", "slope", "limit", or "erratum": the statement corrects
             the paper's, which is the control.
-        unit: of residual and tolerance: a "difference" of two numbers, "standard errors", or a "slope".
+        unit: of residual and tolerance: a "difference" of two numbers, "standard errors", a "slope", or
+            what is left of a "limit".
         proof: why it is true, in a sentence or two; may be empty.
     """
 
