@@ -61,8 +61,8 @@ class Claim(ABC):
         hypotheses: under which conditions.
         routes: the two computations, and why they are independent.
         control: which hypothesis the negative control breaks.
-        kind: "identity", "independence", "inequality", "statistical", "slope", "limit", or "erratum": the statement corrects
-            the paper's, which is the control.
+        kind: "identity", "independence", "inequality", "statistical", "slope", "limit", or "erratum": the statement
+            corrects the paper's, which is the control.
         unit: of residual and tolerance: a "difference" of two numbers, "standard errors", a "slope", or
             what is left of a "limit".
         proof: why it is true, in a sentence or two; may be empty.
