@@ -1,0 +1,87 @@
+"""The bound with L samples of the inference model: app. A without its last step.
+
+    B_L = E_q[log 1/L sum_l w_l],   w_l = prod_t p(x_t | h_l^t) for q = p(H | X's past),   E[1/L sum_l w_l] = p(X)
+    B_1 = K <= B_2 <= ... <= log p(X)
+
+Burda, Grosse & Salakhutdinov (2016) name it; it is eq. (26) with the logarithm inside, whole trajectories weighed.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from pgm_rnn.claims.claim import Claim, largest
+from pgm_rnn.claims.finite_chain import FiniteChain
+from pgm_rnn.claims.sohl_dickstein_2015 import PAPER
+from pgm_rnn.claims.standard_errors import MANY, z_score
+from pgm_rnn.claims.tables import all_sequences
+from pgm_rnn.inference import smc
+
+NUM_STEPS = 3
+NUM_RUNS = 4000
+LONGEST = 4
+
+
+def enumerated_bounds(chain: FiniteChain, x: Tensor) -> list[float]:
+    """B_1, ..., B_4 of one sequence x (1, T) of a chain of two states, over all tuples of its 2^T paths."""
+    prior = chain._replace(emission=torch.ones_like(chain.emission)).path_probs(x)[0]  # q(H)
+    weights = chain.path_probs(x)[0] / prior
+    bounds = []
+    for num_samples in range(1, LONGEST + 1):
+        tuples = all_sequences(len(prior), num_samples)
+        bounds.append(float((prior[tuples].prod(-1) * weights[tuples].mean(-1).log()).sum()))
+    return bounds
+
+
+class ImportanceWeighted(Claim):
+    """The filter that never resamples, many times over, beside the sums over all tuples of paths."""
+
+    id = "importance-weighted"
+    source = f"{PAPER}, app. A, eq. (26)"
+    statement = "the mean of L weights is unbiased for p(X); its expected logarithm rises with L, up to log p(X)"
+    hypotheses = "samples of q are independent, and whole trajectories are weighed"
+    routes = (
+        "4000 runs of smc.log_marginal_likelihood with resample='never' and L = 1..4, against sums over all L-tuples of "
+        "paths: means of the estimate and of its logarithm in standard errors; infinite if B_L falls or exceeds log p"
+    )
+    control = "weights averaged at each step, as eq. (27) has them: the mean over runs is not p(X)"
+    kind = "statistical"
+    unit = "standard errors"
+    proof = "Linearity, and Jensen's inequality over which L of L + 1 samples one keeps."
+
+    @override
+    def cases(self) -> Sequence[int]:
+        return list(range(1, LONGEST + 1))
+
+    @property
+    @override
+    def tolerance(self) -> float:
+        return MANY
+
+    @override
+    def residual(self, case: int, seed: int) -> float:
+        chain, x = self._instance(seed)
+        bounds, exact = enumerated_bounds(chain, x), float(chain.probs(x).log())
+        if any(b < a for a, b in zip(bounds, [*bounds[1:], exact], strict=True)):
+            return float("inf")
+        draws = smc.log_marginal_likelihood(
+            chain.hmm(), x.expand(NUM_RUNS, -1), None, case, resample="never", proposal="bootstrap", seed=seed
+        ).detach()
+        return largest([z_score(draws, bounds[case - 1]), z_score(draws.exp(), chain.probs(x)[0])])
+
+    @override
+    def control_residual(self, case: int, seed: int) -> float:
+        chain, x = self._instance(seed)
+        generator = torch.Generator().manual_seed((seed + 1) % 2**63)
+        prior = chain._replace(emission=torch.ones_like(chain.emission)).path_probs(x)[0]
+        paths = all_sequences(chain.num_states, NUM_STEPS)
+        number = max(case, 2)  # with one sample both are one
+        drawn = torch.multinomial(prior, NUM_RUNS * number, replacement=True, generator=generator)
+        z = paths[drawn].reshape(NUM_RUNS, number, NUM_STEPS)
+        return z_score(chain.emission[z, x[0]].mean(1).prod(-1), chain.probs(x)[0])
+
+    def _instance(self, seed: int) -> tuple[FiniteChain, Tensor]:
+        """A chain that stays where it is, and a sequence of one symbol: trajectories differ in how well they fit."""
+        return FiniteChain.sticky(seed), torch.zeros(1, NUM_STEPS, dtype=torch.int64)
