@@ -5,6 +5,7 @@ from pgm_rnn.claims.choe_2017.forward_algorithm import ForwardIsLinear, ForwardS
 from pgm_rnn.claims.choe_2017.independences import MarkovProperties, Proposition4
 from pgm_rnn.claims.choe_2017.particle_weights import ParticleFilterRate, ParticleWeights
 from pgm_rnn.claims.choe_2017.proposition_6 import LumpingSlope, Proposition6
+from pgm_rnn.claims.choe_2017.remark_7 import Remark7
 from pgm_rnn.claims.choe_2017.seeded_filter import ParticleFilterIsAnRNN, Unbiased
 from pgm_rnn.claims.choe_2017.theorem_5 import Remark1, Theorem5
 from pgm_rnn.claims.claim import Claim
@@ -19,6 +20,7 @@ CHOE_2017: tuple[Claim, ...] = (
     ForwardStart(),
     Proposition6(),
     LumpingSlope(),
+    Remark7(),
     Figure4IsFigure3(),
     ParticleFilterIsAnRNN(),
     Unbiased(),

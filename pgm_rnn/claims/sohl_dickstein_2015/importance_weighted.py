@@ -43,8 +43,8 @@ class ImportanceWeighted(Claim):
     statement = "the mean of L weights is unbiased for p(X); its expected logarithm rises with L, up to log p(X)"
     hypotheses = "samples of q are independent, and whole trajectories are weighed"
     routes = (
-        "4000 runs of smc.log_marginal_likelihood with resample='never' and L = 1..4, against sums over all L-tuples of "
-        "paths: means of the estimate and of its logarithm in standard errors; infinite if B_L falls or exceeds log p"
+        "4000 runs of smc.log_marginal_likelihood with resample='never' and L = 1..4, against sums over all L-tuples "
+        "of paths: means of estimates and their logarithms in standard errors; infinite if B_L falls or is above log p"
     )
     control = "weights averaged at each step, as eq. (27) has them: the mean over runs is not p(X)"
     kind = "statistical"

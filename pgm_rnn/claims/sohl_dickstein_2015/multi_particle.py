@@ -64,8 +64,8 @@ class MultiParticle(Claim):
     statement = "p(X) = 1/L sum_l prod_t p(x^t | h_l^t) for L starts, and eq. (18)-(24) hold for any q(H | X)"
     hypotheses = "one particle is drawn for a whole trajectory; q is positive wherever p is"
     routes = (
-        "MultiParticleRNN's likelihood against torch's cells started L times; the expectation in eq. (24) summed over all "
-        "L-tuples of paths of a random chain and a random q, against the sum over single paths"
+        "MultiParticleRNN's likelihood against torch's cells started L times; the expectation in eq. (24) summed over "
+        "all L-tuples of paths of a random chain and a random q, against the sum over single paths"
     )
     control = "the particle's index drawn anew at every step, as in eq. (17)"
     proof = "Each term of eq. (23) has mean p(X) under its own H_l, and the other particles integrate to one."
@@ -99,7 +99,7 @@ class MultiParticle(Claim):
         """Relative difference of eq. (24)'s expectation, over all L-tuples of the 2^3 paths, from p(X)."""
         chain, x = FiniteChain.random(2, 2, seed), all_sequences(2, 3)
         joint = chain.path_probs(x)  # (8, 8): sequences, paths
-        q = random_rows(*joint.shape, torch.Generator().manual_seed((seed + 1) % 2**63))
+        q = random_rows(len(x), joint.shape[1], torch.Generator().manual_seed((seed + 1) % 2**63))
         tuples = all_sequences(joint.shape[1], num_particles)  # (8^L, L)
         chance, ratios = q[:, tuples].prod(-1), (joint / q)[:, tuples].mean(-1)
         return float(((chance * ratios).sum(-1) / chain.probs(x) - 1).abs().max())
@@ -117,8 +117,8 @@ class MultiParticleBound(Claim):
     )
     hypotheses = "the particles differ"
     routes = (
-        "MultiParticleRNN with average='step' and average_log_prob, against torch's cells started L times; sums over all "
-        "sequences against one; Gibbs' inequality in both directions"
+        "MultiParticleRNN with average='step' and average_log_prob, against torch's cells started L times; sums over "
+        "all sequences against one; Gibbs' inequality in both directions"
     )
     control = "as printed, log p(X) >= K for every X: by how much K exceeds log p(X), at most"
     kind = "erratum"

@@ -163,6 +163,7 @@ class StochasticBound(Claim):
 
     @override
     def notes(self, seed: int) -> Sequence[str]:
-        terms = finite_terms(*[FiniteChain.random(2, 2, seed)] * 2, all_sequences(2, NUM_STEPS))
+        chain = FiniteChain.random(2, 2, seed)
+        terms = finite_terms(chain, chain, all_sequences(2, NUM_STEPS))
         gap = (terms.log_likelihood.exp() * terms.divergence).sum() / math.log(2)
         return [f"The gap of a random chain of two states is {float(gap):.3f} bits on average over its own sequences."]
