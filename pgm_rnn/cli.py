@@ -1,4 +1,4 @@
-"""The command line: `pgm-rnn fit`, `evaluate`, `sample`, `forecast`, `verify`, `graph`.
+"""The command line: `pgm-rnn fit`, `evaluate`, `sample`, `forecast`, `verify`, `explain`, `graph`.
 
 What the user got wrong is one sentence on standard error and exit status 2; a claim that fails is exit status 1.
 """
@@ -80,6 +80,7 @@ def verify(
     epochs: Annotated[
         int | None, typer.Option(help="With --data: passes over the training data, at most.", show_default="150")
     ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A few instances of each claim.")] = False,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the results to this file too.")] = None,
     seed: Annotated[int, typer.Option(help="Of the instances, or of the fit.")] = 0,
 ) -> None:
@@ -92,8 +93,10 @@ def verify(
     given = {name: value for name, value in options.items() if value is not None}
     if data is None and given:
         raise ValueError("expected --cell, --hidden-dim and --epochs only with --data, which says what to fit to")
+    if data is not None and quick:
+        raise ValueError("expected --quick without --data; on data, --epochs and --hidden-dim make it quick")
     if data is None:
-        results = verification.verify_claims(claim or [], seed)
+        results = verification.verify_claims(claim or [], seed, quick=quick)
     elif claim:
         raise ValueError("expected --claim or --data, got both; on data the claims that apply are checked")
     else:
@@ -102,6 +105,19 @@ def verify(
         verification.write_results(results, output)
     failed = [result.id for result in results if result.verdict != "holds"]
     if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def explain(
+    claim: Annotated[str, typer.Argument(help="A claim, for example theorem-5; `pgm-rnn verify` lists them.")],
+    quick: Annotated[bool, typer.Option("--quick", help="Measure a few instances.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the instances.")] = 0,
+) -> None:
+    """Print a claim, why it is true, how it is measured and its latest residual; exit status 1 unless it holds."""
+    from pgm_rnn.report.explanation import explain_claim
+
+    if explain_claim(claim, seed, quick=quick).verdict != "holds":
         raise typer.Exit(1)
 
 

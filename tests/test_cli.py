@@ -48,6 +48,36 @@ def test_a_failing_claim_is_exit_status_one(monkeypatch: pytest.MonkeyPatch, tmp
     assert record["residual"] is None
 
 
+def test_explain_prints_a_claim_and_fails_with_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pgm_rnn.claims import CLAIMS
+
+    assert call(monkeypatch, "explain", "forward-start") == 0
+    assert "alpha_1 = D_{x_1} P(H_1)" in capsys.readouterr().out
+    monkeypatch.setattr(CLAIMS["forward-start"], "residual", lambda case, seed: float("nan"))
+    assert call(monkeypatch, "explain", "forward-start", "--quick") == 1
+    assert "it fails" in capsys.readouterr().out
+
+
+def test_a_quick_check_measures_fewer_instances(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    counts = []
+    for options in ([], ["--quick"]):
+        output = tmp_path / "results.json"
+        assert call(monkeypatch, "verify", "--claim", "causal-posterior", *options, "--json", str(output)) == 0
+        (record,) = json.loads(output.read_text())
+        counts.append(record["instances"])
+    assert counts[1] <= 4 < counts[0]
+
+
+def test_errata_are_marked(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, "verify", "--claim", "forward-start", "--claim", "particle-filter-is-an-rnn") == 0
+    output = capsys.readouterr().out
+    assert "forward-start*" in output
+    assert "*: an erratum" in output
+    assert max(map(len, output.splitlines())) <= 80
+
+
 def test_one_seed_gives_one_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     records = []
     for seed in ("3", "3", "4"):
@@ -71,6 +101,9 @@ def test_one_seed_gives_one_result(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (["verify", "--json", "/dev/null"], "expected --json"),
         (["verify", "--cell", "gru"], "only with --data"),
         (["verify", "--data", "synthetic-hmm", "--hidden-dim", "100000000000"], "not enough memory"),
+        (["verify", "--data", "jsb", "--quick"], "expected --quick without --data"),
+        (["explain", "theorem5"], "did you mean 'theorem-5'"),
+        (["explain"], "Missing argument"),
         (["verify", "--seed", "zero"], "Invalid value for '--seed'"),
         (["verify", "--sed", "0"], "No such option: --sed"),
         (["verfy"], "No such command 'verfy'"),

@@ -19,6 +19,9 @@ import torch
 Verdict = Literal["holds", "fails"]
 Unit = Literal["difference", "standard errors", "slope", "limit"]
 
+UNITS: dict[Unit, str] = {"difference": "", "standard errors": " standard errors", "slope": " in the slope"}
+"""What to write after a residual."""
+
 QUICK = 4
 """Instances of a claim, at most, that a quick check measures."""
 

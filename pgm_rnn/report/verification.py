@@ -1,7 +1,6 @@
 """`pgm-rnn verify`: the claims are checked under a progress bar and end as a table and as JSON."""
 
 from collections.abc import Iterable, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +13,9 @@ from rich.text import Text
 
 from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.claims import CLAIMS, Result, check
+from pgm_rnn.claims.claim import chosen_cases
 from pgm_rnn.claims.on_data import check_on_data, num_chunks
+from pgm_rnn.claims.pages import by_paper, place_of
 from pgm_rnn.data import Dataset, load
 from pgm_rnn.inference import svi
 from pgm_rnn.models.cells import CELLS
@@ -23,8 +24,8 @@ from pgm_rnn.randomness import seeded
 from pgm_rnn.report.records import write_json
 
 
-def verify_claims(names: Sequence[str], seed: int) -> list[Result]:
-    """Check the claims called `names`, or all of them, on random instances; print a table.
+def verify_claims(names: Sequence[str], seed: int, *, quick: bool = False) -> list[Result]:
+    """Check the claims called `names`, or all of them, on random instances, few if `quick`; print a table.
 
     Raises:
         ValueError: an unknown claim.
@@ -34,10 +35,10 @@ def verify_claims(names: Sequence[str], seed: int) -> list[Result]:
     claims = [CLAIMS[name] for name in dict.fromkeys(names)] or list(CLAIMS.values())
     results = []
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=sum(len(claim.cases()) for claim in claims))
+        task = progress.add_task("", total=sum(len(chosen_cases(claim, quick)) for claim in claims))
         for claim in claims:
             progress.update(task, description=claim.id)
-            results.append(check(claim, seed, advance=lambda: progress.advance(task)))
+            results.append(check(claim, seed, advance=lambda: progress.advance(task), quick=quick))
     console = Console(highlight=False)
     console.print(f"random instances, seed {seed}, {torch.get_num_threads()} threads\n")
     console.print(results_table(results))
@@ -92,7 +93,8 @@ def results_table(results: Iterable[Result]) -> Group:
     It fits 80 columns.
     """
     tables: list[Table | str] = []
-    for paper, group in groupby(results, key=lambda result: result.source.partition("), ")[0] + ")"):
+    results = list(results)
+    for paper, group in by_paper(results):
         table = Table(title=paper, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=0)
         table.show_edge = False
         for name, justify, width in COLUMNS:
@@ -100,12 +102,17 @@ def results_table(results: Iterable[Result]) -> Group:
         for result in group:
             table.add_row(*_row(result))
         tables += [table, ""]
-    return Group(*tables, "control: least residual where a hypothesis is broken; it must exceed tolerance")
+    tables.append("control: least residual where a hypothesis is broken; it must exceed tolerance")
+    if any(result.kind == "erratum" for result in results):
+        tables.append("*: an erratum; the claim is the corrected statement and the control the printed one")
+    if any(CLAIMS[result.id].unit == "standard errors" for result in results):
+        tables.append("tolerance 6.0e+00: residual and control are numbers of standard errors")
+    return Group(*tables)
 
 
 COLUMNS: tuple[tuple[str, Literal["left", "right"], int], ...] = (
     ("claim", "left", 17),
-    ("source", "left", 15),
+    ("source", "left", 7),
     ("cases", "right", 5),
     ("residual", "right", 8),
     ("tolerance", "right", 9),
@@ -117,8 +124,8 @@ COLUMNS: tuple[tuple[str, Literal["left", "right"], int], ...] = (
 
 def _row(result: Result) -> list[str | Text]:
     return [
-        result.id,
-        result.source.partition("), ")[2],
+        result.id + ("*" if result.kind == "erratum" else ""),
+        place_of(result.source),
         str(result.instances),
         f"{result.residual:.1e}",
         f"{result.tolerance:.1e}",

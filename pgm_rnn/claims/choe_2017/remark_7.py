@@ -122,8 +122,8 @@ class Remark7(Claim):
         start, update, output = estimated_residuals(chain, rnn)
         return [
             f"Nats a step that the HMM's predictions are better by, after that many sequences: {', '.join(told)}.",
-            f"phi estimated as a polynomial of degree {DEGREE} of the log-odds: residuals C.1 {start:.1e}, C.2 {update:.1e} of "
-            f"the hidden state's spread, C.3 {output:.1e} in probability.",
+            f"phi estimated as a polynomial of degree {DEGREE} of the log-odds: residuals C.1 {start:.1e} and C.2 "
+            f"{update:.1e} of the hidden state's spread, C.3 {output:.1e} in probability.",
         ]
 
 
