@@ -70,7 +70,7 @@ def _update(
     gain = torch.cholesky_solve(C @ cov, factor).mT  # (B, D, M)
     whitened = torch.linalg.solve_triangular(factor, innovation[..., None], upper=False)[..., 0]
     log_det = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    log_normalizer = -0.5 * (log_det + whitened.square().sum(-1) + LOG_2_PI * observed.sum(-1))
+    log_normalizer = -0.5 * (log_det + whitened.square().sum(-1) + LOG_2_PI * observed.sum(-1, dtype=x.dtype))
     rest = torch.eye(cov.shape[-1], dtype=x.dtype, device=x.device) - gain @ C
     new_cov = _symmetric(rest @ cov @ rest.mT + gain @ noise @ gain.mT)
     return log_normalizer, mean + (gain @ innovation[..., None])[..., 0], new_cov

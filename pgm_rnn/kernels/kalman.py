@@ -117,7 +117,7 @@ def log_marginal_likelihood(chain: GaussianChain, x: Tensor, lengths: Tensor, ob
     if observed is None:
         return _LogMarginalLikelihood.apply(x, lengths, *chain.with_all_axes())
     chain, x = without_missing(chain, x, observed)
-    return _LogMarginalLikelihood.apply(x, lengths, *chain) + _too_many(observed, lengths).sum(-1)
+    return _LogMarginalLikelihood.apply(x, lengths, *chain) + _too_many(observed, lengths, x.dtype).sum(-1)
 
 
 class _LogMarginalLikelihood(torch.autograd.Function):
@@ -147,7 +147,7 @@ def filter(chain: GaussianChain, x: Tensor, lengths: Tensor, observed: Tensor | 
     if observed is not None:
         chain, x = without_missing(chain, x, observed)
         result = filter(chain, x, lengths)
-        return result._replace(log_normalizers=result.log_normalizers + _too_many(observed, lengths))
+        return result._replace(log_normalizers=result.log_normalizers + _too_many(observed, lengths, x.dtype))
     chain = detached(chain.with_all_axes())
     x = x.detach().contiguous()
     batch, num_steps, obs_dim = x.shape
@@ -167,10 +167,10 @@ def filter(chain: GaussianChain, x: Tensor, lengths: Tensor, observed: Tensor | 
     return Filtered(log_normalizers, *moments, gain, precision, weighted, steady)
 
 
-def _too_many(observed: Tensor, lengths: Tensor) -> Tensor:
+def _too_many(observed: Tensor, lengths: Tensor, dtype: torch.dtype) -> Tensor:
     """1/2 log 2 pi for every missing entry, (B, T): what `without_missing` makes each count."""
     missing = ~observed & length_mask(lengths, observed.shape[1])[..., None]
-    return 0.5 * LOG_2_PI * missing.sum(-1)
+    return 0.5 * LOG_2_PI * missing.sum(-1, dtype=dtype)
 
 
 def scores(chain: GaussianChain, lengths: Tensor, result: Filtered) -> Scores:

@@ -101,6 +101,18 @@ def test_a_models_own_forecasts_are_draws_from_that_law() -> None:
     assert float(((draws.mean(0) - unconditional.means) / errors).abs().max()) > limit
 
 
+@pytest.mark.parametrize("method", [None, "extended", "unscented"])
+def test_the_likelihood_in_float64_does_not_depend_on_the_default_dtype(method: str | None) -> None:
+    model, x = make_lgssm(), torch.randn(3, 4, OBS_DIM)
+    x[0, 1, 0] = torch.nan
+    expected = kalman.filter(model, x, LENGTHS, method=method).log_marginal_likelihood
+    torch.set_default_dtype(torch.float32)
+    found = kalman.filter(model, x, LENGTHS, method=method).log_marginal_likelihood
+    slopes = kalman.log_marginal_likelihood(model, x, LENGTHS, method=method)
+    assert torch.equal(found, expected)
+    torch.testing.assert_close(slopes, expected, rtol=1e-13, atol=1e-13)
+
+
 def test_a_mask_and_nan_say_the_same() -> None:
     model, x = make_lgssm(), torch.randn(3, 4, OBS_DIM)
     mask = torch.rand(x.shape) > 0.3
