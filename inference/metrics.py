@@ -22,6 +22,7 @@ class Metrics:
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None, tensorboard: str | None = None) -> None:
+        self.tensorboard = tensorboard
         self.writer: Any = None if tensorboard is None else _summary_writer(tensorboard)
         self.file: IO[str] | None = None if path is None else Path(path).open("a", encoding="utf-8")  # noqa: SIM115
 
@@ -35,6 +36,31 @@ class Metrics:
             for name, value in numbers.items():
                 self.writer.add_scalar(name, value, epoch)
 
+    def num_bytes(self) -> int | None:
+        """How long the file is, once the disk has all of it; None without a file."""
+        if self.file is None:
+            return None
+        os.fsync(self.file.fileno())
+        return os.fstat(self.file.fileno()).st_size
+
+    def go_back(self, num_bytes: int | None, epoch: int) -> None:
+        """Forget what a run wrote after a checkpoint: the file beyond `num_bytes`, TensorBoard's from `epoch` on.
+
+        Raises:
+            ValueError: the run had a file and this one does not, or the other way round, or it is too short.
+        """
+        there = self.num_bytes()
+        if (num_bytes is None) != (there is None) or (num_bytes or 0) > (there or 0):
+            wanted = (
+                "no metrics file" if num_bytes is None else f"the run's metrics file, of at least {num_bytes} bytes"
+            )
+            raise ValueError(f"expected {wanted}, got {'none' if there is None else f'one of {there}'}")
+        if self.file is not None:
+            self.file.truncate(num_bytes)
+        if self.tensorboard is not None:
+            self.writer.close()
+            self.writer = _summary_writer(self.tensorboard, purge_step=epoch)
+
     def __enter__(self) -> "Metrics":
         return self
 
@@ -47,7 +73,7 @@ class Metrics:
                 opened.close()
 
 
-def _summary_writer(folder: str) -> Any:
+def _summary_writer(folder: str, **options: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
@@ -55,4 +81,4 @@ def _summary_writer(folder: str) -> Any:
             f"expected the package tensorboard for tensorboard={folder!r}, it is not installed; "
             "pip install tensorboard, or use metrics=FILE, which needs nothing"
         ) from None
-    return SummaryWriter(folder)
+    return SummaryWriter(folder, **options)

@@ -15,15 +15,32 @@ import os
 import pyro
 import torch
 
+from pgm_rnn.inference.checkpoints import CheckpointError, checkpoints_in
 from pgm_rnn.inference.evaluation import Evaluation, evaluate, num_modelled, ratio_error
 from pgm_rnn.inference.metrics import Metrics
 from pgm_rnn.inference.objectives import check_objective, chosen_objective
-from pgm_rnn.inference.training import Epoch, Fit, Plan, Run, minibatches
+from pgm_rnn.inference.plan import Epoch, Plan, minibatches
+from pgm_rnn.inference.processes import Processes, ProcessLostError
+from pgm_rnn.inference.training import Fit, Run
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences, as_sequences
 
-__all__ = ["Epoch", "Evaluation", "Fit", "checked_device", "evaluate", "fit", "minibatches", "ratio_error"]
+__all__ = [
+    "CheckpointError",
+    "Epoch",
+    "Evaluation",
+    "Fit",
+    "ProcessLostError",
+    "checked_device",
+    "evaluate",
+    "fit",
+    "minibatches",
+    "ratio_error",
+]
+
+RANK_STREAM = 2**21
+"""Apart, in streams of a seed, are the draws of two processes of one fit."""
 
 
 def fit(
@@ -48,11 +65,20 @@ def fit(
     device: str | None = None,
     seed: int = 0,
     progress: bool = True,
+    checkpoint: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    checkpoint_seconds: float = 120.0,
 ) -> Fit:
     """Maximise sum_i log p(x^{(i)}) (Choe et al., 2017, sec. 3.1), or a lower bound on it, with Adam, in place.
 
     The parameters at the end are those of the epoch with the lowest validation loss, or the last ones without
-    validation data. The same model, data and seed give the same parameters bit for bit on one machine's CPU.
+    validation data. The same model, data and seed give the same parameters bit for bit on one machine's CPU, also if
+    the run is killed and goes on from its checkpoint, however often.
+
+    Where torch.distributed's default process group is initialised, as under torchrun, every process calls `fit` with
+    the same arguments and takes its part of each minibatch of `batch_size`; all end with the same parameters. The
+    objective "mle" then has the loss curve of a single process, to rounding; the draws of a guide or a filter are each
+    process's own, so that other objectives have one of the same law. The first process writes what is written.
 
     Args:
         model: any model.
@@ -76,15 +102,23 @@ def fit(
             None leaves both where they are.
         seed: of the order of the data and of anything drawn.
         progress: a bar on a terminal.
+        checkpoint: a folder for the state of the run, which one run at a time has to itself.
+        resume: go on from the checkpoint in it, if there is one; without it such a folder is an error.
+        checkpoint_seconds: from one checkpoint to the next, or longer where writing one would take more than 1 % of
+            that time; 0 for one after every step.
 
     Raises:
+        CheckpointError: a checkpoint that is damaged, of another run, or there without `resume`.
+        ProcessLostError: another process of the fit ended, or did not answer within its group's timeout.
         ValueError, TypeError: data or options that do not fit, or no CUDA where it is asked for.
-        OSError: `metrics` cannot be written.
+        OSError: `metrics` or `checkpoint` cannot be written, or another run is using that folder.
         ModuleNotFoundError: `tensorboard` is given and the package is not installed.
         FloatingPointError: the loss became NaN or infinite; the parameters are those of the best epoch so far.
     """
     if not isinstance(model, SequenceModel):
         raise TypeError(f"expected a SequenceModel, such as RNN or HMM, got {type(model).__name__}")
+    if resume and checkpoint is None:
+        raise ValueError("expected checkpoint=FOLDER with resume=True, got none; it says where to go on from")
     objective = chosen_objective(model, objective)
     plan = Plan(
         objective=objective,
@@ -113,10 +147,18 @@ def fit(
             if data is not None:
                 model.check(data.x, data.lengths)
                 num_modelled(model, data.lengths)
-        with pyro.settings.context(module_local_params=True), seeded(seed, stream=3):
+        processes = Processes(away)
+        stream = 3 + RANK_STREAM * processes.rank
+        with pyro.settings.context(module_local_params=True), seeded(seed, stream=stream):
             check_objective(model, objective, num_particles, kl_warmup, train)
-            with Metrics(metrics, tensorboard) as written:
-                return Run(model, train, valid, plan, written).until_done()
+            first = processes.rank == 0
+            with (
+                checkpoints_in(checkpoint if first else None, checkpoint_seconds) as checkpoints,
+                Metrics(metrics, tensorboard) if first else Metrics() as written,
+            ):
+                run = Run(model, train, valid, plan, written, processes, checkpoints)
+                run.begin(checkpoint is not None, resume)
+                return run.until_done()
     finally:
         model.to(home)
 

@@ -47,6 +47,11 @@ Schedule = Annotated[str, typer.Option(help="Of the learning rate: constant, or 
 BatchSize = Annotated[int, typer.Option(help="Sequences a gradient step.")]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda.", show_default="cpu")]
 Metrics = Annotated[Path | None, typer.Option(metavar="FILE", help="Append a line of JSON an epoch to this file.")]
+Checkpoint = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="Keep the state of the run here, every few minutes.")
+]
+CheckpointMinutes = Annotated[float, typer.Option(help="With --checkpoint: how often.")]
+Resume = Annotated[bool, typer.Option("--resume", help="With --checkpoint: go on from what is there, if anything.")]
 Iterations = Annotated[int, typer.Option(help="Of EM, at most.")]
 Tolerance = Annotated[float, typer.Option(help="Stop when an iteration gains less, nats per step.")]
 
@@ -132,6 +137,9 @@ def rnn(
     test_fraction: TestFraction = None,
     device: Device = None,
     metrics: Metrics = None,
+    checkpoint: Checkpoint = None,
+    checkpoint_minutes: CheckpointMinutes = 2.0,
+    resume: Resume = False,
     seed: Seed = 0,
     output: Output = None,
     json: Json = None,
@@ -143,7 +151,17 @@ def rnn(
 
     check_choice("--cell", cell, CELLS)
     job = _job(data, seed, output, json, column, emission, valid_fraction, test_fraction)
-    training = Training(epochs, batch_size, learning_rate, schedule, device=device, metrics=metrics)
+    training = Training(
+        epochs,
+        batch_size,
+        learning_rate,
+        schedule,
+        device=device,
+        metrics=metrics,
+        checkpoint=checkpoint,
+        checkpoint_seconds=60 * checkpoint_minutes,
+        resume=resume,
+    )
     _end(fit_by_gradient(job, f"rnn-{cell}", {"hidden_dim": hidden_dim}, training))
 
 
@@ -192,6 +210,9 @@ def exact(
     test_fraction: TestFraction = None,
     device: Device = None,
     metrics: Metrics = None,
+    checkpoint: Checkpoint = None,
+    checkpoint_minutes: CheckpointMinutes = 2.0,
+    resume: Resume = False,
     seed: Seed = 0,
     output: Output = None,
     json: Json = None,
@@ -200,7 +221,17 @@ def exact(
     from pgm_rnn.report.gradient_fitting import Training, fit_by_gradient
 
     job = _job(data, seed, output, json, column, emission, valid_fraction, test_fraction)
-    training = Training(epochs, batch_size, learning_rate, schedule, device=device, metrics=metrics)
+    training = Training(
+        epochs,
+        batch_size,
+        learning_rate,
+        schedule,
+        device=device,
+        metrics=metrics,
+        checkpoint=checkpoint,
+        checkpoint_seconds=60 * checkpoint_minutes,
+        resume=resume,
+    )
     sizes = {"num_states": num_states, "hidden_dim": hidden_dim, "num_particles": num_particles}
     _end(fit_by_gradient(job, str(context.info_name), sizes, training))
 
@@ -235,6 +266,9 @@ def latent(
     test_fraction: TestFraction = None,
     device: Device = None,
     metrics: Metrics = None,
+    checkpoint: Checkpoint = None,
+    checkpoint_minutes: CheckpointMinutes = 2.0,
+    resume: Resume = False,
     seed: Seed = 0,
     output: Output = None,
     json: Json = None,
@@ -256,6 +290,9 @@ def latent(
         kl_warmup=kl_warmup,
         device=device,
         metrics=metrics,
+        checkpoint=checkpoint,
+        checkpoint_seconds=60 * checkpoint_minutes,
+        resume=resume,
     )
     sizes = {"latent_dim": latent_dim, "hidden_dim": hidden_dim}
     _end(fit_by_gradient(job, str(context.info_name), sizes, training))

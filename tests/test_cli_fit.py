@@ -21,6 +21,7 @@ from pgm_rnn.report.fitted import Job, scores_table
 from pgm_rnn.report.fitting import fit_lgssm
 from pgm_rnn.report.material import FileOptions, Score, from_file
 from tests.inference.test_gaussian_em import NILE
+from tests.instances import assert_same
 from tests.test_cli import call, pgm_rnn
 
 Capture = pytest.CaptureFixture[str]
@@ -377,3 +378,24 @@ def test_a_size_that_a_model_needs_or_lacks_is_an_error(monkeypatch: pytest.Monk
     assert "expected --num-states for belief-rnn, got none" in capsys.readouterr().err
     assert call(monkeypatch, *["fit", "multi-particle-rnn", "--data", "synthetic-hmm", "--num-states", "2"]) == 2
     assert "expected no --num-states for multi-particle-rnn" in capsys.readouterr().err
+
+
+# Runs that go on.
+
+
+def test_a_run_goes_on_from_its_checkpoint_and_saves_the_same_model(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    command = "fit rnn --data synthetic-hmm --cell gru --hidden-dim 2 --epochs 2 --metrics m.jsonl --checkpoint run"
+    assert call(monkeypatch, *command.split(), "--output", "out") == 0
+    first, lines = load_model("out").state_dict(), Path("m.jsonl").read_text()
+    assert call(monkeypatch, *command.split(), "--output", "again", "--resume") == 0
+    assert_same(load_model("again").state_dict(), first)
+    assert Path("m.jsonl").read_text() == lines
+    assert call(monkeypatch, *command.split(), "--output", "third") == 2
+    assert "expected a new folder for a new run" in capsys.readouterr().err
+
+
+def test_resume_without_a_folder_is_an_error(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    assert call(monkeypatch, *["fit", "rnn", "--data", "synthetic-hmm", "--hidden-dim", "2", "--resume"]) == 2
+    assert "expected --checkpoint with --resume" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """`pgm-rnn fit` of models that learn by gradient steps: networks, and models whose latent states have a guide."""
 
+import dataclasses
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pgm_rnn.data import list_datasets
 from pgm_rnn.emissions import Gaussian
 from pgm_rnn.inference import svi
 from pgm_rnn.inference.objectives import check_objective, chosen_objective
-from pgm_rnn.inference.training import Plan
+from pgm_rnn.inference.plan import Plan
 from pgm_rnn.models.registry import get_model, model_info
 from pgm_rnn.report.fitted import Job, Outcome, announce, check_job, counted, finish, material_of
 from pgm_rnn.report.material import FileOptions, Material
@@ -37,6 +38,9 @@ class Training:
     patience: int = 10
     device: str | None = None
     metrics: Path | None = None
+    checkpoint: Path | None = None
+    checkpoint_seconds: float = 120.0
+    resume: bool = False
 
     def check(self, model: SequenceModel, data: Sequences) -> str:
         """The objective, None resolved; everything that can be wrong is found out before the work.
@@ -45,9 +49,12 @@ class Training:
             ValueError: options out of range or not for this model.
         """
         objective = chosen_objective(model, self.objective)
-        options = {name: value for name, value in vars(self).items() if name not in ("device", "metrics")}
+        planned = {field.name for field in dataclasses.fields(Plan)}
+        options = {name: value for name, value in vars(self).items() if name in planned}
         plan = Plan(**options | {"objective": objective})
         check_objective(model, objective, plan.num_particles, plan.kl_warmup, data)
+        if self.resume and self.checkpoint is None:
+            raise ValueError("expected --checkpoint with --resume, got none; it names the folder to go on from")
         if self.device is not None:
             svi.checked_device(self.device)
         return objective
@@ -78,8 +85,9 @@ def fit_by_gradient(job: Job, name: str, sizes: Mapping[str, int | None], traini
     objective = training.check(model, material.train)
     particles = f" with {counted(training.num_particles, 'particle')}" if objective != "mle" else ""
     announce(job, material, f"{name}{shown}, {type(material.family).__name__} emission, Adam on {objective}{particles}")
-    options = vars(training) | {"objective": objective, "metrics": training.metrics and str(training.metrics)}
-    found = svi.fit(model, material.train, material.valid, seed=job.seed, **options)
+    found = svi.fit(model, material.train, material.valid, seed=job.seed, **vars(training) | {"objective": objective})
+    options = {name: str(value) if isinstance(value, Path) else value for name, value in vars(training).items()}
+    options["objective"] = objective
     judged = f"those of epoch {found.best_epoch}, the best on the validation data"
     remark = f"the parameters are {judged if material.valid is not None else 'the last ones'}"
     outcome = Outcome(model, found.stopped_by, len(found.history), "epoch", found.seconds, remark, options)

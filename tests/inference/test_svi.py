@@ -89,14 +89,16 @@ def test_weight_decay_shrinks_what_the_data_do_not_ask_for() -> None:
     assert norms[1] < 0.95 * norms[0]
 
 
-def test_every_sequence_is_seen_once_an_epoch() -> None:
-    seen = [
-        int(row[0])
-        for batch in svi.minibatches(Sequences(torch.arange(7)[:, None], torch.ones(7).long()), 3)
-        for row in batch.x
-    ]
-    assert sorted(seen) == list(range(7))
-    assert seen != list(range(7))
+def test_every_sequence_is_seen_once_an_epoch_in_an_order_of_the_seed_and_the_epoch() -> None:
+    orders = []
+    for seed, epoch in ((0, 1), (0, 1), (0, 2), (1, 1)):
+        torch.rand(1)  # what the global generator does in between must not matter
+        batches = svi.minibatches(20, 6, seed, epoch)
+        assert [len(batch) for batch in batches] == [6, 6, 6, 2]
+        orders.append(torch.cat(batches).tolist())
+        assert sorted(orders[-1]) == list(range(20)) != orders[-1]
+    assert orders[0] == orders[1]
+    assert orders[0] not in orders[2:]
 
 
 def test_a_fit_needs_no_padding_information_for_a_tensor_without_padding() -> None:

@@ -1,0 +1,177 @@
+"""A run's latest checkpoint in a folder: numbers as safetensors, the rest as JSON; never a pickle.
+
+    state-DIGEST.safetensors    tensors, by name
+    checkpoint.json             format, version, which tensors with their SHA-256, the rest, and its own SHA-256
+    lock                        held by the run that writes here
+
+The tensors are written first, under a name of their own; that checkpoint.json takes its place, in one step, is what
+makes them the checkpoint. Whenever a run is killed, the old one or the new one is there.
+"""
+
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from pgm_rnn.files import held, write_whole
+
+CHECKPOINT = "checkpoint.json"
+FORMAT, VERSION = "pgm_rnn checkpoint", 1
+SHARE = 0.01
+"""Of the training time, at most, goes into checkpoints."""
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is damaged, of another run, or in the way of a new one."""
+
+
+class State(NamedTuple):
+    """What a run needs to go on.
+
+    Attributes:
+        tensors: by name, on the CPU.
+        content: what JSON can hold, infinities included.
+    """
+
+    tensors: dict[str, Tensor]
+    content: dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoint in a folder that this process has to itself.
+
+    Args:
+        folder: where, or None for a run without checkpoints.
+        seconds: from one to the next, at least, and 100 times what the last one took; 0 for one after every step.
+    """
+
+    def __init__(self, folder: Path | None, seconds: float) -> None:
+        self.folder, self.seconds = folder, seconds
+        self.next = -math.inf
+
+    def is_due(self) -> bool:
+        """Whether it is time for one."""
+        return self.folder is not None and time.perf_counter() >= self.next
+
+    def save(self, state: State) -> None:
+        """Replace the checkpoint.
+
+        Raises:
+            OSError: it cannot be written; the former one stays.
+        """
+        if self.folder is None:
+            return
+        began = time.perf_counter()
+        packed = save(state.tensors)
+        digest = hashlib.sha256(packed).hexdigest()
+        path = self.folder / f"state-{digest[:16]}.safetensors"
+        write_whole(path, packed)
+        content = {**state.content, "tensors": path.name, "tensors_sha256": digest}
+        try:
+            write_whole(self.folder / CHECKPOINT, _packed(content))
+        finally:
+            self._remove_other_tensors()
+        cost = time.perf_counter() - began
+        self.next = began + cost + (max(self.seconds, cost / SHARE) if self.seconds else 0.0)
+
+    def load(self) -> tuple[bytes, bytes] | None:
+        """The two files' contents, None where there is no checkpoint.
+
+        Raises:
+            CheckpointError: checkpoint.json is damaged, or the file that it names is not there.
+        """
+        if self.folder is None or not (self.folder / CHECKPOINT).is_file():
+            return None
+        described = (self.folder / CHECKPOINT).read_bytes()
+        path = self.folder / _unpacked(described, self.folder)["tensors"]
+        if not path.is_file():
+            raise CheckpointError(f"expected {path.name} beside {CHECKPOINT}, it is not in {self.folder}")
+        return described, path.read_bytes()
+
+    def _remove_other_tensors(self) -> None:
+        """All but those of the checkpoint, the leavings of a killed run included."""
+        assert self.folder is not None
+        described = self.folder / CHECKPOINT
+        kept = _unpacked(described.read_bytes(), self.folder)["tensors"] if described.is_file() else None
+        for path in self.folder.glob("state-*.safetensors"):
+            if path.name != kept:
+                path.unlink()
+
+
+@contextmanager
+def checkpoints_in(folder: str | os.PathLike[str] | None, seconds: float) -> Iterator[Checkpoints]:
+    """The checkpoint in a folder, which is made and locked.
+
+    Raises:
+        ValueError: `seconds` is no number of at least 0.
+        BlockingIOError: another run uses the folder.
+        OSError: it cannot be made or written to.
+    """
+    if not (isinstance(seconds, int | float) and 0 <= seconds < math.inf):
+        raise ValueError(f"expected checkpoint_seconds to be a number of at least 0, got {seconds!r}")
+    place = None if folder is None else Path(folder).resolve()
+    with nullcontext() if place is None else held(place):
+        yield Checkpoints(place, seconds)
+
+
+def parsed(described: bytes, packed: bytes, where: object) -> State:
+    """What a checkpoint's two files hold.
+
+    Raises:
+        CheckpointError: they are damaged, or no such files.
+    """
+    content = _unpacked(described, where)
+    if hashlib.sha256(packed).hexdigest() != content["tensors_sha256"]:
+        raise CheckpointError(
+            f"expected {content['tensors']} in {where} as it was written, it was changed or cut short since; "
+            "copy it again, or start a new run in another folder"
+        )
+    try:
+        return State(load(packed), content)
+    except SafetensorError as error:
+        raise CheckpointError(f"expected a safetensors file in {where}, it cannot be read: {error}") from None
+
+
+def check_run(there: Mapping[str, Any], here: Mapping[str, Any], where: object) -> None:
+    """Raise a CheckpointError unless a checkpoint's run is this one, both described by the same keys."""
+    for key, value in json.loads(json.dumps(here)).items():
+        if there.get(key) != value:
+            raise CheckpointError(
+                f"expected a checkpoint of this run in {where}, got one with another {key}: {there.get(key)!r} there, "
+                f"{value!r} here; go on as that run began, or start a new one in another folder"
+            )
+
+
+def _packed(content: Mapping[str, Any]) -> bytes:
+    body = {"format": FORMAT, "version": VERSION, "sha256": _digest(content), "content": content}
+    return (json.dumps(body, indent=1) + "\n").encode()
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _unpacked(described: bytes, where: object) -> dict[str, Any]:
+    try:
+        body = json.loads(described.decode())
+    except (ValueError, RecursionError):
+        body = None
+    if not isinstance(body, dict) or body.get("format") != FORMAT:
+        raise CheckpointError(f"expected a {CHECKPOINT} that a run wrote, got something else in {where}")
+    if body.get("version") != VERSION:
+        raise CheckpointError(f"expected version {VERSION} of checkpoints, got {body.get('version')!r} in {where}")
+    content = body.get("content")
+    if not isinstance(content, dict) or body.get("sha256") != _digest(content):
+        raise CheckpointError(
+            f"expected {CHECKPOINT} in {where} as it was written, it was changed since; start a new run elsewhere"
+        )
+    return content

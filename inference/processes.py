@@ -1,0 +1,101 @@
+"""The processes of a data-parallel fit, which torchrun starts: who takes what, and what they tell each other.
+
+    gradient = sum_r d loss_r / d parameters,   loss_r of the sequences r, r + R, r + 2R, ... of a minibatch
+
+Process r of R has the whole data and takes its part of every minibatch; DistributedDataParallel adds the gradients, so
+that all take the same step. A fit without an initialised process group is the only process, R = 1.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+class ProcessLostError(RuntimeError):
+    """Another process of the run has ended or does not answer."""
+
+
+class Processes:
+    """This process among those of torch's default process group, or alone without one.
+
+    Args:
+        device: of the model and of what the processes send each other.
+
+    Attributes:
+        rank: 0, ..., size - 1; the first one writes files and speaks.
+        size: how many there are.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        grouped = dist.is_available() and dist.is_initialized()
+        self.device = device
+        self.rank, self.size = (dist.get_rank(), dist.get_world_size()) if grouped else (0, 1)
+
+    def part(self, index: Tensor) -> Tensor:
+        """This process's share of some indices, (n,): every `size`-th, possibly none."""
+        return index[self.rank :: self.size]
+
+    def parallel(self, module: nn.Module) -> nn.Module:
+        """A module whose backward pass averages gradients over the processes; they begin with rank 0's parameters."""
+        if self.size == 1:
+            return module
+        with _losses_named():
+            # A sequence of one step leaves a recurrence unused, in one process and not in another.
+            return DistributedDataParallel(module, broadcast_buffers=False, find_unused_parameters=True)
+
+    def totals(self, *values: float) -> Sequence[float]:
+        """Sums over the processes, the same ones in each."""
+        if self.size == 1:
+            return values
+        sums = torch.tensor(values, dtype=torch.float64, device=self.device)
+        with _losses_named():
+            dist.all_reduce(sums)
+        return sums.tolist()
+
+    def gathered(self, state: Tensor) -> list[Tensor]:
+        """One tensor a process, of the same shape and type, on the CPU."""
+        if self.size == 1:
+            return [state]
+        sent = state.to(self.device)
+        states = [torch.empty_like(sent) for _ in range(self.size)]
+        with _losses_named():
+            dist.all_gather(states, sent)
+        return [each.cpu() for each in states]
+
+    def from_first(self, content: bytes) -> bytes:
+        """The first process's content, in every process; sent as bytes, not as objects."""
+        if self.size == 1:
+            return content
+        length = int(self.totals(len(content) if self.rank == 0 else 0)[0])
+        mine = list(content) if self.rank == 0 else [0] * length
+        sent = torch.tensor(mine, dtype=torch.uint8, device=self.device)
+        with _losses_named():
+            dist.broadcast(sent, 0)
+        return sent.cpu().numpy().tobytes()
+
+    @contextmanager
+    def speaking(self) -> Iterator[None]:
+        """A block in which a collective operation that fails is a ProcessLostError."""
+        with _losses_named():
+            yield
+
+
+@contextmanager
+def _losses_named() -> Iterator[None]:
+    """Failures of the transport as one sentence about the process that is missing."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and not any(word in str(error).lower() for word in _TRANSPORT):
+            raise
+        raise ProcessLostError(
+            "expected every process of the run to answer, one has ended or hangs; see its own error, then start all "
+            f"of them again, with resume where there is a checkpoint ({str(error).splitlines()[0][:200]})"
+        ) from error
+
+
+_TRANSPORT = ("gloo", "nccl", "connection closed", "connection reset", "timed out waiting")
