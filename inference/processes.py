@@ -6,8 +6,10 @@ Process r of R has the whole data and takes its part of every minibatch; Distrib
 that all take the same step. A fit without an initialised process group is the only process, R = 1.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -17,6 +19,29 @@ from torch.nn.parallel import DistributedDataParallel
 
 class ProcessLostError(RuntimeError):
     """Another process of the run has ended or does not answer."""
+
+
+TIMEOUT = timedelta(minutes=10)
+"""How long a process of a command waits for another one."""
+
+
+@contextmanager
+def launched(device: str | None) -> Iterator[bool]:
+    """A process group for the block if torchrun has started this process; whether this process is the first.
+
+    Gloo on CPUs, NCCL on GPUs, of which each process of a machine takes its own.
+    """
+    if not (dist.is_available() and dist.is_torchelastic_launched()) or dist.is_initialized():
+        yield Processes(torch.device("cpu")).rank == 0
+        return
+    on_gpu = device is not None and device.startswith("cuda")
+    if on_gpu:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=TIMEOUT)
+    try:
+        yield dist.get_rank() == 0
+    finally:
+        dist.destroy_process_group()
 
 
 class Processes:
@@ -45,7 +70,7 @@ class Processes:
             return module
         with _losses_named():
             # A sequence of one step leaves a recurrence unused, in one process and not in another.
-            return DistributedDataParallel(module, broadcast_buffers=False, find_unused_parameters=True)
+            return DistributedDataParallel(module, find_unused_parameters=True)
 
     def totals(self, *values: float) -> Sequence[float]:
         """Sums over the processes, the same ones in each."""
@@ -98,4 +123,4 @@ def _losses_named() -> Iterator[None]:
         ) from error
 
 
-_TRANSPORT = ("gloo", "nccl", "connection closed", "connection reset", "timed out waiting")
+_TRANSPORT = ("gloo", "nccl", "connection closed", "connection reset", "timed out waiting", "pair closure")

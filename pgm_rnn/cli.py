@@ -44,6 +44,8 @@ def run() -> None:
     except (ValueError, TypeError, OSError, FloatingPointError) as error:
         _complain(error)
     except RuntimeError as error:
+        if type(error).__name__ == "ProcessLostError":
+            _complain(error)
         if "alloc" not in str(error):
             raise
         _complain("not enough memory for these sizes; try smaller ones")

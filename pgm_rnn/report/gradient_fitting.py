@@ -12,6 +12,7 @@ from pgm_rnn.emissions import Gaussian
 from pgm_rnn.inference import svi
 from pgm_rnn.inference.objectives import check_objective, chosen_objective
 from pgm_rnn.inference.plan import Plan
+from pgm_rnn.inference.processes import launched
 from pgm_rnn.models.registry import get_model, model_info
 from pgm_rnn.report.fitted import Job, Outcome, announce, check_job, counted, finish, material_of
 from pgm_rnn.report.material import FileOptions, Material
@@ -84,14 +85,18 @@ def fit_by_gradient(job: Job, name: str, sizes: Mapping[str, int | None], traini
     shown = "".join(f", {size.replace('_', ' ')} {value}" for size, value in given.items())
     objective = training.check(model, material.train)
     particles = f" with {counted(training.num_particles, 'particle')}" if objective != "mle" else ""
-    announce(job, material, f"{name}{shown}, {type(material.family).__name__} emission, Adam on {objective}{particles}")
-    found = svi.fit(model, material.train, material.valid, seed=job.seed, **vars(training) | {"objective": objective})
-    options = {name: str(value) if isinstance(value, Path) else value for name, value in vars(training).items()}
-    options["objective"] = objective
+    title = f"{name}{shown}, {type(material.family).__name__} emission, Adam on {objective}{particles}"
+    options = vars(training) | {"objective": objective}
+    with launched(training.device) as first:
+        if first:
+            announce(job, material, title)
+        found = svi.fit(model, material.train, material.valid, seed=job.seed, **options)
     judged = f"those of epoch {found.best_epoch}, the best on the validation data"
     remark = f"the parameters are {judged if material.valid is not None else 'the last ones'}"
-    outcome = Outcome(model, found.stopped_by, len(found.history), "epoch", found.seconds, remark, options)
-    finish(job, folder, material, outcome)
+    plain = {option: str(value) if isinstance(value, Path) else value for option, value in options.items()}
+    outcome = Outcome(model, found.stopped_by, len(found.history), "epoch", found.seconds, remark, plain)
+    if first:
+        finish(job, folder, material, outcome)
     return outcome
 
 

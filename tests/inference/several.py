@@ -1,0 +1,130 @@
+"""One process of a fit that torchrun starts: `torchrun -m tests.inference.several FOLDER TASK`.
+
+"fit" writes what a process ended with to FOLDER/RANK.json; "lost", without torchrun, forks pairs of processes of which
+one is lost.
+"""
+
+import json
+import os
+import signal
+import socket
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from pgm_rnn.emissions import Bernoulli, Categorical
+from pgm_rnn.inference import svi
+from pgm_rnn.inference.training import Run
+from pgm_rnn.models.vrnn import VRNN
+from pgm_rnn.randomness import seeded
+from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequences import Sequences
+from tests.instances import make_rnn, ragged
+
+LENGTHS = torch.tensor([5, 1, 4, 5, 1, 3, 1])
+"""In minibatches of three and four the last one leaves a process with nothing, and some have sequences of one step."""
+
+
+def exact(**options: Any) -> svi.Fit:
+    """Maximum likelihood; the loss curve of several processes is that of one."""
+    return _fit(make_rnn("gru", Categorical(3)), Categorical(3), **options)
+
+
+def drawn(**options: Any) -> svi.Fit:
+    """A bound, with draws of each process's own."""
+    with seeded(0):
+        model = VRNN(emission=Bernoulli(3), latent_dim=2, hidden_dim=3).double()
+    return _fit(model, Bernoulli(3), num_particles=2, **options)
+
+
+def _fit(model: SequenceModel, family: Categorical | Bernoulli, **options: Any) -> svi.Fit:
+    train, valid = (Sequences(ragged(family, LENGTHS, seed), LENGTHS) for seed in (0, 1))
+    given: dict[str, Any] = {"num_epochs": 6, "batch_size": 3, "learning_rate": 0.02, "progress": False}
+    return svi.fit(model, train, valid, **given | options)
+
+
+def written(fit: svi.Fit) -> dict[str, Any]:
+    """What a test compares, numbers in full."""
+    history = [list(entry[:3]) for entry in fit.history]
+    parameters = {name: value.tolist() for name, value in fit.model.state_dict().items()}
+    return {"history": history, "parameters": parameters, "best": fit.best_epoch}
+
+
+def fits(folder: Path, rank: int) -> None:
+    """Fits of both kinds, one of them checkpointed at every step, and that one once more from its end."""
+    found = {"exact": written(exact()), "drawn": written(drawn())}
+    options: dict[str, Any] = {"checkpoint": folder / "run", "checkpoint_seconds": 0}
+    options["metrics"] = folder / "metrics.jsonl"
+    found["whole"] = written(drawn(**options))
+    found["again"] = written(drawn(**options, resume=True))
+    (folder / f"{rank}.json").write_text(json.dumps(found))
+
+
+def refused(rank: int, **options: Any) -> str:
+    """The error of a fit in which the processes do not agree."""
+    try:
+        drawn(**options)
+    except ValueError as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def lost(folder: Path, signal_number: int) -> str:
+    """What the first of two processes says when the other one gets a signal in the middle of an epoch."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+    said = folder / f"{signal_number}.txt"
+    children = []
+    for rank in range(2):
+        children.append(os.fork())
+        if children[-1] == 0:
+            os.environ["RANK"] = str(rank)
+            try:
+                _be_lost(said, rank, signal_number)
+            finally:
+                os._exit(0)
+    os.waitpid(children[0], 0)
+    os.kill(children[1], signal.SIGKILL)
+    os.waitpid(children[1], 0)
+    return said.read_text()
+
+
+def _be_lost(said: Path, rank: int, signal_number: int) -> None:
+    step, steps = Run.step, iter(range(100_000))
+
+    def interrupted(self: Run, *arguments: Any) -> tuple[float, bool]:
+        if next(steps) == 4 and rank == 1:
+            os.kill(os.getpid(), signal_number)
+        return step(self, *arguments)
+
+    Run.step = interrupted  # type: ignore[method-assign, assignment]
+    dist.init_process_group("gloo", timeout=timedelta(seconds=2))
+    try:
+        drawn(num_epochs=1000)
+    except Exception as error:
+        said.write_text(f"{type(error).__name__}: {error}")
+
+
+def main(folder: Path, task: str) -> None:
+    """Run a task in this process."""
+    torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float64)
+    if task == "lost":
+        print(json.dumps([lost(folder, number) for number in (signal.SIGKILL, signal.SIGSTOP)]))
+        return
+    dist.init_process_group("gloo", timeout=timedelta(seconds=30))
+    rank = dist.get_rank()
+    fits(folder, rank)
+    errors = [refused(rank, learning_rate=0.01 * (1 + rank)), refused(rank, checkpoint=folder / "run", seed=0)]
+    errors.append(refused(rank, checkpoint=folder / "run", resume=True, seed=5))
+    (folder / f"errors-{rank}.json").write_text(json.dumps(errors))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])
