@@ -43,8 +43,8 @@ def claims_page(claims: Iterable[Claim]) -> str:
         "# The claims",
         "",
         f"Written by `{COMMAND}` from the registry of claims; do not edit. `pgm-rnn verify` measures all",
-        "of them, `pgm-rnn explain CLAIM` one, with its latest residual. A claim holds if the largest difference between",
-        "its routes is within the tolerance and the smallest one of its control is not. Where a paper is wrong or",
+        "of them, `pgm-rnn explain CLAIM` one, with its latest residual. A claim holds if the largest difference",
+        "between its routes is within the tolerance and the smallest one of its control is not. Where a paper is wrong or",
         "imprecise the claim is the corrected statement and the control the printed one: [errata](errata.md).",
         "",
     ]
