@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from pgm_rnn.claims import CLAIMS
 from pgm_rnn.claims.claim import UNITS, Claim, Result
+from pgm_rnn.claims.damages import DAMAGES, NOTICED_BY
 
 Sourced = TypeVar("Sourced", Claim, Result)
 
@@ -44,15 +45,36 @@ def claims_page(claims: Iterable[Claim]) -> str:
         "",
         f"Written by `{COMMAND}` from the registry of claims; do not edit. `pgm-rnn verify` measures all",
         "of them, `pgm-rnn explain CLAIM` one, with its latest residual. A claim holds if the largest difference",
-        "between its routes is within the tolerance and the smallest one of its control is not. Where a paper is wrong or",
-        "imprecise the claim is the corrected statement and the control the printed one: [errata](errata.md).",
+        "between its routes is within the tolerance and the smallest one of its control is not. Where a paper is",
+        "wrong or imprecise the claim is the corrected statement and the control the printed one: [errata](errata.md).",
         "",
     ]
     for paper, group in by_paper(claims):
         lines += [f"## {paper}", ""]
         for claim in group:
             lines += _claim_section(claim)
-    return "\n".join(lines).rstrip() + "\n"
+    return "\n".join([*lines, *_damage_section()]).rstrip() + "\n"
+
+
+def _damage_section() -> list[str]:
+    """The damage matrix: a row a claim that notices something, a column a damage."""
+    names = [damage.name for damage in DAMAGES]
+    rows = dict.fromkeys(claim_id for ids in NOTICED_BY.values() for claim_id in ids)
+    lines = [
+        "## What damage the claims notice",
+        "",
+        "Each column is a damage done to the package on purpose, x a claim whose residual then leaves its tolerance",
+        "on one of a few instances. `python -m pgm_rnn.claims.damages` measures the matrix.",
+        "",
+        *(f"{number}. {name}" for number, name in enumerate(names, start=1)),
+        "",
+        f"| claim | {' | '.join(str(number + 1) for number in range(len(names)))} |",
+        f"|---|{'---|' * len(names)}",
+    ]
+    for claim_id in rows:
+        marks = ["x" if claim_id in NOTICED_BY[name] else " " for name in names]
+        lines.append(f"| {claim_id} | {' | '.join(marks)} |")
+    return lines
 
 
 def _claim_section(claim: Claim) -> list[str]:

@@ -98,13 +98,13 @@ def results_table(results: Iterable[Result]) -> Group:
         table = Table(title=paper, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=0)
         table.show_edge = False
         for name, justify, width in COLUMNS:
-            table.add_column(name, justify=justify, min_width=width, no_wrap=name != "source")
+            table.add_column(name, justify=justify, min_width=width, no_wrap=name != "source", overflow="fold")
         for result in group:
             table.add_row(*_row(result))
         tables += [table, ""]
     tables.append("control: least residual where a hypothesis is broken; it must exceed tolerance")
     if any(result.kind == "erratum" for result in results):
-        tables.append("*: an erratum; the claim is the corrected statement and the control the printed one")
+        tables.append("*: an erratum; the claim is corrected, the control is as printed")
     if any(CLAIMS[result.id].unit == "standard errors" for result in results):
         tables.append("tolerance 6.0e+00: residual and control are numbers of standard errors")
     return Group(*tables)

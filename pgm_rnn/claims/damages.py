@@ -1,0 +1,224 @@
+"""Damage to the models on purpose, and which claims notice: `python -m pgm_rnn.claims.damages` measures the matrix.
+
+A damage replaces one attribute of the package for a while. A claim notices if its residual leaves the tolerance on one
+of a few instances; what it notices is written down in `NOTICED_BY`, for `docs/claims.md` and for the tests.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from pgm_rnn import graph, programs
+from pgm_rnn.claims.claim import Claim, chosen_cases
+from pgm_rnn.models.cells import StackedCell
+from pgm_rnn.models.hmm import HMM
+from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
+from pgm_rnn.models.multi_particle_rnn import MultiParticleRNN
+from pgm_rnn.models.rnn import RNN
+from pgm_rnn.noise import SeededNoise
+
+Function = Callable[..., Any]
+
+
+class Damage(NamedTuple):
+    """One attribute of the package, and what makes a damaged one of the sound one.
+
+    Attributes:
+        name: what is wrong.
+        owner: the class or module.
+        attribute: the function's name.
+        damaged: from the sound function to the damaged one.
+    """
+
+    name: str
+    owner: Any
+    attribute: str
+    damaged: Callable[[Function], Function]
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """The package with this damage, within a block."""
+        sound, inherited = getattr(self.owner, self.attribute), self.attribute not in vars(self.owner)
+        setattr(self.owner, self.attribute, self.damaged(sound))
+        try:
+            yield
+        finally:
+            if inherited:
+                delattr(self.owner, self.attribute)
+            else:
+                setattr(self.owner, self.attribute, sound)
+
+
+def _transposed_rows(sound: Function) -> Function:
+    def init(self: HMM, initial: Tensor, transition: Tensor, *rest: Any, **options: Any) -> None:
+        sound(self, initial, transition.T / transition.T.sum(-1, keepdim=True), *rest, **options)
+
+    return init
+
+
+def _transposed_matrix(sound: Function) -> Function:
+    def init(self: LinearGaussianSSM, m: Tensor, P: Tensor, A: Tensor, *rest: Any, **options: Any) -> None:
+        sound(self, m, P, A.T, *rest, **options)
+
+    return init
+
+
+def _late_inputs(sound: Function) -> Function:
+    return lambda self, x, h: sound(self, x.roll(1, dims=0), h)
+
+
+def _late_observations(sound: Function) -> Function:
+    return lambda self, x: sound(self, x.roll(1, dims=1))
+
+
+def _no_padding(sound: Function) -> Function:
+    return lambda lengths, num_steps: torch.ones_like(sound(lengths, num_steps))
+
+
+def _negative_state(sound: Function) -> Function:
+    return lambda self, z, h: sound(self, z, -h)
+
+
+def _negative_weights(sound: Function) -> Function:
+    return lambda self, states, x: -sound(self, states, x)
+
+
+def _scaled_program(sound: Function) -> Function:
+    return poutine.scale(sound, scale=1.1)
+
+
+def _heavy_emission(sound: Function) -> Function:
+    return lambda self, x: sound(self, x) + 0.01
+
+
+def _averaged_at_each_step(sound: Function) -> Function:
+    def init(self: MultiParticleRNN, *args: Any, **options: Any) -> None:
+        sound(self, *args, **options | {"average": "step"})
+
+    return init
+
+
+def _same_uniforms(sound: Function) -> Function:
+    return lambda self, step: sound(self, 1)
+
+
+def _no_parents(sound: Function) -> Function:
+    def relations(*args: Any, **options: Any) -> Any:
+        found = sound(*args, **options)
+        return found | {"sample_sample": {node: [] for node in found["sample_sample"]}}
+
+    return relations
+
+
+DAMAGES: tuple[Damage, ...] = (
+    Damage("transposed transition of the HMM", HMM, "__init__", _transposed_rows),
+    Damage("transposed transition of the linear system", LinearGaussianSSM, "__init__", _transposed_matrix),
+    Damage("shifted time in the network", StackedCell, "unroll", _late_inputs),
+    Damage("shifted time in the HMM", HMM, "emission_log_probs", _late_observations),
+    Damage("dropped mask of the padding", programs, "length_mask", _no_padding),
+    Damage("wrong sign of the hidden state", RNN, "emission", _negative_state),
+    Damage("wrong sign of the particles' weights", MultiParticleRNN, "_log_emission", _negative_weights),
+    Damage("wrong normaliser of the program", RNN, "model", _scaled_program),
+    Damage("wrong normaliser of the HMM's emission", HMM, "emission_log_probs", _heavy_emission),
+    Damage("wrong average of the particles", MultiParticleRNN, "__init__", _averaged_at_each_step),
+    Damage("wrong seed: one step's uniforms for all", SeededNoise, "__call__", _same_uniforms),
+    Damage("wrong graph: no arcs", graph, "get_model_relations", _no_parents),
+)
+"""The damages of the matrix, by kind."""
+
+NOTICED_BY: dict[str, tuple[str, ...]] = {
+    "transposed transition of the HMM": (
+        "forward-is-linear",
+        "proposition-6",
+        "proposition-6-slope",
+        "particle-filter-is-an-rnn",
+        "particle-filter-rate",
+        "stochastic-bound",
+    ),
+    "transposed transition of the linear system": (
+        "stochastic-bound",
+        "noise-free-dynamics",
+    ),
+    "shifted time in the network": (
+        "theorem-5",
+        "elbo-equivalence",
+        "multi-particle",
+        "multi-particle-bound",
+    ),
+    "shifted time in the HMM": (
+        "forward-is-linear",
+        "proposition-6",
+        "proposition-6-slope",
+        "stochastic-bound",
+    ),
+    "dropped mask of the padding": ("elbo-equivalence",),
+    "wrong sign of the hidden state": (
+        "theorem-5",
+        "elbo-equivalence",
+    ),
+    "wrong sign of the particles' weights": (
+        "multi-particle",
+        "multi-particle-bound",
+    ),
+    "wrong normaliser of the program": (
+        "remark-1",
+        "theorem-5",
+        "elbo-equivalence",
+    ),
+    "wrong normaliser of the HMM's emission": (
+        "forward-is-linear",
+        "stochastic-bound",
+    ),
+    "wrong average of the particles": ("multi-particle",),
+    "wrong seed: one step's uniforms for all": ("particle-filter-unbiased",),
+    "wrong graph: no arcs": (
+        "markov-properties",
+        "proposition-4",
+        "figure-4-is-figure-3",
+    ),
+}
+"""Ids of the claims that notice each damage, as the command has measured them."""
+
+
+def notices(claim: Claim) -> bool:
+    """Whether a claim's residual leaves its tolerance, or is an error, on one of a few instances.
+
+    They are those of a quick check, or the first of a claim that draws many samples.
+    """
+    cases = chosen_cases(claim, quick=True)
+    for number, case in cases if claim.unit == "difference" else cases[:1]:
+        try:
+            within = claim.residual(case, seed=number) <= claim.tolerance
+        except (ArithmeticError, LookupError, RuntimeError, ValueError):
+            return True
+        if not within:
+            return True
+    return False
+
+
+def measured(claims: Sequence[Claim]) -> dict[str, tuple[str, ...]]:
+    """Which claims notice each damage, by the damage's name."""
+    matrix = {}
+    for damage in DAMAGES:
+        with damage.applied():
+            matrix[damage.name] = tuple(claim.id for claim in claims if notices(claim))
+    return matrix
+
+
+def main() -> None:
+    """Print the matrix as it is written in this file."""
+    from pgm_rnn.claims import CLAIMS
+
+    for name, ids in measured(list(CLAIMS.values())).items():
+        print(f'    "{name}": (')
+        for claim_id in ids:
+            print(f'        "{claim_id}",')
+        print("    ),")
+
+
+if __name__ == "__main__":
+    main()
