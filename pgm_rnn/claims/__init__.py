@@ -11,6 +11,7 @@ CLAIMS: dict[str, Claim] = {
         *CHOE_2017,
         *SOHL_DICKSTEIN_2015,
         *VRNN_2019,
+        *VIDAL_2024,
     )
 }
 """Every claim by its id, in the order of the papers."""
