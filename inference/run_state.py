@@ -139,5 +139,5 @@ def _digest(data: Sequences) -> str:
     digest = hashlib.sha256()
     for tensor in (data.x, data.lengths):
         digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

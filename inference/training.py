@@ -72,6 +72,7 @@ class Run:
         self.history: list[Epoch] = []
         self.num_steps = 0
         self.position = Position()
+        self.me: dict[str, Any] | None = None
         self.start = time.perf_counter()
 
     def epochs_at(self, step: int) -> float:
@@ -90,13 +91,14 @@ class Run:
             CheckpointError: one of another run, or a damaged one; one that is there without `resume`.
             ValueError: processes with different models, data or options.
         """
-        me = run_state.identity(self.model, self.train, self.valid, self.plan, self.processes.size)
-        run_state.check_alike(me, self.processes)
-        files = self._files() if checkpointed else None
+        if checkpointed or self.processes.size > 1:
+            me = run_state.identity(self.model, self.train, self.valid, self.plan, self.processes.size)
+            run_state.check_alike(me, self.processes)
+            self.me = me if checkpointed else None
+        files = None if self.me is None else self._files()
         if files is None:
             self.best_loss = math.inf if self.valid is None else self.valid_loss(self.valid)
-            if checkpointed:
-                self.save(me)
+            self.save()
         else:
             folder = self.checkpoints.folder or "the first process's folder"
             if not resume:
@@ -105,10 +107,9 @@ class Run:
                     "or choose another folder"
                 )
             state = parsed(*files, folder)
-            check_run(state.content["run"], me, folder)
+            check_run(state.content["run"], self.me or {}, folder)
             with run_state.blamed_on(folder):
                 run_state.restore(self, state)
-        self.me = me if checkpointed else None
 
     def _files(self) -> tuple[bytes, bytes] | None:
         """The checkpoint's two files, as the first process finds them."""
@@ -116,9 +117,10 @@ class Run:
         described, packed = (self.processes.from_first(content) for content in (described, packed))
         return (described, packed) if described else None
 
-    def save(self, me: dict[str, Any]) -> None:
-        """Write a checkpoint; all processes take part."""
-        self.checkpoints.save(run_state.captured(self, me))
+    def save(self) -> None:
+        """Write a checkpoint, if the run has any; all processes take part."""
+        if self.me is not None:
+            self.checkpoints.save(run_state.captured(self, self.me))
 
     def until_done(self) -> Fit:
         """Epochs until a limit, an interrupt, or `patience` of them without a better validation loss."""
@@ -130,8 +132,7 @@ class Run:
             while (stopped_by := self.stopped()) is None:
                 bar.set_postfix(self.epoch(self.position.epoch))
                 bar.update()
-            if self.me is not None:
-                self.save(self.me)
+            self.save()
         except KeyboardInterrupt:
             stopped_by = "interrupt"
         finally:
@@ -156,8 +157,8 @@ class Run:
         for index in minibatches(len(self.train.lengths), self.plan.batch_size, self.plan.seed, epoch)[at.batch :]:
             nats, due = self.step(index, epoch, self.checkpoints.is_due())
             at.batch, at.total, at.seconds = at.batch + 1, at.total + nats, time.perf_counter() - began
-            if due and self.me is not None:
-                self.save(self.me)
+            if due:
+                self.save()
         self.check_finite("sum of a parameter's changes", self.change(), epoch)
         self.model.eval()
         train_loss = at.total / num_modelled(self.model, self.train.lengths)

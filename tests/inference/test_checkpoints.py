@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from pgm_rnn import files
-from pgm_rnn.emissions import Categorical
+from pgm_rnn.emissions import Categorical, Gaussian
 from pgm_rnn.inference import svi
 from pgm_rnn.inference.checkpoints import CHECKPOINT, CheckpointError, Checkpoints, State
 from pgm_rnn.inference.training import Run
+from pgm_rnn.sequences import as_sequences
 from tests.inference import killed
 from tests.inference.fits import SYMBOLS, data, fit, state
 from tests.instances import assert_same, make_rnn
@@ -71,6 +72,14 @@ def test_checkpoints_change_nothing(tmp_path: Path) -> None:
     assert_same(state(with_them.model), state(without.model))
 
 
+def test_data_are_known_again_whatever_their_strides(tmp_path: Path) -> None:
+    x = torch.rand(4, 5, 2)[..., :1]
+    for many in (x, x.contiguous(), x.mT.contiguous().mT):
+        fit(make_rnn("gru", Gaussian(1)), as_sequences(many), checkpoint=tmp_path, resume=True)
+    with pytest.raises(CheckpointError, match="with another training data"):
+        fit(make_rnn("gru", Gaussian(1)), as_sequences(x + 1), checkpoint=tmp_path, resume=True)
+
+
 class Lost(BaseException):
     """Ends a run without its knowing, as a test can."""
 
@@ -79,10 +88,10 @@ def broken(folder: Path, monkeypatch: pytest.MonkeyPatch, num_saves: int) -> Non
     """A run that ends before checkpoint `num_saves`, counted from 0."""
     saves, save = iter(range(10_000)), Run.save
 
-    def saved(run: Run, me: dict[str, Any]) -> None:
+    def saved(run: Run) -> None:
         if next(saves) == num_saves:
             raise Lost
-        save(run, me)
+        save(run)
 
     with monkeypatch.context() as patch:
         patch.setattr(Run, "save", saved)
