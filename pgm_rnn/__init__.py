@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pgm_rnn.sequence_model import SequenceModel
     from pgm_rnn.sequences import Sequences, pad
     from pgm_rnn.storage import load_model, save_model
+    from pgm_rnn.zoo import list_pretrained, load_pretrained
 
 __version__ = "0.1.0"
 
@@ -28,7 +29,9 @@ _HOMES = {
     "WithPriors": "pgm_rnn.priors",
     "get_model": "pgm_rnn.models.registry",
     "list_models": "pgm_rnn.models.registry",
+    "list_pretrained": "pgm_rnn.zoo",
     "load_model": "pgm_rnn.storage",
+    "load_pretrained": "pgm_rnn.zoo",
     "model_info": "pgm_rnn.models.registry",
     "pad": "pgm_rnn.sequences",
     "save_model": "pgm_rnn.storage",
@@ -47,7 +50,9 @@ __all__ = [
     "graph",
     "inference",
     "list_models",
+    "list_pretrained",
     "load_model",
+    "load_pretrained",
     "model_info",
     "models",
     "pad",

@@ -98,6 +98,21 @@ def forecast(
     )
 
 
+def publish(
+    folder: Folder,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the entry, such as hmm-jsb-16.")],
+    failure_modes: Annotated[str, typer.Option(metavar="TEXT", help="What the model gets wrong, for its card.")],
+    into: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Of the entries.", show_default="the package's own")
+    ] = None,
+) -> None:
+    """Make an entry of the trained zoo, for pgm_rnn.load_pretrained, of a model that pgm-rnn fit saved."""
+    from pgm_rnn.zoo.entries import HOME
+    from pgm_rnn.zoo.make import publish as published
+
+    typer.echo(f"published in {published(folder, name, failure_modes, into or HOME)}")
+
+
 def _source(data: str, split: str | None, columns: list[str] | None) -> "Source":
     from pgm_rnn.report.saved import Source
 

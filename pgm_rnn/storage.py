@@ -94,12 +94,20 @@ def load_model(folder: str | os.PathLike[str]) -> SequenceModel:
         StorageError: the folder or a file is missing, is no such file, or was written by a newer version; tensors that
             do not fit the description.
     """
-    place = Path(folder)
-    description, tensors = describe(place), _read_tensors(place / TENSORS)
-    with _blamed_on(place / DESCRIPTION):
-        model = _made(description)
-    _check_fit(model.state_dict(), tensors, place)
-    model.load_state_dict(tensors)
+    return read_model(Path(folder) / DESCRIPTION, Path(folder) / TENSORS)
+
+
+def read_model(description: Path, tensors: Path) -> SequenceModel:
+    """The model of a description and its numbers, wherever the two files are.
+
+    Raises:
+        StorageError: a file is missing or is no such file; tensors that do not fit the description.
+    """
+    described, numbers = read_description(description), _read_tensors(tensors)
+    with _blamed_on(description):
+        model = _made(described)
+    _check_fit(model.state_dict(), numbers, tensors)
+    model.load_state_dict(numbers)
     return model
 
 
@@ -109,7 +117,15 @@ def describe(folder: str | os.PathLike[str]) -> Description:
     Raises:
         StorageError: no such folder or file, or one that this version cannot read.
     """
-    path = Path(folder) / DESCRIPTION
+    return read_description(Path(folder) / DESCRIPTION)
+
+
+def read_description(path: Path) -> Description:
+    """What a file like model.json says.
+
+    Raises:
+        StorageError: no such file, or one that this version cannot read.
+    """
     found = _read_description(path)
     if found is None:
         raise StorageError(

@@ -3,6 +3,7 @@
 from pgm_rnn.claims.choe_2017.every import CHOE_2017
 from pgm_rnn.claims.claim import Claim, Result, check
 from pgm_rnn.claims.sohl_dickstein_2015.every import SOHL_DICKSTEIN_2015
+from pgm_rnn.claims.vidal_2024.registry import VIDAL_2024
 from pgm_rnn.claims.vrnn_2019.registry import VRNN_2019
 
 CLAIMS: dict[str, Claim] = {

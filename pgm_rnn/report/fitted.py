@@ -1,6 +1,8 @@
 """What `pgm-rnn fit` checks before a fit, says of it, and keeps of it."""
 
 import math
+import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -168,6 +170,7 @@ def _record(job: Job, material: Material, outcome: Outcome, scores: list[Score])
         "data": job.source,
         "file": material.file and material.file._asdict(),
         "seed": job.seed,
+        "command": shlex.join(["pgm-rnn", *sys.argv[1:]]),
         "fit": outcome.options,
         f"{outcome.unit}s": outcome.num_rounds,
         "stopped_by": outcome.stopped_by,

@@ -1,0 +1,68 @@
+"""The model card: what was trained on what and how, how well it predicts, and what it gets wrong."""
+
+import shlex
+from typing import Any
+
+from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.storage import Description
+from pgm_rnn.zoo.references import Reference
+
+WIDTH = 120
+
+
+def card(name: str, description: Description, model: SequenceModel, reference: Reference, failure_modes: str) -> str:
+    """The card as Markdown."""
+    info = description.info
+    parts = [f"# {name}", _facts(description, model), _scores(info["scores"]), _trained(info)]
+    parts += ["## What it gets wrong", failure_modes.strip(), _reference(name, reference)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _facts(description: Description, model: SequenceModel) -> str:
+    family = description.options["emission"]
+    sizes = {key: value for key, value in description.options.items() if key not in ("emission", "first")}
+    emission = f"{family['family']}({', '.join(str(v) for k, v in family.items() if k != 'family')})"
+    rows = {
+        "model": f"`{description.name}`, " + ", ".join(f"{key} {value}" for key, value in sizes.items()),
+        "observations": f"{emission}, first={description.options['first']}",
+        "parameters": f"{sum(p.numel() for p in model.parameters()):,}, {description.dtype}",
+        "data": f"{description.info['data']}",
+    }
+    return "\n".join(f"- {key}: {value.rstrip(', ')}" for key, value in rows.items())
+
+
+def _scores(scores: list[dict[str, Any]]) -> str:
+    rows = ["| split | nats per step | standard error | bound | sequences | steps |", "|---|---|---|---|---|---|"]
+    for score in scores:
+        numbers = (f"{score['nats_per_step']:.4f}", _rounded(score["standard_error"]), score["bound"])
+        rows.append(
+            "| " + " | ".join([score["split"], *numbers, _count(score, "sequences"), _count(score, "steps")]) + " |"
+        )
+    note = "Sum of nats over the number of steps, all entries, first step included; the error is that over sequences."
+    return "\n".join(rows) + "\n\n" + note
+
+
+def _count(score: dict[str, Any], what: str) -> str:
+    return f"{score[f'num_{what}']:,}"
+
+
+def _rounded(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _trained(info: dict[str, Any]) -> str:
+    rounds = next(f"{info[unit]} {unit}" for unit in ("epochs", "iterations") if unit in info)
+    command = shlex.split(info["command"])
+    return (
+        f"    {shlex.join(command)}\n\n"
+        f"Seed {info['seed']}; {rounds} in {info['seconds']:.0f} s, stopped by {info['stopped_by']}; "
+        f"pgm_rnn {info['pgm_rnn']}, torch {info['torch']}."
+    )
+
+
+def _reference(name: str, reference: Reference) -> str:
+    several = f"{len(reference.data.lengths)} sequences, {reference.data.num_steps} steps"
+    return (
+        f"## Reference\n\n{several}, drawn from the model: {reference.nats_per_step:.6f} nats per step, "
+        f"{reference.bound}. `pgm_rnn.zoo.reference({name!r})` has them with the log marginal likelihood of each."
+    )

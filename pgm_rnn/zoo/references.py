@@ -1,0 +1,104 @@
+"""A few sequences with known log marginal likelihoods, in the manner of Stan's posteriordb.
+
+    x^{(i)} ~ the model,   log p(x^{(i)}), i = 1..n, exact, or by R particle filters with N particles:
+    log (1/R) sum_r Z_r,   with the delta method's error sqrt(Var Z / R) / mean Z
+
+The sequences are drawn from the model itself, so that an entry holds nobody's data. All numbers are found in float64.
+"""
+
+import copy
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pgm_rnn.inference import smc
+from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequences import Sequences
+
+LENGTHS = (12, 7, 1)
+NUM_RUNS, NUM_PARTICLES = 16, 2048
+SEED = 0
+
+
+class Reference(NamedTuple):
+    """Sequences and what is known of them.
+
+    Attributes:
+        data: a padded batch, real numbers in float64.
+        log_marginal_likelihoods: (batch,), nats, float64.
+        standard_errors: of them, (batch,); zero where they are exact.
+        bound: "exact", or such as "SMC_2048 (16 runs)".
+    """
+
+    data: Sequences
+    log_marginal_likelihoods: Tensor
+    standard_errors: Tensor
+    bound: str
+
+    @property
+    def nats_per_step(self) -> float:
+        """The card's figure: the sum of nats over the number of steps."""
+        return -float(self.log_marginal_likelihoods.sum()) / self.data.num_steps
+
+
+@torch.no_grad()
+def made(model: SequenceModel) -> Reference:
+    """The reference of a model; the same for the same numbers.
+
+    Raises:
+        ValueError: a model that is given x_1 and has no law of it to draw from.
+    """
+    model = copy.deepcopy(model).double()
+    drawn = model.sample(len(LENGTHS), max(LENGTHS), seed=SEED)
+    data = Sequences(drawn.x, torch.tensor(LENGTHS))
+    x = torch.stack([row.where(_inside(row, length), 0) for row, length in zip(data.x, LENGTHS, strict=True)])
+    data = data._replace(x=x)
+    if model.exact:
+        found = model.log_marginal_likelihood(data.x, data.lengths)
+        return Reference(data, found, torch.zeros_like(found), "exact")
+    return Reference(data, *estimated(model, data), f"SMC_{NUM_PARTICLES} ({NUM_RUNS} runs)")
+
+
+@torch.no_grad()
+def estimated(
+    model: SequenceModel,
+    data: Sequences,
+    seed: int = SEED,
+    num_runs: int = NUM_RUNS,
+    num_particles: int = NUM_PARTICLES,
+) -> tuple[Tensor, Tensor]:
+    """Log marginal likelihoods by particle filters, and their standard errors, (batch,) each."""
+    runs = [
+        smc.filter(model, data.x, data.lengths, num_particles, seed=seed * num_runs + i).log_marginal_likelihood
+        for i in range(num_runs)
+    ]
+    log_z = torch.stack(runs)
+    mean = log_z.logsumexp(0) - math.log(num_runs)
+    return mean, (log_z - mean).exp().std(0) / math.sqrt(num_runs)
+
+
+def as_json(reference: Reference) -> dict[str, Any]:
+    """What reference.json holds; a float64 comes back to the bit."""
+    return {
+        "x": reference.data.x.tolist(),
+        "dtype": str(reference.data.x.dtype).removeprefix("torch."),
+        "lengths": reference.data.lengths.tolist(),
+        "log_marginal_likelihoods": reference.log_marginal_likelihoods.tolist(),
+        "standard_errors": reference.standard_errors.tolist(),
+        "bound": reference.bound,
+    }
+
+
+def from_json(content: dict[str, Any]) -> Reference:
+    """The reference that `as_json` wrote."""
+    x = torch.tensor(content["x"], dtype=getattr(torch, content["dtype"]))
+    found, errors = (
+        torch.tensor(content[key], dtype=torch.float64) for key in ("log_marginal_likelihoods", "standard_errors")
+    )
+    return Reference(Sequences(x, torch.tensor(content["lengths"])), found, errors, content["bound"])
+
+
+def _inside(row: Tensor, length: int) -> Tensor:
+    return (torch.arange(len(row)) < length).reshape(-1, *[1] * (row.dim() - 1))

@@ -1,0 +1,209 @@
+"""Every trained model is what its card says, and an entry that was changed is none."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import pgm_rnn as pr
+from pgm_rnn import data, zoo
+from pgm_rnn.inference import svi
+from pgm_rnn.models import HMM, NoisyRNN
+from pgm_rnn.storage import StorageError, read_description
+from pgm_rnn.zoo import entries, references
+from pgm_rnn.zoo.make import MAX_BYTES, RECIPES, publish
+from tests.instances import assert_same
+from tests.test_cli import call
+
+ROOT = Path(__file__).parents[2]
+every_entry = pytest.mark.parametrize("name", zoo.list_pretrained())
+
+
+@pytest.fixture
+def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model that the command line fitted and saved."""
+    torch.set_default_dtype(torch.float32)
+    monkeypatch.chdir(tmp_path)
+    command = "fit hmm --data synthetic-hmm --num-states 2 --iterations 2 --restarts 1 --output fitted"
+    assert call(monkeypatch, *command.split()) == 0
+    torch.set_default_dtype(torch.float64)
+    return tmp_path / "fitted"
+
+
+# The entries that there are.
+
+
+@every_entry
+def test_an_entry_reproduces_its_cards_figure_on_its_fixed_set(name: str) -> None:
+    model, known = pr.load_pretrained(name).double(), zoo.reference(name)
+    assert not model.training
+    card = (entries.HOME / name / entries.CARD).read_text()
+    assert f"{known.nats_per_step:.6f} nats per step, {known.bound}" in card
+    if model.exact:
+        exact = svi.evaluate(model, known.data)
+        assert exact.nats_per_step == pytest.approx(known.nats_per_step, rel=1e-10)
+        torch.testing.assert_close(exact.log_likelihoods, known.log_marginal_likelihoods, rtol=1e-10, atol=1e-10)
+        return
+    found, errors = references.estimated(model, known.data, seed=1)
+    spread = (errors.square() + known.standard_errors.square()).sqrt()
+    assert ((found - known.log_marginal_likelihoods).abs() < 5 * spread + 1e-9).all()
+
+
+@every_entry
+def test_an_entry_is_small_whole_and_documented(name: str) -> None:
+    entries.check_published(name, entries.FILES, entries.HOME)
+    assert (entries.HOME / name / entries.TENSORS).stat().st_size <= MAX_BYTES
+    assert {path.name for path in (entries.HOME / name).iterdir()} == set(entries.FILES)
+    card = (entries.HOME / name / entries.CARD).read_text()
+    info = read_description(entries.HOME / name / entries.CONFIG).info
+    for score in info["scores"]:
+        assert f"| {score['split']} | {score['nats_per_step']:.4f} | {score['standard_error']:.4f} |" in card
+        assert score["bound"] in card
+    number = sum(p.numel() for p in pr.load_pretrained(name).parameters())
+    for fact in (info["command"], f"Seed {info['seed']}", info["torch"], f"{number:,}, float", "## What it gets wrong"):
+        assert fact in card
+    assert info["command"] == f"pgm-rnn {RECIPES[name].command}"
+
+
+@every_entry
+def test_an_entry_has_its_cards_score_on_its_test_split(name: str) -> None:
+    info = read_description(entries.HOME / name / entries.CONFIG).info
+    if not info["data"].startswith("synthetic") and "PGM_RNN_DATA" not in os.environ:
+        pytest.skip(f"needs the data set {info['data']} in PGM_RNN_DATA")
+    split = data.load(info["data"], seed=info["seed"]).test
+    assert split is not None
+    (score,) = (score for score in info["scores"] if score["split"] == "test")
+    model = pr.load_pretrained(name)
+    if model.exact:
+        assert svi.evaluate(model, split).nats_per_step == pytest.approx(score["nats_per_step"], rel=1e-5)
+
+
+def test_every_recipe_was_published_and_nothing_else() -> None:
+    assert zoo.list_pretrained() == sorted(RECIPES)
+    assert zoo.list_pretrained("jsb") == [name for name in sorted(RECIPES) if "jsb" in name]
+    folders = {path.name for path in entries.HOME.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert folders == set(RECIPES)
+
+
+def test_the_particle_filter_agrees_with_an_exact_reference() -> None:
+    hmm, known = pr.load_pretrained("hmm-jsb-16").double(), zoo.reference("hmm-jsb-16")
+    found, errors = references.estimated(hmm, known.data, num_runs=8, num_particles=200)
+    assert ((found - known.log_marginal_likelihoods).abs() / errors).max() < 5
+    broken = (found + 1 - known.log_marginal_likelihoods).abs() / errors
+    assert broken.max() > 5
+
+
+def test_a_trained_model_loads_within_a_fifth_of_a_second() -> None:
+    name = zoo.list_pretrained()[0]
+    code = (
+        "import time, pgm_rnn as pr, pgm_rnn.zoo; start = time.perf_counter(); "
+        f"pr.load_pretrained({name!r}); print(time.perf_counter() - start)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True)
+    assert float(done.stdout) < 0.2
+
+
+def test_the_distribution_holds_every_file_of_every_entry() -> None:
+    tables = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    patterns = tables["package-data"]["pgm_rnn.zoo"]
+    held = {path.relative_to(entries.HOME) for pattern in patterns for path in entries.HOME.glob(pattern)}
+    expected = {Path(name) / file for name in zoo.list_pretrained() for file in entries.FILES}
+    assert held == expected | {Path(entries.MANIFEST)}
+
+
+# Publishing.
+
+
+def test_a_published_model_loads_as_it_was_saved(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["publish", "fitted", "two-states", "--failure-modes", "All of it.", "--into", "zoo"]
+    assert call(monkeypatch, *command) == 0
+    assert "published in zoo/two-states" in capsys.readouterr().out
+    model, home = pr.load_model(saved), tmp_path / "zoo"
+    assert_same(zoo.load_pretrained("two-states", home=home).state_dict(), model.state_dict())
+    known = zoo.reference("two-states", home=home)
+    assert torch.equal(known.log_marginal_likelihoods, references.made(model).log_marginal_likelihoods)
+    assert known.data.lengths.tolist() == list(references.LENGTHS)
+    assert "All of it." in (home / "two-states" / entries.CARD).read_text()
+
+
+def test_a_model_without_a_likelihood_gets_a_reference_with_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("many.npy", NoisyRNN.random(latent_dim=1, obs_dim=1, seed=0).double().sample(20, 6, seed=1).x.numpy())
+    command = "fit noisy-rnn --data many.npy --latent-dim 1 --epochs 1 --output fitted"
+    assert call(monkeypatch, *command.split()) == 0
+    publish(tmp_path / "fitted", "noisy", "Everything.", tmp_path / "zoo")
+    model, known = pr.load_model(tmp_path / "fitted"), zoo.reference("noisy", home=tmp_path / "zoo")
+    assert known.bound == "SMC_2048 (16 runs)"
+    assert (known.standard_errors > 0).all()
+    found, errors = references.estimated(model, known.data, seed=1)
+    gaps = (found - known.log_marginal_likelihoods).abs() / (errors.square() + known.standard_errors.square()).sqrt()
+    assert (gaps < 5).all()
+
+
+@pytest.mark.parametrize("name", ["Upper", "under_score", "", "../x", "a--b"])
+def test_a_name_of_another_kind_is_an_error(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="expected a name of lower-case words and numbers with hyphens, got"):
+        publish(tmp_path, name, "Nothing.", tmp_path)
+
+
+def test_a_model_that_was_not_fitted_by_the_command_line_is_an_error(tmp_path: Path) -> None:
+    pr.save_model(HMM.random(2, 3), tmp_path / "model")
+    with pytest.raises(ValueError, match=r"expected a model that pgm-rnn fit saved, .* has no command, data, sco"):
+        publish(tmp_path / "model", "hmm", "Everything.", tmp_path / "zoo")
+    with pytest.raises(ValueError, match="expected a sentence on what the model gets wrong, got none"):
+        publish(tmp_path / "model", "hmm", " ", tmp_path / "zoo")
+
+
+def test_a_large_model_is_an_error(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pgm_rnn.zoo.make.MAX_BYTES", 100)
+    with pytest.raises(ValueError, match="expected at most 100 bytes of numbers, got"):
+        publish(saved, "hmm", "Everything.", saved.parent / "zoo")
+
+
+# Bad input.
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A copy of the entries, to be changed."""
+    return Path(shutil.copytree(entries.HOME, tmp_path / "zoo"))
+
+
+def test_an_unknown_name_is_an_error_with_a_close_one() -> None:
+    with pytest.raises(ValueError, match=r"expected the trained model to be one of .*did you mean 'hmm-jsb-16'"):
+        pr.load_pretrained("hmm-jsb-61")
+
+
+@pytest.mark.parametrize("file", [entries.CONFIG, entries.TENSORS])
+def test_a_file_that_was_changed_is_an_error(file: str, home: Path) -> None:
+    path = home / "hmm-jsb-16" / file
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(StorageError, match=rf"expected .*{re.escape(file)} as it was published, it was changed"):
+        zoo.load_pretrained("hmm-jsb-16", home=home)
+    path.unlink()
+    with pytest.raises(StorageError, match=rf"expected {re.escape(file)} of the trained model hmm-jsb-16, got no file"):
+        zoo.load_pretrained("hmm-jsb-16", home=home)
+
+
+def test_a_reference_that_was_changed_is_an_error(home: Path) -> None:
+    path = home / "hmm-jsb-16" / entries.REFERENCE
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "bound": "none"}))
+    with pytest.raises(StorageError, match="as it was published, it was changed"):
+        zoo.reference("hmm-jsb-16", home=home)
+
+
+def test_where_nothing_was_published_there_is_nothing(tmp_path: Path) -> None:
+    assert entries.read_manifest(tmp_path) == {}
