@@ -19,7 +19,12 @@ import torch
 Verdict = Literal["holds", "fails"]
 Unit = Literal["difference", "standard errors", "slope", "limit"]
 
-UNITS: dict[Unit, str] = {"difference": "", "standard errors": " standard errors", "slope": " in the slope"}
+UNITS: dict[Unit, str] = {
+    "difference": "",
+    "standard errors": " standard errors",
+    "slope": " in the slope",
+    "limit": "",
+}
 """What to write after a residual."""
 
 QUICK = 4
