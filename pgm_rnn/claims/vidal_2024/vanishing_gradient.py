@@ -116,8 +116,8 @@ class VanishingGradient(Claim):
         rnn, law = network(cell, A, torch.zeros(DIM), seed), spectrum(A)
         outside = []
         for num_steps in self.num_steps:
-            norm = float(torch.linalg.matrix_norm(end_to_end(rnn, num_steps, seed), 2))
-            above = math.log(norm) / num_steps - law.radius
+            norm = torch.linalg.matrix_norm(end_to_end(rnn, num_steps, seed), 2)
+            above = float(norm.log()) / num_steps - law.radius
             outside += [-above, above - law.condition / num_steps, 0.0]
         return largest(outside)
 
@@ -159,7 +159,7 @@ class VanishingGradientTanh(Claim):
 
     def _above(self, A: Tensor, bias: Tensor, seed: int, input_scale: float = 0.3) -> float:
         jacobian = end_to_end(network("elman", A, bias, seed, input_scale), self.num_steps, seed)
-        return math.log(float(torch.linalg.matrix_norm(jacobian, 2))) / self.num_steps - spectrum(A).radius
+        return float(torch.linalg.matrix_norm(jacobian, 2).log()) / self.num_steps - spectrum(A).radius
 
 
 class OrthogonalInitialisation(Claim):
@@ -239,4 +239,4 @@ class GradientDirection(Claim):
         A = V @ torch.diag(torch.tensor(self.eigenvalues, dtype=torch.float64)) @ left
         jacobian = end_to_end(network("elman-linear", A, torch.zeros(DIM), seed), self.num_steps, seed)
         gradient = left[number] @ jacobian
-        return math.log(float(gradient.norm() / left[number].norm())) / self.num_steps
+        return float((gradient.norm() / left[number].norm()).log()) / self.num_steps

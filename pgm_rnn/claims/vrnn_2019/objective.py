@@ -137,7 +137,7 @@ class VrnnObjectiveSum(Claim):
         vrnn = random_vrnn(case, seed)
         for network in (vrnn.prior, vrnn.encoder.head):  # laws of z near one another: a bad guide's average bounds too
             for parameter in network.parameters():
-                parameter.mul_(0.3)
+                parameter.mul_(0.1)
         x = all_sequences(2, self.num_steps).double()[..., None]
         log_likelihood, expectation = guided_quadrature(WrittenOut(vrnn), x, num_points=30)
         return float((expectation / divisor - log_likelihood).max())
