@@ -168,6 +168,7 @@ def _record(job: Job, material: Material, outcome: Outcome, scores: list[Score])
         "model": name,
         "sizes": sizes,
         "data": job.source,
+        "description": material.description,
         "file": material.file and material.file._asdict(),
         "seed": job.seed,
         "command": shlex.join(["pgm-rnn", *sys.argv[1:]]),

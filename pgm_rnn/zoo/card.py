@@ -26,7 +26,7 @@ def _facts(description: Description, model: SequenceModel) -> str:
         "model": f"`{description.name}`, " + ", ".join(f"{key} {value}" for key, value in sizes.items()),
         "observations": f"{emission}, first={description.options['first']}",
         "parameters": f"{sum(p.numel() for p in model.parameters()):,}, {description.dtype}",
-        "data": f"{description.info['data']}",
+        "data": f"{description.info['data']}: {description.info['description']}",
     }
     return "\n".join(f"- {key}: {value.rstrip(', ')}" for key, value in rows.items())
 

@@ -70,7 +70,7 @@ def publish(folder: Path, name: str, failure_modes: str, home: Path = HOME) -> P
     if not failure_modes.strip():
         raise ValueError("expected a sentence on what the model gets wrong, got none")
     description, model = describe(folder), load_model(folder)
-    missing = {"data", "seed", "scores", "command", "seconds"} - description.info.keys()
+    missing = {"data", "description", "seed", "scores", "command", "seconds"} - description.info.keys()
     if missing:
         raise ValueError(
             f"expected a model that pgm-rnn fit saved, {folder} has no {', '.join(sorted(missing))} with it"

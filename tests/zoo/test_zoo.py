@@ -68,7 +68,14 @@ def test_an_entry_is_small_whole_and_documented(name: str) -> None:
         assert f"| {score['split']} | {score['nats_per_step']:.4f} | {score['standard_error']:.4f} |" in card
         assert score["bound"] in card
     number = sum(p.numel() for p in pr.load_pretrained(name).parameters())
-    for fact in (info["command"], f"Seed {info['seed']}", info["torch"], f"{number:,}, float", "## What it gets wrong"):
+    for fact in (
+        info["description"],
+        info["command"],
+        f"Seed {info['seed']}",
+        info["torch"],
+        f"{number:,}, float",
+        "## What it gets wrong",
+    ):
         assert fact in card
     assert info["command"] == f"pgm-rnn {RECIPES[name].command}"
 
@@ -160,7 +167,9 @@ def test_a_name_of_another_kind_is_an_error(name: str, tmp_path: Path) -> None:
 
 def test_a_model_that_was_not_fitted_by_the_command_line_is_an_error(tmp_path: Path) -> None:
     pr.save_model(HMM.random(2, 3), tmp_path / "model")
-    with pytest.raises(ValueError, match=r"expected a model that pgm-rnn fit saved, .* has no command, data, sco"):
+    with pytest.raises(
+        ValueError, match=r"expected a model that pgm-rnn fit saved, .* has no command, data, description, sco"
+    ):
         publish(tmp_path / "model", "hmm", "Everything.", tmp_path / "zoo")
     with pytest.raises(ValueError, match="expected a sentence on what the model gets wrong, got none"):
         publish(tmp_path / "model", "hmm", " ", tmp_path / "zoo")
