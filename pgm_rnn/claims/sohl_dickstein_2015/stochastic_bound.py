@@ -33,10 +33,10 @@ class Terms(NamedTuple):
     divergence: Tensor
 
     def residual(self) -> float:
-        """How far L - K is from the divergence, or K above L."""
-        return float((self.log_likelihood - self.bound - self.divergence).abs().max()) + max(
-            0.0, float((self.bound - self.log_likelihood).max())
-        )
+        """How far L - K is from the divergence, and K above L, relative to one plus the largest divergence."""
+        difference = float((self.log_likelihood - self.bound - self.divergence).abs().max())
+        above = max(0.0, float((self.bound - self.log_likelihood).max()))
+        return (difference + above) / (1 + float(self.divergence.abs().max()))
 
 
 @torch.no_grad()
