@@ -148,6 +148,7 @@ NOTICED_BY: dict[str, tuple[str, ...]] = {
         "elbo-equivalence",
         "multi-particle",
         "multi-particle-bound",
+        "parameter-tying",
     ),
     "shifted time in the HMM": (
         "forward-is-linear",
@@ -159,6 +160,7 @@ NOTICED_BY: dict[str, tuple[str, ...]] = {
     "wrong sign of the hidden state": (
         "theorem-5",
         "elbo-equivalence",
+        "parameter-tying",
     ),
     "wrong sign of the particles' weights": (
         "multi-particle",
