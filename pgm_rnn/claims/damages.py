@@ -14,11 +14,15 @@ from torch import Tensor
 
 from pgm_rnn import graph, programs
 from pgm_rnn.claims.claim import Claim, chosen_cases
+from pgm_rnn.inference import linearised_filter
+from pgm_rnn.models import cells
+from pgm_rnn.models.bidirectional_rnn import BidirectionalRNN
 from pgm_rnn.models.cells import StackedCell
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from pgm_rnn.models.multi_particle_rnn import MultiParticleRNN
 from pgm_rnn.models.rnn import RNN
+from pgm_rnn.models.vrnn import VRNN
 from pgm_rnn.noise import SeededNoise
 
 Function = Callable[..., Any]
@@ -114,6 +118,42 @@ def _no_parents(sound: Function) -> Function:
     return relations
 
 
+def _transposed_chain(sound: Function) -> Function:
+    def chain(self: LinearGaussianSSM, *args: Any) -> Any:
+        made = sound(self, *args)
+        return made._replace(transition_matrix=made.transition_matrix.mT)
+
+    return chain
+
+
+def _negative_mean(sound: Function) -> Function:
+    def update(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+        log_normalizer, mean, cov = sound(*args)
+        return log_normalizer, -mean, cov
+
+    return update
+
+
+def _forgotten_state(sound: Function) -> Function:
+    return lambda self, h, z, read: sound(self, h, torch.zeros_like(z), read)
+
+
+def _exchanged_gates(sound: Function) -> Function:
+    def lstm(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        i, f, g, o = gates.chunk(4, dim=-1)
+        return sound(torch.cat([f, i, g, o], dim=-1), c)
+
+    return lstm
+
+
+def _no_future(sound: Function) -> Function:
+    def features(self: BidirectionalRNN, x: Tensor, lengths: Tensor) -> Tensor:
+        past, future = sound(self, x, lengths).chunk(2, dim=-1)
+        return torch.cat([past, torch.zeros_like(future)], dim=-1)
+
+    return features
+
+
 DAMAGES: tuple[Damage, ...] = (
     Damage("transposed transition of the HMM", HMM, "__init__", _transposed_rows),
     Damage("transposed transition of the linear system", LinearGaussianSSM, "__init__", _transposed_matrix),
@@ -127,6 +167,11 @@ DAMAGES: tuple[Damage, ...] = (
     Damage("wrong average of the particles", MultiParticleRNN, "__init__", _averaged_at_each_step),
     Damage("wrong seed: one step's uniforms for all", SeededNoise, "__call__", _same_uniforms),
     Damage("wrong graph: no arcs", graph, "get_model_relations", _no_parents),
+    Damage("transposed transition of the Kalman filter", LinearGaussianSSM, "chain", _transposed_chain),
+    Damage("wrong sign of the extended filter's mean", linearised_filter, "_update", _negative_mean),
+    Damage("dropped state in the VRNN's memory", VRNN, "advance", _forgotten_state),
+    Damage("wrong gates: input and forget exchanged", cells, "lstm", _exchanged_gates),
+    Damage("dropped future of the bidirectional network", BidirectionalRNN, "_features", _no_future),
 )
 """The damages of the matrix, by kind."""
 
@@ -182,6 +227,33 @@ NOTICED_BY: dict[str, tuple[str, ...]] = {
         "proposition-4",
         "figure-4-is-figure-3",
     ),
+    "transposed transition of the Kalman filter": (
+        "stochastic-bound",
+        "noise-free-dynamics",
+        "kalman-is-exact",
+    ),
+    "wrong sign of the extended filter's mean": (
+        "extended-kalman",
+        "extended-kalman-curvature",
+        "extended-kalman-jacobians",
+        "extended-kalman-offset",
+    ),
+    "dropped state in the VRNN's memory": (
+        "vrnn-factorisation",
+        "vrnn-objective",
+        "vrnn-limits",
+        "vrnn-linear-limit",
+    ),
+    "wrong gates: input and forget exchanged": (
+        "theorem-5",
+        "elbo-equivalence",
+        "vrnn-factorisation",
+        "vrnn-objective",
+        "vrnn-limits",
+        "gate-equations",
+        "lstm-highway",
+    ),
+    "dropped future of the bidirectional network": ("bidirectional-is-smoothing",),
 }
 """Ids of the claims that notice each damage, as the command has measured them."""
 

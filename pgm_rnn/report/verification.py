@@ -1,5 +1,6 @@
 """`pgm-rnn verify`: the claims are checked under a progress bar and end as a table and as JSON."""
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -98,11 +99,11 @@ def results_table(results: Iterable[Result]) -> Group:
         table = Table(title=paper, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=0)
         table.show_edge = False
         for name, justify, width in COLUMNS:
-            table.add_column(name, justify=justify, min_width=width, no_wrap=name != "source", overflow="fold")
+            table.add_column(name, justify=justify, min_width=width, no_wrap=True)
         for result in group:
             table.add_row(*_row(result))
         tables += [table, ""]
-    tables.append("control: least residual where a hypothesis is broken; it must exceed tolerance")
+    tables.append("n: instances; control: least residual where a hypothesis is broken; it must exceed tolerance")
     if any(result.kind == "erratum" for result in results):
         tables.append("*: an erratum; the claim is corrected, the control is as printed")
     if any(CLAIMS[result.id].unit == "standard errors" for result in results):
@@ -111,9 +112,9 @@ def results_table(results: Iterable[Result]) -> Group:
 
 
 COLUMNS: tuple[tuple[str, Literal["left", "right"], int], ...] = (
-    ("claim", "left", 17),
+    ("claim", "left", 26),
     ("source", "left", 7),
-    ("cases", "right", 5),
+    ("n", "right", 3),
     ("residual", "right", 8),
     ("tolerance", "right", 9),
     ("control", "right", 7),
@@ -125,7 +126,7 @@ COLUMNS: tuple[tuple[str, Literal["left", "right"], int], ...] = (
 def _row(result: Result) -> list[str | Text]:
     return [
         result.id + ("*" if result.kind == "erratum" else ""),
-        place_of(result.source),
+        _short(place_of(result.source)),
         str(result.instances),
         f"{result.residual:.1e}",
         f"{result.tolerance:.1e}",
@@ -133,6 +134,13 @@ def _row(result: Result) -> list[str | Text]:
         Text(result.verdict, style="green" if result.verdict == "holds" else "bold red"),
         f"{result.seconds:.1f}",
     ]
+
+
+def _short(place: str) -> str:
+    """A place in a paper, in at most eight characters; the pages of the claims have it whole."""
+    place = place.replace("Proposition", "Prop.").replace("Theorem", "Thm.")
+    place = re.split(r"[,;]|-\(| and ", place)[0]
+    return place if len(place) <= 8 else place[:7].rstrip(" /:(") + "…"
 
 
 def write_results(results: Iterable[Result], path: Path) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pgm_rnn.distributions import StateLaw
 from pgm_rnn.emissions import Bernoulli, Categorical, Gaussian
-from pgm_rnn.inference import smc
+from pgm_rnn.inference import smc, svi
 from pgm_rnn.models.cells import CELLS
 from pgm_rnn.models.vrnn import VRNN
 from tests.instances import LENGTHS, assert_same, gradients, ragged, randomised
@@ -169,3 +169,19 @@ def test_its_emission_may_be_of_any_family_and_its_sizes_are_checked() -> None:
         VRNN(4, cell="gruu")
     with pytest.raises(ValueError, match="expected latent_dim"):
         VRNN(4, latent_dim=0)
+
+
+def test_bounds_of_an_untrained_model_are_in_their_order() -> None:
+    """ELBO < IWAE_16 < FIVO_16, by more than 4.5 of their Monte Carlo errors; no bound is above itself by as much."""
+    torch.manual_seed(0)
+    model = VRNN(12, latent_dim=4, hidden_dim=8)
+    x = torch.randint(2, (40, 30, 12)).double()
+    elbo, iwae, fivo = (
+        svi.evaluate(model, x, bound=bound, num_particles=16, seed=0) for bound in ("elbo", "iwae", "fivo")
+    )
+    for looser, tighter in ((elbo, iwae), (iwae, fivo)):
+        error = math.hypot(looser.monte_carlo_error, tighter.monte_carlo_error)
+        assert looser.nats_per_step - tighter.nats_per_step > 4.5 * error
+    again = svi.evaluate(model, x, bound="iwae", num_particles=16, seed=1)
+    error = math.hypot(again.monte_carlo_error, iwae.monte_carlo_error)
+    assert abs(again.nats_per_step - iwae.nats_per_step) < 4.5 * error
