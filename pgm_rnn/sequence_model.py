@@ -380,9 +380,7 @@ class SequenceModel(nn.Module, ABC):
 
     def next_memory(self, h: Tensor | None, z: Tensor | None, x: Tensor, u: Tensor | None = None) -> Tensor | None:
         """h_t from h_{t-1}, z_{t-1} and x_{t-1}: the input u_t, or the recurrence, or None."""
-        if u is not None:
-            return u
-        return None if h is None else self.recurrence(h, z, x)
+        return self.drive(h, z, u if u is not None or h is None else self.read(x))
 
     def drivers(self, x: Tensor, inputs: Tensor | None = None) -> Sequence[Tensor | None]:
         """What `drive` needs to reach h_2, ..., h_T: the inputs, or what the recurrence reads of x_1, ..., x_{T-1}."""
