@@ -12,7 +12,7 @@ from functools import singledispatch
 import torch
 from torch import Tensor
 
-from pgm_rnn.emissions import Bernoulli, Categorical, Emission, EmissionTable, FullGaussian, Gaussian, Poisson
+from pgm_rnn.emissions import Bernoulli, Categorical, Emission, EmissionTable, FullGaussian, Gaussian, Pen, Poisson
 
 MIN_SCALE = 1e-3
 """Smallest standard deviation of a state, as a part of the standard deviation of all observations."""
@@ -71,6 +71,30 @@ def _(family: FullGaussian, x: Tensor, weights: Tensor, pseudo_count: float) -> 
     upper = torch.linalg.qr(root.mT).R
     signs = torch.where(upper.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(x)
     return family.table_of_factors(loc, (signs[..., None] * upper).mT)
+
+
+@estimate.register
+def _(family: Pen, x: Tensor, weights: Tensor, pseudo_count: float) -> EmissionTable:
+    """A full covariance for the offsets, and a bit: one component only, for a mixture has no closed form."""
+    if family.num_components != 1:
+        raise TypeError(
+            f"expected Pen(1), one component a state, for estimates in closed form, got {family}; fit it by svi.fit"
+        )
+    offsets, num_states = FullGaussian(2), weights.shape[1]
+    law = offsets.distribution(estimate(offsets, x[:, :2], weights, pseudo_count).params)
+    scale = law.variance.sqrt()
+    tril = law.scale_tril  # rho = L_21 / sigma_y: below one as long as L_22 > 0
+    correlation = tril[..., 1, 0] / tril[..., 1, :].norm(dim=-1)
+    up = torch.sigmoid(estimate(Bernoulli(1), x[:, 2:], weights, pseudo_count).params).reshape(num_states)
+    limits = torch.finfo(x.dtype)
+    largest = 1 - limits.eps
+    return family.table(
+        x.new_ones(num_states, 1),
+        law.mean[:, None],
+        scale[:, None],
+        correlation.clamp(-largest, largest)[:, None],
+        up.clamp(limits.tiny, largest),
+    )
 
 
 @estimate.register

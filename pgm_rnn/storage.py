@@ -1,6 +1,6 @@
 """A model in a folder: its numbers in model.safetensors, how to make it again in model.json; never a pickle.
 
-    model.safetensors    the state dict, bit for bit
+    model.safetensors    the state dict, bit for bit, or rounded to half precision where that was asked for
     model.json           format, version, the zoo's name, options, dtype, the package that wrote it, and notes ("info")
 
 The folder appears whole or not at all: it is written beside its place and moved there at the end.
@@ -31,6 +31,7 @@ FORMAT, VERSION = "pgm_rnn model", 1
 _FAMILIES: tuple[type[Emission], ...] = (Categorical, Bernoulli, Gaussian, FullGaussian, Poisson, Pen, NadeBits)
 FAMILIES = {family.__name__: family for family in _FAMILIES}
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float64, torch.float32, torch.bfloat16)}
+HALF = torch.float16
 
 
 class StorageError(ValueError):
@@ -55,13 +56,17 @@ class Description(NamedTuple):
     info: dict[str, Any]
 
 
-def save_model(model: SequenceModel, folder: str | os.PathLike[str], info: dict[str, Any] | None = None) -> None:
+def save_model(
+    model: SequenceModel, folder: str | os.PathLike[str], info: dict[str, Any] | None = None, *, half: bool = False
+) -> None:
     """Write a model of the zoo into a folder, from which `load_model` makes one with the same law to the bit.
 
     Args:
         model: any registered model, on any device.
         folder: where; it and the folders above it are made. A folder that holds a saved model is replaced.
         info: notes that JSON can hold, such as data set, nats per step and seed.
+        half: store the numbers in half precision, of 11 bits; they come back in the model's own dtype, and with the
+            same law if `rounded_to_half` was called before.
 
     Raises:
         TypeError: a model that is not in the zoo, or notes that JSON cannot hold.
@@ -81,10 +86,26 @@ def save_model(model: SequenceModel, folder: str | os.PathLike[str], info: dict[
     packed = torch.contiguous_format
     tensors = {name: value.cpu().clone(memory_format=packed) for name, value in model.state_dict().items()}
     text = _as_json(_described(model, tensors, info or {}))
+    if half:
+        tensors = {name: value.half() for name, value in tensors.items()}
     place.parent.mkdir(parents=True, exist_ok=True)
     with _moved_at_the_end(place) as draft:
         save_file(tensors, draft / TENSORS)
         (draft / DESCRIPTION).write_text(text, encoding="utf-8")
+
+
+@torch.no_grad()
+def rounded_to_half(model: SequenceModel) -> SequenceModel:
+    """Round a model's numbers, in place, to those that half precision has, so that `half` keeps them to the bit.
+
+    Raises:
+        ValueError: a number beyond 65504, the largest one of half precision.
+    """
+    for name, value in model.state_dict().items():
+        if bool((value.isfinite() & ~value.half().isfinite()).any()):
+            raise ValueError(f"expected numbers up to 65504 for half precision, got larger ones in {name}")
+        value.copy_(value.half())
+    return model
 
 
 def load_model(folder: str | os.PathLike[str]) -> SequenceModel:
@@ -106,8 +127,11 @@ def read_model(description: Path, tensors: Path) -> SequenceModel:
     described, numbers = read_description(description), _read_tensors(tensors)
     with _blamed_on(description):
         model = _made(described)
-    _check_fit(model.state_dict(), numbers, tensors)
-    model.load_state_dict(numbers)
+    wide = {
+        name: value.to(DTYPES[described.dtype]) if value.dtype == HALF else value for name, value in numbers.items()
+    }
+    _check_fit(model.state_dict(), wide, tensors)
+    model.load_state_dict(wide)
     return model
 
 

@@ -31,7 +31,7 @@ FAMILIES: dict[str, Emission] = {
 }
 HEAD_FAMILIES: dict[str, Emission] = FAMILIES | {"linked-bits": NadeBits(3, 4)}
 """Those of which a network takes one, and no model with a law for each state the last."""
-ESTIMATED = {label: family for label, family in FAMILIES.items() if not isinstance(family, Pen)}
+ESTIMATED = {label: family for label, family in FAMILIES.items() if not isinstance(family, Pen)} | {"Pen1": Pen(1)}
 """Those with weighted estimates in closed form."""
 LENGTHS = torch.tensor([4, 1, 3])
 SIZES: dict[str, dict[str, int]] = {

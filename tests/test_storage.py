@@ -14,7 +14,7 @@ from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian
 from pgm_rnn.models import HMM, RNN, LinearGaussianSSM, NoisyRNN
 from pgm_rnn.models.registry import get_model
 from pgm_rnn.sequence_model import SequenceModel
-from pgm_rnn.storage import DESCRIPTION, TENSORS, StorageError, describe
+from pgm_rnn.storage import DESCRIPTION, TENSORS, StorageError, describe, rounded_to_half
 from tests.instances import INEXACT, LENGTHS, assert_same, every_first, every_law, make_hmm, make_model, ragged
 from tests.latent_toy import LatentToy
 
@@ -81,6 +81,23 @@ def test_the_dtype_comes_back_whatever_the_default_is(dtype: torch.dtype, tmp_pa
     model = get_model("rnn-gru", num_symbols=3, hidden_dim=2).to(dtype)
     torch.set_default_dtype(torch.float32 if dtype == torch.float64 else torch.float64)
     assert_same_model(saved_and_loaded(model, tmp_path), model)
+
+
+def test_numbers_rounded_to_half_precision_come_back_to_the_bit_in_half_the_space(tmp_path: Path) -> None:
+    model = HMM.random(20, 30, seed=0).float()
+    before = model.emission_probs.clone()
+    assert rounded_to_half(model) is model
+    error = (model.emission_probs / before - 1).abs().max()
+    assert 0 < error < 0.02  # a logit of size 10 is rounded by up to 2^-8, and so is the normaliser's
+    for half in (False, True):
+        save_model(model, tmp_path / str(half), half=half)
+        assert_same_model(load_model(tmp_path / str(half)), model)
+    sizes = {half: (tmp_path / str(half) / TENSORS).stat().st_size for half in (False, True)}
+    assert sizes[True] < 0.6 * sizes[False]
+    with torch.no_grad():
+        model.initial_logits[0] = 1e5
+    with pytest.raises(ValueError, match="expected numbers up to 65504 for half precision, got larger ones in initial"):
+        rounded_to_half(model)
 
 
 def test_a_transposed_table_gives_the_same_bits(tmp_path: Path) -> None:

@@ -65,3 +65,20 @@ def read_piano_rolls(path: Path) -> tuple[Sequences, Sequences, Sequences]:
         for key in ("traindata", "validdata", "testdata")
     )
     return train, valid, test
+
+
+def transposed(rolls: Sequences, num_keys: int) -> Sequences:
+    """Rolls x (N, T, 88), and their copies 1, ..., num_keys keys lower and higher: ((2 num_keys + 1) N, T, 88).
+
+    The first N are the rolls themselves.
+
+    Raises:
+        ValueError: less than one key, or so many that a note would leave the keyboard.
+    """
+    sounding = rolls.x.flatten(0, 1).any(0).nonzero()
+    room = int(min(sounding.min(), NUM_KEYS - 1 - sounding.max())) if len(sounding) else NUM_KEYS
+    if not 1 <= num_keys <= room:
+        raise ValueError(f"expected to transpose by 1 to {room} keys, for notes stay on the keyboard, got {num_keys}")
+    shifts = [0] + [sign * shift for shift in range(1, num_keys + 1) for sign in (-1, 1)]
+    x = torch.cat([rolls.x.roll(shift, dims=-1) for shift in shifts])
+    return Sequences(x, rolls.lengths.repeat(len(shifts)))

@@ -56,6 +56,7 @@ class Outcome(NamedTuple):
         seconds: wall-clock time.
         remark: what else there is to say of it.
         options: of the fit.
+        half: whether its numbers are stored in half precision, to which they were rounded.
     """
 
     model: Any
@@ -65,6 +66,7 @@ class Outcome(NamedTuple):
     seconds: float
     remark: str
     options: Mapping[str, object]
+    half: bool = False
 
 
 def check_job(job: Job, model: str, size: int | str) -> Path:
@@ -120,7 +122,7 @@ def finish(job: Job, folder: Path, material: Material, outcome: Outcome) -> None
     out.print(scores_table(scores))
     out.print(_caption(material, scores))
     record = _record(job, material, outcome, scores)
-    save_model(outcome.model, folder, record)
+    save_model(outcome.model, folder, record, half=outcome.half)
     out.print(f'\nsaved in {folder}; pgm_rnn.load_model("{folder.as_posix()}") gives the model back')
     if job.json is not None:
         write_json({**record, "folder": str(folder)}, job.json)

@@ -1,18 +1,20 @@
 """`pgm-rnn fit` by EM: a model is fitted under a progress bar, then scored, shown and saved by `fitted`."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 
 from pgm_rnn.checks import check_counts
 from pgm_rnn.data import list_datasets
-from pgm_rnn.emissions import Gaussian
+from pgm_rnn.emissions import Gaussian, Pen
 from pgm_rnn.inference import em
 from pgm_rnn.inference.random_starts import Start, random_starts
 from pgm_rnn.models import HMM
 from pgm_rnn.models.linear_start import linear_start
 from pgm_rnn.report.fitted import Job, Outcome, announce, check_job, counted, finish, material_of
 from pgm_rnn.report.material import FileOptions, Material
+from pgm_rnn.storage import rounded_to_half
 
 HMM_FILE = FileOptions(emission="gaussian", valid_fraction=0.1, test_fraction=0.2)
 LGSSM_FILE = FileOptions(valid_fraction=0.0, test_fraction=0.2)
@@ -28,6 +30,7 @@ def fit_hmm(
     pseudo_count: float,
     pseudo_observations: float,
     tolerance: float,
+    half: bool = False,
 ) -> Outcome:
     """Fit an HMM by EM from random starts near the data, in float32 to a data set and in float64 to a file.
 
@@ -40,7 +43,7 @@ def fit_hmm(
     check_counts(num_restarts=1 if num_restarts is None else num_restarts)
     _check_not_negative(pseudo_count=pseudo_count, pseudo_observations=pseudo_observations, tolerance=tolerance)
     folder = check_job(job, "hmm", num_states)
-    material = material_of(job, HMM_FILE)
+    material = _one_component(material_of(job, HMM_FILE))
     if num_restarts is None:
         num_restarts = min(16, max(1, int(2e8) // (material.train.num_steps * num_states)))
     options = {"num_iterations": num_iterations, "num_restarts": num_restarts, "tolerance": tolerance}
@@ -51,7 +54,9 @@ def fit_hmm(
     found = em.fit(start, material.train, valid=material.valid, seed=job.seed, **options)  # type: ignore[arg-type]
     judge = "training" if material.valid is None else "validation"
     best = f"start {found.restarts.chosen + 1} of {num_restarts} is the best on the {judge} data"
-    outcome = _em_outcome(found, options, best if num_restarts > 1 else "")
+    if half:
+        rounded_to_half(start)
+    outcome = _em_outcome(found, options, best if num_restarts > 1 else "")._replace(half=half)
     finish(job, folder, material, outcome)
     return outcome
 
@@ -94,6 +99,11 @@ def fit_lgssm(job: Job, *, latent_dim: int, num_iterations: int, tolerance: floa
     outcome = _em_outcome(found, {"num_iterations": num_iterations, "tolerance": tolerance}, remark)
     finish(job, folder, material, outcome)
     return outcome
+
+
+def _one_component(material: Material) -> Material:
+    """The same observations; of the pen, with one normal law a state, for which EM has closed forms."""
+    return replace(material, family=Pen(1)) if isinstance(material.family, Pen) else material
 
 
 def _hint(job: Job, material: Material) -> str:

@@ -3,12 +3,14 @@
 import dataclasses
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.data import list_datasets
-from pgm_rnn.emissions import Gaussian
+from pgm_rnn.data.piano_rolls import NUM_KEYS, transposed
+from pgm_rnn.emissions import Bernoulli, Gaussian, NadeBits
 from pgm_rnn.inference import svi
 from pgm_rnn.inference.objectives import check_objective, chosen_objective
 from pgm_rnn.inference.plan import Plan
@@ -17,6 +19,7 @@ from pgm_rnn.models.registry import get_model, model_info
 from pgm_rnn.report.fitted import Job, Outcome, announce, check_job, counted, finish, material_of
 from pgm_rnn.report.material import FileOptions, Material
 from pgm_rnn.report.records import check_appendable
+from pgm_rnn.report.saved import open_saved
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences
 
@@ -37,6 +40,7 @@ class Training:
     valid_particles: int | None = None
     kl_warmup: float = 0
     patience: int = 10
+    weight_decay: float = 0.0
     device: str | None = None
     metrics: Path | None = None
     checkpoint: Path | None = None
@@ -61,7 +65,16 @@ class Training:
         return objective
 
 
-def fit_by_gradient(job: Job, name: str, sizes: Mapping[str, int | None], training: Training) -> Outcome:
+def fit_by_gradient(
+    job: Job,
+    name: str,
+    sizes: Mapping[str, int | str | None],
+    training: Training,
+    *,
+    transpose: int = 0,
+    nade_dim: int | None = None,
+    start: Path | None = None,
+) -> Outcome:
     """Fit a model of the zoo by gradient steps, stopped early by the validation split where there is one.
 
     Args:
@@ -69,6 +82,9 @@ def fit_by_gradient(job: Job, name: str, sizes: Mapping[str, int | None], traini
         name: of the model in the zoo.
         sizes: its options; None for what was not given. The first one names the folder.
         training: how.
+        transpose: how many keys off the copies of a piano roll go that are trained on too, in both directions.
+        nade_dim: of `NadeBits`, which take the place of independent bits; None leaves them independent.
+        start: of a saved model of the same shape, whose numbers the fit begins with.
 
     Raises:
         ValueError: arguments out of range or not for this model, a source that is not there or cannot be read.
@@ -78,10 +94,11 @@ def fit_by_gradient(job: Job, name: str, sizes: Mapping[str, int | None], traini
     folder = check_job(job, name, next(iter(given.values()), "default"))
     if training.metrics is not None:
         check_appendable(training.metrics)
-    material = _material(job, name)
+    material = _transposed(_with_nade(_material(job, name), nade_dim), transpose)
     made = get_model(name, seed=job.seed, emission=material.family, **given)
     x = material.train.x
     model = made.to(x.dtype) if x.is_floating_point() else made
+    before = None if start is None else _begin_with(model, start)
     shown = "".join(f", {size.replace('_', ' ')} {value}" for size, value in given.items())
     objective = training.check(model, material.train)
     particles = f" with {counted(training.num_particles, 'particle')}" if objective != "mle" else ""
@@ -94,21 +111,55 @@ def fit_by_gradient(job: Job, name: str, sizes: Mapping[str, int | None], traini
     judged = f"those of epoch {found.best_epoch}, the best on the validation data"
     remark = f"the parameters are {judged if material.valid is not None else 'the last ones'}"
     plain = {option: str(value) if isinstance(value, Path) else value for option, value in options.items()}
+    plain |= {"transpose": transpose, "nade_dim": nade_dim, "start": before}
     outcome = Outcome(model, found.stopped_by, len(found.history), "epoch", found.seconds, remark, plain)
     if first:
         finish(job, folder, material, outcome)
     return outcome
 
 
-def _check_sizes(name: str, sizes: Mapping[str, int]) -> None:
+def _with_nade(material: Material, nade_dim: int | None) -> Material:
+    """The same observations, their bits with laws in which each knows those before it."""
+    if nade_dim is None:
+        return material
+    if not isinstance(material.family, Bernoulli) or material.family.size is None:
+        raise ValueError(f"expected vectors of bits with --nade-dim, got {material.family.support}; leave it out")
+    check_counts(nade_dim=nade_dim)
+    return replace(material, family=NadeBits(material.family.size, nade_dim))
+
+
+def _transposed(material: Material, num_keys: int) -> Material:
+    """The same material, with copies of its training data that are up to `num_keys` keys off."""
+    if num_keys == 0:
+        return material
+    if material.family.event_shape != (NUM_KEYS,) or material.single:
+        raise ValueError("expected piano rolls of 88 keys with --transpose, got other data; leave it out")
+    return replace(material, train=transposed(material.train, num_keys))
+
+
+def _begin_with(model: SequenceModel, start: Path) -> dict[str, Any]:
+    """Give a model the numbers of a saved one, and return what is known of how that was fitted.
+
+    Raises:
+        StorageError: no saved model is there.
+        ValueError: it has another shape.
+    """
+    saved = open_saved(start)
+    mine, its = (found.recipe for found in (model, saved.model))
+    if its != mine or saved.model.family != model.family:
+        raise ValueError(
+            f"expected --start to name a {mine[0]} with {mine[1]}, got a {its[0]} with {its[1]} in {start}"
+        )
+    model.load_state_dict(saved.model.state_dict())
+    return {name: saved.info.get(name) for name in ("command", "seconds", "epochs", "fit")}
+
+
+def _check_sizes(name: str, sizes: Mapping[str, int | str]) -> None:
     taken = inspect.signature(model_info(name).make).parameters
     for size, parameter in taken.items():
         if size in ("num_states", "latent_dim") and parameter.default is parameter.empty and size not in sizes:
             raise ValueError(f"expected --{size.replace('_', '-')} for {name}, got none")
-    for size in sizes:
-        if size not in taken and not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
-            raise ValueError(f"expected no --{size.replace('_', '-')} for {name}, which has no such size, got one")
-    check_counts(**sizes)
+    check_counts(**{size: value for size, value in sizes.items() if not isinstance(value, str)})
 
 
 def _material(job: Job, name: str) -> Material:

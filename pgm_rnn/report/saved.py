@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from pgm_rnn.checks import check_choice
 from pgm_rnn.data import list_datasets, load
 from pgm_rnn.data.series import read_series
+from pgm_rnn.emissions import Bernoulli, NadeBits, Pen
 from pgm_rnn.report.fitted import counted
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences, as_sequences
@@ -83,8 +84,15 @@ def _split(saved: Saved, source: Source) -> Sequences:
 
 
 def _check_family(model: SequenceModel, family: object, name: str) -> None:
-    if family != model.family:
+    if _observed(family) != _observed(model.family):
         raise ValueError(f"expected data for a model of {model.family}, got {name}, whose observations are {family}")
+
+
+def _observed(family: object) -> object:
+    """The family that stands for all of those with the same observations."""
+    if isinstance(family, NadeBits):
+        return Bernoulli(family.size)
+    return Pen(1) if isinstance(family, Pen) else family
 
 
 def _from_file(saved: Saved, source: Source) -> Sequences:

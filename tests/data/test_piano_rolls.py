@@ -5,10 +5,11 @@ import pytest
 import torch
 from scipy.io import loadmat, savemat
 
-from pgm_rnn.data.piano_rolls import read_piano_rolls
+from pgm_rnn.data.piano_rolls import read_piano_rolls, transposed
 from pgm_rnn.emissions import Bernoulli
 from pgm_rnn.inference import svi
 from pgm_rnn.models.markov_chain import MarkovChain
+from pgm_rnn.sequences import Sequences
 
 KEYS = ("traindata", "validdata", "testdata")
 LENGTHS = {"traindata": [3, 1, 5], "validdata": [2, 2], "testdata": [1]}
@@ -90,3 +91,18 @@ def test_a_chain_for_each_key_has_the_nats_of_its_counts_and_helps_in_music_not_
     alone = (sum(r.sum(0) for r in seen) + 0.5) / (train.num_steps + 1)
     helps = expected < bits_nats(held_out, [alone] * len(held_out)) / test.num_steps
     assert helps == (roll_file.name != "made.mat")
+
+
+def test_a_transposed_copy_has_every_note_as_many_keys_off() -> None:
+    x = torch.zeros(2, 3, 88, dtype=torch.uint8)
+    x[0, 0, 2] = x[0, 1, 40] = x[1, 2, 84] = 1
+    lengths = torch.tensor([2, 3])
+    copies = transposed(Sequences(x, lengths), 2)
+    assert copies.x.shape == (10, 3, 88)
+    assert copies.lengths.tolist() == [2, 3] * 5
+    assert torch.equal(copies.x[:2], x)
+    for copy, shift in zip(copies.x.split(2), (0, -1, 1, -2, 2), strict=True):
+        assert copy.nonzero().tolist() == [[0, 0, 2 + shift], [0, 1, 40 + shift], [1, 2, 84 + shift]]
+    for keys in (0, 3):
+        with pytest.raises(ValueError, match=f"expected to transpose by 1 to 2 keys.*got {keys}"):
+            transposed(Sequences(x, lengths), keys)
