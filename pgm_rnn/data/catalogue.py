@@ -4,13 +4,18 @@ from collections.abc import Callable
 
 from pgm_rnn.checks import check_choice
 from pgm_rnn.data.dataset import Dataset
+from pgm_rnn.data.handwriting import kanji, pen_digits
 from pgm_rnn.data.piano_rolls import jsb_chorales, nottingham
+from pgm_rnn.data.speech import japanese_vowels
 from pgm_rnn.data.synthetic import synthetic_hmm
 from pgm_rnn.data.text import tiny_shakespeare
 
 _LOADERS: dict[str, Callable[[int], Dataset]] = {
+    "japanese-vowels": lambda seed: japanese_vowels(),
     "jsb": lambda seed: jsb_chorales(),
+    "kanji": lambda seed: kanji(),
     "nottingham": lambda seed: nottingham(),
+    "pen-digits": lambda seed: pen_digits(),
     "synthetic-hmm": synthetic_hmm,
     "tiny-shakespeare": lambda seed: tiny_shakespeare(),
 }
@@ -30,8 +35,8 @@ def load(name: str, *, seed: int = 0) -> Dataset:
 
     Raises:
         ValueError: there is no data set of that name.
-        DataError: its file is neither in the folder that PGM_RNN_DATA names nor in the cache and cannot be
-            downloaded, or the copy that is there has other contents.
+        DataError: its file is neither in the folder that PGM_RNN_DATA names, or a folder in it, nor in the cache and
+            cannot be downloaded, or the copy that is there has other contents.
 
     Example:
         >>> from pgm_rnn.data import load

@@ -1,13 +1,31 @@
 """What a data set is: up to three splits, and the law that fits one observation."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from pgm_rnn.emissions import Emission
+from torch import Tensor
+
+from pgm_rnn.emissions import Categorical, Emission
 from pgm_rnn.sequences import Sequences
 
 if TYPE_CHECKING:
     from pgm_rnn.models.hmm import HMM
+
+
+class Labels(NamedTuple):
+    """What each whole sequence is, to classify it: y for `BidirectionalRNN(..., task="classification")`.
+
+    Attributes:
+        family: of one label, `Categorical(number of labels)`.
+        train: (num_train,), int64.
+        valid: (num_valid,), or None.
+        test: (num_test,), or None.
+    """
+
+    family: Categorical
+    train: Tensor
+    valid: Tensor | None = None
+    test: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +41,7 @@ class Dataset:
         test: the same for the test split, or None.
         vocabulary: character number k of a text is `vocabulary[k]`; None if the data are not text.
         model: the model that the data were drawn from; None if nobody knows it.
+        labels: what each sequence is; None if nobody says.
 
     Example:
         >>> from pgm_rnn.data import load
@@ -39,3 +58,4 @@ class Dataset:
     test: Sequences | None = None
     vocabulary: str | None = None
     model: "HMM | None" = None
+    labels: Labels | None = None

@@ -1,8 +1,9 @@
 """Where a data set's original file comes from: a folder of the user's, the cache, or the repository that holds it.
 
-    PGM_RNN_DATA/name  ->  cache/name  ->  base_url/path, saved as cache/name
+    PGM_RNN_DATA/name  ->  PGM_RNN_DATA/*/name  ->  cache/name  ->  base_url/path, saved as cache/name
 
 The first that exists is taken, and only if its SHA-256 is the pinned one. Nothing that is there is ever overwritten.
+A file without a path is in nobody's repository, and is never downloaded.
 """
 
 import hashlib
@@ -23,17 +24,19 @@ class DataError(ValueError):
 
 
 class SourceFile(NamedTuple):
-    """One original file, pinned.
+    """One file, pinned.
 
     Attributes:
         name: file name in the user's folder and in the cache.
-        path: owner/repository/commit/path, below the base URL.
+        path: owner/repository/commit/path of an original, below the base URL; None of a file that was made from one.
         sha256: hexadecimal digest of its contents.
+        made_from: the original, in words, where there is no path.
     """
 
     name: str
-    path: str
+    path: str | None
     sha256: str
+    made_from: str = ""
 
 
 def fetch(file: SourceFile, *, cache: Path | None = None, base_url: str = GITHUB) -> Path:
@@ -46,14 +49,30 @@ def fetch(file: SourceFile, *, cache: Path | None = None, base_url: str = GITHUB
 
     Raises:
         DataError: PGM_RNN_DATA names no folder, a copy that is there cannot be read or has other contents, or there
-            is no copy and the download fails.
+            is no copy and the download fails or there is nothing to download.
     """
-    folder = _user_folder()
-    copy = None if folder is None else _checked_copy(folder, file)
+    cache = _default_cache() if cache is None else cache
+    copy = find(file, cache=cache)
     if copy is not None:
         return copy
-    cache = _default_cache() if cache is None else cache
-    return _checked_copy(cache, file) or _download(file, cache, f"{base_url}/{file.path}")
+    if file.path is None:
+        raise DataError(
+            f"expected {file.name} in the folder that {FOLDER_VARIABLE} names or in {cache}, got no such file; it is "
+            f"{file.made_from}, and it cannot be downloaded: put it there yourself"
+        )
+    return _download(file, cache, f"{base_url}/{file.path}")
+
+
+def find(file: SourceFile, *, cache: Path | None = None) -> Path | None:
+    """Path of a checked copy of `file` that is there already, None if there is none.
+
+    Raises:
+        DataError: PGM_RNN_DATA names no folder, or a copy that is there cannot be read or has other contents.
+    """
+    folder = _user_folder()
+    places = [] if folder is None else [folder, *sorted(path.parent for path in folder.glob(f"*/{file.name}"))]
+    copies = (_checked_copy(place, file) for place in [*places, _default_cache() if cache is None else cache])
+    return next((copy for copy in copies if copy is not None), None)
 
 
 def _user_folder() -> Path | None:
@@ -83,7 +102,8 @@ def _checked_copy(folder: Path, file: SourceFile) -> Path | None:
     except OSError as error:
         raise DataError(f"expected a readable file at {path}, got: {error.strerror}; move it away") from None
     if digest != file.sha256:
-        raise DataError(f"expected SHA-256 {file.sha256} of {path}, got {digest}; delete it to download it again")
+        remedy = "put the right one there" if file.path is None else "delete it to download it again"
+        raise DataError(f"expected SHA-256 {file.sha256} of {path}, got {digest}; {remedy}")
     return path
 
 

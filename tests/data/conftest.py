@@ -5,7 +5,19 @@ from pathlib import Path
 
 import pytest
 
-ORIGINALS = Path(os.environ.get("PGM_RNN_DATA") or Path(__file__).parents[3] / "shared" / "data" / "raw")
+DATA = Path(os.environ.get("PGM_RNN_DATA") or Path(__file__).parents[3] / "shared" / "data")
+ORIGINALS = ("JSB_Chorales.mat", "Nottingham.mat", "tinyshakespeare.txt")
+PACKED = ("japanese_vowels.npz", "kanji_strokes.npz", "pen_digits.npz")
+UTTERANCES = ("JapaneseVowels_TRAIN.ts", "JapaneseVowels_TEST.ts")
+
+
+def folder_with(*names: str) -> Path:
+    """PGM_RNN_DATA, a folder in it or the one around it, whichever holds these files; the test is skipped if none."""
+    around = [DATA, *sorted(DATA.glob("*/")), DATA.parent]
+    found = next((folder for folder in around if all((folder / name).is_file() for name in names)), None)
+    if found is None:
+        pytest.skip(f"{', '.join(names)} are not in {DATA}; name their folder in PGM_RNN_DATA")
+    return found
 
 
 @pytest.fixture(autouse=True)
@@ -15,10 +27,17 @@ def no_user_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def originals() -> Path:
-    names = ("JSB_Chorales.mat", "Nottingham.mat", "tinyshakespeare.txt")
-    if not all((ORIGINALS / name).is_file() for name in names):
-        pytest.skip(f"{', '.join(names)} are not in {ORIGINALS}; name their folder in PGM_RNN_DATA")
-    return ORIGINALS
+    return folder_with(*ORIGINALS)
+
+
+@pytest.fixture
+def packed() -> Path:
+    return folder_with(*PACKED)
+
+
+@pytest.fixture
+def utterances() -> Path:
+    return folder_with(*UTTERANCES)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pgm_rnn.data import DataError, Dataset, list_datasets, load
-from pgm_rnn.emissions import Bernoulli, Categorical
+from pgm_rnn.emissions import Bernoulli, Categorical, Gaussian, Pen
 from pgm_rnn.sequences import Sequences
 
 
@@ -33,6 +33,21 @@ PIANO_ROLLS = {
 }
 
 
+NAMES = ["japanese-vowels", "jsb", "kanji", "nottingham", "pen-digits", "synthetic-hmm", "tiny-shakespeare"]
+SPLITS_OF_FILES = {
+    "japanese-vowels": (Gaussian(12), [(216, 3_436), (54, 838), (370, 5_687)], (7, 29), 9),
+    "kanji": (Pen(20), [(10_000, 406_111), (600, 25_455), (500, 20_793)], (2, 88), None),
+    "pen-digits": (Gaussian(2), [(5_996, 47_968), (1_498, 11_984), (3_498, 27_984)], (8, 8), 10),
+}
+"""Family, sequences and steps, lengths, number of labels: the published counts, every fifth of the training split
+set aside where no validation split was published."""
+
+
+@pytest.fixture
+def from_packed(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGM_RNN_DATA", str(packed))
+
+
 @pytest.fixture
 def from_originals(originals: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGM_RNN_DATA", str(originals))
@@ -49,13 +64,13 @@ def splits_of(data: Dataset) -> list[Sequences]:
 
 
 def test_the_names_are_these() -> None:
-    assert list_datasets() == ["jsb", "nottingham", "synthetic-hmm", "tiny-shakespeare"]
+    assert list_datasets() == NAMES
 
 
 @pytest.mark.parametrize("name", list_datasets())
 def test_every_data_set_holds_what_its_emission_can_emit(name: str, request: pytest.FixtureRequest) -> None:
     if name != "synthetic-hmm":
-        request.getfixturevalue("from_originals")
+        request.getfixturevalue("from_packed" if name in SPLITS_OF_FILES else "from_originals")
     data = load(name)
     assert data.name == name
     assert data.description
@@ -64,6 +79,11 @@ def test_every_data_set_holds_what_its_emission_can_emit(name: str, request: pyt
         assert not bool(data.emission.invalid(split.x).any())
         assert int(split.lengths.min()) >= 1
         assert (split.z is None) == (data.model is None)
+    if data.labels is not None:
+        for split, labels in zip(splits_of(data), data.labels[1:], strict=True):
+            assert labels is not None
+            assert labels.shape == (len(split.x),)
+            assert not bool(data.labels.family.invalid(labels).any())
 
 
 @pytest.mark.usefixtures("from_originals")
@@ -86,6 +106,19 @@ def test_tiny_shakespeare_has_the_published_counts() -> None:
     assert data.test is None
 
 
+@pytest.mark.usefixtures("from_packed")
+@pytest.mark.parametrize("name", SPLITS_OF_FILES)
+def test_speech_and_handwriting_have_the_published_counts(name: str) -> None:
+    data = load(name)
+    family, counts, (shortest, longest), num_labels = SPLITS_OF_FILES[name]
+    assert data.emission == family
+    assert [(len(split.x), split.num_steps) for split in splits_of(data)] == counts
+    lengths = torch.cat([split.lengths for split in splits_of(data)])
+    assert (int(lengths.min()), int(lengths.max())) == (shortest, longest)
+    assert (data.labels and data.labels.family.num_symbols) == num_labels
+    assert {split.x.dtype for split in splits_of(data)} == {torch.float32}
+
+
 def test_the_synthetic_data_are_those_of_choe_et_al() -> None:
     data = load("synthetic-hmm")
     assert [tuple(split.x.shape) for split in splits_of(data)] == [(20_000, 8), (1_000, 8), (100, 8)]
@@ -102,8 +135,12 @@ def test_synthetic_data_follow_the_seed_and_its_default_is_zero() -> None:
 @pytest.mark.parametrize(
     ("name", "file"),
     [
+        ("japanese-vowels", "japanese_vowels.npz"),
+        ("japanese-vowels", "JapaneseVowels_TRAIN.ts"),
         ("jsb", "JSB_Chorales.mat"),
+        ("kanji", "kanji_strokes.npz"),
         ("nottingham", "Nottingham.mat"),
+        ("pen-digits", "pen_digits.npz"),
         ("tiny-shakespeare", "tinyshakespeare.txt"),
     ],
 )
@@ -112,14 +149,13 @@ def test_a_file_with_other_contents_is_not_read(
 ) -> None:
     (tmp_path / file).write_bytes(b"something else")
     monkeypatch.setenv("PGM_RNN_DATA", str(tmp_path))
-    with pytest.raises(DataError, match=f"expected SHA-256 .*{file}.*delete it to download it again"):
+    remedy = "put the right one there" if file.endswith(".npz") else "delete it to download it again"
+    with pytest.raises(DataError, match=f"expected SHA-256 .*{file}.*{remedy}"):
         load(name)
 
 
 def test_an_unknown_name_is_an_error_that_lists_the_names() -> None:
-    with pytest.raises(
-        ValueError, match=r"expected .* one of jsb, nottingham, synthetic-hmm, tiny-shakespeare, got 'x'$"
-    ):
+    with pytest.raises(ValueError, match=f"expected .* one of {', '.join(NAMES)}, got 'x'$"):
         load("x")
 
 
