@@ -74,7 +74,13 @@ def hmm(
 
 @app.command()
 def lgssm(
-    data: Annotated[str, typer.Option(metavar="FILE", help="A .csv (a column a variable), .npy or .npz.")],
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="japanese-vowels, pen-digits, or a .csv (a column a variable), .npy or .npz.",
+        ),
+    ],
     latent_dim: Annotated[int, typer.Option(help="How many hidden numbers.")],
     iterations: Iterations = 500,
     tolerance: Tolerance = 1e-6,

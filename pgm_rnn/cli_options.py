@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 Data = Annotated[
     str,
     typer.Option(
-        metavar="NAME|FILE", help="jsb, nottingham, synthetic-hmm, tiny-shakespeare, or a .csv, .npy or .npz."
+        metavar="NAME|FILE",
+        help="japanese-vowels, jsb, kanji, nottingham, pen-digits, synthetic-hmm, tiny-shakespeare, or a .csv, .npy "
+        "or .npz.",
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Of the fit, and of synthetic data.")]

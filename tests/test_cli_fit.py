@@ -18,9 +18,11 @@ from pgm_rnn.inference import kalman, smc, svi, training
 from pgm_rnn.inference.baum_welch import BaumWelch
 from pgm_rnn.inference.gaussian_em import GaussianEm
 from pgm_rnn.models import HMM, RNN, LinearGaussianSSM, NoisyRNN
+from pgm_rnn.report import material
 from pgm_rnn.report.fitted import Job, scores_table
 from pgm_rnn.report.fitting import fit_lgssm
 from pgm_rnn.report.material import FileOptions, Score, from_file
+from pgm_rnn.sequences import Sequences
 from tests.inference.test_gaussian_em import NILE
 from tests.instances import assert_same
 from tests.test_cli import call, pgm_rnn
@@ -130,6 +132,73 @@ def test_a_belief_rnn_is_fitted_and_scored(monkeypatch: pytest.MonkeyPatch, caps
     assert "exact" in capsys.readouterr().out
 
 
+def made_data(name: str) -> Dataset:
+    """Of the shape and dtype of a data set of speech or handwriting, ragged and small."""
+    family = {"japanese-vowels": Gaussian(12), "pen-digits": Gaussian(2), "kanji": Pen(20)}[name]
+    numbers = torch.Generator().manual_seed(0)
+
+    def split(num: int) -> Sequences:
+        x = torch.randn(num, 6, *family.event_shape, generator=numbers)
+        if name == "kanji":
+            x[..., 2] = x[..., 2].gt(0).float()
+        return Sequences(x, torch.arange(num) % 4 + 3)
+
+    return Dataset(name, "made up", family, split(30), split(8), split(8))
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "bound"),
+    [
+        ("lgssm --latent-dim 2 --iterations 2", "japanese-vowels", "exact"),
+        ("lgssm --latent-dim 2 --iterations 2", "pen-digits", "exact"),
+        ("hmm --num-states 2 --iterations 2 --restarts 2", "japanese-vowels", "exact"),
+        ("rnn --cell gru --hidden-dim 3 --epochs 1", "japanese-vowels", "exact"),
+        ("rnn --hidden-dim 3 --epochs 1", "kanji", "exact"),
+        ("belief-rnn --num-states 2 --epochs 1", "kanji", "exact"),
+        ("vrnn --latent-dim 2 --hidden-dim 3 --epochs 1", "kanji", "FIVO_128"),
+        ("vrnn --latent-dim 2 --hidden-dim 3 --epochs 1", "pen-digits", "FIVO_128"),
+        ("dmm --latent-dim 2 --hidden-dim 3 --epochs 1", "kanji", "FIVO_128"),
+        ("dmm --latent-dim 2 --hidden-dim 3 --epochs 1", "japanese-vowels", "FIVO_128"),
+        ("noisy-rnn --latent-dim 2 --epochs 1", "japanese-vowels", "FIVO_128"),
+    ],
+)
+def test_speech_and_handwriting_are_fitted_scored_and_saved(
+    command: str, name: str, bound: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(material, "load", lambda name, seed: made_data(name))
+    assert call(monkeypatch, "fit", *command.split(), "--data", name, "--output", "out", "--json", "r.json") == 0
+    model, data = load_model("out"), made_data(name)
+    assert model.family == data.emission
+    score = json.loads(Path("r.json").read_text())["scores"][2]
+    assert (score["split"], score["bound"], score["num_sequences"]) == ("test", bound, 8)
+    assert data.test is not None
+    if bound == "exact":
+        x = data.test.x.to(next(model.parameters()).dtype)
+        expected = -float(model.log_marginal_likelihood(x, data.test.lengths).detach().sum()) / data.test.num_steps
+        assert score["nats_per_step"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (
+            "lgssm --latent-dim 2",
+            "expected vectors of real numbers for lgssm, got kanji, whose observations are finite",
+        ),
+        ("noisy-rnn --latent-dim 2", "expected vectors of real numbers for noisy-rnn, got kanji"),
+        ("rnn --emission gaussian", "expected --emission only with a file, got it with the data set kanji"),
+    ],
+)
+def test_a_model_that_handwriting_does_not_fit_is_one_sentence(
+    command: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr(material, "load", lambda name, seed: made_data(name))
+    assert call(monkeypatch, "fit", *command.split(), "--data", "kanji") == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert (captured.out, captured.err.count("\n")) == ("", 1)
+
+
 def test_one_series_is_scored_one_step_ahead_given_what_came_before(
     monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
@@ -157,11 +226,11 @@ def test_several_series_are_split_by_series() -> None:
     x = series(num_steps=20, num_sequences=10)
     x[0, 3:5] = x[9, 1] = np.nan
     np.savez("many.npz", x=x)
-    material = from_file(Path("many.npz"), FileOptions(valid_fraction=0.1, test_fraction=0.2))
-    assert material.valid is not None
-    assert (len(material.train.lengths), len(material.valid.lengths), material.single) == (7, 1, False)
+    many = from_file(Path("many.npz"), FileOptions(valid_fraction=0.1, test_fraction=0.2))
+    assert many.valid is not None
+    assert (len(many.train.lengths), len(many.valid.lengths), many.single) == (7, 1, False)
     model = LinearGaussianSSM.random(latent_dim=2, obs_dim=2, seed=1).double()
-    scores = {score.split: score for score in material.scores(model)}
+    scores = {score.split: score for score in many.scores(model)}
     assert [score.num_steps for score in scores.values()] == [138, 20, 39]
     assert [score.num_sequences for score in scores.values()] == [7, 1, 2]
     expected = kalman.filter(model, torch.from_numpy(x[8:])).log_marginal_likelihood.sum()

@@ -77,15 +77,16 @@ def fit_lgssm(job: Job, *, latent_dim: int, num_iterations: int, tolerance: floa
     if not isinstance(material.family, Gaussian) or material.family.size is None:
         raise ValueError(
             f"expected vectors of real numbers for lgssm, got {job.source}, whose observations are "
-            f"{material.family.support}; use pgm-rnn fit hmm"
+            f"{material.family.support}; use pgm-rnn fit hmm or rnn"
         )
-    start = linear_start(*material.train[:2], latent_dim=latent_dim)
+    train = material.train._replace(x=material.train.x.double())
+    start = linear_start(*train[:2], latent_dim=latent_dim)
     announce(job, material, f"linear-Gaussian state-space model, {counted(latent_dim, 'state')}, EM")
-    keeps_initial = len(material.train.lengths) <= latent_dim
+    keeps_initial = len(train.lengths) <= latent_dim
     try:
         found = em.fit(
             start,
-            material.train,
+            train,
             num_iterations=num_iterations,
             tolerance=tolerance,
             frozen=("initial_mean", "initial_cov") if keeps_initial else (),

@@ -118,6 +118,8 @@ def named(name: str, seed: int) -> Material:
 def _scored(model: SequenceModel, split: str, data: Sequences) -> Score:
     if not model.exact and split == "train":
         data = data.select(torch.arange(min(MAX_SCORED, len(data.lengths))))
+    if data.x.is_floating_point():
+        data = data._replace(x=data.x.to(next(model.parameters()).dtype))
     found = svi.evaluate(model, data, bound="exact" if model.exact else "fivo", num_particles=SCORE_PARTICLES)
     return Score(split, *found[:3], len(data.lengths), found.num_steps)
 
