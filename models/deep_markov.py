@@ -94,7 +94,7 @@ class DeepMarkovModel(SequenceModel):
 
     def encode(self, x: Tensor, lengths: Tensor) -> Tensor:
         """r_t / 2 of the guide's network after x_L, ..., x_t, (batch, T, guide_dim); padding is not read."""
-        seen = _mirrored(self.family.as_input(x), lengths)
+        seen = _mirrored(self.family.as_input(x).to(self.z_0.dtype), lengths)
         after, _ = self.backward_network(seen.transpose(0, 1))
         return _mirrored(after.transpose(0, 1), lengths) / 2
 

@@ -151,7 +151,7 @@ class VRNN(SequenceModel):
         return Drawn(z, h, Normal(loc, scale, event_dim=1))
 
     def _features(self, x: Tensor) -> Tensor:
-        return self.phi_x(self.family.as_input(x))
+        return self.phi_x(self.family.as_input(x).to(self.initial_memory.dtype))
 
     def _top(self, h: Tensor | None) -> Tensor:
         """What the networks read of a cell's state."""

@@ -1,4 +1,4 @@
-"""The command line: `pgm-rnn fit`, `evaluate`, `sample`, `forecast`, `publish`, `verify`, `explain`, `graph`.
+"""The command line: `pgm-rnn fit`, what is done with a fitted model, and what is said of the papers.
 
 What the user got wrong is one sentence on standard error and exit status 2; a claim that fails is exit status 1.
 """
@@ -24,7 +24,7 @@ app = typer.Typer(
 )
 
 app.add_typer(cli_fit.app, name="fit", help="Fit a model to a data set or a file, score it and save it.")
-for _command in (cli_saved.evaluate, cli_saved.sample, cli_saved.forecast, cli_saved.publish):
+for _command in (cli_saved.evaluate, cli_saved.sample, cli_saved.forecast, cli_saved.publish, cli_saved.leaderboard):
     app.command()(_command)
 
 _USAGE_ERROR: Any = typer.BadParameter.__base__

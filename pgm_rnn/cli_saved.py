@@ -113,6 +113,23 @@ def publish(
     typer.echo(f"published in {published(folder, name, failure_modes, into or HOME)}")
 
 
+def leaderboard(
+    data: Annotated[str, typer.Option(metavar="NAME", help="The data set: jsb, nottingham or another.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.md", help="Write the section of this page too.", show_default="the terminal alone"),
+    ] = None,
+    into: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Of the entries.", show_default="the package's own")
+    ] = None,
+) -> None:
+    """Evaluate every trained model of a data set on its test split, beside published figures."""
+    from pgm_rnn.report.leaderboard import leaderboard as shown
+    from pgm_rnn.zoo.entries import HOME
+
+    shown(data, output, into or HOME)
+
+
 def _source(data: str, split: str | None, columns: list[str] | None) -> "Source":
     from pgm_rnn.report.saved import Source
 

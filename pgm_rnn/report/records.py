@@ -7,14 +7,18 @@ import tempfile
 from pathlib import Path
 
 
-def check_output(path: Path) -> Path:
+def check_output(path: Path, option: str = "--json") -> Path:
     """`path` if a file can be written there; found out before the work, not after it.
+
+    Args:
+        path: a file.
+        option: what named it.
 
     Raises:
         ValueError: it is no file, or its folder is not there or cannot be written to.
     """
     if (path.exists() and not path.is_file()) or not is_writable(path.resolve().parent):
-        raise ValueError(f"expected --json to name a file in a folder that can be written to, got {path}")
+        raise ValueError(f"expected {option} to name a file in a folder that can be written to, got {path}")
     return path
 
 

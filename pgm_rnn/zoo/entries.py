@@ -15,9 +15,9 @@ FILES = (CONFIG, TENSORS, CARD, REFERENCE)
 MANIFEST = "manifest.json"
 
 
-def list_pretrained(contains: str = "") -> list[str]:
-    """Names of the trained models whose name contains a string, sorted."""
-    return sorted(name for name in read_manifest(HOME) if contains in name)
+def list_pretrained(contains: str = "", *, home: Path = HOME) -> list[str]:
+    """Names of the trained models whose name contains a string, sorted; `home` is where they are."""
+    return sorted(name for name in read_manifest(home) if contains in name)
 
 
 def load_pretrained(name: str, *, home: Path = HOME) -> SequenceModel:

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pgm_rnn.distributions import StateLaw
-from pgm_rnn.emissions import Bernoulli, Gaussian
+from pgm_rnn.emissions import Bernoulli, Categorical, Gaussian
+from pgm_rnn.inference import svi
 from pgm_rnn.models.deep_markov import DeepMarkovModel
 from tests.instances import LENGTHS, assert_same, gradients, ragged, randomised
 
@@ -97,3 +98,10 @@ def test_its_sizes_are_checked() -> None:
         DeepMarkovModel()
     with pytest.raises(ValueError, match="expected guide_dim"):
         DeepMarkovModel(4, guide_dim=0)
+
+
+def test_symbols_enter_in_the_models_own_dtype() -> None:
+    model = DeepMarkovModel(latent_dim=1, hidden_dim=2, emission=Categorical(3)).double()
+    torch.set_default_dtype(torch.float32)
+    x = torch.tensor([[0, 2, 1], [1, 1, 0]])
+    assert svi.evaluate(model, x, num_particles=2).log_likelihoods.dtype == torch.float64

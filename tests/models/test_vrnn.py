@@ -185,3 +185,10 @@ def test_bounds_of_an_untrained_model_are_in_their_order() -> None:
     again = svi.evaluate(model, x, bound="iwae", num_particles=16, seed=1)
     error = math.hypot(again.monte_carlo_error, iwae.monte_carlo_error)
     assert abs(again.nats_per_step - iwae.nats_per_step) < 4.5 * error
+
+
+def test_symbols_enter_in_the_models_own_dtype() -> None:
+    model = VRNN(latent_dim=1, hidden_dim=2, emission=Categorical(3)).double()
+    torch.set_default_dtype(torch.float32)
+    x = torch.tensor([[0, 2, 1], [1, 1, 0]])
+    assert svi.evaluate(model, x, num_particles=2).log_likelihoods.dtype == torch.float64

@@ -1,0 +1,90 @@
+"""The leaderboard's numbers are the entries' own, in order, and a page keeps what was written for other data."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import pgm_rnn as pr
+from pgm_rnn.data import load
+from pgm_rnn.inference import svi
+from pgm_rnn.report import leaderboard as board
+from pgm_rnn.zoo.make import publish
+from tests.test_cli import call
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> Path:
+    """Two entries: an HMM, and a variational network that began with another's numbers."""
+    torch.set_default_dtype(torch.float32)
+    monkeypatch.chdir(tmp_path)
+    network = "fit vrnn --data synthetic-hmm --latent-dim 1 --hidden-dim 2 --epochs 1 --batch-size 20000"
+    for command in (
+        "fit hmm --data synthetic-hmm --num-states 2 --iterations 2 --restarts 1 --output chain",
+        f"{network} --output start",
+        f"{network} --start start --seed 3 --output network",
+    ):
+        assert call(monkeypatch, *command.split()) == 0
+    for name in ("chain", "network"):
+        publish(tmp_path / name, name, "Everything.", tmp_path / "zoo")
+    capsys.readouterr()
+    return tmp_path / "zoo"
+
+
+def test_every_entry_is_evaluated_under_every_bound_that_it_has(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr(board, "BOUNDS", {"fivo": 8, "elbo": 4, "importance": 4})
+    rows = board.leaderboard("synthetic-hmm", home / "page.md", home)
+    assert sorted((row.entry, row.bound) for row in rows) == [
+        ("chain", "exact"),
+        ("network", "ELBO, 4 draws"),
+        ("network", "FIVO_8"),
+        ("network", "importance_4"),
+    ]
+    assert [row.nats_per_step for row in rows] == sorted(row.nats_per_step for row in rows)
+    (exact,) = (row for row in rows if row.bound == "exact")
+    found = svi.evaluate(pr.load_pretrained("chain", home=home), load("synthetic-hmm", seed=0).test)  # type: ignore[arg-type]
+    assert (exact.nats_per_step, exact.standard_error) == (found.nats_per_step, found.standard_error)
+    bounds = {row.bound: row for row in rows if row.entry == "network"}
+    assert bounds["importance_4"].nats_per_step < bounds["ELBO, 4 draws"].nats_per_step
+    network = bounds["FIVO_8"]
+    assert network.seed == 3
+    assert [("--output start" in command, "--start start" in command) for command in network.commands] == [
+        (True, False),
+        (False, True),
+    ]
+    page, printed = (home / "page.md").read_text(), capsys.readouterr().out
+    for text in (page, printed):
+        assert f"{found.nats_per_step:.3f}" in text
+        assert f"{bounds['FIVO_8'].nats_per_step:.3f}" in text
+    assert max(map(len, printed.splitlines()[:-1])) <= 80
+    assert f"`{network.commands[0]}`, then `{network.commands[1]}`" in page
+    assert f"| chain | {exact.parameters:,} | 0.0 | 0 | `pgm-rnn fit hmm" in page
+
+
+def test_a_page_keeps_the_sections_of_other_data() -> None:
+    first = board.with_section("", "b", "<!-- data: b -->\n\nold\n")
+    both = board.with_section(first, "a", "<!-- data: a -->\n\nnew\n")
+    assert both.startswith(board.HEADER)
+    assert both.index("<!-- data: a -->") < both.index("<!-- data: b -->")
+    again = board.with_section(both, "b", "<!-- data: b -->\n\nnewer\n")
+    assert "old" not in again
+    assert again.count("data:") == 2
+    assert board.with_section(again, "a", "<!-- data: a -->\n\nnew\n") == again
+
+
+def test_published_figures_stand_among_ours() -> None:
+    row = board.Row("ours", 7.0, 0.1, "exact", 1, 1.0, 0, ("fit",), 0.0)
+    names = [cells[0] for cells in board._lines("jsb", [row])]
+    assert names.index("VRNN, Maddison et al. (2017)") + 2 == names.index("ours")
+
+
+def test_what_the_user_got_wrong_is_one_sentence(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    command = ["leaderboard", "--into", str(home), "--data"]
+    assert call(monkeypatch, *command, "jbs") == 2
+    assert "expected --data to be one of synthetic-hmm, got 'jbs'" in capsys.readouterr().err
+    assert call(monkeypatch, *command, "synthetic-hmm", "--output", "nowhere/page.md") == 2
+    assert "expected --output to name a file in a folder that can be written to" in capsys.readouterr().err
