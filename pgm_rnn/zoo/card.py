@@ -51,11 +51,15 @@ def _rounded(value: float | None) -> str:
 
 
 def _trained(info: dict[str, Any]) -> str:
+    """The commands that made the model, and how long they took."""
+    before = info["fit"].get("start")
+    commands = [*([before["command"]] if before else []), info["command"]]
+    lines = "\n".join(f"    {shlex.join(shlex.split(command))}" for command in commands)
     rounds = next(f"{info[unit]} {unit}" for unit in ("epochs", "iterations") if unit in info)
-    command = shlex.split(info["command"])
+    first = f"{before['epochs']} epochs in {before['seconds']:.0f} s, then " if before else ""
     return (
-        f"    {shlex.join(command)}\n\n"
-        f"Seed {info['seed']}; {rounds} in {info['seconds']:.0f} s, stopped by {info['stopped_by']}; "
+        f"{lines}\n\n"
+        f"Seed {info['seed']}; {first}{rounds} in {info['seconds']:.0f} s, stopped by {info['stopped_by']}; "
         f"pgm_rnn {info['pgm_rnn']}, torch {info['torch']}."
     )
 

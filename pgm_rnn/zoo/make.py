@@ -1,15 +1,15 @@
 """Publish a fit as an entry of the trained zoo: `python -m pgm_rnn.zoo.make NAME` trains and publishes one.
 
-The commands of the entries that the package has are here, so that each can be made again from its name.
+The commands of the entries that the package has are in `recipes`, so that each can be made again from its name.
 """
 
 import json
+import os
 import re
 import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
 
 from pgm_rnn.checks import check_choice
 from pgm_rnn.files import write_whole
@@ -17,36 +17,11 @@ from pgm_rnn.storage import DESCRIPTION, describe, load_model
 from pgm_rnn.storage import TENSORS as SAVED_TENSORS
 from pgm_rnn.zoo.card import card
 from pgm_rnn.zoo.entries import CARD, CONFIG, FILES, HOME, MANIFEST, REFERENCE, TENSORS, digest, read_manifest
+from pgm_rnn.zoo.recipes import RECIPES
 from pgm_rnn.zoo.references import as_json, made
 
 MAX_BYTES = 1_000_000
 """Of an entry's numbers, so that the package stays small."""
-
-
-class Recipe(NamedTuple):
-    """How an entry is made.
-
-    Attributes:
-        command: of `pgm-rnn`, without --output.
-        failure_modes: what the model gets wrong, for its card.
-    """
-
-    command: str
-    failure_modes: str
-
-
-RECIPES = {
-    "hmm-jsb-16": Recipe(
-        "fit hmm --data jsb --num-states 16 --seed 0",
-        "Given its state, the keys of a step are independent: chords that it draws mix notes of several chords, and "
-        "voices do not lead. Sixteen states are few: with more of them the nats per step go on falling.",
-    ),
-    "rnn-gru-synthetic-hmm-8": Recipe(
-        "fit rnn --data synthetic-hmm --cell gru --hidden-dim 8 --seed 0",
-        "It was trained on sequences of 8 steps alone, and nobody has looked at what it says of longer ones. Its eight "
-        "numbers of memory stand for a belief over hidden states that the data's own law tracks exactly.",
-    ),
-}
 
 
 def publish(folder: Path, name: str, failure_modes: str, home: Path = HOME) -> Path:
@@ -90,8 +65,8 @@ def publish(folder: Path, name: str, failure_modes: str, home: Path = HOME) -> P
     return place
 
 
-def make(name: str, home: Path = HOME) -> Path:
-    """Train one of `RECIPES` and publish it.
+def train(name: str, folder: Path) -> Path:
+    """Run the commands of one of `RECIPES` in a folder, and return that of the saved model.
 
     Raises:
         ValueError: an unknown name.
@@ -99,11 +74,28 @@ def make(name: str, home: Path = HOME) -> Path:
     from pgm_rnn.cli import app
 
     check_choice("the entry", name, RECIPES)
-    recipe = RECIPES[name]
+    recipe, here, arguments = RECIPES[name], Path.cwd(), sys.argv
+    folder.mkdir(parents=True, exist_ok=True)
+    os.chdir(folder)
+    try:
+        for command in (*recipe.before, recipe.command):
+            output = [] if command in recipe.before else ["--output", name]
+            sys.argv = ["pgm-rnn", *command.split()]  # what the card shows
+            app([*sys.argv[1:], *output], standalone_mode=False)
+    finally:
+        os.chdir(here)
+        sys.argv = arguments
+    return folder / name
+
+
+def make(name: str, home: Path = HOME) -> Path:
+    """Train one of `RECIPES` and publish it.
+
+    Raises:
+        ValueError: an unknown name.
+    """
     with tempfile.TemporaryDirectory() as scratch:
-        sys.argv = ["pgm-rnn", *recipe.command.split()]  # what the card shows
-        app([*sys.argv[1:], "--output", f"{scratch}/{name}"], standalone_mode=False)
-        return publish(Path(scratch) / name, name, recipe.failure_modes, home)
+        return publish(train(name, Path(scratch)), name, RECIPES[name].failure_modes, home)
 
 
 if __name__ == "__main__":

@@ -62,6 +62,8 @@ def test_every_entry_is_evaluated_under_every_bound_that_it_has(
         assert f"{bounds['FIVO_8'].nats_per_step:.3f}" in text
     assert max(map(len, printed.splitlines()[:-1])) <= 80
     assert f"`{network.commands[0]}`, then `{network.commands[1]}`" in page
+    card = (home / "network" / "README.md").read_text()
+    assert all(f"    {command}\n" in card for command in network.commands)
     assert f"| chain | {exact.parameters:,} | 0.0 | 0 | `pgm-rnn fit hmm" in page
 
 

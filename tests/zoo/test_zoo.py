@@ -19,7 +19,8 @@ from pgm_rnn.inference import svi
 from pgm_rnn.models import HMM, NoisyRNN
 from pgm_rnn.storage import StorageError, read_description
 from pgm_rnn.zoo import entries, references
-from pgm_rnn.zoo.make import MAX_BYTES, RECIPES, publish
+from pgm_rnn.zoo.make import MAX_BYTES, publish
+from pgm_rnn.zoo.recipes import RECIPES
 from tests.instances import assert_same
 from tests.test_cli import call
 
