@@ -24,7 +24,14 @@ app = typer.Typer(
 )
 
 app.add_typer(cli_fit.app, name="fit", help="Fit a model to a data set or a file, score it and save it.")
-for _command in (cli_saved.evaluate, cli_saved.sample, cli_saved.forecast, cli_saved.publish, cli_saved.leaderboard):
+for _command in (
+    cli_saved.evaluate,
+    cli_saved.sample,
+    cli_saved.show,
+    cli_saved.forecast,
+    cli_saved.publish,
+    cli_saved.leaderboard,
+):
     app.command()(_command)
 
 _USAGE_ERROR: Any = typer.BadParameter.__base__

@@ -1,4 +1,4 @@
-"""The command line's `pgm-rnn evaluate`, `sample` and `forecast`, on a model that `pgm-rnn fit` saved."""
+"""The command line's `pgm-rnn evaluate`, `sample`, `forecast` on a model that was saved, and `show` on data."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,7 +8,13 @@ import typer
 if TYPE_CHECKING:
     from pgm_rnn.report.saved import Source
 
-Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Of a saved model, such as fits/hmm-jsb-64.")]
+Folder = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FOLDER|NAME",
+        help="Of a saved model, such as fits/hmm-jsb-64, or of the trained zoo, such as hmm-jsb-16.",
+    ),
+]
 Data = Annotated[str, typer.Option(metavar="NAME|FILE", help="A data set's name, or a .csv, .npy or .npz.")]
 Split = Annotated[
     str | None, typer.Option(help="With a data set: train, valid or test; a file is taken whole.", show_default="test")
@@ -21,6 +27,16 @@ Seed = Annotated[int, typer.Option(help="Of what is drawn.")]
 Out = Annotated[
     Path | None, typer.Option(metavar="FILE.npz", help="Write the draws here.", show_default="the terminal")
 ]
+OutOfAnyKind = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="By its suffix .mid or .png (music), .svg or .png (handwriting), .png (vectors), .txt (text, symbols, "
+        "numbers) or .npz (arrays).",
+        show_default="the terminal",
+    ),
+]
+Tempo = Annotated[float | None, typer.Option(help="Of music in a .mid: quarter notes a minute.", show_default="100")]
 
 
 def evaluate(
@@ -63,12 +79,28 @@ def sample(
     num_sequences: Annotated[int, typer.Option(help="How many.")] = 5,
     num_steps: Annotated[int, typer.Option(help="How long each is.")] = 20,
     seed: Seed = 0,
-    out: Out = None,
+    tempo: Tempo = None,
+    out: OutOfAnyKind = None,
 ) -> None:
-    """Draw sequences from a saved model; symbols and single numbers are printed, vectors need --out."""
+    """Draw sequences from a saved model: music, handwriting, text or numbers. Vectors need --out."""
     from pgm_rnn.report.predicting import sample_saved
 
-    sample_saved(folder, num_sequences=num_sequences, num_steps=num_steps, seed=seed, output=out)
+    sample_saved(folder, num_sequences=num_sequences, num_steps=num_steps, seed=seed, tempo=tempo, output=out)
+
+
+def show(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="A data set's name, such as jsb or kanji.")],
+    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    first: Annotated[int, typer.Option(help="The first sequence to show, from 0.")] = 0,
+    num_sequences: Annotated[int, typer.Option(help="How many.")] = 5,
+    num_steps: Annotated[int | None, typer.Option(help="Of each, at most.", show_default="all")] = None,
+    tempo: Tempo = None,
+    out: OutOfAnyKind = None,
+) -> None:
+    """Show real sequences as sample shows draws, to compare the two."""
+    from pgm_rnn.report.showing import show_data
+
+    show_data(data, split=split, first=first, num_sequences=num_sequences, num_steps=num_steps, tempo=tempo, output=out)
 
 
 def forecast(

@@ -1,6 +1,8 @@
-"""`pgm-rnn evaluate`, `sample` and `forecast` as a person meets them, on models saved before."""
+"""`pgm-rnn evaluate`, `sample`, `show` and `forecast` as a person meets them, on models saved before."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +10,13 @@ import pytest
 import torch
 
 from pgm_rnn import data as datasets
-from pgm_rnn import save_model
+from pgm_rnn import load_pretrained, save_model
 from pgm_rnn.data.dataset import Dataset
-from pgm_rnn.emissions import Bernoulli, Categorical, Poisson
+from pgm_rnn.emissions import Bernoulli, Categorical, Gaussian, Pen, Poisson
 from pgm_rnn.inference import smc, svi
 from pgm_rnn.models import HMM, RNN, LinearGaussianSSM, NoisyRNN
-from pgm_rnn.report import saved
+from pgm_rnn.report import predicting, saved, showing
+from pgm_rnn.report.midi import midi
 from pgm_rnn.sequences import pad
 from tests.test_cli import call
 
@@ -132,6 +135,130 @@ def test_draws_are_written_with_their_states(monkeypatch: pytest.MonkeyPatch, ca
         assert np.array_equal(file["z"], expected.z.numpy())
 
 
+def test_a_file_is_what_its_suffix_says(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    save_model(RNN("gru", emission=Bernoulli(88), hidden_dim=2), "tunes", info={"data": "nottingham"})
+    save_model(RNN("gru", emission=Pen(2), hidden_dim=2), "pen", info={"data": "kanji"})
+    save_model(RNN("gru", emission=Gaussian(2), hidden_dim=2), "digits", info={"data": "pen-digits"})
+    save_model(RNN("gru", emission=Gaussian(12), hidden_dim=2), "speech", info={"data": "japanese-vowels"})
+    for command, beginning, what in (
+        ("sample keys --out a.mid --tempo 60", b"MThd", "music"),
+        ("sample keys --out a.PNG", b"\x89PNG", "music"),
+        ("sample pen --out a.svg", b"<?xml", "handwriting"),
+        ("sample pen --out a.png", b"\x89PNG", "handwriting"),
+        ("sample digits --out a.svg", b"<?xml", "handwriting"),
+        ("sample speech --out a.png", b"\x89PNG", "speech"),
+        ("sample noisy --out a.png", b"\x89PNG", "vectors of numbers"),
+        ("sample counts --out a.svg", b"<?xml", "numbers"),
+        ("sample hmm --out a.txt", b"", "symbols"),
+    ):
+        output = run(monkeypatch, capsys, f"{command} --num-sequences 2 --num-steps 6")
+        file = command.split()[3]
+        assert output == f"written to {file}: 2 sequences, 12 steps of {what}\n"
+        assert Path(file).read_bytes().startswith(beginning)
+    assert Path("a.txt").read_text() == run(monkeypatch, capsys, "sample hmm --num-sequences 2 --num-steps 6")
+    x = saved.open_saved(Path("tunes")).model.sample(2, 6, seed=0).x
+    run(monkeypatch, capsys, "sample tunes --num-sequences 2 --num-steps 6 --out b.mid")
+    assert Path("b.mid").read_bytes() == midi(list(x), steps_per_beat=2)
+
+
+def test_a_trained_model_is_known_by_its_name(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    output = run(monkeypatch, capsys, "sample rnn-gru-synthetic-hmm-8 --num-sequences 2 --num-steps 5 --seed 3")
+    expected = load_pretrained("rnn-gru-synthetic-hmm-8").sample(2, 5, seed=3).x
+    assert [[int(word) for word in line.split()] for line in output.splitlines()] == expected.tolist()
+    assert "exact" in run(monkeypatch, capsys, "evaluate rnn-gru-synthetic-hmm-8 --data synthetic-hmm")
+
+
+def test_draws_that_are_not_finite_are_no_picture(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    model = LinearGaussianSSM.random(latent_dim=2, obs_dim=2, seed=0)
+    with torch.no_grad():
+        model.emission_matrix.fill_(torch.inf)
+    monkeypatch.setattr(predicting, "open_saved", lambda folder: saved.Saved(model, {}))
+    assert call(monkeypatch, *["sample", "linear", "--out", "a.png"]) == 2
+    assert "expected finite numbers to draw, got others; write them to a .npz" in capsys.readouterr().err
+    assert not Path("a.png").exists()
+
+
+def test_a_full_disk_leaves_the_file_that_was_there(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for file in ("a.mid", "a.npz"):
+        Path(file).write_text("before")
+    monkeypatch.setattr(os, "fsync", full)
+    for file in ("a.mid", "a.npz"):
+        assert call(monkeypatch, *["sample", "keys", "--out", file]) == 2
+        assert "No space left on device" in capsys.readouterr().err
+        assert Path(file).read_text() == "before"
+    assert not list(Path().glob(".*"))
+
+
+# Show.
+
+
+def made_data(name: str, seed: int = 0) -> Dataset:
+    if name == "tiny-shakespeare":
+        return text()
+    rolls = [torch.eye(88, dtype=torch.uint8)[i : i + length] for i, length in enumerate((5, 2, 7))]
+    return Dataset(name, "", Bernoulli(88), pad(rolls), pad(rolls[:2]), pad(rolls))
+
+
+def test_real_sequences_are_shown_as_draws_are(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.setattr(showing, "load", made_data)
+    test = made_data("jsb").test
+    assert test is not None
+    assert "3 sequences, 14 steps of music" in run(monkeypatch, capsys, "show jsb --out a.mid")
+    assert Path("a.mid").read_bytes() == midi([x[:length] for x, length in zip(test.x, (5, 2, 7), strict=True)])
+    command = "show nottingham --first 1 --num-sequences 2 --num-steps 4 --tempo 200 --out b.mid"
+    assert "2 sequences, 6 steps of music" in run(monkeypatch, capsys, command)
+    assert Path("b.mid").read_bytes() == midi([test.x[1, :2], test.x[2, :4]], steps_per_beat=2, tempo=200)
+    assert "x (2, 5, 88), lengths (2,)" in run(monkeypatch, capsys, "show jsb --split valid --out c.npz")
+    with np.load("c.npz") as file:
+        assert file["lengths"].tolist() == [5, 2]
+    assert run(monkeypatch, capsys, "show tiny-shakespeare --split train") == "ab\n\n"
+    run(monkeypatch, capsys, "show tiny-shakespeare --split train --out d.txt")
+    assert Path("d.txt").read_text() == "ab\n\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("show jbs", "did you mean 'jsb'?"),
+        ("show", "Missing argument"),
+        ("show jsb", "expected --out FILE for music, got none; it may end in .mid, .png, .svg or .npz"),
+        ("show jsb --out a.txt", "expected --out to end in .mid, .png, .svg or .npz for music, got a.txt"),
+        ("show jsb --out a", "expected --out to end in .mid, .png, .svg or .npz for music, got a"),
+        ("show jsb --out no/a.mid", "expected --out to name a file in a folder that can be written to, got no/a.mid"),
+        ("show jsb --out folder.mid", "expected --out to name a file in a folder that can be written to"),
+        ("show jsb --out a.mid --tempo 0", "expected --tempo in 4..1000 beats a minute, got 0"),
+        ("show jsb --out a.png --tempo 90", "expected --tempo only with --out FILE.mid, got it with a.png"),
+        ("show jsb --out a.mid --num-sequences 0", "expected num_sequences to be an integer of at least 1, got 0"),
+        ("show jsb --out a.mid --num-steps 0", "expected num_steps to be an integer of at least 1, got 0"),
+        ("show jsb --out a.mid --first 3", "expected --first in 0..2, got 3"),
+        ("show jsb --out a.mid --first -1", "expected --first in 0..2, got -1"),
+        ("show jsb --out a.mid --split tset", "did you mean 'test'?"),
+        ("show tiny-shakespeare", "expected --split to be one of train for tiny-shakespeare"),
+        ("show tiny-shakespeare --split train --out a.mid", "expected --out to end in .txt or .npz for text, got"),
+        ("sample keys --out a.svgz", "expected --out to end in .mid, .png, .svg or .npz for music, got a.svgz"),
+        ("sample keys --out a.mid --num-sequences 0", "expected num_sequences"),
+        ("sample hmm --tempo 90", "expected --tempo only with --out FILE.mid, got it with no file"),
+        ("sample hmm --out a.mid", "expected --out to end in .txt or .npz for symbols, got a.mid"),
+        ("sample noisy --out a.mid --tempo 90", "expected --out to end in .png, .svg or .npz for vectors of numbers"),
+        ("sample hmm-jsb-17", "expected the folder of a saved model, got hmm-jsb-17; did you mean the trained hmm-jsb"),
+    ],
+)
+def test_what_cannot_be_shown_is_one_sentence(
+    arguments: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr(showing, "load", made_data)
+    Path("folder.mid").mkdir()
+    before = sorted(Path().iterdir())
+    assert call(monkeypatch, *arguments.split()) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert (captured.out, captured.err.count("\n")) == ("", 1)
+    assert sorted(Path().iterdir()) == before
+
+
 def text() -> Dataset:
     return Dataset("tiny-shakespeare", "", Categorical(3), pad([torch.tensor([0, 1, 2])]), vocabulary="ab\n")
 
@@ -204,11 +331,15 @@ def test_all_forecasts_go_to_a_file(monkeypatch: pytest.MonkeyPatch, capsys: Cap
         ("evaluate noisy --data many.npy --json no/such/x.json", "expected --json to name a file"),
         ("sample", "Missing argument"),
         ("sample nowhere", "expected a saved model in a folder"),
-        ("sample noisy", "expected --out FILE.npz for observations of 2 variables, got none"),
+        ("sample noisy", "expected --out FILE for vectors of numbers, got none; it may end in .png, .svg or .npz"),
         ("sample hmm --num-sequences 0", "expected num_sequences"),
         ("sample hmm --num-steps 0", "expected num_steps"),
-        ("sample hmm --out draws.csv", "expected --out to name a new .npz in a folder that is there, got draws.csv"),
-        ("sample hmm --out no/such/draws.npz", "expected --out to name a new .npz in a folder that is there"),
+        ("sample hmm --out draws.csv", "expected --out to end in .txt or .npz for symbols, got draws.csv"),
+        ("sample hmm --out no/such/draws.npz", "expected --out to name a file in a folder that can be written to"),
+        (
+            "forecast noisy --data many.npy --out f.csv",
+            "expected --out to name an .npz in a folder that can be written",
+        ),
         ("forecast noisy --data many.npy --num-steps 0", "expected num_steps"),
         ("forecast noisy --data many.npy --num-samples 0", "expected num_samples"),
         ("forecast noisy --data many.npy --num-particles 0", "expected num_particles"),

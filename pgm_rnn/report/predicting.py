@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich import box
 from rich.console import Console
@@ -15,8 +14,10 @@ from pgm_rnn.data import list_datasets
 from pgm_rnn.inference import smc, svi
 from pgm_rnn.report.fitted import counted, scores_table
 from pgm_rnn.report.material import Score
-from pgm_rnn.report.records import check_output, write_json
-from pgm_rnn.report.saved import Saved, Source, observations, open_saved, vocabulary_of
+from pgm_rnn.report.media import ARRAYS, medium_of, text_lines
+from pgm_rnn.report.records import check_output, is_writable, write_json
+from pgm_rnn.report.saved import Source, observations, open_saved, vocabulary_of
+from pgm_rnn.report.showing import check_out, checked_tempo, put_out, write_arrays
 from pgm_rnn.sequence_model import SequenceModel
 
 MAX_SHOWN = 20
@@ -70,20 +71,22 @@ def _monte_carlo(found: svi.Evaluation) -> str:
     return f"{error}\n{few}: too few for that error; try --bound fivo"
 
 
-def sample_saved(folder: Path, *, num_sequences: int, num_steps: int, seed: int, output: Path | None) -> None:
-    """Draw sequences from a saved model, into a file or onto the terminal.
+def sample_saved(
+    folder: Path, *, num_sequences: int, num_steps: int, seed: int, tempo: float | None, output: Path | None
+) -> None:
+    """Draw sequences from a saved model, into a file of the kind that its name says or onto the terminal.
 
     Raises:
-        ValueError: no such model, or vectors and no file for them.
+        ValueError: no such model, or a file that cannot hold its draws.
+        OSError: it cannot be written.
     """
-    _check_npz(output)
+    beats = checked_tempo(tempo, output)
     saved = open_saved(folder)
-    _check_printable(saved.model, output)
+    vocabulary = None if output is not None and output.suffix.lower() == ARRAYS else vocabulary_of(saved)
+    medium = medium_of(saved.model.family, saved.info.get("data"), vocabulary, beats)
+    check_out(medium, saved.model.family, output)
     drawn = saved.model.sample(num_sequences, num_steps, seed=seed)
-    if output is None:
-        _print_lines(saved, drawn.x)
-    else:
-        _write(output, x=drawn.x, z=drawn.z)
+    put_out(drawn, medium, vocabulary, output, x=drawn.x, z=drawn.z)
 
 
 def forecast_saved(
@@ -111,7 +114,7 @@ def forecast_saved(
     if not 0 <= sequence < len(data.lengths):
         raise ValueError(f"expected --sequence in 0..{len(data.lengths) - 1}, got {sequence}")
     if output is None:
-        _check_printable(saved.model, output, MAX_SHOWN)
+        _check_printable(saved.model, output)
         data = data.select(torch.tensor([sequence]))
     options: dict[str, Any] = {"lengths": data.lengths, "num_samples": num_samples, "seed": seed}
     if saved.model.exact:
@@ -119,11 +122,12 @@ def forecast_saved(
     else:
         ahead = smc.forecast(saved.model, data.x, num_steps, num_particles=num_particles, **options)
     if output is not None:
-        _write(output, x=ahead.x, z=ahead.z)
+        _console().print(f"written to {output}: {write_arrays(output, x=ahead.x, z=ahead.z)}")
         return
     draws = ahead.x[:, 0]  # (num_samples, num_steps, *event)
     if saved.model.family.needs_integers:
-        _print_lines(saved, draws[:MAX_SHOWN])
+        for line in text_lines(list(draws[:MAX_SHOWN]), vocabulary_of(saved)):
+            _console().print(line)
     else:
         _console().print(_summary(draws, int(data.lengths[0])))
 
@@ -142,36 +146,18 @@ def _summary(draws: Tensor, length: int) -> Table:
     return table
 
 
-def _print_lines(saved: Saved, x: Tensor) -> None:
-    """A line a sequence: text where the model was fitted to text, numbers otherwise."""
-    vocabulary = vocabulary_of(saved)
-    out = _console()
-    for i, row in enumerate(x):
-        if vocabulary is None:
-            out.print(" ".join(f"{value:.6g}" for value in row.tolist()))
-        else:
-            out.print(("\n" if i else "") + "".join(vocabulary[symbol] for symbol in row.tolist()))
-
-
-def _check_printable(model: SequenceModel, output: Path | None, most: int = 1) -> None:
+def _check_printable(model: SequenceModel, output: Path | None) -> None:
     """Raise a ValueError unless there is a file, or few enough variables to print."""
     width = max(1, model.family.event_shape.numel())
-    if output is None and (width > most or (most == 1 and model.family.event_shape)):
+    if output is None and width > MAX_SHOWN:
         raise ValueError(f"expected --out FILE.npz for observations of {counted(width, 'variable')}, got none")
 
 
 def _check_npz(output: Path | None) -> None:
     if output is None:
         return
-    if output.suffix != ".npz" or output.is_dir() or not output.resolve().parent.is_dir():
-        raise ValueError(f"expected --out to name a new .npz in a folder that is there, got {output}")
-
-
-def _write(output: Path, **arrays: Tensor | None) -> None:
-    held = {name: value.numpy() for name, value in arrays.items() if value is not None}
-    np.savez_compressed(output, allow_pickle=False, **held)
-    shapes = ", ".join(f"{name} {value.shape}" for name, value in held.items())
-    _console().print(f"written to {output}: {shapes}")
+    if output.suffix != ARRAYS or output.is_dir() or not is_writable(output.resolve().parent):
+        raise ValueError(f"expected --out to name an .npz in a folder that can be written to, got {output}")
 
 
 def _console() -> Console:

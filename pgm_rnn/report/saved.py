@@ -1,17 +1,19 @@
 """A model that `pgm-rnn fit` or `save_model` wrote, and data as it takes them."""
 
+import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pgm_rnn.checks import check_choice
-from pgm_rnn.data import list_datasets, load
+from pgm_rnn.data import Dataset, list_datasets, load
 from pgm_rnn.data.series import read_series
 from pgm_rnn.emissions import Bernoulli, NadeBits, Pen
 from pgm_rnn.report.fitted import counted
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences, as_sequences
-from pgm_rnn.storage import describe, load_model
+from pgm_rnn.storage import StorageError, describe, load_model, read_description
+from pgm_rnn.zoo.entries import CONFIG, HOME, list_pretrained, load_pretrained
 
 SPLITS = ("train", "valid", "test")
 
@@ -39,11 +41,17 @@ class Saved(NamedTuple):
 
 
 def open_saved(folder: Path) -> Saved:
-    """The model in a folder.
+    """The model in a folder, or the one of the trained zoo that has this name.
 
     Raises:
-        StorageError: no saved model is there.
+        StorageError: no saved model is there, and there is none of that name.
     """
+    if not folder.exists():
+        name, trained = str(folder), list_pretrained()
+        if name in trained:
+            return Saved(load_pretrained(name).requires_grad_(False), read_description(HOME / name / CONFIG).info)
+        for close in difflib.get_close_matches(name, trained, n=1, cutoff=0.8):
+            raise StorageError(f"expected the folder of a saved model, got {name}; did you mean the trained {close}?")
     info = describe(folder).info
     return Saved(load_model(folder).requires_grad_(False).eval(), info)
 
@@ -72,14 +80,24 @@ def _split(saved: Saved, source: Source) -> Sequences:
     if source.columns:
         raise ValueError(f"expected --column only with a file, got it with the data set {source.name}")
     split = "test" if source.split is None else source.split
-    check_choice("--split", split, SPLITS)
+    check_choice("--split", split, SPLITS)  # before the data are read
     same = saved.info.get("data") == source.name
     dataset = load(source.name, seed=int(saved.info.get("seed", 0)) if same else 0)
     _check_family(saved.model, dataset.emission, source.name)
+    return split_of(dataset, split)
+
+
+def split_of(dataset: Dataset, split: str) -> Sequences:
+    """One split of a data set.
+
+    Raises:
+        ValueError: no such split, or none in this data set.
+    """
+    check_choice("--split", split, SPLITS)
     data: Sequences | None = getattr(dataset, split)
     if data is None:
         there = ", ".join(name for name in SPLITS if getattr(dataset, name) is not None)
-        raise ValueError(f"expected --split to be one of {there} for {source.name}, which has no {split} split")
+        raise ValueError(f"expected --split to be one of {there} for {dataset.name}, which has no {split} split")
     return data
 
 

@@ -1,0 +1,118 @@
+"""What sequences are written as, by what they are: music, handwriting, speech, text, numbers.
+
+    music                    .mid, .png, .svg    bits of 88 keys
+    handwriting              .svg, .png          offsets of a pen; the points of pen-digits
+    speech                   .png, .svg          the cepstra of japanese-vowels
+    vectors of numbers       .png, .svg
+    text, symbols, numbers   .txt                a line a sequence, as on the terminal
+
+and all of them .npz, the arrays themselves.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from pgm_rnn.data.piano_rolls import NUM_KEYS
+from pgm_rnn.emissions import Bernoulli, Emission, NadeBits, Pen
+from pgm_rnn.files import write_whole
+from pgm_rnn.report import figures, midi
+from pgm_rnn.report.drawing import paths, pen_drawings
+from pgm_rnn.report.piano_roll import piano_rolls
+from pgm_rnn.report.records import is_writable
+from pgm_rnn.report.series_picture import lines, spectrograms
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ARRAYS = ".npz"
+STEPS_PER_BEAT = {"jsb": 1, "nottingham": 2}
+"""Of the data sets of music, a beat being a quarter note; 1 for music that nobody knows this of."""
+
+Writer = Callable[[Sequence[Tensor]], bytes]
+
+
+@dataclass(frozen=True)
+class Medium:
+    """How sequences (T_i, *event) of one sort become files.
+
+    Attributes:
+        what: such as "music".
+        writers: the contents of a file, by its suffix.
+    """
+
+    what: str
+    writers: Mapping[str, Writer] = field(default_factory=dict)
+
+    @property
+    def suffixes(self) -> str:
+        """Such as ".mid, .png, .svg or .npz"."""
+        *most, last = [*self.writers, ARRAYS]
+        return f"{', '.join(most)} or {last}" if most else last
+
+    def check(self, output: Path) -> None:
+        """Raise a ValueError unless a file of that name can be written, found out before the work."""
+        if output.suffix.lower() not in (*self.writers, ARRAYS):
+            raise ValueError(f"expected --out to end in {self.suffixes} for {self.what}, got {output}")
+        if output.is_dir() or not is_writable(output.resolve().parent):
+            raise ValueError(f"expected --out to name a file in a folder that can be written to, got {output}")
+
+    def write(self, output: Path, sequences: Sequence[Tensor]) -> None:
+        """Write a file of any suffix but .npz, whole or not at all.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        write_whole(output, self.writers[output.suffix.lower()](sequences))
+
+
+def medium_of(family: Emission, data: str | None, vocabulary: str | None = None, tempo: float = midi.TEMPO) -> Medium:
+    """The medium of observations.
+
+    Args:
+        family: of an observation.
+        data: name of the data set that they are from, or like; None if nobody knows.
+        vocabulary: the characters of a text.
+        tempo: of music, beats a minute.
+    """
+    if isinstance(family, Bernoulli | NadeBits) and family.event_shape == (NUM_KEYS,):
+        steps_per_beat = STEPS_PER_BEAT.get(data or "", 1)
+        play: Writer = partial(midi.midi, steps_per_beat=steps_per_beat, tempo=tempo)
+        return Medium("music", {".mid": play, **_pictures(partial(piano_rolls, steps_per_beat=steps_per_beat))})
+    if isinstance(family, Pen):
+        return Medium("handwriting", _pictures(pen_drawings))
+    if data == "pen-digits":
+        return Medium("handwriting", _pictures(paths))
+    if data == "japanese-vowels":
+        return Medium("speech", _pictures(spectrograms))
+    if family.event_shape:
+        return Medium("vectors of numbers", _pictures(lines))
+    print_all: Writer = partial(_text_file, vocabulary=vocabulary)
+    if family.needs_integers:
+        return Medium("symbols" if vocabulary is None else "text", {".txt": print_all})
+    return Medium("numbers", {".txt": print_all, **_pictures(lines)})
+
+
+def text_lines(sequences: Sequence[Tensor], vocabulary: str | None) -> list[str]:
+    """A line a sequence: text where there is a vocabulary, with an empty line between two, numbers otherwise."""
+    if vocabulary is None:
+        return [" ".join(f"{value:.6g}" for value in row.tolist()) for row in sequences]
+    texts = ["".join(vocabulary[symbol] for symbol in row.tolist()) for row in sequences]
+    return [("\n" if number else "") + text for number, text in enumerate(texts)]
+
+
+def _text_file(sequences: Sequence[Tensor], vocabulary: str | None) -> bytes:
+    return "".join(f"{line}\n" for line in text_lines(sequences, vocabulary)).encode()
+
+
+def _pictures(draw: "Callable[[Sequence[Tensor]], Figure]") -> dict[str, Writer]:
+    def picture(suffix: str, sequences: Sequence[Tensor]) -> bytes:
+        if not all(bool(x.isfinite().all()) for x in sequences):
+            raise ValueError(f"expected finite numbers to draw, got others; write them to a {ARRAYS}")
+        return figures.rendered(draw(sequences), suffix)
+
+    return {suffix: partial(picture, suffix) for suffix in figures.SUFFIXES}
