@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from pgm_rnn import data as datasets
-from pgm_rnn import load_pretrained, save_model
+from pgm_rnn import load_model, load_pretrained, save_model
 from pgm_rnn.data.dataset import Dataset
 from pgm_rnn.emissions import Bernoulli, Categorical, Gaussian, Pen, Poisson
 from pgm_rnn.inference import smc, svi
 from pgm_rnn.models import HMM, RNN, LinearGaussianSSM, NoisyRNN
-from pgm_rnn.report import predicting, saved, showing
+from pgm_rnn.report import material, predicting, saved, showing
 from pgm_rnn.report.midi import midi
 from pgm_rnn.sequences import pad
 from tests.test_cli import call
@@ -261,6 +261,18 @@ def test_what_cannot_be_shown_is_one_sentence(
 
 def text() -> Dataset:
     return Dataset("tiny-shakespeare", "", Categorical(3), pad([torch.tensor([0, 1, 2])]), vocabulary="ab\n")
+
+
+def test_a_model_of_text_draws_text_without_the_data_if_its_fit_noted_the_characters(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr(material, "load", lambda name, seed: text())
+    command = "fit rnn --data tiny-shakespeare --cell gru --hidden-dim 2 --epochs 1 --output text"
+    run(monkeypatch, capsys, command)
+    monkeypatch.setattr(saved, "load", lambda name: pytest.fail("the data are not there"))
+    output = run(monkeypatch, capsys, "sample text --num-sequences 1 --num-steps 30")
+    symbols = load_model("text").sample(1, 30, seed=0).x[0].tolist()
+    assert output == "".join("ab\n"[symbol] for symbol in symbols) + "\n"
 
 
 def test_a_model_of_text_draws_text(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

@@ -166,7 +166,7 @@ def _rounded(value: float) -> str:
 
 def _record(job: Job, material: Material, outcome: Outcome, scores: list[Score]) -> dict[str, Any]:
     name, sizes = outcome.model.recipe
-    record = {
+    record: dict[str, Any] = {
         "model": name,
         "sizes": sizes,
         "data": job.source,
@@ -182,6 +182,8 @@ def _record(job: Job, material: Material, outcome: Outcome, scores: list[Score])
         "pgm_rnn": pgm_rnn.__version__,
         "torch": torch.__version__,
     }
+    if material.vocabulary is not None:
+        record["vocabulary"] = material.vocabulary
     return finite(record)  # type: ignore[return-value]
 
 

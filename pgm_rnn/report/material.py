@@ -63,6 +63,7 @@ class Material:
         single: whether it is one series, cut in time.
         scores: of a model, a split each.
         file: how the file was read and cut, or None.
+        vocabulary: the characters of a text, None of anything else.
     """
 
     description: str
@@ -72,6 +73,7 @@ class Material:
     single: bool
     scores: Callable[[SequenceModel], list[Score]]
     file: "FileOptions | None" = None
+    vocabulary: str | None = None
 
 
 class FileOptions(NamedTuple):
@@ -112,7 +114,8 @@ def named(name: str, seed: int) -> Material:
         splits = {split: getattr(dataset, split) for split in ("train", "valid", "test")}
         return [_scored(model, split, data) for split, data in splits.items() if data is not None]
 
-    return Material(dataset.description, dataset.emission, dataset.train, dataset.valid, False, scores)
+    parts = (dataset.description, dataset.emission, dataset.train, dataset.valid)
+    return Material(*parts, False, scores, vocabulary=dataset.vocabulary)
 
 
 def _scored(model: SequenceModel, split: str, data: Sequences) -> Score:

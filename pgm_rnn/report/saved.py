@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from pgm_rnn.checks import check_choice
 from pgm_rnn.data import Dataset, list_datasets, load
 from pgm_rnn.data.series import read_series
-from pgm_rnn.emissions import Bernoulli, NadeBits, Pen
+from pgm_rnn.emissions import Bernoulli, Categorical, NadeBits, Pen
 from pgm_rnn.report.fitted import counted
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences, as_sequences
@@ -131,9 +131,16 @@ def _from_file(saved: Saved, source: Source) -> Sequences:
 
 
 def vocabulary_of(saved: Saved) -> str | None:
-    """The characters of the text that the model was fitted to, if it was."""
+    """The characters of the text that the model was fitted to, if any: as its fit noted them, or as the data have them.
+
+    Raises:
+        DataError: the fit noted none, and the data are neither there nor to be had.
+    """
     name = saved.info.get("data")
-    if not saved.model.family.needs_integers or name not in list_datasets():
+    if not isinstance(saved.model.family, Categorical) or name not in list_datasets():
         return None
+    noted = saved.info.get("vocabulary")
+    if isinstance(noted, str) and len(noted) == saved.model.family.num_symbols:
+        return noted
     dataset = load(str(name))
     return dataset.vocabulary if dataset.emission == saved.model.family else None
