@@ -55,7 +55,7 @@ def _trained(info: dict[str, Any]) -> str:
     before = info["fit"].get("start")
     commands = [*([before["command"]] if before else []), info["command"]]
     lines = "\n".join(f"    {shlex.join(shlex.split(command))}" for command in commands)
-    rounds = next(f"{info[unit]} {unit}" for unit in ("epochs", "iterations") if unit in info)
+    rounds = next((f"{info[unit]} {unit}" for unit in ("epochs", "iterations") if unit in info), "counted")
     first = f"{before['epochs']} epochs in {before['seconds']:.0f} s, then " if before else ""
     return (
         f"{lines}\n\n"

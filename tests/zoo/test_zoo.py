@@ -53,7 +53,7 @@ def test_an_entry_reproduces_its_cards_figure_on_its_fixed_set(name: str) -> Non
         assert exact.nats_per_step == pytest.approx(known.nats_per_step, rel=1e-10)
         torch.testing.assert_close(exact.log_likelihoods, known.log_marginal_likelihoods, rtol=1e-10, atol=1e-10)
         return
-    found, errors = references.estimated(model, known.data, seed=1)
+    found, errors = references.estimated(model, known.data, seed=1, num_runs=8, num_particles=512)
     spread = (errors.square() + known.standard_errors.square()).sqrt()
     assert ((found - known.log_marginal_likelihoods).abs() < 5 * spread + 1e-9).all()
 
@@ -90,6 +90,8 @@ def test_an_entry_has_its_cards_score_on_its_test_split(name: str) -> None:
     assert split is not None
     (score,) = (score for score in info["scores"] if score["split"] == "test")
     model = pr.load_pretrained(name)
+    if split.x.is_floating_point():
+        split = split._replace(x=split.x.to(next(model.parameters()).dtype))
     if model.exact:
         assert svi.evaluate(model, split).nats_per_step == pytest.approx(score["nats_per_step"], rel=1e-5)
 
@@ -192,8 +194,8 @@ def home(tmp_path: Path) -> Path:
 
 
 def test_an_unknown_name_is_an_error_with_a_close_one() -> None:
-    with pytest.raises(ValueError, match=r"expected the trained model to be one of .*did you mean 'hmm-jsb-16'"):
-        pr.load_pretrained("hmm-jsb-61")
+    with pytest.raises(ValueError, match=r"expected the trained model to be one of .*did you mean 'vrnn-jsb'"):
+        pr.load_pretrained("vrnn-jbs")
 
 
 @pytest.mark.parametrize("file", [entries.CONFIG, entries.TENSORS])
