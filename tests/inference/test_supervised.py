@@ -1,0 +1,206 @@
+"""A law of labels learns what can be learnt, keeps its best parameters, and its scores are those of the definition."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from pgm_rnn.emissions import Categorical, Gaussian
+from pgm_rnn.inference import label_scores, supervised
+from pgm_rnn.inference.supervised import Confusion, Labelled
+from pgm_rnn.models import BidirectionalRNN
+from pgm_rnn.models.bidirectional_rnn import Task
+from pgm_rnn.randomness import seeded
+from pgm_rnn.sequences import Sequences
+from tests.definitions import all_words
+from tests.instances import LENGTHS, assert_same, draw, ragged, randomised
+
+every_task = pytest.mark.parametrize("task", ["tagging", "classification"])
+
+
+def make(task: Task, **options: Any) -> BidirectionalRNN:
+    settings: dict[str, Any] = {"num_symbols": 2, "num_labels": 2, "hidden_dim": 4} | options
+    with seeded(0):
+        return randomised(BidirectionalRNN("gru", task=task, **settings))
+
+
+def words(task: Task, seed: int = 0) -> Labelled:
+    """Each word of five symbols once, and whether its ends differ, or where it is like its last symbol."""
+    x = all_words(2, 5)
+    y = (x[:, 0] != x[:, -1]).long() if task == "classification" else (x == x[:, -1:]).long()
+    order = torch.randperm(32, generator=torch.Generator().manual_seed(seed))
+    return Labelled(Sequences(x, torch.full((32,), 5)), y).select(order)
+
+
+def ragged_words(task: Task) -> tuple[BidirectionalRNN, Labelled]:
+    model = make(task, num_symbols=None, inputs=Gaussian(2), num_labels=3)
+    y = ragged(Categorical(3), seed=1) if task == "tagging" else draw(Categorical(3), 3, seed=1)
+    return model, Labelled(Sequences(ragged(Gaussian(2)), LENGTHS), y)
+
+
+@every_task
+def test_what_only_both_ends_tell_is_learnt(task: Task) -> None:
+    model, data = make(task), words(task)
+    before = supervised.evaluate(model, data)
+    found = supervised.fit(model, data, num_epochs=60, batch_size=8, learning_rate=0.03, progress=False)
+    after = supervised.evaluate(model, data)
+    assert found.model is model
+    assert (found.stopped_by, len(found.history), found.best_epoch) == ("num_epochs", 60, 60)
+    assert after.nats_per_label < 0.05 < before.nats_per_label
+    assert after.accuracy == 1 > before.accuracy
+    assert found.history[-1].train_nats_per_label < 0.1 < found.history[0].train_nats_per_label
+    shuffled = data._replace(labels=data.labels[torch.randperm(32, generator=torch.Generator().manual_seed(1))])
+    assert supervised.evaluate(model, shuffled).accuracy < 0.9
+
+
+@every_task
+def test_a_score_is_that_of_its_definition(task: Task) -> None:
+    model, data = ragged_words(task)
+    found = supervised.evaluate(model, data)
+    nats, hits = [], []
+    for i, n in enumerate(LENGTHS.tolist()):
+        law = model.label_law(data.inputs.x[i : i + 1, :n]).probs[0].detach().reshape(-1, 3)
+        labels = data.labels[i, :n] if task == "tagging" else data.labels[i : i + 1]
+        nats.append(-law[torch.arange(len(labels)), labels].log())
+        hits.append((law.argmax(-1) == labels).double())
+    counts = [len(each) for each in nats]
+    assert (found.num_sequences, found.num_labels) == (3, sum(counts))
+    for name, error, parts in (
+        ("nats_per_label", "standard_error", nats),
+        ("accuracy", "accuracy_error", hits),
+    ):
+        mean = float(torch.cat(parts).mean())
+        assert getattr(found, name) == pytest.approx(mean, rel=1e-12)
+        residuals = sum(float(part.sum() - mean * len(part)) ** 2 for part in parts)
+        assert getattr(found, error) == pytest.approx(math.sqrt(residuals * 3 / 2) / sum(counts), rel=1e-12)
+
+
+def test_a_score_does_not_depend_on_how_many_are_scored_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, data = ragged_words("tagging")
+    whole = supervised.evaluate(model, data)
+    monkeypatch.setattr(label_scores, "CHUNK", 2)
+    assert supervised.evaluate(model, data) == pytest.approx(whole, rel=1e-12)
+
+
+def test_labels_that_are_no_symbols_have_no_accuracy() -> None:
+    model = make("classification", num_labels=None, labels=Gaussian())
+    found = supervised.evaluate(model, words("classification")._replace(labels=torch.zeros(32)))
+    assert math.isfinite(found.nats_per_label)
+    assert math.isnan(found.accuracy)
+
+
+@every_task
+def test_confusions_are_counted_outside_the_padding(task: Task) -> None:
+    model, data = ragged_words(task)
+    found = supervised.predicted(model, data.inputs)
+    pairs: list[tuple[int, int]] = []
+    for i, n in enumerate(LENGTHS.tolist()):
+        rows = (data.labels[i], found[i]) if task == "classification" else (data.labels[i, :n], found[i, :n])
+        pairs += zip(*(row.reshape(-1).tolist() for row in rows), strict=True)
+    wrong = {pair for pair in pairs if pair[0] != pair[1]}
+    assert wrong
+    confused = supervised.confusions(model, data)
+    assert {pair[:2] for pair in confused} == wrong
+    assert len(confused) == len(wrong)
+    for label, taken_for, times, of in confused:
+        assert times == pairs.count((label, taken_for))
+        assert of == sum(first == label for first, _ in pairs)
+    assert [pair.times for pair in confused] == sorted((pair.times for pair in confused), reverse=True)
+    right = data._replace(labels=found)
+    assert supervised.confusions(model, right) == []
+    assert str(Confusion(5, 9, 1028, 3350)) == "5 as 9 (1,028 of 3,350)"
+
+
+# The run.
+
+
+def flipped(data: Labelled) -> Labelled:
+    return data._replace(labels=1 - data.labels)
+
+
+@every_task
+def test_the_parameters_are_those_of_the_best_epoch(task: Task) -> None:
+    """Validation data that say the opposite get worse from the start."""
+    model, data = make(task), words(task)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    found = supervised.fit(model, data, flipped(data), learning_rate=0.03, patience=3, progress=False)
+    losses = [epoch.valid_nats_per_label for epoch in found.history]
+    assert found.stopped_by == "patience"
+    assert len(losses) == found.best_epoch + 3
+    best = supervised.evaluate(model, flipped(data)).nats_per_label
+    if found.best_epoch == 0:
+        assert_same(model.state_dict(), before)
+    else:
+        assert best == losses[found.best_epoch - 1]
+    assert all(loss is not None and loss >= best for loss in losses)
+
+
+def test_one_seed_gives_one_model_and_another_seed_another() -> None:
+    found = []
+    for seed in (1, 1, 2):
+        model = make("tagging")
+        supervised.fit(model, words("tagging"), num_epochs=2, batch_size=8, seed=seed, progress=False)
+        found.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
+def test_an_interrupt_leaves_the_best_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, data = make("tagging"), words("tagging")
+    step, calls = supervised._Run.step, []
+
+    def interrupted(self: Any, *arguments: Any) -> float:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return step(self, *arguments)
+
+    monkeypatch.setattr(supervised._Run, "step", interrupted)
+    found = supervised.fit(model, data, data, batch_size=32, learning_rate=0.01, progress=False)
+    assert (found.stopped_by, len(found.history), found.best_epoch) == ("interrupt", 1, 1)
+    assert supervised.evaluate(model, data).nats_per_label == found.history[0].valid_nats_per_label
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_epochs": 0}, "expected num_epochs to be an integer of at least 1, got 0"),
+        ({"batch_size": 0}, "expected batch_size to be an integer of at least 1, got 0"),
+        ({"learning_rate": -1.0}, "expected learning_rate to be a positive number, got -1.0"),
+        ({"schedule": "cosin"}, "did you mean 'cosine'"),
+        ({"patience": 0}, "expected patience to be an integer of at least 1, got 0"),
+    ],
+)
+def test_options_out_of_range_are_errors(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        supervised.fit(make("tagging"), words("tagging"), **options)
+
+
+def test_labels_of_the_other_task_are_an_error() -> None:
+    with pytest.raises(ValueError, match=r"expected labels of shape \(32,\) for classification, got \(32, 5\)"):
+        supervised.fit(make("classification"), words("tagging"), words("tagging"))
+
+
+def test_labels_of_fewer_sequences_are_an_error() -> None:
+    data = words("classification")
+    fewer = data._replace(labels=data.labels[:30])
+    for train, valid in ((fewer, None), (data, fewer)):
+        with pytest.raises(ValueError, match="expected labels of 32 sequences, got those of 30"):
+            supervised.fit(make("classification"), train, valid)
+    with pytest.raises(ValueError, match="expected labels of 32 sequences, got those of 30"):
+        supervised.evaluate(make("classification"), fewer)
+
+
+def test_a_loss_that_is_not_finite_ends_the_fit_with_the_best_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, data = make("tagging"), words("tagging")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+
+    def broken(self: BidirectionalRNN, y: Tensor, x: Tensor, lengths: Tensor) -> Tensor:
+        return math.nan * sum(p.sum() for p in self.parameters()) * torch.ones(len(x))
+
+    monkeypatch.setattr(BidirectionalRNN, "log_prob", broken)
+    with pytest.raises(FloatingPointError, match="the loss became nan in epoch 1; the parameters are those of epoch 0"):
+        supervised.fit(model, data, progress=False)
+    assert_same(model.state_dict(), before)
