@@ -10,7 +10,7 @@ of the layer below. T is each sequence's own length, so padding has no influence
 
 from collections.abc import Callable
 from itertools import count
-from typing import Literal
+from typing import Any, Literal
 
 import pyro
 import torch
@@ -26,13 +26,16 @@ from pgm_rnn.sequences import length_mask
 Task = Literal["tagging", "classification"]
 NETWORKS: dict[str, Callable[..., nn.RNNBase]] = {"elman": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 """Torch's fused network of each cell."""
+NAME = "bidirectional-rnn"
+"""What saved models and the trained zoo call it."""
 
 
 class BidirectionalRNN(nn.Module):
     """A law of labels given a whole sequence, p(y | x_{1:T}).
 
     It says nothing of how probable the sequence itself is, so it is no `SequenceModel`, not in the zoo's list, and
-    `save_model`, `svi.fit` and the other engines do not take it: train it through Pyro's `Trace_ELBO` or `log_prob`.
+    `svi.fit` and the other engines do not take it. It learns by `supervised.fit`, by `pgm-rnn fit bidirectional-rnn`,
+    or through Pyro's `Trace_ELBO`; `save_model` and the trained zoo keep it.
 
     Args:
         cell: "elman", "gru" or "lstm".
@@ -75,6 +78,7 @@ class BidirectionalRNN(nn.Module):
         check_counts(hidden_dim=hidden_dim, num_layers=num_layers)
         self.inputs = _chosen("num_symbols", num_symbols, "inputs", inputs)
         self.labels = _chosen("num_labels", num_labels, "labels", labels)
+        self.cell, self.hidden_dim, self.num_layers = cell, hidden_dim, num_layers
         self.task: Task = task
         self.embedding: nn.Embedding | None = None
         input_dim = self.inputs.input_dim
@@ -83,6 +87,12 @@ class BidirectionalRNN(nn.Module):
         self.network = NETWORKS[cell](input_dim, hidden_dim, num_layers, batch_first=True, bidirectional=True)
         self.readout = self.labels.head(2 * hidden_dim)
         self.site_prefix = f"{type(self).__name__}_{next(BidirectionalRNN._instances)}"
+
+    @property
+    def recipe(self) -> tuple[str, dict[str, Any]]:
+        """Its name and the options, beside inputs and labels, that make a model of the same shape."""
+        sizes = {"hidden_dim": self.hidden_dim, "num_layers": self.num_layers}
+        return NAME, {"cell": self.cell, **sizes, "task": self.task}
 
     def features(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """What the labels are read from: (f_t, b_t) at every step, (batch, T, 2 hidden_dim), or (f_T, b_1).

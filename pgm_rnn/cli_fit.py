@@ -5,6 +5,8 @@ from typing import Annotated
 import typer
 
 from pgm_rnn.cli_gradient import COMMANDS, command_of
+from pgm_rnn.cli_labels import NAME as LABELS
+from pgm_rnn.cli_labels import bidirectional_rnn
 from pgm_rnn.cli_options import (
     Column,
     Data,
@@ -121,6 +123,8 @@ def markov_chain(
     job = job_of(data, emission, column, valid_fraction, test_fraction, seed, output, json)
     end(fit_markov_chain(job, pseudo_count=pseudo_count))
 
+
+app.command(LABELS)(bidirectional_rnn())
 
 for _name, _fit in COMMANDS.items():
     app.command(_name, help=_fit.help)(command_of(_name))

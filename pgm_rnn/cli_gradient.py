@@ -180,16 +180,22 @@ def command_of(name: str) -> Callable[..., None]:
     def command(**given: Any) -> None:
         _fit(name, fit, given)
 
-    defaults = DEFAULTS | dict(fit.defaults)
+    return with_options(command, fit.options, DEFAULTS | dict(fit.defaults))
+
+
+def with_options(
+    command: Callable[..., None], options: Mapping[str, Any], defaults: Mapping[str, object]
+) -> Callable[..., None]:
+    """The command with a signature for the command line to read: an annotation an option, None where no default is."""
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [
         inspect.Parameter(option, keyword, annotation=annotation)
         if option == "data"
         else inspect.Parameter(option, keyword, annotation=annotation, default=defaults.get(option))
-        for option, annotation in fit.options.items()
+        for option, annotation in options.items()
     ]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = fit.options
+    command.__annotations__ = dict(options)
     return command
 
 

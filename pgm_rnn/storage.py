@@ -23,7 +23,10 @@ from torch import Tensor
 import pgm_rnn
 from pgm_rnn.checks import check_choice
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, FullGaussian, Gaussian, NadeBits, Pen, Poisson
-from pgm_rnn.models.registry import get_model
+from pgm_rnn.models.bidirectional_rnn import NAME as LABEL_LAW
+from pgm_rnn.models.bidirectional_rnn import BidirectionalRNN
+from pgm_rnn.models.registry import get_model, list_models
+from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import SequenceModel
 
 TENSORS, DESCRIPTION = "model.safetensors", "model.json"
@@ -32,6 +35,8 @@ _FAMILIES: tuple[type[Emission], ...] = (Categorical, Bernoulli, Gaussian, FullG
 FAMILIES = {family.__name__: family for family in _FAMILIES}
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float64, torch.float32, torch.bfloat16)}
 HALF = torch.float16
+Model = SequenceModel | BidirectionalRNN
+"""What can be kept: a law of sequences, or one of their labels."""
 
 
 class StorageError(ValueError):
@@ -43,7 +48,8 @@ class Description(NamedTuple):
 
     Attributes:
         name: of the model in the zoo.
-        options: what `get_model` makes it from; the emission as {"family": "Bernoulli", "size": 88}.
+        options: what `get_model` or `BidirectionalRNN` makes it from; a family of observations, inputs or labels as
+            {"family": "Bernoulli", "size": 88}.
         dtype: of its parameters, such as "float32".
         pgm_rnn: version of the package that wrote it.
         info: the writer's notes.
@@ -57,12 +63,12 @@ class Description(NamedTuple):
 
 
 def save_model(
-    model: SequenceModel, folder: str | os.PathLike[str], info: dict[str, Any] | None = None, *, half: bool = False
+    model: Model, folder: str | os.PathLike[str], info: dict[str, Any] | None = None, *, half: bool = False
 ) -> None:
     """Write a model of the zoo into a folder, from which `load_model` makes one with the same law to the bit.
 
     Args:
-        model: any registered model, on any device.
+        model: any registered model or a `BidirectionalRNN`, on any device.
         folder: where; it and the folders above it are made. A folder that holds a saved model is replaced.
         info: notes that JSON can hold, such as data set, nats per step and seed.
         half: store the numbers in half precision, of 11 bits; they come back in the model's own dtype, and with the
@@ -95,7 +101,7 @@ def save_model(
 
 
 @torch.no_grad()
-def rounded_to_half(model: SequenceModel) -> SequenceModel:
+def rounded_to_half(model: Model) -> Model:
     """Round a model's numbers, in place, to those that half precision has, so that `half` keeps them to the bit.
 
     Raises:
@@ -108,7 +114,7 @@ def rounded_to_half(model: SequenceModel) -> SequenceModel:
     return model
 
 
-def load_model(folder: str | os.PathLike[str]) -> SequenceModel:
+def load_model(folder: str | os.PathLike[str]) -> Model:
     """The model that `save_model` wrote into a folder, on the CPU, in the dtype it had.
 
     Raises:
@@ -118,7 +124,7 @@ def load_model(folder: str | os.PathLike[str]) -> SequenceModel:
     return read_model(Path(folder) / DESCRIPTION, Path(folder) / TENSORS)
 
 
-def read_model(description: Path, tensors: Path) -> SequenceModel:
+def read_model(description: Path, tensors: Path) -> Model:
     """The model of a description and its numbers, wherever the two files are.
 
     Raises:
@@ -175,10 +181,13 @@ def check_replaceable(folder: Path) -> None:
     raise ValueError(f"expected a new folder or one that holds a saved model, got {folder}; choose another name")
 
 
-def _described(model: SequenceModel, tensors: dict[str, Tensor], info: dict[str, Any]) -> Description:
+def _described(model: Model, tensors: dict[str, Tensor], info: dict[str, Any]) -> Description:
     """What goes into model.json, after a trial that the model can be made from it."""
     name, options = model.recipe
-    options = {"emission": _family_as_json(model.family), "first": model.first, **options}
+    if isinstance(model, BidirectionalRNN):
+        options = {"inputs": _family_as_json(model.inputs), "labels": _family_as_json(model.labels), **options}
+    else:
+        options = {"emission": _family_as_json(model.family), "first": model.first, **options}
     dtypes = {str(value.dtype).removeprefix("torch.") for value in tensors.values()}
     if len(dtypes) != 1 or not dtypes <= set(DTYPES):
         expected = ", ".join(DTYPES)
@@ -197,15 +206,24 @@ def _family_as_json(family: Emission) -> dict[str, Any]:
     return {"family": type(family).__name__, **vars(family)}
 
 
-def _made(description: Description) -> SequenceModel:
+def _made(description: Description) -> Model:
     """A model of the described shape, with random parameters."""
-    options = dict(description.options)
-    emission = dict(options.pop("emission"))
     check_choice("dtype", description.dtype, DTYPES)
-    family = emission.pop("family")
-    check_choice("family", family, FAMILIES)
-    model = get_model(description.name, seed=0, emission=FAMILIES[family](**emission), **options)
-    return model.to(DTYPES[description.dtype])
+    check_choice("model", description.name, [*list_models(), LABEL_LAW])
+    options = dict(description.options)
+    keys = ("inputs", "labels") if description.name == LABEL_LAW else ("emission",)
+    families: dict[str, Any] = {key: _family_from_json(options.pop(key)) for key in keys}
+    if description.name != LABEL_LAW:
+        return get_model(description.name, seed=0, **families, **options).to(DTYPES[description.dtype])
+    with seeded(0):
+        return BidirectionalRNN(**families, **options).to(DTYPES[description.dtype])
+
+
+def _family_from_json(described: Any) -> Emission:
+    arguments = dict(described)
+    name = arguments.pop("family")
+    check_choice("family", name, FAMILIES)
+    return FAMILIES[name](**arguments)
 
 
 def _as_json(description: Description) -> str:

@@ -15,6 +15,7 @@ from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.registry import get_model, list_models, model_info
 from pgm_rnn.models.rnn import RNN
 from pgm_rnn.sequence_model import First, SequenceModel
+from pgm_rnn.storage import Model
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -90,6 +91,12 @@ def randomised(module: Module, seed: int = 0, scale: float = 0.5) -> Module:
             noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
             parameter.add_(scale * noise)
     return module
+
+
+def of_sequences(model: Model) -> SequenceModel:
+    """The model itself, which is no law of labels."""
+    assert isinstance(model, SequenceModel)
+    return model
 
 
 def make_model(

@@ -24,7 +24,7 @@ from pgm_rnn.report.fitting import fit_lgssm
 from pgm_rnn.report.material import FileOptions, Score, from_file
 from pgm_rnn.sequences import Sequences
 from tests.inference.test_gaussian_em import NILE
-from tests.instances import assert_same
+from tests.instances import assert_same, of_sequences
 from tests.test_cli import call, pgm_rnn
 
 Capture = pytest.CaptureFixture[str]
@@ -110,7 +110,7 @@ def test_a_network_is_scored_one_step_ahead_on_a_file(monkeypatch: pytest.Monkey
     write_csv(Path("river.csv"), x, "flow,rain")
     command = "fit rnn --data river.csv --hidden-dim 3 --epochs 2 --json r.json"
     assert call(monkeypatch, *command.split()) == 0
-    model = load_model("fits/rnn-lstm-river-3")
+    model = of_sequences(load_model("fits/rnn-lstm-river-3"))
     whole = torch.from_numpy(x)[None]
     until, all_of_it = (float(model.log_prob(whole[:, :n]).detach()) for n in (48, 60))
     score = json.loads(Path("r.json").read_text())["scores"][2]
@@ -167,7 +167,7 @@ def test_speech_and_handwriting_are_fitted_scored_and_saved(
 ) -> None:
     monkeypatch.setattr(material, "load", lambda name, seed: made_data(name))
     assert call(monkeypatch, "fit", *command.split(), "--data", name, "--output", "out", "--json", "r.json") == 0
-    model, data = load_model("out"), made_data(name)
+    model, data = of_sequences(load_model("out")), made_data(name)
     assert model.family == data.emission
     score = json.loads(Path("r.json").read_text())["scores"][2]
     assert (score["split"], score["bound"], score["num_sequences"]) == ("test", bound, 8)

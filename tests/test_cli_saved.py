@@ -18,6 +18,7 @@ from pgm_rnn.models import HMM, RNN, LinearGaussianSSM, NoisyRNN
 from pgm_rnn.report import material, predicting, saved, showing
 from pgm_rnn.report.midi import midi
 from pgm_rnn.sequences import pad
+from tests.instances import of_sequences
 from tests.test_cli import call
 
 Capture = pytest.CaptureFixture[str]
@@ -163,7 +164,7 @@ def test_a_file_is_what_its_suffix_says(monkeypatch: pytest.MonkeyPatch, capsys:
 
 def test_a_trained_model_is_known_by_its_name(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     output = run(monkeypatch, capsys, "sample rnn-gru-synthetic-hmm-8 --num-sequences 2 --num-steps 5 --seed 3")
-    expected = load_pretrained("rnn-gru-synthetic-hmm-8").sample(2, 5, seed=3).x
+    expected = of_sequences(load_pretrained("rnn-gru-synthetic-hmm-8")).sample(2, 5, seed=3).x
     assert [[int(word) for word in line.split()] for line in output.splitlines()] == expected.tolist()
     assert "exact" in run(monkeypatch, capsys, "evaluate rnn-gru-synthetic-hmm-8 --data synthetic-hmm")
 
@@ -271,7 +272,7 @@ def test_a_model_of_text_draws_text_without_the_data_if_its_fit_noted_the_charac
     run(monkeypatch, capsys, command)
     monkeypatch.setattr(saved, "load", lambda name: pytest.fail("the data are not there"))
     output = run(monkeypatch, capsys, "sample text --num-sequences 1 --num-steps 30")
-    symbols = load_model("text").sample(1, 30, seed=0).x[0].tolist()
+    symbols = of_sequences(load_model("text")).sample(1, 30, seed=0).x[0].tolist()
     assert output == "".join("ab\n"[symbol] for symbol in symbols) + "\n"
 
 

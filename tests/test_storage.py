@@ -11,17 +11,31 @@ import torch
 import pgm_rnn
 from pgm_rnn import load_model, save_model
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian
-from pgm_rnn.models import HMM, RNN, LinearGaussianSSM, NoisyRNN
+from pgm_rnn.models import HMM, RNN, BidirectionalRNN, LinearGaussianSSM, NoisyRNN
+from pgm_rnn.models.bidirectional_rnn import NETWORKS, Task
 from pgm_rnn.models.registry import get_model
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.storage import DESCRIPTION, TENSORS, StorageError, describe, rounded_to_half
-from tests.instances import INEXACT, LENGTHS, assert_same, every_first, every_law, make_hmm, make_model, ragged
+from tests.instances import (
+    INEXACT,
+    LENGTHS,
+    assert_same,
+    draw,
+    every_family_of_heads,
+    every_first,
+    every_law,
+    make_hmm,
+    make_model,
+    of_sequences,
+    ragged,
+    randomised,
+)
 from tests.latent_toy import LatentToy
 
 
 def saved_and_loaded(model: SequenceModel, folder: Path) -> SequenceModel:
     save_model(model, folder / "model")
-    return load_model(folder / "model")
+    return of_sequences(load_model(folder / "model"))
 
 
 def saved(folder: Path) -> Path:
@@ -91,7 +105,7 @@ def test_numbers_rounded_to_half_precision_come_back_to_the_bit_in_half_the_spac
     assert 0 < error < 0.02  # a logit of size 10 is rounded by up to 2^-8, and so is the normaliser's
     for half in (False, True):
         save_model(model, tmp_path / str(half), half=half)
-        assert_same_model(load_model(tmp_path / str(half)), model)
+        assert_same_model(of_sequences(load_model(tmp_path / str(half))), model)
     sizes = {half: (tmp_path / str(half) / TENSORS).stat().st_size for half in (False, True)}
     assert sizes[True] < 0.6 * sizes[False]
     with torch.no_grad():
@@ -131,6 +145,102 @@ def test_the_description_says_what_was_saved(tmp_path: Path) -> None:
     assert found.info == {"data": "jsb", "seed": 0}
 
 
+# A law of labels.
+
+
+@every_family_of_heads
+@pytest.mark.parametrize("task", ["tagging", "classification"])
+def test_a_law_of_labels_comes_back_to_the_bit(family: Emission, task: Task, tmp_path: Path) -> None:
+    """With the family as that of its inputs, and as that of its labels."""
+    for inputs, labels in ((family, Categorical(3)), (Gaussian(2), family)):
+        model = randomised(
+            BidirectionalRNN("lstm", hidden_dim=3, num_layers=2, inputs=inputs, labels=labels, task=task)
+        )
+        save_model(model, tmp_path / "model", info={"seed": 0})
+        loaded = load_model(tmp_path / "model")
+        assert isinstance(loaded, BidirectionalRNN)
+        assert (loaded.inputs, loaded.labels, loaded.recipe) == (inputs, labels, model.recipe)
+        assert_same(loaded.state_dict(), model.state_dict())
+        x, y = ragged(inputs), ragged(labels, seed=1) if task == "tagging" else draw(labels, 3, seed=1)
+        assert torch.equal(loaded.log_prob(y, x, LENGTHS), model.log_prob(y, x, LENGTHS))
+    found = describe(tmp_path / "model")
+    assert (found.name, found.info) == ("bidirectional-rnn", {"seed": 0})
+    assert found.options["labels"] == {"family": type(family).__name__, **vars(family)}
+    assert found.options["inputs"] == {"family": "Gaussian", "size": 2}
+
+
+@pytest.mark.parametrize("cell", list(NETWORKS))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_law_of_labels_keeps_its_cell_and_its_dtype(cell: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    model, before = BidirectionalRNN(cell, 3, 2, hidden_dim=2).to(dtype), torch.get_rng_state()
+    save_model(model, tmp_path / "model")
+    loaded = load_model(tmp_path / "model")
+    assert (
+        loaded.recipe
+        == model.recipe
+        == (
+            "bidirectional-rnn",
+            {"cell": cell, "hidden_dim": 2, "num_layers": 1, "task": "tagging"},
+        )
+    )
+    assert_same(loaded.state_dict(), model.state_dict())
+    assert next(loaded.parameters()).dtype == dtype
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_law_of_labels_is_stored_in_half_precision(tmp_path: Path) -> None:
+    model = rounded_to_half(BidirectionalRNN("gru", 3, 2, hidden_dim=2))
+    save_model(model, tmp_path / "model", half=True)
+    assert_same(load_model(tmp_path / "model").state_dict(), model.state_dict())
+
+
+class OwnTagger(BidirectionalRNN):
+    pass
+
+
+def test_a_law_of_labels_that_cannot_be_made_again_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="got OwnTagger, which is not what bidirectional-rnn makes"):
+        save_model(OwnTagger("gru", 3, 2), tmp_path / "model")
+    for families in ({"inputs": OwnGaussian(), "num_labels": 2}, {"num_symbols": 2, "labels": OwnGaussian()}):
+        with pytest.raises(TypeError, match=r"expected an emission of Categorical, .*, got OwnGaussian"):
+            save_model(BidirectionalRNN("gru", **families), tmp_path / "model")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="expected info that JSON can hold, got: "):
+        save_model(BidirectionalRNN("gru", 3, 2), tmp_path / "model", {"seed": object()})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": None}, "that this version can follow, got .*'labels'"),
+        ({"inputs": {"family": "Cauchy"}}, "expected family to be one of .*, got 'Cauchy'"),
+        (
+            {"labels": {"family": "Categorical", "num_symbols": 0}},
+            "expected num_symbols to be an integer of at least 1",
+        ),
+        (
+            {"labels": {"family": "Categorical", "num_symbols": 4}},
+            r"expected readout\.(weight|bias) in .* \(4,.*, got .* \(2,",
+        ),
+        ({"task": "parsing"}, "expected task to be one of tagging, classification, got 'parsing'"),
+        ({"cell": "lstm"}, r"expected network\.\w+_l0\w* in .*, got"),
+        ({"first": "model"}, "that this version can follow, got .*'first'"),
+        ({"num_symbols": 3}, "expected exactly one of num_symbols and inputs"),
+    ],
+)
+def test_a_description_of_another_law_of_labels_is_an_error(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    save_model(BidirectionalRNN("gru", 3, 2, hidden_dim=2), tmp_path / "model")
+    path = tmp_path / "model" / DESCRIPTION
+    content = json.loads(path.read_text())
+    options = content["options"] | changes
+    content["options"] = {key: value for key, value in options.items() if value is not None}
+    path.write_text(json.dumps(content))
+    with pytest.raises(StorageError, match=message):
+        load_model(tmp_path / "model")
+
+
 # The folder.
 
 
@@ -165,7 +275,7 @@ def test_an_interrupted_save_leaves_what_was_there(
     with pytest.raises(error, match="no space left"):
         save_model(HMM.random(2, 3, seed=1), tmp_path / "model")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
-    assert_same_model(load_model(tmp_path / "model"), model)
+    assert_same_model(of_sequences(load_model(tmp_path / "model")), model)
     with pytest.raises(error, match="no space left"):
         save_model(model, tmp_path / "new")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]

@@ -3,7 +3,7 @@
 import math
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 import pgm_rnn
-from pgm_rnn.data import list_datasets
+from pgm_rnn.data import Dataset, list_datasets
 from pgm_rnn.report.material import FileOptions, Material, Score, check_source, from_file, named
 from pgm_rnn.report.records import check_output, finite, is_writable, write_json
 from pgm_rnn.storage import check_replaceable, save_model
@@ -48,7 +48,7 @@ class Outcome(NamedTuple):
     """What a fit came to.
 
     Attributes:
-        model: fitted, any `SequenceModel`.
+        model: fitted, any `SequenceModel`, or a law of labels.
         stopped_by: "tolerance", "num_iterations", "num_epochs", "patience", "interrupt" or
             "the end of the data".
         num_rounds: how many iterations or epochs there were.
@@ -94,7 +94,7 @@ def material_of(job: Job, defaults: FileOptions) -> Material:
     return from_file(job.path, defaults._replace(**given))
 
 
-def announce(job: Job, material: Material, title: str, hint: str = "") -> None:
+def announce(job: Job, material: Material | Dataset, title: str, hint: str = "") -> None:
     """Say what is going to be fitted to what."""
     out = _console()
     out.print(f"{job.source}: {material.description}")
@@ -109,6 +109,20 @@ def finish(job: Job, folder: Path, material: Material, outcome: Outcome) -> None
     Raises:
         OSError: the model or the results cannot be written.
     """
+    say_how_it_ended(outcome)
+    scores = material.scores(outcome.model)
+    out = _console()
+    out.print()
+    out.print(scores_table(scores))
+    out.print(_caption(material, scores))
+    record = record_of(job, material.description, outcome, scores, material.file)
+    if material.vocabulary is not None:
+        record["vocabulary"] = material.vocabulary
+    keep(job, folder, outcome, record)
+
+
+def say_how_it_ended(outcome: Outcome) -> None:
+    """A line on the rounds and the time, and what else there is to say."""
     out = _console()
     rounds, seconds = counted(outcome.num_rounds, outcome.unit), f"{outcome.seconds:.1f} s"
     if outcome.stopped_by == "interrupt":
@@ -117,13 +131,17 @@ def finish(job: Job, folder: Path, material: Material, outcome: Outcome) -> None
         out.print(f"{rounds} in {seconds}, stopped by {outcome.stopped_by}")
     if outcome.remark:
         out.print(outcome.remark)
-    scores = material.scores(outcome.model)
-    out.print()
-    out.print(scores_table(scores))
-    out.print(_caption(material, scores))
-    record = _record(job, material, outcome, scores)
+
+
+def keep(job: Job, folder: Path, outcome: Outcome, record: dict[str, Any]) -> None:
+    """Save the model with what is known of its fit, and write that down where the job says.
+
+    Raises:
+        OSError: the model or the results cannot be written.
+    """
+    record = finite(record)  # type: ignore[assignment]
     save_model(outcome.model, folder, record, half=outcome.half)
-    out.print(f'\nsaved in {folder}; pgm_rnn.load_model("{folder.as_posix()}") gives the model back')
+    _console().print(f'\nsaved in {folder}; pgm_rnn.load_model("{folder.as_posix()}") gives the model back')
     if job.json is not None:
         write_json({**record, "folder": str(folder)}, job.json)
 
@@ -164,14 +182,17 @@ def _rounded(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.3f}"
 
 
-def _record(job: Job, material: Material, outcome: Outcome, scores: list[Score]) -> dict[str, Any]:
+def record_of(
+    job: Job, description: str, outcome: Outcome, scores: Iterable[NamedTuple], file: FileOptions | None = None
+) -> dict[str, Any]:
+    """What is known of a fit."""
     name, sizes = outcome.model.recipe
-    record: dict[str, Any] = {
+    return {
         "model": name,
         "sizes": sizes,
         "data": job.source,
-        "description": material.description,
-        "file": material.file and material.file._asdict(),
+        "description": description,
+        "file": file and file._asdict(),
         "seed": job.seed,
         "command": shlex.join(["pgm-rnn", *sys.argv[1:]]),
         "fit": outcome.options,
@@ -182,9 +203,6 @@ def _record(job: Job, material: Material, outcome: Outcome, scores: list[Score])
         "pgm_rnn": pgm_rnn.__version__,
         "torch": torch.__version__,
     }
-    if material.vocabulary is not None:
-        record["vocabulary"] = material.vocabulary
-    return finite(record)  # type: ignore[return-value]
 
 
 def _console() -> Console:

@@ -22,7 +22,9 @@ from pgm_rnn.checks import check_choice
 from pgm_rnn.data import load
 from pgm_rnn.files import write_whole
 from pgm_rnn.inference import svi
+from pgm_rnn.models.registry import list_models
 from pgm_rnn.report.records import check_output
+from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences
 from pgm_rnn.storage import read_description
 from pgm_rnn.zoo.entries import CONFIG, HOME, list_pretrained, load_pretrained
@@ -87,6 +89,8 @@ PUBLISHED = {
 def leaderboard(data: str, page: Path | None = None, home: Path = HOME, progress: bool = True) -> list[Row]:
     """Evaluate every entry that was fitted to a data set, print the table, and write its section of a page.
 
+    Laws of labels are left out: they say nothing of how probable a sequence is.
+
     Args:
         data: the data set's name.
         page: a Markdown file, made if it is not there; None for none.
@@ -101,7 +105,8 @@ def leaderboard(data: str, page: Path | None = None, home: Path = HOME, progress
         DataError: the data set is not to be had.
         OSError: the page cannot be written.
     """
-    entries = {name: _info(name, home) for name in list_pretrained(home=home)}
+    described = {name: read_description(home / name / CONFIG) for name in list_pretrained(home=home)}
+    entries = {name: found.info for name, found in described.items() if found.name in list_models()}
     check_choice("--data", data, sorted({info["data"] for info in entries.values()}))
     if page is not None:
         check_output(page, "--output")
@@ -125,6 +130,7 @@ def leaderboard(data: str, page: Path | None = None, home: Path = HOME, progress
 def evaluated(name: str, info: dict[str, Any], home: Path) -> list[Row]:
     """The rows of one entry: one if it is exact, else one for each of `BOUNDS`."""
     model = load_pretrained(name, home=home).requires_grad_(False)
+    assert isinstance(model, SequenceModel)
     test = load(info["data"], seed=info["seed"]).test
     assert test is not None
     if test.x.is_floating_point():
@@ -145,10 +151,6 @@ def evaluated(name: str, info: dict[str, Any], home: Path) -> list[Row]:
 
 def _label(bound: str, num_particles: int) -> str:
     return f"{bound}, {num_particles} draws" if bound == "ELBO" else bound
-
-
-def _info(name: str, home: Path) -> dict[str, Any]:
-    return read_description(home / name / CONFIG).info
 
 
 def _lines(data: str, rows: list[Row]) -> Iterable[tuple[str, ...]]:

@@ -12,7 +12,7 @@ from pgm_rnn.emissions import Bernoulli, Categorical, NadeBits, Pen
 from pgm_rnn.report.fitted import counted
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences, as_sequences
-from pgm_rnn.storage import StorageError, describe, load_model, read_description
+from pgm_rnn.storage import Model, StorageError, describe, load_model, read_description
 from pgm_rnn.zoo.entries import CONFIG, HOME, list_pretrained, load_pretrained
 
 SPLITS = ("train", "valid", "test")
@@ -44,16 +44,25 @@ def open_saved(folder: Path) -> Saved:
     """The model in a folder, or the one of the trained zoo that has this name.
 
     Raises:
-        StorageError: no saved model is there, and there is none of that name.
+        StorageError: no saved model is there, and there is none of that name; or it is a law of labels.
     """
     if not folder.exists():
         name, trained = str(folder), list_pretrained()
         if name in trained:
-            return Saved(load_pretrained(name).requires_grad_(False), read_description(HOME / name / CONFIG).info)
+            return _saved(load_pretrained(name), read_description(HOME / name / CONFIG).info, name)
         for close in difflib.get_close_matches(name, trained, n=1, cutoff=0.8):
             raise StorageError(f"expected the folder of a saved model, got {name}; did you mean the trained {close}?")
     info = describe(folder).info
-    return Saved(load_model(folder).requires_grad_(False).eval(), info)
+    return _saved(load_model(folder), info, folder)
+
+
+def _saved(model: Model, info: dict[str, Any], where: object) -> Saved:
+    if not isinstance(model, SequenceModel):
+        raise StorageError(
+            f"expected a model of sequences, got {where}, a law of their labels, which its card or its fit has scored; "
+            "use it from Python, by pgm_rnn.load_model or load_pretrained"
+        )
+    return Saved(model.requires_grad_(False).eval(), info)
 
 
 def observations(saved: Saved, source: Source) -> Sequences:

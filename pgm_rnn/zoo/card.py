@@ -3,35 +3,50 @@
 import shlex
 from typing import Any
 
-from pgm_rnn.sequence_model import SequenceModel
-from pgm_rnn.storage import Description
+from pgm_rnn.inference.label_scores import Confusion
+from pgm_rnn.storage import Description, Model
+from pgm_rnn.zoo.label_references import LabelReference
 from pgm_rnn.zoo.references import Reference
 
 WIDTH = 120
 
 
-def card(name: str, description: Description, model: SequenceModel, reference: Reference, failure_modes: str) -> str:
+def card(
+    name: str, description: Description, model: Model, reference: Reference | LabelReference, failure_modes: str
+) -> str:
     """The card as Markdown."""
     info = description.info
-    parts = [f"# {name}", _facts(description, model), _scores(info["scores"]), _trained(info)]
-    parts += ["## What it gets wrong", failure_modes.strip(), _reference(name, reference)]
+    parts = [f"# {name}", _facts(description, model), _scores(info), _trained(info)]
+    parts += ["## What it gets wrong", failure_modes.strip()]
+    if info.get("confusions"):
+        split, confused = info["scores"][-1]["split"], [str(Confusion(**pair)) for pair in info["confusions"]]
+        parts.append(f"Labels most often taken for others on the {split} split: {', '.join(confused)}.")
+    parts.append(_reference(name, reference))
     return "\n\n".join(parts) + "\n"
 
 
-def _facts(description: Description, model: SequenceModel) -> str:
-    family = description.options["emission"]
-    sizes = {key: value for key, value in description.options.items() if key not in ("emission", "first")}
-    emission = f"{family['family']}({', '.join(str(v) for k, v in family.items() if k != 'family')})"
+def _facts(description: Description, model: Model) -> str:
+    families = {key: _family(value) for key, value in description.options.items() if isinstance(value, dict)}
+    sizes = {key: value for key, value in description.options.items() if key != "first" and key not in families}
+    if "emission" in families:
+        families = {"observations": f"{families['emission']}, first={description.options['first']}"}
     rows = {
         "model": f"`{description.name}`, " + ", ".join(f"{key} {value}" for key, value in sizes.items()),
-        "observations": f"{emission}, first={description.options['first']}",
+        **families,
         "parameters": f"{sum(p.numel() for p in model.parameters()):,}, {description.dtype}",
         "data": f"{description.info['data']}: {description.info['description']}",
     }
     return "\n".join(f"- {key}: {value.rstrip(', ')}" for key, value in rows.items())
 
 
-def _scores(scores: list[dict[str, Any]]) -> str:
+def _family(family: dict[str, Any]) -> str:
+    return f"{family['family']}({', '.join(str(v) for k, v in family.items() if k != 'family')})"
+
+
+def _scores(info: dict[str, Any]) -> str:
+    scores = info["scores"]
+    if "nats_per_label" in scores[0]:
+        return _label_scores(scores, info.get("smoother", []))
     rows = ["| split | nats per step | standard error | bound | sequences | steps |", "|---|---|---|---|---|---|"]
     for score in scores:
         numbers = (f"{score['nats_per_step']:.4f}", _rounded(score["standard_error"]), score["bound"])
@@ -39,6 +54,23 @@ def _scores(scores: list[dict[str, Any]]) -> str:
             "| " + " | ".join([score["split"], *numbers, _count(score, "sequences"), _count(score, "steps")]) + " |"
         )
     note = "Sum of nats over the number of steps, all entries, first step included; the error is that over sequences."
+    return "\n".join(rows) + "\n\n" + note
+
+
+def _label_scores(scores: list[dict[str, Any]], smoother: list[dict[str, Any]]) -> str:
+    head = ("split", "nats per label", "standard error", "accuracy", "standard error", "sequences", "labels")
+    rows = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    exact = [{**score, "split": f"{score['split']}, exact smoother"} for score in smoother]
+    for score in [*scores, *exact]:
+        figures = ("nats_per_label", "standard_error", "accuracy", "accuracy_error")
+        numbers = [_rounded(score[figure]) for figure in figures]
+        cells = [score["split"], *numbers, _count(score, "sequences"), _count(score, "labels")]
+        rows.append("| " + " | ".join(cells) + " |")
+    note = (
+        "Sum of -log p(label | whole sequence) over the number of labels, exact; the errors are those over sequences."
+    )
+    if smoother:
+        note += " The exact smoother is that of the model that drew the data: on average no law of labels is better."
     return "\n".join(rows) + "\n\n" + note
 
 
@@ -64,7 +96,13 @@ def _trained(info: dict[str, Any]) -> str:
     )
 
 
-def _reference(name: str, reference: Reference) -> str:
+def _reference(name: str, reference: Reference | LabelReference) -> str:
+    if isinstance(reference, LabelReference):
+        return (
+            f"## Reference\n\n{len(reference.log_probs)} sequences of drawn inputs, with labels drawn from the model: "
+            f"{reference.nats_per_label:.6f} nats per label, exact. `pgm_rnn.zoo.reference({name!r})` has them with "
+            "log p(y | x) of each."
+        )
     several = f"{len(reference.data.lengths)} sequences, {reference.data.num_steps} steps"
     return (
         f"## Reference\n\n{several}, drawn from the model: {reference.nats_per_step:.6f} nats per step, "

@@ -5,9 +5,10 @@ import json
 from pathlib import Path
 
 from pgm_rnn.checks import check_choice
-from pgm_rnn.sequence_model import SequenceModel
-from pgm_rnn.storage import StorageError, read_model
-from pgm_rnn.zoo.references import Reference, from_json
+from pgm_rnn.storage import Model, StorageError, read_model
+from pgm_rnn.zoo import label_references, references
+from pgm_rnn.zoo.label_references import LabelReference
+from pgm_rnn.zoo.references import Reference
 
 HOME = Path(__file__).parent
 CONFIG, TENSORS, CARD, REFERENCE = "config.json", "model.safetensors", "README.md", "reference.json"
@@ -20,7 +21,7 @@ def list_pretrained(contains: str = "", *, home: Path = HOME) -> list[str]:
     return sorted(name for name in read_manifest(home) if contains in name)
 
 
-def load_pretrained(name: str, *, home: Path = HOME) -> SequenceModel:
+def load_pretrained(name: str, *, home: Path = HOME) -> Model:
     """A trained model of the zoo, in evaluation mode; its card is README.md beside its numbers.
 
     Args:
@@ -40,15 +41,16 @@ def load_pretrained(name: str, *, home: Path = HOME) -> SequenceModel:
     return read_model(home / name / CONFIG, home / name / TENSORS).eval()
 
 
-def reference(name: str, *, home: Path = HOME) -> Reference:
-    """The sequences of a trained model with known log marginal likelihoods.
+def reference(name: str, *, home: Path = HOME) -> Reference | LabelReference:
+    """The sequences of a trained model with known log marginal likelihoods; of a law of labels, with those of labels.
 
     Raises:
         ValueError: an unknown name.
         StorageError: the file is missing or is not what was published.
     """
     check_published(name, (REFERENCE,), home)
-    return from_json(json.loads((home / name / REFERENCE).read_text(encoding="utf-8")))
+    content = json.loads((home / name / REFERENCE).read_text(encoding="utf-8"))
+    return label_references.from_json(content) if "labels" in content else references.from_json(content)
 
 
 def check_published(name: str, files: tuple[str, ...], home: Path) -> None:

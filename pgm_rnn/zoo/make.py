@@ -10,15 +10,19 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from pgm_rnn.checks import check_choice
 from pgm_rnn.files import write_whole
-from pgm_rnn.storage import DESCRIPTION, describe, load_model
+from pgm_rnn.models import BidirectionalRNN
+from pgm_rnn.storage import DESCRIPTION, Model, describe, load_model
 from pgm_rnn.storage import TENSORS as SAVED_TENSORS
+from pgm_rnn.zoo import label_references, references
 from pgm_rnn.zoo.card import card
 from pgm_rnn.zoo.entries import CARD, CONFIG, FILES, HOME, MANIFEST, REFERENCE, TENSORS, digest, read_manifest
+from pgm_rnn.zoo.label_references import LabelReference
 from pgm_rnn.zoo.recipes import RECIPES
-from pgm_rnn.zoo.references import as_json, made
+from pgm_rnn.zoo.references import Reference
 
 MAX_BYTES = 1_000_000
 """Of an entry's numbers, so that the package stays small."""
@@ -53,16 +57,25 @@ def publish(folder: Path, name: str, failure_modes: str, home: Path = HOME) -> P
     size = (folder / SAVED_TENSORS).stat().st_size
     if size > MAX_BYTES:
         raise ValueError(f"expected at most {MAX_BYTES:,} bytes of numbers, got {size:,}; fit fewer or use float32")
-    reference = made(model)
+    reference, content = _reference(model)
     place = home / name
     place.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(folder / DESCRIPTION, place / CONFIG)
     shutil.copyfile(folder / SAVED_TENSORS, place / TENSORS)
-    (place / REFERENCE).write_text(json.dumps(as_json(reference)) + "\n", encoding="utf-8")
+    (place / REFERENCE).write_text(json.dumps(content) + "\n", encoding="utf-8")
     (place / CARD).write_text(card(name, description, model, reference, failure_modes), encoding="utf-8")
     manifest = read_manifest(home) | {name: {file: digest(place / file) for file in FILES}}
     write_whole(home / MANIFEST, (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode())
     return place
+
+
+def _reference(model: Model) -> tuple[Reference | LabelReference, dict[str, Any]]:
+    """The reference of a model, and as JSON."""
+    if isinstance(model, BidirectionalRNN):
+        of_labels = label_references.made(model)
+        return of_labels, label_references.as_json(of_labels)
+    of_sequences = references.made(model)
+    return of_sequences, references.as_json(of_sequences)
 
 
 def train(name: str, folder: Path) -> Path:

@@ -15,17 +15,54 @@ import torch
 
 import pgm_rnn as pr
 from pgm_rnn import data, zoo
+from pgm_rnn.emissions import Categorical, Emission, Gaussian
 from pgm_rnn.inference import svi
-from pgm_rnn.models import HMM, NoisyRNN
+from pgm_rnn.models import HMM, BidirectionalRNN, NoisyRNN
+from pgm_rnn.models.bidirectional_rnn import Task
+from pgm_rnn.models.registry import list_models
+from pgm_rnn.report.label_fitting import label_data
+from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.storage import StorageError, read_description
-from pgm_rnn.zoo import entries, references
+from pgm_rnn.zoo import entries, label_references, references
+from pgm_rnn.zoo.label_references import LabelReference
 from pgm_rnn.zoo.make import MAX_BYTES, publish
 from pgm_rnn.zoo.recipes import RECIPES
-from tests.instances import assert_same
+from tests.instances import assert_same, every_family_of_heads, of_sequences, randomised
 from tests.test_cli import call
 
 ROOT = Path(__file__).parents[2]
-every_entry = pytest.mark.parametrize("name", zoo.list_pretrained())
+NAMES = zoo.list_pretrained()
+DESCRIBED = {name: read_description(entries.HOME / name / entries.CONFIG) for name in NAMES}
+every_entry = pytest.mark.parametrize("name", NAMES)
+every_model = pytest.mark.parametrize("name", [name for name in NAMES if DESCRIBED[name].name in list_models()])
+every_law_of_labels = pytest.mark.parametrize(
+    "name", [name for name in NAMES if DESCRIBED[name].name == "bidirectional-rnn"]
+)
+"""Each entry is one or the other."""
+
+
+def known_sequences(name: str, home: Path = entries.HOME) -> references.Reference:
+    found = zoo.reference(name, home=home)
+    assert isinstance(found, references.Reference)
+    return found
+
+
+def known_labels(name: str, home: Path = entries.HOME) -> LabelReference:
+    found = zoo.reference(name, home=home)
+    assert isinstance(found, LabelReference)
+    return found
+
+
+def law_of_labels(name: str) -> BidirectionalRNN:
+    found = pr.load_pretrained(name)
+    assert isinstance(found, BidirectionalRNN)
+    return found.requires_grad_(False)
+
+
+def has_data(name: str) -> None:
+    info = DESCRIBED[name].info
+    if not info["data"].startswith("synthetic") and "PGM_RNN_DATA" not in os.environ:
+        pytest.skip(f"needs the data set {info['data']} in PGM_RNN_DATA")
 
 
 @pytest.fixture
@@ -43,8 +80,15 @@ def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @every_entry
+def test_an_entry_is_a_model_of_the_list_or_a_law_of_labels(name: str) -> None:
+    expected = SequenceModel if DESCRIBED[name].name in list_models() else BidirectionalRNN
+    assert isinstance(pr.load_pretrained(name), expected)
+    assert "bidirectional-rnn" not in list_models()
+
+
+@every_model
 def test_an_entry_reproduces_its_cards_figure_on_its_fixed_set(name: str) -> None:
-    model, known = pr.load_pretrained(name).double(), zoo.reference(name)
+    model, known = of_sequences(pr.load_pretrained(name)).double(), known_sequences(name)
     assert not model.training
     card = (entries.HOME / name / entries.CARD).read_text()
     assert f"{known.nats_per_step:.6f} nats per step, {known.bound}" in card
@@ -58,6 +102,19 @@ def test_an_entry_reproduces_its_cards_figure_on_its_fixed_set(name: str) -> Non
     assert ((found - known.log_marginal_likelihoods).abs() < 5 * spread + 1e-9).all()
 
 
+@every_law_of_labels
+def test_a_law_of_labels_reproduces_its_cards_figure_on_its_fixed_set(name: str) -> None:
+    model, known = law_of_labels(name).double(), known_labels(name)
+    assert not model.training
+    found = model.log_prob(known.labels, *known.data[:2])
+    torch.testing.assert_close(found, known.log_probs, rtol=1e-10, atol=1e-10)
+    number = int(known.data.lengths.sum()) if model.task == "tagging" else len(known.labels)
+    card = (entries.HOME / name / entries.CARD).read_text()
+    assert f"{-float(found.sum()) / number:.6f} nats per label, exact" in card
+    model.readout.bias[0] += 0.1
+    assert not torch.allclose(model.log_prob(known.labels, *known.data[:2]), known.log_probs, rtol=1e-4)
+
+
 @every_entry
 def test_an_entry_is_small_whole_and_documented(name: str) -> None:
     entries.check_published(name, entries.FILES, entries.HOME)
@@ -65,9 +122,10 @@ def test_an_entry_is_small_whole_and_documented(name: str) -> None:
     assert {path.name for path in (entries.HOME / name).iterdir()} == set(entries.FILES)
     card = (entries.HOME / name / entries.CARD).read_text()
     info = read_description(entries.HOME / name / entries.CONFIG).info
+    nats = "nats_per_label" if DESCRIBED[name].name == "bidirectional-rnn" else "nats_per_step"
     for score in info["scores"]:
-        assert f"| {score['split']} | {score['nats_per_step']:.4f} | {score['standard_error']:.4f} |" in card
-        assert score["bound"] in card
+        assert f"| {score['split']} | {score[nats]:.4f} | {score['standard_error']:.4f} |" in card
+        assert nats == "nats_per_label" or score["bound"] in card
     number = sum(p.numel() for p in pr.load_pretrained(name).parameters())
     for fact in (
         info["description"],
@@ -81,19 +139,40 @@ def test_an_entry_is_small_whole_and_documented(name: str) -> None:
     assert info["command"] == f"pgm-rnn {RECIPES[name].command}"
 
 
-@every_entry
+@every_model
 def test_an_entry_has_its_cards_score_on_its_test_split(name: str) -> None:
-    info = read_description(entries.HOME / name / entries.CONFIG).info
-    if not info["data"].startswith("synthetic") and "PGM_RNN_DATA" not in os.environ:
-        pytest.skip(f"needs the data set {info['data']} in PGM_RNN_DATA")
+    has_data(name)
+    info = DESCRIBED[name].info
     split = data.load(info["data"], seed=info["seed"]).test
     assert split is not None
     (score,) = (score for score in info["scores"] if score["split"] == "test")
-    model = pr.load_pretrained(name)
+    model = of_sequences(pr.load_pretrained(name))
     if split.x.is_floating_point():
         split = split._replace(x=split.x.to(next(model.parameters()).dtype))
     if model.exact:
         assert svi.evaluate(model, split).nats_per_step == pytest.approx(score["nats_per_step"], rel=1e-5)
+
+
+@every_law_of_labels
+def test_a_law_of_labels_has_its_cards_scores_and_confusions_on_its_test_split(name: str) -> None:
+    has_data(name)
+    info = DESCRIBED[name].info
+    found = label_data(info["data"], info["seed"])
+    model, test = law_of_labels(name), found.splits["test"]
+    (kept,) = (score for score in info["scores"] if score["split"] == "test")
+    law, mask = model.label_law(*test.inputs[:2]), test.inputs.mask
+    parts = (-law.log_prob(test.labels), test.labels, law.probs.argmax(-1))
+    nats, labels, taken_for = (part[mask] for part in parts) if model.task == "tagging" else parts
+    assert float(nats.mean()) == pytest.approx(kept["nats_per_label"], rel=1e-4)
+    tied = 1.5  # labels that rounding may decide
+    assert float((labels == taken_for).sum()) == pytest.approx(kept["accuracy"] * len(labels), abs=tied)
+    for pair in info["confusions"]:
+        times = ((labels == pair["label"]) & (taken_for == pair["taken_for"])).sum()
+        assert int(times) == pytest.approx(pair["times"], abs=tied)
+        assert int((labels == pair["label"]).sum()) == pair["of"]
+    card = (entries.HOME / name / entries.CARD).read_text()
+    assert f"| {kept['accuracy']:.4f} | {kept['accuracy_error']:.4f} |" in card
+    assert f"{info['confusions'][0]['label']} as {info['confusions'][0]['taken_for']} (" in card
 
 
 def test_every_recipe_was_published_and_nothing_else() -> None:
@@ -104,7 +183,7 @@ def test_every_recipe_was_published_and_nothing_else() -> None:
 
 
 def test_the_particle_filter_agrees_with_an_exact_reference() -> None:
-    hmm, known = pr.load_pretrained("hmm-jsb-16").double(), zoo.reference("hmm-jsb-16")
+    hmm, known = of_sequences(pr.load_pretrained("hmm-jsb-16")).double(), known_sequences("hmm-jsb-16")
     found, errors = references.estimated(hmm, known.data, num_runs=8, num_particles=200)
     assert ((found - known.log_marginal_likelihoods).abs() / errors).max() < 5
     broken = (found + 1 - known.log_marginal_likelihoods).abs() / errors
@@ -138,9 +217,9 @@ def test_a_published_model_loads_as_it_was_saved(
     command = ["publish", "fitted", "two-states", "--failure-modes", "All of it.", "--into", "zoo"]
     assert call(monkeypatch, *command) == 0
     assert "published in zoo/two-states" in capsys.readouterr().out
-    model, home = pr.load_model(saved), tmp_path / "zoo"
+    model, home = of_sequences(pr.load_model(saved)), tmp_path / "zoo"
     assert_same(zoo.load_pretrained("two-states", home=home).state_dict(), model.state_dict())
-    known = zoo.reference("two-states", home=home)
+    known = known_sequences("two-states", home)
     assert torch.equal(known.log_marginal_likelihoods, references.made(model).log_marginal_likelihoods)
     assert known.data.lengths.tolist() == list(references.LENGTHS)
     assert "All of it." in (home / "two-states" / entries.CARD).read_text()
@@ -154,12 +233,53 @@ def test_a_model_without_a_likelihood_gets_a_reference_with_errors(
     command = "fit noisy-rnn --data many.npy --latent-dim 1 --epochs 1 --output fitted"
     assert call(monkeypatch, *command.split()) == 0
     publish(tmp_path / "fitted", "noisy", "Everything.", tmp_path / "zoo")
-    model, known = pr.load_model(tmp_path / "fitted"), zoo.reference("noisy", home=tmp_path / "zoo")
+    model, known = of_sequences(pr.load_model(tmp_path / "fitted")), known_sequences("noisy", tmp_path / "zoo")
     assert known.bound == "SMC_2048 (16 runs)"
     assert (known.standard_errors > 0).all()
     found, errors = references.estimated(model, known.data, seed=1)
     gaps = (found - known.log_marginal_likelihoods).abs() / (errors.square() + known.standard_errors.square()).sqrt()
     assert (gaps < 5).all()
+
+
+def test_a_law_of_labels_is_published_with_its_scores_and_confusions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.set_default_dtype(torch.float32)
+    monkeypatch.chdir(tmp_path)
+    command = "fit bidirectional-rnn --data synthetic-hmm --hidden-dim 2 --epochs 1 --batch-size 2000 --output fitted"
+    assert call(monkeypatch, *command.split()) == 0
+    publish(tmp_path / "fitted", "tagger", "All of it.", tmp_path / "zoo")
+    loaded, model = zoo.load_pretrained("tagger", home=tmp_path / "zoo"), pr.load_model(tmp_path / "fitted")
+    assert_same(loaded.state_dict(), model.state_dict())
+    card = (tmp_path / "zoo" / "tagger" / entries.CARD).read_text()
+    info = read_description(tmp_path / "zoo" / "tagger" / entries.CONFIG).info
+    for score, label in ((info["scores"][2], "test"), (info["smoother"][2], "test, exact smoother")):
+        figures = ("nats_per_label", "standard_error", "accuracy", "accuracy_error")
+        numbers = " | ".join(f"{score[figure]:.4f}" for figure in figures)
+        assert f"| {label} | {numbers} | 100 | 800 |" in card
+    worst = info["confusions"][0]
+    assert f"{worst['label']} as {worst['taken_for']} ({worst['times']} of {worst['of']})" in card
+    for fact in ("- inputs: Categorical(3)\n", "- labels: Categorical(2)\n", "task tagging", "\nAll of it.\n"):
+        assert fact in card
+    known = known_labels("tagger", tmp_path / "zoo")
+    assert f"{known.nats_per_label:.6f} nats per label, exact" in card
+
+
+@every_family_of_heads
+@pytest.mark.parametrize("task", ["tagging", "classification"])
+def test_a_reference_of_labels_is_of_values_that_the_model_takes_and_comes_back(family: Emission, task: Task) -> None:
+    for inputs, labels in ((family, Categorical(3)), (Gaussian(2), family)):
+        model = randomised(BidirectionalRNN("gru", hidden_dim=2, inputs=inputs, labels=labels, task=task))
+        known, again = label_references.made(model), label_references.made(model)
+        torch.testing.assert_close(model.log_prob(known.labels, *known.data[:2]), known.log_probs)
+        assert len(known.data.x.flatten().unique()) > 1
+        for found in (again, label_references.from_json(json.loads(json.dumps(label_references.as_json(known))))):
+            assert torch.equal(found.data.x, known.data.x)
+            assert torch.equal(found.labels, known.labels)
+            assert torch.equal(found.log_probs, known.log_probs)
+            assert found.labels.dtype == known.labels.dtype
+            assert found.nats_per_label == known.nats_per_label
+        assert not known.data.x[~known.data.mask].any()
 
 
 @pytest.mark.parametrize("name", ["Upper", "under_score", "", "../x", "a--b"])
