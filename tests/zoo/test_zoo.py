@@ -16,7 +16,7 @@ import torch
 import pgm_rnn as pr
 from pgm_rnn import data, zoo
 from pgm_rnn.emissions import Categorical, Emission, Gaussian
-from pgm_rnn.inference import svi
+from pgm_rnn.inference import forward_backward, svi
 from pgm_rnn.models import HMM, BidirectionalRNN, NoisyRNN
 from pgm_rnn.models.bidirectional_rnn import Task
 from pgm_rnn.models.registry import list_models
@@ -173,6 +173,23 @@ def test_a_law_of_labels_has_its_cards_scores_and_confusions_on_its_test_split(n
     card = (entries.HOME / name / entries.CARD).read_text()
     assert f"| {kept['accuracy']:.4f} | {kept['accuracy_error']:.4f} |" in card
     assert f"{info['confusions'][0]['label']} as {info['confusions'][0]['taken_for']} (" in card
+
+
+def test_the_tagger_comes_close_to_the_smoother_and_not_below_it() -> None:
+    """E[-log p(z_t | x_{1:T})] is the least that any law of single labels has: their difference is a KL divergence."""
+    (name,) = (name for name in NAMES if name.startswith("bidirectional-rnn-synthetic-hmm"))
+    model, data = law_of_labels(name), label_data("synthetic-hmm", DESCRIBED[name].info["seed"])
+    assert data.truth is not None
+    inputs = data.splits["test"].inputs
+    exact = forward_backward.smooth(data.truth, *inputs[:2]).smoothed_probs.double()
+    learnt = model.label_law(*inputs[:2]).logits.double()
+    divergence = (exact * (exact.log() - learnt.log_softmax(-1))).sum(-1)
+    assert (divergence > -1e-6).all()
+    assert float(divergence.mean()) < 0.01
+    assert float((exact * (exact.log() - torch.tensor(0.5).log())).sum(-1).mean()) > 0.05  # a guess is far from it
+    scores = {key: DESCRIBED[name].info[key][0] for key in ("scores", "smoother")}  # of the training split, the largest
+    gap = scores["scores"]["nats_per_label"] - scores["smoother"]["nats_per_label"]
+    assert abs(gap) < 0.01
 
 
 def test_every_recipe_was_published_and_nothing_else() -> None:
