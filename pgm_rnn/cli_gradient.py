@@ -6,9 +6,10 @@ here, it is called in `svi.fit`, `--epochs` for num_epochs apart.
 
 import inspect
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -109,6 +110,14 @@ DEFAULTS: dict[str, Any] = {
 """Of the options that are not None unless given."""
 
 
+def shown(annotation: Any) -> Any:
+    """The same option, whose help shows the default of its command in place of words."""
+    kind, option = get_args(annotation)
+    option = copy(option)
+    option.show_default = True
+    return Annotated[kind, option]
+
+
 @dataclass(frozen=True)
 class GradientFit:
     """A command.
@@ -128,7 +137,7 @@ class GradientFit:
     @property
     def options(self) -> dict[str, Any]:
         """Every option's annotation, in the order of the help."""
-        sizes = {name: SIZES[name] for name in self.sizes}
+        sizes = {name: shown(SIZES[name]) if name in self.defaults else SIZES[name] for name in self.sizes}
         return {"data": Data, **sizes, **(BOUND if self.is_bound else {}), **LEARNING, **FILE, **RUN, **RESULT}
 
 

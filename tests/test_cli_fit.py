@@ -124,6 +124,15 @@ def test_every_model_of_the_zoo_has_a_command(monkeypatch: pytest.MonkeyPatch, c
         assert "--data" in capsys.readouterr().out
 
 
+def test_the_help_shows_the_defaults_of_a_command(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    assert call(monkeypatch, "fit", "rnn", "--help") == 0
+    shown = capsys.readouterr().out
+    assert "[default: lstm]" in shown
+    assert "[default: 64]" in shown
+    assert call(monkeypatch, "fit", "vrnn", "--help") == 0
+    assert "[default: (its own)]" in capsys.readouterr().out
+
+
 def test_a_belief_rnn_is_fitted_and_scored(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     np.save("symbols.npy", np.random.default_rng(0).integers(3, size=(20, 5, 1)))
     command = "fit belief-rnn --data symbols.npy --emission categorical --num-states 2 --epochs 2"

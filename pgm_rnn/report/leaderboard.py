@@ -29,7 +29,7 @@ from pgm_rnn.sequences import Sequences
 from pgm_rnn.storage import read_description
 from pgm_rnn.zoo.entries import CONFIG, HOME, list_pretrained, load_pretrained
 
-BOUNDS = {"fivo": 128, "elbo": 500, "importance": 500}
+BOUNDS = {"fivo": 128, "elbo": 50, "importance": 500}
 """Of a model without a likelihood in closed form: what is computed, with how many particles or draws."""
 
 
