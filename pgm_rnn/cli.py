@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from pgm_rnn import cli_fit, cli_saved
+from pgm_rnn import cli_fit, cli_reproduce, cli_saved
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,6 +33,7 @@ for _command in (
     cli_saved.leaderboard,
 ):
     app.command()(_command)
+app.command()(cli_reproduce.reproduce)
 
 _USAGE_ERROR: Any = typer.BadParameter.__base__
 

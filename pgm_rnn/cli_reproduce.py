@@ -1,0 +1,39 @@
+"""`pgm-rnn reproduce`: the figures of Choe, Shin & Spencer (2017) and their open questions."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def reproduce(
+    figure: Annotated[str, typer.Argument(help="figure-5, figure-6, figure-7, an open question's name, or all.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="For the CSV, JSON, PNG and SVG.")] = Path("experiments"),
+    replicates: Annotated[
+        int | None, typer.Option(help="Random HMMs, each with data and networks of its own.", show_default="20")
+    ] = None,
+    num_states: Annotated[list[int] | None, typer.Option(help="m; may be given again.")] = None,
+    hidden_dim: Annotated[list[int] | None, typer.Option(help="k; may be given again.")] = None,
+    num_sequences: Annotated[list[int] | None, typer.Option(help="n, to train on; may be given again.")] = None,
+    updates: Annotated[int | None, typer.Option(help="Gradient steps of a network.", show_default="1500")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes, seconds; the verdicts mean nothing.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Throw an unfinished sweep away.")] = False,
+    backend: Annotated[str, typer.Option(help="local cores, or dask: a cluster that exists.")] = "local",
+    scheduler: Annotated[str | None, typer.Option(metavar="ADDRESS", help="With dask: tcp://host:8786.")] = None,
+    jobs: Annotated[int, typer.Option(help="Local processes; -1 for one a core.")] = -1,
+    seed: Annotated[int, typer.Option(help="Of everything.")] = 0,
+) -> None:
+    """Run the papers' experiments, with replicates; an interrupted one goes on when it is started again."""
+    from pgm_rnn.experiments.sweep import Plan
+    from pgm_rnn.report.reproduction import reproduce as run
+
+    counts = {"replicates": replicates, "num_updates": updates}
+    lists = {"num_states": num_states, "hidden_dims": hidden_dim, "num_sequences": num_sequences}
+    sizes = {name: value for name, value in counts.items() if value is not None}
+    sizes |= {name: tuple(values) for name, values in lists.items() if values}  # type: ignore[misc]
+    options = [("--replicates", replicates), ("--updates", updates), ("--seed", seed or None)]
+    options += [("--num-states", m) for m in num_states or []] + [("--hidden-dim", k) for k in hidden_dim or []]
+    options += [("--num-sequences", n) for n in num_sequences or []]
+    words = [f"{name} {value}" for name, value in options if value is not None] + (["--quick"] if quick else [])
+    command = " ".join(["pgm-rnn reproduce", figure, *words])
+    run(figure, out, Plan(backend, jobs, scheduler), command, quick=quick, fresh=fresh, seed=seed, **sizes)

@@ -1,0 +1,225 @@
+"""Figure 5: networks of k units learn to predict an HMM's states from n labelled sequences."""
+
+from typing import TYPE_CHECKING
+
+from typing_extensions import override
+
+from pgm_rnn.experiments.experiment import PAPER, Cell, Experiment, Finding, Row, Rows, Sentence
+from pgm_rnn.experiments.networks import network_row, train_networks
+from pgm_rnn.experiments.pictures import BLACK, BLUE, GREEN, ORANGE, SKY, draw_curve, label_axis, panels, plain_ticks
+from pgm_rnn.experiments.problem import make_problem
+from pgm_rnn.experiments.settings import Settings
+from pgm_rnn.experiments.summary import column, curve, each_draw, middle, number, values_of, where
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LOOKS = (BLUE, ORANGE, GREEN, SKY)
+
+CLOSE = 0.99
+"""The agreement from which on a network counts as having the forward algorithm's predictions, but for near ties."""
+
+
+class Figure5(Experiment):
+    """Accuracy against the number of training sequences."""
+
+    id = "figure-5"
+    title = "predicted states of a 2-state, 3-symbol HMM against the number n of training sequences"
+    source = f"{PAPER}, sec. 4.1, fig. 5"
+    described = (
+        "An HMM with 2 states and 3 symbols and Dirichlet(1) parameters gives n labelled sequences of 8 steps. Elman "
+        "networks of k units with h_0 = 0 learn the state of each step; the first hundred test sequences are the "
+        "paper's test set. As a fourth curve, one unit whose h_0 is trained as well."
+    )
+    settings = Settings(num_sequences=(100, 300, 1000, 3000, 10_000, 20_000))
+    quick = Settings(
+        num_sequences=(20, 200), hidden_dims=(1, 4), replicates=2, num_updates=20, batch_size=20, narrow_starts=1
+    )
+
+    @override
+    def cells(self, settings: Settings) -> list[Cell]:
+        kinds = [("zero", k) for k in sorted(settings.hidden_dims, reverse=True)] + [("trained", 1)]
+        return [
+            Cell(kind, num_states, k, replicates)
+            for kind, k in kinds
+            for num_states in settings.num_states
+            for replicates in settings.replicate_groups()
+        ]
+
+    @override
+    def run(self, settings: Settings, cell: Cell) -> list[Row]:
+        problems = [make_problem(settings, cell.num_states, replicate) for replicate in cell.replicates]
+        networks = train_networks(settings, problems, cell.size, trains_start=cell.kind == "trained")
+        return [network_row(settings, network, cell) for network in networks]
+
+    @override
+    def draw(self, rows: Rows) -> "Figure":
+        figure, (top, bottom) = panels(2)
+        for axis, measured in ((top, "accuracy"), (bottom, "agreement")):
+            for look, (name, chosen) in zip(LOOKS, _series(rows), strict=False):
+                draw_curve(axis, curve(chosen, "num_sequences", measured), look, name)
+            axis.set_xscale("log")
+            plain_ticks(axis, [float(n) for n in values_of(rows, "num_sequences")])
+        forward = curve(where(rows, size=values_of(rows, "size")[0]), "num_sequences", "forward_accuracy")
+        draw_curve(top, forward, BLACK, "forward algorithm", interval=False)
+        draws = len(values_of(rows, "replicate"))
+        label_axis(
+            top, "n, training sequences", "accuracy", percent=True, note=f"median and middle 80 % of {draws} HMMs"
+        )
+        label_axis(bottom, "n, training sequences", "agreement with forward", percent=True)
+        top.legend(fontsize=9, loc="lower right")
+        return figure
+
+
+def _series(rows: Rows) -> list[tuple[str, list[Row]]]:
+    """The curves: every k with h_0 = 0, then the unit with a trained h_0."""
+    paper = where(rows, start="zero")
+    found = [(f"k = {k}", where(paper, size=k)) for k in values_of(paper, "size")]
+    return [*found, ("k = 1, h_0 trained", where(rows, start="trained"))]
+
+
+def _last(rows: Rows, start: str = "zero", size: int | None = None) -> list[Row]:
+    """The rows of the largest training set."""
+    found = where(rows, start=start, num_sequences=values_of(rows, "num_sequences")[-1])
+    return found if size is None else where(found, size=size)
+
+
+def _same(rows: Rows) -> bool:
+    """Whether no prediction on the paper's test set differs from the forward algorithm's."""
+    return all(row["different"] == 0 for row in rows)
+
+
+def _caption(rows: Rows) -> Finding:
+    last = _last(rows)
+    counts = [f"{sum(each_draw(where(last, size=k), _same))} with k = {k}" for k in values_of(last, "size")]
+    agreement = 100 * min(column(last, "agreement_all"))
+    reason = (
+        f"Draws without a single difference: {', '.join(counts)}. Where they differ they do so where the two "
+        "states are "
+        f"nearly as probable: a median of {100 * middle(_differing(last), 'near_ties_among_different'):.0f} % of the "
+        f"differences are near ties, and the worst network still agrees on {agreement:.1f} % of all test steps."
+    )
+    return Finding(each_draw(last, _same), reason)
+
+
+def _differing(rows: Rows) -> list[Row]:
+    """Rows with differences, or all if there are none."""
+    return [row for row in rows if number(row, "agreement_all") < 1] or list(rows)
+
+
+def _single_unit(rows: Rows) -> Finding:
+    zero, trained = _last(rows, size=values_of(rows, "size")[0]), _last(rows, "trained")
+    reason = (
+        "One number is enough in principle, the log-odds of the two states, and one unit carries one number; but "
+        "a unit "
+        "that starts at h_0 = 0 has one bias for two offsets, the initial law's and the transitions'. Median "
+        "agreement "
+        f"{100 * middle(zero, 'agreement_all'):.2f} % (KL {middle(zero, 'kl'):.1e} nats a step); with a trained h_0 "
+        f"{100 * middle(trained, 'agreement_all'):.2f} % (KL {middle(trained, 'kl'):.1e}), and no difference in "
+        f"{sum(each_draw(trained, _same))} of {len(trained)} draws. What is left is that log-odds move through the "
+        "transitions along a curve that tanh only resembles, and that one unit is the hardest to train."
+    )
+    return Finding(each_draw(zero, _same), reason)
+
+
+def _less_data(rows: Rows) -> Finding:
+    paper = where(rows, start="zero")
+    narrow, *_, wide = values_of(paper, "size")
+
+    def enough(draw: list[Row], size: int) -> float:
+        found = [
+            number(row, "num_sequences") for row in where(draw, size=size) if number(row, "agreement_all") >= CLOSE
+        ]
+        return min(found, default=float("inf"))
+
+    def is_less(draw: list[Row]) -> bool:
+        return enough(draw, wide) < float("inf") and 3 * enough(draw, wide) <= enough(draw, narrow)
+
+    def count(size: int) -> int:
+        return sum(each_draw(paper, lambda draw: enough(draw, size) < float("inf")))
+
+    reason = (
+        f"{100 * CLOSE:.0f} % agreement is reached at some n in {count(wide)} draws with k = {wide} and in "
+        f"{count(narrow)} with k = {narrow}; the others never reach it."
+    )
+    return Finding(each_draw(paper, is_less), reason)
+
+
+def _imperfect(rows: Rows) -> Finding:
+    last = _last(rows)
+    reason = (
+        f"The forward algorithm's accuracy has the median {100 * middle(last, 'forward_accuracy'):.1f} %, and lies "
+        f"between {100 * min(column(last, 'forward_accuracy')):.1f} and "
+        f"{100 * max(column(last, 'forward_accuracy')):.1f} "
+        "% over the draws: how well states can be told is a matter of the HMM."
+    )
+    return Finding(
+        each_draw(
+            last, lambda draw: all(max(number(row, "forward_accuracy"), number(row, "accuracy")) < 1 for row in draw)
+        ),
+        reason,
+    )
+
+
+def _optimum(rows: Rows) -> Finding:
+    paper = where(rows, start="zero")
+    better = [row for row in paper if number(row, "accuracy") > number(row, "forward_accuracy")]
+    gain = max((number(row, "accuracy") - number(row, "forward_accuracy") for row in better), default=0.0)
+    excess = max(number(row, "expected_accuracy") - number(row, "forward_expected_accuracy") for row in rows)
+    reason = (
+        f"{len(better)} of {len(paper)} networks are more accurate on their hundred test sequences, by up to "
+        f"{100 * gain:.1f} points: the drawn states are a sample. With the states' probabilities in their place no "
+        f"network is (largest difference {100 * excess:+.1g} points), by definition of the forward algorithm."
+    )
+    return Finding(each_draw(paper, lambda draw: not any(row in better for row in draw)), reason)
+
+
+def _replicates(rows: Rows) -> Finding:
+    wide = _last(rows, size=values_of(rows, "size")[-1])
+    reason = (
+        f"Median agreement {100 * middle(wide, 'agreement_all'):.2f} %, least "
+        f"{100 * min(column(wide, 'agreement_all')):.2f} "
+        f"%; median KL {middle(wide, 'kl'):.1e} nats a step."
+    )
+    return Finding(each_draw(wide, lambda draw: all(number(row, "agreement_all") >= CLOSE for row in draw)), reason)
+
+
+Figure5.sentences = (
+    Sentence(
+        "fig. 5, caption",
+        "the predicted hidden states on a test set were exactly the same as those from the HMM forward algorithm",
+        "no difference on the hundred test sequences, at the largest n, with any k",
+        _caption,
+    ),
+    Sentence(
+        "sec. 4.1",
+        "even an RNN with a single hidden unit can recover the predictions of the HMM forward algorithm exactly",
+        "no difference on the hundred test sequences, at the largest n, with one unit and h_0 = 0",
+        _single_unit,
+    ),
+    Sentence(
+        "sec. 4.1",
+        "by increasing the capacity of the RNN [...] we can recover the HMM forward predictions with much less "
+        "training data",
+        f"the widest network reaches {100 * CLOSE:.0f} % agreement with a third of the single unit's n, or fewer",
+        _less_data,
+    ),
+    Sentence(
+        "sec. 4.1",
+        "RNNs can indeed replicate the forward algorithm given sufficient amount of data",
+        f"the widest network's agreement on all test sequences is at least {100 * CLOSE:.0f} % at the largest n",
+        _replicates,
+    ),
+    Sentence(
+        "sec. 4.1",
+        "neither the HMM forward predictions nor the RNN predictions are perfect",
+        "both make mistakes on the hundred test sequences, at the largest n",
+        _imperfect,
+    ),
+    Sentence(
+        "sec. 4.1",
+        "it cannot outperform this optimal prediction",
+        "no network, with any k and n, is more accurate on the hundred test sequences than the forward algorithm",
+        _optimum,
+    ),
+)

@@ -1,0 +1,293 @@
+"""The next symbol's law p(x_{t+1} | x_{1:t}): exact, and as networks and Baum-Welch learn it from n sequences.
+
+    KL per step = mean_t E_{x_{1:t}} KL(p(x_{t+1} | x_{1:t}) || q(x_{t+1} | x_{1:t})),   t = 1..T - 1, nats
+
+The expectation is a sum over every history, so nothing but the training is random. Four learners see the same
+sequences: "direct", a network trained on the next symbol; "states", a network trained on the states as in figure 5,
+whose law of the state goes through the true transitions and emissions; "em", an HMM with m states fitted by
+Baum-Welch; "chain", a Markov chain of counts.
+"""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from pgm_rnn.experiments.experiment import PAPER, Cell, Experiment, Finding, Row, Rows, Sentence
+from pgm_rnn.experiments.networks import Candidate, Network, chosen, train_candidates, train_networks
+from pgm_rnn.experiments.pictures import (
+    GREEN,
+    ORANGE,
+    SKY,
+    VERMILION,
+    draw_curve,
+    label_axis,
+    panels,
+    plain_ticks,
+)
+from pgm_rnn.experiments.problem import Problem, histories, hmm_parameter_count, make_problem
+from pgm_rnn.experiments.scores import divergence
+from pgm_rnn.experiments.settings import NUM_STEPS, Settings
+from pgm_rnn.experiments.summary import curve, each_draw, middle, number, values_of, where
+from pgm_rnn.experiments.taggers import parameter_count
+from pgm_rnn.inference import em, forward_backward
+from pgm_rnn.models.hmm import HMM
+from pgm_rnn.models.markov_chain import MarkovChain
+from pgm_rnn.sequences import Sequences
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LEARNERS = {
+    "chain": ("Markov chain, counts", SKY),
+    "states": ("RNN on the states, then the true HMM's step", ORANGE),
+    "direct": ("RNN on the next symbol", VERMILION),
+    "em": ("HMM by Baum-Welch", GREEN),
+}
+"""What a learner is called and how its curve looks."""
+
+EM_STARTS, EM_ITERATIONS = 4, 200
+
+
+class Exact(NamedTuple):
+    """The true laws on every history.
+
+    Attributes:
+        x: all sequences x_{1:T-1}, (H, T - 1).
+        weights: p(x_{1:T-1}), (H,).
+        laws: p(x_{t+1} | x_{1:t}), (H, T - 1, p).
+    """
+
+    x: Tensor
+    weights: Tensor
+    laws: Tensor
+
+    def kl(self, probs: Tensor) -> float:
+        """KL per step of laws (H, T - 1, p), nats."""
+        return float(self.weights @ divergence(self.laws, probs.log()).mean(-1))
+
+
+def exact_laws(hmm: HMM) -> Exact:
+    """Every history's law of the next symbol, by the forward algorithm."""
+    x = histories(hmm.emission_probs.shape[1], NUM_STEPS - 1)
+    weights = forward_backward.filter(hmm, x).log_marginal_likelihood.exp()
+    return Exact(x, weights, forward_backward.predict(hmm, x).probs)
+
+
+class NextSymbol(Experiment):
+    """KL per step against n and m."""
+
+    id = "next-symbol"
+    title = "the law of the next symbol: KL per step to the exact one"
+    source = f"{PAPER}, end of sec. 4.1.1"
+    described = (
+        "HMMs with m states and 3 symbols; n sequences of 8 steps. The KL divergence from the exact law p(x_{t+1} "
+        "| x_{1:t}) "
+        "is summed over all 3^7 histories with their exact probabilities. An RNN of k units learns the next symbol, "
+        "another one the states as in figure 5, its law of the state taken one step on by the true HMM. Beside "
+        "them an HMM "
+        "with m states fitted to the same sequences by Baum-Welch (the best of four starts) and a Markov chain of "
+        "counts."
+    )
+    settings = Settings(
+        num_states=(2, 8, 32, 128), hidden_dims=(1, 20), num_sequences=(1000, 20_000), group=5, num_test=100
+    )
+    quick = Settings(
+        num_states=(2, 3),
+        hidden_dims=(2,),
+        num_sequences=(50,),
+        replicates=2,
+        num_updates=20,
+        narrow_starts=1,
+        group=2,
+        num_test=100,
+    )
+
+    @override
+    def cells(self, settings: Settings) -> list[Cell]:
+        kinds = [(kind, k) for kind in ("direct", "states") for k in sorted(settings.hidden_dims, reverse=True)]
+        return [
+            Cell(kind, num_states, size, replicates)
+            for num_states in sorted(settings.num_states, reverse=True)
+            for kind, size in [("em", num_states), *kinds, ("chain", settings.num_symbols)]
+            for replicates in settings.replicate_groups()
+        ]
+
+    @override
+    def run(self, settings: Settings, cell: Cell) -> list[Row]:
+        problems = [make_problem(settings, cell.num_states, replicate) for replicate in cell.replicates]
+        if cell.kind == "direct":
+            return [_network_row(settings, cell, network) for network in _direct(settings, problems, cell.size)]
+        if cell.kind == "states":
+            return [_network_row(settings, cell, network) for network in train_networks(settings, problems, cell.size)]
+        fit = _fit_em if cell.kind == "em" else _fit_chain
+        return [
+            _row(settings, cell, problem, num_sequences, fit(settings, problem, num_sequences))
+            for problem in problems
+            for num_sequences in settings.num_sequences
+        ]
+
+    @override
+    def draw(self, rows: Rows) -> "Figure":
+        numbers = values_of(rows, "num_sequences")
+        figure, axes = panels(len(numbers))
+        for axis, num_sequences in zip(axes, numbers, strict=True):
+            shown = _widest(where(rows, num_sequences=num_sequences))
+            for learner, (name, look) in LEARNERS.items():
+                draw_curve(axis, curve(where(shown, method=learner), "num_states", "kl"), look, name)
+            axis.set_xscale("log", base=2)
+            axis.set_yscale("log")
+            plain_ticks(axis, [float(m) for m in values_of(rows, "num_states")])
+            draws = len(values_of(rows, "replicate"))
+            note = f"n = {num_sequences}; k = {_width(rows)}; median and middle 80 % of {draws} HMMs"
+            label_axis(axis, "m, hidden states of the HMM", "KL, nats a step", note=note)
+        axes[0].legend(fontsize=9)
+        return figure
+
+
+def _direct(settings: Settings, problems: list[Problem], hidden_dim: int) -> list[Network]:
+    """Networks trained on x_{t+1} given x_{1:t}."""
+    candidates = [
+        Candidate(problem, num_sequences, rate, start)
+        for problem in problems
+        for num_sequences in settings.num_sequences
+        for rate in settings.rates(hidden_dim)
+        for start in settings.starts(hidden_dim)
+    ]
+    return chosen(
+        train_candidates(
+            settings,
+            candidates,
+            [candidate.problem.train.x[:, 1:] for candidate in candidates],
+            (settings.num_symbols, settings.num_symbols, hidden_dim),
+            sequences=[candidate.problem.train.x[:, :-1] for candidate in candidates],
+        )
+    )
+
+
+def _network_row(settings: Settings, cell: Cell, network: Network) -> Row:
+    problem = network.candidate.problem
+    probs = network.probs(exact_laws(problem.hmm).x)
+    if cell.kind == "states":
+        probs = probs @ problem.hmm.transition_probs @ problem.hmm.emission_probs
+    num_labels = cell.num_states if cell.kind == "states" else settings.num_symbols
+    parameters = parameter_count(settings.num_symbols, num_labels, cell.size)
+    return _row(settings, cell, problem, network.candidate.num_sequences, (probs, parameters))
+
+
+def _fit_em(settings: Settings, problem: Problem, num_sequences: int) -> tuple[Tensor, int]:
+    """The law that Baum-Welch finds, from random starts, and its number of parameters."""
+    num_states = problem.hmm.num_states
+    seed = settings.seed_of("em", num_states, problem.replicate, num_sequences)
+    hmm = HMM.random(num_states, settings.num_symbols, seed=seed)
+    held_out = min(num_sequences // 5, 1000)
+    sequences = problem.train.select(torch.arange(num_sequences))
+    train = sequences.select(torch.arange(num_sequences - held_out))
+    valid = sequences.select(torch.arange(num_sequences - held_out, num_sequences)) if held_out else None
+    em.fit(
+        hmm,
+        Sequences(train.x, train.lengths),
+        valid=None if valid is None else Sequences(valid.x, valid.lengths),
+        num_iterations=EM_ITERATIONS,
+        num_restarts=EM_STARTS,
+        seed=seed,
+        pseudo_count=0.1,
+        progress=False,
+    )
+    x = histories(settings.num_symbols, NUM_STEPS - 1)
+    return forward_backward.predict(hmm, x).probs, hmm_parameter_count(num_states, settings.num_symbols)
+
+
+def _fit_chain(settings: Settings, problem: Problem, num_sequences: int) -> tuple[Tensor, int]:
+    """The law of a Markov chain of counts, and its number of parameters."""
+    chain = MarkovChain.from_counts(problem.train.x[:num_sequences], num_symbols=settings.num_symbols, pseudo_count=0.1)
+    x = histories(settings.num_symbols, NUM_STEPS - 1)
+    return chain.transition_probs[x], settings.num_symbols**2 - 1
+
+
+def _row(settings: Settings, cell: Cell, problem: Problem, num_sequences: int, fitted: tuple[Tensor, int]) -> Row:
+    probs, parameters = fitted
+    return {
+        "method": cell.kind,
+        "num_states": cell.num_states,
+        "size": cell.size,
+        "num_sequences": num_sequences,
+        "replicate": problem.replicate,
+        "hmm_seed": settings.seed_of("hmm", cell.num_states, problem.replicate),
+        "parameters": parameters,
+        "kl": exact_laws(problem.hmm).kl(probs.detach()),
+    }
+
+
+def _width(rows: Rows) -> int:
+    return values_of(where(rows, method="direct"), "size")[-1]
+
+
+def _widest(rows: Rows) -> list[Row]:
+    """All rows but those of narrower networks."""
+    width = _width(rows)
+    return [row for row in rows if row["method"] in ("em", "chain") or row["size"] == width]
+
+
+def _medians(rows: Rows, method: str) -> str:
+    found = where(rows, method=method)
+    return ", ".join(f"{middle(where(found, num_states=m), 'kl'):.1e}" for m in values_of(found, "num_states"))
+
+
+def _beside(rows: Rows, first: str, second: str) -> Finding:
+    """Whether one learner's law is closer to the exact one than another's, for every m, at the largest n."""
+    last = _widest(where(rows, num_sequences=values_of(rows, "num_sequences")[-1]))
+    states = values_of(last, "num_states")
+
+    def closer(draw: list[Row], num_states: int) -> bool:
+        one, other = (where(draw, method=name, num_states=num_states)[0] for name in (first, second))
+        return number(one, "kl") < number(other, "kl")
+
+    def count(num_states: int) -> int:
+        return sum(each_draw(last, lambda draw: closer(draw, num_states)))
+
+    counts = ", ".join(f"{count(m)} at m = {m}" for m in states)
+    names = [f"{LEARNERS[name][0]} {_medians(last, name)}" for name in (first, second)]
+    reason = (
+        f"Draws in which it is closer: {counts}. Median KL in nats a step for m = {', '.join(map(str, states))}: "
+        f"{'; '.join(names)}; {LEARNERS['chain'][0]} {_medians(last, 'chain')}."
+    )
+    return Finding(each_draw(last, lambda draw: all(closer(draw, m) for m in states)), reason)
+
+
+def _against_em(rows: Rows) -> Finding:
+    return _beside(rows, "direct", "em")
+
+
+def _against_states(rows: Rows) -> Finding:
+    return _beside(rows, "direct", "states")
+
+
+QUOTE = (
+    "it would be an interesting future work to further compare this probability "
+    "between the classical and RNN-based approaches"
+)
+
+NextSymbol.sentences = (
+    Sentence(
+        "sec. 4.1.1",
+        QUOTE,
+        "question: is an RNN's law of the next symbol closer to the exact one than that of an HMM of the true "
+        "size, fitted by "
+        "Baum-Welch to the same sequences, for every m at the largest n?",
+        _against_em,
+        question=True,
+    ),
+    Sentence(
+        "sec. 4.1.1",
+        "the forward probability prediction task is only the first half of eventually estimating the conditional "
+        "probability "
+        "of the next sequence item",
+        "question: is the RNN that learns the next symbol closer than the one that learns the states and is given "
+        "the true "
+        "second half, for every m at the largest n?",
+        _against_states,
+        question=True,
+    ),
+)

@@ -1,0 +1,104 @@
+"""`docs/experiments/README.md`, written from the CSV files beside it: `python -m pgm_rnn.experiments.page`.
+
+Nothing is run here. Every verdict and every number in its reason is computed from the rows; a test compares the page
+with the file.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from pgm_rnn.experiments.experiment import Experiment, Sentence
+from pgm_rnn.experiments.record import Record, read_record
+from pgm_rnn.experiments.registry import EXPERIMENTS
+from pgm_rnn.files import write_whole
+
+COMMAND = "python -m pgm_rnn.experiments.page"
+NAME = "README.md"
+
+
+def page(folder: Path) -> str:
+    """The page of the experiments whose files are in a folder, as Markdown."""
+    records = [(experiment, read_record(experiment.id, folder)) for experiment in EXPERIMENTS.values()]
+    found = [(experiment, record) for experiment, record in records if record is not None]
+    lines = [
+        "# The experiments",
+        "",
+        f"Written by `{COMMAND}` from the CSV files in this folder; do not edit. The figures of Choe, Shin & Spencer",
+        "(2017), sec. 4, run as the paper runs them and with replicates: each draw is a random HMM with data and",
+        "networks of its own. A verdict counts the draws that bear a sentence out by the measure beside it; the",
+        "numbers of its reason are the CSV's. Accuracy is the share of right states, agreement the share of",
+        "predictions that are the forward algorithm's, both on a hundred test sequences of 8 steps (800",
+        "predictions) as in the paper; `_all` in a column's name says that all test sequences are used, and",
+        "expected accuracy has the states' exact probabilities in place of drawn states. Where the paper is silent",
+        "(optimiser, rates, when to stop): Adam, each network with every learning rate listed for its width, the",
+        "one with the best held-out loss kept.",
+        "",
+        "| experiment | sentence | verdict |",
+        "|---|---|---|",
+    ]
+    for experiment, record in found:
+        link = f"[{experiment.id}](#{experiment.id})"
+        lines += [
+            f"| {link} | {_quoted(sentence)} | {sentence.verdict(record.rows)} |" for sentence in experiment.sentences
+        ]
+    for experiment, record in found:
+        lines += ["", *_section(experiment, record)]
+    return "\n".join(lines) + "\n"
+
+
+def _section(experiment: Experiment, record: Record) -> list[str]:
+    lines = [
+        f"## {experiment.id}",
+        "",
+        f"{experiment.title[0].upper()}{experiment.title[1:]}. {experiment.source}.",
+        "",
+        experiment.described,
+        "",
+        f"![{experiment.title}]({experiment.id}.png)",
+        "",
+        f"`{record.command}` ({_took(record.seconds)}), [numbers]({experiment.id}.csv), [curves]({experiment.id}.svg),",
+        f"[settings]({experiment.id}.json): {_settings(record.settings)}.",
+    ]
+    for sentence in experiment.sentences:
+        finding = sentence.find(record.rows)
+        lines += [
+            "",
+            _quoted(sentence),
+            "",
+            f"- **{sentence.verdict(record.rows)}**. Measured: {sentence.measured}.",
+            f"- {finding.reason}",
+        ]
+    return lines
+
+
+def _settings(settings: dict[str, Any]) -> str:
+    """What a reader needs to judge the numbers."""
+    rates = sorted({*settings["learning_rates"], *settings["narrow_rates"]})
+    return (
+        f"{settings['replicates']} draws, seed {settings['seed']}, {settings['num_updates']} updates of "
+        f"{settings['batch_size']} sequences, rates {', '.join(map(str, rates))}, {settings['num_test']} test "
+        "sequences"
+    )
+
+
+def _took(seconds: float) -> str:
+    return f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} s"
+
+
+def _quoted(sentence: Sentence) -> str:
+    """The sentence and its place, with no markup of its own."""
+    return f'"{sentence.quote}" ({sentence.place})'.replace("|", r"\|")
+
+
+def main(folder: str = "docs/experiments") -> None:
+    """Write the page into a folder.
+
+    Raises:
+        OSError: it is not there or cannot be written to.
+    """
+    write_whole(Path(folder) / NAME, page(Path(folder)).encode())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:2])

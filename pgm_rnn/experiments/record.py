@@ -1,0 +1,63 @@
+"""What an experiment leaves behind: a CSV, its settings as JSON, and the picture as PNG and SVG, side by side."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pgm_rnn.experiments.experiment import Experiment, Row, Rows
+from pgm_rnn.experiments.pictures import as_png, as_svg
+from pgm_rnn.experiments.settings import Settings
+from pgm_rnn.experiments.tables import as_csv, from_csv
+from pgm_rnn.files import write_whole
+
+
+class Record(NamedTuple):
+    """A finished experiment, as it is on disk.
+
+    Attributes:
+        settings: names and values.
+        command: that made it.
+        seconds: wall-clock time of the run that finished it.
+        rows: of the CSV.
+    """
+
+    settings: dict[str, Any]
+    command: str
+    seconds: float
+    rows: list[Row]
+
+
+def write_record(
+    experiment: Experiment, settings: Settings, command: str, seconds: float, rows: Rows, folder: Path
+) -> list[Path]:
+    """Write the four files; the picture shows the CSV's digits.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    table = as_csv(rows)
+    figure = experiment.draw(from_csv(table))
+    about = {"experiment": experiment.id, "command": command, "seconds": round(seconds), "settings": settings.as_json()}
+    contents = {
+        "csv": table.encode(),
+        "json": (json.dumps(about, indent=1) + "\n").encode(),
+        "png": as_png(figure),
+        "svg": as_svg(figure),
+    }
+    paths = {ending: folder / f"{experiment.id}.{ending}" for ending in contents}
+    for ending, content in contents.items():
+        write_whole(paths[ending], content)
+    return list(paths.values())
+
+
+def read_record(experiment_id: str, folder: Path) -> Record | None:
+    """A finished experiment, None if the folder has none.
+
+    Raises:
+        ValueError: a CSV without rows.
+    """
+    table, about = folder / f"{experiment_id}.csv", folder / f"{experiment_id}.json"
+    if not (table.exists() and about.exists()):
+        return None
+    known = json.loads(about.read_text(encoding="utf-8"))
+    return Record(known["settings"], known["command"], known["seconds"], from_csv(table.read_text(encoding="utf-8")))

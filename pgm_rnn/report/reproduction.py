@@ -1,0 +1,89 @@
+"""`pgm-rnn reproduce`: sweeps under a progress bar, then files and the verdicts on the paper's sentences."""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+from pgm_rnn.checks import check_choice
+from pgm_rnn.experiments.experiment import Experiment
+from pgm_rnn.experiments.record import read_record, write_record
+from pgm_rnn.experiments.registry import EXPERIMENTS
+from pgm_rnn.experiments.settings import Settings
+from pgm_rnn.experiments.sweep import Plan, forget, sweep, workers
+
+
+def reproduce(
+    name: str, folder: Path, plan: Plan, command: str, *, quick: bool, fresh: bool, **sizes: Any
+) -> dict[str, list[str]]:
+    """Run one experiment or "all", print the verdicts, and leave CSV, JSON, PNG and SVG in a folder.
+
+    Args:
+        name: of an experiment, or "all".
+        folder: made if it is not there.
+        plan: where cells run.
+        command: that a reader would repeat, kept with the numbers.
+        quick: sizes of a run of seconds.
+        fresh: throw an unfinished sweep away instead of going on with it.
+        sizes: `Settings` that differ from the experiment's own.
+
+    Returns:
+        The verdicts of each experiment.
+
+    Raises:
+        ValueError: an unknown experiment, sizes too small, or an unfinished sweep with other settings.
+        ConnectionError: the scheduler does not answer.
+        OSError: the folder cannot be made or written to.
+    """
+    check_choice("figure", name, [*EXPERIMENTS, "all"])
+    chosen = list(EXPERIMENTS.values()) if name == "all" else [EXPERIMENTS[name]]
+    settings = {
+        experiment.id: dataclasses.replace(experiment.quick if quick else experiment.settings, **sizes)
+        for experiment in chosen
+    }
+    verdicts = {}
+    with workers(plan) as run:
+        for experiment in chosen:
+            _run(experiment, settings[experiment.id], folder, run, command, fresh=fresh)
+            verdicts[experiment.id] = show(experiment, folder)
+    return verdicts
+
+
+def _run(experiment: Experiment, settings: Settings, folder: Path, run: Any, command: str, *, fresh: bool) -> None:
+    cells_folder = folder / f".{experiment.id}-cells"
+    if fresh:
+        forget(cells_folder)
+    started = time.perf_counter()
+    columns = (TextColumn(experiment.id), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(experiment.id, total=len(experiment.cells(settings)))
+        rows = sweep(experiment, settings, cells_folder, run, lambda number: progress.advance(task, number))
+    write_record(experiment, settings, command, time.perf_counter() - started, rows, folder)
+    forget(cells_folder)
+
+
+def show(experiment: Experiment, folder: Path) -> list[str]:
+    """Print an experiment's verdicts, computed from its CSV, and return them."""
+    record = read_record(experiment.id, folder)
+    assert record is not None  # it was written just now
+    console = Console(highlight=False, width=min(80, Console().width))
+    console.print(Text(f"{experiment.source}: {experiment.title}", style="bold"))
+    verdicts = []
+    for sentence in experiment.sentences:
+        finding = sentence.find(record.rows)
+        verdicts.append(sentence.verdict(record.rows))
+        console.print()
+        console.print(f'"{sentence.quote}" ({sentence.place})', markup=False)
+        console.print(Padding(Text(f"{verdicts[-1]}: {sentence.measured}", style=_style(finding.draws)), (0, 0, 0, 2)))
+        console.print(Padding(Text(finding.reason), (0, 0, 0, 2)))
+    console.print(f"\n{folder / experiment.id}.csv .json .png .svg\n", markup=False, soft_wrap=True)
+    return verdicts
+
+
+def _style(draws: list[bool]) -> str:
+    return "green" if all(draws) else "yellow" if any(draws) else "red"
