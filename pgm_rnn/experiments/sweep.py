@@ -7,6 +7,7 @@ with the same settings, goes on from what is there.
 
 import json
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ Done = tuple[Cell, list[Row]]
 
 CONNECT_SECONDS = 10
 """How long a scheduler may take to answer."""
+
+
+_TURN = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,11 @@ class Plan:
 
 
 def run_cell(experiment: Experiment, settings: Settings, cell: Cell) -> Done:
-    """A cell and its rows; what is sent to a worker."""
-    with reproducible():
+    """A cell and its rows; what is sent to a worker. Cells take turns where a worker has several threads.
+
+    Torch's random state, default dtype and number of threads belong to the process.
+    """
+    with _TURN, reproducible():
         return cell, experiment.run(settings, cell)
 
 
