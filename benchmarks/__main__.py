@@ -9,6 +9,7 @@ import torch
 from benchmarks import (
     deep_step,
     em_step,
+    experiments_step,
     first_call,
     hmm_growth,
     hmm_likelihood,
@@ -65,6 +66,15 @@ def growth() -> None:
     print_growth(f"HMM of {hmm_growth.NUM_STATES} states: value and gradient as the problem grows", hmm_growth.run())
 
 
+def experiments() -> None:
+    print("value and gradient of many small networks, 100 sequences of 8 steps each, median ms, ratio to one by one")
+    for title, times in experiments_step.run():
+        print(f"  {title}")
+        for name, (milliseconds, ratio) in times.items():
+            print(f"    {name:34}{milliseconds:8.1f}{ratio:8.3f}")
+    print()
+
+
 def imports() -> None:
     print_times("import time beyond torch and pyro, median ms", import_time.run())
 
@@ -77,6 +87,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "deep": deep,
     "em": em,
     "growth": growth,
+    "experiments": experiments,
     "imports": imports,
 }
 

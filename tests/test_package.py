@@ -10,7 +10,17 @@ import pytest
 import pgm_rnn
 
 ROOT = Path(__file__).parents[1]
-ABOVE_KERNELS = ("models", "inference", "claims", "data", "graph", "programs", "sequence_model", "emissions")
+ABOVE_KERNELS = (
+    "models",
+    "inference",
+    "claims",
+    "experiments",
+    "data",
+    "graph",
+    "programs",
+    "sequence_model",
+    "emissions",
+)
 PACKAGES = {"pgm_rnn": ROOT / "pgm_rnn", "pgm_rnn.models": ROOT / "models", "pgm_rnn.inference": ROOT / "inference"}
 
 
@@ -81,8 +91,11 @@ def test_the_distribution_holds_every_package_on_the_disk(monkeypatch: pytest.Mo
     ("folder", "above"),
     [
         (ROOT / "pgm_rnn" / "kernels", ("pyro", *(f"pgm_rnn.{name}" for name in ABOVE_KERNELS))),
-        (ROOT / "models", ("pgm_rnn.inference", "pgm_rnn.claims", "pgm_rnn.data", "pgm_rnn.graph")),
-        (ROOT / "inference", ("pgm_rnn.models", "pgm_rnn.claims", "pgm_rnn.data")),
+        (
+            ROOT / "models",
+            ("pgm_rnn.inference", "pgm_rnn.claims", "pgm_rnn.experiments", "pgm_rnn.data", "pgm_rnn.graph"),
+        ),
+        (ROOT / "inference", ("pgm_rnn.models", "pgm_rnn.claims", "pgm_rnn.experiments", "pgm_rnn.data")),
     ],
     ids=["kernels", "models", "inference"],
 )

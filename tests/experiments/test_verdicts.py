@@ -1,0 +1,184 @@
+"""Verdicts on rows that are made up: each sentence can be borne out, and can fail."""
+
+from collections.abc import Callable
+
+import pytest
+
+from pgm_rnn.experiments import disagreement, figure_5, figure_6, figure_7, next_symbol
+from pgm_rnn.experiments.experiment import Finding, Row, Rows, verdict_of
+from pgm_rnn.experiments.summary import curve, each_draw
+
+NETWORK: Row = {
+    "method": "rnn",
+    "start": "zero",
+    "accuracy": 0.7,
+    "forward_accuracy": 0.7,
+    "agreement": 1.0,
+    "agreement_all": 1.0,
+    "different": 0,
+    "expected_accuracy": 0.7,
+    "forward_expected_accuracy": 0.7,
+    "near_ties": 0.1,
+    "near_ties_among_different": 0.5,
+    "kl": 1e-4,
+}
+
+
+def rows_5(**changes: float) -> list[Row]:
+    """Two draws, k = 1 and 20, n = 100 and 20 000; the changes are to k = 1 of draw 1."""
+    rows: list[Row] = []
+    for replicate in (0, 1):
+        for start, k in (("zero", 1), ("zero", 20), ("trained", 1)):
+            for n in (100, 20_000):
+                changed = changes if (replicate, start, k) == (1, "zero", 1) else {}
+                rows.append(
+                    {**NETWORK, "replicate": replicate, "start": start, "size": k, "num_sequences": n, **changed}
+                )
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("find", "changes", "expected"),
+    [
+        (figure_5._caption, {}, [True, True]),
+        (figure_5._caption, {"different": 1}, [True, False]),
+        (figure_5._single_unit, {}, [True, True]),
+        (figure_5._single_unit, {"different": 1}, [True, False]),
+        (figure_5._less_data, {}, [False, False]),
+        (figure_5._less_data, {"agreement_all": 0.98}, [False, True]),
+        (figure_5._imperfect, {}, [True, True]),
+        (figure_5._imperfect, {"accuracy": 1.0}, [True, False]),
+        (figure_5._optimum, {}, [True, True]),
+        (figure_5._optimum, {"accuracy": 0.71}, [True, False]),
+        (figure_5._replicates, {}, [True, True]),
+        (figure_5._replicates, {"agreement_all": 0.98}, [True, True]),
+    ],
+)
+def test_verdicts_of_figure_5(find: Callable[[Rows], Finding], changes: dict[str, float], expected: list[bool]) -> None:
+    assert find(rows_5(**changes)).draws == expected
+
+
+def rows_6(drop: int, **changes: float) -> list[Row]:
+    """Two draws, m = 2, 4, 8; the agreement drops most up to m = drop, the HMM has more parameters from m = 8 on."""
+    rows: list[Row] = []
+    for replicate in (0, 1):
+        for m in (2, 4, 8):
+            row: Row = {
+                **NETWORK,
+                "replicate": replicate,
+                "num_states": m,
+                "size": 4,
+                "num_sequences": 10,
+                "agreement_all": 1.0 - 0.1 * (m >= 4) - 0.1 * (m >= 8) - 0.3 * (m >= drop),
+                "expected_accuracy": 0.1 / m,
+                "forward_expected_accuracy": 0.1 / m,
+                "chance": 1 / m,
+                "chance_agreement": 1 / m,
+                "parameters": 50,
+                "hmm_parameters": m * m,
+            }
+            rows.append({**row, **(changes if replicate == 1 and m == 8 else {})})
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("find", "rows", "expected"),
+    [
+        (figure_6._poor, rows_6(8), [True, True]),
+        (figure_6._poor, rows_6(8, forward_expected_accuracy=0.5), [True, False]),
+        (figure_6._chance, rows_6(8), [True, True]),
+        (figure_6._chance, rows_6(8, chance_agreement=0.9), [True, False]),
+        (figure_6._matches, rows_6(8), [True, True]),
+        (figure_6._matches, rows_6(8, expected_accuracy=0.001), [True, False]),
+        (figure_6._decreases, rows_6(8), [True, True]),
+        (figure_6._decreases, rows_6(8, agreement_all=1.0), [True, False]),
+        (figure_6._crossing, rows_6(8), [True, True]),
+        (figure_6._crossing, rows_6(4), [False, False]),
+    ],
+)
+def test_verdicts_of_figure_6(find: Callable[[Rows], Finding], rows: list[Row], expected: list[bool]) -> None:
+    assert find(rows).draws == expected
+
+
+def rows_7(**changes: float) -> list[Row]:
+    """Two draws, k = 1 and 2, networks ahead of particles; the changes are to the particles of draw 1."""
+    rows: list[Row] = []
+    for replicate in (0, 1):
+        rows += [{**NETWORK, "replicate": replicate, "size": k} for k in (1, 2)]
+        particles: Row = {**NETWORK, "method": figure_7.PARTICLES, "expected_accuracy": 0.6, "agreement_all": 0.9}
+        changed = changes if replicate == 1 else {}
+        rows += [{**particles, "replicate": replicate, "size": number, **changed} for number in (1, 2, 100)]
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("find", "changes", "expected"),
+    [
+        (figure_7._outperforms, {}, [True, True]),
+        (figure_7._outperforms, {"expected_accuracy": 0.8}, [True, False]),
+        (figure_7._outperforms, {"agreement_all": 1.0}, [True, False]),
+        (figure_7._unit_against_particle, {}, [True, True]),
+        (figure_7._unit_against_particle, {"agreement_all": 1.0}, [True, False]),
+        (figure_7._enough_particles, {}, [True, True]),
+        (figure_7._enough_particles, {"different": 2}, [True, False]),
+    ],
+)
+def test_verdicts_of_figure_7(find: Callable[[Rows], Finding], changes: dict[str, float], expected: list[bool]) -> None:
+    assert find(rows_7(**changes)).draws == expected
+
+
+def test_the_next_symbols_learners_are_compared_in_every_draw() -> None:
+    kl = {"direct": 0.1, "states": 0.2, "em": 0.2, "chain": 0.3}
+
+    def row(replicate: int, m: int, method: str, value: float) -> Row:
+        key: Row = {"method": method, "num_states": m, "size": 2, "num_sequences": 10, "replicate": replicate}
+        return {**key, "kl": value}
+
+    rows = [row(r, m, name, value) for r in (0, 1) for m in (2, 4) for name, value in kl.items()]
+    assert next_symbol._against_em(rows).draws == [True, True]
+    rows = [{**row, "kl": 0.05} if (row["replicate"], row["method"]) == (1, "em") else row for row in rows]
+    assert next_symbol._against_em(rows).draws == [True, False]
+    assert next_symbol._against_states(rows).draws == [True, True]
+
+
+def rows_of_disagreement(starts: float, beliefs: float) -> list[Row]:
+    """One draw: the divergence 1 with labels, of which the starts make a part, and that with beliefs."""
+    row: Row = {
+        "replicate": 0,
+        "num_states": 8,
+        "size": 4,
+        "num_sequences": 10,
+        "agreement_all": 0.5,
+        "start_agreement": 0.5,
+        "held_out_spread": 0.01,
+        "c2_residual": 0.1,
+    }
+    labels: Row = {**row, "method": "labels", "kl": 1.0, "kl_starts": starts, "kl_shared": 1 - starts}
+    return [labels, {**row, "method": "beliefs", "kl": beliefs, "kl_starts": 0.0, "kl_shared": beliefs}]
+
+
+def test_optima_are_the_cause_where_starts_differ_and_phi_where_beliefs_do_not_help() -> None:
+    assert disagreement._optima(rows_of_disagreement(0.8, 0.1)).draws == [True]
+    assert disagreement._optima(rows_of_disagreement(0.2, 0.1)).draws == [False]
+    assert disagreement._approximation(rows_of_disagreement(0.2, 0.9)).draws == [True]
+    assert disagreement._approximation(rows_of_disagreement(0.2, 0.1)).draws == [False]
+
+
+def test_the_words_count_draws() -> None:
+    assert verdict_of([True, True]) == "reproduced"
+    assert verdict_of([True, False, False]) == "reproduced in 1 of 3 draws"
+    assert verdict_of([False]) == "not reproduced"
+    assert [verdict_of(d, question=True) for d in ([True], [True, False], [False])] == [
+        "yes",
+        "yes in 1 of 2 draws",
+        "no",
+    ]
+    with pytest.raises(ValueError, match="expected rows that a verdict can be drawn from"):
+        verdict_of([])
+
+
+def test_a_curve_is_the_median_between_the_tenth_and_the_ninetieth_percentile() -> None:
+    rows: list[Row] = [{"x": x, "y": float(x * y)} for x in (2, 1) for y in range(11)]
+    found = curve(rows, "x", "y")
+    assert (found.x, found.middle, found.low, found.high) == ([1, 2], [5, 10], [1, 2], [9, 18])
+    assert each_draw([{"replicate": 1}, {"replicate": 0}], lambda rows: rows[0]["replicate"] == 1) == [False, True]
