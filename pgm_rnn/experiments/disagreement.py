@@ -178,16 +178,12 @@ def _optima(rows: Rows) -> Finding:
         for with_labels, with_beliefs in zip(labels, beliefs, strict=True)
     ]
     reason = (
-        f"At m = {many}, medians: the starts make {100 * middle(shares, 'share'):.0f} % of the divergence, and "
-        "their losses on "
-        f"held-out sequences differ by {middle(labels, 'held_out_spread'):.1e} nats a step. Two starts agree with "
-        "each other "
-        f"on {100 * middle(labels, 'start_agreement'):.0f} % and with the forward algorithm on "
-        f"{100 * middle(labels, 'agreement_all'):.0f} % of the steps; trained without the labels' noise the "
-        "latter is "
-        f"{100 * middle(beliefs, 'agreement_all'):.0f} %, and the divergence is {100 * middle(left, 'left'):.1f} "
-        "% of what it was. "
-        "The forward algorithm is the only optimum of the expected loss, and its divergence is zero."
+        f"At m = {many}, medians: the starts make {100 * middle(shares, 'share'):.0f} % of the divergence, and their "
+        f"losses on held-out sequences differ by {middle(labels, 'held_out_spread'):.1e} nats a step. Two starts "
+        f"agree with each other on {100 * middle(labels, 'start_agreement'):.0f} % and with the forward algorithm on "
+        f"{100 * middle(labels, 'agreement_all'):.0f} % of the steps; trained without the labels' noise the latter is "
+        f"{100 * middle(beliefs, 'agreement_all'):.0f} %, and the divergence is {100 * middle(left, 'left'):.1f} % of "
+        "what it was. The expected loss has one global optimum, the forward algorithm, and its divergence is zero."
     )
     return Finding(each_draw(last, is_optima), reason)
 
@@ -210,10 +206,10 @@ def _approximation(rows: Rows) -> Finding:
     states = ", ".join(map(str, values_of(rows, "num_states")))
     reason = (
         f"C.2's residual, as a part of the hidden states' variance, for m = {states}: {residuals('labels')} with "
-        "labels, "
-        f"{residuals('beliefs')} with beliefs (medians). With beliefs the same networks come to a divergence of "
-        f"{middle(where(last, method='beliefs'), 'kl'):.1e} nats a step at m = {many}, with labels to "
-        f"{middle(where(last, method='labels'), 'kl'):.1e}: their size allows what the labels do not teach."
+        f"labels, {residuals('beliefs')} with beliefs (medians). At m = {many} the same networks come to a divergence "
+        f"of {middle(where(last, method='labels'), 'kl'):.1e} nats a step with labels and of "
+        f"{middle(where(last, method='beliefs'), 'kl'):.1e} with beliefs: the second is what their size and training "
+        "leave, the rest is the labels' noise."
     )
     return Finding(each_draw(last, is_phi), reason)
 
@@ -221,8 +217,8 @@ def _approximation(rows: Rows) -> Finding:
 Disagreement.sentences = (
     Sentence(
         "sec. 4.1.1",
-        "the disagreement is more likely due to the existence of many local optima, with the forward algorithm "
-        "being one of them",
+        "the disagreement is more likely due to the existence of many local optima, with the forward algorithm being "
+        "one of them",
         "at the largest m, the part of the divergence that differs between starts is larger than the part they share",
         _optima,
     ),
@@ -230,8 +226,7 @@ Disagreement.sentences = (
         "sec. 4.1.1",
         "the RNN instead gives an approximation of the HMM forward algorithm",
         "at the largest m, more than half of the divergence is there without the labels' noise too: it is the "
-        "network's, whose "
-        "phi is approximate",
+        "network's, whose phi is approximate",
         _approximation,
     ),
 )

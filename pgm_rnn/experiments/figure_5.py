@@ -8,6 +8,7 @@ from pgm_rnn.experiments.experiment import PAPER, Cell, Experiment, Finding, Row
 from pgm_rnn.experiments.networks import network_row, train_networks
 from pgm_rnn.experiments.pictures import BLACK, BLUE, GREEN, ORANGE, SKY, draw_curve, label_axis, panels, plain_ticks
 from pgm_rnn.experiments.problem import make_problem
+from pgm_rnn.experiments.scores import NEAR_TIE
 from pgm_rnn.experiments.settings import Settings
 from pgm_rnn.experiments.summary import column, curve, each_draw, middle, number, values_of, where
 
@@ -94,10 +95,9 @@ def _caption(rows: Rows) -> Finding:
     counts = [f"{sum(each_draw(where(last, size=k), _same))} with k = {k}" for k in values_of(last, "size")]
     agreement = 100 * min(column(last, "agreement_all"))
     reason = (
-        f"Draws without a single difference: {', '.join(counts)}. Where they differ they do so where the two "
-        "states are "
-        f"nearly as probable: a median of {100 * middle(_differing(last), 'near_ties_among_different'):.0f} % of the "
-        f"differences are near ties, and the worst network still agrees on {agreement:.1f} % of all test steps."
+        f"Draws without a single difference: {', '.join(counts)}. Of the differences, "
+        f"{100 * middle(_differing(last), 'near_ties_among_different'):.0f} % (median) are near ties, log-odds below "
+        f"{NEAR_TIE} nats; the worst network agrees on {agreement:.1f} % of all test steps."
     )
     return Finding(each_draw(last, _same), reason)
 
@@ -110,14 +110,12 @@ def _differing(rows: Rows) -> list[Row]:
 def _single_unit(rows: Rows) -> Finding:
     zero, trained = _last(rows, size=values_of(rows, "size")[0]), _last(rows, "trained")
     reason = (
-        "One number is enough in principle, the log-odds of the two states, and one unit carries one number; but "
-        "a unit "
-        "that starts at h_0 = 0 has one bias for two offsets, the initial law's and the transitions'. Median "
-        "agreement "
+        "One number is enough in principle, the log-odds of the two states, and one unit carries one number; but a "
+        "unit that starts at h_0 = 0 has one bias for two offsets, the initial law's and the transitions', and the "
+        "curve along which log-odds pass through the transitions is no tanh. Median agreement "
         f"{100 * middle(zero, 'agreement_all'):.2f} % (KL {middle(zero, 'kl'):.1e} nats a step); with a trained h_0 "
         f"{100 * middle(trained, 'agreement_all'):.2f} % (KL {middle(trained, 'kl'):.1e}), and no difference in "
-        f"{sum(each_draw(trained, _same))} of {len(trained)} draws. What is left is that log-odds move through the "
-        "transitions along a curve that tanh only resembles, and that one unit is the hardest to train."
+        f"{sum(each_draw(trained, _same))} of {len(trained)} draws."
     )
     return Finding(each_draw(zero, _same), reason)
 
@@ -150,8 +148,8 @@ def _imperfect(rows: Rows) -> Finding:
     reason = (
         f"The forward algorithm's accuracy has the median {100 * middle(last, 'forward_accuracy'):.1f} %, and lies "
         f"between {100 * min(column(last, 'forward_accuracy')):.1f} and "
-        f"{100 * max(column(last, 'forward_accuracy')):.1f} "
-        "% over the draws: how well states can be told is a matter of the HMM."
+        f"{100 * max(column(last, 'forward_accuracy')):.1f} % over the draws: how well states can be told is a matter "
+        "of the HMM."
     )
     return Finding(
         each_draw(
@@ -178,8 +176,7 @@ def _replicates(rows: Rows) -> Finding:
     wide = _last(rows, size=values_of(rows, "size")[-1])
     reason = (
         f"Median agreement {100 * middle(wide, 'agreement_all'):.2f} %, least "
-        f"{100 * min(column(wide, 'agreement_all')):.2f} "
-        f"%; median KL {middle(wide, 'kl'):.1e} nats a step."
+        f"{100 * min(column(wide, 'agreement_all')):.2f} %; median KL {middle(wide, 'kl'):.1e} nats a step."
     )
     return Finding(each_draw(wide, lambda draw: all(number(row, "agreement_all") >= CLOSE for row in draw)), reason)
 

@@ -22,7 +22,7 @@ from pgm_rnn.experiments.pictures import (
 )
 from pgm_rnn.experiments.problem import make_problem
 from pgm_rnn.experiments.settings import NUM_STEPS, PAPER_TEST, Settings
-from pgm_rnn.experiments.summary import column, curve, each_draw, middle, number, values_of, where
+from pgm_rnn.experiments.summary import curve, each_draw, middle, number, values_of, where
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,12 +41,11 @@ class Figure6(Experiment):
     title = "predicted states of HMMs with m states and 3 symbols, by a network of 100 units"
     source = f"{PAPER}, sec. 4.1.1, fig. 6"
     described = (
-        "As figure 5 with m = 2, 4, ..., 512 states, n = 20 000 and k = 100; the paper does not say which k and "
-        "how many "
-        "symbols it has, so these are figure 5's. Parameters are free probabilities of the HMM and entries of the "
-        "network's W, U, b, V and c."
+        "As figure 5 with m = 2, 4, ..., 512 states, n = 20 000 and k = 100; the paper does not say which k and how "
+        "many symbols it has, so these are figure 5's. Parameters are free probabilities of the HMM and entries of "
+        "the network's W, U, b, V and c."
     )
-    settings = Settings(num_states=(2, 4, 8, 16, 32, 64, 128, 256, 512), hidden_dims=(100,), group=2)
+    settings = Settings(num_states=(2, 4, 8, 16, 32, 64, 128, 256, 512), hidden_dims=(100,), num_updates=1000, group=2)
     quick = Settings(
         num_states=(2, 4, 8), hidden_dims=(4,), num_sequences=(200,), replicates=2, num_updates=20, narrow_starts=1
     )
@@ -111,7 +110,7 @@ def _poor(rows: Rows) -> Finding:
     few, *_, many = values_of(rows, "num_states")
     last = where(rows, num_states=many)
     reason = (
-        f"The forward algorithm's expected accuracy falls from a median of "
+        "The forward algorithm's expected accuracy falls from a median of "
         f"{100 * _at(rows, few, 'forward_expected_accuracy'):.1f} % at m = {few} to "
         f"{100 * middle(last, 'forward_expected_accuracy'):.2g} % at m = {many}, "
         f"{many * middle(last, 'forward_expected_accuracy'):.1f} times chance."
@@ -129,8 +128,8 @@ def _chance(rows: Rows) -> Finding:
         for group in [where(rows, num_states=m)]
     ]
     reason = (
-        "A guess is right with probability 1/m, but two predictors that know nothing of each other agree more "
-        "often, for "
+        "A guess is right with probability 1/m, but two predictors that know nothing of each other agree more often, "
+        "for "
         "some states are predicted far more often than others. How often, in units of 1/m: " + ", ".join(ratios) + "."
     )
     return Finding(
@@ -149,8 +148,7 @@ def _matches(rows: Rows) -> Finding:
     reason = (
         f"Expected accuracy in percent of the forward algorithm's, medians for m = {', '.join(map(str, states))}: "
         f"{', '.join(ratios)}. A hundred test sequences cannot show the loss at m = {states[-1]}: the forward "
-        "algorithm is "
-        f"right in {right:.0f} of {NUM_STEPS * PAPER_TEST} predictions there (median)."
+        f"algorithm is right in {right:.0f} of {NUM_STEPS * PAPER_TEST} predictions there (median)."
     )
     return Finding(each_draw(rows, lambda draw: all(_ratio(row) >= MATCHING for row in draw)), reason)
 
@@ -179,16 +177,13 @@ def _crossing(rows: Rows) -> Finding:
         steps = list(pairwise(values_of(draw, "num_states")))
         return max(steps, key=lambda step: _at(draw, step[0], "agreement_all") - _at(draw, step[1], "agreement_all"))[1]
 
-    counts = column([{"m": steepest(where(rows, replicate=r))} for r in values_of(rows, "replicate")], "m")
-    where_steepest = ", ".join(f"{counts.count(m)} draws up to m = {m:.0f}" for m in sorted(set(counts)))
+    found = [steepest(where(rows, replicate=replicate)) for replicate in values_of(rows, "replicate")]
+    where_steepest = ", ".join(f"{found.count(m)} draws at m = {m}" for m in sorted(set(found)))
+    states = ", ".join(map(str, values_of(rows, "num_states")))
     reason = (
-        f"The HMM has more parameters than the network from m = {crossing} on. The steepest drop from one m to "
-        "the next: "
-        f"{where_steepest}. The agreement falls well before and after the crossing: counts of parameters do not "
-        "matter to "
-        "it, near ties between ever more states do (shares of near ties in percent: "
-        + _percents(rows, "near_ties")
-        + ")."
+        f"The HMM has more parameters than the network from m = {crossing} on. The steepest drop ends: "
+        f"{where_steepest}. For m = {states} the median agreement in percent is {_percents(rows, 'agreement_all')}, "
+        f"and the share of steps whose two most probable states are nearly tied {_percents(rows, 'near_ties')}."
     )
     return Finding(each_draw(rows, lambda draw: steepest(draw) == crossing), reason)
 
@@ -201,8 +196,7 @@ Figure6.sentences = (
     Sentence(
         "sec. 4.1.1",
         "even the information-theoretically optimal forward algorithm [...] performs very poorly as the number of "
-        "hidden states "
-        "in the HMM increases exponentially",
+        "hidden states in the HMM increases exponentially",
         f"its expected accuracy at the largest m is below {100 * POOR:.0f} %",
         _poor,
     ),

@@ -30,8 +30,7 @@ class Figure7(Experiment):
     described = (
         "HMMs with 5 states and 10 symbols. Networks as in figure 5, n = 20 000; a bootstrap filter with the true "
         "parameters and M = k particles, resampled at every step (sec. 2.3), predicts the state of the largest "
-        "weight. "
-        "Further to the right, particles alone."
+        "weight. Further to the right, particles alone."
     )
     settings = Settings(
         num_symbols=10, num_states=(5,), hidden_dims=(1, 2, 5, 10, 20, 50, 100), many_particles=(1000, 10_000), group=5
@@ -160,9 +159,8 @@ def _unit_against_particle(rows: Rows) -> Finding:
     unit, particle = (where(rows, method=method, size=smallest) for method in ("rnn", PARTICLES))
     reason = (
         f"With k = {smallest}, a particle is a draw from the states and a unit a number: median agreement "
-        f"{100 * middle(unit, 'agreement_all'):.1f} % against {100 * middle(particle, 'agreement_all'):.1f} %, "
-        "the least "
-        f"over the draws {100 * min(column(unit, 'agreement_all')):.1f} % against "
+        f"{100 * middle(unit, 'agreement_all'):.1f} % against {100 * middle(particle, 'agreement_all'):.1f} %, the "
+        f"least over the draws {100 * min(column(unit, 'agreement_all')):.1f} % against "
         f"{100 * min(column(particle, 'agreement_all')):.1f} %."
     )
     both = [*unit, *particle]
@@ -183,9 +181,9 @@ def _enough_particles(rows: Rows) -> Finding:
     last = where(rows, method=PARTICLES, size=most)
     reason = (
         f"With M = {most} the median agreement on all test steps is {100 * middle(last, 'agreement_all'):.2f} %, and "
-        f"{100 * middle(_differing(last), 'near_ties_among_different'):.0f} % (median) of the differences are "
-        "near ties, "
-        "which a finite number of particles cannot tell apart; it is so in the limit (claim `particle-filter-rate`)."
+        f"{100 * middle(_differing(last), 'near_ties_among_different'):.0f} % (median) of the differences are near "
+        "ties, which a finite number of particles cannot tell apart; it is so in the limit (claim "
+        "`particle-filter-rate`)."
     )
     return Finding(each_draw(last, lambda draw: all(row["different"] == 0 for row in draw)), reason)
 

@@ -161,6 +161,5 @@ def _check_same(path: Path, experiment: Experiment, settings: Settings) -> None:
         changes = ", ".join(f"{name} {then.get(name)} then and {now.get(name)} now" for name in different)
         raise ValueError(
             f"expected the settings with which the unfinished sweep in {path.parent} was begun, got others: "
-            f"{changes}; "
-            "use them, choose another --out, or begin again with --fresh"
+            f"{changes}; use them, choose another --out, or begin again with --fresh"
         )
