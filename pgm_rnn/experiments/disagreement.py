@@ -47,7 +47,7 @@ class Disagreement(Experiment):
         "over the variance of the hidden states, on histories that phi, a kernel regression, was not fitted to."
     )
     settings = Settings(
-        num_states=(4, 32, 256), hidden_dims=(100,), num_starts=3, learning_rates=(0.003,), num_updates=1000
+        num_states=(4, 32, 128), hidden_dims=(100,), num_starts=3, learning_rates=(0.003,), num_updates=800
     )
     quick = Settings(
         num_states=(2, 3),

@@ -31,6 +31,10 @@ class Problem:
     train: Sequences
     test: Sequences
 
+    def first(self, num_test: int) -> "Problem":
+        """The same problem with fewer test sequences."""
+        return Problem(self.replicate, self.hmm, self.train, self.test.select(torch.arange(num_test)))
+
     @cached_property
     def beliefs(self) -> Tensor:
         """p(z_t | x_{1:t}) on the test sequences by the forward algorithm, (num_test, T, m), float64."""
