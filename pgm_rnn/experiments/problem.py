@@ -33,7 +33,9 @@ class Problem:
 
     def first(self, num_test: int) -> "Problem":
         """The same problem with fewer test sequences."""
-        return Problem(self.replicate, self.hmm, self.train, self.test.select(torch.arange(num_test)))
+        return Problem(
+            self.replicate, self.hmm, self.train, self.test.select(torch.arange(min(num_test, len(self.test.x))))
+        )
 
     @cached_property
     def beliefs(self) -> Tensor:
