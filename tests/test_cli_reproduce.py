@@ -9,6 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from pgm_rnn.cli import app
+from pgm_rnn.experiments.experiment import Cell, Row
+from pgm_rnn.experiments.registry import EXPERIMENTS
+from pgm_rnn.experiments.settings import Settings
 
 QUICK = ["--quick", "--jobs", "1", "--replicates", "1", "--updates", "2"]
 
@@ -67,6 +70,29 @@ def test_an_output_that_cannot_be_a_folder_is_one_sentence(tmp_path: Path) -> No
         invoke("figure-5", *QUICK, "--out", str(tmp_path / "file"))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_an_interrupted_run_says_how_it_goes_on_and_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figure, ran = EXPERIMENTS["figure-5"], []
+    run = figure.run
+
+    def interrupted(settings: Settings, cell: Cell) -> list[Row]:
+        ran.append(cell)
+        if len(ran) == 2:
+            raise KeyboardInterrupt
+        return run(settings, cell)
+
+    monkeypatch.setattr(figure, "run", interrupted)
+    arguments = ["reproduce", "figure-5", *QUICK, "--out", str(tmp_path / "a")]
+    stopped = CliRunner().invoke(app, arguments)
+    assert stopped.exit_code == 130
+    assert "the same command goes on from the cells that are finished" in stopped.stderr
+    assert not list((tmp_path / "a").glob("*.csv"))
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert [ran.count(cell) for cell in dict.fromkeys(ran)] == [1, 2, 1]
+    monkeypatch.undo()
+    assert CliRunner().invoke(app, [*arguments[:-1], str(tmp_path / "b")]).exit_code == 0
+    assert (tmp_path / "a" / "figure-5.csv").read_text() == (tmp_path / "b" / "figure-5.csv").read_text()
 
 
 def test_errors_end_the_program_without_a_traceback(tmp_path: Path) -> None:

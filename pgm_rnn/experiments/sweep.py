@@ -113,6 +113,8 @@ def sweep(
     folder: Path,
     run: Callable[[Experiment, Settings, list[Cell]], Iterator[Done]],
     advance: Callable[[int], object] = lambda number: None,
+    *,
+    fresh: bool = False,
 ) -> list[Row]:
     """All rows of an experiment; finished cells are taken from `folder`, the others run and put there.
 
@@ -122,6 +124,7 @@ def sweep(
         folder: of the cells, made if it is not there; the caller removes it when it has the rows.
         run: from `workers`.
         advance: called with the number of cells that are finished, found ones at once.
+        fresh: throw away what is in the folder first.
 
     Raises:
         ValueError: the folder has cells of other settings.
@@ -130,6 +133,8 @@ def sweep(
     """
     cells = experiment.cells(settings)
     with held(folder):
+        for path in folder.glob("*.json") if fresh else ():
+            path.unlink()
         _check_same(folder / "settings.json", experiment, settings)
         missing = [cell for cell in cells if not _file(folder, cell).exists()]
         advance(len(cells) - len(missing))

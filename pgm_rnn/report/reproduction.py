@@ -56,13 +56,17 @@ def reproduce(
 
 def _run(experiment: Experiment, settings: Settings, folder: Path, run: Any, command: str, *, fresh: bool) -> None:
     cells_folder = folder / f".{experiment.id}-cells"
-    if fresh:
-        forget(cells_folder)
     started = time.perf_counter()
     columns = (TextColumn(experiment.id), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(experiment.id, total=len(experiment.cells(settings)))
-        rows = sweep(experiment, settings, cells_folder, run, lambda number: progress.advance(task, number))
+        try:
+            rows = sweep(
+                experiment, settings, cells_folder, run, lambda number: progress.advance(task, number), fresh=fresh
+            )
+        except KeyboardInterrupt:
+            progress.console.print("interrupted; the same command goes on from the cells that are finished")
+            raise
     write_record(experiment, settings, command, time.perf_counter() - started, rows, folder)
     forget(cells_folder)
 

@@ -15,6 +15,7 @@ from pgm_rnn.experiments.experiment import Cell, Experiment, Row, Rows
 from pgm_rnn.experiments.figure_5 import Figure5
 from pgm_rnn.experiments.settings import Settings
 from pgm_rnn.experiments.sweep import Done, Plan, run_cell, sweep, workers
+from pgm_rnn.files import held
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -85,6 +86,19 @@ def test_an_unfinished_sweep_goes_on_with_its_own_settings_only(tmp_path: Path) 
     sweep(dice, dice.settings, tmp_path, in_order)
     with pytest.raises(ValueError, match="got others: seed 0 then and 1 now; use them, choose another --out, or begin"):
         sweep(dice, dataclasses.replace(dice.settings, seed=1), tmp_path, in_order)
+
+
+def test_a_fresh_sweep_forgets_the_old_one(tmp_path: Path) -> None:
+    dice = Dice()
+    other = dataclasses.replace(dice.settings, seed=1)
+    sweep(dice, dice.settings, tmp_path / "a", in_order)
+    assert sweep(dice, other, tmp_path / "a", in_order, fresh=True) == sweep(dice, other, tmp_path / "b", in_order)
+
+
+def test_two_processes_do_not_share_a_sweep(tmp_path: Path) -> None:
+    dice = Dice()
+    with held(tmp_path), pytest.raises(BlockingIOError, match="expected a folder that no other run is using"):
+        sweep(dice, dice.settings, tmp_path, in_order, fresh=True)
 
 
 def test_a_cell_that_was_not_written_whole_is_not_there(tmp_path: Path) -> None:
