@@ -1,7 +1,7 @@
 """Why a network and the forward algorithm disagree when there are many states: optima, an approximate phi, or data?
 
-Several networks that differ in their start alone learn from the same sequences. With q_s the law of start s and qbar
-the normalised geometric mean of all of them,
+Several networks that differ in their start, and in the order of the sequences, learn from the same sequences. With
+q_s the law of start s and qbar the normalised geometric mean of all of them,
 
     mean_s KL(p || q_s)  =  KL(p || qbar)  +  mean_s KL(qbar || q_s)        p = p(z_t | x_{1:t}), nats a step
 
@@ -47,7 +47,7 @@ class Disagreement(Experiment):
         "over the variance of the hidden states, on histories that phi, a kernel regression, was not fitted to."
     )
     settings = Settings(
-        num_states=(4, 32, 128), hidden_dims=(100,), num_starts=3, learning_rates=(0.003,), num_updates=800
+        num_states=(4, 32, 128), hidden_dims=(100,), num_starts=3, learning_rates=(0.003,), num_updates=600
     )
     quick = Settings(
         num_states=(2, 3),
@@ -114,7 +114,7 @@ class Disagreement(Experiment):
 
 
 def _starts(settings: Settings, cell: Cell, problem: Problem, num_sequences: int) -> list[Network]:
-    """Networks of the same data that differ in their start, trained on labels or on beliefs."""
+    """Networks of the same data that differ in start and order, trained on labels or on beliefs."""
     assert problem.train.z is not None  # it was sampled with them
     rate = settings.rates(cell.size)[0]
     candidates = [Candidate(problem, num_sequences, rate, start) for start in range(settings.num_starts)]

@@ -34,7 +34,12 @@ class Figure7(Experiment):
         "test sequences only."
     )
     settings = Settings(
-        num_symbols=10, num_states=(5,), hidden_dims=(1, 2, 5, 10, 20, 50, 100), many_particles=(1000, 10_000), group=5
+        num_symbols=10,
+        num_states=(5,),
+        hidden_dims=(1, 2, 5, 10, 20, 50, 100),
+        num_updates=1000,
+        many_particles=(1000, 10_000),
+        group=5,
     )
     quick = Settings(
         num_symbols=10,

@@ -26,7 +26,7 @@ class Candidate(NamedTuple):
         problem: whose sequences.
         num_sequences: how many of them.
         learning_rate: the largest.
-        start: its number.
+        start: a number for its first weights and the order of its sequences.
     """
 
     problem: Problem

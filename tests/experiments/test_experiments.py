@@ -61,6 +61,14 @@ def test_files_are_written_whole_and_a_csv_keeps_the_verdicts(
         assert f"**{sentence.verdict(record.rows)}**" in text
 
 
+def test_the_divergence_is_what_starts_share_and_what_they_do_not(quick_rows: dict[str, list[Row]]) -> None:
+    """mean_s KL(p || q_s) = KL(p || qbar) + mean_s KL(qbar || q_s), an identity for the geometric mean qbar."""
+    for row in quick_rows["disagreement"]:
+        parts = float(row["kl_shared"]) + float(row["kl_starts"])
+        assert parts == pytest.approx(float(row["kl"]), rel=1e-10)
+        assert float(row["kl_starts"]) > 0
+
+
 def test_a_picture_depends_on_its_rows_alone(quick_rows: dict[str, list[Row]], tmp_path: Path) -> None:
     experiment = EXPERIMENTS["figure-5"]
     contents = []
