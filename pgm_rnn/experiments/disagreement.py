@@ -65,10 +65,10 @@ class Disagreement(Experiment):
     def cells(self, settings: Settings) -> list[Cell]:
         return [
             Cell(kind, num_states, k, replicates)
+            for replicates in settings.replicate_groups()
             for num_states in sorted(settings.num_states, reverse=True)
             for k in settings.hidden_dims
             for kind in ("beliefs", "labels")
-            for replicates in settings.replicate_groups()
         ]
 
     @override

@@ -115,7 +115,7 @@ class Experiment(ABC):
 
     @abstractmethod
     def cells(self, settings: Settings) -> list[Cell]:
-        """Every cell; those that take longest first."""
+        """Every cell, one group of replicates after the other; those that take longest first."""
 
     @abstractmethod
     def run(self, settings: Settings, cell: Cell) -> list[Row]:

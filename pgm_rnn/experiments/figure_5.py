@@ -42,9 +42,9 @@ class Figure5(Experiment):
         kinds = [("zero", k) for k in sorted(settings.hidden_dims, reverse=True)] + [("trained", 1)]
         return [
             Cell(kind, num_states, k, replicates)
+            for replicates in settings.replicate_groups()
             for kind, k in kinds
             for num_states in settings.num_states
-            for replicates in settings.replicate_groups()
         ]
 
     @override

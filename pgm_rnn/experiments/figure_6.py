@@ -54,9 +54,9 @@ class Figure6(Experiment):
     def cells(self, settings: Settings) -> list[Cell]:
         return [
             Cell("zero", num_states, k, replicates)
+            for replicates in settings.replicate_groups()
             for num_states in sorted(settings.num_states, reverse=True)
             for k in settings.hidden_dims
-            for replicates in settings.replicate_groups()
         ]
 
     @override

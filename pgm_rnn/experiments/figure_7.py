@@ -56,20 +56,14 @@ class Figure7(Experiment):
 
     @override
     def cells(self, settings: Settings) -> list[Cell]:
-        sizes = sorted(settings.hidden_dims, reverse=True)
-        networks = [
-            Cell("zero", num_states, k, replicates)
-            for k in sizes
-            for num_states in settings.num_states
+        networks = [("zero", k) for k in sorted(settings.hidden_dims, reverse=True)]
+        numbers = sorted({*settings.many_particles, *settings.hidden_dims}, reverse=True)
+        return [
+            Cell(kind, num_states, size, replicates)
             for replicates in settings.replicate_groups()
-        ]
-        filters = [
-            Cell("particles", num_states, number, replicates)
-            for number in sorted({*settings.many_particles, *sizes}, reverse=True)
+            for kind, size in [*networks, *(("particles", number) for number in numbers)]
             for num_states in settings.num_states
-            for replicates in settings.replicate_groups()
         ]
-        return networks + filters
 
     @override
     def run(self, settings: Settings, cell: Cell) -> list[Row]:

@@ -113,9 +113,9 @@ class NextSymbol(Experiment):
         kinds = [(kind, k) for kind in ("direct", "states") for k in sorted(settings.hidden_dims, reverse=True)]
         return [
             Cell(kind, num_states, size, replicates)
+            for replicates in settings.replicate_groups()
             for num_states in sorted(settings.num_states, reverse=True)
             for kind, size in [("em", num_states), *kinds, ("chain", settings.num_symbols)]
-            for replicates in settings.replicate_groups()
         ]
 
     @override

@@ -145,9 +145,12 @@ def sweep(
     return experiment.order(row for rows in found for row in rows)
 
 
-def forget(folder: Path) -> None:
-    """Remove a sweep's cells."""
-    shutil.rmtree(folder, ignore_errors=True)
+def forget(experiment: Experiment, settings: Settings, folder: Path) -> None:
+    """Remove a finished sweep's cells, and the folder unless it has others."""
+    for cell in experiment.cells(settings):
+        _file(folder, cell).unlink(missing_ok=True)
+    if {path.name for path in folder.iterdir()} <= {"settings.json", "lock"}:
+        shutil.rmtree(folder)
 
 
 def _file(folder: Path, cell: Cell) -> Path:
@@ -155,12 +158,13 @@ def _file(folder: Path, cell: Cell) -> Path:
 
 
 def _check_same(path: Path, experiment: Experiment, settings: Settings) -> None:
-    """Write down what a sweep is run with; a ValueError if it was begun with something else."""
-    now = {"experiment": experiment.id, "torch": torch.__version__, **settings.as_json()}
+    """Write down what a sweep is run with; a ValueError if more than the number of draws has changed since."""
+    now: dict[str, Any] = {"experiment": experiment.id, "torch": torch.__version__, **settings.as_json()}
     if not path.exists():
         write_whole(path, json.dumps(now, indent=2).encode())
         return
     then = json.loads(path.read_text())
+    then["replicates"] = now["replicates"]  # what a cell gives depends on the replicates in it alone
     different = [name for name in {**now, **then} if now.get(name) != then.get(name)]
     if different:
         changes = ", ".join(f"{name} {then.get(name)} then and {now.get(name)} now" for name in different)

@@ -68,7 +68,7 @@ def _run(experiment: Experiment, settings: Settings, folder: Path, run: Any, com
             progress.console.print("interrupted; the same command goes on from the cells that are finished")
             raise
     write_record(experiment, settings, command, time.perf_counter() - started, rows, folder)
-    forget(cells_folder)
+    forget(experiment, settings, cells_folder)
 
 
 def show(experiment: Experiment, folder: Path) -> list[str]:

@@ -14,7 +14,7 @@ from typing_extensions import override
 from pgm_rnn.experiments.experiment import Cell, Experiment, Row, Rows
 from pgm_rnn.experiments.figure_5 import Figure5
 from pgm_rnn.experiments.settings import Settings
-from pgm_rnn.experiments.sweep import Done, Plan, run_cell, sweep, workers
+from pgm_rnn.experiments.sweep import Done, Plan, forget, run_cell, sweep, workers
 from pgm_rnn.files import held
 
 if TYPE_CHECKING:
@@ -86,6 +86,22 @@ def test_an_unfinished_sweep_goes_on_with_its_own_settings_only(tmp_path: Path) 
     sweep(dice, dice.settings, tmp_path, in_order)
     with pytest.raises(ValueError, match="got others: seed 0 then and 1 now; use them, choose another --out, or begin"):
         sweep(dice, dataclasses.replace(dice.settings, seed=1), tmp_path, in_order)
+
+
+def test_fewer_draws_are_finished_from_the_cells_of_more_and_leave_the_others(tmp_path: Path) -> None:
+    dice = Dice()
+    few = dataclasses.replace(dice.settings, replicates=2)
+    rows = sweep(dice, dice.settings, tmp_path, in_order)
+
+    def none_missing(experiment: Experiment, settings: Settings, cells: list[Cell]) -> Iterator[Done]:
+        assert not cells
+        return iter(())
+
+    assert sweep(dice, few, tmp_path, none_missing) == [row for row in rows if int(row["replicate"]) < 2]
+    forget(dice, few, tmp_path)
+    assert len(list(tmp_path.glob("throw-*.json"))) == 2 * 4
+    forget(dice, dice.settings, tmp_path)
+    assert not tmp_path.exists()
 
 
 def test_a_fresh_sweep_forgets_the_old_one(tmp_path: Path) -> None:
