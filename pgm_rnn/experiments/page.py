@@ -57,7 +57,7 @@ def _section(experiment: Experiment, record: Record) -> list[str]:
         "",
         f"![{experiment.title}]({experiment.id}.png)",
         "",
-        f"`{record.command}` ({_took(record.seconds)}), [numbers]({experiment.id}.csv), [curves]({experiment.id}.svg),",
+        f"`{record.command}`, [numbers]({experiment.id}.csv), [curves]({experiment.id}.svg),",
         f"[settings]({experiment.id}.json): {_settings(record.settings)}.",
     ]
     for sentence in experiment.sentences:
@@ -80,10 +80,6 @@ def _settings(settings: dict[str, Any]) -> str:
         f"{settings['batch_size']} sequences, rates {', '.join(map(str, rates))}, {settings['num_test']} test "
         "sequences"
     )
-
-
-def _took(seconds: float) -> str:
-    return f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 def _quoted(sentence: Sentence) -> str:

@@ -17,19 +17,15 @@ class Record(NamedTuple):
     Attributes:
         settings: names and values.
         command: that made it.
-        seconds: wall-clock time of the run that finished it.
         rows: of the CSV.
     """
 
     settings: dict[str, Any]
     command: str
-    seconds: float
     rows: list[Row]
 
 
-def write_record(
-    experiment: Experiment, settings: Settings, command: str, seconds: float, rows: Rows, folder: Path
-) -> list[Path]:
+def write_record(experiment: Experiment, settings: Settings, command: str, rows: Rows, folder: Path) -> list[Path]:
     """Write the four files; the picture shows the CSV's digits.
 
     Raises:
@@ -37,7 +33,7 @@ def write_record(
     """
     table = as_csv(rows)
     figure = experiment.draw(from_csv(table))
-    about = {"experiment": experiment.id, "command": command, "seconds": round(seconds), "settings": settings.as_json()}
+    about = {"experiment": experiment.id, "command": command, "settings": settings.as_json()}
     contents = {
         "csv": table.encode(),
         "json": (json.dumps(about, indent=1) + "\n").encode(),
@@ -60,4 +56,4 @@ def read_record(experiment_id: str, folder: Path) -> Record | None:
     if not (table.exists() and about.exists()):
         return None
     known = json.loads(about.read_text(encoding="utf-8"))
-    return Record(known["settings"], known["command"], known["seconds"], from_csv(table.read_text(encoding="utf-8")))
+    return Record(known["settings"], known["command"], from_csv(table.read_text(encoding="utf-8")))

@@ -1,7 +1,6 @@
 """`pgm-rnn reproduce`: sweeps under a progress bar, then files and the verdicts on the paper's sentences."""
 
 import dataclasses
-import time
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +55,6 @@ def reproduce(
 
 def _run(experiment: Experiment, settings: Settings, folder: Path, run: Any, command: str, *, fresh: bool) -> None:
     cells_folder = folder / f".{experiment.id}-cells"
-    started = time.perf_counter()
     columns = (TextColumn(experiment.id), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(experiment.id, total=len(experiment.cells(settings)))
@@ -67,7 +65,7 @@ def _run(experiment: Experiment, settings: Settings, folder: Path, run: Any, com
         except KeyboardInterrupt:
             progress.console.print("interrupted; the same command goes on from the cells that are finished")
             raise
-    write_record(experiment, settings, command, time.perf_counter() - started, rows, folder)
+    write_record(experiment, settings, command, rows, folder)
     forget(experiment, settings, cells_folder)
 
 

@@ -46,7 +46,7 @@ def test_files_are_written_whole_and_a_csv_keeps_the_verdicts(
     name: str, quick_rows: dict[str, list[Row]], tmp_path: Path
 ) -> None:
     experiment = EXPERIMENTS[name]
-    paths = write_record(experiment, experiment.quick, "a command", 3.0, quick_rows[name], tmp_path)
+    paths = write_record(experiment, experiment.quick, "a command", quick_rows[name], tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in paths)
     assert {path.suffix for path in paths} == {".csv", ".json", ".png", ".svg"}
     assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
@@ -74,7 +74,7 @@ def test_a_picture_depends_on_its_rows_alone(quick_rows: dict[str, list[Row]], t
     contents = []
     for folder in (tmp_path / "a", tmp_path / "b"):
         folder.mkdir()
-        paths = write_record(experiment, experiment.quick, "a command", 3.0, quick_rows["figure-5"], folder)
+        paths = write_record(experiment, experiment.quick, "a command", quick_rows["figure-5"], folder)
         contents.append([path.read_bytes() for path in paths])
     assert contents[0] == contents[1]
 
