@@ -118,15 +118,23 @@ def _differing(rows: Rows) -> list[Row]:
 
 def _single_unit(rows: Rows) -> Finding:
     zero, trained = _last(rows, size=values_of(rows, "size")[0]), _last(rows, "trained")
+    stuck = each_draw(where(rows, start="zero", size=values_of(rows, "size")[0]), _is_stuck)
     reason = (
         "One number is enough in principle, the log-odds of the two states, and one unit carries one number; but a "
         "unit that starts at h_0 = 0 has one bias for two offsets, the initial law's and the transitions', and the "
         "curve along which log-odds pass through the transitions is no tanh. Median agreement "
         f"{100 * middle(zero, 'agreement_all'):.2f} % (KL {middle(zero, 'kl'):.1e} nats a step); with a trained h_0 "
         f"{100 * middle(trained, 'agreement_all'):.2f} % (KL {middle(trained, 'kl'):.1e}), and no difference in "
-        f"{sum(each_draw(trained, _same))} of {len(trained)} draws."
+        f"{sum(each_draw(trained, _same))} of {len(trained)} draws. In {sum(stuck)} draws the unit with h_0 = 0 has at "
+        "least twice the KL that it has with some smaller n: there its training ended in a worse optimum."
     )
     return Finding(each_draw(zero, _same), reason)
+
+
+def _is_stuck(draw: list[Row]) -> bool:
+    """Whether a draw's network of the largest n has twice the divergence of one with fewer sequences."""
+    *fewer, last = sorted(draw, key=lambda row: number(row, "num_sequences"))
+    return any(number(last, "kl") >= 2 * number(row, "kl") for row in fewer)
 
 
 def _less_data(rows: Rows) -> Finding:

@@ -1,4 +1,4 @@
-"""`docs/experiments/README.md`, written from the CSV files beside it: `python -m pgm_rnn.experiments.page`.
+"""`docs/experiments/README.md` and its pictures, made from the CSV files: `python -m pgm_rnn.experiments.page`.
 
 Nothing is run here. Every verdict and every number in its reason is computed from the rows; a test compares the page
 with the file.
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pgm_rnn.experiments.experiment import Experiment, Sentence
-from pgm_rnn.experiments.record import Record, read_record
+from pgm_rnn.experiments.record import Record, read_record, redraw
 from pgm_rnn.experiments.registry import EXPERIMENTS
 from pgm_rnn.files import write_whole
 
@@ -88,11 +88,13 @@ def _quoted(sentence: Sentence) -> str:
 
 
 def main(folder: str = "docs/experiments") -> None:
-    """Write the page into a folder.
+    """Draw the pictures in a folder again, and write its page.
 
     Raises:
         OSError: it is not there or cannot be written to.
     """
+    for experiment in EXPERIMENTS.values():
+        redraw(experiment, Path(folder))
     write_whole(Path(folder) / NAME, page(Path(folder)).encode())
 
 

@@ -32,14 +32,32 @@ def write_record(experiment: Experiment, settings: Settings, command: str, rows:
         OSError: the folder cannot be written to.
     """
     table = as_csv(rows)
-    figure = experiment.draw(from_csv(table))
     about = {"experiment": experiment.id, "command": command, "settings": settings.as_json()}
     contents = {
         "csv": table.encode(),
         "json": (json.dumps(about, indent=1) + "\n").encode(),
-        "png": as_png(figure),
-        "svg": as_svg(figure),
+        **_pictures(experiment, from_csv(table)),
     }
+    return _write(experiment, contents, folder)
+
+
+def redraw(experiment: Experiment, folder: Path) -> list[Path]:
+    """Draw a finished experiment's picture again from its CSV; nothing where the folder has none.
+
+    Raises:
+        ValueError: a CSV without rows.
+        OSError: the folder cannot be written to.
+    """
+    record = read_record(experiment.id, folder)
+    return [] if record is None else _write(experiment, _pictures(experiment, record.rows), folder)
+
+
+def _pictures(experiment: Experiment, rows: Rows) -> dict[str, bytes]:
+    figure = experiment.draw(rows)
+    return {"png": as_png(figure), "svg": as_svg(figure)}
+
+
+def _write(experiment: Experiment, contents: dict[str, bytes], folder: Path) -> list[Path]:
     paths = {ending: folder / f"{experiment.id}.{ending}" for ending in contents}
     for ending, content in contents.items():
         write_whole(paths[ending], content)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pgm_rnn.experiments.experiment import KEYS, Cell, Experiment, Row
-from pgm_rnn.experiments.page import NAME, page
+from pgm_rnn.experiments.page import NAME, main, page
 from pgm_rnn.experiments.record import read_record, write_record
 from pgm_rnn.experiments.registry import EXPERIMENTS
 from pgm_rnn.experiments.settings import Settings
@@ -77,6 +77,17 @@ def test_a_picture_depends_on_its_rows_alone(quick_rows: dict[str, list[Row]], t
         paths = write_record(experiment, experiment.quick, "a command", quick_rows["figure-5"], folder)
         contents.append([path.read_bytes() for path in paths])
     assert contents[0] == contents[1]
+
+
+def test_the_page_and_its_pictures_are_made_from_the_csv(quick_rows: dict[str, list[Row]], tmp_path: Path) -> None:
+    experiment = EXPERIMENTS["figure-6"]
+    paths = write_record(experiment, experiment.quick, "a command", quick_rows["figure-6"], tmp_path)
+    expected = {path: path.read_bytes() for path in paths}
+    for ending in ("png", "svg"):
+        (tmp_path / f"figure-6.{ending}").unlink()
+    main(str(tmp_path))
+    assert {path: path.read_bytes() for path in paths} == expected
+    assert (tmp_path / NAME).read_text(encoding="utf-8") == page(tmp_path)
 
 
 def test_more_replicates_leave_those_that_were_there_as_they_are(tmp_path: Path) -> None:

@@ -58,6 +58,12 @@ def test_verdicts_of_figure_5(find: Callable[[Rows], Finding], changes: dict[str
     assert find(rows_5(**changes)).draws == expected
 
 
+def test_a_unit_is_stuck_where_fewer_sequences_served_it_better() -> None:
+    draw: list[Row] = [{"num_sequences": n, "kl": kl} for n, kl in ((20_000, 0.2), (100, 0.3), (1000, 0.09))]
+    assert figure_5._is_stuck(draw)
+    assert not figure_5._is_stuck([{**row, "kl": 0.1} for row in draw])
+
+
 def rows_6(drop: int, **changes: float) -> list[Row]:
     """Two draws, m = 2, 4, 8; the agreement drops most up to m = drop, the HMM has more parameters from m = 8 on."""
     rows: list[Row] = []
