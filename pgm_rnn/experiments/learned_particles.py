@@ -1,0 +1,269 @@
+"""A network that targets a particle filter: a learned proposal and soft resampling, trained end to end.
+
+Beside it the bootstrap filter, the filter with the locally optimal proposal p(z_t | z_{t-1}, x_t), which know the true
+parameters, and a recurrent network of as many units as there are particles.
+"""
+
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING
+
+from typing_extensions import override
+
+from pgm_rnn.experiments.experiment import PAPER, Cell, Experiment, Finding, Row, Rows, Sentence
+from pgm_rnn.experiments.learned_filters import METHODS, filter_rows, gradient_rows
+from pgm_rnn.experiments.networks import network_row, train_networks
+from pgm_rnn.experiments.pictures import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    draw_curve,
+    label_axis,
+    panels,
+    plain_ticks,
+)
+from pgm_rnn.experiments.problem import Problem, make_problem
+from pgm_rnn.experiments.settings import Settings
+from pgm_rnn.experiments.summary import curve, each_draw, middle, number, values_of, where
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+GRADIENT, RNN = "gradient", "rnn"
+STYLES = {
+    "bootstrap": ("bootstrap filter", VERMILION),
+    "optimal": ("optimal proposal", GREEN),
+    "untrained": ("prior, soft resampling", BLACK),
+    "likelihood": ("proposal learned for log Z", SKY),
+    "weights-only": ("the same, gradient of weights alone", PURPLE._replace(marker="x")),
+    "states": ("proposal learned for states", SKY),
+    "all-ahead": ("all learned, to be read so", ORANGE),
+    "all-particles": ("all learned", ORANGE),
+    RNN: ("RNN", BLUE),
+}
+"""What a method is called and how its curve looks."""
+
+
+class LearnedParticles(Experiment):
+    """Predicted states and log Z against the number of particles, with what was learned and what was known."""
+
+    id = "learned-particles"
+    title = "a particle filter trained end to end, beside the bootstrap filter and a network of as many units"
+    source = f"{PAPER}, end of sec. 3.3 and sec. 4.2"
+    described = (
+        "HMMs with 5 states and 10 symbols, M particles or M hidden units. The bootstrap filter and the filter with "
+        "the locally optimal proposal p(z_t | z_{t-1}, x_t) know the true parameters and resample at every step. "
+        "Trained filters resample softly, from half the weights and half a uniform law. They learn, by Adam (rate "
+        "0.05, falling to zero) with an unbiased gradient (the score of every draw, other runs as baseline), either "
+        "the proposal alone, a table over x_t, z_{t-1}, z_t that begins at the prior, for log Z or for the true "
+        "states' cross-entropy; or all tables (initial, transition, emission, proposal, readout) from observations "
+        "and states, as a network learns. States are read from the particles, or one exact step ahead of them (from "
+        "the particles before x_t, and x_t), which for M = 1 is a law for each pair of a state and a symbol. RNNs as "
+        "in figure 5, n = 20 000."
+    )
+    settings = Settings(
+        num_symbols=10, num_states=(5,), hidden_dims=(1, 2, 5, 10, 20), group=20, num_updates=800, narrow_starts=2
+    )
+    quick = Settings(
+        num_symbols=4,
+        num_states=(3,),
+        hidden_dims=(1, 3),
+        num_sequences=(100,),
+        replicates=2,
+        num_updates=12,
+        batch_size=8,
+        narrow_starts=1,
+        num_test=120,
+        group=2,
+    )
+
+    @override
+    def cells(self, settings: Settings) -> list[Cell]:
+        return [
+            Cell(kind, num_states, size, replicates)
+            for size in sorted(settings.hidden_dims, reverse=True)
+            for kind in (*reversed(METHODS), GRADIENT, RNN)
+            for num_states in settings.num_states
+            for replicates in settings.replicate_groups()
+        ]
+
+    @override
+    def run(self, settings: Settings, cell: Cell) -> list[Row]:
+        problems = _problems(settings, cell.num_states, cell.replicates)
+        if cell.kind == GRADIENT:
+            return gradient_rows(settings, problems, cell)
+        if cell.kind == RNN:
+            networks = train_networks(settings, problems, cell.size)
+            return [network_row(settings, network, cell) for network in networks]
+        return filter_rows(settings, problems, cell)
+
+    @override
+    def draw(self, rows: Rows) -> "Figure":
+        figure, axes = panels(2, 2, width=6.0, height=4.0)
+        now = ("bootstrap", "optimal", "all-particles", RNN)
+        exact = where(rows, method="bootstrap")
+        name = "forward algorithm"
+        draw_curve(axes[0], curve(exact, "size", "forward_expected_accuracy"), BLACK, name, interval=False)
+        _draw(axes[0], rows, now, "expected_accuracy")
+        _draw(axes[1], rows, now, "agreement_all")
+        _draw(axes[2], rows, ("bootstrap", "optimal", "states", "all-ahead"), "ahead_kl")
+        _draw(axes[2], rows, (RNN,), "kl")
+        _draw(axes[3], rows, ("bootstrap", "untrained", "optimal", "likelihood", "weights-only"), "log_z_gap")
+        draws = len(values_of(rows, "replicate"))
+        label = "M particles or k = M hidden units"
+        note = f"states read from the particles; median, middle 80 % of {draws} HMMs"
+        label_axis(axes[0], label, "expected accuracy", percent=True, note=note)
+        label_axis(axes[1], label, "agreement with forward", percent=True, note="states read from the particles")
+        label_axis(axes[2], label, "KL to p(z | x), nats a step", note="states read one exact step ahead")
+        label_axis(axes[3], label, "log p(x) - log Z, nats a sequence", note="true parameters")
+        for axis in axes:
+            axis.legend(fontsize=8.5)
+        return figure
+
+
+@lru_cache(maxsize=1)
+def _problems(settings: Settings, num_states: int, replicates: tuple[int, ...]) -> list[Problem]:
+    """The cells of one group of replicates, which follow each other, share their sequences."""
+    return [make_problem(settings, num_states, replicate) for replicate in replicates]
+
+
+def _draw(axis: "Axes", rows: Rows, methods: tuple[str, ...], measured: str) -> None:
+    for method in methods:
+        name, look = STYLES[method]
+        draw_curve(axis, curve(where(rows, method=method), "size", measured), look, name)
+    axis.set_xscale("log")
+    if measured in ("kl", "ahead_kl", "log_z_gap"):
+        axis.set_yscale("log")
+    plain_ticks(axis, [float(size) for size in values_of(rows, "size")])
+
+
+def _beside(rows: Rows, first: tuple[str, str], second: tuple[str, str], *, least: bool = True) -> Finding:
+    """Whether one method's column is better than another's for every M; `least` where less is better."""
+    sizes = values_of(where(rows, method=first[0]), "size")
+    both = [row for row in rows if row["method"] in (first[0], second[0])]
+
+    def better(draw: list[Row], size: int) -> bool:
+        one, other = (number(where(draw, method=m, size=size)[0], measured) for m, measured in (first, second))
+        return one < other if least else one > other
+
+    counts = ", ".join(f"{sum(each_draw(both, partial(better, size=m)))} at M = {m}" for m in sizes)
+    medians = [
+        f"{STYLES[method][0]} {', '.join(_median(where(rows, method=method, size=m), measured) for m in sizes)}"
+        for method, measured in (first, second)
+    ]
+    what = UNITS[second[1]]
+    reason = f"Draws: {counts}. Median {what} for M = {', '.join(map(str, sizes))}: {'; '.join(medians)}."
+    return Finding(each_draw(both, lambda draw: all(better(draw, m) for m in sizes)), reason)
+
+
+def _median(rows: list[Row], measured: str) -> str:
+    value = middle(rows, measured)
+    return f"{100 * value:.1f}" if measured == "expected_accuracy" else f"{value:.3g}"
+
+
+UNITS = {
+    "expected_accuracy": "expected accuracy in percent",
+    "kl": "KL in nats a step",
+    "ahead_kl": "KL in nats a step",
+    "log_z_gap": "log p(x) - log Z in nats a sequence",
+}
+"""What a measure is called in a finding."""
+
+
+def _targets(rows: Rows) -> Finding:
+    return _beside(rows, ("all-particles", "expected_accuracy"), ("bootstrap", "expected_accuracy"), least=False)
+
+
+def _against_rnn(rows: Rows) -> Finding:
+    return _beside(rows, (RNN, "kl"), ("all-particles", "kl"))
+
+
+def _against_rnn_ahead(rows: Rows) -> Finding:
+    return _beside(rows, (RNN, "kl"), ("all-ahead", "ahead_kl"))
+
+
+def _log_z(rows: Rows) -> Finding:
+    return _beside(rows, ("likelihood", "log_z_gap"), ("bootstrap", "log_z_gap"))
+
+
+def _beyond_optimal(rows: Rows) -> Finding:
+    return _beside(rows, ("likelihood", "log_z_gap"), ("optimal", "log_z_gap"))
+
+
+def _weights_alone(rows: Rows) -> Finding:
+    """Whether training with the gradient of the weights alone leaves log Z worse than no training."""
+    found = _beside(rows, ("untrained", "log_z_gap"), ("weights-only", "log_z_gap"))
+    measured = where(rows, method=GRADIENT)
+    sizes = values_of(measured, "size")
+    weights, states = (
+        ", ".join(_projection(where(measured, size=m), f"likelihood_{gradient}_projection") for m in sizes)
+        for gradient in ("weights", "states")
+    )
+    reason = (
+        f"{found.reason} Before training, the projection of the expected gradient on the unbiased one (1 if it is the "
+        f"same, negative if it leads away), median for M = {', '.join(map(str, sizes))}: {weights} without the scores "
+        f"of the draws; {states} with those of the states, not of the ancestors."
+    )
+    return found._replace(reason=reason)
+
+
+def _projection(rows: list[Row], measured: str) -> str:
+    known = [row for row in rows if measured in row]
+    return f"{middle(known, measured):.2g}" if known else "unknown"
+
+
+HARD = "It has been difficult to further establish an RNN which targets a particle filter explicitly."
+OUTPERFORMS = "for any fixed dimension shown, the RNN outperforms the particle filter"
+
+LearnedParticles.sentences = (
+    Sentence(
+        "sec. 3.3",
+        HARD,
+        "question: does a filter that learned everything from observations and states, with soft resampling, predict "
+        "states better than the bootstrap filter with the true parameters, both read from the particles, for every M?",
+        _targets,
+        question=True,
+    ),
+    Sentence(
+        "sec. 4.2",
+        OUTPERFORMS,
+        "question: is the RNN still closer to p(z_t | x_{1:t}) than that learned filter of as many particles, for "
+        "every M?",
+        _against_rnn,
+        question=True,
+    ),
+    Sentence(
+        "sec. 4.2",
+        OUTPERFORMS,
+        "question: and than one that is trained to be read one exact step ahead, for every M?",
+        _against_rnn_ahead,
+        question=True,
+    ),
+    Sentence(
+        "sec. 3.3",
+        HARD,
+        "question: does a proposal that is learned for log Z bring it closer to log p(x) than the bootstrap filter, "
+        "though it is resampled softly, for every M?",
+        _log_z,
+        question=True,
+    ),
+    Sentence(
+        "sec. 3.3",
+        HARD,
+        "question: closer than p(z_t | z_{t-1}, x_t), which counting states and observations gives, for every M?",
+        _beyond_optimal,
+        question=True,
+    ),
+    Sentence(
+        "sec. 3.3",
+        HARD,
+        "question: does the gradient of soft resampling's weights alone, without the draws' scores, leave log Z worse "
+        "than no training, for every M?",
+        _weights_alone,
+        question=True,
+    ),
+)
