@@ -61,9 +61,9 @@ class LearnedParticles(Experiment):
         "0.05, falling to zero) with an unbiased gradient (the score of every draw, other runs as baseline), either "
         "the proposal alone, a table over x_t, z_{t-1}, z_t that begins at the prior, for log Z or for the true "
         "states' cross-entropy; or all tables (initial, transition, emission, proposal, readout) from observations "
-        "and states, as a network learns. States are read from the particles, or one exact step ahead of them (from "
-        "the particles before x_t, and x_t), which for M = 1 is a law for each pair of a state and a symbol. RNNs as "
-        "in figure 5, n = 20 000."
+        "and states, as a network learns. An update is four runs on each of 25 sequences. States are read from the "
+        "particles, or one exact step ahead of them (from the particles before x_t, and x_t), which for M = 1 is a "
+        "law for each pair of a state and a symbol. RNNs as in figure 5, n = 20 000."
     )
     settings = Settings(
         num_symbols=10, num_states=(5,), hidden_dims=(1, 2, 5, 10, 20), group=20, num_updates=800, narrow_starts=2
