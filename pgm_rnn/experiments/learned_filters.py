@@ -166,7 +166,7 @@ def gradient_rows(settings: Settings, problems: Sequence[Problem], cell: Cell) -
     projection    <g, f> / <f, f> of the expected gradients g and f, f the unbiased one: 1 for f itself, 0 for a
                   gradient that says nothing of it, negative for one that leads away
     bias          |g - f| / |f|
-    noise         root mean square of one update's gradient, less |f|, in norms of f
+    noise         root mean square of an update's deviation from g, in |f|
 
     Columns are called objective_gradient_measure. The numbers are made of products of two independent halves, which
     have no bias themselves; where |f| cannot be told from zero there is none.
@@ -214,7 +214,7 @@ def _comparison(halves: Tensor, unbiased: Tensor, mean_square: float) -> Row:
     return {
         "projection": float(halves[0] @ unbiased[1] + halves[1] @ unbiased[0]) / 2 / norm,
         "bias": (max(0.0, float(off[0] @ off[1])) / norm) ** 0.5,
-        "noise": (max(0.0, mean_square - norm) / norm) ** 0.5,
+        "noise": (max(0.0, mean_square - float(halves[0] @ halves[1])) / norm) ** 0.5,
     }
 
 

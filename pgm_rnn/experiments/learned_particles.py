@@ -118,7 +118,12 @@ class LearnedParticles(Experiment):
         note = f"states read from the particles; median, middle 80 % of {draws} HMMs"
         label_axis(axes[0], label, "expected accuracy", percent=True, note=note)
         label_axis(axes[1], label, "agreement with forward", percent=True, note="states read from the particles")
-        label_axis(axes[2], label, "KL to p(z | x), nats a step", note="states read one exact step ahead")
+        label_axis(
+            axes[2],
+            label,
+            "KL to p(z | x), nats a step",
+            note="states read one exact step ahead; those of the RNN from its units",
+        )
         label_axis(axes[3], label, "log p(x) - log Z, nats a sequence", note="true parameters")
         for axis in axes:
             axis.legend(fontsize=8.5)
