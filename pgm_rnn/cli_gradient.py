@@ -61,6 +61,9 @@ LEARNING: dict[str, Any] = {
         typer.Option(help="Bits: laws in which each knows those before it, so wide.", show_default="independent bits"),
     ],
     "start": Annotated[Path | None, typer.Option(metavar="FOLDER", help="Begin with the numbers of this saved model.")],
+    "half": Annotated[
+        bool, typer.Option("--half", help="Round to half precision in the end and store so, in half the space.")
+    ],
 }
 BOUND: dict[str, Any] = {
     "objective": Annotated[str, typer.Option(help="What to maximise: elbo, iwae or fivo.")],
@@ -101,6 +104,7 @@ DEFAULTS: dict[str, Any] = {
     "weight_decay": 0.0,
     "patience": 10,
     "transpose": 0,
+    "half": False,
     "objective": "elbo",
     "kl_warmup": 0.0,
     "checkpoint_minutes": 2.0,
@@ -222,7 +226,7 @@ def _fit(name: str, fit: GradientFit, given: dict[str, Any]) -> None:
         check_choice("--objective", given["objective"], ("elbo", "iwae", "fivo"))
         options |= {option: given[option] for option in BOUND}
         options["valid_particles"] = given["valid_particles"] or max(given["num_particles"], VALID_PARTICLES)
-    material = {option: options.pop(option) for option in ("transpose", "nade_dim", "start")}
+    material = {option: options.pop(option) for option in ("transpose", "nade_dim", "start", "half")}
     sizes = {size: given[size] for size in fit.sizes}
     if name == "rnn":
         name = f"rnn-{sizes.pop('cell')}"

@@ -504,6 +504,19 @@ def test_bits_can_depend_on_each_other(
     assert "expected vectors of bits with --nade-dim, got symbols in 0..2" in capsys.readouterr().err
 
 
+def test_a_networks_numbers_are_stored_in_half_the_space(rolls: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for option, folder in (([], "whole"), (["--half"], "half")):
+        command = [*f"fit rnn {rolls} --hidden-dim 8".split(), *option, "--output", folder, "--json", f"{folder}.json"]
+        assert call(monkeypatch, *command) == 0
+    sizes = {folder: Path(folder, "model.safetensors").stat().st_size for folder in ("whole", "half")}
+    assert sizes["half"] < 0.6 * sizes["whole"]
+    score = json.loads(Path("half.json").read_text())["scores"][-1]
+    x = torch.from_numpy(np.load("rolls.npy"))[-2:]  # of the rounded numbers
+    assert svi.evaluate(of_sequences(load_model("half")), x).nats_per_step == pytest.approx(
+        score["nats_per_step"], rel=1e-6
+    )
+
+
 def test_a_fit_begins_with_the_numbers_of_another(rolls: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     command = f"fit vrnn {rolls} --latent-dim 1 --hidden-dim 2"
     assert call(monkeypatch, *command.split(), "--output", "first") == 0

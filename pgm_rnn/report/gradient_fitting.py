@@ -22,6 +22,7 @@ from pgm_rnn.report.records import check_appendable
 from pgm_rnn.report.saved import open_saved
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences
+from pgm_rnn.storage import rounded_to_half
 
 FILE = FileOptions(emission="gaussian", valid_fraction=0.1, test_fraction=0.2)
 """How a file is taken unless the job says otherwise; validation data say when to stop."""
@@ -74,6 +75,7 @@ def fit_by_gradient(
     transpose: int = 0,
     nade_dim: int | None = None,
     start: Path | None = None,
+    half: bool = False,
 ) -> Outcome:
     """Fit a model of the zoo by gradient steps, stopped early by the validation split where there is one.
 
@@ -85,6 +87,7 @@ def fit_by_gradient(
         transpose: how many keys off the copies of a piano roll go that are trained on too, in both directions.
         nade_dim: of `NadeBits`, which take the place of independent bits; None leaves them independent.
         start: of a saved model of the same shape, whose numbers the fit begins with.
+        half: whether the numbers are rounded to half precision in the end, and stored so.
 
     Raises:
         ValueError: arguments out of range or not for this model, a source that is not there or cannot be read.
@@ -108,11 +111,15 @@ def fit_by_gradient(
         if first:
             announce(job, material, title)
         found = svi.fit(model, material.train, material.valid, seed=job.seed, **options)
+    if half:
+        rounded_to_half(model)
     judged = f"those of epoch {found.best_epoch}, the best on the validation data"
     remark = f"the parameters are {judged if material.valid is not None else 'the last ones'}"
     plain = {option: str(value) if isinstance(value, Path) else value for option, value in options.items()}
     plain |= {"transpose": transpose, "nade_dim": nade_dim, "start": before}
-    outcome = Outcome(model, found.stopped_by, len(found.history), "epoch", found.seconds, remark, plain)
+    outcome = Outcome(model, found.stopped_by, len(found.history), "epoch", found.seconds, remark, plain)._replace(
+        half=half
+    )
     if first:
         finish(job, folder, material, outcome)
     return outcome
