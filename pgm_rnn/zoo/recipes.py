@@ -243,4 +243,15 @@ RECIPES = {
         "memory, so what it says after more of them was never trained. It fits its training text 0.2 nats a "
         "character better than the rest.",
     ),
+    "dmm-jsb": Recipe(
+        "fit dmm --data jsb --latent-dim 64 --hidden-dim 128 --guide-dim 160 --epochs 1200 --learning-rate 2e-3 "
+        "--schedule cosine --batch-size 20 --kl-warmup 300 --valid-particles 1 --weight-decay 1e-1 --patience 1200 "
+        "--seed 0",
+        "The keys of a step are independent given the latent state. Of 60 draws of 60 steps, 66 % of the steps have "
+        "three or four keys (3.82 on average, standard deviation 1.12) and 9 % have two keys a semitone apart. In "
+        "the test split 100 % of the steps have three or four keys, and 1 % have two a semitone apart. Its guide is "
+        "weak evidence: of 500 draws fewer than two carry the weight of a sequence, so the importance sampled "
+        "figure is too high, and the filter's is the one to compare with. The weight decay of 0.1 is essential: "
+        "without it the same fit overfits by 0.5 nats a step.",
+    ),
 }
