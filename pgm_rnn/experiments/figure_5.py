@@ -125,7 +125,7 @@ def _single_unit(rows: Rows) -> Finding:
         "curve along which log-odds pass through the transitions is no tanh. Median agreement "
         f"{100 * middle(zero, 'agreement_all'):.2f} % (KL {middle(zero, 'kl'):.1e} nats a step); with a trained h_0 "
         f"{100 * middle(trained, 'agreement_all'):.2f} % (KL {middle(trained, 'kl'):.1e}), and no difference in "
-        f"{sum(each_draw(trained, _same))} of {len(trained)} draws. In {sum(stuck)} draws the unit with h_0 = 0 has at "
+        f"{sum(each_draw(trained, _same))} of {len(trained)} draws. In {sum(stuck)} of them the unit with h_0 = 0 has at "
         "least twice the KL that it has with some smaller n: there its training ended in a worse optimum."
     )
     return Finding(each_draw(zero, _same), reason)

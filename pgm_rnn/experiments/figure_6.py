@@ -69,8 +69,8 @@ class Figure6(Experiment):
         figure, (top, bottom) = panels(2)
         rows = _largest(rows)
         curves = [
-            ("RNN", "accuracy", BLUE),
             ("forward algorithm", "forward_accuracy", GREEN),
+            ("RNN", "accuracy", BLUE._replace(dashes="--")),
             ("agreement of the two", "agreement", ORANGE),
             ("chance, 1/m", "chance", PURPLE),
         ]
@@ -178,11 +178,11 @@ def _crossing(rows: Rows) -> Finding:
         return max(steps, key=lambda step: _at(draw, step[0], "agreement_all") - _at(draw, step[1], "agreement_all"))[1]
 
     found = [steepest(where(rows, replicate=replicate)) for replicate in values_of(rows, "replicate")]
-    where_steepest = ", ".join(f"{found.count(m)} draws at m = {m}" for m in sorted(set(found)))
+    where_steepest = ", ".join(f"at m = {m} in {found.count(m)}" for m in sorted(set(found)))
     states = ", ".join(map(str, values_of(rows, "num_states")))
     reason = (
-        f"The HMM has more parameters than the network from m = {crossing} on. The steepest drop ends: "
-        f"{where_steepest}. For m = {states} the median agreement in percent is {_percents(rows, 'agreement_all')}, "
+        f"The HMM has more parameters than the network from m = {crossing} on. The steepest drop ends "
+        f"{where_steepest} of {len(found)} draws. For m = {states} the median agreement in percent is {_percents(rows, 'agreement_all')}, "
         f"and the share of steps whose two most probable states are nearly tied {_percents(rows, 'near_ties')}."
     )
     return Finding(each_draw(rows, lambda draw: steepest(draw) == crossing), reason)

@@ -11,6 +11,7 @@ from typing import Any
 from pgm_rnn.experiments.experiment import Experiment, Sentence
 from pgm_rnn.experiments.record import Record, read_record, redraw
 from pgm_rnn.experiments.registry import EXPERIMENTS
+from pgm_rnn.experiments.settings import NARROW
 from pgm_rnn.files import write_whole
 
 COMMAND = "python -m pgm_rnn.experiments.page"
@@ -74,10 +75,11 @@ def _section(experiment: Experiment, record: Record) -> list[str]:
 
 def _settings(settings: dict[str, Any]) -> str:
     """What a reader needs to judge the numbers."""
-    rates = sorted({*settings["learning_rates"], *settings["narrow_rates"]})
+    narrow = [k < NARROW for k in settings["hidden_dims"]]
+    rates = settings["narrow_rates"] * any(narrow) + settings["learning_rates"] * (not all(narrow))
     return (
         f"{settings['replicates']} draws, seed {settings['seed']}, {settings['num_updates']} updates of "
-        f"{settings['batch_size']} sequences, rates {', '.join(map(str, rates))}, {settings['num_test']} test "
+        f"{settings['batch_size']} sequences, rates {', '.join(map(str, sorted(rates)))}, {settings['num_test']} test "
         "sequences"
     )
 
