@@ -224,9 +224,10 @@ Disagreement.sentences = (
     ),
     Sentence(
         "sec. 4.1.1",
-        "the RNN instead gives an approximation of the HMM forward algorithm",
-        "at the largest m, more than half of the divergence is there without the labels' noise too: it is the "
-        "network's, whose phi is approximate",
+        "the RNN instead gives an approximation of the HMM forward algorithm, as we described in Section 3.2",
+        "question: is it the network that is approximate (its phi), more than half of the divergence at the largest "
+        "m being there without the labels' noise too?",
         _approximation,
+        question=True,
     ),
 )

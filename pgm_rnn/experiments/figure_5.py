@@ -125,8 +125,9 @@ def _single_unit(rows: Rows) -> Finding:
         "curve along which log-odds pass through the transitions is no tanh. Median agreement "
         f"{100 * middle(zero, 'agreement_all'):.2f} % (KL {middle(zero, 'kl'):.1e} nats a step); with a trained h_0 "
         f"{100 * middle(trained, 'agreement_all'):.2f} % (KL {middle(trained, 'kl'):.1e}), and no difference in "
-        f"{sum(each_draw(trained, _same))} of {len(trained)} draws. In {sum(stuck)} of them the unit with h_0 = 0 has at "
-        "least twice the KL that it has with some smaller n: there its training ended in a worse optimum."
+        f"{sum(each_draw(trained, _same))} of {len(trained)} draws. The unit with h_0 = 0 has at least twice the KL "
+        f"that it has with some smaller n in {sum(stuck)} of {len(stuck)} draws: its training ended in a worse "
+        "optimum."
     )
     return Finding(each_draw(zero, _same), reason)
 
@@ -183,8 +184,8 @@ def _optimum(rows: Rows) -> Finding:
     ahead = sum(number(row, "expected_accuracy") > number(row, "forward_expected_accuracy") for row in paper)
     reason = (
         f"{len(better)} of {len(paper)} networks are more accurate on their hundred test sequences, by up to "
-        f"{100 * gain:.1f} points: the drawn states are a sample. With the states' exact probabilities in their "
-        f"place {ahead} networks are: there the forward algorithm is best by definition."
+        f"{100 * gain:.1f} points: the drawn states are a sample. With the states' exact probabilities in their place "
+        f"{ahead} networks are: there the forward algorithm is best by definition."
     )
     return Finding(each_draw(paper, lambda draw: not any(row in better for row in draw)), reason)
 

@@ -182,8 +182,9 @@ def _crossing(rows: Rows) -> Finding:
     states = ", ".join(map(str, values_of(rows, "num_states")))
     reason = (
         f"The HMM has more parameters than the network from m = {crossing} on. The steepest drop ends "
-        f"{where_steepest} of {len(found)} draws. For m = {states} the median agreement in percent is {_percents(rows, 'agreement_all')}, "
-        f"and the share of steps whose two most probable states are nearly tied {_percents(rows, 'near_ties')}."
+        f"{where_steepest} of {len(found)} draws. For m = {states} the median agreement in percent is "
+        f"{_percents(rows, 'agreement_all')}, and the share of steps whose two most probable states are nearly tied "
+        f"{_percents(rows, 'near_ties')}."
     )
     return Finding(each_draw(rows, lambda draw: steepest(draw) == crossing), reason)
 
