@@ -250,8 +250,15 @@ RECIPES = {
         "The keys of a step are independent given the latent state. Of 60 draws of 60 steps, 66 % of the steps have "
         "three or four keys (3.82 on average, standard deviation 1.12) and 9 % have two keys a semitone apart. In "
         "the test split 100 % of the steps have three or four keys, and 1 % have two a semitone apart. Its guide is "
-        "weak evidence: of 500 draws fewer than two carry the weight of a sequence, so the importance sampled "
-        "figure is too high, and the filter's is the one to compare with. The weight decay of 0.1 is essential: "
-        "without it the same fit overfits by 0.5 nats a step.",
+        "far from the posterior: of 500 draws fewer than two carry the weight of a sequence, so that the importance "
+        "sampled figure is too high, and the filter's is the one to compare with. Its ELBO is lower by 0.5 nats a "
+        "step on the training data than on new pieces.",
+    ),
+    "rnn-lstm-nade-nottingham": Recipe(
+        "fit rnn --data nottingham --cell lstm --hidden-dim 128 --nade-dim 64 --batch-size 4 --epochs 24 "
+        "--learning-rate 5e-3 --schedule cosine --seed 0",
+        "Draws are a melody over chords, as the data: 83 % of the steps of 60 draws of 60 have three or four keys "
+        "(84 % in the test split). Chords last too long and change at odd moments, bars are not kept, and no draw "
+        "repeats its tune or ends.",
     ),
 }
