@@ -261,4 +261,12 @@ RECIPES = {
         "(84 % in the test split). Chords last too long and change at odd moments, bars are not kept, and no draw "
         "repeats its tune or ends.",
     ),
+    "rnn-lstm-nottingham": Recipe(
+        "fit rnn --data nottingham --cell lstm --hidden-dim 128 --batch-size 4 --epochs 30 --learning-rate 5e-3 "
+        "--schedule cosine --seed 0",
+        "The keys of a step are independent given the past, so that a choice between two chords becomes a mixture "
+        "of their notes. Of 60 draws of 60 steps, 42 % of the steps have three or four keys (4.02 on average, "
+        "standard deviation 1.99) and 26 % have two keys a semitone apart. In the test split 84 % of the steps have "
+        "three or four keys, and 1 % have two a semitone apart.",
+    ),
 }
