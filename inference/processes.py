@@ -6,6 +6,7 @@ Process r of R has the whole data and takes its part of every minibatch; Distrib
 that all take the same step. A fit without an initialised process group is the only process, R = 1.
 """
 
+import gc
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -41,7 +42,18 @@ def launched(device: str | None) -> Iterator[bool]:
     try:
         yield dist.get_rank() == 0
     finally:
-        dist.destroy_process_group()
+        leave()
+
+
+def leave() -> None:
+    """End the process group, what is left of its fits first.
+
+    A thread of gloo's that still holds a tensor while the interpreter shuts down can abort the process (seen once; the
+    pull request 179291 of pytorch says why), and a fit's optimiser and parallel module are garbage in cycles.
+    """
+    gc.collect()
+    dist.destroy_process_group()
+    gc.collect()
 
 
 class Processes:

@@ -18,6 +18,7 @@ import torch.distributed as dist
 
 from pgm_rnn.emissions import Bernoulli, Categorical
 from pgm_rnn.inference import svi
+from pgm_rnn.inference.processes import leave
 from pgm_rnn.inference.training import Run
 from pgm_rnn.models.vrnn import VRNN
 from pgm_rnn.randomness import seeded
@@ -123,7 +124,7 @@ def main(folder: Path, task: str) -> None:
     errors = [refused(rank, learning_rate=0.01 * (1 + rank)), refused(rank, checkpoint=folder / "run", seed=0)]
     errors.append(refused(rank, checkpoint=folder / "run", resume=True, seed=5))
     (folder / f"errors-{rank}.json").write_text(json.dumps(errors))
-    dist.destroy_process_group()
+    leave()
 
 
 if __name__ == "__main__":
