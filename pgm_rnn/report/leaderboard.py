@@ -23,9 +23,9 @@ from pgm_rnn.data import load
 from pgm_rnn.files import write_whole
 from pgm_rnn.inference import svi
 from pgm_rnn.models.registry import list_models
+from pgm_rnn.report.material import in_dtype_of
 from pgm_rnn.report.records import check_output
 from pgm_rnn.sequence_model import SequenceModel
-from pgm_rnn.sequences import Sequences
 from pgm_rnn.storage import read_description
 from pgm_rnn.zoo.entries import CONFIG, HOME, list_pretrained, load_pretrained
 
@@ -101,13 +101,15 @@ def leaderboard(data: str, page: Path | None = None, home: Path = HOME, progress
         The rows, the lowest number first.
 
     Raises:
-        ValueError: a data set without entries, or a page in a folder that is not there.
+        ValueError: a data set without entries or without a test split, or a page in a folder that is not there.
         DataError: the data set is not to be had.
         OSError: the page cannot be written.
     """
     described = {name: read_description(home / name / CONFIG) for name in list_pretrained(home=home)}
     entries = {name: found.info for name, found in described.items() if found.name in list_models()}
     check_choice("--data", data, sorted({info["data"] for info in entries.values()}))
+    if load(data).test is None:
+        raise ValueError(f"expected a data set with a test split, got {data}, which has none")
     if page is not None:
         check_output(page, "--output")
     names = [name for name, info in entries.items() if info["data"] == data]
@@ -133,8 +135,7 @@ def evaluated(name: str, info: dict[str, Any], home: Path) -> list[Row]:
     assert isinstance(model, SequenceModel)
     test = load(info["data"], seed=info["seed"]).test
     assert test is not None
-    if test.x.is_floating_point():
-        test = Sequences(test.x.to(next(model.parameters()).dtype), test.lengths)
+    test = in_dtype_of(model, test)
     parameters = sum(p.numel() for p in model.parameters())
     before = info["fit"].get("start")
     commands = (*([before["command"]] if before else []), info["command"])
@@ -178,10 +179,13 @@ def _table(data: str, rows: list[Row]) -> Table:
 
 def section(data: str, rows: list[Row]) -> str:
     """A data set's part of the page, from its mark to the last line."""
+    dataset = load(data)
+    assert dataset.test is not None
+    size = f"{len(dataset.test.lengths):,} sequences, {dataset.test.num_steps:,} steps"
     parts = [
         _mark(data),
         f"## {data}",
-        f"{load(data).description}. Test split, {_size(data)}. `pgm-rnn leaderboard --data {data}`; "
+        f"{dataset.description}. Test split, {size}. `pgm-rnn leaderboard --data {data}`; "
         f"{sum(row.seconds for row in rows):.0f} s of evaluation.",
         _markdown(("model", "nats per step", "±", "bound"), _lines(data, rows)),
         _markdown(
@@ -193,12 +197,6 @@ def section(data: str, rows: list[Row]) -> str:
         ),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _size(data: str) -> str:
-    test = load(data).test
-    assert test is not None
-    return f"{len(test.lengths):,} sequences, {test.num_steps:,} steps"
 
 
 def _code(commands: tuple[str, ...]) -> str:

@@ -118,11 +118,17 @@ def named(name: str, seed: int) -> Material:
     return Material(*parts, False, scores, vocabulary=dataset.vocabulary)
 
 
+def in_dtype_of(model: SequenceModel, data: Sequences) -> Sequences:
+    """The same sequences, real numbers in the dtype of the model's."""
+    if not data.x.is_floating_point():
+        return data
+    return data._replace(x=data.x.to(next(model.parameters()).dtype))
+
+
 def _scored(model: SequenceModel, split: str, data: Sequences) -> Score:
     if not model.exact and split == "train":
         data = data.select(torch.arange(min(MAX_SCORED, len(data.lengths))))
-    if data.x.is_floating_point():
-        data = data._replace(x=data.x.to(next(model.parameters()).dtype))
+    data = in_dtype_of(model, data)
     found = svi.evaluate(model, data, bound="exact" if model.exact else "fivo", num_particles=SCORE_PARTICLES)
     return Score(split, *found[:3], len(data.lengths), found.num_steps)
 

@@ -10,6 +10,7 @@ from pgm_rnn.data import Dataset, list_datasets, load
 from pgm_rnn.data.series import read_series
 from pgm_rnn.emissions import Bernoulli, Categorical, NadeBits, Pen
 from pgm_rnn.report.fitted import counted
+from pgm_rnn.report.material import in_dtype_of
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences, as_sequences
 from pgm_rnn.storage import Model, StorageError, describe, load_model, read_description
@@ -79,8 +80,7 @@ def observations(saved: Saved, source: Source) -> Sequences:
         if source.split is not None:
             raise ValueError("expected --split only with a data set, got it with a file, which is taken whole")
         data = _from_file(saved, source)
-    if data.x.is_floating_point():
-        data = data._replace(x=data.x.to(next(saved.model.parameters()).dtype))
+    data = in_dtype_of(saved.model, data)
     x, lengths = saved.model.check(data.x, data.lengths)
     return Sequences(x, lengths)
 

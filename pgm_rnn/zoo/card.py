@@ -8,8 +8,6 @@ from pgm_rnn.storage import Description, Model
 from pgm_rnn.zoo.label_references import LabelReference
 from pgm_rnn.zoo.references import Reference
 
-WIDTH = 120
-
 
 def card(
     name: str, description: Description, model: Model, reference: Reference | LabelReference, failure_modes: str

@@ -1,5 +1,6 @@
 """The leaderboard's numbers are the entries' own, in order, and a page keeps what was written for other data."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,5 +90,10 @@ def test_what_the_user_got_wrong_is_one_sentence(home: Path, monkeypatch: pytest
     command = ["leaderboard", "--into", str(home), "--data"]
     assert call(monkeypatch, *command, "jbs") == 2
     assert "expected --data to be one of synthetic-hmm, got 'jbs'" in capsys.readouterr().err
+    dataset = load("synthetic-hmm")
+    with monkeypatch.context() as without:
+        without.setattr(board, "load", lambda name: replace(dataset, test=None))
+        assert call(monkeypatch, *command, "synthetic-hmm") == 2
+    assert "expected a data set with a test split, got synthetic-hmm, which has none" in capsys.readouterr().err
     assert call(monkeypatch, *command, "synthetic-hmm", "--output", "nowhere/page.md") == 2
     assert "expected --output to name a file in a folder that can be written to" in capsys.readouterr().err
