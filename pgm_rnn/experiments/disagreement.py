@@ -18,14 +18,14 @@ from torch import Tensor
 from typing_extensions import override
 
 from pgm_rnn.experiments.experiment import PAPER, Cell, Experiment, Finding, Row, Rows, Sentence
+from pgm_rnn.experiments.histories import all_histories
 from pgm_rnn.experiments.intertwining import intertwining_residuals
 from pgm_rnn.experiments.networks import Candidate, Network, train_candidates
 from pgm_rnn.experiments.pictures import BLUE, ORANGE, SKY, VERMILION, draw_curve, label_axis, panels, plain_ticks
 from pgm_rnn.experiments.problem import Problem, make_problem
 from pgm_rnn.experiments.scores import divergence, state_scores
-from pgm_rnn.experiments.settings import Settings
+from pgm_rnn.experiments.settings import NUM_STEPS, Settings
 from pgm_rnn.experiments.summary import curve, each_draw, middle, number, values_of, where
-from pgm_rnn.inference import forward_backward
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,15 +39,13 @@ class Disagreement(Experiment):
     source = f"{PAPER}, sec. 4.1.1"
     described = (
         "Figure 6's networks from three starts each on the same sequences, trained on drawn states (labels) or on "
-        "the exact "
-        "p(z_t | x_{1:t}) (beliefs), which has the same optimum and no noise. The divergence KL(p || q) is split "
-        "exactly "
-        "into what the starts share and what they do not. C.2's residual is the mean square of phi(f_x(b)) - "
-        "f_{alpha,x}(phi(b)) "
-        "over the variance of the hidden states, on histories that phi, a kernel regression, was not fitted to."
+        "the exact p(z_t | x_{1:t}) (beliefs), which has the same optimum and no noise. The divergence KL(p || q) is "
+        "split exactly into what the starts share and what they do not. C.2's residual is the mean square of "
+        "phi(f_x(b)) - f_{alpha,x}(phi(b)) over the variance of the hidden states, on sequences that phi, a kernel "
+        "regression, was not fitted to."
     )
     settings = Settings(
-        num_states=(4, 32, 128), hidden_dims=(100,), num_starts=3, learning_rates=(0.003,), num_updates=600
+        num_states=(4, 32, 128, 512), hidden_dims=(100,), num_starts=3, learning_rates=(0.003,), num_updates=1000
     )
     quick = Settings(
         num_states=(2, 3),
@@ -119,8 +117,10 @@ def _starts(settings: Settings, cell: Cell, problem: Problem, num_sequences: int
     rate = settings.rates(cell.size)[0]
     candidates = [Candidate(problem, num_sequences, rate, start) for start in range(settings.num_starts)]
 
+    laws = all_histories(problem.hmm, NUM_STEPS)
+
     def beliefs(numbers: Tensor) -> Tensor:
-        return forward_backward.filter(problem.hmm, problem.train.x[numbers]).filtered_probs
+        return laws.beliefs[laws.numbers(problem.train.x[numbers])]
 
     return train_candidates(
         settings,

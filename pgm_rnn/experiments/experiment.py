@@ -3,9 +3,9 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pgm_rnn.experiments.settings import Settings
+from pgm_rnn.experiments.settings import NARROW, Settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -124,6 +124,15 @@ class Experiment(ABC):
     @abstractmethod
     def draw(self, rows: Rows) -> "Figure":
         """The picture."""
+
+    def procedure(self, settings: dict[str, Any]) -> str:
+        """How networks were trained, from a record's settings, for the page: what a reader needs to judge numbers."""
+        narrow = [k < NARROW for k in settings["hidden_dims"]]
+        rates = settings["narrow_rates"] * any(narrow) + settings["learning_rates"] * (not all(narrow))
+        return (
+            f"{settings['num_updates']} updates of {settings['batch_size']} sequences, rates "
+            f"{', '.join(map(str, sorted(rates)))}, {settings['num_test']} test sequences"
+        )
 
     def order(self, rows: Iterable[Row]) -> list[Row]:
         """Rows as the CSV has them: by the columns in `keys`, whatever cell they come from."""

@@ -120,6 +120,27 @@ def _poor(rows: Rows) -> Finding:
     )
 
 
+def _harder(rows: Rows) -> Finding:
+    rows = _largest(rows)
+    steps = list(pairwise(values_of(rows, "num_states")))
+
+    def fall(draw: list[Row], few: int, many: int) -> float:
+        return _at(draw, few, "forward_expected_accuracy") / _at(draw, many, "forward_expected_accuracy")
+
+    falls = ", ".join(
+        f"{median([fall(where(rows, replicate=r), *step) for r in values_of(rows, 'replicate')]):.2f}" for step in steps
+    )
+    reason = (
+        f"From each m to the next its expected accuracy is divided by {falls} (medians), chance by "
+        f"{', '.join(f'{many / few:g}' for few, many in steps)}: the task gets harder exponentially in the number of "
+        "doublings, which is the figure's axis, and as a power of m. Beside chance it gets easier: the forward "
+        f"algorithm is {values_of(rows, 'num_states')[0] * _at(rows, steps[0][0], 'forward_expected_accuracy'):.1f} "
+        f"times as accurate at m = {steps[0][0]} and "
+        f"{steps[-1][1] * _at(rows, steps[-1][1], 'forward_expected_accuracy'):.1f} times at m = {steps[-1][1]}."
+    )
+    return Finding(each_draw(rows, lambda draw: all(fall(draw, *step) > 1 for step in steps)), reason)
+
+
 def _chance(rows: Rows) -> Finding:
     rows = _largest(rows)
     ratios = [
@@ -129,8 +150,9 @@ def _chance(rows: Rows) -> Finding:
     ]
     reason = (
         "A guess is right with probability 1/m, but two predictors that know nothing of each other agree more often, "
-        "for "
-        "some states are predicted far more often than others. How often, in units of 1/m: " + ", ".join(ratios) + "."
+        "for some states are predicted far more often than others. How often, in units of 1/m: "
+        + ", ".join(ratios)
+        + "."
     )
     return Finding(
         each_draw(
@@ -200,6 +222,12 @@ Figure6.sentences = (
         "hidden states in the HMM increases exponentially",
         f"its expected accuracy at the largest m is below {100 * POOR:.0f} %",
         _poor,
+    ),
+    Sentence(
+        "sec. 4.1.1",
+        "the prediction task gets exponentially harder at the same time",
+        "the forward algorithm's expected accuracy falls from each m to the next",
+        _harder,
     ),
     Sentence(
         "fig. 6, caption",

@@ -15,6 +15,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from pgm_rnn.experiments.experiment import PAPER, Cell, Experiment, Finding, Row, Rows, Sentence
+from pgm_rnn.experiments.histories import all_sequences
 from pgm_rnn.experiments.networks import Candidate, Network, chosen, train_candidates, train_networks
 from pgm_rnn.experiments.pictures import (
     GREEN,
@@ -26,7 +27,7 @@ from pgm_rnn.experiments.pictures import (
     panels,
     plain_ticks,
 )
-from pgm_rnn.experiments.problem import Problem, histories, hmm_parameter_count, make_problem
+from pgm_rnn.experiments.problem import Problem, hmm_parameter_count, make_problem
 from pgm_rnn.experiments.scores import divergence
 from pgm_rnn.experiments.settings import NUM_STEPS, Settings
 from pgm_rnn.experiments.summary import curve, each_draw, middle, number, values_of, where
@@ -71,7 +72,7 @@ class Exact(NamedTuple):
 
 def exact_laws(hmm: HMM) -> Exact:
     """Every history's law of the next symbol, by the forward algorithm."""
-    x = histories(hmm.emission_probs.shape[1], NUM_STEPS - 1)
+    x = all_sequences(hmm.emission_probs.shape[1], NUM_STEPS - 1)
     weights = forward_backward.filter(hmm, x).log_marginal_likelihood.exp()
     return Exact(x, weights, forward_backward.predict(hmm, x).probs)
 
@@ -199,14 +200,14 @@ def _fit_em(settings: Settings, problem: Problem, num_sequences: int) -> tuple[T
         pseudo_count=0.1,
         progress=False,
     )
-    x = histories(settings.num_symbols, NUM_STEPS - 1)
+    x = all_sequences(settings.num_symbols, NUM_STEPS - 1)
     return forward_backward.predict(hmm, x).probs, hmm_parameter_count(num_states, settings.num_symbols)
 
 
 def _fit_chain(settings: Settings, problem: Problem, num_sequences: int) -> tuple[Tensor, int]:
     """The law of a Markov chain of counts, and its number of parameters."""
     chain = MarkovChain.from_counts(problem.train.x[:num_sequences], num_symbols=settings.num_symbols, pseudo_count=0.1)
-    x = histories(settings.num_symbols, NUM_STEPS - 1)
+    x = all_sequences(settings.num_symbols, NUM_STEPS - 1)
     return chain.transition_probs[x], settings.num_symbols**2 - 1
 
 

@@ -6,12 +6,10 @@ with the file.
 
 import sys
 from pathlib import Path
-from typing import Any
 
 from pgm_rnn.experiments.experiment import Experiment, Sentence
 from pgm_rnn.experiments.record import Record, read_record, redraw
 from pgm_rnn.experiments.registry import EXPERIMENTS
-from pgm_rnn.experiments.settings import NARROW
 from pgm_rnn.files import write_whole
 
 COMMAND = "python -m pgm_rnn.experiments.page"
@@ -59,7 +57,8 @@ def _section(experiment: Experiment, record: Record) -> list[str]:
         f"![{experiment.title}]({experiment.id}.png)",
         "",
         f"`{record.command}`, [numbers]({experiment.id}.csv), [curves]({experiment.id}.svg),",
-        f"[settings]({experiment.id}.json): {_settings(record.settings)}.",
+        f"[settings]({experiment.id}.json): {record.settings['replicates']} draws, seed {record.settings['seed']}; "
+        f"{experiment.procedure(record.settings)}.",
     ]
     for sentence in experiment.sentences:
         finding = sentence.find(record.rows)
@@ -71,17 +70,6 @@ def _section(experiment: Experiment, record: Record) -> list[str]:
             f"- {finding.reason}",
         ]
     return lines
-
-
-def _settings(settings: dict[str, Any]) -> str:
-    """What a reader needs to judge the numbers."""
-    narrow = [k < NARROW for k in settings["hidden_dims"]]
-    rates = settings["narrow_rates"] * any(narrow) + settings["learning_rates"] * (not all(narrow))
-    return (
-        f"{settings['replicates']} draws, seed {settings['seed']}, {settings['num_updates']} updates of "
-        f"{settings['batch_size']} sequences, rates {', '.join(map(str, sorted(rates)))}, {settings['num_test']} test "
-        "sequences"
-    )
 
 
 def _quoted(sentence: Sentence) -> str:

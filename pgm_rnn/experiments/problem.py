@@ -54,8 +54,3 @@ def make_problem(settings: Settings, num_states: int, replicate: int) -> Problem
 def hmm_parameter_count(num_states: int, num_symbols: int) -> int:
     """Free probabilities of a hidden Markov model: (m - 1) + m (m - 1) + m (p - 1)."""
     return (num_states - 1) + num_states * (num_states - 1) + num_states * (num_symbols - 1)
-
-
-def histories(num_symbols: int, num_steps: int = NUM_STEPS) -> Tensor:
-    """Every sequence of symbols, (num_symbols^T, T)."""
-    return torch.cartesian_prod(*[torch.arange(num_symbols)] * num_steps)

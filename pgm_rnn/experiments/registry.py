@@ -9,11 +9,20 @@ from pgm_rnn.experiments.experiment import Experiment
 from pgm_rnn.experiments.figure_5 import Figure5
 from pgm_rnn.experiments.figure_6 import Figure6
 from pgm_rnn.experiments.figure_7 import Figure7
+from pgm_rnn.experiments.infinite_data import InfiniteData
 from pgm_rnn.experiments.learned_particles import LearnedParticles
 from pgm_rnn.experiments.next_symbol import NextSymbol
 
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.id: experiment
-    for experiment in (Figure5(), Figure6(), Figure7(), NextSymbol(), LearnedParticles(), Disagreement())
+    for experiment in (
+        Figure5(),
+        Figure6(),
+        Figure7(),
+        InfiniteData(),
+        NextSymbol(),
+        LearnedParticles(),
+        Disagreement(),
+    )
 }
 """Every experiment by its id: the paper's figures, then its open questions."""

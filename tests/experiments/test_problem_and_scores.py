@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pgm_rnn.experiments.intertwining import KernelRidge, intertwining_residuals, step
-from pgm_rnn.experiments.problem import Problem, histories, make_problem
+from pgm_rnn.experiments.problem import Problem, make_problem
 from pgm_rnn.experiments.scores import chance_agreement, divergence, state_scores
 from pgm_rnn.experiments.settings import Settings, reproducible
 from pgm_rnn.experiments.taggers import Tagger, stacked
@@ -92,12 +92,6 @@ def test_chance_agreement_of_constant_predictors_is_certain() -> None:
     always, half = torch.zeros(10, dtype=torch.long), torch.arange(10) % 2
     assert chance_agreement(always, always, 3) == 1.0
     assert chance_agreement(always, half, 3) == pytest.approx(0.5)
-
-
-def test_histories_are_all_sequences_of_symbols() -> None:
-    found = histories(3, 4)
-    assert len(found) == 81
-    assert len({tuple(row.tolist()) for row in found}) == 81
 
 
 def test_the_residual_of_c2_is_zero_where_phi_exists_and_not_where_the_cell_forgets_what_it_is_given() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pgm_rnn.experiments import disagreement, figure_5, figure_6, figure_7, next_symbol
+from pgm_rnn.experiments import disagreement, figure_5, figure_6, figure_7, infinite_data, next_symbol
 from pgm_rnn.experiments.experiment import Finding, Row, Rows, verdict_of
 from pgm_rnn.experiments.summary import curve, each_draw
 
@@ -92,6 +92,8 @@ def rows_6(drop: int, **changes: float) -> list[Row]:
     [
         (figure_6._poor, rows_6(8), [True, True]),
         (figure_6._poor, rows_6(8, forward_expected_accuracy=0.5), [True, False]),
+        (figure_6._harder, rows_6(8), [True, True]),
+        (figure_6._harder, rows_6(8, forward_expected_accuracy=0.03), [True, False]),
         (figure_6._chance, rows_6(8), [True, True]),
         (figure_6._chance, rows_6(8, chance_agreement=0.9), [True, False]),
         (figure_6._matches, rows_6(8), [True, True]),
@@ -110,8 +112,14 @@ def rows_7(**changes: float) -> list[Row]:
     """Two draws, k = 1 and 2, networks ahead of particles; the changes are to the particles of draw 1."""
     rows: list[Row] = []
     for replicate in (0, 1):
-        rows += [{**NETWORK, "replicate": replicate, "size": k} for k in (1, 2)]
-        particles: Row = {**NETWORK, "method": figure_7.PARTICLES, "expected_accuracy": 0.6, "agreement_all": 0.9}
+        rows += [{**NETWORK, "num_states": 5, "replicate": replicate, "size": k} for k in (1, 2)]
+        particles: Row = {
+            **NETWORK,
+            "num_states": 5,
+            "method": figure_7.PARTICLES,
+            "expected_accuracy": 0.6,
+            "agreement_all": 0.9,
+        }
         changed = changes if replicate == 1 else {}
         rows += [{**particles, "replicate": replicate, "size": number, **changed} for number in (1, 2, 100)]
     return rows
@@ -123,6 +131,8 @@ def rows_7(**changes: float) -> list[Row]:
         (figure_7._outperforms, {}, [True, True]),
         (figure_7._outperforms, {"expected_accuracy": 0.8}, [True, False]),
         (figure_7._outperforms, {"agreement_all": 1.0}, [True, False]),
+        (figure_7._efficient, {}, [True, True]),
+        (figure_7._efficient, {"agreement_all": 1.0}, [True, False]),
         (figure_7._unit_against_particle, {}, [True, True]),
         (figure_7._unit_against_particle, {"agreement_all": 1.0}, [True, False]),
         (figure_7._enough_particles, {}, [True, True]),
@@ -131,6 +141,43 @@ def rows_7(**changes: float) -> list[Row]:
 )
 def test_verdicts_of_figure_7(find: Callable[[Rows], Finding], changes: dict[str, float], expected: list[bool]) -> None:
     assert find(rows_7(**changes)).draws == expected
+
+
+def rows_of_infinite_data(**changes: float) -> list[Row]:
+    """Two draws, one unit and three; the changes are to the unit of draw 1 with h_0 = 0."""
+    fitted: Row = {
+        "kl_worst": 0.1,
+        "fits": 4,
+        "fits_at_best": 2,
+        "histories": 12,
+        "different": 0,
+        "different_test": 0,
+        "disagreement": 0.0,
+        "largest_odds": 0.0,
+    }
+    rows: list[Row] = []
+    for replicate in (0, 1):
+        for start, k in (("zero", 1), ("zero", 3), ("trained", 1)):
+            row: Row = {**fitted, "replicate": replicate, "start": start, "size": k, "kl": 0.01 if k == 1 else 1e-5}
+            rows.append({**row, **(changes if (replicate, start, k) == (1, "zero", 1) else {})})
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("find", "changes", "expected"),
+    [
+        (infinite_data._single_unit, {}, [True, True]),
+        (infinite_data._single_unit, {"different_test": 1, "different": 3}, [True, False]),
+        (infinite_data._capacity, {}, [True, True]),
+        (infinite_data._capacity, {"kl": 5e-5}, [True, False]),
+        (infinite_data._optima, {}, [True, True]),
+        (infinite_data._optima, {"kl_worst": 0.015}, [True, False]),
+    ],
+)
+def test_verdicts_of_infinite_data(
+    find: Callable[[Rows], Finding], changes: dict[str, float], expected: list[bool]
+) -> None:
+    assert find(rows_of_infinite_data(**changes)).draws == expected
 
 
 def test_the_next_symbols_learners_are_compared_in_every_draw() -> None:

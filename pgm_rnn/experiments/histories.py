@@ -1,0 +1,149 @@
+"""Every history of a hidden Markov model, and networks fitted to all of them at once: what n = infinity leaves.
+
+    loss = 1/T sum_t sum_{x_{1:t}} p(x_{1:t}) KL(p(z_t | x_{1:t}) || q(z_t | x_{1:t}))        nats a step
+
+is the expected loss of `training` less its least value: no sequence is drawn and no state. Of p^T sequences many begin
+alike, so histories are a tree in which h_t is computed once for each of the p^t histories of t symbols. The loss is
+minimised by L-BFGS, which has no learning rate to choose, in float64.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from torch import Tensor
+
+from pgm_rnn.experiments.scores import divergence
+from pgm_rnn.experiments.taggers import Weights
+from pgm_rnn.inference import forward_backward
+from pgm_rnn.models.hmm import HMM
+
+CONVERGED = 1e-12
+"""L-BFGS stops where an iteration gains less than this part of the loss, or no gradient is above it."""
+
+
+class Histories(NamedTuple):
+    """All N = p + p^2 + ... + p^T histories of a model, the short ones first, those of a length in order.
+
+    Attributes:
+        x: every sequence x_{1:T}, (p^T, T), in that order too.
+        probs: p(x_{1:t}), (N,); those of a length sum to one.
+        beliefs: p(z_t | x_{1:t}), (N, m).
+    """
+
+    x: Tensor
+    probs: Tensor
+    beliefs: Tensor
+
+    @property
+    def num_steps(self) -> int:
+        """T."""
+        return self.x.shape[1]
+
+    def numbers(self, x: Tensor) -> Tensor:
+        """Which history x_{1:t} is, at every step of sequences (B, T): (B, T)."""
+        num_symbols, number, first, found = int(self.x.max()) + 1, torch.zeros_like(x[:, 0]), 0, []
+        for t in range(x.shape[1]):
+            number = number * num_symbols + x[:, t]
+            found.append(first + number)
+            first += num_symbols ** (t + 1)
+        return torch.stack(found, 1)
+
+    def mean(self, values: Tensor) -> float:
+        """The mean over steps of the expectation of a value (N,) of every history."""
+        return float(self.probs @ values.to(self.probs.dtype)) / self.num_steps
+
+    def kl(self, log_probs: Tensor) -> float:
+        """KL(p || q) in nats a step of log q(z_t | x_{1:t}), (N, m)."""
+        return self.mean(divergence(self.beliefs, log_probs))
+
+
+def all_sequences(num_symbols: int, num_steps: int) -> Tensor:
+    """Every sequence of symbols, (p^T, T), the last symbol running fastest."""
+    return torch.cartesian_prod(*[torch.arange(num_symbols)] * num_steps).view(-1, num_steps)
+
+
+def all_histories(hmm: HMM, num_steps: int) -> Histories:
+    """The forward algorithm on every history."""
+    num_symbols = hmm.emission_probs.shape[1]
+    x = all_sequences(num_symbols, num_steps)
+    result = forward_backward.filter(hmm, x)
+    log_probs = result.log_normalizers.cumsum(1)
+    firsts = [num_symbols ** (num_steps - t) for t in range(1, num_steps + 1)]  # every so manieth begins differently
+    return Histories(
+        x,
+        torch.cat([log_probs[::stride, t] for t, stride in enumerate(firsts)]).exp(),
+        torch.cat([result.filtered_probs[::stride, t] for t, stride in enumerate(firsts)]),
+    )
+
+
+def history_log_probs(weights: Weights, num_steps: int) -> Tensor:
+    """log q(z_t | x_{1:t}) of one network, a stack of one, on every history: (m, N), in the order of `Histories`."""
+    inputs, recurrent, bias, readout, offset, start = (weights[name][0] for name in ("W", "U", "b", "V", "c", "h_0"))
+    h, levels = start[:, None], []
+    for _ in range(num_steps):
+        before = recurrent @ h + bias[:, None]
+        h = torch.tanh(before[:, :, None] + inputs[:, None, :]).flatten(1)  # (k, p^t)
+        levels.append(h)
+    return (readout @ torch.cat(levels, 1) + offset[:, None]).log_softmax(0)
+
+
+class Fitted(NamedTuple):
+    """Result of `fit`.
+
+    Attributes:
+        weights: a stack of one network, float64.
+        kl: its expected divergence, nats a step.
+        num_iterations: of L-BFGS.
+    """
+
+    weights: Weights
+    kl: float
+    num_iterations: int
+
+
+def fit(histories: Histories, first: Weights, num_iterations: int, *, trains_start: bool = False) -> Fitted:
+    """A network of least expected divergence, as far as L-BFGS comes from its first weights.
+
+    Args:
+        histories: of the model that is imitated.
+        first: weights of a stack of one network.
+        num_iterations: at most.
+        trains_start: whether h_0 is trained too; otherwise it is zero.
+    """
+    first = {name: value.double() for name, value in first.items()}
+    trained = [name for name in first if name != "h_0" or trains_start]
+    target = (histories.beliefs * histories.probs[:, None]).mT.contiguous() / histories.num_steps
+    entropy = -histories.kl(torch.zeros_like(histories.beliefs))
+
+    def loss(vector: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        leaves = {**first, **_unpacked(vector, {name: first[name].shape for name in trained})}
+        value = -(target * history_log_probs(leaves, histories.num_steps)).sum()
+        gradients = torch.autograd.grad(value, [leaves[name] for name in trained])
+        return float(value.detach()) - entropy, torch.cat([g.flatten() for g in gradients]).numpy()
+
+    found = minimize(
+        loss,
+        torch.cat([first[name].flatten() for name in trained]).numpy(),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": num_iterations, "maxfun": 2 * num_iterations, "ftol": CONVERGED, "gtol": CONVERGED},
+    )
+    leaves = _unpacked(found.x, {name: first[name].shape for name in trained})
+    weights = {**first, **{name: leaf.detach() for name, leaf in leaves.items()}}
+    return Fitted(weights, float(found.fun), int(found.nit))
+
+
+def _unpacked(vector: NDArray[np.float64], shapes: dict[str, torch.Size]) -> Weights:
+    """Leaves with these names and shapes from the entries of one vector."""
+
+    def parts() -> Iterator[Tensor]:
+        whole = torch.tensor(vector, dtype=torch.float64)
+        for part, shape in zip(whole.split([math.prod(s) for s in shapes.values()]), shapes.values(), strict=True):
+            yield part.view(shape).requires_grad_()
+
+    return dict(zip(shapes, parts(), strict=True))
