@@ -10,10 +10,10 @@ from typing_extensions import override
 from pgm_rnn.experiments.experiment import PAPER, Cell, Experiment, Finding, Row, Rows, Sentence
 from pgm_rnn.experiments.histories import Fitted, Histories, all_histories, fit, history_log_probs
 from pgm_rnn.experiments.pictures import (
+    BLACK,
     BLUE,
     GREEN,
     ORANGE,
-    SKY,
     VERMILION,
     draw_curve,
     label_axis,
@@ -76,12 +76,18 @@ class InfiniteData(Experiment):
 
     @override
     def draw(self, rows: Rows) -> "Figure":
+        from matplotlib.ticker import MaxNLocator
+
         figure, (top, bottom) = panels(2)
         zero, trained = where(rows, start="zero"), where(rows, start="trained")
         draw_curve(top, curve(zero, "size", "kl_worst"), ORANGE._replace(dashes=":"), "worst start", interval=False)
         draw_curve(top, curve(zero, "size", "kl"), BLUE, "best start")
         draw_curve(
-            top, curve(trained, "size", "kl"), SKY._replace(dashes=""), "best start, h_0 trained", interval=False
+            top,
+            curve(trained, "size", "kl"),
+            BLACK._replace(marker="x", dashes=""),
+            "best start, h_0 trained",
+            interval=False,
         )
         top.set_yscale("log")
         shares = [{**row, "all": row["different"] == 0, "paper": row["different_test"] == 0} for row in zero]
@@ -94,6 +100,7 @@ class InfiniteData(Experiment):
             draw_curve(bottom, found._replace(middle=counts), look, said, interval=False)
         label = "k, hidden units"
         draws = len(values_of(rows, "replicate"))
+        bottom.yaxis.set_major_locator(MaxNLocator(integer=True))
         for axis in (top, bottom):
             plain_ticks(axis, [float(k) for k in values_of(rows, "size")])
             axis.legend(fontsize=9)
