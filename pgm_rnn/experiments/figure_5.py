@@ -127,7 +127,7 @@ def _single_unit(rows: Rows) -> Finding:
         f"{100 * middle(trained, 'agreement_all'):.2f} % (KL {middle(trained, 'kl'):.1e}), and no difference in "
         f"{sum(each_draw(trained, _same))} of {len(trained)} draws. The unit with h_0 = 0 has at least twice the KL "
         f"that it has with some smaller n in {sum(stuck)} of {len(stuck)} draws: its training ended in a worse "
-        "optimum."
+        "optimum. What one unit can do at best, without data or learning rates, is the experiment infinite-data."
     )
     return Finding(each_draw(zero, _same), reason)
 

@@ -101,6 +101,7 @@ class InfiniteData(Experiment):
         label = "k, hidden units"
         draws = len(values_of(rows, "replicate"))
         bottom.yaxis.set_major_locator(MaxNLocator(integer=True))
+        bottom.set_ylim(0, 1.04 * draws)
         for axis in (top, bottom):
             plain_ticks(axis, [float(k) for k in values_of(rows, "size")])
             axis.legend(fontsize=9)
