@@ -39,7 +39,7 @@ class Figure7(Experiment):
         num_states=(5,),
         hidden_dims=(1, 2, 5, 10, 20, 50, 100),
         num_updates=1000,
-        many_particles=(1000, 10_000),
+        many_particles=(14, 28, 70, 140, 280, 700, 1400, 10_000),
         group=5,
     )
     quick = Settings(

@@ -22,8 +22,14 @@ from pgm_rnn.experiments.taggers import Weights
 from pgm_rnn.inference import forward_backward
 from pgm_rnn.models.hmm import HMM
 
-CONVERGED = 1e-12
-"""L-BFGS stops where an iteration gains less than this part of the loss, or no gradient is above it."""
+UNIT = 1e-6
+"""Nats a step in which L-BFGS is given the loss, so that its tolerances are below the divergences looked for."""
+
+CONVERGED = 1e-9
+"""L-BFGS stops where an iteration gains less than this, in `UNIT`, or where no derivative is larger."""
+
+MEMORY = 100
+"""Steps that L-BFGS remembers: more than a small network has parameters, for the loss is badly conditioned."""
 
 
 class Histories(NamedTuple):
@@ -99,11 +105,13 @@ class Fitted(NamedTuple):
         weights: a stack of one network, float64.
         kl: its expected divergence, nats a step.
         num_iterations: of L-BFGS.
+        converged: whether it stopped before its last iteration.
     """
 
     weights: Weights
     kl: float
     num_iterations: int
+    converged: bool
 
 
 def fit(histories: Histories, first: Weights, num_iterations: int, *, trains_start: bool = False) -> Fitted:
@@ -124,18 +132,24 @@ def fit(histories: Histories, first: Weights, num_iterations: int, *, trains_sta
         leaves = {**first, **_unpacked(vector, {name: first[name].shape for name in trained})}
         value = -(target * history_log_probs(leaves, histories.num_steps)).sum()
         gradients = torch.autograd.grad(value, [leaves[name] for name in trained])
-        return float(value.detach()) - entropy, torch.cat([g.flatten() for g in gradients]).numpy()
+        return (float(value.detach()) - entropy) / UNIT, torch.cat([g.flatten() for g in gradients]).numpy() / UNIT
 
     found = minimize(
         loss,
         torch.cat([first[name].flatten() for name in trained]).numpy(),
         jac=True,
         method="L-BFGS-B",
-        options={"maxiter": num_iterations, "maxfun": 2 * num_iterations, "ftol": CONVERGED, "gtol": CONVERGED},
+        options={
+            "maxiter": num_iterations,
+            "maxfun": 2 * num_iterations,
+            "maxcor": MEMORY,
+            "ftol": CONVERGED,
+            "gtol": CONVERGED,
+        },
     )
     leaves = _unpacked(found.x, {name: first[name].shape for name in trained})
     weights = {**first, **{name: leaf.detach() for name, leaf in leaves.items()}}
-    return Fitted(weights, float(found.fun), int(found.nit))
+    return Fitted(weights, float(found.fun) * UNIT, int(found.nit), bool(found.success))
 
 
 def _unpacked(vector: NDArray[np.float64], shapes: dict[str, torch.Size]) -> Weights:

@@ -46,12 +46,8 @@ class InfiniteData(Experiment):
         "divergence is kept. What then differs from the forward algorithm is neither too little data nor a learning "
         "rate. One unit is fitted with h_0 = 0 and with a trained h_0."
     )
-    settings = Settings(
-        hidden_dims=(1, 2, 3, 5), num_sequences=(1,), num_test=PAPER_TEST, num_starts=16, num_updates=1000
-    )
-    quick = Settings(
-        hidden_dims=(1, 2), num_sequences=(1,), num_test=PAPER_TEST, num_starts=2, num_updates=10, replicates=2
-    )
+    settings = Settings(hidden_dims=(1, 2, 3, 5), num_sequences=(1,), num_starts=16, num_updates=1500)
+    quick = Settings(hidden_dims=(1, 2), num_sequences=(1,), num_starts=2, num_updates=10, replicates=2)
 
     @override
     def cells(self, settings: Settings) -> list[Cell]:
@@ -128,7 +124,8 @@ def _row(settings: Settings, cell: Cell, problem: Problem) -> Row:
         "kl_worst": fits[-1].kl,
         "fits": len(fits),
         "fits_at_best": sum(fitted.kl <= SAME_OPTIMUM * best.kl for fitted in fits),
-        "iterations": best.num_iterations,
+        "fits_converged": sum(fitted.converged for fitted in fits),
+        "converged": int(best.converged),
         "largest_weight": max(float(value.abs().max()) for value in best.weights.values()),
         "histories": len(different),
         "different": int(different.sum()),

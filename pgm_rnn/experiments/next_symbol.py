@@ -116,7 +116,7 @@ class NextSymbol(Experiment):
             Cell(kind, num_states, size, replicates)
             for replicates in settings.replicate_groups()
             for num_states in sorted(settings.num_states, reverse=True)
-            for kind, size in [("em", num_states), *kinds, ("chain", settings.num_symbols)]
+            for kind, size in [("em", min(num_states, EM_STATES)), *kinds, ("chain", settings.num_symbols)]
         ]
 
     @override
