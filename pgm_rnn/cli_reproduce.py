@@ -15,7 +15,9 @@ def reproduce(
     num_states: Annotated[list[int] | None, typer.Option(help="m; may be given again.")] = None,
     hidden_dim: Annotated[list[int] | None, typer.Option(help="k; may be given again.")] = None,
     num_sequences: Annotated[list[int] | None, typer.Option(help="n, to train on; may be given again.")] = None,
-    updates: Annotated[int | None, typer.Option(help="Gradient steps of a network.", show_default="1500")] = None,
+    updates: Annotated[
+        int | None, typer.Option(help="Gradient steps of a network.", show_default="the experiment's own")
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes, seconds; the verdicts mean nothing.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Throw an unfinished sweep away.")] = False,
     backend: Annotated[str, typer.Option(help="local cores, or dask: a cluster that exists.")] = "local",

@@ -43,6 +43,13 @@ def test_a_quick_reproduction_leaves_four_files_and_prints_verdicts(tmp_path: Pa
             ["figure-5", "--backend", "dusk"],
             "expected backend to be one of local, dask, got 'dusk'; did you mean 'dask'",
         ),
+        (["figure-5", "--hidden-dim", "20"], "expected 1 and more among k, .* for figure-5, got 20"),
+        (["figure-5", "--num-states", "2", "--num-states", "3"], "expected one m, .* for figure-5, got 2, 3"),
+        (["figure-6", "--num-states", "4"], "expected more than one m, the number of states, for figure-6 to compare"),
+        (["all", "--num-states", "4"], "expected more than one m, the number of states, for figure-6 to compare"),
+        (["figure-7", "--num-sequences", "9", "--num-sequences", "8"], "expected one n, .* for figure-7, got 9, 8"),
+        (["infinite-data", "--num-sequences", "9"], "expected no n, the number of training sequences, for infinite-"),
+        (["infinite-data", "--hidden-dim", "2"], "expected 1 and more among k, .* for infinite-data, got 2"),
         (["figure-5", "--backend", "dask"], "expected the scheduler's address with --backend dask"),
     ],
 )
@@ -54,13 +61,13 @@ def test_what_cannot_be_is_one_sentence_and_leaves_nothing(arguments: list[str],
 
 
 @pytest.mark.filterwarnings("default")  # distributed closes its sockets late
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nowhere.invalid:8786", "nonsense"])
 def test_an_unreachable_scheduler_is_one_sentence_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pgm_rnn.experiments.sweep.CONNECT_SECONDS", 0.2)
-    address = ["--backend", "dask", "--scheduler", "tcp://127.0.0.1:1"]
-    with pytest.raises(OSError, match=r"expected a Dask scheduler at tcp://127\.0\.0\.1:1, nothing there answered"):
-        invoke("figure-5", "--quick", *address, "--out", str(tmp_path / "out"))
+    with pytest.raises(OSError, match=f"expected a Dask scheduler at {address}, nothing there answered"):
+        invoke("figure-5", "--quick", "--backend", "dask", "--scheduler", address, "--out", str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 

@@ -59,7 +59,7 @@ class Sentence:
     Attributes:
         place: where it stands, without the paper.
         quote: the paper's words.
-        measured: what is looked at in each draw.
+        measured: what is looked at in each draw; a whole question where it is one.
         find: the finding, from the experiment's rows.
         question: whether the paper asks instead of saying so.
     """
@@ -70,9 +70,27 @@ class Sentence:
     find: Callable[[Rows], Finding]
     question: bool = False
 
-    def verdict(self, rows: Rows) -> str:
-        """The words of `verdict_of` for what the rows say."""
-        return verdict_of(self.find(rows).draws, question=self.question)
+    @property
+    def measure(self) -> str:
+        """What is looked at, as a sentence."""
+        return f"Asked: {self.measured}" if self.question else f"Measured: {self.measured}."
+
+    def judge(self, rows: Rows) -> "Verdict":
+        """What the rows say of it."""
+        finding = self.find(rows)
+        return Verdict(verdict_of(finding.draws, question=self.question), finding)
+
+
+class Verdict(NamedTuple):
+    """What is said of a sentence.
+
+    Attributes:
+        words: those of `verdict_of`.
+        finding: that they sum up.
+    """
+
+    words: str
+    finding: Finding
 
 
 def verdict_of(draws: Sequence[bool], *, question: bool = False) -> str:
@@ -113,6 +131,9 @@ class Experiment(ABC):
     described: str
     sentences: tuple[Sentence, ...]
 
+    def check(self, settings: Settings) -> None:  # noqa: B027
+        """Raise a ValueError that says which sizes the sentences cannot be judged on; every size will do by default."""
+
     @abstractmethod
     def cells(self, settings: Settings) -> list[Cell]:
         """Every cell, one group of replicates after the other; those that take longest first."""
@@ -127,11 +148,15 @@ class Experiment(ABC):
 
     def procedure(self, settings: dict[str, Any]) -> str:
         """How networks were trained, from a record's settings, for the page: what a reader needs to judge numbers."""
+        return f"{self.trained(settings)}, {settings['num_test']} test sequences"
+
+    def trained(self, settings: dict[str, Any]) -> str:
+        """Updates and learning rates of the networks."""
         narrow = [k < NARROW for k in settings["hidden_dims"]]
         rates = settings["narrow_rates"] * any(narrow) + settings["learning_rates"] * (not all(narrow))
         return (
-            f"{settings['num_updates']} updates of {settings['batch_size']} sequences, rates "
-            f"{', '.join(map(str, sorted(rates)))}, {settings['num_test']} test sequences"
+            f"{settings['num_updates']} updates of {settings['batch_size']} sequences, learning rate"
+            f"{'s' * (len(rates) > 1)} {', '.join(map(str, sorted(rates)))}"
         )
 
     def order(self, rows: Iterable[Row]) -> list[Row]:

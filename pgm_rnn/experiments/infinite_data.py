@@ -1,4 +1,4 @@
-"""What k units can represent, n = infinity: the architecture's part of figure 5, without data and learning rates."""
+"""How close k units come, n = infinity: the architecture's part of figure 5, without data and learning rates."""
 
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -32,22 +32,32 @@ if TYPE_CHECKING:
 SAME_OPTIMUM = 1.1
 """Fits whose divergences are within this factor of the least are counted as one optimum."""
 
+SMALLEST = 1e-15
+"""A divergence in nats that rounding hides."""
+
 
 class InfiniteData(Experiment):
     """Divergence and differing predictions against the number of units."""
 
     id = "infinite-data"
-    title = "what k units can represent: networks fitted to the forward algorithm on all histories"
+    title = "how close k units come to the forward algorithm when they are fitted to it on all histories"
     source = f"{PAPER}, sec. 4.1"
     described = (
         "Figure 5's HMMs and networks with neither sequences nor states drawn: the expected KL divergence to "
         "p(z_t | x_{1:t}), a sum over all 9840 histories of up to 8 symbols with their probabilities, is minimised by "
         "L-BFGS in float64. Of the fits from different starts, fewer where a network is wider, the one of least "
-        "divergence is kept. What then differs from the forward algorithm is neither too little data nor a learning "
-        "rate. One unit is fitted with h_0 = 0 and with a trained h_0."
+        "divergence is kept; the least that there is may be lower. What then differs from the forward algorithm is "
+        "neither too little data nor a learning rate. One unit is fitted with h_0 = 0 and with a trained h_0."
     )
     settings = Settings(hidden_dims=(1, 2, 3, 5), num_sequences=(1,), num_starts=16, num_updates=1500)
     quick = Settings(hidden_dims=(1, 2), num_sequences=(1,), num_starts=2, num_updates=10, replicates=2)
+
+    @override
+    def check(self, settings: Settings) -> None:
+        settings.check_one(self.id, "num_states")
+        settings.check_single_unit(self.id)
+        if settings.num_sequences != self.settings.num_sequences:
+            raise ValueError(f"expected no n, the number of training sequences, for {self.id}: it is infinite there")
 
     @override
     def cells(self, settings: Settings) -> list[Cell]:
@@ -67,7 +77,7 @@ class InfiniteData(Experiment):
 
     @override
     def procedure(self, settings: dict[str, Any]) -> str:
-        starts = ", ".join(f"{max(1, settings['num_starts'] // k)} for k = {k}" for k in settings["hidden_dims"])
+        starts = ", ".join(f"{_num_fits(settings['num_starts'], k)} for k = {k}" for k in settings["hidden_dims"])
         return f"starts: {starts}; {settings['num_updates']} iterations at most"
 
     @override
@@ -135,10 +145,15 @@ def _row(settings: Settings, cell: Cell, problem: Problem) -> Row:
     }
 
 
+def _num_fits(num_starts: int, hidden_dim: int) -> int:
+    """The wider a network, the fewer fits."""
+    return max(1, num_starts // hidden_dim)
+
+
 def _fits(settings: Settings, cell: Cell, problem: Problem, histories: Histories) -> list[Fitted]:
-    """Fits from several starts; the wider a network, the fewer."""
+    """Fits from several starts."""
     sizes = (settings.num_symbols, cell.num_states, cell.size)
-    purposes = [(*sizes, problem.replicate, start) for start in range(max(1, settings.num_starts // cell.size))]
+    purposes = [(*sizes, problem.replicate, start) for start in range(_num_fits(settings.num_starts, cell.size))]
     seeds = [settings.seed_of("infinite data", *purpose) for purpose in purposes]
     return [
         fit(histories, initial_weights(*sizes, [seed]), settings.num_updates, trains_start=cell.kind == "trained")
@@ -173,8 +188,7 @@ def _at(rows: Rows, size: int, start: str = "zero") -> list[Row]:
 
 
 def _single_unit(rows: Rows) -> Finding:
-    narrow = values_of(rows, "size")[0]
-    zero, trained = _at(rows, narrow), _at(rows, narrow, "trained")
+    zero, trained = _at(rows, 1), _at(rows, 1, "trained")
     differing = [row for row in zero if row["different"] != 0]
     near = sum(number(row, "largest_odds") < NEAR_TIE for row in differing)
     where_different = ""
@@ -188,10 +202,12 @@ def _single_unit(rows: Rows) -> Finding:
         f"On the hundred test sequences no prediction differs in {sum(each_draw(zero, _is_exact_on_test))} of "
         f"{len(zero)} draws, and with a trained h_0 in {sum(each_draw(trained, _is_exact_on_test))}; after all "
         f"histories in {sum(each_draw(zero, _is_exact))} and {sum(each_draw(trained, _is_exact))}.{where_different} "
-        f"Median KL {middle(zero, 'kl'):.1e} nats a step, with a trained h_0 {middle(trained, 'kl'):.1e}. The log-odds "
-        "of two states are one number, and a unit whose curve is the one along which log-odds pass through the "
-        "transitions follows the forward algorithm exactly (claim `proposition-6`); tanh, scaled and shifted, is "
-        "close to that curve and not it."
+        f"Median KL {middle(zero, 'kl'):.1e} nats a step, with a trained h_0 {middle(trained, 'kl'):.1e}; "
+        f"{sum(number(row, 'converged') for row in zero):.0f} of the best fits with h_0 = 0 converged, the others' "
+        "weights still grew. The log-odds of two states are one number, and `BeliefRNN` with that one unit is the "
+        "forward algorithm (claim `proposition-6`), but it adds the symbol after its curve. The unit here adds it "
+        "before: with the log-odds' own curve in place of tanh, and a trained h_0, it has every prediction right and "
+        "the law wrong, for what is read from it is affine in h."
     )
     return Finding(each_draw(zero, _is_exact_on_test), reason)
 
@@ -201,39 +217,32 @@ def _capacity(rows: Rows) -> Finding:
     sizes = values_of(zero, "size")
 
     def falls(draw: list[Row]) -> bool:
-        first, *_, last = [number(where(draw, size=k)[0], "kl") for k in sizes]
-        return last < first / 10
+        one, widest = (number(where(draw, size=k)[0], "kl") for k in (1, sizes[-1]))
+        return widest < one / 10
 
     exact = ", ".join(f"{sum(each_draw(_at(rows, k), _is_exact))} with k = {k}" for k in sizes)
     medians = ", ".join(f"{middle(_at(rows, k), 'kl'):.1e}" for k in sizes)
     reason = (
-        f"Median KL in nats a step for k = {', '.join(map(str, sizes))}: {medians}. Draws in "
+        f"Median of the least KL found, in nats a step, for k = {', '.join(map(str, sizes))}: {medians}. Draws in "
         f"which no prediction differs after any history: {exact}."
     )
     return Finding(each_draw(zero, falls), reason)
 
 
 def _optima(rows: Rows) -> Finding:
-    zero = where(rows, start="zero")
-    sizes = values_of(zero, "size")
-    shares = ", ".join(f"{100 * median(map(_share_at_best, _at(rows, k))):.0f} %" for k in sizes)
-    narrow = _at(rows, sizes[0])
+    one = _at(rows, 1)
+    share = median(number(row, "fits_at_best") / number(row, "fits") for row in one)
     reason = (
-        f"Of the fits from random starts, so many end within {100 * (SAME_OPTIMUM - 1):.0f} % of the least divergence "
-        f"found, medians for k = {', '.join(map(str, sizes))}: {shares}. For k = {sizes[0]} the worst fit's divergence "
-        f"is {median(map(_worst_to_best, narrow)):.0f} times the best's (median). The forward algorithm's "
-        f"divergence is zero; the least of all fits is {min(column(zero, 'kl')):.0e} nats a step, with k = {sizes[0]} "
-        f"{min(column(narrow, 'kl')):.0e}."
+        f"Of the single unit's fits from random starts {100 * share:.0f} % (median) end within "
+        f"{100 * (SAME_OPTIMUM - 1):.0f} % of the least divergence found; the worst fit's is "
+        f"{median(map(_worst_to_best, one)):.0f} times the best's (median). The forward algorithm's divergence is "
+        f"zero; the least of a single unit's is {min(column(one, 'kl')):.0e} nats a step."
     )
-    return Finding(each_draw(narrow, lambda draw: _worst_to_best(draw[0]) >= 2), reason)
-
-
-def _share_at_best(row: Row) -> float:
-    return number(row, "fits_at_best") / number(row, "fits")
+    return Finding(each_draw(one, lambda draw: _worst_to_best(draw[0]) >= 2), reason)
 
 
 def _worst_to_best(row: Row) -> float:
-    return number(row, "kl_worst") / number(row, "kl")
+    return number(row, "kl_worst") / max(number(row, "kl"), SMALLEST)
 
 
 InfiniteData.sentences = (
@@ -246,14 +255,14 @@ InfiniteData.sentences = (
     Sentence(
         "sec. 4.1",
         "by increasing the capacity of the RNN",
-        "question: is it capacity, the widest network's least divergence being less than a tenth of the single unit's?",
+        "is it capacity, the widest network's least divergence being less than a tenth of the single unit's?",
         _capacity,
         question=True,
     ),
     Sentence(
         "sec. 4.1.1",
         "the existence of many local optima, with the forward algorithm being one of them",
-        "question: has one unit several optima already, the worst fit's divergence being twice the best's or more?",
+        "has one unit several optima already, the worst fit's divergence being twice the best's or more?",
         _optima,
         question=True,
     ),

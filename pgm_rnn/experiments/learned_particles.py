@@ -5,7 +5,7 @@ parameters, and a recurrent network of as many units as there are particles.
 """
 
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
@@ -82,6 +82,10 @@ class LearnedParticles(Experiment):
     )
 
     @override
+    def check(self, settings: Settings) -> None:
+        settings.check_one(self.id, "num_states", "num_sequences")
+
+    @override
     def cells(self, settings: Settings) -> list[Cell]:
         return [
             Cell(kind, num_states, size, replicates)
@@ -100,6 +104,12 @@ class LearnedParticles(Experiment):
             networks = train_networks(settings, problems, cell.size)
             return [network_row(settings, network, cell) for network in networks]
         return filter_rows(settings, problems, cell)
+
+    @override
+    def procedure(self, settings: dict[str, Any]) -> str:
+        return (
+            f"RNNs: {super().procedure(settings)}; filters: {settings['num_updates']} updates, the same test sequences"
+        )
 
     @override
     def draw(self, rows: Rows) -> "Figure":
@@ -228,7 +238,7 @@ LearnedParticles.sentences = (
     Sentence(
         "sec. 3.3",
         HARD,
-        "question: does a filter that learned everything from observations and states, with soft resampling, predict "
+        "does a filter that learned everything from observations and states, with soft resampling, predict "
         "states better than the bootstrap filter with the true parameters, both read from the particles, for every M?",
         _targets,
         question=True,
@@ -236,7 +246,7 @@ LearnedParticles.sentences = (
     Sentence(
         "sec. 4.2",
         OUTPERFORMS,
-        "question: is the RNN still closer to p(z_t | x_{1:t}) than that learned filter of as many particles, for "
+        "is an RNN of M units closer to p(z_t | x_{1:t}) than a filter of M particles that learned everything, for "
         "every M?",
         _against_rnn,
         question=True,
@@ -244,14 +254,14 @@ LearnedParticles.sentences = (
     Sentence(
         "sec. 4.2",
         OUTPERFORMS,
-        "question: and than one that is trained to be read one exact step ahead, for every M?",
+        "is it closer than such a filter that is trained to be read one exact step ahead, for every M?",
         _against_rnn_ahead,
         question=True,
     ),
     Sentence(
         "sec. 3.3",
         HARD,
-        "question: does a proposal that is learned for log Z bring it closer to log p(x) than the bootstrap filter, "
+        "does a proposal that is learned for log Z bring it closer to log p(x) than the bootstrap filter, "
         "though it is resampled softly, for every M?",
         _log_z,
         question=True,
@@ -259,14 +269,15 @@ LearnedParticles.sentences = (
     Sentence(
         "sec. 3.3",
         HARD,
-        "question: closer than p(z_t | z_{t-1}, x_t), which counting states and observations gives, for every M?",
+        "does it bring it closer than the locally optimal proposal p(z_t | z_{t-1}, x_t) of the true parameters, for "
+        "every M?",
         _beyond_optimal,
         question=True,
     ),
     Sentence(
         "sec. 3.3",
         HARD,
-        "question: does the gradient of soft resampling's weights alone, without the draws' scores, leave log Z worse "
+        "does the gradient of soft resampling's weights alone, without the draws' scores, leave log Z worse "
         "than no training, for every M?",
         _weights_alone,
         question=True,

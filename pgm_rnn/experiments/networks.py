@@ -57,6 +57,17 @@ class Network:
         return label_log_probs(self.weights, x[None])[0].transpose(0, 1).double().softmax(-1)
 
 
+def all_candidates(settings: Settings, problems: Sequence[Problem], hidden_dim: int) -> list[Candidate]:
+    """What the networks of k units are chosen from: every rate and start for each problem and number of sequences."""
+    return [
+        Candidate(problem, num_sequences, rate, start)
+        for problem in problems
+        for num_sequences in settings.num_sequences
+        for rate in settings.rates(hidden_dim)
+        for start in settings.starts(hidden_dim)
+    ]
+
+
 def train_networks(
     settings: Settings,
     problems: Sequence[Problem],
@@ -65,13 +76,7 @@ def train_networks(
     trains_start: bool = False,
 ) -> list[Network]:
     """The best network for each problem and each number of sequences, in that order; labels are the states."""
-    candidates = [
-        Candidate(problem, num_sequences, rate, start)
-        for problem in problems
-        for num_sequences in settings.num_sequences
-        for rate in settings.rates(hidden_dim)
-        for start in settings.starts(hidden_dim)
-    ]
+    candidates = all_candidates(settings, problems, hidden_dim)
     labels = []
     for problem in problems:
         assert problem.train.z is not None  # it was sampled with them

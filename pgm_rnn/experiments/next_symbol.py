@@ -8,7 +8,7 @@ whose law of the state goes through the true transitions and emissions;
 "em", an HMM with m states, eight at most, fitted by Baum-Welch; "chain", a Markov chain of counts.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from pgm_rnn.experiments.experiment import PAPER, Cell, Experiment, Finding, Row, Rows, Sentence
 from pgm_rnn.experiments.histories import all_sequences
-from pgm_rnn.experiments.networks import Candidate, Network, chosen, train_candidates, train_networks
+from pgm_rnn.experiments.networks import Network, all_candidates, chosen, train_candidates, train_networks
 from pgm_rnn.experiments.pictures import (
     GREEN,
     ORANGE,
@@ -32,6 +32,7 @@ from pgm_rnn.experiments.scores import divergence
 from pgm_rnn.experiments.settings import NUM_STEPS, Settings
 from pgm_rnn.experiments.summary import curve, each_draw, middle, number, values_of, where
 from pgm_rnn.experiments.taggers import parameter_count
+from pgm_rnn.experiments.training import num_held_out
 from pgm_rnn.inference import em, forward_backward
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.markov_chain import MarkovChain
@@ -134,6 +135,10 @@ class NextSymbol(Experiment):
         ]
 
     @override
+    def procedure(self, settings: dict[str, Any]) -> str:
+        return f"{self.trained(settings)}; Baum-Welch {EM_ITERATIONS} iterations at most, {EM_STARTS} starts"
+
+    @override
     def draw(self, rows: Rows) -> "Figure":
         numbers = values_of(rows, "num_sequences")
         figure, axes = panels(len(numbers))
@@ -153,13 +158,7 @@ class NextSymbol(Experiment):
 
 def _direct(settings: Settings, problems: list[Problem], hidden_dim: int) -> list[Network]:
     """Networks trained on x_{t+1} given x_{1:t}."""
-    candidates = [
-        Candidate(problem, num_sequences, rate, start)
-        for problem in problems
-        for num_sequences in settings.num_sequences
-        for rate in settings.rates(hidden_dim)
-        for start in settings.starts(hidden_dim)
-    ]
+    candidates = all_candidates(settings, problems, hidden_dim)
     return chosen(
         train_candidates(
             settings,
@@ -186,7 +185,7 @@ def _fit_em(settings: Settings, problem: Problem, num_sequences: int) -> tuple[T
     num_states = min(problem.hmm.num_states, EM_STATES)
     seed = settings.seed_of("em", problem.hmm.num_states, problem.replicate, num_sequences)
     hmm = HMM.random(num_states, settings.num_symbols, seed=seed)
-    held_out = min(num_sequences // 5, 1000)
+    held_out = num_held_out(num_sequences)
     sequences = problem.train.select(torch.arange(num_sequences))
     train = sequences.select(torch.arange(num_sequences - held_out))
     valid = sequences.select(torch.arange(num_sequences - held_out, num_sequences)) if held_out else None
@@ -278,7 +277,7 @@ NextSymbol.sentences = (
     Sentence(
         "sec. 4.1.1",
         QUOTE,
-        "question: is an RNN's law of the next symbol closer to the exact one than that of an HMM of the true size, "
+        "is an RNN's law of the next symbol closer to the exact one than that of an HMM of m states, eight at most, "
         "fitted by Baum-Welch to the same sequences, for every m at the largest n?",
         _against_em,
         question=True,
@@ -287,7 +286,7 @@ NextSymbol.sentences = (
         "sec. 4.1.1",
         "the forward probability prediction task is only the first half of eventually estimating the conditional "
         "probability of the next sequence item",
-        "question: is the RNN that learns the next symbol closer than the one that learns the states and is given "
+        "is the RNN that learns the next symbol closer than the one that learns the states and is given "
         "the true second half, for every m at the largest n?",
         _against_states,
         question=True,

@@ -30,8 +30,8 @@ def page(folder: Path) -> str:
         "predictions that are the forward algorithm's, both on a hundred test sequences of 8 steps (800",
         "predictions) as in the paper; `_all` in a column's name says that all test sequences are used, and",
         "expected accuracy has the states' exact probabilities in place of drawn states. Where the paper is silent",
-        "(optimiser, rates, when to stop): Adam, each network with every learning rate listed for its width, the",
-        "one with the best held-out loss kept.",
+        "(optimiser, rates, when to stop) and a section does not say otherwise: Adam, each network with every",
+        "learning rate listed, the one with the best held-out loss kept.",
         "",
         "| experiment | sentence | verdict |",
         "|---|---|---|",
@@ -39,7 +39,8 @@ def page(folder: Path) -> str:
     for experiment, record in found:
         link = f"[{experiment.id}](#{experiment.id})"
         lines += [
-            f"| {link} | {_quoted(sentence)} | {sentence.verdict(record.rows)} |" for sentence in experiment.sentences
+            f"| {link} | {_quoted(sentence)} | {sentence.judge(record.rows).words} |"
+            for sentence in experiment.sentences
         ]
     for experiment, record in found:
         lines += ["", *_section(experiment, record)]
@@ -61,12 +62,12 @@ def _section(experiment: Experiment, record: Record) -> list[str]:
         f"{experiment.procedure(record.settings)}.",
     ]
     for sentence in experiment.sentences:
-        finding = sentence.find(record.rows)
+        words, finding = sentence.judge(record.rows)
         lines += [
             "",
             _quoted(sentence),
             "",
-            f"- **{sentence.verdict(record.rows)}**. Measured: {sentence.measured}.",
+            f"- **{words}**. {sentence.measure}",
             f"- {finding.reason}",
         ]
     return lines

@@ -1,7 +1,8 @@
 """What an experiment is run with, and the seeds that follow from it.
 
 A seed of every hidden Markov model, data set and network is a digest of what it is for, so that a number does not
-depend on where, when or beside what else it is computed.
+depend on where, when or beside which other cells it is computed. Data sets of another size are other data sets: the
+first hundred sequences of a thousand are not those of a hundred.
 """
 
 import dataclasses
@@ -21,6 +22,13 @@ NUM_STEPS = 8
 
 PAPER_TEST = 100
 """Sequences of the paper's test set."""
+
+AXES = {
+    "num_states": "m, the number of states",
+    "hidden_dims": "k, the number of hidden units",
+    "num_sequences": "n, the number of training sequences",
+}
+"""What the lists of settings are called."""
 
 NARROW = 10
 """Networks of fewer hidden units are tried from several starts."""
@@ -92,6 +100,26 @@ class Settings:
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"expected {name} as different values and at least one, got {values}")
+
+    def check_one(self, experiment: str, *names: str) -> None:
+        """Raise a ValueError where an experiment that has one m, k or n is given several."""
+        for name in names:
+            values = getattr(self, name)
+            if len(values) > 1:
+                raise ValueError(f"expected one {AXES[name]}, for {experiment}, got {', '.join(map(str, values))}")
+
+    def check_several(self, experiment: str, *names: str) -> None:
+        """Raise a ValueError where an experiment that compares several m, k or n is given one."""
+        for name in names:
+            values = getattr(self, name)
+            if len(values) == 1:
+                raise ValueError(f"expected more than one {AXES[name]}, for {experiment} to compare, got {values[0]}")
+
+    def check_single_unit(self, experiment: str) -> None:
+        """Raise a ValueError where an experiment on a single unit and more of them is not given both."""
+        if 1 not in self.hidden_dims or len(self.hidden_dims) == 1:
+            given = ", ".join(map(str, self.hidden_dims))
+            raise ValueError(f"expected 1 and more among {AXES['hidden_dims']}, for {experiment}, got {given}")
 
     def seed_of(self, *purpose: object) -> int:
         """A seed in 0..2^63 - 1 for one purpose, such as ("data", 2, 0)."""

@@ -48,6 +48,12 @@ def values_of(rows: Iterable[Row], name: str) -> list[int]:
     return sorted({int(row[name]) for row in rows})
 
 
+def largest(rows: Iterable[Row]) -> list[Row]:
+    """The rows of the widest network and the largest training set."""
+    rows = list(rows)
+    return where(rows, size=values_of(rows, "size")[-1], num_sequences=values_of(rows, "num_sequences")[-1])
+
+
 def middle(rows: Iterable[Row], name: str) -> float:
     """A column's median."""
     return median(column(rows, name))

@@ -7,16 +7,18 @@ with the same settings, goes on from what is there.
 
 import json
 import shutil
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 
-from pgm_rnn.checks import check_choice, check_counts
+from pgm_rnn.checks import check_choice
 from pgm_rnn.experiments.experiment import Cell, Experiment, Row
 from pgm_rnn.experiments.settings import Settings, reproducible
 from pgm_rnn.files import held, write_whole
@@ -49,8 +51,8 @@ class Plan:
 
     def __post_init__(self) -> None:
         check_choice("backend", self.backend, ("local", "dask"))
-        if self.jobs != -1:
-            check_counts(jobs=self.jobs)
+        if self.jobs != -1 and self.jobs < 1:
+            raise ValueError(f"expected jobs to be a number of processes, or -1 for one a core, got {self.jobs}")
         if self.backend == "dask" and self.scheduler is None:
             raise ValueError("expected the scheduler's address with --backend dask, as in --scheduler tcp://host:8786")
         if self.backend == "local" and self.scheduler is not None:
@@ -72,7 +74,7 @@ def workers(plan: Plan) -> Iterator[Callable[[Experiment, Settings, list[Cell]],
 
     Raises:
         ConnectionError: the scheduler does not answer.
-        ModuleNotFoundError: Dask is not installed.
+        ValueError: Dask is not installed.
     """
     import joblib
 
@@ -97,6 +99,7 @@ def _client(scheduler: str | None) -> Iterator[Any]:
     except ImportError:
         raise ValueError("expected Dask for --backend dask; install it: pip install 'pgm-rnn[experiments]'") from None
     try:
+        check_host(str(scheduler))
         client = Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         raise ConnectionError(
@@ -105,6 +108,13 @@ def _client(scheduler: str | None) -> Iterator[Any]:
         ) from error
     with client:
         yield client
+
+
+def check_host(address: str) -> None:
+    """Raise an OSError where no machine has the name in a scheduler's address; Dask would look for it in vain."""
+    parts = urlsplit(address if "://" in address else f"tcp://{address}")
+    if parts.scheme in ("tcp", "tls", "ws", "wss"):
+        socket.getaddrinfo(parts.hostname, None)
 
 
 def sweep(

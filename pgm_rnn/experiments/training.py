@@ -23,6 +23,12 @@ NUM_MOMENTS = 20
 MOST_HELD_OUT = 1000
 """Sequences that choose the rate and the moment, at most; a fifth of all where there are fewer."""
 
+
+def num_held_out(num_sequences: int) -> int:
+    """How many of n sequences choose and are not trained on."""
+    return min(num_sequences // 5, MOST_HELD_OUT)
+
+
 Targets = Callable[[Tensor], Tensor]
 """Laws of the labels (N, T, m) in place of labels, of the sequences with given numbers (N,)."""
 
@@ -48,7 +54,7 @@ class Task:
     @property
     def num_held_out(self) -> int:
         """How many of them choose and are not trained on."""
-        return min(self.num_sequences // 5, MOST_HELD_OUT)
+        return num_held_out(self.num_sequences)
 
     @property
     def num_trained(self) -> int:

@@ -35,7 +35,8 @@ def reproduce(
         The verdicts of each experiment.
 
     Raises:
-        ValueError: an unknown experiment, sizes too small, or an unfinished sweep with other settings.
+        ValueError: an unknown experiment, sizes too small or of no use to it, or an unfinished sweep with other
+            settings.
         ConnectionError: the scheduler does not answer.
         OSError: the folder cannot be made or written to.
     """
@@ -45,6 +46,8 @@ def reproduce(
         experiment.id: dataclasses.replace(experiment.quick if quick else experiment.settings, **sizes)
         for experiment in chosen
     }
+    for experiment in chosen:
+        experiment.check(settings[experiment.id])
     verdicts = {}
     with workers(plan) as run:
         for experiment in chosen:
@@ -77,12 +80,12 @@ def show(experiment: Experiment, folder: Path) -> list[str]:
     console.print(Text(f"{experiment.source}: {experiment.title}", style="bold"))
     verdicts = []
     for sentence in experiment.sentences:
-        finding = sentence.find(record.rows)
-        verdicts.append(sentence.verdict(record.rows))
+        words, finding = sentence.judge(record.rows)
+        verdicts.append(words)
         console.print()
         console.print(f'"{sentence.quote}" ({sentence.place})', markup=False)
-        console.print(Padding(Text(f"{verdicts[-1]}: {sentence.measured}", style=_style(finding.draws)), (0, 0, 0, 2)))
-        console.print(Padding(Text(finding.reason), (0, 0, 0, 2)))
+        for line in (Text(words, style=_style(finding.draws)), Text(sentence.measure), Text(finding.reason)):
+            console.print(Padding(line, (0, 0, 0, 2)))
     console.print(f"\n{folder / experiment.id}.csv .json .png .svg\n", markup=False, soft_wrap=True)
     return verdicts
 

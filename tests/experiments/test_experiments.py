@@ -58,7 +58,7 @@ def test_files_are_written_whole_and_a_csv_keeps_the_verdicts(
     assert f"## {name}\n" in text
     for sentence in experiment.sentences:
         assert sentence.quote in text
-        assert f"**{sentence.verdict(record.rows)}**" in text
+        assert f"**{sentence.judge(record.rows).words}**" in text
 
 
 def test_the_divergence_is_what_starts_share_and_what_they_do_not(quick_rows: dict[str, list[Row]]) -> None:

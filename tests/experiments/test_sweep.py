@@ -132,7 +132,7 @@ def test_a_cell_that_was_not_written_whole_is_not_there(tmp_path: Path) -> None:
         ({"backend": "spark"}, "expected backend to be one of local, dask, got 'spark'"),
         ({"backend": "dask"}, "expected the scheduler's address with --backend dask"),
         ({"scheduler": "tcp://here:1"}, "expected --scheduler only with --backend dask"),
-        ({"jobs": 0}, "expected jobs to be an integer of at least 1, got 0"),
+        ({"jobs": 0}, "expected jobs to be a number of processes, or -1 for one a core, got 0"),
     ],
 )
 def test_plans_that_cannot_be_are_refused(wrong: dict[str, object], message: str) -> None:
