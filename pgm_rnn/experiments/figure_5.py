@@ -159,7 +159,8 @@ def _less_data(rows: Rows) -> Finding:
     def said(size: int) -> str:
         found = [enough(where(paper, replicate=replicate), size) for replicate in values_of(paper, "replicate")]
         never, at_once = sum(n == inf for n in found), sum(n == least for n in found)
-        return f"with k = {size} from the smallest n on in {at_once} draws, never in {never}, median n {_n(found)}"
+        when = f"from the smallest n on in {at_once}, never in {never} of {len(found)} draws"
+        return f"with k = {size} {when}, median n {_n(found)}"
 
     reason = (
         f"{100 * CLOSE:.0f} % agreement from some n on: {'; '.join(map(said, (narrow, wide)))}. Where one unit is "

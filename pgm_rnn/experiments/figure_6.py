@@ -131,11 +131,12 @@ def _harder(rows: Rows) -> Finding:
 
     draws = [where(rows, replicate=replicate) for replicate in values_of(rows, "replicate")]
     falls = ", ".join(f"{median([fall(draw, *step) for draw in draws]):.2f}" for step in steps)
-    above = [f"{m * _at(rows, m, 'forward_expected_accuracy'):.1f} times at m = {m}" for m in (states[0], states[-1])]
+    first, last = (m * _at(rows, m, "forward_expected_accuracy") for m in (states[0], states[-1]))
     reason = (
         f"From each m to the next its expected accuracy is divided by {falls} (medians), chance by "
         f"{', '.join(f'{many / few:g}' for few, many in steps)}. An exponential in the number of doublings, the "
-        f"figure's axis, is a power of m. The forward algorithm is better than chance {' and '.join(above)} (medians)."
+        f"figure's axis, is a power of m. The forward algorithm is {first:.1f} times as accurate as chance at "
+        f"m = {states[0]} and {last:.1f} times at m = {states[-1]}."
     )
     return Finding(each_draw(rows, lambda draw: all(fall(draw, *step) >= HARDER for step in steps)), reason)
 
@@ -170,7 +171,7 @@ def _matches(rows: Rows) -> Finding:
     reason = (
         f"Expected accuracy in percent of the forward algorithm's, medians for m = {', '.join(map(str, states))}: "
         f"{', '.join(ratios)}. On the paper's hundred test sequences the forward algorithm is right in {right:.0f} of "
-        f"{NUM_STEPS * PAPER_TEST} predictions at m = {states[-1]} (median): the loss there is one of {lost:.1f}."
+        f"{NUM_STEPS * PAPER_TEST} predictions at m = {states[-1]} (median), of which the network loses {lost:.1f}."
     )
     return Finding(each_draw(rows, lambda draw: all(_ratio(row) >= MATCHING for row in draw)), reason)
 

@@ -229,8 +229,12 @@ def _enough_particles(rows: Rows) -> Finding:
         f"in {sum(same)} of {len(same)} draws. Nearly tied states are told apart by more particles only: the error "
         "falls as 1 / sqrt(M) (claim `particle-filter-rate`)."
     )
-    near = each_draw(last, lambda draw: all(row["near_ties_among_different"] == 1 for row in draw))
-    return Finding(near, reason)
+    return Finding(each_draw(last, lambda draw: all(map(_only_near_ties, draw))), reason)
+
+
+def _only_near_ties(row: Row) -> bool:
+    """Whether nothing but nearly tied states was predicted differently."""
+    return row["agreement_all"] == 1 or row["near_ties_among_different"] == 1
 
 
 Figure7.sentences = (

@@ -6,7 +6,7 @@
     KL                  mean KL(p(z_t | x_{1:t}) || q(z_t | x_{1:t}))        nats a step
 
     near ties           mean 1[the two most probable states are nearly tied]
-    ... among different mean 1[zhat_t is nearly tied with zstar_t], where they differ; 1 where they never do
+    ... among different mean 1[zhat_t is nearly tied with zstar_t], where they differ; 0 where they never do
 
 Choe, Shin & Spencer (2017), sec. 4.1. The first two are measured on the paper's hundred test sequences, and with all of
 them ("_all"), where they are ten times as many; the forward algorithm's expected accuracy is the largest there is.
@@ -45,7 +45,7 @@ def state_scores(problem: Problem, probs: Tensor) -> Row:
         "chance": 1 / problem.hmm.num_states,
         "chance_agreement": chance_agreement(predicted, optimal, problem.hmm.num_states),
         "near_ties": _mean(near_tie),
-        "near_ties_among_different": _mean(nearly_best[~same]) if bool((~same).any()) else 1.0,
+        "near_ties_among_different": _mean(nearly_best[~same]) if bool((~same).any()) else 0.0,
         "kl": _mean(divergence(beliefs, probs.log())),
     }
 

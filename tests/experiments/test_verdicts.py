@@ -140,7 +140,7 @@ def rows_7(**changes: float) -> list[Row]:
         (figure_7._unit_against_particle, {}, [True, True]),
         (figure_7._unit_against_particle, {"agreement_all": 0.7}, [True, False]),
         (figure_7._enough_particles, {}, [True, True]),
-        (figure_7._enough_particles, {"different": 2, "near_ties_among_different": 0.5}, [True, False]),
+        (figure_7._enough_particles, {"near_ties_among_different": 0.5}, [True, False]),
     ],
 )
 def test_verdicts_of_figure_7(find: Callable[[Rows], Finding], changes: dict[str, float], expected: list[bool]) -> None:
