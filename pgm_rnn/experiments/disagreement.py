@@ -100,7 +100,8 @@ class Disagreement(Experiment):
             )
         labels, beliefs = (where(rows, method=kind) for kind in ("labels", "beliefs"))
         draw_curve(middle_panel, curve(labels, "num_states", "kl"), BLUE, "labels, all")
-        draw_curve(middle_panel, curve(labels, "num_states", "kl_starts"), ORANGE, "labels, the starts' part")
+        parts: list[Row] = [{"num_states": row["num_states"], "starts": _parts(row)[0]} for row in labels]
+        draw_curve(middle_panel, curve(parts, "num_states", "starts"), ORANGE, "labels, the starts' part")
         draw_curve(middle_panel, curve(beliefs, "num_states", "kl"), VERMILION, "beliefs, all")
         for axis in (top, middle_panel, bottom):
             axis.set_xscale("log", base=2)
