@@ -89,7 +89,8 @@ class Figure6(Experiment):
         for axis in (top, bottom):
             axis.set_xscale("log", base=2)
             plain_ticks(axis, [float(m) for m in values_of(rows, "num_states")])
-            axis.legend(fontsize=9)
+        top.legend(fontsize=9, loc="center")
+        bottom.legend(fontsize=9)
         draws = len(values_of(rows, "replicate"))
         note = f"median and middle 80 % of {draws} HMMs for each m"
         label_axis(top, "m, hidden states of the HMM", "accuracy, agreement", percent=True, note=note)

@@ -135,8 +135,8 @@ class LearnedParticles(Experiment):
             note="states read one exact step ahead; those of the RNN from its units",
         )
         label_axis(axes[3], label, "log p(x) - log Z, nats a sequence", note="true parameters")
-        for axis in axes:
-            axis.legend(fontsize=8.5)
+        for axis, place in zip(axes, ("lower right", "lower right", "upper right", "lower left"), strict=True):
+            axis.legend(fontsize=8.5, loc=place)
         return figure
 
 

@@ -186,16 +186,16 @@ def test_verdicts_of_infinite_data(
 
 
 def test_the_next_symbols_learners_are_compared_in_every_draw() -> None:
-    kl = {"direct": 0.1, "states": 0.2, "em": 0.2, "chain": 0.3}
+    kl = {"direct": 0.1, "states": 0.2, "hmm": 0.2, "chain": 0.3}
 
     def row(replicate: int, m: int, method: str, value: float) -> Row:
         key: Row = {"method": method, "num_states": m, "size": 2, "num_sequences": 10, "replicate": replicate}
         return {**key, "kl": value}
 
     rows = [row(r, m, name, value) for r in (0, 1) for m in (2, 4) for name, value in kl.items()]
-    assert next_symbol._against_em(rows).draws == [True, True]
-    rows = [{**row, "kl": 0.05} if (row["replicate"], row["method"]) == (1, "em") else row for row in rows]
-    assert next_symbol._against_em(rows).draws == [True, False]
+    assert next_symbol._against_hmm(rows).draws == [True, True]
+    rows = [{**row, "kl": 0.05} if (row["replicate"], row["method"]) == (1, "hmm") else row for row in rows]
+    assert next_symbol._against_hmm(rows).draws == [True, False]
     assert next_symbol._against_states(rows).draws == [True, True]
 
 

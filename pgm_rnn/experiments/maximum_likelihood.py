@@ -1,0 +1,140 @@
+"""A hidden Markov model of maximum likelihood from many short sequences, most of which are alike.
+
+    loss = -sum_x c(x) log p(x_{1:T}) - a sum log(probabilities)        c(x): how often x was seen, a: pseudo-count
+
+is what Baum-Welch climbs, a sum over at most p^T different sequences. Their likelihoods come out of one tree, as in
+`histories`, and L-BFGS minimises the loss in logits: Baum-Welch (`pgm_rnn.inference.em`) reaches the same optima, but
+on data that say little about the states it takes thousands of iterations.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from torch import Tensor
+
+from pgm_rnn.models.hmm import HMM
+
+NUM_ITERATIONS = 1000
+PSEUDO_COUNT = 0.1
+"""As much is added to every expected count."""
+
+TOLERANCE = 1e-11
+"""L-BFGS stops where an iteration gains less than this part of the loss."""
+
+
+class Logits(NamedTuple):
+    """A hidden Markov model in free numbers.
+
+    Attributes:
+        initial: log p(z_1) up to a constant, (m,).
+        transition: log p(z_{t+1} | z_t) up to one for each row, (m, m).
+        emission: log p(x_t | z_t) up to one for each row, (m, p).
+    """
+
+    initial: Tensor
+    transition: Tensor
+    emission: Tensor
+
+    def log_probs(self) -> "Logits":
+        """The logarithms of the probabilities."""
+        return Logits(*(table.log_softmax(-1) for table in self))
+
+    def hmm(self) -> HMM:
+        """The model."""
+        return HMM(*(table.exp() for table in self.log_probs()))
+
+
+def sequence_counts(x: Tensor, num_symbols: int) -> Tensor:
+    """How often each sequence was seen, (p^T,) in the order of `all_sequences`, of sequences (N, T)."""
+    places = num_symbols ** torch.arange(x.shape[1] - 1, -1, -1)
+    return torch.bincount(x @ places, minlength=num_symbols ** x.shape[1])
+
+
+def sequence_log_probs(log_probs: Logits, num_steps: int) -> Tensor:
+    """log p(x_{1:T}) of every sequence, (p^T,) in the order of `all_sequences`; short ones, for nothing is rescaled."""
+    initial, transition, emission = (table.exp() for table in log_probs)
+    alpha = emission.mT * initial  # (p, m)
+    for _ in range(num_steps - 1):
+        alpha = ((alpha @ transition)[:, None] * emission.mT).flatten(0, 1)
+    return alpha.sum(-1).log()
+
+
+def fit_hmm(counts: Tensor, held_out: Tensor, num_steps: int, num_states: int, seeds: Sequence[int]) -> HMM:
+    """The model of least loss from several starts, or one on the way that held-out sequences clearly like better.
+
+    Clearly is by more than the standard error of the mean difference of log p(x_{1:T}): held-out sequences are few, and
+    among many models some always look a little better by chance.
+
+    Args:
+        counts: of the sequences to train on, (p^T,).
+        held_out: of those that choose, likewise.
+        num_steps: T.
+        num_states: m.
+        seeds: of the starts, Dirichlet(1) draws.
+    """
+    num_symbols = round(len(counts) ** (1 / num_steps))
+    climbs = [_climb(counts, held_out, num_steps, HMM.random(num_states, num_symbols, seed=seed)) for seed in seeds]
+    last = min(climbs, key=lambda climb: climb.loss).last
+    early = min(climbs, key=lambda climb: climb.held_out_loss).early
+    gain = sequence_log_probs(early.log_probs(), num_steps) - sequence_log_probs(last.log_probs(), num_steps)
+    return (early if _is_clear(gain, held_out) else last).hmm()
+
+
+def _is_clear(gain: Tensor, counts: Tensor) -> bool:
+    """Whether the mean of values, so many of each, is above its standard error."""
+    number = counts.sum()
+    mean = (counts * gain).sum() / number
+    variance = (counts * (gain - mean).square()).sum() / (number - 1)
+    return bool(mean > (variance / number).sqrt())
+
+
+class _Climb(NamedTuple):
+    """Where L-BFGS ended and its loss, and what was best for held-out sequences on the way and their loss."""
+
+    last: Logits
+    loss: float
+    early: Logits
+    held_out_loss: float
+
+
+def _climb(counts: Tensor, held_out: Tensor, num_steps: int, first: HMM) -> _Climb:
+    """L-BFGS from one start."""
+    start = [first.initial_probs, first.transition_probs, first.emission_probs]
+    shapes = [table.shape for table in start]
+    seen: list[tuple[float, Logits]] = []
+
+    def unpacked(vector: NDArray[np.float64]) -> list[Tensor]:
+        parts = torch.tensor(vector, dtype=torch.float64).split([shape.numel() for shape in shapes])
+        return [part.view(shape).requires_grad_() for part, shape in zip(parts, shapes, strict=True)]
+
+    def loss(vector: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        leaves = unpacked(vector)
+        log_probs = Logits(*leaves).log_probs()
+        value = -(counts * sequence_log_probs(log_probs, num_steps)).sum()
+        value = (value - PSEUDO_COUNT * sum(table.sum() for table in log_probs)) / counts.sum()
+        gradients = torch.autograd.grad(value, leaves)
+        return float(value.detach()), torch.cat([gradient.flatten() for gradient in gradients]).numpy()
+
+    @torch.no_grad()
+    def look(xk: NDArray[np.float64]) -> None:
+        logits = Logits(*(leaf.detach() for leaf in unpacked(xk)))
+        value = -float((held_out * sequence_log_probs(logits.log_probs(), num_steps)).sum())
+        if not seen or value < seen[0][0]:
+            seen[:] = [(value, logits)]
+
+    vector = torch.cat([table.detach().log().flatten() for table in start]).numpy()
+    look(vector)
+    found = minimize(
+        loss,
+        vector,
+        jac=True,
+        method="L-BFGS-B",
+        callback=look,
+        options={"maxiter": NUM_ITERATIONS, "ftol": TOLERANCE, "gtol": 0.0, "maxcor": 50},
+    )
+    held_out_loss, early = seen[0]
+    return _Climb(Logits(*(leaf.detach() for leaf in unpacked(found.x))), float(found.fun), early, held_out_loss)
