@@ -135,8 +135,10 @@ class LearnedParticles(Experiment):
             note="states read one exact step ahead; those of the RNN from its units",
         )
         label_axis(axes[3], label, "log p(x) - log Z, nats a sequence", note="true parameters")
-        for axis, place in zip(axes, ("lower right", "lower right", "upper right", "lower left"), strict=True):
-            axis.legend(fontsize=8.5, loc=place)
+        for axis in axes:
+            axis.legend(fontsize=8.5)
+        axes[3].set_ylim(bottom=axes[3].get_ylim()[0] / 4)  # room for the legend
+        axes[3].legend(fontsize=8.5, loc="lower left")
         return figure
 
 

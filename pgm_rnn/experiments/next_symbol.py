@@ -49,7 +49,7 @@ LEARNERS = {
 """What a learner is called and how its curve looks."""
 
 HMM_STARTS, HMM_STATES = 4, 8
-"""Of the fitted HMM; where the true one has more states than these it has these, as many as n sequences can tell."""
+"""Of the fitted HMM; one of more states is fitted with these many, for its cost grows with their square."""
 
 
 class Exact(NamedTuple):
