@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
+FIGURES = "figure-5, figure-6, figure-7, infinite-data, next-symbol, learned-particles, disagreement, or all."
+
 
 def reproduce(
-    figure: Annotated[str, typer.Argument(help="figure-5, figure-6, figure-7, an open question's name, or all.")],
+    figure: Annotated[str, typer.Argument(help=FIGURES)],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="For the CSV, JSON, PNG and SVG.")] = Path("experiments"),
     replicates: Annotated[
         int | None, typer.Option(help="Random HMMs, each with data and networks of its own.", show_default="20")

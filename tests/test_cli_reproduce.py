@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pgm_rnn.cli import app
+from pgm_rnn.cli_reproduce import FIGURES
 from pgm_rnn.experiments.experiment import Cell, Row
 from pgm_rnn.experiments.registry import EXPERIMENTS
 from pgm_rnn.experiments.settings import Settings
@@ -30,6 +31,10 @@ def test_a_quick_reproduction_leaves_four_files_and_prints_verdicts(tmp_path: Pa
     assert all(len(line) <= 80 for line in result.stdout.splitlines() if str(out) not in line)
     assert "--replicates 1 --updates 2 --quick" in (out / "figure-5.json").read_text()
     assert str(tmp_path) not in (out / "figure-5.json").read_text()
+
+
+def test_the_help_names_every_experiment() -> None:
+    assert f"{', '.join(EXPERIMENTS)}, or all." == FIGURES
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,8 @@ def reproduce(
     }
     for experiment in chosen:
         experiment.check(settings[experiment.id])
+    if quick:
+        Console(stderr=True).print("quick: sizes so small that the verdicts mean nothing")
     verdicts = {}
     with workers(plan) as run:
         for experiment in chosen:

@@ -95,10 +95,13 @@ RECIPES = {
         "100 % of the steps have three or four keys, and 1 % have two a semitone apart.",
     ),
     "rnn-gru-jsb": Recipe(
-        "fit rnn --data jsb --cell gru --hidden-dim 64 --epochs 250 --learning-rate 1e-2 --seed 0",
+        "fit rnn --data jsb --cell gru --hidden-dim 200 --epochs 40 --learning-rate 1e-2 --schedule cosine "
+        "--batch-size 8 --weight-decay 3e-1 --patience 40 --seed 0",
         "The keys of a step are independent given the past, so that a choice between two chords becomes a mixture "
-        "of their notes. It fits the training data no better than the LSTM and new pieces worse. Nobody has "
-        "searched for better sizes and rates.",
+        "of their notes. It is better than the zoo's LSTM on new pieces, and more so on those that it was trained "
+        "on. Of 60 draws of 60 steps, 47 % of the steps have three or four keys (3.68 on average, standard deviation "
+        "1.59) and 24 % have two keys a semitone apart. In the test split 100 % of the steps have three or four "
+        "keys, and 1 % have two a semitone apart.",
     ),
     "rnn-lstm-jsb": Recipe(
         "fit rnn --data jsb --cell lstm --hidden-dim 64 --seed 0",
