@@ -7,23 +7,19 @@ alike, so histories are a tree in which h_t is computed once for each of the p^t
 minimised by L-BFGS, which has no learning rate to choose, in float64.
 """
 
-import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.optimize import minimize
 from torch import Tensor
 
+from pgm_rnn.experiments.lbfgs import minimized
 from pgm_rnn.experiments.scores import divergence
 from pgm_rnn.experiments.taggers import Weights
 from pgm_rnn.inference import forward_backward
 from pgm_rnn.models.hmm import HMM
 
 UNIT = 1e-6
-"""Nats a step in which L-BFGS is given the loss, so that its tolerances are below the divergences looked for."""
+"""Nats a step that are L-BFGS's unit of the loss, so that its tolerances are below the divergences looked for."""
 
 CONVERGED = 1e-9
 """L-BFGS stops where an iteration gains less than this, in `UNIT`, or where no derivative is larger."""
@@ -104,13 +100,11 @@ class Fitted(NamedTuple):
     Attributes:
         weights: a stack of one network, float64.
         kl: its expected divergence, nats a step.
-        num_iterations: of L-BFGS.
         converged: whether it stopped before its last iteration.
     """
 
     weights: Weights
     kl: float
-    num_iterations: int
     converged: bool
 
 
@@ -128,36 +122,16 @@ def fit(histories: Histories, first: Weights, num_iterations: int, *, trains_sta
     target = (histories.beliefs * histories.probs[:, None]).mT.contiguous() / histories.num_steps
     entropy = -histories.kl(torch.zeros_like(histories.beliefs))
 
-    def loss(vector: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        leaves = {**first, **_unpacked(vector, {name: first[name].shape for name in trained})}
-        value = -(target * history_log_probs(leaves, histories.num_steps)).sum()
-        gradients = torch.autograd.grad(value, [leaves[name] for name in trained])
-        return (float(value.detach()) - entropy) / UNIT, torch.cat([g.flatten() for g in gradients]).numpy() / UNIT
+    def loss(leaves: Weights) -> Tensor:
+        return -(target * history_log_probs({**first, **leaves}, histories.num_steps)).sum() - entropy
 
-    found = minimize(
+    found = minimized(
         loss,
-        torch.cat([first[name].flatten() for name in trained]).numpy(),
-        jac=True,
-        method="L-BFGS-B",
-        options={
-            "maxiter": num_iterations,
-            "maxfun": 2 * num_iterations,
-            "maxcor": MEMORY,
-            "ftol": CONVERGED,
-            "gtol": CONVERGED,
-        },
+        {name: first[name] for name in trained},
+        num_iterations=num_iterations,
+        memory=MEMORY,
+        gain=CONVERGED,
+        derivative=CONVERGED,
+        unit=UNIT,
     )
-    leaves = _unpacked(found.x, {name: first[name].shape for name in trained})
-    weights = {**first, **{name: leaf.detach() for name, leaf in leaves.items()}}
-    return Fitted(weights, float(found.fun) * UNIT, int(found.nit), bool(found.success))
-
-
-def _unpacked(vector: NDArray[np.float64], shapes: dict[str, torch.Size]) -> Weights:
-    """Leaves with these names and shapes from the entries of one vector."""
-
-    def parts() -> Iterator[Tensor]:
-        whole = torch.tensor(vector, dtype=torch.float64)
-        for part, shape in zip(whole.split([math.prod(s) for s in shapes.values()]), shapes.values(), strict=True):
-            yield part.view(shape).requires_grad_()
-
-    return dict(zip(shapes, parts(), strict=True))
+    return Fitted({**first, **found.tensors}, found.value, found.converged)

@@ -10,15 +10,15 @@ on data that say little about the states it takes thousands of iterations.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.optimize import minimize
 from torch import Tensor
 
+from pgm_rnn.experiments.lbfgs import Tensors, minimized
 from pgm_rnn.models.hmm import HMM
 
-NUM_ITERATIONS = 1000
+NUM_ITERATIONS, MEMORY = 1000, 50
+"""Of L-BFGS: iterations at most, and steps that it remembers."""
+
 PSEUDO_COUNT = 0.1
 """As much is added to every expected count."""
 
@@ -103,38 +103,31 @@ class _Climb(NamedTuple):
 
 def _climb(counts: Tensor, held_out: Tensor, num_steps: int, first: HMM) -> _Climb:
     """L-BFGS from one start."""
-    start = [first.initial_probs, first.transition_probs, first.emission_probs]
-    shapes = [table.shape for table in start]
+    tables = (first.initial_probs, first.transition_probs, first.emission_probs)
+    start = Logits(*(table.detach().log() for table in tables))
     seen: list[tuple[float, Logits]] = []
 
-    def unpacked(vector: NDArray[np.float64]) -> list[Tensor]:
-        parts = torch.tensor(vector, dtype=torch.float64).split([shape.numel() for shape in shapes])
-        return [part.view(shape).requires_grad_() for part, shape in zip(parts, shapes, strict=True)]
-
-    def loss(vector: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        leaves = unpacked(vector)
-        log_probs = Logits(*leaves).log_probs()
+    def loss(leaves: Tensors) -> Tensor:
+        log_probs = Logits(**leaves).log_probs()
         value = -(counts * sequence_log_probs(log_probs, num_steps)).sum()
-        value = (value - PSEUDO_COUNT * sum(table.sum() for table in log_probs)) / counts.sum()
-        gradients = torch.autograd.grad(value, leaves)
-        return float(value.detach()), torch.cat([gradient.flatten() for gradient in gradients]).numpy()
+        return (value - PSEUDO_COUNT * sum(table.sum() for table in log_probs)) / counts.sum()
 
     @torch.no_grad()
-    def look(xk: NDArray[np.float64]) -> None:
-        logits = Logits(*(leaf.detach() for leaf in unpacked(xk)))
+    def look(tensors: Tensors) -> None:
+        logits = Logits(**tensors)
         value = -float((held_out * sequence_log_probs(logits.log_probs(), num_steps)).sum())
         if not seen or value < seen[0][0]:
             seen[:] = [(value, logits)]
 
-    vector = torch.cat([table.detach().log().flatten() for table in start]).numpy()
-    look(vector)
-    found = minimize(
+    look(start._asdict())
+    found = minimized(
         loss,
-        vector,
-        jac=True,
-        method="L-BFGS-B",
-        callback=look,
-        options={"maxiter": NUM_ITERATIONS, "ftol": TOLERANCE, "gtol": 0.0, "maxcor": 50},
+        start._asdict(),
+        num_iterations=NUM_ITERATIONS,
+        memory=MEMORY,
+        gain=TOLERANCE,
+        derivative=0.0,
+        after=look,
     )
     held_out_loss, early = seen[0]
-    return _Climb(Logits(*(leaf.detach() for leaf in unpacked(found.x))), float(found.fun), early, held_out_loss)
+    return _Climb(Logits(**found.tensors), found.value, early, held_out_loss)

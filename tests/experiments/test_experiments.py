@@ -119,6 +119,5 @@ def test_a_table_survives_being_written_and_read() -> None:
         from_csv("a,b\n")
 
 
-@pytest.mark.skipif(not (DOCS / NAME).exists(), reason="no results are committed")
 def test_the_committed_page_is_what_the_committed_numbers_say() -> None:
     assert (DOCS / NAME).read_text(encoding="utf-8") == page(DOCS), "run python -m pgm_rnn.experiments.page"
