@@ -18,15 +18,15 @@ P divides B, and sequence b has the parameters b mod P: P = B for parameters of 
 side by side, each with the n-th sequence at b = n R + r.
 """
 
-from functools import cache
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from pgm_rnn.kernels.threads import num_threads, run_compiled
+from pgm_rnn.kernels import hmm_wide
+from pgm_rnn.kernels.hmm_numba import compiled
+from pgm_rnn.kernels.hmm_tables import four_axes, one_or_each, two_axes
 from pgm_rnn.sequences import length_mask
 
 LARGEST_COUNTED = 64
@@ -41,12 +41,14 @@ class Forward(NamedTuple):
         filtered: p(z_t | x_{1:t}), (B, T, K), 0 in the padding and after an impossible step.
         emission: p(x_t | z_t) up to a factor a step, (B, T, K).
         scale: c_t up to the same factor, (B, T).
+        wide: the beliefs with exponents of their own, where a chain needs them (`hmm_wide`).
     """
 
     log_normalizers: Tensor
     filtered: Tensor
     emission: Tensor
     scale: Tensor
+    wide: hmm_wide.Wide | None = None
 
 
 class Backward(NamedTuple):
@@ -76,7 +78,8 @@ class _LogMarginalLikelihood(torch.autograd.Function):
     @override
     def forward(ctx: Any, initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor) -> Tensor:
         result = forward(initial, transition, log_emission, lengths)
-        ctx.save_for_backward(initial, transition, lengths, *result)
+        steps, wide = result[:4], result.wide or ()
+        ctx.save_for_backward(initial, transition, lengths, *steps, *wide)
         return result.log_normalizers.sum(-1)
 
     @staticmethod
@@ -88,7 +91,7 @@ class _LogMarginalLikelihood(torch.autograd.Function):
                 "write the recursion with torch operations where second derivatives are needed"
             )
         initial, transition, lengths, *saved = ctx.saved_tensors
-        result = Forward(*saved)
+        result = Forward(*saved[:4], wide=hmm_wide.Wide(*saved[4:]) if saved[4:] else None)
         first, counts, smoothed = expected_counts(transition, lengths, result, grad)
         return first.reshape(-1, *initial.shape).sum(0), counts, smoothed, None
 
@@ -106,18 +109,38 @@ def _run_forward(
     recursion = _recursion(log_emission)
     shifted, shift = recursion.subtract_largest(log_emission)
     emission = shifted.exp_()
+    if not hmm_wide.is_dense(initial, transition):
+        return _run_wide(initial, transition, log_emission, emission, shift, lengths, keep_steps)
     steps = emission.shape[1] if keep_steps or prefers_batched(emission) else 1
     filtered, scale = emission.new_zeros(len(emission), steps, emission.shape[2]), torch.zeros_like(shift)
-    recursion.forward(initial, _four_axes(transition), log_emission, emission, shift, lengths, filtered, scale)
+    recursion.forward(initial, four_axes(transition), log_emission, emission, shift, lengths, filtered, scale)
     log_normalizers = (scale.log() + shift).where(length_mask(lengths, scale.shape[1]), 0.0)
     return Forward(log_normalizers, filtered, emission, scale)
 
 
+def _run_wide(
+    initial: Tensor,
+    transition: Tensor,
+    log_emission: Tensor,
+    emission: Tensor,
+    shift: Tensor,
+    lengths: Tensor,
+    keep_steps: bool,
+) -> Forward:
+    arguments = (two_axes(initial), four_axes(transition), log_emission, emission, shift, lengths)
+    log_normalizers, wide = hmm_wide.forward(*arguments, keep_steps=keep_steps)
+    filtered = hmm_wide.filtered(wide).to(emission.device)
+    return Forward(log_normalizers, filtered, emission, (log_normalizers - shift).exp(), wide)
+
+
 def backward(transition: Tensor, lengths: Tensor, result: Forward) -> Backward:
-    """The scaled backward recursion after `forward`."""
+    """The scaled backward recursion after `forward`; `future` is at most the largest float."""
+    if result.wide is not None:
+        smoothed, *future = hmm_wide.backward(four_axes(transition.detach()), result.emission, result.wide)
+        return Backward(*(t.to(result.emission.device) for t in (smoothed, hmm_wide.in_floats(*future))))
     future, smoothed = torch.empty_like(result.emission), torch.empty_like(result.emission)
     arguments = (result.emission, result.scale, lengths, result.filtered, future, smoothed)
-    _recursion(result.emission).backward(_four_axes(transition.detach()), *arguments)
+    _recursion(result.emission).backward(four_axes(transition.detach()), *arguments)
     return Backward(smoothed, future)
 
 
@@ -137,23 +160,44 @@ def expected_counts(
         In p(z_1) of each sequence (B, K), in `transition` in its shape, and in log p(x_t | z_t), (B, T, K), which is
         weights[b] p(z_t | x_{1:T}).
     """
+    if result.wide is not None:
+        first, sums, smoothed = hmm_wide.expected(transition, result.emission, result.wide, weights)
+        largest = torch.finfo(transition.dtype).max
+        gradient = (sums / transition.double().where(transition > 0, 1.0)).clamp(-largest, largest)
+        return first, gradient.to(transition.dtype), smoothed
     if not prefers_batched(result.emission) and transition.dim() == 2 and len(transition) <= LARGEST_COUNTED:
-        return _compiled().expected_counts(transition.detach(), lengths, result, weights)
+        steps = (result.emission, result.scale, lengths, result.filtered)
+        return compiled().expected_counts(four_axes(transition.detach()), steps, weights)
     smoothed, future = backward(transition, lengths, result)
     future = future.mul_(weights[:, None, None])
     counts = expected_transitions(result.filtered, future, transition)
     return future[:, 0], counts, smoothed.mul_(weights[:, None, None])
 
 
+def expected_pairs(transition: Tensor, lengths: Tensor, result: Forward, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Expected numbers of transitions, and p(z_t | x_{1:T}), both times weights[b].
+
+    The former is sum of weights[b] p(z_t, z_{t+1} | x_{1:T}) over the axes that `transition` does not have, in its shape:
+    the gradient of `expected_counts` times the transition, where that gradient may be larger than any float.
+    """
+    if result.wide is not None:
+        _, sums, smoothed = hmm_wide.expected(transition, result.emission, result.wide, weights)
+        return sums.where(transition > 0, 0.0).to(transition.dtype), smoothed
+    _, gradient, smoothed = expected_counts(transition, lengths, result, weights)
+    return gradient.mul_(transition), smoothed
+
+
 def pairwise_probs(transition: Tensor, result: Forward, future: Tensor) -> Tensor:
-    """p(z_t, z_{t+1} | x_{1:T}), (B, T - 1, K, K), 0 in the padding."""
+    """p(z_t, z_{t+1} | x_{1:T}), (B, T - 1, K, K), 0 in the padding; `future` of `backward`."""
+    if result.wide is not None:
+        return hmm_wide.pairwise_probs(transition, result.emission, result.wide)
     pairs = result.filtered[:, :-1, :, None] * future[:, 1:, None, :]
-    return pairs.mul_(_one_or_each(transition, len(pairs)))
+    return pairs.mul_(one_or_each(transition, len(pairs)))
 
 
 def propagate(belief: Tensor, transition: Tensor) -> Tensor:
     """sum_i belief[t, i] p(z_{t+1} = j | z_t = i): (B, T - 1, K) from (B, T - 1, K)."""
-    return (belief[..., None, :] @ _one_or_each(transition, len(belief)))[..., 0, :]
+    return (belief[..., None, :] @ one_or_each(transition, len(belief)))[..., 0, :]
 
 
 def most_likely_states(
@@ -163,13 +207,13 @@ def most_likely_states(
     if log_emission.device.type != "cpu":
         from pgm_rnn.kernels import hmm_batched
 
-        log_transition = _one_or_each(log_transition, len(lengths))
+        log_transition = one_or_each(log_transition, len(lengths))
         return hmm_batched.most_likely_states(log_initial, log_transition, log_emission, lengths)
     states = torch.zeros(log_emission.shape[:2], dtype=torch.int64)
     best = torch.empty(log_emission.shape, dtype=torch.int32)
     log_prob = log_emission.new_empty(len(lengths))
-    arguments = (_two_axes(log_initial), _four_axes(log_transition), log_emission, lengths, best, states, log_prob)
-    _compiled().most_likely_states(*(argument.detach() for argument in arguments))
+    arguments = (two_axes(log_initial), four_axes(log_transition), log_emission, lengths, best, states, log_prob)
+    compiled().most_likely_states(*(argument.detach() for argument in arguments))
     return states, log_prob
 
 
@@ -185,18 +229,29 @@ def sample_states(transition: Tensor, lengths: Tensor, result: Forward, uniforms
     Returns:
         (num_samples, B, T), int64, 0 in the padding.
     """
-    transition, num_steps = _one_or_each(transition, len(lengths)), uniforms.shape[-1]
+    transition, num_steps = one_or_each(transition, len(lengths)), uniforms.shape[-1]
+    rows = torch.arange(len(lengths), device=lengths.device)
+    log_beliefs = None if result.wide is None else hmm_wide.log_beliefs(result.wide).to(uniforms.device)
     states = torch.zeros(uniforms.shape, dtype=torch.int64, device=uniforms.device)
     for t in range(num_steps - 1, -1, -1):
-        weights = result.filtered[:, t].expand(len(uniforms), -1, -1)  # (num_samples, B, K)
+        into_next = torch.ones_like(result.filtered[:, t])  # (B, K) or (num_samples, B, K)
         if t < num_steps - 1:
             matrix = transition[:, t % transition.shape[1]].expand(len(lengths), -1, -1)
-            into_next = matrix.mT[torch.arange(len(lengths), device=lengths.device), states[..., t + 1]]
-            weights = weights * into_next.where((t < lengths - 1)[:, None], 1.0)
-        cumulative = weights.cumsum(-1)
+            into_next = matrix.mT[rows, states[..., t + 1]].where((t < lengths - 1)[:, None], 1.0)
+        if log_beliefs is None:
+            weights = result.filtered[:, t] * into_next
+        else:
+            weights = _relative(log_beliefs[:, t] + into_next.double().log())
+        cumulative = weights.expand(*uniforms.shape[:2], -1).cumsum(-1)
         drawn = (cumulative <= (uniforms[..., t] * cumulative[..., -1])[..., None]).sum(-1)
         states[..., t] = _last_possible(weights, drawn).where(t < lengths, 0)
     return states
+
+
+def _relative(log_weights: Tensor) -> Tensor:
+    """exp(log_weights) divided by the largest along the last axis."""
+    largest = log_weights.amax(-1, keepdim=True)
+    return (log_weights - largest.where(largest.isfinite(), 0.0)).exp()
 
 
 def _last_possible(weights: Tensor, drawn: Tensor) -> Tensor:
@@ -207,7 +262,7 @@ def _last_possible(weights: Tensor, drawn: Tensor) -> Tensor:
 
 def expected_transitions(filtered: Tensor, future: Tensor, transition: Tensor) -> Tensor:
     """sum of filtered[t, i] future[t + 1, j] over the axes that `transition` does not have, in its shape."""
-    num_tables, num_kinds = _four_axes(transition).shape[:2]
+    num_tables, num_kinds = four_axes(transition).shape[:2]
     filtered, future = (_rows(probs, num_tables, num_kinds) for probs in (filtered[:, :-1], future[:, 1:]))
     return (filtered.mT @ future).reshape(transition.shape)
 
@@ -221,82 +276,6 @@ def _rows(probs: Tensor, num_tables: int, num_kinds: int) -> Tensor:
     if num_kinds > 1:
         return by_table.permute(1, 2, 0, 3)  # (P, T - 1, B / P, K)
     return by_table.transpose(0, 1).flatten(1, 2)[:, None]  # (P, 1, B / P (T - 1), K)
-
-
-def _two_axes(initial: Tensor) -> Tensor:
-    return initial if initial.dim() == 2 else initial[None]
-
-
-def _four_axes(transition: Tensor) -> Tensor:
-    return transition.reshape((1,) * (4 - transition.dim()) + transition.shape)
-
-
-def _one_or_each(transition: Tensor, num_sequences: int) -> Tensor:
-    """The transition with four axes, the first of size 1 or num_sequences."""
-    transition = _four_axes(transition)
-    return transition if len(transition) == 1 else transition.repeat(num_sequences // len(transition), 1, 1, 1)
-
-
-class _Compiled:
-    """numba's recursions on tensors' memory, with as many threads as torch has."""
-
-    def __init__(self, module: ModuleType) -> None:
-        self.module = module
-
-    def subtract_largest(self, log_emission: Tensor) -> tuple[Tensor, Tensor]:
-        shifted, shift = torch.empty_like(log_emission), log_emission.new_empty(log_emission.shape[:-1])
-        run_compiled(self.module.subtract_largest, log_emission.flatten(0, 1), shifted.flatten(0, 1), shift.flatten())
-        return shifted, shift
-
-    def forward(self, initial: Tensor, transition: Tensor, log_emission: Tensor, *rest: Tensor) -> None:
-        tiny = torch.finfo(log_emission.dtype).tiny ** 0.75
-        group = self._group(len(log_emission), transition)
-        transposed = transition[:1, :1].mT.contiguous()
-        run_compiled(self.module.forward, _two_axes(initial), transition, transposed, log_emission, *rest, tiny, group)
-
-    def backward(
-        self,
-        transition: Tensor,
-        emission: Tensor,
-        scale: Tensor,
-        lengths: Tensor,
-        filtered: Tensor,
-        future: Tensor,
-        smoothed: Tensor,
-        weights: Tensor | None = None,
-        counts: Tensor | None = None,
-    ) -> None:
-        batch, num_states = len(emission), emission.shape[2]
-        weights = emission.new_ones(batch) if weights is None else weights.to(emission.dtype)
-        counts = emission.new_empty(0, num_states, num_states) if counts is None else counts
-        transposed = transition[:1, :1].mT.contiguous()
-        arguments = (transition, transposed, emission, scale, lengths, filtered, weights, future, smoothed, counts)
-        run_compiled(self.module.backward, *arguments, self._group(batch, transition))
-
-    def expected_counts(
-        self, transition: Tensor, lengths: Tensor, result: Forward, weights: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        (batch, _, num_states), new = result.emission.shape, result.emission.new_empty
-        first, counts = new(batch, 1, num_states), result.emission.new_zeros(batch, num_states, num_states)
-        smoothed = torch.empty_like(result.emission)
-        arguments = (result.emission, result.scale, lengths, result.filtered, first, smoothed, weights, counts)
-        self.backward(_four_axes(transition), *arguments)
-        return first[:, 0], counts.sum(0), smoothed
-
-    def _group(self, batch: int, transition: Tensor) -> int:
-        """Sequences that a thread takes together: two, where they share a matrix and no thread is left without."""
-        shared = transition.shape[:2].numel() == 1 and transition.shape[-1] >= self.module.SMALL
-        return 2 if shared and batch >= 2 * num_threads() else 1
-
-    def most_likely_states(self, *arguments: Tensor) -> None:
-        run_compiled(self.module.most_likely_states, *arguments)
-
-
-@cache
-def _compiled() -> _Compiled:
-    from pgm_rnn.kernels import hmm_compiled
-
-    return _Compiled(hmm_compiled)
 
 
 def prefers_batched(emission: Tensor) -> bool:
@@ -313,4 +292,4 @@ def prefers_batched(emission: Tensor) -> bool:
 def _recursion(emission: Tensor) -> Any:
     from pgm_rnn.kernels import hmm_batched
 
-    return hmm_batched if prefers_batched(emission) else _compiled()
+    return hmm_batched if prefers_batched(emission) else compiled()

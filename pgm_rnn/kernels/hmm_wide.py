@@ -1,0 +1,167 @@
+"""The forward and backward recursions of chains in which a belief may become smaller than any float.
+
+Rounding never loses a state, for all terms are nonnegative. Underflow does: where a state cannot be entered again
+(left-to-right, absorbing, block-diagonal, sparse chains), a belief that becomes zero stays zero, though later
+observations may leave no other state. With every transition probability at least `least_probability`, each predicted
+probability is at least that, an underflow is lost beside it, and the ordinary recursions are right ("dense"). All other
+chains are done here, with a belief's exponent beside its mantissa (`hmm_wide_compiled`): equal to a recursion in log
+space, at the price of a matrix product in float64.
+"""
+
+from functools import cache
+from math import log
+from types import ModuleType
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pgm_rnn.kernels.hmm_tables import four_axes, one_or_each
+from pgm_rnn.kernels.threads import run_compiled
+
+ROWS = 8
+"""Sums over all sequences are done in as many parts, side by side, whatever the number of threads."""
+
+
+class Wide(NamedTuple):
+    """What the forward recursion leaves for the backward one, on the CPU; a belief is mantissa 2^(192 level - 72).
+
+    Attributes:
+        initial: p(z_1), (P, K).
+        log_emission: log p(x_t | z_t), (B, T, K).
+        shift: log of the factor in the emission, (B, T).
+        mantissa: (B, T or 1, K).
+        level: whole numbers, (B, T or 1, K).
+        lengths: (B,).
+    """
+
+    initial: Tensor
+    log_emission: Tensor
+    shift: Tensor
+    mantissa: Tensor
+    level: Tensor
+    lengths: Tensor
+
+
+def least_probability(dtype: torch.dtype) -> float:
+    """The transition probability below which an underflow may matter.
+
+    A step of a chain whose probabilities are at least d loses at most K tiny of a predicted probability, which is at
+    least d: a relative error of K tiny / d, below eps^2 for K = 10^4. Backward numbers are at most 1 / d^2 < huge.
+    """
+    return 1e-15 if dtype == torch.float32 else 1e-140
+
+
+def is_dense(initial: Tensor, transition: Tensor) -> bool:
+    """Whether no underflow can matter; p(z_1) may have zeros, for these are no loss."""
+    least = least_probability(transition.dtype)
+    return bool((transition.amin() >= least) & ((initial >= least) | (initial == 0)).all())
+
+
+def forward(
+    initial: Tensor,
+    transition: Tensor,
+    log_emission: Tensor,
+    emission: Tensor,
+    shift: Tensor,
+    lengths: Tensor,
+    keep_steps: bool,
+) -> tuple[Tensor, Wide]:
+    """log c_t, (B, T), and the beliefs; `emission` is exp(log_emission - shift), the tables have all of their axes."""
+    device, num_steps = emission.device, emission.shape[1] if keep_steps else 1
+    arguments = (initial, transition, log_emission, emission, shift, lengths)
+    initial, transition, log_emission, emission, shift, lengths = (a.cpu().contiguous() for a in arguments)
+    log_normalizers = torch.zeros_like(shift)
+    mantissa, level = torch.zeros(2, len(emission), num_steps, emission.shape[2], dtype=emission.dtype)
+    arguments = (initial, transition, log_emission, emission, shift, lengths)
+    run_compiled(_module().forward, *arguments, log_normalizers, mantissa, level, _tiny(emission))
+    return log_normalizers.to(device), Wide(initial, log_emission, shift, mantissa, level, lengths)
+
+
+def filtered(wide: Wide) -> Tensor:
+    """p(z_t | x_{1:t}), (B, T or 1, K), zero where that is below the smallest number of the dtype."""
+    return in_floats(wide.mantissa, wide.level) * 2.0**-72 if wide.level.any() else wide.mantissa * 2.0**-72
+
+
+class Smoothing(NamedTuple):
+    """What the backward recursion leaves, (B, T, K) each, zero in the padding, on the CPU.
+
+    Attributes:
+        smoothed: p(z_t | x_{1:T}).
+        future: mantissa of p(x_t | z_t) b_t(z_t) / c_t.
+        level: its level.
+    """
+
+    smoothed: Tensor
+    future: Tensor
+    level: Tensor
+
+
+def backward(transition: Tensor, emission: Tensor, wide: Wide) -> Smoothing:
+    """The backward recursion after `forward`, of sequences that are possible; of others all zeros."""
+    result = Smoothing(*torch.zeros(3, *emission.shape, dtype=emission.dtype))
+    transposed, emission = four_axes(transition).cpu().mT.contiguous(), emission.cpu().contiguous()
+    arguments = (wide.initial, transposed, wide.log_emission, emission, wide.shift, wide.lengths)
+    run_compiled(_module().backward, *arguments, wide.mantissa, wide.level, *result, _tiny(emission))
+    return result
+
+
+def expected(transition: Tensor, emission: Tensor, wide: Wide, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The backward recursion, and what gradients of sum_b weights[b] log p(x_{1:T}) are made of.
+
+    Returns:
+        The gradient in p(z_1) of each sequence, (B, K); weights[b] p(z_t, z_{t+1} | x_{1:T}) summed over the axes that
+        `transition` does not have, in its shape, float64; and weights[b] p(z_t | x_{1:T}), (B, T, K). Where a transition
+        is zero, the second is the gradient in it.
+    """
+    device, tables = emission.device, four_axes(transition)
+    smoothing = backward(transition, emission, wide)
+    sums = _pair_sums(tables, wide, smoothing, weights, *tables.shape[:2]).reshape(transition.shape)
+    first = in_floats(smoothing.future[:, 0], smoothing.level[:, 0]).to(device) * weights[:, None]
+    return first, sums.to(device), smoothing.smoothed.to(device) * weights[:, None, None]
+
+
+def pairwise_probs(transition: Tensor, emission: Tensor, wide: Wide) -> Tensor:
+    """p(z_t, z_{t+1} | x_{1:T}), (B, T - 1, K, K)."""
+    batch, num_steps, _ = emission.shape
+    smoothing, ones = backward(transition, emission, wide), torch.ones(batch)
+    sums = _pair_sums(four_axes(transition), wide, smoothing, ones, batch, num_steps - 1)
+    tables = one_or_each(transition, batch)
+    return sums.to(emission.device, emission.dtype).where(tables > 0, 0.0)
+
+
+def _pair_sums(
+    tables: Tensor, wide: Wide, smoothing: Smoothing, weights: Tensor, num_tables: int, num_kinds: int
+) -> Tensor:
+    """Sums over sequences b and steps t in row b mod num_tables, column t mod num_kinds, on the CPU; as `expected`."""
+    tables, weights = tables.cpu(), weights.cpu().double()
+    factors = tables.where(tables > 0, 1.0).contiguous()
+    rows = min(len(weights), ROWS) if num_tables * num_kinds == 1 else num_tables  # rows run in parallel
+    sums = torch.zeros(rows, num_kinds, *tables.shape[-2:], dtype=torch.float64)
+    beliefs, future = (wide.mantissa, wide.level), (smoothing.future, smoothing.level)
+    run_compiled(_module().pairs, factors, wide.lengths, *beliefs, *future, weights, sums)
+    return sums.nan_to_num_().unflatten(0, (-1, num_tables)).sum(0)
+
+
+def log_beliefs(wide: Wide) -> Tensor:
+    """log p(z_t | x_{1:t}), (B, T, K), float64, nats, however small."""
+    return wide.mantissa.double().log() + (192 * wide.level.double() - 72) * log(2.0)
+
+
+def in_floats(mantissa: Tensor, level: Tensor) -> Tensor:
+    """mantissa 2^(192 level) in the dtype, and at most its largest number."""
+    half = torch.exp2(96 * level.double().clamp(-10, 10))
+    largest = torch.finfo(mantissa.dtype).max
+    return (mantissa * half * half).clamp(max=largest).to(mantissa.dtype)
+
+
+def _tiny(emission: Tensor) -> float:
+    """Emissions below this are computed again from their logarithms: rounded numbers above it are normal."""
+    return 1e-30 if emission.dtype == torch.float32 else 1e-50
+
+
+@cache
+def _module() -> ModuleType:
+    from pgm_rnn.kernels import hmm_wide_compiled
+
+    return hmm_wide_compiled
