@@ -18,49 +18,40 @@ P divides B, and sequence b has the parameters b mod P: P = B for parameters of 
 side by side, each with the n-th sequence at b = n R + r.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
 from pgm_rnn.kernels import hmm_wide
+from pgm_rnn.kernels.hmm_losses import LossTest, is_dense, loss_test, no_test
 from pgm_rnn.kernels.hmm_numba import compiled
+from pgm_rnn.kernels.hmm_paths import most_likely_states, sample_states
+from pgm_rnn.kernels.hmm_results import Backward, Forward, Part
 from pgm_rnn.kernels.hmm_tables import four_axes, one_or_each, two_axes
 from pgm_rnn.sequences import length_mask
 
+__all__ = [
+    "Backward",
+    "Forward",
+    "backward",
+    "expected_counts",
+    "expected_pairs",
+    "expected_transitions",
+    "forward",
+    "log_marginal_likelihood",
+    "most_likely_states",
+    "pairwise_probs",
+    "prefers_batched",
+    "propagate",
+    "sample_states",
+    "without_missing",
+]
+
 LARGEST_COUNTED = 64
 """States up to which expected transitions are summed inside the recursion; beyond, by one matrix product."""
-
-
-class Forward(NamedTuple):
-    """What the forward recursion leaves.
-
-    Attributes:
-        log_normalizers: log c_t = log p(x_t | x_{1:t-1}), (B, T), nats, 0 in the padding, -inf for an impossible step.
-        filtered: p(z_t | x_{1:t}), (B, T, K), 0 in the padding and after an impossible step.
-        emission: p(x_t | z_t) up to a factor a step, (B, T, K).
-        scale: c_t up to the same factor, (B, T).
-        wide: the beliefs with exponents of their own, where a chain needs them (`hmm_wide`).
-    """
-
-    log_normalizers: Tensor
-    filtered: Tensor
-    emission: Tensor
-    scale: Tensor
-    wide: hmm_wide.Wide | None = None
-
-
-class Backward(NamedTuple):
-    """What the backward recursion leaves, 0 in the padding.
-
-    Attributes:
-        smoothed: p(z_t | x_{1:T}), (B, T, K).
-        future: p(x_t | z_t) b_t(z_t) / c_t, (B, T, K).
-    """
-
-    smoothed: Tensor
-    future: Tensor
 
 
 def log_marginal_likelihood(initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor) -> Tensor:
@@ -78,8 +69,8 @@ class _LogMarginalLikelihood(torch.autograd.Function):
     @override
     def forward(ctx: Any, initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor) -> Tensor:
         result = forward(initial, transition, log_emission, lengths)
-        steps, wide = result[:4], result.wide or ()
-        ctx.save_for_backward(initial, transition, lengths, *steps, *wide)
+        ctx.save_for_backward(initial, transition, lengths)
+        ctx.result = result
         return result.log_normalizers.sum(-1)
 
     @staticmethod
@@ -90,9 +81,8 @@ class _LogMarginalLikelihood(torch.autograd.Function):
                 "the log marginal likelihood is differentiable once, got create_graph=True; "
                 "write the recursion with torch operations where second derivatives are needed"
             )
-        initial, transition, lengths, *saved = ctx.saved_tensors
-        result = Forward(*saved[:4], wide=hmm_wide.Wide(*saved[4:]) if saved[4:] else None)
-        first, counts, smoothed = expected_counts(transition, lengths, result, grad)
+        initial, transition, lengths = ctx.saved_tensors
+        first, counts, smoothed = expected_counts(transition, lengths, ctx.result, grad)
         return first.reshape(-1, *initial.shape).sum(0), counts, smoothed, None
 
 
@@ -104,44 +94,89 @@ def forward(initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: 
 def _run_forward(
     initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor, keep_steps: bool
 ) -> Forward:
-    """`forward`; where the steps are not kept, `filtered` is (B, 1 or T, K) and means nothing."""
+    """`forward`; where the steps are not kept, `filtered` is (B, 1 or T, K) and means nothing.
+
+    In the dtype that was given, where that loses no state; else in float64, else in numbers of any size (`hmm_losses`).
+    """
     initial, transition, log_emission = (tensor.detach().contiguous() for tensor in (initial, transition, log_emission))
+    tables = two_axes(initial), four_axes(transition)
+    if is_dense(*tables):
+        return _run_scaled(*tables, log_emission, lengths, keep_steps, no_test(initial))[0]
+    test = loss_test(*tables, log_emission.shape[1])
+    result, lost = _run_scaled(*tables, log_emission, lengths, keep_steps, test)
+    if not bool(lost.any()):
+        return result
+    if len(tables[0]) > 1 or len(tables[1]) > 1:
+        lost = torch.ones_like(lost)  # sequence b has the tables b mod P: none of them can be left out
+    if log_emission.dtype == torch.float32:
+        again = _run_forward(*(t.double() for t in tables), log_emission[lost].double(), lengths[lost], keep_steps)
+    else:
+        again = _run_wide(*tables, log_emission[lost], lengths[lost], keep_steps)
+    return _joined(result, lost, again, lengths)
+
+
+def _run_scaled(
+    initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor, keep_steps: bool, test: LossTest
+) -> tuple[Forward, Tensor]:
+    """The scaled recursion, and in which sequences it may have lost a state."""
     recursion = _recursion(log_emission)
     shifted, shift = recursion.subtract_largest(log_emission)
     emission = shifted.exp_()
-    if not hmm_wide.is_dense(initial, transition):
-        return _run_wide(initial, transition, log_emission, emission, shift, lengths, keep_steps)
     steps = emission.shape[1] if keep_steps or prefers_batched(emission) else 1
     filtered, scale = emission.new_zeros(len(emission), steps, emission.shape[2]), torch.zeros_like(shift)
-    recursion.forward(initial, four_axes(transition), log_emission, emission, shift, lengths, filtered, scale)
+    arrays = (log_emission, emission, shift, lengths, filtered, scale)
+    lost = recursion.forward(initial, transition, *arrays, test)
     log_normalizers = (scale.log() + shift).where(length_mask(lengths, scale.shape[1]), 0.0)
-    return Forward(log_normalizers, filtered, emission, scale)
+    return Forward(log_normalizers, filtered, emission, scale), lost
 
 
-def _run_wide(
-    initial: Tensor,
-    transition: Tensor,
-    log_emission: Tensor,
-    emission: Tensor,
-    shift: Tensor,
-    lengths: Tensor,
-    keep_steps: bool,
-) -> Forward:
-    arguments = (two_axes(initial), four_axes(transition), log_emission, emission, shift, lengths)
-    log_normalizers, wide = hmm_wide.forward(*arguments, keep_steps=keep_steps)
+def _run_wide(initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor, keep_steps: bool) -> Forward:
+    shifted, shift = _recursion(log_emission).subtract_largest(log_emission)
+    emission = shifted.exp_()
+    log_normalizers, wide = hmm_wide.forward(initial, transition, log_emission, emission, shift, lengths, keep_steps)
     filtered = hmm_wide.filtered(wide).to(emission.device)
     return Forward(log_normalizers, filtered, emission, (log_normalizers - shift).exp(), wide)
 
 
+def _joined(result: Forward, lost: Tensor, again: Forward, lengths: Tensor) -> Forward:
+    """`result` with the sequences that were done again in place of those that were `lost`."""
+    log_normalizers, filtered, emission, scale = result[:4]
+    parts = Part(*_rows_where(~lost, lengths), _chosen(result, ~lost)), Part(*_rows_where(lost, lengths), again)
+    for whole, part in zip((log_normalizers, filtered, scale), (again[0], again[1], again[3]), strict=True):
+        whole[lost] = part.to(whole.dtype)
+    return Forward(log_normalizers, filtered, emission, scale, parts=tuple(part for part in parts if len(part.rows)))
+
+
+def _rows_where(chosen: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    return chosen.nonzero()[:, 0], lengths[chosen]
+
+
+def _chosen(result: Forward, chosen: Tensor) -> Forward:
+    return Forward(*(tensor[chosen] for tensor in result[:4]))
+
+
 def backward(transition: Tensor, lengths: Tensor, result: Forward) -> Backward:
-    """The scaled backward recursion after `forward`; `future` is at most the largest float."""
+    """The scaled backward recursion after `forward`; `future` is at most a large float."""
+    transition = transition.detach()
+    if result.parts:
+        smoothed, future = torch.zeros_like(result.emission), torch.zeros_like(result.emission)
+        for rows, part_lengths, part in result.parts:
+            of_part = backward(transition.to(part.emission.dtype), part_lengths, part)
+            smoothed[rows], future[rows] = (_in_dtype(tensor, smoothed.dtype) for tensor in of_part)
+        return Backward(smoothed, future)
     if result.wide is not None:
-        smoothed, *future = hmm_wide.backward(four_axes(transition.detach()), result.emission, result.wide)
-        return Backward(*(t.to(result.emission.device) for t in (smoothed, hmm_wide.in_floats(*future))))
+        smoothed, *numbers = hmm_wide.backward(four_axes(transition), result.emission, result.wide)
+        return Backward(*(t.to(result.emission.device) for t in (smoothed, hmm_wide.in_floats(*numbers))))
     future, smoothed = torch.empty_like(result.emission), torch.empty_like(result.emission)
     arguments = (result.emission, result.scale, lengths, result.filtered, future, smoothed)
-    _recursion(result.emission).backward(four_axes(transition.detach()), *arguments)
+    _recursion(result.emission).backward(four_axes(transition), *arguments)
     return Backward(smoothed, future)
+
+
+def _in_dtype(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """Values at most the largest number of a dtype."""
+    largest = torch.finfo(dtype).max
+    return values.clamp(-largest, largest).to(dtype)
 
 
 def without_missing(log_emission: Tensor, mask: Tensor) -> Tensor:
@@ -160,11 +195,11 @@ def expected_counts(
         In p(z_1) of each sequence (B, K), in `transition` in its shape, and in log p(x_t | z_t), (B, T, K), which is
         weights[b] p(z_t | x_{1:T}).
     """
+    if result.parts:
+        return _over_parts(expected_counts, transition, result, weights)
     if result.wide is not None:
         first, sums, smoothed = hmm_wide.expected(transition, result.emission, result.wide, weights)
-        largest = torch.finfo(transition.dtype).max
-        gradient = (sums / transition.double().where(transition > 0, 1.0)).clamp(-largest, largest)
-        return first, gradient.to(transition.dtype), smoothed
+        return first, _in_dtype(sums / transition.double().where(transition > 0, 1.0), transition.dtype), smoothed
     if not prefers_batched(result.emission) and transition.dim() == 2 and len(transition) <= LARGEST_COUNTED:
         steps = (result.emission, result.scale, lengths, result.filtered)
         return compiled().expected_counts(four_axes(transition.detach()), steps, weights)
@@ -174,21 +209,49 @@ def expected_counts(
     return future[:, 0], counts, smoothed.mul_(weights[:, None, None])
 
 
-def expected_pairs(transition: Tensor, lengths: Tensor, result: Forward, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Expected numbers of transitions, and p(z_t | x_{1:T}), both times weights[b].
+def expected_pairs(
+    transition: Tensor, lengths: Tensor, result: Forward, weights: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`expected_counts` with the second times the transition, where that gradient may be larger than any float.
 
-    The former is sum of weights[b] p(z_t, z_{t+1} | x_{1:T}) over the axes that `transition` does not have, in its shape:
-    the gradient of `expected_counts` times the transition, where that gradient may be larger than any float.
+    It is the sum of weights[b] p(z_t, z_{t+1} | x_{1:T}) over the axes that `transition` does not have.
     """
+    if result.parts:
+        return _over_parts(expected_pairs, transition, result, weights)
     if result.wide is not None:
-        _, sums, smoothed = hmm_wide.expected(transition, result.emission, result.wide, weights)
-        return sums.where(transition > 0, 0.0).to(transition.dtype), smoothed
-    _, gradient, smoothed = expected_counts(transition, lengths, result, weights)
-    return gradient.mul_(transition), smoothed
+        first, sums, smoothed = hmm_wide.expected(transition, result.emission, result.wide, weights)
+        return first, sums.where(transition > 0, 0.0).to(transition.dtype), smoothed
+    first, gradient, smoothed = expected_counts(transition, lengths, result, weights)
+    return first, gradient.mul_(transition), smoothed
+
+
+def _over_parts(
+    of_part: Callable[[Tensor, Tensor, Forward, Tensor], tuple[Tensor, Tensor, Tensor]],
+    transition: Tensor,
+    result: Forward,
+    weights: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`expected_counts` or `expected_pairs` of sequences that were not done together."""
+    dtype = transition.dtype
+    sums, smoothed = torch.zeros_like(transition), torch.zeros_like(result.emission)
+    first = torch.zeros_like(smoothed[:, 0])
+    for rows, part_lengths, part in result.parts:
+        table, weight = (tensor.to(part.emission.dtype) for tensor in (transition, weights[rows]))
+        start, sums_of_part, steps = of_part(table, part_lengths, part, weight)
+        first[rows], smoothed[rows] = _in_dtype(start, dtype), steps.to(dtype)
+        sums += _in_dtype(sums_of_part, dtype)
+    return first, _in_dtype(sums, dtype), smoothed
 
 
 def pairwise_probs(transition: Tensor, result: Forward, future: Tensor) -> Tensor:
     """p(z_t, z_{t+1} | x_{1:T}), (B, T - 1, K, K), 0 in the padding; `future` of `backward`."""
+    if result.parts:
+        batch, num_steps, num_states = result.emission.shape
+        pairs = result.emission.new_zeros(batch, num_steps - 1, num_states, num_states)
+        for rows, lengths, part in result.parts:
+            table = transition.to(part.emission.dtype)  # `future` as it was may be outside the range of its dtype
+            pairs[rows] = pairwise_probs(table, part, backward(table, lengths, part).future).to(pairs.dtype)
+        return pairs
     if result.wide is not None:
         return hmm_wide.pairwise_probs(transition, result.emission, result.wide)
     pairs = result.filtered[:, :-1, :, None] * future[:, 1:, None, :]
@@ -198,66 +261,6 @@ def pairwise_probs(transition: Tensor, result: Forward, future: Tensor) -> Tenso
 def propagate(belief: Tensor, transition: Tensor) -> Tensor:
     """sum_i belief[t, i] p(z_{t+1} = j | z_t = i): (B, T - 1, K) from (B, T - 1, K)."""
     return (belief[..., None, :] @ one_or_each(transition, len(belief)))[..., 0, :]
-
-
-def most_likely_states(
-    log_initial: Tensor, log_transition: Tensor, log_emission: Tensor, lengths: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The best path (B, T), int64, 0 in the padding, and its log p(x, z), (B,); ties go to the lower state."""
-    if log_emission.device.type != "cpu":
-        from pgm_rnn.kernels import hmm_batched
-
-        log_transition = one_or_each(log_transition, len(lengths))
-        return hmm_batched.most_likely_states(log_initial, log_transition, log_emission, lengths)
-    states = torch.zeros(log_emission.shape[:2], dtype=torch.int64)
-    best = torch.empty(log_emission.shape, dtype=torch.int32)
-    log_prob = log_emission.new_empty(len(lengths))
-    arguments = (two_axes(log_initial), four_axes(log_transition), log_emission, lengths, best, states, log_prob)
-    compiled().most_likely_states(*(argument.detach() for argument in arguments))
-    return states, log_prob
-
-
-def sample_states(transition: Tensor, lengths: Tensor, result: Forward, uniforms: Tensor) -> Tensor:
-    """Paths from p(z_{1:T} | x_{1:T}) by inverting one distribution function a step, from the last to the first.
-
-    Args:
-        transition: as above.
-        lengths: as above.
-        result: of `forward`.
-        uniforms: in [0, 1), (num_samples, B, T): the same uniforms give the same paths.
-
-    Returns:
-        (num_samples, B, T), int64, 0 in the padding.
-    """
-    transition, num_steps = one_or_each(transition, len(lengths)), uniforms.shape[-1]
-    rows = torch.arange(len(lengths), device=lengths.device)
-    log_beliefs = None if result.wide is None else hmm_wide.log_beliefs(result.wide).to(uniforms.device)
-    states = torch.zeros(uniforms.shape, dtype=torch.int64, device=uniforms.device)
-    for t in range(num_steps - 1, -1, -1):
-        into_next = torch.ones_like(result.filtered[:, t])  # (B, K) or (num_samples, B, K)
-        if t < num_steps - 1:
-            matrix = transition[:, t % transition.shape[1]].expand(len(lengths), -1, -1)
-            into_next = matrix.mT[rows, states[..., t + 1]].where((t < lengths - 1)[:, None], 1.0)
-        if log_beliefs is None:
-            weights = result.filtered[:, t] * into_next
-        else:
-            weights = _relative(log_beliefs[:, t] + into_next.double().log())
-        cumulative = weights.expand(*uniforms.shape[:2], -1).cumsum(-1)
-        drawn = (cumulative <= (uniforms[..., t] * cumulative[..., -1])[..., None]).sum(-1)
-        states[..., t] = _last_possible(weights, drawn).where(t < lengths, 0)
-    return states
-
-
-def _relative(log_weights: Tensor) -> Tensor:
-    """exp(log_weights) divided by the largest along the last axis."""
-    largest = log_weights.amax(-1, keepdim=True)
-    return (log_weights - largest.where(largest.isfinite(), 0.0)).exp()
-
-
-def _last_possible(weights: Tensor, drawn: Tensor) -> Tensor:
-    """`drawn`, or the last state of positive weight where rounding went past it."""
-    last = weights.shape[-1] - 1 - (weights > 0).to(torch.int8).flip(-1).argmax(-1)
-    return torch.minimum(drawn, last)
 
 
 def expected_transitions(filtered: Tensor, future: Tensor, transition: Tensor) -> Tensor:

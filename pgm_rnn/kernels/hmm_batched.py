@@ -6,6 +6,7 @@ Functions and arguments as in `pgm_rnn.kernels.hmm_compiled`. The loops write in
 import torch
 from torch import Tensor
 
+from pgm_rnn.kernels.hmm_losses import LossTest, largest_future
 from pgm_rnn.sequences import length_mask
 
 
@@ -25,9 +26,14 @@ def forward(
     lengths: Tensor,
     filtered: Tensor,
     scale: Tensor,
-) -> None:
-    """Fill `filtered` (B, T, K) and `scale` (B, T); steps whose best states are out of reach are rescaled."""
+    test: LossTest,
+) -> Tensor:
+    """Fill `filtered` (B, T, K) and `scale` (B, T); steps whose best states are out of reach are rescaled.
+
+    Returns `lost` (B,), as in `hmm_compiled.forward`.
+    """
     tiny = torch.finfo(emission.dtype).tiny ** 0.75
+    lost = torch.zeros(len(emission), dtype=torch.bool, device=emission.device)
     belief = _for_each(initial, len(emission))
     for t in range(emission.shape[1]):
         predicted = belief if t == 0 else _step(belief, transition, t - 1)
@@ -39,10 +45,15 @@ def forward(
         scale[:, t] = total
         belief = predicted * emission[:, t] / total.where(total != 0, 1.0)[:, None]
         filtered[:, t] = belief
+        if test.least > 0:
+            reachable = _for_each(test.reachable[:, min(t, test.reachable.shape[1] - 1)], len(emission))
+            small = (belief < test.least) & (log_emission[:, t] > -torch.inf) & ((predicted > 0) | reachable)
+            lost |= (small.any(-1) | (total < test.floor)) & (t < lengths)
     outside = ~length_mask(lengths, emission.shape[1])
     scale.masked_fill_(outside, 0.0)
     filtered.masked_fill_(outside[..., None], 0.0)
     emission.masked_fill_(outside[..., None], 0.0)
+    return lost
 
 
 def backward(
@@ -64,7 +75,7 @@ def backward(
         if t < num_steps - 1:
             beta = _step_back(future[:, t + 1], transition, t)
             beta = beta.where((t < last)[:, None], 1.0)
-        future[:, t] = emission[:, t] * beta * inverse[:, t, None]
+        future[:, t] = (emission[:, t] * beta * inverse[:, t, None]).clamp(max=largest_future(emission.dtype))
         smoothed[:, t] = filtered[:, t] * beta
 
 

@@ -134,6 +134,10 @@ def forward(
     scale: Floats,
     tiny: float,
     group: int,
+    least: float,
+    floor: float,
+    reachable: NDArray[np.bool_],
+    lost: NDArray[np.bool_],
 ) -> None:
     """Fill `filtered` (B, T or 1, K) and `scale` (B, T), which is zero from the first impossible observation on.
 
@@ -141,6 +145,9 @@ def forward(
     best, both are set anew from the states within reach. A belief is carried on unnormalised with the inverse of its
     sum, so that the next product need not wait for the division. `transposed` is
     transition[:1, :1] with its last axes swapped.
+
+    With `least` > 0, `lost` (B,) becomes True where a loss by underflow could matter (`hmm_losses`): a scale below
+    `floor`, or a belief below `least` of a state that is possible; `reachable` is (P, T or less, K).
     """
     num_sequences, num_steps, num_states = emission.shape
     varying, shared = transition.shape[1] > 1, transition.shape[0] * transition.shape[1] == 1
@@ -175,6 +182,12 @@ def forward(
                     total = _rescale(predicted, factor, log_emission, emission, shift, b, t, s, belief)
                 scale[b, t] = total
                 inverse = emission.dtype.type(1) / total if total != 0 else total
+                if least > 0:
+                    lost[b] |= total < floor
+                    for j in range(num_states):
+                        if belief[s, j] * inverse < least and log_emission[b, t, j] > -np.inf:
+                            row = b % reachable.shape[0], min(t, reachable.shape[1] - 1)
+                            lost[b] |= predicted[s, j] > 0 or reachable[row[0], row[1], j]
                 if kept:
                     for j in range(num_states):
                         filtered[b, t, j] = belief[s, j] * inverse
@@ -218,13 +231,15 @@ def backward(
     smoothed: Floats,
     counts: Floats,
     group: int,
+    largest: float,
 ) -> None:
     """Fill `smoothed` (B, T, K) and `future` (B, T or 1, K), zero in the padding, and add to `counts` (B or 0, K, K).
 
     future[t, j] = w p(x_t | j) beta_t(j) / c_t, where w is the sequence's weight and w beta_t(i) = sum_j
     transition[t][i, j] future[t + 1, j], is what gradients need: w d log p / d transition[t][i, j] = filtered[t, i]
     future[t + 1, j], w d log p / d initial = future[0]. `smoothed` has the same weight. `counts` is the gradient in the
-    transitions summed over time, where it is asked for. `transposed` as in `forward`.
+    transitions summed over time, where it is asked for. `transposed` as in `forward`. Where no path leads, future may
+    grow without end: it stops at `largest`.
     """
     num_sequences, num_steps, num_states = emission.shape
     varying, shared = transition.shape[1] > 1, transition.shape[0] * transition.shape[1] == 1
@@ -259,6 +274,8 @@ def backward(
                 for j in range(num_states):
                     smoothed[b, t, j] = filtered[b, t, j] * beta[s, j]
                     value = emission[b, t, j] * beta[s, j] * inverse
+                    if value > largest:
+                        value = emission.dtype.type(largest)
                     after[s, j] = value
                     ring[s, t & 3, j] = value
                     future[b, t if kept else 0, j] = value

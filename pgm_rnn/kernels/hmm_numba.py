@@ -5,7 +5,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from pgm_rnn.kernels.hmm_tables import four_axes, two_axes
+from pgm_rnn.kernels.hmm_losses import LossTest, largest_future
+from pgm_rnn.kernels.hmm_tables import two_axes
 from pgm_rnn.kernels.threads import num_threads, run_compiled
 
 
@@ -23,12 +24,27 @@ class Compiled:
         run_compiled(self.module.subtract_largest, log_emission.flatten(0, 1), shifted.flatten(0, 1), shift.flatten())
         return shifted, shift
 
-    def forward(self, initial: Tensor, transition: Tensor, log_emission: Tensor, *rest: Tensor) -> None:
-        """As `hmm_compiled.forward`."""
+    def forward(
+        self,
+        initial: Tensor,
+        transition: Tensor,
+        log_emission: Tensor,
+        emission: Tensor,
+        shift: Tensor,
+        lengths: Tensor,
+        filtered: Tensor,
+        scale: Tensor,
+        test: LossTest,
+    ) -> Tensor:
+        """As `hmm_compiled.forward`; returns `lost`."""
         tiny = torch.finfo(log_emission.dtype).tiny ** 0.75
         group = self._group(len(log_emission), transition)
         transposed = transition[:1, :1].mT.contiguous()
-        run_compiled(self.module.forward, two_axes(initial), transition, transposed, log_emission, *rest, tiny, group)
+        lost = torch.zeros(len(log_emission), dtype=torch.bool)
+        tables = (two_axes(initial), transition, transposed)
+        steps = (log_emission, emission, shift, lengths, filtered, scale)
+        run_compiled(self.module.forward, *tables, *steps, tiny, group, *test, lost)
+        return lost
 
     def backward(
         self,
@@ -48,7 +64,7 @@ class Compiled:
         counts = emission.new_empty(0, num_states, num_states) if counts is None else counts
         transposed = transition[:1, :1].mT.contiguous()
         arguments = (transition, transposed, emission, scale, lengths, filtered, weights, future, smoothed, counts)
-        run_compiled(self.module.backward, *arguments, self._group(batch, transition))
+        run_compiled(self.module.backward, *arguments, self._group(batch, transition), largest_future(emission.dtype))
 
     def expected_counts(
         self, transition: Tensor, steps: tuple[Tensor, Tensor, Tensor, Tensor], weights: Tensor

@@ -1,11 +1,7 @@
-"""The forward and backward recursions of chains in which a belief may become smaller than any float.
+"""The forward and backward recursions in numbers of any size: an exponent beside each mantissa (`hmm_wide_compiled`).
 
-Rounding never loses a state, for all terms are nonnegative. Underflow does: where a state cannot be entered again
-(left-to-right, absorbing, block-diagonal, sparse chains), a belief that becomes zero stays zero, though later
-observations may leave no other state. With every transition probability at least `least_probability`, each predicted
-probability is at least that, an underflow is lost beside it, and the ordinary recursions are right ("dense"). All other
-chains are done here, with a belief's exponent beside its mantissa (`hmm_wide_compiled`): equal to a recursion in log
-space, at the price of a matrix product in float64.
+For sequences whose beliefs may become smaller than any float (`hmm_losses`): equal to a recursion in log space,
+whatever the chain, without a logarithm per path. Always on the CPU.
 """
 
 from functools import cache
@@ -43,21 +39,6 @@ class Wide(NamedTuple):
     lengths: Tensor
 
 
-def least_probability(dtype: torch.dtype) -> float:
-    """The transition probability below which an underflow may matter.
-
-    A step of a chain whose probabilities are at least d loses at most K tiny of a predicted probability, which is at
-    least d: a relative error of K tiny / d, below eps^2 for K = 10^4. Backward numbers are at most 1 / d^2 < huge.
-    """
-    return 1e-15 if dtype == torch.float32 else 1e-140
-
-
-def is_dense(initial: Tensor, transition: Tensor) -> bool:
-    """Whether no underflow can matter; p(z_1) may have zeros, for these are no loss."""
-    least = least_probability(transition.dtype)
-    return bool((transition.amin() >= least) & ((initial >= least) | (initial == 0)).all())
-
-
 def forward(
     initial: Tensor,
     transition: Tensor,
@@ -73,7 +54,7 @@ def forward(
     initial, transition, log_emission, emission, shift, lengths = (a.cpu().contiguous() for a in arguments)
     log_normalizers = torch.zeros_like(shift)
     mantissa, level = torch.zeros(2, len(emission), num_steps, emission.shape[2], dtype=emission.dtype)
-    arguments = (initial, transition, log_emission, emission, shift, lengths)
+    arguments = (initial, transition.double(), log_emission, emission, shift, lengths)
     run_compiled(_module().forward, *arguments, log_normalizers, mantissa, level, _tiny(emission))
     return log_normalizers.to(device), Wide(initial, log_emission, shift, mantissa, level, lengths)
 
@@ -100,7 +81,7 @@ class Smoothing(NamedTuple):
 def backward(transition: Tensor, emission: Tensor, wide: Wide) -> Smoothing:
     """The backward recursion after `forward`, of sequences that are possible; of others all zeros."""
     result = Smoothing(*torch.zeros(3, *emission.shape, dtype=emission.dtype))
-    transposed, emission = four_axes(transition).cpu().mT.contiguous(), emission.cpu().contiguous()
+    transposed, emission = four_axes(transition).cpu().mT.double(), emission.cpu()
     arguments = (wide.initial, transposed, wide.log_emission, emission, wide.shift, wide.lengths)
     run_compiled(_module().backward, *arguments, wide.mantissa, wide.level, *result, _tiny(emission))
     return result
@@ -111,8 +92,8 @@ def expected(transition: Tensor, emission: Tensor, wide: Wide, weights: Tensor) 
 
     Returns:
         The gradient in p(z_1) of each sequence, (B, K); weights[b] p(z_t, z_{t+1} | x_{1:T}) summed over the axes that
-        `transition` does not have, in its shape, float64; and weights[b] p(z_t | x_{1:T}), (B, T, K). Where a transition
-        is zero, the second is the gradient in it.
+        `transition` does not have, in its shape, float64; and weights[b] p(z_t | x_{1:T}), (B, T, K). Where a
+        transition is zero, the second is the gradient in it.
     """
     device, tables = emission.device, four_axes(transition)
     smoothing = backward(transition, emission, wide)
@@ -134,13 +115,13 @@ def _pair_sums(
     tables: Tensor, wide: Wide, smoothing: Smoothing, weights: Tensor, num_tables: int, num_kinds: int
 ) -> Tensor:
     """Sums over sequences b and steps t in row b mod num_tables, column t mod num_kinds, on the CPU; as `expected`."""
-    tables, weights = tables.cpu(), weights.cpu().double()
-    factors = tables.where(tables > 0, 1.0).contiguous()
+    num_states = tables.shape[-1]
     rows = min(len(weights), ROWS) if num_tables * num_kinds == 1 else num_tables  # rows run in parallel
-    sums = torch.zeros(rows, num_kinds, *tables.shape[-2:], dtype=torch.float64)
+    sums = torch.zeros(rows, num_kinds, num_states, num_states, dtype=torch.float64)
     beliefs, future = (wide.mantissa, wide.level), (smoothing.future, smoothing.level)
-    run_compiled(_module().pairs, factors, wide.lengths, *beliefs, *future, weights, sums)
-    return sums.nan_to_num_().unflatten(0, (-1, num_tables)).sum(0)
+    run_compiled(_module().pairs, wide.lengths, *beliefs, *future, weights.cpu().double(), sums)
+    tables, sums = tables.cpu().double(), sums.unflatten(0, (-1, num_tables)).sum(0)
+    return (tables.where(tables > 0, 1.0) * 2.0**500 * sums).nan_to_num_(nan=torch.nan)
 
 
 def log_beliefs(wide: Wide) -> Tensor:

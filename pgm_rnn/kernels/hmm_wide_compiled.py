@@ -4,10 +4,11 @@ A number is a float64 m and a level L, a whole number that is kept as a float:
 
     value = m 2^(192 L) / one        2^532 <= m < 2^724
 
-so that no product with a transition probability, however small, leaves the range of float64, and a belief of 1e-5000 is
-as exact as one of 0.5. A matrix product adds up the states of one level at a time, in ascending order; while all of them
-lie in level 0 ("flat"), a step is the ordinary product. Arrays as in `pgm_rnn.kernels.hmm`, all of one dtype; stored
-mantissas are m / 2^628, which float32 holds.
+so that no product with a transition probability, however small, leaves the range of float64, and a belief of 1e-5000
+is as exact as one of 0.5. A matrix product adds up the states of one level at a time, in ascending order; while all of
+them lie in level 0 ("flat"), a step is the ordinary product.
+
+Arrays as in `pgm_rnn.kernels.hmm`, but tables in float64; stored mantissas are m / 2^628, which float32 holds.
 
 Imported only when it is first used.
 """
@@ -17,7 +18,7 @@ import math
 import numba
 import numpy as np
 
-from pgm_rnn.kernels.hmm_compiled import FASTMATH, Floats, Integers
+from pgm_rnn.kernels.hmm_compiled import Floats, Integers
 
 BITS = 192
 LOW, HIGH = 2.0**532, 2.0**724
@@ -31,11 +32,14 @@ CENTRE = 2.0**628
 TOP = 2.0**700
 """m of the value one in beliefs, which lie below it: level 0 reaches down to 2^-168."""
 
+SPARE = 2.0**-500
+"""Factor of sums of pairs, which are divided by a transition probability and may be as large as 2^1074."""
+
 NATS = BITS * math.log(2.0)
 """One level, in nats."""
 
-jit = numba.njit(parallel=True, cache=True, error_model="numpy", fastmath=FASTMATH)
-plain = numba.njit(cache=True, error_model="numpy", fastmath=FASTMATH)
+jit = numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
+plain = numba.njit(cache=True, error_model="numpy", fastmath={"contract", "nsz"})  # reordered products would overflow
 
 
 @plain
@@ -69,88 +73,124 @@ def _place(values: Floats, levels: Floats, k: int) -> None:
 
 
 @plain
+def _times_matrix(values: Floats, matrix: Floats, p: int, q: int, results: Floats) -> None:
+    """results = values @ matrix[p, q], four rows at a time."""
+    num_states = len(values)
+    results[:] = 0
+    blocked = num_states - num_states % 4
+    for i in range(0, blocked, 4):
+        a, b, c, d = values[i], values[i + 1], values[i + 2], values[i + 3]
+        if a == 0 and b == 0 and c == 0 and d == 0:
+            continue
+        for j in range(num_states):
+            first = a * matrix[p, q, i, j] + b * matrix[p, q, i + 1, j]
+            results[j] += first + (c * matrix[p, q, i + 2, j] + d * matrix[p, q, i + 3, j])
+    for i in range(blocked, num_states):
+        for j in range(num_states):
+            results[j] += values[i] * matrix[p, q, i, j]
+
+
+@plain
 def _product(
     values: Floats,
     levels: Floats,
-    flat: bool,
     matrix: Floats,
     p: int,
     q: int,
+    chosen: Floats,
     part: Floats,
     results: Floats,
     result_levels: Floats,
 ) -> None:
-    """results = values @ matrix[p, q], not yet placed; the levels in ascending order, each added to what is below."""
+    """results = values @ matrix[p, q], placed; the levels in ascending order, each added to what is below."""
     num_states = len(values)
     results[:] = 0
     result_levels[:] = 0
-    if flat:
-        for i in range(num_states):
-            value = values[i]
-            if value != 0:
-                for j in range(num_states):
-                    results[j] += value * matrix[p, q, i, j]
-        return
-    current = np.inf
-    for i in range(num_states):
-        if values[i] != 0 and levels[i] < current:
-            current = levels[i]
+    current = _next_level(values, levels, -np.inf)
     while current < np.inf:
-        part[:] = 0
-        following = np.inf
         for i in range(num_states):
-            value = values[i]
-            if value == 0:
-                continue
-            if levels[i] == current:
-                for j in range(num_states):
-                    part[j] += value * matrix[p, q, i, j]
-            elif current < levels[i] < following:
-                following = levels[i]
+            chosen[i] = values[i] if levels[i] == current else 0.0
+        _times_matrix(chosen, matrix, p, q, part)
         for j in range(num_states):
             if part[j] != 0:
-                if results[j] != 0:
-                    part[j] += _shifted(results[j], result_levels[j] - current)
-                results[j], result_levels[j] = part[j], current
-        current = following
+                results[j] = part[j] + _shifted(results[j], result_levels[j] - current)
+                result_levels[j] = current
+        current = _next_level(values, levels, current)
+    for j in range(num_states):
+        _place(results, result_levels, j)
+
+
+@plain
+def _next_level(values: Floats, levels: Floats, current: float) -> float:
+    """The lowest level above `current` that a number other than zero has, inf if there is none."""
+    following = np.inf
+    for i in range(len(values)):
+        if values[i] != 0 and current < levels[i] < following:
+            following = levels[i]
+    return following
+
+
+@plain
+def _in_window(values: Floats) -> bool:
+    """Whether every number is zero or in the window of level 0; NaN is not."""
+    outside = 0
+    for k in range(len(values)):
+        outside += values[k] != 0 and not LOW <= values[k] < HIGH
+    return outside == 0
+
+
+@plain
+def _rough(values: Floats, emission: Floats, b: int, t: int, tiny: float) -> bool:
+    """Whether a rounded emission that is needed is below `tiny`."""
+    small = 0
+    for j in range(len(values)):
+        small += values[j] != 0 and emission[b, t, j] < tiny
+    return small > 0
 
 
 @plain
 def _times_emission(
     values: Floats, levels: Floats, log_emission: Floats, emission: Floats, shift: Floats, b: int, t: int, tiny: float
 ) -> None:
-    """values[j] p(x_t | j) / exp(shift[t]), placed; where the rounded `emission` is below `tiny`, from its logarithm."""
+    """Multiply by p(x_t | j) / exp(shift[t]), placed; where `emission` is below `tiny`, from its logarithm."""
     for j in range(len(values)):
-        if values[j] != 0:
-            if emission[b, t, j] < tiny:
-                nats = np.float64(log_emission[b, t, j]) - np.float64(shift[b, t])
-                down = math.ceil(nats / NATS) if nats > -np.inf else 0.0
-                values[j] *= math.exp(nats - down * NATS)
-                levels[j] += down
-            else:
-                values[j] *= emission[b, t, j]
+        if values[j] == 0:
+            continue
+        if emission[b, t, j] < tiny:
+            nats = np.float64(log_emission[b, t, j]) - np.float64(shift[b, t])
+            down = math.ceil(nats / NATS) if nats > -np.inf else 0.0
+            values[j] *= math.exp(nats - down * NATS)
+            levels[j] += down
+        else:
+            values[j] *= emission[b, t, j]
         _place(values, levels, j)
 
 
 @plain
-def _largest_level(values: Floats, levels: Floats) -> float:
+def _sum(values: Floats, levels: Floats) -> tuple[float, float]:
+    """The sum of placed numbers, as a mantissa and a level."""
     largest = -np.inf
     for j in range(len(values)):
         if values[j] != 0 and levels[j] > largest:
             largest = levels[j]
-    return largest
+    total = 0.0
+    for j in range(len(values)):
+        total += _shifted(values[j], levels[j] - largest)
+    return total, largest
 
 
 @plain
-def _rescale(values: Floats, levels: Floats, factor: float, level: float) -> bool:
-    """Multiply by factor 2^(-192 level), placed; whether all of it lies in level 0."""
-    flat = True
+def _scale(values: Floats, levels: Floats, factor: float, level: float) -> None:
+    """Multiply by factor 2^(-192 level), placed."""
     for j in range(len(values)):
         values[j] *= factor
         levels[j] -= level
         _place(values, levels, j)
-        flat = flat and levels[j] == 0
-    return flat
+
+
+@plain
+def _is_flat(levels: Floats) -> bool:
+    return not np.any(levels != 0)
 
 
 @jit
@@ -175,37 +215,51 @@ def forward(
     kept, varying = mantissa.shape[1] == emission.shape[1], transition.shape[1] > 1
     for b in numba.prange(emission.shape[0]):
         belief, levels = np.zeros(num_states), np.zeros(num_states)
-        ahead, ahead_levels, part = np.zeros(num_states), np.zeros(num_states), np.zeros(num_states)
+        ahead, ahead_levels = np.zeros(num_states), np.zeros(num_states)
+        chosen, part = np.zeros(num_states), np.zeros(num_states)
         flat = True
         for t in range(lengths[b]):
+            p, q, s = b % transition.shape[0], t - 1 if varying else 0, t if kept else 0
             if t == 0:
                 for j in range(num_states):
                     ahead[j] = initial[b % initial.shape[0], j] * TOP
+                    _place(ahead, ahead_levels, j)
+                flat = _is_flat(ahead_levels)
+            elif flat:
+                _times_matrix(belief, transition, p, q, ahead)
+                ahead_levels[:] = 0
             else:
-                p, q = b % transition.shape[0], t - 1 if varying else 0
-                _product(belief, levels, flat, transition, p, q, part, ahead, ahead_levels)
-            total, rough = 0.0, not flat
-            for j in range(num_states):
-                belief[j] = ahead[j] * emission[b, t, j]
-                total += belief[j]
-                rough |= emission[b, t, j] < tiny and ahead[j] != 0
-            largest = 0.0
-            if rough or not total > 0:
-                belief[:], levels[:] = ahead, ahead_levels
-                _times_emission(belief, levels, log_emission, emission, shift, b, t, tiny)
-                largest = _largest_level(belief, levels)
-                total = 0.0
+                _product(belief, levels, transition, p, q, chosen, part, ahead, ahead_levels)
+                flat = _is_flat(ahead_levels)
+            total, largest = 0.0, 0.0
+            if flat and not _rough(ahead, emission, b, t, tiny):
                 for j in range(num_states):
-                    total += _shifted(belief[j], levels[j] - largest)
-            if total == 0:
-                log_normalizers[b, t : lengths[b]] = -np.inf
-                break
-            log_normalizers[b, t] = math.log(total / TOP) + largest * NATS + np.float64(shift[b, t])
-            flat = _rescale(belief, levels, TOP / total, largest)
-            s = t if kept else 0
+                    belief[j] = ahead[j] * emission[b, t, j]
+                    total += belief[j]
+            if total > 0:
+                factor = TOP / total
+                for j in range(num_states):
+                    belief[j] *= factor
+                    mantissa[b, s, j] = belief[j] / CENTRE
+                flat = _in_window(belief)
+                log_normalizers[b, t] = math.log(total / TOP) + np.float64(shift[b, t])
+                if flat:
+                    continue
+                levels[:] = 0
+                _scale(belief, levels, 1.0, 0.0)
+            else:
+                belief[:], levels[:] = ahead, ahead_levels
+                _scale(belief, levels, 1.0, 0.0)
+                _times_emission(belief, levels, log_emission, emission, shift, b, t, tiny)
+                total, largest = _sum(belief, levels)
+                if total == 0:
+                    log_normalizers[b, t : lengths[b]] = -np.inf
+                    break
+                _scale(belief, levels, TOP / total, largest)
+                log_normalizers[b, t] = math.log(total / TOP) + largest * NATS + np.float64(shift[b, t])
+            flat = _is_flat(levels)
             for j in range(num_states):
-                mantissa[b, s, j] = belief[j] / CENTRE
-                level[b, s, j] = levels[j]
+                mantissa[b, s, j], level[b, s, j] = belief[j] / CENTRE, levels[j]
 
 
 @jit
@@ -231,58 +285,80 @@ def backward(
     num_states = emission.shape[2]
     varying = transposed.shape[1] > 1
     for b in numba.prange(emission.shape[0]):
-        beta, levels, part = np.zeros(num_states), np.zeros(num_states), np.zeros(num_states)
+        beta, levels = np.zeros(num_states), np.zeros(num_states)
         after, after_levels = np.zeros(num_states), np.zeros(num_states)
-        before, before_levels = np.zeros(num_states), np.zeros(num_states)
-        flat = True
-        for t in range(lengths[b] - 1, -2, -1):
-            if t == lengths[b] - 1:
+        both, both_levels = np.zeros(num_states), np.zeros(num_states)
+        chosen, part = np.zeros(num_states), np.zeros(num_states)
+        flat, last = True, lengths[b] - 1
+        for t in range(last, -1, -1):
+            p, q = b % transposed.shape[0], t if varying else 0
+            if t == last:
                 beta[:] = CENTRE
                 levels[:] = 0
-            elif t >= 0:
-                p, q = b % transposed.shape[0], t if varying else 0
-                _product(after, after_levels, flat, transposed, p, q, part, beta, levels)
+            elif flat:
+                levels[:] = 0
+                _times_matrix(after, transposed, p, q, beta)
+            else:
+                _product(after, after_levels, transposed, p, q, chosen, part, beta, levels)
+            total, largest, even = 0.0, 0.0, flat
+            if flat:
+                even = not np.any(level[b, t] != 0)
+            if even:
+                for j in range(num_states):
+                    total += mantissa[b, t, j] * beta[j]
+                total *= CENTRE / TOP
+                even = _in_window(beta)
+            if even and total > 0:
+                factor = CENTRE / total
+                for j in range(num_states):
+                    beta[j] *= factor
+                    smoothed[b, t, j] = mantissa[b, t, j] * (beta[j] / TOP)
+                _scale(beta, levels, 1.0, 0.0)
+            else:
                 for j in range(num_states):
                     _place(beta, levels, j)
-            else:
-                beta[:], levels[:] = after, after_levels
-            # before: a_t, or p(z_1) in front of the first step
-            for j in range(num_states):
-                if t >= 0:
-                    before[j], before_levels[j] = np.float64(mantissa[b, t, j]) * (CENTRE / TOP), level[b, t, j]
-                else:
-                    before[j], before_levels[j] = initial[b % initial.shape[0], j], 0
-                part[j] = before[j] * beta[j]
-                before_levels[j] += levels[j]
-                _place(part, before_levels, j)
-            largest = _largest_level(part, before_levels)
-            total = 0.0
-            for j in range(num_states):
-                if part[j] != 0:
-                    total += _shifted(part[j], before_levels[j] - largest)
-            if total == 0:
-                break
-            factor = CENTRE / total
-            if t < lengths[b] - 1:
-                _rescale(after, after_levels, factor, largest)
+                    both[j] = mantissa[b, t, j] * (CENTRE / TOP) * beta[j]
+                    both_levels[j] = level[b, t, j] + levels[j]
+                    _place(both, both_levels, j)
+                total, largest = _sum(both, both_levels)
+                if total == 0:
+                    break
+                factor = CENTRE / total
                 for j in range(num_states):
-                    future[b, t + 1, j] = after[j] / CENTRE
-                    future_level[b, t + 1, j] = after_levels[j]
-            if t < 0:
-                break
-            _rescale(beta, levels, factor, largest)
-            for j in range(num_states):
-                smoothed[b, t, j] = _shifted(part[j] * (factor / CENTRE), before_levels[j] - largest)
+                    smoothed[b, t, j] = _shifted(both[j] * factor / CENTRE, both_levels[j] - largest)
+                _scale(beta, levels, factor, largest)
+            if t < last:
+                _store(after, after_levels, factor, largest, future, future_level, b, t + 1)
             after[:], after_levels[:] = beta, levels
             _times_emission(after, after_levels, log_emission, emission, shift, b, t, tiny)
-            flat = True
+            flat = _is_flat(after_levels)
+        if total > 0:
             for j in range(num_states):
-                flat = flat and after_levels[j] == 0
+                both[j], both_levels[j] = initial[b % initial.shape[0], j] * after[j], after_levels[j]
+                _place(both, both_levels, j)
+            total, largest = _sum(both, both_levels)
+            _store(after, after_levels, CENTRE / total, largest, future, future_level, b, 0)
+
+
+@plain
+def _store(
+    values: Floats,
+    levels: Floats,
+    factor: float,
+    level: float,
+    future: Floats,
+    future_level: Floats,
+    b: int,
+    t: int,
+) -> None:
+    """Write values times factor 2^(-192 level), placed."""
+    _scale(values, levels, factor, level)
+    for j in range(len(values)):
+        future[b, t, j], future_level[b, t, j] = values[j] / CENTRE, levels[j]
 
 
 @jit
 def pairs(
-    factors: Floats,
     lengths: Integers,
     mantissa: Floats,
     level: Floats,
@@ -291,30 +367,26 @@ def pairs(
     weights: Floats,
     sums: Floats,
 ) -> None:
-    """Add weights[b] factors[i, j] a_t(i) future_{t+1}(j) to sums[b % P', t % S'], (P', 1 or T - 1, K, K), float64.
+    """Add 2^-500 weights[b] a_t(i) future_{t+1}(j) to sums[b % P, t % S, i, j], (P, 1 or T - 1, K, K), float64.
 
-    With the transition as `factors`, (P, 1 or T - 1, K, K), these are p(z_t = i, z_{t+1} = j | x_{1:T}).
+    Times 2^500 and a transition probability these are p(z_t = i, z_{t+1} = j | x_{1:T}).
     """
     num_states = mantissa.shape[2]
-    num_tables, num_kinds = sums.shape[0], sums.shape[1]
-    for row in numba.prange(num_tables):
-        for b in range(row, mantissa.shape[0], num_tables):
-            p, weight = b % factors.shape[0], weights[b] / TOP
+    for row in numba.prange(sums.shape[0]):
+        beliefs, ahead = np.zeros(num_states), np.zeros(num_states)
+        for b in range(row, mantissa.shape[0], sums.shape[0]):
+            weight = weights[b] * SPARE * (CENTRE / TOP)
             for t in range(lengths[b] - 1):
-                q, s = t % factors.shape[1], t % num_kinds
-                flat = True
-                for j in range(num_states):
-                    flat = flat and level[b, t, j] == 0 and future_level[b, t + 1, j] == 0
+                s = t % sums.shape[1]
                 for i in range(num_states):
-                    belief = np.float64(mantissa[b, t, i]) * CENTRE  # factors may be as small as 2^-1074
-                    if belief == 0:
-                        continue
-                    if flat:
-                        for j in range(num_states):
-                            sums[row, s, i, j] += belief * weight * factors[p, q, i, j] * future[b, t + 1, j]
-                        continue
+                    beliefs[i] = mantissa[b, t, i]
+                current = _next_level(beliefs, level[b, t], -np.inf)
+                while current < np.inf:
                     for j in range(num_states):
-                        value = belief * factors[p, q, i, j] * future[b, t + 1, j]
-                        if value != 0:
-                            levels = np.float64(level[b, t, i]) + future_level[b, t + 1, j]
-                            sums[row, s, i, j] += _shifted(value, levels) * weight
+                        up = min(current + future_level[b, t + 1, j], 7.0)
+                        ahead[j] = _shifted(future[b, t + 1, j] * weight, up)
+                    for i in range(num_states):
+                        if level[b, t, i] == current:
+                            for j in range(num_states):
+                                sums[row, s, i, j] += beliefs[i] * ahead[j]
+                    current = _next_level(beliefs, level[b, t], current)

@@ -1,0 +1,81 @@
+"""Which chains and sequences the scaled recursions may lose a state of, by underflow.
+
+Rounding never loses a state, for all terms are nonnegative; underflow does. Where a state cannot be entered again
+(left-to-right, absorbing, block-diagonal, sparse chains) a belief that becomes zero stays zero, though later
+observations may leave no other state. Two conditions rule that out, and what meets neither is done in numbers of any
+size (`hmm_wide`):
+
+1. Every transition probability is at least d: so is every predicted probability, and an underflow of at most K tiny
+   beside it is a relative error of K tiny / d, far below one rounding error. ("Dense"; p(z_1) may have zeros.)
+2. In a sequence, every possible state keeps a belief of at least `least`, and every scale c_t is at least `floor`. Then
+   every predicted probability of a possible state is at least least * floor, again far above K tiny, and so is every
+   product of a belief and a positive transition probability; where these are smaller than `least`, states that the
+   tables lead to count as possible even if their predicted probability is zero.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+LEAST_TRANSITION = {torch.float32: 1e-15, torch.float64: 1e-140}
+LEAST_BELIEF = {torch.float32: 1e-18, torch.float64: 1e-150}
+LEAST_SCALE = {torch.float32: 1e-6, torch.float64: 1e-100}
+
+
+class LossTest(NamedTuple):
+    """What the forward recursion looks for.
+
+    Attributes:
+        least: belief below which a possible state counts as lost; 0 to look for nothing.
+        floor: scale below which the step counts as lost.
+        reachable: states that count as possible though their predicted probability is zero, (P, T or less, K), bool.
+    """
+
+    least: float
+    floor: float
+    reachable: Tensor
+
+
+def is_dense(initial: Tensor, transition: Tensor) -> bool:
+    """Whether no underflow can matter whatever is observed (1)."""
+    least = LEAST_TRANSITION.get(transition.dtype, 1.0)
+    return bool((transition.amin() >= least) & ((initial >= least) | (initial == 0)).all())
+
+
+def no_test(initial: Tensor) -> LossTest:
+    """The test of a dense chain."""
+    return LossTest(0.0, 0.0, initial.new_zeros(1, 1, 1, dtype=torch.bool))
+
+
+def loss_test(initial: Tensor, transition: Tensor, num_steps: int) -> LossTest:
+    """The test of a chain that is not dense (2).
+
+    Args:
+        initial: (P, K).
+        transition: (P, 1 or T - 1, K, K).
+        num_steps: T.
+    """
+    least, floor = LEAST_BELIEF[transition.dtype], LEAST_SCALE[transition.dtype]
+    tiny = torch.finfo(transition.dtype).tiny / least * 2.0**20
+    if bool(((transition == 0) | (transition >= tiny)).all() & ((initial == 0) | (initial >= tiny)).all()):
+        return LossTest(least, floor, initial.new_zeros(1, 1, initial.shape[-1], dtype=torch.bool))
+    return LossTest(least, floor, _reachable(initial, transition, num_steps))
+
+
+def _reachable(initial: Tensor, transition: Tensor, num_steps: int) -> Tensor:
+    """States that positive probabilities lead to, (P, T or less, K); the last row is that of all later steps."""
+    num_tables = max(len(initial), len(transition))
+    reached = [(initial > 0).expand(num_tables, -1)]
+    edges = (transition > 0).expand(num_tables, -1, -1, -1)
+    for t in range(num_steps - 1):
+        ahead = (reached[-1][:, :, None] & edges[:, t % edges.shape[1]]).any(1)
+        if edges.shape[1] == 1 and torch.equal(ahead, reached[-1]):
+            break
+        reached.append(ahead)
+    return torch.stack(reached, 1)
+
+
+def largest_future(dtype: torch.dtype) -> float:
+    """Where p(x_t | z_t) b_t / c_t ends, which grows without end where no path leads; 1 / (least * floor) is below."""
+    return torch.finfo(dtype).max / 2.0**40
