@@ -112,12 +112,18 @@ def _rescale(predicted: Tensor, log_emission: Tensor, emission: Tensor, shift: T
 def most_likely_states(
     log_initial: Tensor, log_transition: Tensor, log_emission: Tensor, lengths: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Viterbi: the best path (B, T), 0 in the padding, and its log p(x, z), (B,)."""
+    """Viterbi: the best path (B, T), 0 in the padding, and its log p(x, z), (B,); scores as in `hmm_compiled`."""
     num_sequences, num_steps, _ = log_emission.shape
-    score = _for_each(log_initial, num_sequences) + log_emission[:, 0]
+    dtype, rows = log_emission.dtype, torch.arange(num_sequences, device=log_emission.device)[:, None]
+    columns = torch.arange(log_emission.shape[2], device=log_emission.device)
+    score = _for_each(log_initial, num_sequences).double() + log_emission[:, 0]
     best = torch.zeros(log_emission.shape, dtype=torch.int64, device=log_emission.device)
     for t in range(1, num_steps):
-        arrival, best[:, t] = (score[..., None] + log_transition[:, (t - 1) % log_transition.shape[1]]).max(-2)
+        matrix = log_transition[:, (t - 1) % log_transition.shape[1]].expand(num_sequences, -1, -1)
+        offset = score.amax(-1, keepdim=True)
+        relative = (score - offset.where(offset > -torch.inf, 0.0)).to(dtype)
+        best[:, t] = (relative[..., None] + matrix).argmax(-2)
+        arrival = score.gather(-1, best[:, t]) + matrix[rows, best[:, t], columns]
         score = (arrival + log_emission[:, t]).where((t < lengths)[:, None], score)
     log_prob, state = score.max(-1)
     states = torch.zeros(num_sequences, num_steps, dtype=torch.int64, device=log_emission.device)
@@ -126,4 +132,4 @@ def most_likely_states(
         states[:, t] = state.where(inside, 0)
         if t > 0:
             state = best[:, t].gather(-1, state[:, None])[:, 0].where(inside, state)
-    return states, log_prob
+    return states, log_prob.to(dtype)

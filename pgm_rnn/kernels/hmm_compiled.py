@@ -291,27 +291,38 @@ def most_likely_states(
     states: Integers,
     log_prob: Floats,
 ) -> None:
-    """Viterbi: fill `states` (B, T), zero in the padding, and `log_prob` (B,); `best` (B, T, K) is working space."""
+    """Viterbi: fill `states` (B, T), zero in the padding, and `log_prob` (B,); `best` (B, T, K) is working space.
+
+    Scores are float64, however long the sequence; candidates are compared in the given dtype, less the best score.
+    """
     num_states = log_emission.shape[2]
     for b in numba.prange(log_emission.shape[0]):
         last = lengths[b] - 1
-        score = np.empty(num_states, log_emission.dtype)
+        score, former = np.empty(num_states, np.float64), np.empty(num_states, np.float64)
+        previous, arrival = np.empty(num_states, log_emission.dtype), np.empty(num_states, log_emission.dtype)
+        highest = -np.inf
         for j in range(num_states):
-            score[j] = log_initial[b % log_initial.shape[0], j] + log_emission[b, 0, j]
+            score[j] = np.float64(log_initial[b % log_initial.shape[0], j]) + log_emission[b, 0, j]
+            highest = max(highest, score[j])
         for t in range(1, last + 1):
             matrix = log_transition[b % log_transition.shape[0], (t - 1) % log_transition.shape[1]]
-            previous = score.copy()
+            offset, highest = highest if highest > -np.inf else 0.0, -np.inf
             for j in range(num_states):
-                score[j] = previous[0] + matrix[0, j]
+                former[j] = score[j]
+                previous[j] = score[j] - offset
+            for j in range(num_states):
+                arrival[j] = previous[0] + matrix[0, j]
                 best[b, t, j] = 0
             for i in range(1, num_states):
                 for j in range(num_states):
                     value = previous[i] + matrix[i, j]
-                    if value > score[j]:
-                        score[j] = value
+                    if value > arrival[j]:
+                        arrival[j] = value
                         best[b, t, j] = i
             for j in range(num_states):
-                score[j] += log_emission[b, t, j]
+                i = best[b, t, j]
+                score[j] = former[i] + matrix[i, j] + log_emission[b, t, j]
+                highest = max(highest, score[j])
         state = np.argmax(score)
         log_prob[b] = score[state]
         for t in range(last, -1, -1):
