@@ -21,6 +21,7 @@ from torch import Tensor
 
 from pgm_rnn.checks import check_counts
 from pgm_rnn.emissions import EmissionTable
+from pgm_rnn.emissions.mixing import mixture
 from pgm_rnn.kernels import hmm
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequences import length_mask
@@ -42,6 +43,9 @@ class FiniteStateModel(Protocol):
 
     def emission_log_probs(self, x: Tensor) -> Tensor:
         """log p(x_t | z_t = k), (B, T, K)."""
+
+    def emission(self, z: Tensor, h: Tensor | None) -> TorchDistribution:
+        """p(x_t | z_t, h_t), batch shape that of z."""
 
     def set_probs(
         self, initial_probs: Tensor | None, transition_probs: Tensor | None, emission_params: Tensor | None
@@ -216,8 +220,9 @@ def predict(
 ) -> TorchDistribution:
     """The law p(x_{t+1} | x_{1:t}) of the next observation after each step: batch shape (B, T).
 
-    Categorical for symbols, a mixture over the states for other emissions. What it says in the padding means nothing.
-    Arguments and errors as `filter`; transitions must not vary over time, for the last one would be unknown.
+    It mixes the model's `emission(z, h)` over the states z, where h is the memory after x_t: Categorical for symbols, a
+    mixture for other emissions. What it says in the padding means nothing. Arguments and errors as `filter`;
+    transitions must not vary over time, for the last one would be unknown.
     """
     result = filter(model, x, lengths, mask=mask)
     if result._transition.dim() > 2:
@@ -225,7 +230,17 @@ def predict(
     ahead = result.filtered_probs @ result._transition  # (B, T, K)
     padding = ~length_mask(result._lengths, ahead.shape[1])
     ahead = ahead.masked_fill(padding[..., None], 1.0 / ahead.shape[-1])
-    return model.emission_table.mixture(ahead)
+    return mixture(_laws_ahead(model, x, result._lengths), ahead)
+
+
+def _laws_ahead(model: FiniteStateModel, x: Tensor, lengths: Tensor) -> TorchDistribution:
+    """p(x_{t+1} | z_{t+1} = k, x_{1:t}) of every state k: batch shape (K,), or (B, T, K) with a memory of the past."""
+    states = torch.arange(model.initial_probs.shape[-1], device=lengths.device)
+    if getattr(model, "initial_memory", None) is None:
+        return model.emission(states, None)
+    x, _ = model.check(x, lengths)
+    memory = model.unroll_memory(torch.cat([x, x[:, -1:]], dim=1))[:, 1:]  # h_2, ..., h_{T+1}
+    return model.emission(states.expand(1, 1, -1), memory[:, :, None])
 
 
 def _log_emission(

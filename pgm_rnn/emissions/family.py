@@ -8,11 +8,12 @@ A family of another kind subclasses `Emission`; one whose members share weights 
 
 from abc import ABC, abstractmethod
 
-import pyro.distributions as dist
 import torch
 import torch.nn.functional as F
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
+
+from pgm_rnn.emissions.mixing import mixture
 
 
 class Emission(ABC):
@@ -78,9 +79,7 @@ class Emission(ABC):
 
     def mixture(self, params: Tensor, probs: Tensor) -> TorchDistribution:
         """sum_k probs[k] p(x | params[k]) for a table of params and rows of probabilities (..., num_states)."""
-        weights = dist.Categorical(logits=probs.clamp(min=torch.finfo(probs.dtype).tiny).log(), validate_args=False)
-        components = self.distribution(params).expand(probs.shape)
-        return dist.MixtureSameFamily(weights, components, validate_args=False)
+        return mixture(self.distribution(params), probs)
 
     def random_table(self, num_states: int) -> "EmissionTable":
         """One law for each state, its unconstrained parameters standard normal, by torch's global generator."""
