@@ -1,12 +1,15 @@
+import pyro.distributions as dist
 import pytest
 import torch
+from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
-from pgm_rnn.emissions import Emission
+from pgm_rnn.emissions import Emission, Gaussian
 from pgm_rnn.inference import forward_backward
 from pgm_rnn.kernels import hmm as kernels
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.rnn import RNN
+from pgm_rnn.sequence_model import SequenceModel
 from tests.definitions import path_probs
 from tests.instances import LENGTHS, every_family, make_hmm, ragged
 
@@ -76,6 +79,44 @@ def test_predictions_are_ratios_of_marginals(family: Emission) -> None:
             log_probs = [hmm.log_marginal_likelihood(x[i : i + 1, :n])[0] for n in (t, t + 1)]
             actual = law.log_prob(x[i, t].expand(*law.batch_shape, *family.event_shape))[i, t - 1]
             torch.testing.assert_close(actual, (log_probs[1] - log_probs[0]).detach())
+
+
+class SwitchingWalk(SequenceModel):
+    """x_t ~ N(slope[z_t] x_{t-1} + level[z_t], 1): finitely many states, and a memory of the last observation."""
+
+    def __init__(self) -> None:
+        super().__init__(Gaussian())
+        self.hmm = make_hmm(Gaussian(), num_states=NUM_STATES)
+        self.slope, self.level = torch.tensor([-0.9, 0.2, 0.8]), torch.tensor([0.0, 3.0, -3.0])
+        self.register_buffer("initial_memory", torch.zeros(1))
+        # laws of other states, which no result may be made of
+        self.emission_table, self.set_probs = self.hmm.emission_table, self.hmm.set_probs
+
+    initial_probs = property(lambda self: self.hmm.initial_probs)
+    transition_probs = property(lambda self: self.hmm.transition_probs)
+
+    def recurrence(self, h: Tensor, z: Tensor | None, x: Tensor) -> Tensor:
+        return x[..., None]
+
+    def emission(self, z: Tensor | None, h: Tensor | None) -> TorchDistribution:
+        assert z is not None
+        assert h is not None
+        return dist.Normal(self.slope[z] * h[..., 0] + self.level[z], 1.0)
+
+    def emission_log_probs(self, x: Tensor) -> Tensor:
+        h = self.unroll_memory(x)
+        assert h is not None
+        return self.emission(torch.arange(NUM_STATES).expand(1, 1, -1), h[:, :, None]).log_prob(x[..., None])
+
+
+def test_predictions_of_a_model_with_a_memory_are_those_of_its_own_emission() -> None:
+    model, x = SwitchingWalk(), 2 * torch.randn(3, 6)
+    law = forward_backward.predict(model, x, LENGTHS)
+    terms = forward_backward.filter(model, x, LENGTHS).log_normalizers
+    for i, length in enumerate(LENGTHS.tolist()):
+        for t in range(1, length):
+            actual = law.log_prob(x[i, t].expand(law.batch_shape))[i, t - 1]
+            torch.testing.assert_close(actual, terms[i, t])
 
 
 @every_family
