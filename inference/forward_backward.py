@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pgm_rnn.checks import check_counts
 from pgm_rnn.emissions import EmissionTable
-from pgm_rnn.emissions.mixing import mixture
+from pgm_rnn.emissions.mixing import log_weights, mixture
 from pgm_rnn.kernels import hmm
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequences import length_mask
@@ -230,7 +230,7 @@ def predict(
     ahead = result.filtered_probs @ result._transition  # (B, T, K)
     padding = ~length_mask(result._lengths, ahead.shape[1])
     ahead = ahead.masked_fill(padding[..., None], 1.0 / ahead.shape[-1])
-    return mixture(_laws_ahead(model, x, result._lengths), ahead)
+    return mixture(_laws_ahead(model, x, result._lengths), log_weights(ahead))
 
 
 def _laws_ahead(model: FiniteStateModel, x: Tensor, lengths: Tensor) -> TorchDistribution:

@@ -6,6 +6,9 @@
 Choe, Shin & Spencer (2017), Proposition 6: the HMM's law of the observations, and a Delta law of every hidden state.
 Differences from the paper: their hidden unit is p(z_t | x_{1:t}); ours is what is believed before x_t, so that x_t is
 an emission from h_t. With units="log-odds" the hidden state is log h(k) / h(0), k = 1..K - 1: one unit for two states.
+
+A hidden unit that is a probability cannot hold one below the smallest float (1e-38 in float32): in chains that cannot
+enter a state again, such a state is lost for good. Log-odds have no such limit, and neither has the HMM itself.
 """
 
 from typing import Literal
@@ -17,6 +20,7 @@ from torch import Tensor
 
 from pgm_rnn.checks import check_choice
 from pgm_rnn.emissions import Emission
+from pgm_rnn.emissions.mixing import mixture
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.sequence_model import First, SequenceModel
 
@@ -81,18 +85,34 @@ class BeliefRNN(SequenceModel):
 
     def recurrence(self, h: Tensor, z: Tensor | None, x: Tensor) -> Tensor:
         """One step of the forward algorithm: weigh by x_{t-1}, normalise, move."""
-        belief, log_emission = self.belief(h), self.hmm.emission_log_probs(x)
+        log_emission = self.hmm.emission_log_probs(x)
+        return self._next_probs(h, log_emission) if self.units == "probs" else self._next_odds(h, log_emission)
+
+    def _next_probs(self, belief: Tensor, log_emission: Tensor) -> Tensor:
         largest = log_emission.masked_fill(belief <= 0, -torch.inf).amax(-1, keepdim=True)
         largest = largest.where(largest.isfinite(), 0.0)
         joint = belief * (log_emission - largest).clamp(max=80.0).exp()  # states out of reach may fit better
         total = joint.sum(-1, keepdim=True)
         filtered = (joint / total.where(total > 0, 1.0)).where(total > 0, belief)
-        return self._as_units(filtered @ self.hmm.transition_probs)
+        return filtered @ self.hmm.transition_probs
+
+    def _next_odds(self, h: Tensor, log_emission: Tensor) -> Tensor:
+        """The same in logarithms, in which no belief is too small."""
+        log_belief = F.pad(h, (1, 0)).log_softmax(-1)
+        joint = log_belief + log_emission
+        possible = (joint > -torch.inf).any(-1, keepdim=True)
+        moved = (joint.where(possible, log_belief)[..., None] + self.hmm.transition_logits.log_softmax(-1)).logsumexp(
+            -2
+        )
+        return moved[..., 1:] - moved[..., :1]
 
     def emission(self, z: Tensor | None, h: Tensor | None) -> TorchDistribution:
         """The mixture of the states' laws by the belief: batch shape that of h."""
         assert h is not None  # there is a memory
-        return self.hmm.emission_table.mixture(self.belief(h))
+        if self.units == "probs":
+            return self.hmm.emission_table.mixture(h)
+        laws = self.hmm.emission(torch.arange(self.hmm.num_states, device=h.device), None)
+        return mixture(laws, F.pad(h, (1, 0)).log_softmax(-1))
 
     def _as_units(self, probs: Tensor) -> Tensor:
         if self.units == "probs":

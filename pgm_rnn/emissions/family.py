@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
-from pgm_rnn.emissions.mixing import mixture
+from pgm_rnn.emissions.mixing import log_weights, mixture
 
 
 class Emission(ABC):
@@ -79,7 +79,7 @@ class Emission(ABC):
 
     def mixture(self, params: Tensor, probs: Tensor) -> TorchDistribution:
         """sum_k probs[k] p(x | params[k]) for a table of params and rows of probabilities (..., num_states)."""
-        return mixture(self.distribution(params), probs)
+        return mixture(self.distribution(params), log_weights(probs))
 
     def random_table(self, num_states: int) -> "EmissionTable":
         """One law for each state, its unconstrained parameters standard normal, by torch's global generator."""

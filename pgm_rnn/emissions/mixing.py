@@ -6,15 +6,21 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
 
-def mixture(laws: TorchDistribution, probs: Tensor) -> TorchDistribution:
-    """sum_k probs[..., k] laws[..., k], batch shape (...): again a law of symbols where these are such.
+def mixture(laws: TorchDistribution, log_weights: Tensor) -> TorchDistribution:
+    """sum_k exp(log_weights[..., k]) laws[..., k], batch shape (...): again a law of symbols where these are such.
 
     Args:
         laws: one for each state, batch shape (K,) or (..., K).
-        probs: p(z = k), (..., K).
+        log_weights: log p(z = k), (..., K), -inf where a state is impossible.
     """
     if isinstance(laws, torch.distributions.Categorical):
-        rows = probs @ laws.probs if laws.probs.dim() == 2 else (probs[..., None, :] @ laws.probs)[..., 0, :]
-        return dist.Categorical(probs=rows, validate_args=False)
-    weights = dist.Categorical(logits=probs.clamp(min=torch.finfo(probs.dtype).tiny).log(), validate_args=False)
-    return dist.MixtureSameFamily(weights, laws.expand(probs.shape), validate_args=False)
+        weights, rows = log_weights.exp(), laws.probs
+        probs = weights @ rows if rows.dim() == 2 else (weights[..., None, :] @ rows)[..., 0, :]
+        return dist.Categorical(probs=probs, validate_args=False)
+    weights = dist.Categorical(logits=log_weights, validate_args=False)
+    return dist.MixtureSameFamily(weights, laws.expand(log_weights.shape), validate_args=False)
+
+
+def log_weights(probs: Tensor) -> Tensor:
+    """log probs, -inf with a gradient of zero where one is zero: a weight however small would be another law."""
+    return probs.where(probs > 0, 1.0).log().where(probs > 0, -torch.inf)
