@@ -98,12 +98,10 @@ class BeliefRNN(SequenceModel):
 
     def _next_odds(self, h: Tensor, log_emission: Tensor) -> Tensor:
         """The same in logarithms, in which no belief is too small."""
-        log_belief = F.pad(h, (1, 0)).log_softmax(-1)
+        log_belief, log_transition = F.pad(h, (1, 0)).log_softmax(-1), self.hmm.transition_logits.log_softmax(-1)
         joint = log_belief + log_emission
         possible = (joint > -torch.inf).any(-1, keepdim=True)
-        moved = (joint.where(possible, log_belief)[..., None] + self.hmm.transition_logits.log_softmax(-1)).logsumexp(
-            -2
-        )
+        moved = (joint.where(possible, log_belief)[..., None] + log_transition).logsumexp(-2)
         return moved[..., 1:] - moved[..., :1]
 
     def emission(self, z: Tensor | None, h: Tensor | None) -> TorchDistribution:

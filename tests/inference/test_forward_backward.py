@@ -1,3 +1,5 @@
+import math
+
 import pyro.distributions as dist
 import pytest
 import torch
@@ -79,6 +81,16 @@ def test_predictions_are_ratios_of_marginals(family: Emission) -> None:
             log_probs = [hmm.log_marginal_likelihood(x[i : i + 1, :n])[0] for n in (t, t + 1)]
             actual = law.log_prob(x[i, t].expand(*law.batch_shape, *family.event_shape))[i, t - 1]
             torch.testing.assert_close(actual, (log_probs[1] - log_probs[0]).detach())
+
+
+def test_an_impossible_state_has_no_share_in_a_prediction() -> None:
+    # Not even the smallest float: 800 nats are more than it.
+    table = Gaussian().table(torch.tensor([0.0, 40.0]), torch.ones(2))
+    hmm, x = HMM(torch.tensor([1.0, 0.0]), torch.eye(2), table), torch.tensor([[0.0, 40.0]])
+    law = forward_backward.predict(hmm, x)
+    actual, expected = law.log_prob(x[:, 1:])[0, 0], forward_backward.filter(hmm, x).log_normalizers[0, 1]
+    torch.testing.assert_close(actual, expected)
+    torch.testing.assert_close(expected, torch.tensor(-800.0 - 0.5 * math.log(2 * math.pi)))
 
 
 class SwitchingWalk(SequenceModel):

@@ -1,6 +1,9 @@
+import math
+
 import networkx as nx
 import pytest
 import torch
+from torch import Tensor
 
 from pgm_rnn.emissions import Categorical, Emission, Gaussian
 from pgm_rnn.graph import read_graph
@@ -29,6 +32,27 @@ def test_another_hmm_has_another_law() -> None:
     words = all_words(3, 3)
     rnn, other = BeliefRNN(make_hmm(Categorical(3))), make_hmm(Categorical(3), seed=1)
     assert float((rnn.log_prob(words) - other.log_prob(words)).abs().max().detach()) > 0.1
+
+
+def two_kinds(dtype: torch.dtype) -> tuple[HMM, Tensor]:
+    """Sequences of two kinds, and one that looks like the second kind for six steps and is of the first."""
+    table = Gaussian().table(torch.tensor([4.0, -4.0], dtype=dtype), torch.ones(2, dtype=dtype))
+    x = torch.tensor([[-6.0] * 6 + [6.0] * 12], dtype=dtype)
+    return HMM(torch.full((2,), 0.5, dtype=dtype), torch.eye(2, dtype=dtype), table), x
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_log_odds_hold_beliefs_that_no_float_holds(dtype: torch.dtype) -> None:
+    hmm, x = two_kinds(dtype)
+    log_densities = hmm.emission_log_probs(x)[0].sum(0) - math.log(2.0)  # the closed form: no state is ever left
+    value = BeliefRNN(hmm, units="log-odds").log_prob(x)
+    torch.testing.assert_close(value, log_densities.logsumexp(0)[None])
+
+
+def test_probabilities_cannot_hold_them() -> None:
+    # The negative control, as the module says: 288 nats are too many for float32.
+    hmm, x = two_kinds(torch.float32)
+    assert float((BeliefRNN(hmm).log_prob(x) - hmm.log_prob(x)).detach()) < -100
 
 
 @every_units
