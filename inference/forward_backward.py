@@ -13,7 +13,7 @@ Spencer (2017), sec. 3.2.
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, cast, runtime_checkable
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
@@ -24,6 +24,7 @@ from pgm_rnn.emissions import EmissionTable
 from pgm_rnn.emissions.mixing import log_weights, mixture
 from pgm_rnn.kernels import hmm
 from pgm_rnn.randomness import seeded
+from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import length_mask
 
 
@@ -239,8 +240,9 @@ def _laws_ahead(model: FiniteStateModel, x: Tensor, lengths: Tensor) -> TorchDis
     if getattr(model, "initial_memory", None) is None:
         return model.emission(states, None)
     x, _ = model.check(x, lengths)
-    memory = model.unroll_memory(torch.cat([x, x[:, -1:]], dim=1))[:, 1:]  # h_2, ..., h_{T+1}
-    return model.emission(states.expand(1, 1, -1), memory[:, :, None])
+    memory = cast(SequenceModel, model).unroll_memory(torch.cat([x, x[:, -1:]], dim=1))
+    assert memory is not None  # there is one
+    return model.emission(states.expand(1, 1, -1), memory[:, 1:, None])  # h_2, ..., h_{T+1}
 
 
 def _log_emission(

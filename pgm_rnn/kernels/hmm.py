@@ -109,7 +109,8 @@ def _run_forward(
     if len(tables[0]) > 1 or len(tables[1]) > 1:
         lost = torch.ones_like(lost)  # sequence b has the tables b mod P: none of them can be left out
     if log_emission.dtype == torch.float32:
-        again = _run_forward(*(t.double() for t in tables), log_emission[lost].double(), lengths[lost], keep_steps)
+        initial, transition = (table.double() for table in tables)
+        again = _run_forward(initial, transition, log_emission[lost].double(), lengths[lost], keep_steps)
     else:
         again = _run_wide(*tables, log_emission[lost], lengths[lost], keep_steps)
     return _joined(result, lost, again, lengths)
@@ -152,7 +153,8 @@ def _rows_where(chosen: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _chosen(result: Forward, chosen: Tensor) -> Forward:
-    return Forward(*(tensor[chosen] for tensor in result[:4]))
+    log_normalizers, filtered, emission, scale = (tensor[chosen] for tensor in result[:4])
+    return Forward(log_normalizers, filtered, emission, scale)
 
 
 def backward(transition: Tensor, lengths: Tensor, result: Forward) -> Backward:

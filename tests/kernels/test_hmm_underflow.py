@@ -110,7 +110,7 @@ LENGTHS = torch.tensor([50, 23])
 def test_every_result_is_that_of_a_recursion_in_log_space(kind: str, dtype: torch.dtype) -> None:
     for initial, transition, log_emission in every_case(kind, dtype):
         tensors = [tensor.clone().requires_grad_() for tensor in (initial, transition, log_emission)]
-        values = hmm.log_marginal_likelihood(*tensors, LENGTHS)
+        values = hmm.log_marginal_likelihood(tensors[0], tensors[1], tensors[2], LENGTHS)
         result = hmm.forward(initial, transition, log_emission, LENGTHS)
         backward = hmm.backward(transition, LENGTHS, result)
         pairs = hmm.pairwise_probs(transition, result, backward.future)
