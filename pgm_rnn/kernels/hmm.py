@@ -26,12 +26,11 @@ from torch import Tensor
 from typing_extensions import override
 
 from pgm_rnn.kernels import hmm_wide
-from pgm_rnn.kernels.hmm_losses import LossTest, is_dense, loss_test, no_test
+from pgm_rnn.kernels.hmm_forward import Asked, run_forward
 from pgm_rnn.kernels.hmm_numba import compiled
 from pgm_rnn.kernels.hmm_paths import most_likely_states, sample_states
-from pgm_rnn.kernels.hmm_results import Backward, Forward, Part
+from pgm_rnn.kernels.hmm_results import Backward, Forward
 from pgm_rnn.kernels.hmm_tables import four_axes, one_or_each, two_axes
-from pgm_rnn.sequences import length_mask
 
 __all__ = [
     "Backward",
@@ -61,14 +60,15 @@ def log_marginal_likelihood(initial: Tensor, transition: Tensor, log_emission: T
     """
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (initial, transition, log_emission)):
         return _LogMarginalLikelihood.apply(initial, transition, log_emission, lengths)
-    return _run_forward(initial, transition, log_emission, lengths, keep_steps=False).log_normalizers.sum(-1)
+    result = _run_forward(initial, transition, log_emission, lengths, keep_steps=False, in_whole=True)
+    return result.log_normalizers.sum(-1)
 
 
 class _LogMarginalLikelihood(torch.autograd.Function):
     @staticmethod
     @override
     def forward(ctx: Any, initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor) -> Tensor:
-        result = forward(initial, transition, log_emission, lengths)
+        result = forward(initial, transition, log_emission, lengths, in_whole=True)
         ctx.save_for_backward(initial, transition, lengths)
         ctx.result = result
         return result.log_normalizers.sum(-1)
@@ -86,75 +86,23 @@ class _LogMarginalLikelihood(torch.autograd.Function):
         return first.reshape(-1, *initial.shape).sum(0), counts, smoothed, None
 
 
-def forward(initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor) -> Forward:
-    """The scaled forward recursion. Source: Choe, Shin & Spencer (2017), sec. 3.2, with alpha_1 = D_{x_1} P(H_1)."""
-    return _run_forward(initial, transition, log_emission, lengths, keep_steps=True)
+def forward(
+    initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor, *, in_whole: bool = False
+) -> Forward:
+    """The scaled forward recursion. Source: Choe, Shin & Spencer (2017), sec. 3.2, with alpha_1 = D_{x_1} P(H_1).
+
+    With `in_whole` only p(x_{1:T}) and what is given all of x are asked for; `filtered` may lack states then that do
+    not matter in the end.
+    """
+    return _run_forward(initial, transition, log_emission, lengths, keep_steps=True, in_whole=in_whole)
 
 
 def _run_forward(
-    initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor, keep_steps: bool
+    initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor, keep_steps: bool, in_whole: bool
 ) -> Forward:
-    """`forward`; where the steps are not kept, `filtered` is (B, 1 or T, K) and means nothing.
-
-    In the dtype that was given, where that loses no state; else in float64, else in numbers of any size (`hmm_losses`).
-    """
     initial, transition, log_emission = (tensor.detach().contiguous() for tensor in (initial, transition, log_emission))
-    tables = two_axes(initial), four_axes(transition)
-    if is_dense(*tables):
-        return _run_scaled(*tables, log_emission, lengths, keep_steps, no_test(initial))[0]
-    test = loss_test(*tables, log_emission.shape[1])
-    result, lost = _run_scaled(*tables, log_emission, lengths, keep_steps, test)
-    if not bool(lost.any()):
-        return result
-    if len(tables[0]) > 1 or len(tables[1]) > 1:
-        lost = torch.ones_like(lost)  # sequence b has the tables b mod P: none of them can be left out
-    if log_emission.dtype == torch.float32:
-        initial, transition = (table.double() for table in tables)
-        again = _run_forward(initial, transition, log_emission[lost].double(), lengths[lost], keep_steps)
-    else:
-        again = _run_wide(*tables, log_emission[lost], lengths[lost], keep_steps)
-    return _joined(result, lost, again, lengths)
-
-
-def _run_scaled(
-    initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor, keep_steps: bool, test: LossTest
-) -> tuple[Forward, Tensor]:
-    """The scaled recursion, and in which sequences it may have lost a state."""
-    recursion = _recursion(log_emission)
-    shifted, shift = recursion.subtract_largest(log_emission)
-    emission = shifted.exp_()
-    steps = emission.shape[1] if keep_steps or prefers_batched(emission) else 1
-    filtered, scale = emission.new_zeros(len(emission), steps, emission.shape[2]), torch.zeros_like(shift)
-    arrays = (log_emission, emission, shift, lengths, filtered, scale)
-    lost = recursion.forward(initial, transition, *arrays, test)
-    log_normalizers = (scale.log() + shift).where(length_mask(lengths, scale.shape[1]), 0.0)
-    return Forward(log_normalizers, filtered, emission, scale), lost
-
-
-def _run_wide(initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor, keep_steps: bool) -> Forward:
-    shifted, shift = _recursion(log_emission).subtract_largest(log_emission)
-    emission = shifted.exp_()
-    log_normalizers, wide = hmm_wide.forward(initial, transition, log_emission, emission, shift, lengths, keep_steps)
-    filtered = hmm_wide.filtered(wide).to(emission.device)
-    return Forward(log_normalizers, filtered, emission, (log_normalizers - shift).exp(), wide)
-
-
-def _joined(result: Forward, lost: Tensor, again: Forward, lengths: Tensor) -> Forward:
-    """`result` with the sequences that were done again in place of those that were `lost`."""
-    log_normalizers, filtered, emission, scale = result[:4]
-    parts = Part(*_rows_where(~lost, lengths), _chosen(result, ~lost)), Part(*_rows_where(lost, lengths), again)
-    for whole, part in zip((log_normalizers, filtered, scale), (again[0], again[1], again[3]), strict=True):
-        whole[lost] = part.to(whole.dtype)
-    return Forward(log_normalizers, filtered, emission, scale, parts=tuple(part for part in parts if len(part.rows)))
-
-
-def _rows_where(chosen: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    return chosen.nonzero()[:, 0], lengths[chosen]
-
-
-def _chosen(result: Forward, chosen: Tensor) -> Forward:
-    log_normalizers, filtered, emission, scale = (tensor[chosen] for tensor in result[:4])
-    return Forward(log_normalizers, filtered, emission, scale)
+    asked = Asked(keep_steps, in_whole, _recursion)
+    return run_forward(two_axes(initial), four_axes(transition), log_emission, lengths, asked)
 
 
 def backward(transition: Tensor, lengths: Tensor, result: Forward) -> Backward:

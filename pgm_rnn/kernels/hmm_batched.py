@@ -33,11 +33,12 @@ def forward(
     Returns `lost` (B,), as in `hmm_compiled.forward`.
     """
     tiny = torch.finfo(emission.dtype).tiny ** 0.75
-    lost = torch.zeros(len(emission), dtype=torch.bool, device=emission.device)
+    lost = torch.zeros(len(emission), dtype=torch.int8, device=emission.device)
     belief = _for_each(initial, len(emission))
     for t in range(emission.shape[1]):
         predicted = belief if t == 0 else _step(belief, transition, t - 1)
         total = torch.linalg.vecdot(predicted, emission[:, t])
+        below = ~(total >= test.floor)
         unlikely = total < tiny
         if bool(unlikely.any()):
             _rescale(predicted, log_emission[:, t], emission[:, t], shift[:, t], unlikely)
@@ -48,7 +49,8 @@ def forward(
         if test.least > 0:
             reachable = _for_each(test.reachable[:, min(t, test.reachable.shape[1] - 1)], len(emission))
             small = (belief < test.least) & (log_emission[:, t] > -torch.inf) & ((predicted > 0) | reachable)
-            lost |= (small.any(-1) | (total < test.floor)) & (t < lengths)
+            kind = small.any(-1).to(torch.int8).masked_fill(below, 2)
+            lost = lost.maximum(kind.masked_fill(t >= lengths, 0))
     outside = ~length_mask(lengths, emission.shape[1])
     scale.masked_fill_(outside, 0.0)
     filtered.masked_fill_(outside[..., None], 0.0)

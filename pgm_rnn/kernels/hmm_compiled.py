@@ -137,7 +137,7 @@ def forward(
     least: float,
     floor: float,
     reachable: NDArray[np.bool_],
-    lost: NDArray[np.bool_],
+    lost: NDArray[np.int8],
 ) -> None:
     """Fill `filtered` (B, T or 1, K) and `scale` (B, T), which is zero from the first impossible observation on.
 
@@ -146,8 +146,8 @@ def forward(
     sum, so that the next product need not wait for the division. `transposed` is
     transition[:1, :1] with its last axes swapped.
 
-    With `least` > 0, `lost` (B,) becomes True where a loss by underflow could matter (`hmm_losses`): a scale below
-    `floor`, or a belief below `least` of a state that is possible; `reachable` is (P, T or less, K).
+    With `least` > 0, `lost` (B,) becomes 2 where a scale is below `floor`, else 1 where a belief is below `least` of a
+    state that is possible (`hmm_losses`); `reachable` is (P, T or less, K).
     """
     num_sequences, num_steps, num_states = emission.shape
     varying, shared = transition.shape[1] > 1, transition.shape[0] * transition.shape[1] == 1
@@ -178,16 +178,18 @@ def forward(
                     value = predicted[s, j] * (emission[b, t, j] * factor)
                     belief[s, j] = value
                     total += value
+                if least > 0 and not total >= floor:
+                    lost[b] = 2
                 if total < tiny:
                     total = _rescale(predicted, factor, log_emission, emission, shift, b, t, s, belief)
                 scale[b, t] = total
                 inverse = emission.dtype.type(1) / total if total != 0 else total
-                if least > 0:
-                    lost[b] |= total < floor
+                if least > 0 and lost[b] == 0:
+                    row, column = b % reachable.shape[0], min(t, reachable.shape[1] - 1)
                     for j in range(num_states):
-                        if belief[s, j] * inverse < least and log_emission[b, t, j] > -np.inf:
-                            row = b % reachable.shape[0], min(t, reachable.shape[1] - 1)
-                            lost[b] |= predicted[s, j] > 0 or reachable[row[0], row[1], j]
+                        possible = predicted[s, j] > 0 or reachable[row, column, j]
+                        if possible and belief[s, j] * inverse < least and log_emission[b, t, j] > -np.inf:
+                            lost[b] = 1
                 if kept:
                     for j in range(num_states):
                         filtered[b, t, j] = belief[s, j] * inverse

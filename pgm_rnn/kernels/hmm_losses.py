@@ -2,7 +2,7 @@
 
 Rounding never loses a state, for all terms are nonnegative; underflow does. Where a state cannot be entered again
 (left-to-right, absorbing, block-diagonal, sparse chains) a belief that becomes zero stays zero, though later
-observations may leave no other state. Two conditions rule that out, and what meets neither is done in numbers of any
+observations may leave no other state. Three conditions rule that out, and what meets none is done in numbers of any
 size (`hmm_wide`):
 
 1. Every transition probability is at least d: so is every predicted probability, and an underflow of at most K tiny
@@ -11,6 +11,13 @@ size (`hmm_wide`):
    every predicted probability of a possible state is at least least * floor, again far above K tiny, and so is every
    product of a belief and a positive transition probability; where these are smaller than `least`, states that the
    tables lead to count as possible even if their predicted probability is zero.
+3. Only p(x_{1:T}) and what is given all of x are asked for, every scale is at least `floor`, and no state that the
+   tables lead to has a backward number above `largest_backward`. With l_t(j) lost at step t, at most K tiny / floor,
+   and backward numbers b_t(j) = p(x_{t+1:T} | z_t = j) / (c_{t+1} ... c_T),
+
+       p(x_{1:T}) = c_1 ... c_T (1 + sum_t sum_j l_t(j) b_t(j)),
+
+   and posteriors are off by no more than that sum. What becomes of a state in between is not known then.
 """
 
 from typing import NamedTuple
@@ -28,7 +35,7 @@ class LossTest(NamedTuple):
 
     Attributes:
         least: belief below which a possible state counts as lost; 0 to look for nothing.
-        floor: scale below which the step counts as lost.
+        floor: scale, relative to the state that fits best, below which the step counts as lost.
         reachable: states that count as possible though their predicted probability is zero, (P, T or less, K), bool.
     """
 
@@ -60,10 +67,10 @@ def loss_test(initial: Tensor, transition: Tensor, num_steps: int) -> LossTest:
     tiny = torch.finfo(transition.dtype).tiny / least * 2.0**20
     if bool(((transition == 0) | (transition >= tiny)).all() & ((initial == 0) | (initial >= tiny)).all()):
         return LossTest(least, floor, initial.new_zeros(1, 1, initial.shape[-1], dtype=torch.bool))
-    return LossTest(least, floor, _reachable(initial, transition, num_steps))
+    return LossTest(least, floor, reachable_states(initial, transition, num_steps))
 
 
-def _reachable(initial: Tensor, transition: Tensor, num_steps: int) -> Tensor:
+def reachable_states(initial: Tensor, transition: Tensor, num_steps: int) -> Tensor:
     """States that positive probabilities lead to, (P, T or less, K); the last row is that of all later steps."""
     num_tables = max(len(initial), len(transition))
     reached = [(initial > 0).expand(num_tables, -1)]
@@ -74,6 +81,13 @@ def _reachable(initial: Tensor, transition: Tensor, num_steps: int) -> Tensor:
             break
         reached.append(ahead)
     return torch.stack(reached, 1)
+
+
+def largest_backward(dtype: torch.dtype, num_states: int, num_steps: int) -> float:
+    """The bound of (3): what all losses together add is at most half a rounding error. Beliefs are kept up to 1e3."""
+    info = torch.finfo(dtype)
+    lost = 1e3 * (num_states + 2) * info.tiny / LEAST_SCALE[dtype]
+    return info.eps / (2 * num_states * num_steps * lost)
 
 
 def largest_future(dtype: torch.dtype) -> float:

@@ -40,7 +40,7 @@ class Compiled:
         tiny = torch.finfo(log_emission.dtype).tiny ** 0.75
         group = self._group(len(log_emission), transition)
         transposed = transition[:1, :1].mT.contiguous()
-        lost = torch.zeros(len(log_emission), dtype=torch.bool)
+        lost = torch.zeros(len(log_emission), dtype=torch.int8)
         tables = (two_axes(initial), transition, transposed)
         steps = (log_emission, emission, shift, lengths, filtered, scale)
         run_compiled(self.module.forward, *tables, *steps, tiny, group, *test, lost)

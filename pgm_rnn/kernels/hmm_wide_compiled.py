@@ -97,7 +97,6 @@ def _product(
     matrix: Floats,
     p: int,
     q: int,
-    chosen: Floats,
     part: Floats,
     results: Floats,
     result_levels: Floats,
@@ -108,9 +107,11 @@ def _product(
     result_levels[:] = 0
     current = _next_level(values, levels, -np.inf)
     while current < np.inf:
+        part[:] = 0
         for i in range(num_states):
-            chosen[i] = values[i] if levels[i] == current else 0.0
-        _times_matrix(chosen, matrix, p, q, part)
+            if levels[i] == current and values[i] != 0:
+                for j in range(num_states):
+                    part[j] += values[i] * matrix[p, q, i, j]
         for j in range(num_states):
             if part[j] != 0:
                 results[j] = part[j] + _shifted(results[j], result_levels[j] - current)
@@ -216,7 +217,7 @@ def forward(
     for b in numba.prange(emission.shape[0]):
         belief, levels = np.zeros(num_states), np.zeros(num_states)
         ahead, ahead_levels = np.zeros(num_states), np.zeros(num_states)
-        chosen, part = np.zeros(num_states), np.zeros(num_states)
+        part = np.zeros(num_states)
         flat = True
         for t in range(lengths[b]):
             p, q, s = b % transition.shape[0], t - 1 if varying else 0, t if kept else 0
@@ -229,7 +230,7 @@ def forward(
                 _times_matrix(belief, transition, p, q, ahead)
                 ahead_levels[:] = 0
             else:
-                _product(belief, levels, transition, p, q, chosen, part, ahead, ahead_levels)
+                _product(belief, levels, transition, p, q, part, ahead, ahead_levels)
                 flat = _is_flat(ahead_levels)
             total, largest = 0.0, 0.0
             if flat and not _rough(ahead, emission, b, t, tiny):
@@ -288,7 +289,7 @@ def backward(
         beta, levels = np.zeros(num_states), np.zeros(num_states)
         after, after_levels = np.zeros(num_states), np.zeros(num_states)
         both, both_levels = np.zeros(num_states), np.zeros(num_states)
-        chosen, part = np.zeros(num_states), np.zeros(num_states)
+        part = np.zeros(num_states)
         flat, last = True, lengths[b] - 1
         for t in range(last, -1, -1):
             p, q = b % transposed.shape[0], t if varying else 0
@@ -299,7 +300,7 @@ def backward(
                 levels[:] = 0
                 _times_matrix(after, transposed, p, q, beta)
             else:
-                _product(after, after_levels, transposed, p, q, chosen, part, beta, levels)
+                _product(after, after_levels, transposed, p, q, part, beta, levels)
             total, largest, even = 0.0, 0.0, flat
             if flat:
                 even = not np.any(level[b, t] != 0)
