@@ -22,7 +22,7 @@ from pgm_rnn.report.records import check_appendable
 from pgm_rnn.report.saved import open_saved
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences
-from pgm_rnn.storage import rounded_to_half
+from pgm_rnn.storage import holds_model, rounded_to_half
 
 FILE = FileOptions(emission="gaussian", valid_fraction=0.1, test_fraction=0.2)
 """How a file is taken unless the job says otherwise; validation data say when to stop."""
@@ -94,7 +94,9 @@ def fit_by_gradient(
     """
     given = {size: value for size, value in sizes.items() if value is not None}
     _check_sizes(name, given)
-    folder = check_job(job, name, next(iter(given.values()), "default"))
+    resumed = training.checkpoint if training.resume else None
+    folder = check_job(job, name, next(iter(given.values()), "default"), resumed)
+    job = replace(job, overwrite=job.overwrite or holds_model(folder))  # a run that goes on replaces what it saved
     if training.metrics is not None:
         check_appendable(training.metrics)
     material = _transposed(_with_nade(_material(job, name), nade_dim), transpose)

@@ -4,13 +4,23 @@ import json
 from pathlib import Path
 
 from pgm_rnn.storage import Description, Model
+from pgm_rnn.storage.description import parsed
 from pgm_rnn.storage.models import made_from
 from pgm_rnn.zoo import label_references, references
 from pgm_rnn.zoo.label_references import LabelReference
 from pgm_rnn.zoo.publication import MANIFEST, read_manifest, read_published
 from pgm_rnn.zoo.references import Reference
 
-__all__ = ["MANIFEST", "check_published", "list_pretrained", "load_pretrained", "read_manifest", "reference"]
+__all__ = [
+    "MANIFEST",
+    "check_published",
+    "describe_pretrained",
+    "list_pretrained",
+    "load_pretrained",
+    "load_with_description",
+    "read_manifest",
+    "reference",
+]
 
 HOME = Path(__file__).parent
 CONFIG, TENSORS, CARD, REFERENCE = "config.json", "model.safetensors", "README.md", "reference.json"
@@ -50,6 +60,15 @@ def load_with_description(name: str, *, home: Path = HOME) -> tuple[Model, Descr
     found = read_published(name, (CONFIG, TENSORS), home)
     model, description = made_from(found[CONFIG], found[TENSORS], home / name / CONFIG, home / name / TENSORS)
     return model.eval(), description
+
+
+def describe_pretrained(name: str, *, home: Path = HOME) -> Description:
+    """What is known of a trained model, without its numbers.
+
+    Raises:
+        ValueError, StorageError: as `load_pretrained`.
+    """
+    return parsed(read_published(name, (CONFIG,), home)[CONFIG], home / name / CONFIG)[0]
 
 
 def reference(name: str, *, home: Path = HOME) -> Reference | LabelReference:

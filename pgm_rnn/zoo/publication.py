@@ -109,9 +109,13 @@ def check_place(home: Path, name: str, manifest: Manifest) -> None:
     """Raise a ValueError if there is anything but an entry at the place of one."""
     place = home / name
     if place.is_symlink():
-        raise ValueError(f"expected a folder or nothing at {place}, got a symbolic link; remove it, or choose another name")
+        raise ValueError(
+            f"expected a folder or nothing at {place}, got a symbolic link; remove it, or choose another name"
+        )
     if place.exists() and not (place.is_dir() and (name in manifest or not any(place.iterdir()))):
-        raise ValueError(f"expected nothing at {place} or an entry that was published, got something else; move it away")
+        raise ValueError(
+            f"expected nothing at {place} or an entry that was published, got something else; move it away"
+        )
 
 
 def _content(home: Path, name: str, file: str, digest: str | None) -> bytes | None:
