@@ -26,7 +26,7 @@ def blamed_on_model(where: object) -> Iterator[None]:
             yield
     except ProcessLostError:
         raise
-    except (RuntimeError, ArithmeticError) as error:
+    except (RuntimeError, ArithmeticError, LookupError) as error:
         if "alloc" in str(error):
             raise
         raise StorageError(_sentence(where, error)) from error

@@ -54,6 +54,7 @@ def publish(folder: Path, name: str, failure_modes: str, home: Path = HOME) -> P
     described, packed = read(folder)
     model, description = made_from(described, packed, folder / DESCRIPTION, folder / SAVED_TENSORS)
     missing = {"data", "description", "seed", "scores", "command", "seconds"} - description.info.keys()
+    missing |= set() if description.info.get("scores") else {"scores"}
     if missing:
         raise ValueError(
             f"expected a model that pgm-rnn fit saved, {folder} has no {', '.join(sorted(missing))} with it"
@@ -66,10 +67,17 @@ def publish(folder: Path, name: str, failure_modes: str, home: Path = HOME) -> P
     contents = {
         CONFIG: described,
         TENSORS: packed,
-        CARD: card(name, description, model, reference, failure_modes).encode(),
+        CARD: _card(folder, name, description, model, reference, failure_modes).encode(),
         REFERENCE: (json.dumps(content) + "\n").encode(),
     }
     return put(home, name, contents)
+
+
+def _card(folder: Path, *parts: Any) -> str:
+    try:
+        return card(*parts)
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"expected the notes of pgm-rnn fit in {folder}, they were changed: {error!r}") from error
 
 
 def _reference(model: Model) -> tuple[Reference | LabelReference, dict[str, Any]]:
