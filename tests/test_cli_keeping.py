@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from pgm_rnn import load_model, save_model
 from pgm_rnn.emissions import Gaussian
 from pgm_rnn.inference import em
 from pgm_rnn.models import HMM
-from pgm_rnn.report import fitting, keeping, material
+from pgm_rnn.report import material
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.storage import describe
 from pgm_rnn.storage import folder as files
@@ -52,8 +53,9 @@ def test_an_earlier_fit_is_not_replaced_unasked(command: str, monkeypatch: pytes
     before = contents("out")
     assert call(monkeypatch, *command.split(), "--output", "out") == 2
     captured = capsys.readouterr()
-    assert "expected a new folder for the fit, got out, which holds an earlier one; choose another with --output, or " in (
-        captured.err
+    assert (
+        "expected a new folder for the fit, got out, which holds an earlier one; choose another with --output, or "
+        in (captured.err)
     )
     assert (captured.out, captured.err.count("\n")) == ("", 1)  # before any work
     assert contents("out") == before
@@ -77,13 +79,13 @@ def test_a_fit_that_comes_first_in_the_meantime_stays(monkeypatch: pytest.Monkey
         save_model(other, "out")
         return fit(*arguments, **options)
 
-    monkeypatch.setattr(fitting.em, "fit", slow)
+    monkeypatch.setattr(em, "fit", slow)
     assert call(monkeypatch, *HMM_FIT.split(), "--output", "out") == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     (beside,) = re.findall(r"which holds a saved model; .*; the fitted model is kept in (out-\w+); move it", error)
     assert_same(load_model("out").state_dict(), other.state_dict())
-    assert load_model(beside).num_states == 2  # type: ignore[union-attr]
+    assert load_model(beside).num_states == 2
 
 
 def test_a_run_that_goes_on_replaces_what_it_saved_and_nothing_else(
@@ -110,10 +112,10 @@ def full_at(*names: str) -> Any:
     """`write` of saved models, with a full disk under some folders."""
     write = files.write
 
-    def full(folder: Path, *contents: bytes, **options: bool) -> None:
+    def full(folder: Path, described: bytes, packed: bytes, *, overwrite: bool) -> None:
         if any(folder.is_relative_to(Path(name).resolve()) for name in names):
             raise OSError(errno.ENOSPC, "No space left on device", str(folder))
-        write(folder, *contents, **options)
+        write(folder, described, packed, overwrite=overwrite)
 
     return full
 
@@ -124,7 +126,7 @@ def test_a_full_disk_leaves_the_fit_in_the_folder_for_temporary_files(
     (tmp_path / "here").mkdir()
     (tmp_path / "scratch").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setattr(keeping.tempfile, "tempdir", str(tmp_path / "scratch"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
     monkeypatch.setattr(files, "write", full_at("."))
     assert call(monkeypatch, *HMM_FIT.split(), "--output", "out") == 2
     captured = capsys.readouterr()
@@ -133,14 +135,14 @@ def test_a_full_disk_leaves_the_fit_in_the_folder_for_temporary_files(
     assert Path(place).is_relative_to(tmp_path / "scratch")
     assert "stopped by num_iterations" in captured.out
     assert describe(place).info["scores"][0]["split"] == "train"
-    assert load_model(place).num_states == 2  # type: ignore[union-attr]
+    assert load_model(place).num_states == 2
 
 
 def test_a_fit_that_no_disk_takes_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     monkeypatch.setattr(files, "write", full_at("/"))
-    monkeypatch.setattr(keeping.tempfile, "tempdir", str(tmp_path / "scratch"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
     (tmp_path / "scratch").mkdir()
     assert call(monkeypatch, *HMM_FIT.split(), "--output", "out") == 2
     error = capsys.readouterr().err
@@ -172,7 +174,7 @@ def test_a_fit_whose_scores_fail_is_saved_all_the_same(
     monkeypatch.setattr(material, "_scored", failing)
     assert call(monkeypatch, *HMM_FIT.split(), "--output", "out") == (2 if isinstance(error, ValueError) else 130)
     assert "saved in out" in capsys.readouterr().out
-    assert load_model("out").num_states == 2  # type: ignore[union-attr]
+    assert load_model("out").num_states == 2
     assert describe("out").info["scores"] == []
     assert call(monkeypatch, "publish", "out", "entry", "--failure-modes", "All.", "--into", "zoo") == 2
     assert "expected a model that pgm-rnn fit saved, out has no scores with it" in capsys.readouterr().err
@@ -225,7 +227,7 @@ def test_the_years_of_a_file_are_not_fitted(monkeypatch: pytest.MonkeyPatch, cap
         assert (note in captured.err) == noted  # the first was told of the columns by its fit
     both = "fit lgssm --data nile.csv --latent-dim 1 --iterations 5 --column year --column volume --output both"
     assert call(monkeypatch, *both.split()) == 0
-    assert load_model("both").family.event_shape == (2,)  # type: ignore[union-attr]
+    assert load_model("both").family.event_shape == (2,)
 
 
 @pytest.mark.parametrize(
@@ -234,8 +236,14 @@ def test_the_years_of_a_file_are_not_fitted(monkeypatch: pytest.MonkeyPatch, cap
         ("fit hmm --num-states 2 --data years.npz", "got years too, which would not be used"),
         ("fit rnn --data large.npy", "expected numbers of size up to 1e+150, got 1e+308 in column '1'"),
         ("fit lgssm --latent-dim 1 --data large.npy", "expected numbers of size up to 1e+150"),
-        ("fit hmm --num-states 2 --data symbols.npy --emission categorical", "expected symbols below 1,000,000, got 1e+18"),
-        ("evaluate single --data float.npy", "expected numbers up to 3.4e+38, as the model's torch.float32 has, got 1e+39"),
+        (
+            "fit hmm --num-states 2 --data symbols.npy --emission categorical",
+            "expected symbols below 1,000,000, got 1e+18",
+        ),
+        (
+            "evaluate single --data float.npy",
+            "expected numbers up to 3.4e+38, as the model's torch.float32 has, got 1e+39",
+        ),
         ("evaluate symbols --data symbols.npy", "expected symbols in 0..2 in symbols.npy, got other numbers"),
     ],
 )

@@ -1,5 +1,6 @@
 """A column that only counts time is never data without a word."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from pgm_rnn.data.series import read_series
 VOLUMES = [1120, 1160, 963, 1210, 1160, 1160, 813, 1230, 1370, 1140]
 
 
-def written(folder: Path, *columns: list[float] | range, header: str = "") -> Path:
+def written(folder: Path, *columns: Sequence[float], header: str = "") -> Path:
     path = folder / "nile.csv"
     lines = [",".join(map(str, row)) for row in zip(*columns, strict=True)]
     path.write_text("\n".join([header, *lines] if header else lines))
@@ -36,7 +37,7 @@ def written(folder: Path, *columns: list[float] | range, header: str = "") -> Pa
     ],
 )
 def test_a_first_column_that_only_counts_time_is_left_out_with_a_note(
-    header: str, clock: list[float] | range, tmp_path: Path
+    header: str, clock: Sequence[float], tmp_path: Path
 ) -> None:
     path = written(tmp_path, clock, VOLUMES, header=header)
     found = read_series(path)
@@ -73,7 +74,7 @@ def test_row_numbers_before_the_years_are_left_out_too(tmp_path: Path) -> None:
         ("flow,rain", ([0, 1], [3, 1])),
     ],
 )
-def test_other_columns_are_data(header: str, columns: tuple[list[float] | range, ...], tmp_path: Path) -> None:
+def test_other_columns_are_data(header: str, columns: tuple[Sequence[float], ...], tmp_path: Path) -> None:
     found = read_series(written(tmp_path, *columns, header=header))
     assert found.x[0].T.tolist() == [list(column) for column in columns]
     assert found.notes == ()

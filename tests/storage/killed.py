@@ -25,6 +25,7 @@ from pgm_rnn.zoo.publication import put
 
 STEPS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.scandir", "os.listdir"}
 
+
 def model(seed: int) -> HMM:
     return HMM.random(2, 3, seed=seed)
 
@@ -54,7 +55,7 @@ def kill_at(number: int, folder: Path) -> None:
         if event in STEPS and any(str(folder) in str(argument) for argument in arguments):
             step()
 
-    os.fsync = lambda descriptor: step()
+    os.fsync = lambda fd: step()
     sys.addaudithook(hook)
 
 
@@ -151,7 +152,7 @@ def publications(home: Path, there: bool, seen: set[str]) -> int:
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
-    os.fsync = lambda descriptor: None  # processes are killed, not the machine
+    os.fsync = lambda fd: None  # processes are killed, not the machine
     found = {}
     for name, before in {"new": nothing, "today": of_today, "yesterday": of_yesterday}.items():
         seen: set[str] = set()

@@ -88,7 +88,7 @@ def test_a_save_that_fails_leaves_what_was_there(
 
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", fail)
-            with pytest.raises(type(error), match="No space left on device|^$"):
+            with pytest.raises(type(error), match=r"No space left on device|^$"):
                 save_model(model(1), tmp_path / name)
         if name == "new" and number < 3:
             assert names(tmp_path) == {"model"}
@@ -97,7 +97,9 @@ def test_a_save_that_fails_leaves_what_was_there(
         assert names(tmp_path / name) == {TENSORS, DESCRIPTION}
 
 
-def test_a_full_disk_is_an_oserror_and_the_model_stays_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_an_oserror_and_the_model_stays_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save_model(model(0), tmp_path / "model")
     fitted, write = model(1), Path.open
 
@@ -203,7 +205,7 @@ def test_an_option_that_was_changed_and_fits_all_the_same_is_an_error(tmp_path: 
     assert content["options"]["activation"] == "relu"
     content["options"]["activation"] = "tanh"
     path.write_text(json.dumps(content))
-    with pytest.raises(StorageError, match="expected the model's name, options and dtype in .* as they were saved"):
+    with pytest.raises(StorageError, match=r"expected the model's name, options and dtype in .* as they were saved"):
         load_model(tmp_path / "model")
     content["options"]["activation"], content["info"] = "relu", {"looked at by": "a reader"}  # notes may be added
     path.write_text(json.dumps(content, indent=7))
@@ -225,7 +227,7 @@ def test_digests_of_another_kind_are_an_error(digests: object, tmp_path: Path) -
     save_model(model(0), tmp_path / "model")
     path = tmp_path / "model" / DESCRIPTION
     path.write_text(json.dumps(json.loads(path.read_text()) | {"sha256": digests}))
-    with pytest.raises(StorageError, match="expected tensors, law under 'sha256' in .*, got other entries"):
+    with pytest.raises(StorageError, match=r"expected tensors, law under 'sha256' in .*, got other entries"):
         load_model(tmp_path / "model")
 
 
@@ -240,14 +242,18 @@ def test_nan_is_neither_saved_nor_loaded(tmp_path: Path) -> None:
     del content["sha256"]  # as a package without digests would have written it
     with torch.no_grad():
         broken.transition_logits[0, 1] = torch.nan
-    with pytest.raises(ValueError, match=r"expected numbers in transition_logits of the model, got NaN in 1 of 4 places"):
+    with pytest.raises(
+        ValueError, match=r"expected numbers in transition_logits of the model, got NaN in 1 of 4 places"
+    ):
         save_model(broken, tmp_path / "other")
     assert names(tmp_path) == {"model"}
     from safetensors.torch import save_file
 
     save_file(broken.state_dict(), tmp_path / "model" / TENSORS)
     path.write_text(json.dumps(content))
-    with pytest.raises(StorageError, match=r"expected numbers in transition_logits of .*safetensors, got NaN in 1 of 4"):
+    with pytest.raises(
+        StorageError, match=r"expected numbers in transition_logits of .*safetensors, got NaN in 1 of 4"
+    ):
         load_model(tmp_path / "model")
 
 
@@ -255,7 +261,9 @@ def test_numbers_beyond_half_precision_are_not_stored_as_infinity(tmp_path: Path
     large = model(0)
     with torch.no_grad():
         large.initial_logits[0] = 1e5
-    with pytest.raises(ValueError, match="expected numbers up to 65504 for half precision, got larger ones in initial_"):
+    with pytest.raises(
+        ValueError, match="expected numbers up to 65504 for half precision, got larger ones in initial_"
+    ):
         save_model(large, tmp_path / "model", half=True)
     assert not names(tmp_path)
 
@@ -285,7 +293,7 @@ def test_notes_that_are_no_notes_are_an_error(tmp_path: Path) -> None:
     save_model(model(0), tmp_path / "model")
     path = tmp_path / "model" / DESCRIPTION
     path.write_text(json.dumps(json.loads(path.read_text()) | {"info": []}))
-    with pytest.raises(StorageError, match="expected notes by name as info in .*, got list"):
+    with pytest.raises(StorageError, match=r"expected notes by name as info in .*, got list"):
         load_model(tmp_path / "model")
 
 

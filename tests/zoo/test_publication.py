@@ -63,7 +63,7 @@ def test_nothing_but_entries_and_the_manifest_is_left(home: Path) -> None:
     entries.check_published("entry", entries.FILES, home)
 
 
-@pytest.mark.parametrize("number", range(16))
+@pytest.mark.parametrize("number", range(15))
 def test_a_publication_that_fails_leaves_the_old_or_the_new_entry(
     number: int, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,10 +78,8 @@ def test_a_publication_that_fails_leaves_the_old_or_the_new_entry(
     before = contents(home)
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fail)
-        try:
+        with pytest.raises(OSError, match="No space left on device"):
             publish(tmp_path / "new", "entry", "All of it.", home)
-        except OSError as error:
-            assert "No space left on device" in str(error)
     found = zoo.load_pretrained("entry", home=home).state_dict()
     is_new = contents(home) != before
     assert is_new == (number > 9)  # two for each of four files, one for their folder, then the manifest's
@@ -140,7 +138,7 @@ def test_a_symbolic_link_at_the_place_of_an_entry_is_refused(
     if is_published:
         (home / name).rename(tmp_path / "moved")
     (home / name).symlink_to(tmp_path / target, target_is_directory=True)
-    with pytest.raises(ValueError, match="expected a folder or nothing at .*, got a symbolic link; remove it, or"):
+    with pytest.raises(ValueError, match=r"expected a folder or nothing at .*, got a symbolic link; remove it, or"):
         publish(fitted, name, "All of it.", home)
     assert contents(tmp_path / "elsewhere") == {"README.md": b"mine"}
     assert (home / name).is_symlink()
@@ -151,7 +149,9 @@ def test_anything_else_at_the_place_of_an_entry_is_refused(home: Path, fitted: P
     (home / "docs" / "README.md").write_text("mine")
     (home / "file").write_text("mine")
     for name in ("docs", "file"):
-        with pytest.raises(ValueError, match="expected nothing at .* or an entry that was published, got something els"):
+        with pytest.raises(
+            ValueError, match=r"expected nothing at .* or an entry that was published, got something els"
+        ):
             publish(fitted, name, "All of it.", home)
     assert (home / "docs" / "README.md").read_text() == "mine"
     (home / "empty").mkdir()
@@ -163,7 +163,9 @@ def test_notes_that_were_changed_are_one_sentence(fitted: Path, tmp_path: Path) 
     content = json.loads(path.read_text())
     del content["info"]["torch"]
     path.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"expected the notes of pgm-rnn fit in .*, they were changed: KeyError\('torch"):
+    with pytest.raises(
+        ValueError, match=r"expected the notes of pgm-rnn fit in .*, they were changed: KeyError\('torch"
+    ):
         publish(fitted, "entry", "All of it.", tmp_path / "zoo")
     assert read_manifest(tmp_path / "zoo") == {}
     assert not (tmp_path / "zoo").exists()
