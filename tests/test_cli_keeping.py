@@ -18,8 +18,9 @@ from pgm_rnn.inference import em
 from pgm_rnn.models import HMM
 from pgm_rnn.report import material
 from pgm_rnn.sequence_model import SequenceModel
-from pgm_rnn.storage import describe
+from pgm_rnn.storage import describe, models
 from pgm_rnn.storage import folder as files
+from pgm_rnn.storage.tensors import in_half
 from tests.instances import assert_same
 from tests.test_cli import call
 
@@ -178,6 +179,19 @@ def test_a_fit_whose_scores_fail_is_saved_all_the_same(
     assert describe("out").info["scores"] == []
     assert call(monkeypatch, "publish", "out", "entry", "--failure-modes", "All.", "--into", "zoo") == 2
     assert "expected a model that pgm-rnn fit saved, out has no scores with it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["hmm --num-states 2 --iterations 3 --restarts 2", "rnn --hidden-dim 2 --epochs 1"])
+def test_a_fit_that_half_precision_cannot_hold_is_kept_in_full(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    np.save("far.npy", np.random.default_rng(0).normal(1e6, 1, size=(9, 6, 1)))
+    if command.startswith("rnn"):
+        monkeypatch.setattr(models, "in_half", lambda name, value: in_half(name, value * 1e9))
+    assert call(monkeypatch, "fit", *command.split(), "--data", "far.npy", "--half", "--output", "out") == 0
+    found = capsys.readouterr().out
+    assert "stored in full precision: expected numbers up to 65504 for half precision, got larger ones in " in found
+    assert next(load_model("out").parameters()).dtype == torch.float64
 
 
 # What is fitted.

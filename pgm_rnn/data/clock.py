@@ -22,7 +22,7 @@ WORDS = re.compile(
 """Names of time, alone or as the first word of a name."""
 LAST_WORDS = {"time", "timestamp", "date", "datetime", "index", "year"}
 """Names of time as the last word of a name."""
-FEW, MANY = 3, 8
+FEW, MANY = 3, 5
 """Steps from which on equal steps, or whole numbers that only grow, are taken for no accident."""
 EQUAL = 1e-4
 """Relative difference of steps that are equal but for how the numbers were written down."""

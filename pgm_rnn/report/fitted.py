@@ -119,16 +119,16 @@ def finish(job: Job, folder: Path, material: Material, outcome: Outcome) -> None
         OSError: the model or the results cannot be written.
     """
     say_how_it_ended(outcome)
-    with kept_without_scores(job, folder, material.description, outcome, material.file):
+    unscored = record_of(job, material.description, outcome, [], material.file)
+    if material.vocabulary is not None:
+        unscored["vocabulary"] = material.vocabulary
+    with kept_if_it_fails(job, folder, outcome, unscored):
         scores = material.scores(outcome.model)
     out = _console()
     out.print()
     out.print(scores_table(scores))
     out.print(_caption(material, scores))
-    record = record_of(job, material.description, outcome, scores, material.file)
-    if material.vocabulary is not None:
-        record["vocabulary"] = material.vocabulary
-    keep(job, folder, outcome, record)
+    keep(job, folder, outcome, unscored | {"scores": [score._asdict() for score in scores]})
 
 
 def say_how_it_ended(outcome: Outcome) -> None:
@@ -144,14 +144,12 @@ def say_how_it_ended(outcome: Outcome) -> None:
 
 
 @contextmanager
-def kept_without_scores(
-    job: Job, folder: Path, description: str, outcome: Outcome, file: FileOptions | None = None
-) -> Iterator[None]:
+def kept_if_it_fails(job: Job, folder: Path, outcome: Outcome, unscored: dict[str, Any]) -> Iterator[None]:
     """Save the model without scores if scoring it fails or is interrupted: the fit took longer than they do."""
     try:
         yield
     except BaseException:
-        keep(job, folder, outcome, record_of(job, description, outcome, [], file))
+        keep(job, folder, outcome, unscored)
         raise
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from pgm_rnn.files import in_turn
 from pgm_rnn.inference.checkpoints import CHECKPOINT
 from pgm_rnn.report.records import is_writable
-from pgm_rnn.storage import Model, StorageError, check_replaceable, describe, holds_model, save_model
+from pgm_rnn.storage import Model, StorageError, check_replaceable, describe, holds_model, rounded_to_half, save_model
 
 
 def check_place(folder: Path, *, overwrite: bool, resumed: Path | None = None) -> None:
@@ -32,6 +32,19 @@ def check_place(folder: Path, *, overwrite: bool, resumed: Path | None = None) -
         raise ValueError(f"expected --output to name a folder that can be made, got {folder}: cannot write to {there}")
 
 
+def halved(model: Model) -> tuple[bool, str]:
+    """Round a fitted model to half precision; where it has larger numbers, leave it as it is and say so.
+
+    Returns:
+        Whether it was rounded, and a sentence if it was not.
+    """
+    try:
+        rounded_to_half(model)
+        return True, ""
+    except ValueError as error:
+        return False, f"stored in full precision: {error}"
+
+
 def saved_somewhere(model: Model, folder: Path, record: dict[str, Any], *, half: bool, overwrite: bool) -> Path:
     """Save a fitted model in a folder and return it; where that fails, save it elsewhere and say so.
 
@@ -50,7 +63,7 @@ def saved_somewhere(model: Model, folder: Path, record: dict[str, Any], *, half:
             remedy = "could not be kept elsewhere either; make room and fit again (--checkpoint keeps what was done)"
         else:
             remedy = f"is kept in {elsewhere}; move it from there"
-        raise OSError(f"{reason}; the fitted model {remedy}") from error
+        raise OSError(f"could not save in {folder}: {reason}; the fitted model {remedy}") from error
 
 
 def _saved_elsewhere(model: Model, folder: Path, record: dict[str, Any], *, half: bool) -> Path | None:

@@ -28,7 +28,7 @@ from pgm_rnn.report.fitted import (
     announce,
     check_job,
     keep,
-    kept_without_scores,
+    kept_if_it_fails,
     record_of,
     say_how_it_ended,
 )
@@ -132,7 +132,7 @@ def _finish(job: Job, folder: Any, data: LabelData, outcome: Outcome) -> None:
     """Score and print, save the model, write the results."""
     say_how_it_ended(outcome)
     model, last = outcome.model.eval(), list(data.splits)[-1]
-    with kept_without_scores(job, folder, data.dataset.description, outcome):
+    with kept_if_it_fails(job, folder, outcome, record_of(job, data.dataset.description, outcome, [])):
         scores = [SplitScore(split, *supervised.evaluate(model, part)) for split, part in data.splits.items()]
         confused = supervised.confusions(model, data.splits[last])
     out = Console(highlight=False, markup=False, soft_wrap=True)

@@ -92,7 +92,7 @@ def sample_saved(
         drawn = saved.model.sample(num_sequences, num_steps, seed=seed)
     if output is None or output.suffix.lower() == ".txt":
         check_drawn(drawn.x, folder)
-    put_out(drawn, medium, vocabulary, output, x=drawn.x, z=drawn.z)
+    put_out(drawn, medium, vocabulary, output, x=drawn.x, z=drawn.z, lengths=drawn.lengths)
 
 
 def forecast_saved(
