@@ -21,7 +21,7 @@ from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.storage import describe, models
 from pgm_rnn.storage import folder as files
 from pgm_rnn.storage.tensors import in_half
-from tests.instances import assert_same
+from tests.instances import assert_same, of_sequences
 from tests.test_cli import call
 
 Capture = pytest.CaptureFixture[str]
@@ -241,7 +241,7 @@ def test_the_years_of_a_file_are_not_fitted(monkeypatch: pytest.MonkeyPatch, cap
         assert (note in captured.err) == noted  # the first was told of the columns by its fit
     both = "fit lgssm --data nile.csv --latent-dim 1 --iterations 5 --column year --column volume --output both"
     assert call(monkeypatch, *both.split()) == 0
-    assert load_model("both").family.event_shape == (2,)
+    assert of_sequences(load_model("both")).family.event_shape == (2,)
 
 
 @pytest.mark.parametrize(
