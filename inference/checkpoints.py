@@ -18,7 +18,6 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -137,7 +136,7 @@ def parsed(described: bytes, packed: bytes, where: object) -> State:
         )
     try:
         return State(load(packed), content)
-    except SafetensorError as error:
+    except Exception as error:  # of a damaged header safetensors and torch raise nearly everything
         raise CheckpointError(f"expected a safetensors file in {where}, it cannot be read: {error}") from None
 
 
@@ -170,7 +169,11 @@ def _unpacked(described: bytes, where: object) -> dict[str, Any]:
     if body.get("version") != VERSION:
         raise CheckpointError(f"expected version {VERSION} of checkpoints, got {body.get('version')!r} in {where}")
     content = body.get("content")
-    if not isinstance(content, dict) or body.get("sha256") != _digest(content):
+    if (
+        not isinstance(content, dict)
+        or body.get("sha256") != _digest(content)
+        or not all(isinstance(content.get(key), str) for key in ("tensors", "tensors_sha256"))
+    ):
         raise CheckpointError(
             f"expected {CHECKPOINT} in {where} as it was written, it was changed since; start a new run elsewhere"
         )

@@ -13,6 +13,7 @@ from pgm_rnn.cli_options import (
     FileEmission,
     Json,
     Output,
+    Overwrite,
     Seed,
     TestFraction,
     ValidFraction,
@@ -55,11 +56,12 @@ def hmm(
     seed: Seed = 0,
     output: Output = None,
     json: Json = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """A hidden Markov model, by Baum-Welch from many starts."""
     from pgm_rnn.report.fitting import fit_hmm
 
-    job = job_of(data, emission, column, valid_fraction, test_fraction, seed, output, json)
+    job = job_of(data, emission, column, valid_fraction, test_fraction, seed, output, json, overwrite=overwrite)
     end(
         fit_hmm(
             job,
@@ -94,11 +96,12 @@ def lgssm(
     seed: Annotated[int, typer.Option(help="Kept with the results; this fit draws nothing.")] = 0,
     output: Output = None,
     json: Json = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """A linear-Gaussian state-space model, by EM from a start read off the data; missing numbers are summed out."""
     from pgm_rnn.report.fitting import fit_lgssm
 
-    job = job_of(data, None, column, valid_fraction, test_fraction, seed, output, json)
+    job = job_of(data, None, column, valid_fraction, test_fraction, seed, output, json, overwrite=overwrite)
     end(fit_lgssm(job, latent_dim=latent_dim, num_iterations=iterations, tolerance=tolerance))
 
 
@@ -116,11 +119,12 @@ def markov_chain(
     seed: Annotated[int, typer.Option(help="Of synthetic data; counting draws nothing.")] = 0,
     output: Output = None,
     json: Json = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """A first-order Markov chain over symbols, or one for each bit, by counts."""
     from pgm_rnn.report.counting import fit_markov_chain
 
-    job = job_of(data, emission, column, valid_fraction, test_fraction, seed, output, json)
+    job = job_of(data, emission, column, valid_fraction, test_fraction, seed, output, json, overwrite=overwrite)
     end(fit_markov_chain(job, pseudo_count=pseudo_count))
 
 

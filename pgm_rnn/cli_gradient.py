@@ -19,6 +19,7 @@ from pgm_rnn.cli_options import (
     FileEmission,
     Json,
     Output,
+    Overwrite,
     Seed,
     TestFraction,
     ValidFraction,
@@ -94,7 +95,7 @@ FILE: dict[str, Any] = {
     "valid_fraction": ValidFraction,
     "test_fraction": TestFraction,
 }
-RESULT: dict[str, Any] = {"seed": Seed, "output": Output, "json": Json}
+RESULT: dict[str, Any] = {"seed": Seed, "output": Output, "json": Json, "overwrite": Overwrite}
 
 DEFAULTS: dict[str, Any] = {
     "epochs": 150,
@@ -109,6 +110,7 @@ DEFAULTS: dict[str, Any] = {
     "kl_warmup": 0.0,
     "checkpoint_minutes": 2.0,
     "resume": False,
+    "overwrite": False,
     "seed": 0,
 }
 """Of the options that are not None unless given."""

@@ -39,7 +39,8 @@ def bidirectional_rnn() -> Callable[..., None]:
         from pgm_rnn.report.label_fitting import fit_labels
 
         options = {"num_epochs": given["epochs"]} | {option: given[option] for option in HOW[1:]}
-        job = job_of(given["data"], None, None, None, None, *(given[option] for option in ("seed", "output", "json")))
+        kept = (given[option] for option in ("seed", "output", "json"))
+        job = job_of(given["data"], None, None, None, None, *kept, overwrite=given["overwrite"])
         end(fit_labels(job, {size: given[size] for size in SIZE}, options))
 
     return with_options(command, OPTIONS, DEFAULTS | OWN_DEFAULTS)

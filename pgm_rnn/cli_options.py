@@ -21,6 +21,9 @@ Output = Annotated[
     Path | None,
     typer.Option(metavar="FOLDER", help="Save the model here.", show_default="fits/MODEL-DATA-SIZE"),
 ]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace an earlier fit in the output folder; without it, that is an error.")
+]
 Json = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the results to this file too.")]
 Column = Annotated[
     list[str] | None,
@@ -52,12 +55,15 @@ def job_of(
     seed: int,
     output: Path | None,
     json: Path | None,
+    *,
+    overwrite: bool,
 ) -> "Job":
     """What every fit is told."""
     from pgm_rnn.report.fitted import Job
     from pgm_rnn.report.material import FileOptions
 
-    return Job(data, seed, output, json, FileOptions(tuple(column or ()), emission, valid_fraction, test_fraction))
+    options = FileOptions(tuple(column or ()), emission, valid_fraction, test_fraction)
+    return Job(data, seed, output, json, options, overwrite)
 
 
 def end(outcome: "Outcome") -> None:

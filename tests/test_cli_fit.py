@@ -482,7 +482,7 @@ def test_a_network_is_trained_on_transposed_copies_of_a_roll(
         run(self, model, train, *others)  # type: ignore[arg-type]
 
     monkeypatch.setattr(training.Run, "__init__", watched)
-    command = f"fit rnn {rolls} --hidden-dim 2 --transpose"
+    command = f"fit rnn {rolls} --hidden-dim 2 --overwrite --transpose"
     assert call(monkeypatch, *command.split(), "2") == 0
     assert call(monkeypatch, *command.split(), "0") == 0
     assert seen[0] == 5 * seen[1]

@@ -3,7 +3,8 @@
 import math
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,9 +16,9 @@ from rich.table import Table
 
 import pgm_rnn
 from pgm_rnn.data import Dataset, list_datasets
+from pgm_rnn.report.keeping import check_place, saved_somewhere
 from pgm_rnn.report.material import FileOptions, Material, Score, check_source, from_file, named
-from pgm_rnn.report.records import check_output, finite, is_writable, write_json
-from pgm_rnn.storage import check_replaceable, save_model
+from pgm_rnn.report.records import check_output, finite, write_json
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Job:
         output: the folder to save the model in; None for fits/MODEL-DATA-SIZE.
         json: a file for the results, or None.
         file: how to read and to cut a file.
+        overwrite: whether an earlier fit in the folder may be replaced.
     """
 
     source: str
@@ -37,6 +39,7 @@ class Job:
     output: Path | None = None
     json: Path | None = None
     file: FileOptions = field(default_factory=FileOptions)
+    overwrite: bool = False
 
     @property
     def path(self) -> Path:
@@ -69,20 +72,24 @@ class Outcome(NamedTuple):
     half: bool = False
 
 
-def check_job(job: Job, model: str, size: int | str) -> Path:
+def check_job(job: Job, model: str, size: int | str, resumed: Path | None = None) -> Path:
     """The folder to save in; found out before the work, not after it.
 
+    Args:
+        job: what the fit is told.
+        model: its name.
+        size: what else names the folder.
+        resumed: the folder of the checkpoints that the fit goes on from; it may replace what that same run saved.
+
     Raises:
-        ValueError: a source that is not there, options that are not for it, results that could not be written.
+        ValueError: a source that is not there, options that are not for it, results that could not be written, or an
+            earlier fit in their place.
     """
     check_source(job.source, job.file)
     if job.json is not None:
         check_output(job.json)
     folder = job.output or Path("fits") / f"{model}-{job.path.stem}-{size}"
-    check_replaceable(folder.resolve())
-    above = next(parent for parent in folder.resolve().parents if parent.exists())
-    if not is_writable(above):
-        raise ValueError(f"expected --output to name a folder that can be made, got {folder}: cannot write to {above}")
+    check_place(folder, overwrite=job.overwrite, resumed=resumed)
     return folder
 
 
@@ -98,6 +105,8 @@ def announce(job: Job, material: Material | Dataset, title: str, hint: str = "")
     """Say what is going to be fitted to what."""
     out = _console()
     out.print(f"{job.source}: {material.description}")
+    for note in material.notes if isinstance(material, Material) else ():
+        out.print(note)
     out.print(f"{title}, seed {job.seed}, {counted(torch.get_num_threads(), 'thread')}")
     if hint:
         out.print(hint)
@@ -110,15 +119,16 @@ def finish(job: Job, folder: Path, material: Material, outcome: Outcome) -> None
         OSError: the model or the results cannot be written.
     """
     say_how_it_ended(outcome)
-    scores = material.scores(outcome.model)
+    unscored = record_of(job, material.description, outcome, [], material.file)
+    if material.vocabulary is not None:
+        unscored["vocabulary"] = material.vocabulary
+    with kept_if_it_fails(job, folder, outcome, unscored):
+        scores = material.scores(outcome.model)
     out = _console()
     out.print()
     out.print(scores_table(scores))
     out.print(_caption(material, scores))
-    record = record_of(job, material.description, outcome, scores, material.file)
-    if material.vocabulary is not None:
-        record["vocabulary"] = material.vocabulary
-    keep(job, folder, outcome, record)
+    keep(job, folder, outcome, unscored | {"scores": [score._asdict() for score in scores]})
 
 
 def say_how_it_ended(outcome: Outcome) -> None:
@@ -133,17 +143,28 @@ def say_how_it_ended(outcome: Outcome) -> None:
         out.print(outcome.remark)
 
 
+@contextmanager
+def kept_if_it_fails(job: Job, folder: Path, outcome: Outcome, unscored: dict[str, Any]) -> Iterator[None]:
+    """Save the model without scores if scoring it fails or is interrupted: the fit took longer than they do."""
+    try:
+        yield
+    except BaseException:
+        keep(job, folder, outcome, unscored)
+        raise
+
+
 def keep(job: Job, folder: Path, outcome: Outcome, record: dict[str, Any]) -> None:
     """Save the model with what is known of its fit, and write that down where the job says.
 
     Raises:
-        OSError: the model or the results cannot be written.
+        OSError: the model or the results cannot be written; the error says where the model was kept instead.
+        ValueError: the model has no numbers to keep.
     """
     record = finite(record)  # type: ignore[assignment]
-    save_model(outcome.model, folder, record, half=outcome.half)
-    _console().print(f'\nsaved in {folder}; pgm_rnn.load_model("{folder.as_posix()}") gives the model back')
+    place = saved_somewhere(outcome.model, folder, record, half=outcome.half, overwrite=job.overwrite)
+    _console().print(f'\nsaved in {place}; pgm_rnn.load_model("{place.as_posix()}") gives the model back')
     if job.json is not None:
-        write_json({**record, "folder": str(folder)}, job.json)
+        write_json({**record, "folder": str(place)}, job.json)
 
 
 def scores_table(scores: list[Score]) -> Table:

@@ -13,8 +13,8 @@ from pgm_rnn.inference.random_starts import Start, random_starts
 from pgm_rnn.models import HMM
 from pgm_rnn.models.linear_start import linear_start
 from pgm_rnn.report.fitted import Job, Outcome, announce, check_job, counted, finish, material_of
+from pgm_rnn.report.keeping import halved
 from pgm_rnn.report.material import FileOptions, Material
-from pgm_rnn.storage import rounded_to_half
 
 HMM_FILE = FileOptions(emission="gaussian", valid_fraction=0.1, test_fraction=0.2)
 LGSSM_FILE = FileOptions(valid_fraction=0.0, test_fraction=0.2)
@@ -54,9 +54,9 @@ def fit_hmm(
     found = em.fit(start, material.train, valid=material.valid, seed=job.seed, **options)  # type: ignore[arg-type]
     judge = "training" if material.valid is None else "validation"
     best = f"start {found.restarts.chosen + 1} of {num_restarts} is the best on the {judge} data"
-    if half:
-        rounded_to_half(start)
-    outcome = _em_outcome(found, options, best if num_restarts > 1 else "")._replace(half=half)
+    half, why = halved(start) if half else (False, "")
+    remarks = [remark for remark in (best if num_restarts > 1 else "", why) if remark]
+    outcome = _em_outcome(found, options, "\n".join(remarks))._replace(half=half)
     finish(job, folder, material, outcome)
     return outcome
 

@@ -17,12 +17,13 @@ from pgm_rnn.inference.plan import Plan
 from pgm_rnn.inference.processes import launched
 from pgm_rnn.models.registry import get_model, model_info
 from pgm_rnn.report.fitted import Job, Outcome, announce, check_job, counted, finish, material_of
+from pgm_rnn.report.keeping import halved
 from pgm_rnn.report.material import FileOptions, Material
 from pgm_rnn.report.records import check_appendable
 from pgm_rnn.report.saved import open_saved
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences
-from pgm_rnn.storage import rounded_to_half
+from pgm_rnn.storage import holds_model
 
 FILE = FileOptions(emission="gaussian", valid_fraction=0.1, test_fraction=0.2)
 """How a file is taken unless the job says otherwise; validation data say when to stop."""
@@ -94,7 +95,9 @@ def fit_by_gradient(
     """
     given = {size: value for size, value in sizes.items() if value is not None}
     _check_sizes(name, given)
-    folder = check_job(job, name, next(iter(given.values()), "default"))
+    resumed = training.checkpoint if training.resume else None
+    folder = check_job(job, name, next(iter(given.values()), "default"), resumed)
+    job = replace(job, overwrite=job.overwrite or holds_model(folder))  # a run that goes on replaces what it saved
     if training.metrics is not None:
         check_appendable(training.metrics)
     material = _transposed(_with_nade(_material(job, name), nade_dim), transpose)
@@ -111,10 +114,10 @@ def fit_by_gradient(
         if first:
             announce(job, material, title)
         found = svi.fit(model, material.train, material.valid, seed=job.seed, **options)
-    if half:
-        rounded_to_half(model)
+    half, why = halved(model) if half else (False, "")
     judged = f"those of epoch {found.best_epoch}, the best on the validation data"
     remark = f"the parameters are {judged if material.valid is not None else 'the last ones'}"
+    remark += f"\n{why}" if why else ""
     plain = {option: str(value) if isinstance(value, Path) else value for option, value in options.items()}
     plain |= {"transpose": transpose, "nade_dim": nade_dim, "start": before}
     outcome = Outcome(model, found.stopped_by, len(found.history), "epoch", found.seconds, remark, plain)._replace(

@@ -22,7 +22,16 @@ from pgm_rnn.inference.plan import Plan
 from pgm_rnn.models.bidirectional_rnn import NAME, BidirectionalRNN, Task
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.randomness import seeded
-from pgm_rnn.report.fitted import Job, Outcome, announce, check_job, keep, record_of, say_how_it_ended
+from pgm_rnn.report.fitted import (
+    Job,
+    Outcome,
+    announce,
+    check_job,
+    keep,
+    kept_if_it_fails,
+    record_of,
+    say_how_it_ended,
+)
 
 SPLITS = ("train", "valid", "test")
 SHOWN = 3
@@ -123,8 +132,9 @@ def _finish(job: Job, folder: Any, data: LabelData, outcome: Outcome) -> None:
     """Score and print, save the model, write the results."""
     say_how_it_ended(outcome)
     model, last = outcome.model.eval(), list(data.splits)[-1]
-    scores = [SplitScore(split, *supervised.evaluate(model, part)) for split, part in data.splits.items()]
-    confused = supervised.confusions(model, data.splits[last])
+    with kept_if_it_fails(job, folder, outcome, record_of(job, data.dataset.description, outcome, [])):
+        scores = [SplitScore(split, *supervised.evaluate(model, part)) for split, part in data.splits.items()]
+        confused = supervised.confusions(model, data.splits[last])
     out = Console(highlight=False, markup=False, soft_wrap=True)
     out.print("", label_table(scores), "± standard error over sequences", sep="\n")
     if confused:

@@ -26,8 +26,7 @@ from pgm_rnn.models.registry import list_models
 from pgm_rnn.report.material import in_dtype_of
 from pgm_rnn.report.records import check_output
 from pgm_rnn.sequence_model import SequenceModel
-from pgm_rnn.storage import read_description
-from pgm_rnn.zoo.entries import CONFIG, HOME, list_pretrained, load_pretrained
+from pgm_rnn.zoo.entries import HOME, describe_pretrained, list_pretrained, load_pretrained
 
 BOUNDS = {"fivo": 128, "elbo": 50, "importance": 500}
 """Of a model without a likelihood in closed form: what is computed, with how many particles or draws."""
@@ -105,7 +104,7 @@ def leaderboard(data: str, page: Path | None = None, home: Path = HOME, progress
         DataError: the data set is not to be had.
         OSError: the page cannot be written.
     """
-    described = {name: read_description(home / name / CONFIG) for name in list_pretrained(home=home)}
+    described = {name: describe_pretrained(name, home=home) for name in list_pretrained(home=home)}
     entries = {name: found.info for name, found in described.items() if found.name in list_models()}
     check_choice("--data", data, sorted({info["data"] for info in entries.values()}))
     if load(data).test is None:

@@ -15,18 +15,20 @@ from torch import Tensor
 
 from pgm_rnn.checks import check_choice
 from pgm_rnn.data import list_datasets, load
-from pgm_rnn.data.series import read_series
+from pgm_rnn.data.series import Series, read_series
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian, Poisson
 from pgm_rnn.inference import forward_backward, kalman, smc, svi
 from pgm_rnn.inference.forward_backward import FiniteStateModel
 from pgm_rnn.observations import check_observations
 from pgm_rnn.sequence_model import SequenceModel
-from pgm_rnn.sequences import Sequences, as_sequences
+from pgm_rnn.sequences import Sequences, as_sequences, length_mask
 
 SCORE_PARTICLES = 128
 """Of the particle filter that scores a model without a likelihood in closed form."""
 MAX_SCORED = 500
 """Training sequences, the first ones, that a particle filter scores: all of a large data set would take too long."""
+MAX_SYMBOLS = 1_000_000
+"""There are tables with a number a symbol and state."""
 FAMILIES = ("gaussian", "poisson", "bernoulli", "categorical")
 """What the numbers in a file may be taken for: real numbers, counts, bits, symbols 0, 1, 2, ..."""
 
@@ -64,6 +66,7 @@ class Material:
         scores: of a model, a split each.
         file: how the file was read and cut, or None.
         vocabulary: the characters of a text, None of anything else.
+        notes: a sentence on each part of a file that is left out.
     """
 
     description: str
@@ -74,6 +77,7 @@ class Material:
     scores: Callable[[SequenceModel], list[Score]]
     file: "FileOptions | None" = None
     vocabulary: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 class FileOptions(NamedTuple):
@@ -119,10 +123,21 @@ def named(name: str, seed: int) -> Material:
 
 
 def in_dtype_of(model: SequenceModel, data: Sequences) -> Sequences:
-    """The same sequences, real numbers in the dtype of the model's."""
+    """The same sequences, real numbers in the dtype of the model's.
+
+    Raises:
+        ValueError: numbers that this dtype does not have.
+    """
     if not data.x.is_floating_point():
         return data
-    return data._replace(x=data.x.to(next(model.parameters()).dtype))
+    x = data.x.to(next(model.parameters()).dtype)
+    if bool((x.isinf() & ~data.x.isinf()).any()):
+        largest = float(data.x[data.x.isfinite()].abs().max())
+        limit = torch.finfo(x.dtype).max
+        raise ValueError(
+            f"expected numbers up to {limit:.2g}, as the model's {x.dtype} has, got {largest:.2g}; rescale them"
+        )
+    return data._replace(x=x)
 
 
 def _scored(model: SequenceModel, split: str, data: Sequences) -> Score:
@@ -140,24 +155,43 @@ def from_file(path: Path, options: FileOptions) -> Material:
         DataError: the file cannot be read, or holds something else.
         ValueError: numbers that the emission cannot be, or too few of them to cut.
     """
-    series, names = read_series(path, options.columns)
+    found = read_series(path, options.columns)
+    series, names = found.x, found.columns
+    lengths = torch.full(series.shape[:1], series.shape[1]) if found.lengths is None else found.lengths
+    inside = length_mask(lengths, series.shape[1])  # (batch, T)
     family, x = _observations(series, options.emission)
     single = len(x) == 1
     parts = _cut(x.shape[1] if single else len(x), options, "steps" if single else "series")
-    units = {split: x[:, part] if single else x[part] for split, part in parts.items()}
+    units = {split: _part(x, lengths, part, single) for split, part in parts.items()}
 
     def scores(model: SequenceModel) -> list[Score]:
-        terms, seen = _predictive_terms(model, x), ~series.isnan().all(-1)
-        nats, steps = (-terms[0], seen[0]) if single else (-terms.sum(1), seen.sum(1))
+        terms, seen = _predictive_terms(model, Sequences(x, lengths)), ~series.isnan().all(-1) & inside
+        nats, steps = (-terms[0], seen[0]) if single else (-terms.where(inside, 0).sum(1), seen.sum(1))
         bound = "exact" if model.exact else f"FIVO_{SCORE_PARTICLES}"
         return [_score(split, nats[part], steps[part], single, bound) for split, part in parts.items()]
 
-    missing = int(series.isnan().sum())
-    holds = f"{len(x)} series of {x.shape[1]} steps" if len(x) > 1 else f"{x.shape[1]} steps"
+    if found.notes and not options.columns:
+        options = options._replace(columns=names)  # as they were taken
+    description = _described(found, lengths)
+    return Material(description, family, units["train"], units.get("valid"), single, scores, options, notes=found.notes)
+
+
+def _part(x: Tensor, lengths: Tensor, part: slice, single: bool) -> Sequences:
+    """Some of the steps of a single series, or some of the series, cut to the longest."""
+    if single:
+        return as_sequences(x[:, part])
+    return Sequences(x[part, : int(lengths[part].max())], lengths[part])
+
+
+def _described(found: Series, lengths: Tensor) -> str:
+    """What a file holds, in a line."""
+    x, names = found.x, found.columns
+    few, many = int(lengths.min()), int(lengths.max())
+    steps = f"{many} steps" if few == many else f"{few} to {many} steps"
     variables = f"{len(names)} variables" if len(names) > 1 else "1 variable"
-    description = f"{holds}, {variables}{_listed(names)}" + (f", {missing} numbers missing" if missing else "")
-    valid = as_sequences(units["valid"]) if "valid" in units else None
-    return Material(description, family, as_sequences(units["train"]), valid, single, scores, options)
+    missing = int(x.isnan().sum())
+    holds = f"{len(x)} series of {steps}" if len(x) > 1 else steps
+    return f"{holds}, {variables}{_listed(names)}" + (f", {missing} numbers missing" if missing else "")
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -192,6 +226,8 @@ def _symbols(x: Tensor) -> tuple[Emission, Tensor]:
         raise ValueError(f"expected one variable of symbols, got {x.shape[-1]}; choose one with --column")
     if not bool(((x >= 0) & (x == x.floor())).all()):
         raise ValueError("expected symbols 0, 1, 2, ... for --emission categorical, got other numbers")
+    if float(x.max()) >= MAX_SYMBOLS:
+        raise ValueError(f"expected symbols below {MAX_SYMBOLS:,}, got {float(x.max()):g}; number them from 0")
     return Categorical(int(x.max()) + 1), x.long()
 
 
@@ -215,16 +251,17 @@ def _cut(num: int, options: FileOptions, unit: str) -> dict[str, slice]:
 
 
 @torch.no_grad()
-def _predictive_terms(model: SequenceModel, x: Tensor) -> Tensor:
+def _predictive_terms(model: SequenceModel, data: Sequences) -> Tensor:
     """log p(x_t | x_{1:t-1}) in nats, (batch, T), by a particle filter where it has no closed form."""
+    x, lengths, _ = data
     if isinstance(model, FiniteStateModel):
-        return forward_backward.filter(model, x).log_normalizers.double()
+        return forward_backward.filter(model, x, lengths).log_normalizers.double()
     if not model.has_latent:
-        x, _ = model.check(x)
+        x, _ = model.check(x, lengths)
         return model.emission(None, model.unroll_memory(x)).log_prob(x).double()
     if not model.exact:
-        return smc.filter(model, x, num_particles=SCORE_PARTICLES, seed=0).log_normalizers.double()
-    return kalman.filter(model, x).log_normalizers.double()  # type: ignore[arg-type]  # a linear-Gaussian model
+        return smc.filter(model, x, lengths, num_particles=SCORE_PARTICLES, seed=0).log_normalizers.double()
+    return kalman.filter(model, x, lengths).log_normalizers.double()  # type: ignore[arg-type]  # linear and Gaussian
 
 
 def _score(split: str, nats: Tensor, steps: Tensor, single: bool, bound: str) -> Score:

@@ -18,6 +18,7 @@ from pgm_rnn.report.media import ARRAYS, medium_of, text_lines
 from pgm_rnn.report.records import check_output, is_writable, write_json
 from pgm_rnn.report.saved import Source, observations, open_saved, vocabulary_of
 from pgm_rnn.report.showing import check_out, checked_tempo, put_out, write_arrays
+from pgm_rnn.report.soundness import blamed_on_model, check_drawn, check_score
 from pgm_rnn.sequence_model import SequenceModel
 
 MAX_SHOWN = 20
@@ -40,14 +41,16 @@ def evaluate_saved(
     """Score a saved model on data, print the result and write it down.
 
     Raises:
-        ValueError: no such model or data, or options that are not for them.
+        ValueError: no such model or data, options that are not for them, or a model whose numbers make no law.
     """
     if json is not None:
         check_output(json)
     saved = open_saved(folder)
     data = observations(saved, source)
     options: dict[str, Any] = {"num_particles": num_particles, "batch_size": batch_size, "seed": seed}
-    found = svi.evaluate(saved.model, data, bound=bound, normalisation=normalisation, **options)
+    with blamed_on_model(folder):
+        found = svi.evaluate(saved.model, data, bound=bound, normalisation=normalisation, **options)
+    check_score(found.nats_per_step, folder)
     split = "all" if source.name not in list_datasets() else source.split or "test"
     out = _console()
     out.print(scores_table([Score(split, *found[:3], len(data.lengths), found.num_steps)]))
@@ -85,8 +88,11 @@ def sample_saved(
     vocabulary = None if output is not None and output.suffix.lower() == ARRAYS else vocabulary_of(saved)
     medium = medium_of(saved.model.family, saved.info.get("data"), vocabulary, beats)
     check_out(medium, saved.model.family, output)
-    drawn = saved.model.sample(num_sequences, num_steps, seed=seed)
-    put_out(drawn, medium, vocabulary, output, x=drawn.x, z=drawn.z)
+    with blamed_on_model(folder):
+        drawn = saved.model.sample(num_sequences, num_steps, seed=seed)
+    if output is None or output.suffix.lower() == ".txt":
+        check_drawn(drawn.x, folder)
+    put_out(drawn, medium, vocabulary, output, x=drawn.x, z=drawn.z, lengths=drawn.lengths)
 
 
 def forecast_saved(
@@ -117,11 +123,14 @@ def forecast_saved(
         _check_printable(saved.model, output)
         data = data.select(torch.tensor([sequence]))
     options: dict[str, Any] = {"lengths": data.lengths, "num_samples": num_samples, "seed": seed}
-    if saved.model.exact:
-        ahead = saved.model.forecast(data.x, num_steps, **options)
+    with blamed_on_model(folder):
+        if saved.model.exact:
+            ahead = saved.model.forecast(data.x, num_steps, **options)
+        else:
+            ahead = smc.forecast(saved.model, data.x, num_steps, num_particles=num_particles, **options)
+    if output is None:
+        check_drawn(ahead.x, folder)
     else:
-        ahead = smc.forecast(saved.model, data.x, num_steps, num_particles=num_particles, **options)
-    if output is not None:
         _console().print(f"written to {output}: {write_arrays(output, x=ahead.x, z=ahead.z)}")
         return
     draws = ahead.x[:, 0]  # (num_samples, num_steps, *event)

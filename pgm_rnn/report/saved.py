@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rich.console import Console
+
 from pgm_rnn.checks import check_choice
 from pgm_rnn.data import Dataset, list_datasets, load
 from pgm_rnn.data.series import read_series
@@ -13,10 +15,13 @@ from pgm_rnn.report.fitted import counted
 from pgm_rnn.report.material import in_dtype_of
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences, as_sequences
-from pgm_rnn.storage import Model, StorageError, describe, load_model, read_description
-from pgm_rnn.zoo.entries import CONFIG, HOME, list_pretrained, load_pretrained
+from pgm_rnn.storage import Description, Model, StorageError, load_with_description
+from pgm_rnn.zoo.entries import list_pretrained
+from pgm_rnn.zoo.entries import load_with_description as load_trained
 
 SPLITS = ("train", "valid", "test")
+LARGEST_INTEGER = 2**53
+"""From here on float64 does not tell whole numbers apart."""
 
 
 @dataclass(frozen=True)
@@ -50,20 +55,19 @@ def open_saved(folder: Path) -> Saved:
     if not folder.exists():
         name, trained = str(folder), list_pretrained()
         if name in trained:
-            return _saved(load_pretrained(name), read_description(HOME / name / CONFIG).info, name)
+            return _saved(*load_trained(name), name)
         for close in difflib.get_close_matches(name, trained, n=1, cutoff=0.8):
             raise StorageError(f"expected the folder of a saved model, got {name}; did you mean the trained {close}?")
-    info = describe(folder).info
-    return _saved(load_model(folder), info, folder)
+    return _saved(*load_with_description(folder), folder)
 
 
-def _saved(model: Model, info: dict[str, Any], where: object) -> Saved:
+def _saved(model: Model, description: Description, where: object) -> Saved:
     if not isinstance(model, SequenceModel):
         raise StorageError(
             f"expected a model of sequences, got {where}, a law of their labels, which its card or its fit has scored; "
             "use it from Python, by pgm_rnn.load_model or load_pretrained"
         )
-    return Saved(model.requires_grad_(False).eval(), info)
+    return Saved(model.requires_grad_(False).eval(), description.info)
 
 
 def observations(saved: Saved, source: Source) -> Sequences:
@@ -91,7 +95,8 @@ def _split(saved: Saved, source: Source) -> Sequences:
     split = "test" if source.split is None else source.split
     check_choice("--split", split, SPLITS)  # before the data are read
     same = saved.info.get("data") == source.name
-    dataset = load(source.name, seed=int(saved.info.get("seed", 0)) if same else 0)
+    seed = saved.info.get("seed", 0) if same else 0
+    dataset = load(source.name, seed=seed if isinstance(seed, int) else 0)
     _check_family(saved.model, dataset.emission, source.name)
     return split_of(dataset, split)
 
@@ -123,9 +128,11 @@ def _observed(family: object) -> object:
 
 
 def _from_file(saved: Saved, source: Source) -> Sequences:
-    fitted = (saved.info.get("file") or {}) if saved.info.get("data") == source.name else {}
-    series, _ = read_series(Path(source.name), source.columns or tuple(fitted.get("columns", ())))
-    shape = saved.model.family.event_shape
+    columns = source.columns or (_columns_of_fit(saved) if saved.info.get("data") == source.name else ())
+    found = read_series(Path(source.name), columns)
+    for note in found.notes:
+        Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(note)
+    series, shape = found.x, saved.model.family.event_shape
     if series.shape[-1] != max(1, shape.numel()):
         raise ValueError(
             f"expected {counted(max(1, shape.numel()), 'variable')} for the model, got {series.shape[-1]} in "
@@ -133,10 +140,17 @@ def _from_file(saved: Saved, source: Source) -> Sequences:
         )
     x = series.reshape(*series.shape[:2], *shape)
     if not saved.model.family.needs_integers:
-        return as_sequences(x)
-    if not bool((x == x.floor()).all()):
+        return as_sequences(x, found.lengths)
+    if not bool(((x == x.floor()) & (x.abs() < LARGEST_INTEGER)).all()):
         raise ValueError(f"expected {saved.model.family.support} in {source.name}, got other numbers")
-    return as_sequences(x.long())
+    return as_sequences(x.long(), found.lengths)
+
+
+def _columns_of_fit(saved: Saved) -> tuple[str, ...]:
+    """The columns that the model was fitted to, none where its notes have none."""
+    file = saved.info.get("file")
+    columns = file.get("columns") if isinstance(file, dict) else None
+    return tuple(column for column in columns if isinstance(column, str)) if isinstance(columns, list) else ()
 
 
 def vocabulary_of(saved: Saved) -> str | None:

@@ -109,4 +109,5 @@ def write_arrays(output: Path, **arrays: Tensor | None) -> str:
     contents = io.BytesIO()
     np.savez_compressed(contents, allow_pickle=False, **held)
     write_whole(output, contents.getvalue())
-    return ", ".join(f"{name} {value.shape}" for name, value in held.items())
+    odd = sum(int((~np.isfinite(value)).sum()) for value in held.values() if value.dtype.kind == "f")
+    return ", ".join(f"{name} {value.shape}" for name, value in held.items()) + (f"; {odd} not finite" if odd else "")

@@ -1,19 +1,30 @@
 """The entries of the trained zoo: which there are, and each as it was published or not at all."""
 
-import hashlib
 import json
 from pathlib import Path
 
-from pgm_rnn.checks import check_choice
-from pgm_rnn.storage import Model, StorageError, read_model
+from pgm_rnn.storage import Description, Model
+from pgm_rnn.storage.description import parsed
+from pgm_rnn.storage.models import made_from
 from pgm_rnn.zoo import label_references, references
 from pgm_rnn.zoo.label_references import LabelReference
+from pgm_rnn.zoo.publication import MANIFEST, read_manifest, read_published
 from pgm_rnn.zoo.references import Reference
+
+__all__ = [
+    "MANIFEST",
+    "check_published",
+    "describe_pretrained",
+    "list_pretrained",
+    "load_pretrained",
+    "load_with_description",
+    "read_manifest",
+    "reference",
+]
 
 HOME = Path(__file__).parent
 CONFIG, TENSORS, CARD, REFERENCE = "config.json", "model.safetensors", "README.md", "reference.json"
 FILES = (CONFIG, TENSORS, CARD, REFERENCE)
-MANIFEST = "manifest.json"
 
 
 def list_pretrained(contains: str = "", *, home: Path = HOME) -> list[str]:
@@ -37,8 +48,27 @@ def load_pretrained(name: str, *, home: Path = HOME) -> Model:
         >>> pr.load_pretrained("hmm-jsb-16").num_states
         16
     """
-    check_published(name, (CONFIG, TENSORS), home)
-    return read_model(home / name / CONFIG, home / name / TENSORS).eval()
+    return load_with_description(name, home=home)[0]
+
+
+def load_with_description(name: str, *, home: Path = HOME) -> tuple[Model, Description]:
+    """A trained model, in evaluation mode, and what is known of it.
+
+    Raises:
+        ValueError, StorageError: as `load_pretrained`.
+    """
+    found = read_published(name, (CONFIG, TENSORS), home)
+    model, description = made_from(found[CONFIG], found[TENSORS], home / name / CONFIG, home / name / TENSORS)
+    return model.eval(), description
+
+
+def describe_pretrained(name: str, *, home: Path = HOME) -> Description:
+    """What is known of a trained model, without its numbers.
+
+    Raises:
+        ValueError, StorageError: as `load_pretrained`.
+    """
+    return parsed(read_published(name, (CONFIG,), home)[CONFIG], home / name / CONFIG)[0]
 
 
 def reference(name: str, *, home: Path = HOME) -> Reference | LabelReference:
@@ -48,30 +78,10 @@ def reference(name: str, *, home: Path = HOME) -> Reference | LabelReference:
         ValueError: an unknown name.
         StorageError: the file is missing or is not what was published.
     """
-    check_published(name, (REFERENCE,), home)
-    content = json.loads((home / name / REFERENCE).read_text(encoding="utf-8"))
+    content = json.loads(read_published(name, (REFERENCE,), home)[REFERENCE].decode())
     return label_references.from_json(content) if "labels" in content else references.from_json(content)
 
 
 def check_published(name: str, files: tuple[str, ...], home: Path) -> None:
     """Raise a StorageError unless these files of an entry are there as they were published."""
-    manifest = read_manifest(home)
-    check_choice("the trained model", name, manifest)
-    for file in files:
-        path = home / name / file
-        if not path.is_file():
-            raise StorageError(f"expected {file} of the trained model {name}, got no file {path}; install it again")
-        if digest(path) != manifest[name].get(file):
-            raise StorageError(f"expected {path} as it was published, it was changed or cut short; install it again")
-
-
-def read_manifest(home: Path) -> dict[str, dict[str, str]]:
-    """The SHA-256 of each file of each entry, by name; empty where nothing was published."""
-    path = home / MANIFEST
-    found: dict[str, dict[str, str]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return found
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    read_published(name, files, home)

@@ -5,22 +5,22 @@ The commands of the entries that the package has are in `recipes`, so that each 
 
 import json
 import os
-import re
-import shutil
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from pgm_rnn.checks import check_choice
-from pgm_rnn.files import write_whole
 from pgm_rnn.models import BidirectionalRNN
-from pgm_rnn.storage import DESCRIPTION, Model, describe, load_model
+from pgm_rnn.storage import DESCRIPTION, Model
 from pgm_rnn.storage import TENSORS as SAVED_TENSORS
+from pgm_rnn.storage.folder import read
+from pgm_rnn.storage.models import made_from
 from pgm_rnn.zoo import label_references, references
 from pgm_rnn.zoo.card import card
-from pgm_rnn.zoo.entries import CARD, CONFIG, FILES, HOME, MANIFEST, REFERENCE, TENSORS, digest, read_manifest
+from pgm_rnn.zoo.entries import CARD, CONFIG, HOME, REFERENCE, TENSORS
 from pgm_rnn.zoo.label_references import LabelReference
+from pgm_rnn.zoo.publication import NAME, check_place, put, read_manifest
 from pgm_rnn.zoo.recipes import RECIPES
 from pgm_rnn.zoo.references import Reference
 
@@ -41,32 +41,43 @@ def publish(folder: Path, name: str, failure_modes: str, home: Path = HOME) -> P
         The entry's folder.
 
     Raises:
-        ValueError: another kind of name, no words on failure modes, a model without scores or too large.
-        OSError: it cannot be written.
+        ValueError: another kind of name, no words on failure modes, a model without scores or too large, or something
+            else at the place of the entry.
+        StorageError: no saved model, or a manifest that is damaged.
+        OSError: it cannot be written; what was published before stays.
     """
-    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+    if not NAME.fullmatch(name):
         raise ValueError(f"expected a name of lower-case words and numbers with hyphens, got {name!r}")
     if not failure_modes.strip():
         raise ValueError("expected a sentence on what the model gets wrong, got none")
-    description, model = describe(folder), load_model(folder)
+    check_place(home, name, read_manifest(home))  # before the work, not after it
+    described, packed = read(folder)
+    model, description = made_from(described, packed, folder / DESCRIPTION, folder / SAVED_TENSORS)
     missing = {"data", "description", "seed", "scores", "command", "seconds"} - description.info.keys()
+    missing |= set() if description.info.get("scores") else {"scores"}
     if missing:
         raise ValueError(
             f"expected a model that pgm-rnn fit saved, {folder} has no {', '.join(sorted(missing))} with it"
         )
-    size = (folder / SAVED_TENSORS).stat().st_size
-    if size > MAX_BYTES:
-        raise ValueError(f"expected at most {MAX_BYTES:,} bytes of numbers, got {size:,}; fit fewer or use float32")
+    if len(packed) > MAX_BYTES:
+        raise ValueError(
+            f"expected at most {MAX_BYTES:,} bytes of numbers, got {len(packed):,}; fit fewer or use float32"
+        )
     reference, content = _reference(model)
-    place = home / name
-    place.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(folder / DESCRIPTION, place / CONFIG)
-    shutil.copyfile(folder / SAVED_TENSORS, place / TENSORS)
-    (place / REFERENCE).write_text(json.dumps(content) + "\n", encoding="utf-8")
-    (place / CARD).write_text(card(name, description, model, reference, failure_modes), encoding="utf-8")
-    manifest = read_manifest(home) | {name: {file: digest(place / file) for file in FILES}}
-    write_whole(home / MANIFEST, (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode())
-    return place
+    contents = {
+        CONFIG: described,
+        TENSORS: packed,
+        CARD: _card(folder, name, description, model, reference, failure_modes).encode(),
+        REFERENCE: (json.dumps(content) + "\n").encode(),
+    }
+    return put(home, name, contents)
+
+
+def _card(folder: Path, *parts: Any) -> str:
+    try:
+        return card(*parts)
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"expected the notes of pgm-rnn fit in {folder}, they were changed: {error!r}") from error
 
 
 def _reference(model: Model) -> tuple[Reference | LabelReference, dict[str, Any]]:

@@ -67,7 +67,7 @@ def test_an_array_may_leave_out_axes(
     shape: tuple[int, ...], expected: tuple[int, ...], dtype: Any, tmp_path: Path
 ) -> None:
     array = np.ones(shape, dtype=dtype)
-    for content, name in ((array, "a.npy"), ({"x": array, "years": array}, "a.npz"), ({"flow": array}, "b.npz")):
+    for content, name in ((array, "a.npy"), ({"x": array}, "a.npz"), ({"flow": array}, "b.npz")):
         found = read_series(written(tmp_path, content, name))
         assert found.x.shape == expected
         assert found.x.dtype == torch.float64

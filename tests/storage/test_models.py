@@ -257,30 +257,6 @@ def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
     assert isinstance(load_model(str(tmp_path)), HMM)
 
 
-@pytest.mark.parametrize("broken", ["pgm_rnn.storage.save_file", "pathlib.Path.rename"])
-@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
-def test_an_interrupted_save_leaves_what_was_there(
-    broken: str, error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = HMM.random(2, 3, seed=0)
-    save_model(model, tmp_path / "model")
-    rename = Path.rename
-
-    def fail(source: Any, target: Any) -> Any:
-        if isinstance(source, Path) and not source.name.endswith(".new"):
-            return rename(source, target)
-        raise error("no space left")
-
-    monkeypatch.setattr(broken, fail)
-    with pytest.raises(error, match="no space left"):
-        save_model(HMM.random(2, 3, seed=1), tmp_path / "model")
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
-    assert_same_model(of_sequences(load_model(tmp_path / "model")), model)
-    with pytest.raises(error, match="no space left"):
-        save_model(model, tmp_path / "new")
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
-
-
 @pytest.mark.parametrize(
     "fill",
     [

@@ -1,0 +1,177 @@
+"""Arrays of numbers in .npy and .npz files, which may be damaged or hostile: nothing is unpickled or trusted.
+
+    x          (T,), (T, M) or (batch, T, M), or the only array in the file
+    lengths    (batch,), whole numbers in 1..T: x is (batch, T) or (batch, T, M), and what stands behind is padding
+    mask       of the shape of x or without its last axis: False where a number is missing
+    z          the states that `pgm-rnn sample` writes beside its draws: left out, with a note
+
+Any other array in an .npz is an error: what nobody reads may be what was meant.
+"""
+
+import lzma
+import math
+import struct
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+
+from pgm_rnn.data.source import DataError
+from pgm_rnn.data.table import Table, numbered
+from pgm_rnn.sequences import check_lengths
+
+DAMAGE = (
+    ValueError,
+    EOFError,
+    OverflowError,
+    RuntimeError,
+    NotImplementedError,
+    KeyError,
+    IndexError,
+    SyntaxError,
+    RecursionError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
+"""What numpy and zipfile raise of contents that are damaged, encrypted or packed in a way that they do not know."""
+COMPANIONS = ("lengths", "mask", "z")
+Array = np.ndarray[Any, Any]
+
+
+def read_array(path: Path, columns: Sequence[str]) -> Table:
+    """The table in a file.
+
+    Raises:
+        DataError: another kind of file or a damaged one, other arrays in it, or arrays that do not fit each other.
+    """
+    with path.open("rb") as stream:
+        is_zip = stream.read(2) == b"PK"
+        stream.seek(0)
+        try:
+            arrays = _unzipped(stream, path) if is_zip else {"x": _array(stream, path.stat().st_size)}
+        except DataError:
+            raise
+        except (*DAMAGE, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # of the file system, not of a packed stream
+                raise
+            reason = str(error).split("\n")[0] or type(error).__name__
+            raise DataError(
+                f"expected an array of numbers in {path}, got another file, or objects in it, or one that is damaged: "
+                f"{reason}"
+            ) from None
+    return _table(arrays, path)
+
+
+def _array(stream: IO[bytes], size: int) -> Array:
+    """The array in a stream of `size` bytes, whose header is believed only as far as there are bytes for it."""
+    version = np.lib.format.read_magic(stream)
+    read_header = {(1, 0): np.lib.format.read_array_header_1_0}.get(version, np.lib.format.read_array_header_2_0)
+    shape, _, dtype = read_header(stream)
+    if dtype.hasobject:
+        raise ValueError("objects are packed as a pickle, which is never read")
+    wanted, there = math.prod(shape) * dtype.itemsize, size - stream.tell()
+    if wanted != there or any(n < 0 for n in shape):
+        raise ValueError(f"its header says {wanted:,} bytes of numbers, there are {there:,}")
+    stream.seek(0)
+    return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
+
+
+def _unzipped(stream: IO[bytes], path: Path) -> dict[str, Array]:
+    """The arrays of an .npz by name."""
+    with zipfile.ZipFile(stream) as packed:
+        members = packed.infolist()
+        names = [member.filename.removesuffix(".npy") for member in members]
+        _check_names(names, [member.filename for member in members], path)
+        arrays = {}
+        for name, member in zip(names, members, strict=True):
+            with packed.open(member) as unpacked:
+                arrays[name] = _array(unpacked, member.file_size)
+    return arrays
+
+
+def _check_names(names: list[str], files: list[str], path: Path) -> None:
+    """Raise a DataError unless it is known what every member of an .npz is for."""
+    alien = [file for file in files if not file.endswith(".npy")]
+    double = sorted({name for name in names if names.count(name) > 1})
+    if alien or double:
+        got = ", ".join(alien) if alien else f"{', '.join(double)} twice"
+        raise DataError(f"expected arrays with names of their own in {path}, got {got}; save it again with numpy.savez")
+    others = [name for name in names if name not in COMPANIONS]
+    if "x" not in names and len(others) != 1:
+        held = ", ".join(names) or "none"
+        raise DataError(f"expected one array in {path}, or one called x, got {held}; save the one you mean")
+    unused = [name for name in others if name != "x"] if "x" in names else []
+    if unused:
+        raise DataError(
+            f"expected x, lengths and mask alone in {path}, got {', '.join(unused)} too, which would not be used; save "
+            "the file without it"
+        )
+
+
+def _table(arrays: dict[str, Array], path: Path) -> Table:
+    name = "x" if "x" in arrays else next(name for name in arrays if name not in COMPANIONS)
+    x = _numbers(arrays[name], path)
+    lengths = None if "lengths" not in arrays else _lengths(arrays["lengths"], x, path)
+    table = x[None, :, None] if x.ndim == 1 else x[..., None] if lengths is not None and x.ndim == 2 else x
+    table = table if table.ndim == 3 else table[None]  # (batch, T, M)
+    if "mask" in arrays:
+        mask = _mask(arrays["mask"], x, path).reshape(*table.shape[:2], -1)
+        table = np.where(mask, table, math.nan)
+        if lengths is None and len(table) > 1:
+            lengths = _lengths_of_padding(mask)
+    if lengths is not None:
+        table = np.where(np.arange(table.shape[1])[:, None] < lengths[:, None, None], table, 0.0)
+        table = table[:, : int(lengths.max())]
+    notes = ("the states z in the file are not observations and are left out",) if "z" in arrays else ()
+    return Table(table, numbered(table.shape[-1]), False, lengths, notes)
+
+
+def _numbers(array: Array, path: Path) -> Array:
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"expected an array of numbers in {path}, got {array.dtype}")
+    if array.ndim not in (1, 2, 3):
+        raise DataError(f"expected an array (T,), (T, M) or (batch, T, M) in {path}, got shape {array.shape}")
+    if 0 in array.shape:
+        raise DataError(f"expected at least one number, got none in {path}")
+    with np.errstate(over="ignore"):  # a long double beyond float64 becomes infinity, which is refused
+        return array.astype(np.float64)
+
+
+def _lengths(lengths: Array, x: Array, path: Path) -> Array:
+    if x.ndim == 1 or lengths.shape != x.shape[:1]:
+        raise DataError(
+            f"expected lengths (batch,) for x (batch, T) or (batch, T, M) in {path}, got lengths {lengths.shape} for "
+            f"x {x.shape}; pad the series to one length, one series a row of x"
+        )
+    if lengths.dtype.kind not in "iu":
+        raise DataError(f"expected whole numbers as lengths in {path}, got {lengths.dtype}; use lengths.astype(int)")
+    try:
+        return check_lengths(torch.from_numpy(lengths.astype(np.int64)), torch.from_numpy(x)).numpy()
+    except ValueError as error:
+        raise DataError(f"{error}, in {path}") from None
+
+
+def _mask(mask: Array, x: Array, path: Path) -> Array:
+    if mask.dtype.kind not in "biu" or not np.isin(mask, (0, 1)).all():
+        raise DataError(f"expected truth values as mask in {path}, got {mask.dtype}; use mask.astype(bool)")
+    if mask.shape not in (x.shape, x.shape[:-1] if x.ndim > 1 else x.shape):
+        raise DataError(
+            f"expected a mask of shape {x.shape} as x, or without its last axis, in {path}, got {mask.shape}"
+        )
+    return mask.astype(bool)
+
+
+def _lengths_of_padding(mask: Array) -> Array | None:
+    """The lengths of series whose mask (batch, T, M) is False in the padding and nowhere else, else None."""
+    seen = mask.any(-1)  # (batch, T)
+    lengths = seen.sum(1)
+    is_padding = (mask.all(-1) == seen).all() and (lengths > 0).all() and (np.diff(seen.astype(int), axis=1) <= 0).all()
+    return lengths.astype(np.int64) if is_padding else None

@@ -1,0 +1,166 @@
+"""Putting a model into a folder, and taking it out with the same law to the bit."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+
+from pgm_rnn.files import sha256
+from pgm_rnn.storage import folder as files
+from pgm_rnn.storage.description import (
+    DESCRIPTION,
+    TENSORS,
+    Description,
+    StorageError,
+    as_json,
+    law_digest,
+    parsed,
+    read_description,
+)
+from pgm_rnn.storage.making import DTYPES, Model, check_sizes, described_as, made
+from pgm_rnn.storage.tensors import HALF, check_fit, check_numbers, in_half, unpacked
+
+
+def save_model(
+    model: Model,
+    folder: str | os.PathLike[str],
+    info: dict[str, Any] | None = None,
+    *,
+    half: bool = False,
+    overwrite: bool = True,
+) -> None:
+    """Write a model of the zoo into a folder, from which `load_model` makes one with the same law to the bit.
+
+    Whenever the process is killed, the folder holds the former model or the new one. Other processes that save into
+    the same folder wait for their turn.
+
+    Args:
+        model: any registered model or a `BidirectionalRNN`, on any device.
+        folder: where; it and the folders above it are made.
+        info: notes that JSON can hold, such as data set, nats per step and seed.
+        half: store the numbers in half precision, of 11 bits; they come back in the model's own dtype, and with the
+            same law if `rounded_to_half` was called before.
+        overwrite: whether a saved model that is there may be replaced, which is the default.
+
+    Raises:
+        TypeError: a model that is not in the zoo, or notes that JSON cannot hold.
+        ValueError: the folder is there and holds anything but a saved model, parameters of several dtypes or with NaN,
+            or numbers that half precision does not have.
+        FileExistsError: there is a saved model, and `overwrite` is False.
+        OSError: it cannot be written, or the disk is full; what was there before stays.
+
+    Example:
+        >>> import tempfile, pgm_rnn
+        >>> from pgm_rnn.models import HMM
+        >>> folder = tempfile.mkdtemp() + "/two-states"
+        >>> pgm_rnn.save_model(HMM.random(num_states=2, num_symbols=3), folder, info={"seed": 0})
+        >>> pgm_rnn.load_model(folder).num_states
+        2
+    """
+    place = Path(folder).resolve()
+    files.check_replaceable(place)
+    packed = torch.contiguous_format
+    tensors = {name: value.cpu().clone(memory_format=packed) for name, value in model.state_dict().items()}
+    description = described_as(model, tensors, info or {})
+    check_numbers(tensors, "the model")
+    if half:
+        tensors = {name: in_half(name, value) for name, value in tensors.items()}
+    content = save(tensors)
+    files.write(place, as_json(description, content), content, overwrite=overwrite)
+
+
+@torch.no_grad()
+def rounded_to_half(model: Model) -> Model:
+    """Round a model's numbers, in place, to those that half precision has, so that `half` keeps them to the bit.
+
+    Raises:
+        ValueError: a number beyond 65504, the largest one of half precision.
+    """
+    rounded = {name: in_half(name, value) for name, value in model.state_dict().items()}
+    for name, value in model.state_dict().items():
+        value.copy_(rounded[name])
+    return model
+
+
+def load_model(folder: str | os.PathLike[str]) -> Model:
+    """The model that `save_model` wrote into a folder, on the CPU, in the dtype it had.
+
+    Raises:
+        StorageError: the folder or a file is missing, is no such file, was changed since it was written, or was
+            written by a newer version; tensors that do not fit the description or are not numbers.
+    """
+    return load_with_description(folder)[0]
+
+
+def load_with_description(folder: str | os.PathLike[str]) -> tuple[Model, Description]:
+    """The model in a folder and what is known of it; both are of one save, also while another process saves.
+
+    Raises:
+        StorageError: as `load_model`.
+    """
+    place = Path(folder)
+    return made_from(*files.read(place), place / DESCRIPTION, place / TENSORS)
+
+
+def read_model(description: Path, tensors: Path) -> Model:
+    """The model of a description and its numbers, wherever the two files are.
+
+    Raises:
+        StorageError: a file is missing or is no such file; tensors that do not fit the description.
+    """
+    for path in (description, tensors):
+        if not path.is_file():
+            raise StorageError(f"expected a saved model in two files, got no file {path}; copy both of them")
+    return made_from(description.read_bytes(), tensors.read_bytes(), description, tensors)[0]
+
+
+def describe(folder: str | os.PathLike[str]) -> Description:
+    """What a saved model is, from its model.json alone.
+
+    Raises:
+        StorageError: no such folder or file, or one that this version cannot read.
+    """
+    return read_description(Path(folder) / DESCRIPTION)
+
+
+def made_from(described: bytes, packed: bytes, description_path: Path, tensors_path: Path) -> tuple[Model, Description]:
+    """The model of the contents of two files, and its description; the paths are for the errors.
+
+    Raises:
+        StorageError: contents that are something else, do not fit each other, or were changed since.
+    """
+    description, digests = parsed(described, description_path)
+    numbers = unpacked(packed, tensors_path)
+    with _blamed_on(description_path):
+        check_sizes(description.options, sum(value.numel() for value in numbers.values()))
+        model = made(description)
+    dtype = DTYPES[description.dtype]
+    wide = {name: value.to(dtype) if value.dtype == HALF else value for name, value in numbers.items()}
+    check_fit(model.state_dict(), wide, tensors_path)
+    if digests.tensors not in (None, sha256(packed)):
+        raise StorageError(
+            f"expected {tensors_path} as it was saved together with {description_path.name}, it was changed or cut "
+            "short since, or is another model's; copy both files again"
+        )
+    if digests.law not in (None, law_digest(description._asdict())):
+        raise StorageError(
+            f"expected the model's name, options and dtype in {description_path} as they were saved, they were changed "
+            "since; copy the file again"
+        )
+    check_numbers(wide, tensors_path)
+    model.load_state_dict(wide)
+    return model, description
+
+
+@contextmanager
+def _blamed_on(path: Path) -> Iterator[None]:
+    """What a constructor says against the options in a file, as one sentence about the file."""
+    try:
+        yield
+    except Exception as error:  # options of any kind may stand in the file
+        reason = str(error).split("\n")[0]
+        raise StorageError(f"expected a description that this version can follow, got {path}: {reason}") from error

@@ -1,0 +1,276 @@
+"""No fit is lost: an earlier one is not replaced unasked, and one that cannot be saved or scored is kept somewhere."""
+
+import errno
+import json
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pgm_rnn import load_model, save_model
+from pgm_rnn.emissions import Gaussian
+from pgm_rnn.inference import em
+from pgm_rnn.models import HMM
+from pgm_rnn.report import material
+from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.storage import describe, models
+from pgm_rnn.storage import folder as files
+from pgm_rnn.storage.tensors import in_half
+from tests.instances import assert_same, of_sequences
+from tests.test_cli import call
+
+Capture = pytest.CaptureFixture[str]
+HMM_FIT = "fit hmm --data synthetic-hmm --num-states 2 --iterations 2 --restarts 1"
+COUNTS = "fit markov-chain --data synthetic-hmm"
+RUN = "fit rnn --data synthetic-hmm --cell gru --hidden-dim 2 --epochs 1"
+LABELS = "fit bidirectional-rnn --data synthetic-hmm --hidden-dim 2 --epochs 1 --batch-size 2000"
+MANY = "fit lgssm --data many.npy --latent-dim 1 --iterations 2"
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty folder as the present one, and float32 as in a fresh interpreter."""
+    monkeypatch.chdir(tmp_path)
+    torch.set_default_dtype(torch.float32)
+    np.save("many.npy", np.random.default_rng(0).normal(size=(8, 6, 2)))
+
+
+def contents(folder: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+# Earlier fits.
+
+
+@pytest.mark.parametrize("command", [HMM_FIT, COUNTS, RUN, LABELS, MANY])
+def test_an_earlier_fit_is_not_replaced_unasked(command: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    earlier = HMM.random(3, 2, seed=0)
+    save_model(earlier, "out", info={"who": "me"})
+    before = contents("out")
+    assert call(monkeypatch, *command.split(), "--output", "out") == 2
+    captured = capsys.readouterr()
+    assert (
+        "expected a new folder for the fit, got out, which holds an earlier one; choose another with --output, or "
+        in (captured.err)
+    )
+    assert (captured.out, captured.err.count("\n")) == ("", 1)  # before any work
+    assert contents("out") == before
+    assert call(monkeypatch, *command.split(), "--output", "out", "--overwrite") == 0
+    assert describe("out").info["data"] in ("synthetic-hmm", "many.npy")
+
+
+def test_the_folder_that_a_fit_names_itself_is_kept_too(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    assert call(monkeypatch, *HMM_FIT.split()) == 0
+    before = contents("fits/hmm-synthetic-hmm-2")
+    assert call(monkeypatch, *HMM_FIT.split(), "--seed", "1") == 2
+    assert "got fits/hmm-synthetic-hmm-2, which holds an earlier one" in capsys.readouterr().err
+    assert contents("fits/hmm-synthetic-hmm-2") == before
+
+
+def test_a_fit_that_comes_first_in_the_meantime_stays(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    """Two runs find the folder free and end one after the other: the second is kept beside."""
+    other, fit = HMM.random(3, 2, seed=0), em.fit
+
+    def slow(*arguments: Any, **options: Any) -> em.EmFit:
+        save_model(other, "out")
+        return fit(*arguments, **options)
+
+    monkeypatch.setattr(em, "fit", slow)
+    assert call(monkeypatch, *HMM_FIT.split(), "--output", "out") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    (beside,) = re.findall(r"which holds a saved model; .*; the fitted model is kept in (out-\w+); move it", error)
+    assert_same(load_model("out").state_dict(), other.state_dict())
+    assert load_model(beside).num_states == 2
+
+
+def test_a_run_that_goes_on_replaces_what_it_saved_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    with_checkpoints = [*RUN.split(), "--checkpoint", "run", "--output", "out"]
+    assert call(monkeypatch, *with_checkpoints) == 0
+    first = load_model("out").state_dict()
+    assert call(monkeypatch, *with_checkpoints) == 2
+    assert call(monkeypatch, *with_checkpoints, "--resume") == 0  # the same command again, as after a kill
+    assert_same(load_model("out").state_dict(), first)
+    other = [*RUN.split(), "--checkpoint", "other", "--output", "out", "--resume"]
+    assert call(monkeypatch, *other) == 2
+    assert "got out, which holds an earlier one" in capsys.readouterr().err.splitlines()[-1]
+    save_model(HMM.random(2, 3), "out")
+    assert call(monkeypatch, *with_checkpoints, "--resume") == 2
+    assert load_model("out").recipe[0] == "hmm"
+
+
+# Fits that cannot be saved.
+
+
+def full_at(*names: str) -> Any:
+    """`write` of saved models, with a full disk under some folders."""
+    write = files.write
+
+    def full(folder: Path, described: bytes, packed: bytes, *, overwrite: bool) -> None:
+        if any(folder.is_relative_to(Path(name).resolve()) for name in names):
+            raise OSError(errno.ENOSPC, "No space left on device", str(folder))
+        write(folder, described, packed, overwrite=overwrite)
+
+    return full
+
+
+def test_a_full_disk_leaves_the_fit_in_the_folder_for_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    monkeypatch.setattr(files, "write", full_at("."))
+    assert call(monkeypatch, *HMM_FIT.split(), "--output", "out") == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    (place,) = re.findall(r"No space left on device: .*; the fitted model is kept in (\S+); move it", captured.err)
+    assert Path(place).is_relative_to(tmp_path / "scratch")
+    assert "stopped by num_iterations" in captured.out
+    assert describe(place).info["scores"][0]["split"] == "train"
+    assert load_model(place).num_states == 2
+
+
+def test_a_fit_that_no_disk_takes_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr(files, "write", full_at("/"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    (tmp_path / "scratch").mkdir()
+    assert call(monkeypatch, *HMM_FIT.split(), "--output", "out") == 2
+    error = capsys.readouterr().err
+    assert "No space left on device" in error
+    assert "; the fitted model could not be kept elsewhere either; make room and fit again (--checkpoint keeps" in error
+    assert error.count("\n") == 1
+    assert not list((tmp_path / "scratch").iterdir())
+    assert not Path("out").exists()
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="modes of folders, which mean nothing to root")
+def test_a_folder_that_cannot_be_written_to_is_an_error_before_the_work(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    save_model(HMM.random(3, 2), "out")
+    Path("out").chmod(0o555)
+    assert call(monkeypatch, *HMM_FIT.split(), "--output", "out", "--overwrite") == 2
+    assert "cannot write to" in capsys.readouterr().err
+    Path("out").chmod(0o755)
+
+
+@pytest.mark.parametrize("error", [ValueError("expected finite numbers, got others"), KeyboardInterrupt()])
+def test_a_fit_whose_scores_fail_is_saved_all_the_same(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    def failing(model: SequenceModel, split: str, data: object) -> None:
+        raise error
+
+    monkeypatch.setattr(material, "_scored", failing)
+    assert call(monkeypatch, *HMM_FIT.split(), "--output", "out") == (2 if isinstance(error, ValueError) else 130)
+    assert "saved in out" in capsys.readouterr().out
+    assert load_model("out").num_states == 2
+    assert describe("out").info["scores"] == []
+    assert call(monkeypatch, "publish", "out", "entry", "--failure-modes", "All.", "--into", "zoo") == 2
+    assert "expected a model that pgm-rnn fit saved, out has no scores with it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["hmm --num-states 2 --iterations 3 --restarts 2", "rnn --hidden-dim 2 --epochs 1"])
+def test_a_fit_that_half_precision_cannot_hold_is_kept_in_full(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    np.save("far.npy", np.random.default_rng(0).normal(1e6, 1, size=(9, 6, 1)))
+    if command.startswith("rnn"):
+        monkeypatch.setattr(models, "in_half", lambda name, value: in_half(name, value * 1e9))
+    assert call(monkeypatch, "fit", *command.split(), "--data", "far.npy", "--half", "--output", "out") == 0
+    found = capsys.readouterr().out
+    assert "stored in full precision: expected numbers up to 65504 for half precision, got larger ones in " in found
+    assert next(load_model("out").parameters()).dtype == torch.float64
+
+
+# What is fitted.
+
+
+def test_the_padding_of_a_file_is_not_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores of padded series are those of the series by themselves, one after the other."""
+    lengths = [12, 3, 7, 5, 9, 4, 6, 8, 10, 2]
+    x = np.random.default_rng(0).normal(size=(10, 12, 2))
+    for i, length in enumerate(lengths):
+        x[i, length:] = 1e9
+    np.savez("padded.npz", x=x, lengths=lengths)
+    for command in ("hmm --num-states 2 --iterations 3 --restarts 2", "lgssm --latent-dim 1 --iterations 3"):
+        fit = f"fit {command} --data padded.npz --output out --overwrite --json r.json"
+        assert call(monkeypatch, *fit.split()) == 0
+        model, scores = load_model("out"), json.loads(Path("r.json").read_text())["scores"]
+        assert isinstance(model, SequenceModel)
+        exact = [
+            float(model.log_marginal_likelihood(torch.from_numpy(row[None, :n])).detach())
+            for row, n in zip(x, lengths, strict=True)
+        ]
+        assert sum(score["num_steps"] for score in scores) == sum(lengths)
+        assert (scores[-1]["split"], scores[-1]["num_steps"]) == ("test", 12)
+        assert scores[-1]["nats_per_step"] == pytest.approx(-sum(exact[8:]) / 12, rel=1e-9)
+        evaluation = "evaluate out --data padded.npz --json e.json"
+        assert call(monkeypatch, *evaluation.split()) == 0
+        whole = json.loads(Path("e.json").read_text())
+        assert whole["nats_per_step"] == pytest.approx(-sum(exact) / sum(lengths), rel=1e-9)
+
+
+def test_the_years_of_a_file_are_not_fitted(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    volumes = np.random.default_rng(0).normal(1000, 100, size=40).round()
+    rows = "\n".join(f"{1871 + t},{volume:g}" for t, volume in enumerate(volumes))
+    Path("nile.csv").write_text(f"year,volume\n{rows}\n")
+    np.savetxt("volume.csv", volumes, header="volume", comments="")
+    for name in ("nile", "volume"):
+        fit = f"fit lgssm --data {name}.csv --latent-dim 1 --iterations 5"
+        assert call(monkeypatch, *fit.split()) == 0
+        note = "column 'year' only counts time and is left out; --column takes it"
+        assert (note in capsys.readouterr().out) == (name == "nile")
+    assert_same(load_model("fits/lgssm-nile-1").state_dict(), load_model("fits/lgssm-volume-1").state_dict())
+    assert describe("fits/lgssm-nile-1").info["file"]["columns"] == ["volume"]
+    for model, noted in (("nile", False), ("volume", True)):
+        assert call(monkeypatch, *f"forecast fits/lgssm-{model}-1 --data nile.csv --num-steps 1".split()) == 0
+        captured = capsys.readouterr()
+        assert len(captured.out.splitlines()) == 3
+        assert (note in captured.err) == noted  # the first was told of the columns by its fit
+    both = "fit lgssm --data nile.csv --latent-dim 1 --iterations 5 --column year --column volume --output both"
+    assert call(monkeypatch, *both.split()) == 0
+    assert of_sequences(load_model("both")).family.event_shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("fit hmm --num-states 2 --data years.npz", "got years too, which would not be used"),
+        ("fit rnn --data large.npy", "expected numbers of size up to 1e+150, got 1e+308 in column '1'"),
+        ("fit lgssm --latent-dim 1 --data large.npy", "expected numbers of size up to 1e+150"),
+        (
+            "fit hmm --num-states 2 --data symbols.npy --emission categorical",
+            "expected symbols below 1,000,000, got 1e+18",
+        ),
+        (
+            "evaluate single --data float.npy",
+            "expected numbers up to 3.4e+38, as the model's torch.float32 has, got 1e+39",
+        ),
+        ("evaluate symbols --data symbols.npy", "expected symbols in 0..2 in symbols.npy, got other numbers"),
+    ],
+)
+def test_numbers_that_cannot_be_used_are_one_sentence(
+    command: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    np.savez("years.npz", x=np.ones((3, 2)), years=np.arange(3))
+    np.save("large.npy", np.array([1.0, 2.0, 1e308, -1e308, 5.0, 1.0, 2.0]))
+    np.save("float.npy", np.array([[1.0, 1e39], [2.0, 0.0]]))
+    np.save("symbols.npy", np.array([1.0, 0.0, 1e18, 2.0, 0.0, 2.0]))
+    save_model(HMM.random(2, emission=Gaussian(2)).float(), "single")
+    save_model(HMM.random(2, 3), "symbols")
+    assert call(monkeypatch, *command.split()) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
