@@ -31,7 +31,7 @@ NUM_TRIED = 10
 """Iterations of each random start that is read off the data, before the best of them is chosen."""
 _OPERATIONS = 8
 """Rounding errors of a term of the log likelihood apart from those of its sums over states and over entries of x."""
-_LEAST_SHARE = 0.5
+_LEAST_SHARE = 0.1
 """Expected number of steps below which a state has no share of the data."""
 
 
@@ -244,8 +244,8 @@ class BaumWelch:
         found = []
         if bool(empty.any()):
             found.append(
-                f"{_named('state', empty)} of {len(empty)} (from 0) have no share of the data, less than "
-                f"{_LEAST_SHARE} steps each: use fewer states, start='data', or more restarts"
+                f"No share of the data, less than {_LEAST_SHARE} steps, is left to {_named('state', empty)} of "
+                f"{len(empty)} (counted from 0): use fewer states, start='data', or more restarts"
             )
         if self._units is None:
             return found
@@ -253,10 +253,10 @@ class BaumWelch:
         held = at_smallest_scale(self._parameters.emission.family, params, self._units) & ~empty[:, None]
         if bool(held.any()):
             found.append(
-                f"min_scale={self._units.min_scale:g} binds: {_named('state', held.any(1))} (from 0) have the smallest "
-                f"standard deviation that is allowed in {_named('column', held.any(0))} (from 0), where they see "
-                "constant values, fewer different values than columns, or columns that determine each other. The "
-                "likelihood has no bound there: leave such columns out, use fewer states, or choose a larger min_scale"
+                f"min_scale={self._units.min_scale:g} binds for {_named('state', held.any(1))} in "
+                f"{_named('column', held.any(0))} (counted from 0): what belongs to such a state is constant there, or "
+                "its columns determine each other, and the likelihood has no bound. Leave such columns out, use fewer "
+                "states, or choose a larger min_scale"
             )
         return found
 

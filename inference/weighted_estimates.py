@@ -15,7 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, EmissionTable, FullGaussian, Gaussian, Pen, Poisson
-from pgm_rnn.inference.units import Units, in_units, table_out_of_units, units_of
+from pgm_rnn.inference.units import MIN_SCALE, Units, in_units, table_out_of_units, units_of
+
+__all__ = ["MIN_SCALE", "at_smallest_scale", "estimate", "pseudo_log_prob"]
 
 
 def estimate(
