@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pgm_rnn.checks import check_frozen
 from pgm_rnn.emissions import EmissionTable
+from pgm_rnn.inference import remarks
 from pgm_rnn.inference.climb import Score
 from pgm_rnn.inference.data_starts import data_starts
 from pgm_rnn.inference.forward_backward import FiniteStateModel, check_possible, checked
@@ -31,8 +32,6 @@ NUM_TRIED = 10
 """Iterations of each random start that is read off the data, before the best of them is chosen."""
 _OPERATIONS = 8
 """Rounding errors of a term of the log likelihood apart from those of its sums over states and over entries of x."""
-_LEAST_SHARE = 0.1
-"""Expected number of steps below which a state has no share of the data."""
 
 
 class _Parameters(NamedTuple):
@@ -109,6 +108,7 @@ class BaumWelch:
         self._x = in_units(family, x, self._units)
         self._observed = self._x[self._mask]
         self._valid = valid and self._checked_in_units(valid)
+        self._interrupted = False
         self._parameters = self._starts(num_restarts, seed, from_data)
         self._before, self._resting = self._parameters, torch.zeros_like(self._parameters.initial[:, 0]) > 0
 
@@ -126,21 +126,25 @@ class BaumWelch:
 
     def _start_from_data(self, own: Start, seed: int) -> Start:
         """The start read off the data; of several, the one that is the best after `NUM_TRIED` iterations."""
-        found = data_starts(
-            own, self._observed, self._lengths, frozen=self._frozen, seed=seed, units=self._units
-        )  # the observed steps, one sequence after the other
+        found = data_starts(own, self._observed, self._lengths, frozen=self._frozen, seed=seed, units=self._units)
         if len(found) == 1:
             return found[0]
-        tried = [self._tried(start) for start in found]
-        return max(tried, key=lambda pair: pair[0])[1]
+        best, value = found[0], -torch.inf
+        try:
+            for start in found:
+                objective, moved = self._tried(start)
+                if objective > value:
+                    best, value = moved, objective
+        except KeyboardInterrupt:
+            self._interrupted = True
+        return best
 
     def _tried(self, start: Start) -> tuple[float, Start]:
-        """A start after some iterations, and the objective before the last of them."""
+        """The objective of a start after some iterations, and its parameters then."""
         self._parameters = _side_by_side([start])
-        self._resting = torch.zeros_like(start.initial[:1]) > 0
         for _ in range(NUM_TRIED):
             objective = float(self.expect().objective[0])
-            self.maximise()
+            self._parameters = self._maximised()
         initial, transition, emission = self._parameters
         return objective, Start(initial[0], transition[0, 0], emission)
 
@@ -150,6 +154,9 @@ class BaumWelch:
         Raises:
             ImpossibleSequenceError: start 0 gives a sequence probability zero.
         """
+        if self._interrupted:  # while a start was looked for
+            self._interrupted = False
+            raise KeyboardInterrupt
         transition, lengths = self._parameters.transition, self._lengths.repeat_interleave(self._num_starts)
         log_emission = self._log_emission(self._x)
         added = self._log_prior() + self._log_pseudo_observations(log_emission)
@@ -195,7 +202,11 @@ class BaumWelch:
 
     def maximise(self) -> None:
         """Replace every parameter that is not frozen by the most likely one for the counts of `expect`."""
-        initial, transition, emission = self._before = self._parameters
+        self._before, self._parameters = self._parameters, self._maximised()
+        self._put_back()
+
+    def _maximised(self) -> _Parameters:
+        initial, transition, emission = self._parameters
         counts, pseudo_count = self._counts, self._pseudo_count
         if "initial" not in self._frozen:
             initial = _normalised(counts.first + pseudo_count)
@@ -204,8 +215,7 @@ class BaumWelch:
         if "emission" not in self._frozen:
             weights = counts.states + self._pseudo_observations / len(counts.states)
             emission = estimate(emission.family, self._observed, weights, pseudo_count, self._units)
-        self._parameters = _Parameters(initial, transition, emission)
-        self._put_back()
+        return _Parameters(initial, transition, emission)
 
     def put_back(self, fallen: Tensor) -> None:
         """Give the starts where `fallen` (R,) is true the parameters before the last `maximise`, and let them rest."""
@@ -240,25 +250,11 @@ class BaumWelch:
     def remarks(self, start: int) -> list[str]:
         """Which states keep no share of the data, and which are held at the smallest scale."""
         shares = self._counts.states.sum(0).unflatten(0, (self._num_starts, -1))[start]
-        empty = shares < _LEAST_SHARE
-        found = []
-        if bool(empty.any()):
-            found.append(
-                f"No share of the data, less than {_LEAST_SHARE} steps, is left to {_named('state', empty)} of "
-                f"{len(empty)} (counted from 0): use fewer states, start='data', or more restarts"
-            )
-        if self._units is None:
-            return found
         params = self._parameters.emission.params.detach().unflatten(0, (self._num_starts, -1))[start]
-        held = at_smallest_scale(self._parameters.emission.family, params, self._units) & ~empty[:, None]
-        if bool(held.any()):
-            found.append(
-                f"min_scale={self._units.min_scale:g} binds for {_named('state', held.any(1))} in "
-                f"{_named('column', held.any(0))} (counted from 0): what belongs to such a state is constant there, or "
-                "its columns determine each other, and the likelihood has no bound. Leave such columns out, use fewer "
-                "states, or choose a larger min_scale"
-            )
-        return found
+        if self._units is None:
+            return remarks.of_states(shares, torch.zeros_like(params) > 0, 0.0)
+        held = at_smallest_scale(self._parameters.emission.family, params, self._units)
+        return remarks.of_states(shares, held, self._units.min_scale)
 
     @property
     def _num_starts(self) -> int:
@@ -287,10 +283,3 @@ def _normalised(counts: Tensor) -> Tensor:
     """Rows divided by their sums; a row without any count becomes uniform, for no data speak of it."""
     totals = counts.sum(-1, keepdim=True)
     return (counts / totals).where(totals > 0, 1 / counts.shape[-1])
-
-
-def _named(what: str, which: Tensor) -> str:
-    """"state 3", or "states 0, 3", for truth values (n,)."""
-    numbers = which.nonzero()[:, 0].tolist()
-    shown = ", ".join(map(str, numbers[:10])) + (", ..." if len(numbers) > 10 else "")
-    return f"{what}{'s' if len(numbers) > 1 else ''} {shown}"

@@ -17,14 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from pgm_rnn.checks import check_choice, check_counts
-from pgm_rnn.inference import units
+from pgm_rnn.inference import remarks, units
 from pgm_rnn.inference.baum_welch import BaumWelch
 from pgm_rnn.inference.climb import Climbed, Steps, StoppedBy, climb
 from pgm_rnn.inference.forward_backward import FiniteStateModel
 from pgm_rnn.inference.gaussian_em import MIN_SCALE, GaussianEm, TrainableLinearModel
+from pgm_rnn.inference.remarks import EmWarning
 from pgm_rnn.sequences import Sequences, as_sequences
 
-__all__ = ["EmFit", "Restarts", "StartFrom", "StoppedBy", "fit"]
+__all__ = ["EmFit", "EmWarning", "Restarts", "StartFrom", "StoppedBy", "fit"]
 
 StartFrom = Literal["auto", "model", "data"]
 
@@ -120,7 +121,7 @@ def fit(
         ImpossibleSequenceError: observations that the model gives probability zero.
 
     Warns:
-        UserWarning: an iteration that lowered the likelihood, by its number; states without a share of the data;
+        EmWarning: an iteration that lowered the likelihood, by its number; states without a share of the data;
             states and columns where `min_scale` binds.
     """
     check_counts(num_iterations=num_iterations, num_restarts=num_restarts)
@@ -178,18 +179,14 @@ def _left_alone_on_failure(model: object) -> Iterator[None]:
         raise
 
 
-def _warn(climbed: Climbed, chosen: int, remarks: list[str]) -> None:
-    """One warning for each start that fell, and for each remark on the chosen one."""
+def _warn(climbed: Climbed, chosen: int, notes: list[str]) -> None:
+    """One warning for each start that fell, and for each note on the chosen one."""
+    alone = climbed.log_likelihoods.shape[1] == 1
     for start, (iteration, nats) in climbed.falls.items():
-        which = "EM" if len(climbed.log_likelihoods[0]) == 1 else f"Start {start}{' (chosen)' * (start == chosen)}"
-        warnings.warn(
-            f"{which} lowered its objective by {nats:.4g} nats in iteration {iteration}, more than rounding explains. "
-            "This is no convergence: the parameters before that iteration are kept. Use float64, or check that the "
-            "model begins with scales above min_scale",
-            stacklevel=4,
-        )
-    for remark in remarks:
-        warnings.warn(remark, stacklevel=4)
+        which = "EM" if alone else f"Start {start}{' (chosen)' * (start == chosen)}"
+        warnings.warn(remarks.of_fall(which, iteration, nats), remarks.EmWarning, stacklevel=4)
+    for note in notes:
+        warnings.warn(note, remarks.EmWarning, stacklevel=4)
 
 
 def _check_not_negative(**options: float) -> None:

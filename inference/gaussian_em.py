@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.checks import check_frozen
-from pgm_rnn.inference.gaussian_problem import CovarianceError, LinearGaussianModel, check_finite, checked
+from pgm_rnn.inference import remarks
 from pgm_rnn.inference.climb import Score
+from pgm_rnn.inference.gaussian_problem import CovarianceError, LinearGaussianModel, checked
 from pgm_rnn.inference.regression import Regression, most_likely_above
 from pgm_rnn.inference.units import Units
 from pgm_rnn.kernels import gaussian_backward, kalman
@@ -113,7 +114,7 @@ class GaussianEm:
     def expect(self) -> Score:
         """How good the present parameters are; keeps the expected moments."""
         moments = gaussian_backward.filtered(self._chain(), self._centred(), self._lengths, self._observed)
-        check_finite(moments.log_normalizers)
+        self._check_finite(moments.log_normalizers)
         smoothed = gaussian_backward.smooth(moments, self._lengths)
         self._expected = _Expected(smoothed, self._transition_regression(smoothed), self._emission_regression(smoothed))
         if "transition_cov" not in self._floors:
@@ -170,29 +171,23 @@ class GaussianEm:
         """
         self._model.set_moments({name: value for name, value in self._moments.items() if name not in self._frozen})
         chain, x = self._model.chain(self._given_inputs), self._model.centred(self._given, self._given_inputs)
-        terms = kalman.filter(chain, x, self._lengths, self._observed).log_normalizers
-        if not bool(terms.isfinite().all()):
+        self._check_finite(kalman.filter(chain, x, self._lengths, self._observed).log_normalizers)
+
+    def _check_finite(self, log_normalizers: Tensor) -> None:
+        """Raise an error that names a column unless all terms of the log likelihood are numbers."""
+        if not bool(log_normalizers.isfinite().all()):
             worst = int((self._moments["emission_cov"].diagonal().sqrt() / self._spread).argmin())
             raise CovarianceError(
-                f"expected noise that {self._given.dtype} can tell from the states, got next to none in column {worst} "
-                "(from 0); use float64, a larger min_scale, or leave that column out"
+                f"expected predictions with positive definite covariances in {self._given.dtype}, got one that is not; "
+                f"the least noise is that of column {worst} (counted from 0): leave it out if it is constant, a line "
+                "or determined by others, or use float64, a larger min_scale, or fewer states"
             )
 
     def remarks(self, start: int) -> list[str]:
         """Which covariances are held at the smallest that is allowed, and the columns of the observations in it."""
         held = {name: directions for name, directions in self._held.items() if directions.shape[1]}
-        if not held:
-            return []
-        which = [COVS[name] for name in held if name != "emission_cov"]
-        if "emission_cov" in held:
-            columns = (held["emission_cov"].abs() > _SHARE).any(1).nonzero()[:, 0].tolist()
-            which.append(f"the observations in column{'s' * (len(columns) > 1)} {', '.join(map(str, columns))} (from 0)")
-        return [
-            f"min_scale={self._min_scale:.2g} binds: the noise of {' and of '.join(which)} has the smallest variance "
-            "that is allowed. A column that is constant, a straight line, or determined by other columns is predicted "
-            "exactly, and the likelihood has no bound: leave such a column out, take fewer states, or choose a larger "
-            "min_scale"
-        ]
+        noise = held.get("emission_cov", self._spread[:, None] * 0)
+        return remarks.of_noise([COVS[name] for name in held], (noise.abs() > _SHARE).any(1), self._min_scale)
 
     def _chain(self) -> kalman.GaussianChain:
         offset, parts = None, self._moments

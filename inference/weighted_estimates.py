@@ -42,9 +42,7 @@ def estimate(
 
 
 @singledispatch
-def _estimate(
-    family: Emission, x: Tensor, weights: Tensor, pseudo_count: float, units: Units | None
-) -> EmissionTable:
+def _estimate(family: Emission, x: Tensor, weights: Tensor, pseudo_count: float, units: Units | None) -> EmissionTable:
     raise TypeError(f"expected a family with weighted estimates in closed form, got {family}; fit it by svi.fit")
 
 
