@@ -5,7 +5,8 @@
 
 What is missing of an observation is hidden too: its moments given z_t and the rest of x_t enter the second regression.
 Everything is in float64. Covariances are the most likely ones of those that exceed, in every direction, a small part
-of the spread of the observations or of the states, for at zero the likelihood has no bound. Sources: Vidal (2024), "Parameter learning via EM algorithm"; Shumway & Stoffer (1982).
+of the spread of the observations or of the states, for at zero the likelihood has no bound.
+Sources: Vidal (2024), "Parameter learning via EM algorithm"; Shumway & Stoffer (1982).
 """
 
 from collections.abc import Collection
