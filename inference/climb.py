@@ -96,6 +96,7 @@ class _Record:
                 )
             score = score._replace(objective=score.objective.nan_to_num(nan=-torch.inf))
             self.gains = torch.full_like(score.objective, torch.inf)
+            self._resting = torch.zeros_like(self.gains) > 0
         else:
             score = self._kept(self._last, score)
         self._last = score
@@ -104,7 +105,8 @@ class _Record:
     def _kept(self, last: Score, score: Score) -> Score:
         gains = (score.objective - last.objective).where(score.objective != last.objective, 0.0)
         fallen = ~(gains >= -torch.maximum(score.rounding, last.rounding))
-        self.gains = gains.where(~fallen, 0.0)
+        self._resting = self._resting | fallen
+        self.gains = gains.where(~self._resting, -torch.inf)
         if not bool(fallen.any()):
             return score
         self._steps.put_back(fallen)

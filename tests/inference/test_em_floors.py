@@ -178,7 +178,8 @@ def worse(self: BaumWelch) -> None:
         params[: self._parameters.initial.shape[1]] *= 0.2
 
 
-proper, calls = BaumWelch.maximise, []
+proper = BaumWelch.maximise
+calls: list[int] = []
 
 
 @pytest.mark.parametrize("num_restarts", [1, 3])
