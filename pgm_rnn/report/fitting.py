@@ -10,7 +10,7 @@ import torch
 from pgm_rnn.checks import check_counts
 from pgm_rnn.data import list_datasets
 from pgm_rnn.emissions import Gaussian, Pen
-from pgm_rnn.inference import em
+from pgm_rnn.inference import em, kalman
 from pgm_rnn.models import HMM
 from pgm_rnn.models.linear_start import linear_start
 from pgm_rnn.report.fitted import Job, Outcome, announce, check_job, counted, finish, material_of
@@ -90,7 +90,13 @@ def fit_lgssm(job: Job, *, latent_dim: int, num_iterations: int, tolerance: floa
     keeps_initial = len(train.lengths) <= latent_dim
     options = {"num_iterations": num_iterations, "tolerance": tolerance}
     frozen = ("initial_mean", "initial_cov") if keeps_initial else ()
-    found, notes = _noted(em.fit, start, train, frozen=frozen, **options)
+    try:
+        found, notes = _noted(em.fit, start, train, frozen=frozen, **options)
+    except kalman.CovarianceError as error:
+        raise ValueError(
+            "expected variables with some noise, got one that the states come to predict exactly, such as a constant "
+            f"or the number of a row; leave it out with --column, or take fewer states ({error})"
+        ) from error
     kept = ["the law of the first state is not fitted: it stays that of the start"] if keeps_initial else []
     outcome = _em_outcome(found, options, "\n".join([*kept, *notes]))
     finish(job, folder, material, outcome)
