@@ -130,7 +130,7 @@ class GaussianEm:
     def _condition(self) -> float:
         """How much larger F_t may be than its smallest part, R, in units of the spreads."""
         R = self._moments["emission_cov"] / (self._spread[:, None] * self._spread)
-        return max(1.0, 1 / max(float(torch.linalg.eigvalsh(R)[0]), torch.finfo(R.dtype).tiny))
+        return max(1.0, 1 / max(float(torch.linalg.eigvalsh(R)[0]), torch.finfo(R.dtype).eps))
 
     def _spread_of_states(self, smoothed: gaussian_backward.Smoothed) -> Tensor:
         """Covariance of the states, pooled over steps and sequences, under the parameters of the start, (D, D)."""
