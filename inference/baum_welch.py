@@ -3,7 +3,8 @@
     E: expected counts of first states, transitions and observations under p(z_{1:T} | x_{1:T})
     M: the parameters that make these counts most likely, with pseudo-counts and pseudo-observations if asked for
 
-R starts on N sequences are one batch of N R sequences, start r on sequence n at n R + r.
+R starts on N sequences are one batch of N R sequences, start r on sequence n at n R + r. Real observations are taken in
+`units` of their own, unless the emission is frozen.
 Source: Vidal (2024), "Parameter learning via EM algorithm".
 """
 
@@ -15,14 +16,22 @@ from torch import Tensor
 
 from pgm_rnn.checks import check_frozen
 from pgm_rnn.emissions import EmissionTable
+from pgm_rnn.inference import remarks
+from pgm_rnn.inference.climb import Score
+from pgm_rnn.inference.data_starts import data_starts
 from pgm_rnn.inference.forward_backward import FiniteStateModel, check_possible, checked
 from pgm_rnn.inference.random_starts import Start, random_starts
-from pgm_rnn.inference.weighted_estimates import estimate
+from pgm_rnn.inference.units import MIN_SCALE, in_units, table_in_units, table_out_of_units, units_of
+from pgm_rnn.inference.weighted_estimates import at_smallest_scale, estimate, pseudo_log_prob
 from pgm_rnn.kernels import hmm
 from pgm_rnn.sequences import Sequences, length_mask
 
 PARTS = ("initial", "transition", "emission")
 """What `frozen` may name."""
+NUM_TRIED = 10
+"""Iterations of each random start that is read off the data, before the best of them is chosen."""
+_OPERATIONS = 8
+"""Rounding errors of a term of the log likelihood apart from those of its sums over states and over entries of x."""
 
 
 class _Parameters(NamedTuple):
@@ -31,6 +40,22 @@ class _Parameters(NamedTuple):
     initial: Tensor
     transition: Tensor
     emission: EmissionTable
+
+    def where(self, chosen: Tensor, other: "_Parameters") -> "_Parameters":
+        """These for the starts where `chosen` (R,) is true, `other`'s for the rest."""
+        rows = chosen.repeat_interleave(self.initial.shape[1])[:, None]
+        params = self.emission.params.where(rows, other.emission.params)
+        return _Parameters(
+            self.initial.where(chosen[:, None], other.initial),
+            self.transition.where(chosen[:, None, None, None], other.transition),
+            EmissionTable(self.emission.family, params),
+        )
+
+
+def _side_by_side(starts: list[Start]) -> _Parameters:
+    initial, transition, emission = zip(*starts, strict=True)
+    table = EmissionTable(emission[0].family, torch.cat([table.params for table in emission]))
+    return _Parameters(torch.stack(initial), torch.stack(transition)[:, None], table)
 
 
 class _Counts(NamedTuple):
@@ -45,14 +70,16 @@ class BaumWelch:
     """E and M steps on copies of a model's parameters; the model is left alone until `adopt`.
 
     Args:
-        model: with finitely many states; start 0 is its parameters.
+        model: with finitely many states.
         data: training sequences.
         valid: others to compare the starts on, or None.
         frozen: names of `PARTS` that keep the model's values.
         pseudo_count: added to every expected count.
         pseudo_observations: added to those of every state, spread like the training data.
         num_restarts: R.
-        seed: of starts 1..R - 1.
+        seed: of the starts that are drawn.
+        from_data: whether start 0 is read off the data, or the model's own parameters.
+        min_scale: the smallest standard deviation, as a fraction of its column's spread.
 
     Raises:
         TypeError, ValueError: as `em.fit`.
@@ -69,32 +96,72 @@ class BaumWelch:
         pseudo_observations: float,
         num_restarts: int,
         seed: int,
+        from_data: bool = False,
+        min_scale: float = MIN_SCALE,
     ) -> None:
         self._model, self._frozen = model, check_frozen(frozen, PARTS)
         self._pseudo_count, self._pseudo_observations = pseudo_count, pseudo_observations
-        self._x, self._lengths = checked(model, data.x, data.lengths)
-        self._valid = valid and checked(model, valid.x, valid.lengths)
-        self._mask = length_mask(self._lengths, self._x.shape[1])
+        x, self._lengths = checked(model, data.x, data.lengths)
+        self._mask = length_mask(self._lengths, x.shape[1])
+        family = model.emission_table.family
+        self._units = None if "emission" in self._frozen else units_of(family, x[self._mask], min_scale)
+        self._x = in_units(family, x, self._units)
         self._observed = self._x[self._mask]
-        self._parameters = self._starts(num_restarts, seed)
+        self._valid = valid and self._checked_in_units(valid)
+        self._interrupted = False
+        self._parameters = self._starts(num_restarts, seed, from_data)
+        self._before, self._resting = self._parameters, torch.zeros_like(self._parameters.initial[:, 0]) > 0
 
-    def _starts(self, num_restarts: int, seed: int) -> _Parameters:
-        own = Start(self._model.initial_probs, self._model.transition_probs, self._model.emission_table)
+    def _checked_in_units(self, data: Sequences) -> tuple[Tensor, Tensor]:
+        x, lengths = checked(self._model, data.x, data.lengths)
+        return in_units(self._model.emission_table.family, x, self._units), lengths
+
+    def _starts(self, num_restarts: int, seed: int, from_data: bool) -> _Parameters:
+        emission = table_in_units(self._model.emission_table, self._units)
+        own = Start(self._model.initial_probs, self._model.transition_probs, emission)
         kept = {part: getattr(own, part) for part in self._frozen}
-        drawn = random_starts(own, self._observed, num_restarts - 1, seed)
-        initial, transition, emission = zip(own, *(start._replace(**kept) for start in drawn), strict=True)
-        params = torch.cat([table.params for table in emission])
-        table = EmissionTable(own.emission.family, params)
-        return _Parameters(torch.stack(initial), torch.stack(transition)[:, None], table)
+        drawn = random_starts(own, self._observed, num_restarts - 1, seed, self._units)
+        first = self._start_from_data(own, seed) if from_data else own
+        return _side_by_side([first, *(start._replace(**kept) for start in drawn)])
 
-    def expect(self) -> Tensor:
-        """Log likelihood of the training data under each start's present parameters, (R,), nats; keeps the counts.
+    def _start_from_data(self, own: Start, seed: int) -> Start:
+        """The start read off the data; of several, the one that is the best after `NUM_TRIED` iterations."""
+        found = data_starts(own, self._observed, self._lengths, frozen=self._frozen, seed=seed, units=self._units)
+        if len(found) == 1:
+            return found[0]
+        best, value = found[0], -torch.inf
+        try:
+            for start in found:
+                objective, moved = self._tried(start)
+                if objective > value:
+                    best, value = moved, objective
+        except KeyboardInterrupt:
+            self._interrupted = True
+        return best
+
+    def _tried(self, start: Start) -> tuple[float, Start]:
+        """The objective of a start after some iterations, and its parameters then."""
+        self._parameters = _side_by_side([start])
+        for _ in range(NUM_TRIED):
+            objective = float(self.expect().objective[0])
+            self._parameters = self._maximised()
+        initial, transition, emission = self._parameters
+        return objective, Start(initial[0], transition[0, 0], emission)
+
+    def expect(self) -> Score:
+        """How good each start's present parameters are; keeps the counts.
 
         Raises:
             ImpossibleSequenceError: start 0 gives a sequence probability zero.
         """
+        if self._interrupted:  # while a start was looked for
+            self._interrupted = False
+            raise KeyboardInterrupt
         transition, lengths = self._parameters.transition, self._lengths.repeat_interleave(self._num_starts)
-        forward = self._forward(self._x, self._lengths)
+        log_emission = self._log_emission(self._x)
+        added = self._log_prior() + self._log_pseudo_observations(log_emission)
+        forward = self._forward(log_emission, self._lengths)
+        del log_emission  # as large as what the recursions leave
         check_possible(self._by_start(forward.log_normalizers)[:, 0], "start from parameters that allow it")
         table = transition[0, 0] if self._num_starts == 1 else transition  # one table is counted on the way
         _, counts, smoothed = hmm.expected_counts(table, lengths, forward, transition.new_ones(len(lengths)))
@@ -102,10 +169,43 @@ class BaumWelch:
         transitions = (counts * table).reshape(transition.shape)
         states = smoothed.transpose(1, 2)[self._mask].flatten(1)  # (steps, R K)
         self._counts = _Counts(smoothed[:, :, 0].sum(0), transitions, states)
-        return self._by_start(forward.log_normalizers).double().sum((0, 2))
+        return self._score(self._by_start(forward.log_normalizers), added)
+
+    def _score(self, terms: Tensor, added: Tensor) -> Score:
+        """The score from log p(x_t | x_{1:t-1}) in the units, (N, R, T), and what is added to their sum, (R,)."""
+        num_steps, num_states = len(self._counts.states), self._parameters.initial.shape[1]
+        size = terms.double().abs().sum((0, 2)) + added.abs()
+        sums = num_steps * (self._observed[0].numel() + num_states + _OPERATIONS)
+        rounding = torch.finfo(terms.dtype).eps * (_OPERATIONS * size + sums)
+        value = terms.double().sum((0, 2)) - self._log_volume(num_steps)
+        return Score(value, value + added, rounding.where(rounding.isfinite(), 0.0))
+
+    def _log_prior(self) -> Tensor:
+        """Pseudo-count times the sum of the log probabilities that are not frozen, (R,)."""
+        initial, transition, emission = self._parameters
+        zero = torch.zeros_like(initial[:, 0], dtype=torch.float64)
+        if self._pseudo_count == 0:
+            return zero
+        of_laws = pseudo_log_prob(emission.family, emission.params.detach())
+        sums = {
+            "initial": initial.log().sum(-1),
+            "transition": transition.log().sum((1, 2, 3)),
+            "emission": of_laws.unflatten(0, (self._num_starts, -1)).sum(-1),
+        }
+        return zero + self._pseudo_count * sum(sums[part].double() for part in PARTS if part not in self._frozen)
+
+    def _log_pseudo_observations(self, log_emission: Tensor) -> Tensor:
+        """Pseudo-observations times the sum over states of the mean of log p(x | z), (R,)."""
+        if self._pseudo_observations == 0 or "emission" in self._frozen:
+            return torch.zeros_like(self._parameters.initial[:, 0], dtype=torch.float64)
+        return self._pseudo_observations * log_emission[self._mask].double().mean(0).sum(-1)
 
     def maximise(self) -> None:
         """Replace every parameter that is not frozen by the most likely one for the counts of `expect`."""
+        self._before, self._parameters = self._parameters, self._maximised()
+        self._put_back()
+
+    def _maximised(self) -> _Parameters:
         initial, transition, emission = self._parameters
         counts, pseudo_count = self._counts, self._pseudo_count
         if "initial" not in self._frozen:
@@ -114,32 +214,62 @@ class BaumWelch:
             transition = _normalised(counts.transitions + pseudo_count)
         if "emission" not in self._frozen:
             weights = counts.states + self._pseudo_observations / len(counts.states)
-            emission = estimate(emission.family, self._observed, weights, pseudo_count)
-        self._parameters = _Parameters(initial, transition, emission)
+            emission = estimate(emission.family, self._observed, weights, pseudo_count, self._units)
+        return _Parameters(initial, transition, emission)
+
+    def put_back(self, fallen: Tensor) -> None:
+        """Give the starts where `fallen` (R,) is true the parameters before the last `maximise`, and let them rest."""
+        self._resting = self._resting | fallen
+        self._put_back()
+
+    def _put_back(self) -> None:
+        if bool(self._resting.any()):
+            self._parameters = self._before.where(self._resting, self._parameters)
 
     def validate(self) -> Tensor | None:
         """Log likelihood of the validation data under each start's present parameters, (R,), nats."""
         if self._valid is None:
             return None
-        return self._by_start(self._forward(*self._valid).log_normalizers).double().sum((0, 2))
+        x, lengths = self._valid
+        terms = self._by_start(self._forward(self._log_emission(x), lengths).log_normalizers)
+        return terms.double().sum((0, 2)) - self._log_volume(int(lengths.sum()))
 
     def adopt(self, start: int) -> None:
         """Write one start's present parameters into the model, but for the frozen ones."""
         initial, transition, emission = self._parameters
+        emission = table_out_of_units(emission, self._units)
         probs = {
             "initial": initial[start],
             "transition": transition[start, 0],
             "emission": emission.params.unflatten(0, (self._num_starts, -1))[start],
         }
+        if any(bool(probs[part].isnan().any()) for part in PARTS if part not in self._frozen):
+            raise ValueError("expected parameters that are numbers at the end of the fit, got NaN; use float64")
         self._model.set_probs(*(None if part in self._frozen else probs[part] for part in PARTS))
+
+    def remarks(self, start: int) -> list[str]:
+        """Which states keep no share of the data, and which are held at the smallest scale."""
+        shares = self._counts.states.sum(0).unflatten(0, (self._num_starts, -1))[start]
+        params = self._parameters.emission.params.detach().unflatten(0, (self._num_starts, -1))[start]
+        if self._units is None:
+            return remarks.of_states(shares, torch.zeros_like(params) > 0, 0.0)
+        held = at_smallest_scale(self._parameters.emission.family, params, self._units)
+        return remarks.of_states(shares, held, self._units.min_scale)
 
     @property
     def _num_starts(self) -> int:
         return len(self._parameters.initial)
 
-    def _forward(self, x: Tensor, lengths: Tensor) -> hmm.Forward:
+    def _log_volume(self, num_steps: int) -> float:
+        """What the units add to the log density of so many observations, nats."""
+        return 0.0 if self._units is None else num_steps * self._units.log_volume
+
+    def _log_emission(self, x: Tensor) -> Tensor:
+        """log p(x_t | z_t) of all starts, (N, T, R, K)."""
+        return self._parameters.emission.log_probs(x).unflatten(-1, (self._num_starts, -1))
+
+    def _forward(self, log_emission: Tensor, lengths: Tensor) -> hmm.Forward:
         """The forward recursion of all starts on all sequences."""
-        log_emission = self._parameters.emission.log_probs(x).unflatten(-1, (self._num_starts, -1))  # (N, T, R, K)
         log_emission = log_emission.transpose(1, 2).flatten(0, 1)  # (N R, T, K)
         lengths = lengths.repeat_interleave(self._num_starts)
         return hmm.forward(self._parameters.initial, self._parameters.transition, log_emission, lengths)

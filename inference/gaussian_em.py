@@ -4,7 +4,9 @@
     M: two regressions, z_{t+1} on (z_t, u_{t+1}) and x_t on (z_t, u_t), and the moments of z_1
 
 What is missing of an observation is hidden too: its moments given z_t and the rest of x_t enter the second regression.
-Products are summed in float64. Sources: Vidal (2024), "Parameter learning via EM algorithm"; Shumway & Stoffer (1982).
+Everything is in float64. Covariances are the most likely ones of those that exceed, in every direction, a small part
+of the spread of the observations or of the states, for at zero the likelihood has no bound.
+Sources: Vidal (2024), "Parameter learning via EM algorithm"; Shumway & Stoffer (1982).
 """
 
 from collections.abc import Collection
@@ -14,8 +16,11 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.checks import check_frozen
-from pgm_rnn.inference.gaussian_problem import LinearGaussianModel, check_finite, checked
-from pgm_rnn.inference.regression import Regression
+from pgm_rnn.inference import remarks
+from pgm_rnn.inference.climb import Score
+from pgm_rnn.inference.gaussian_problem import CovarianceError, LinearGaussianModel, checked
+from pgm_rnn.inference.regression import Regression, most_likely_above
+from pgm_rnn.inference.units import Units
 from pgm_rnn.kernels import gaussian_backward, kalman
 from pgm_rnn.sequences import Sequences, length_mask
 
@@ -30,6 +35,16 @@ PARTS = (
     "feedthrough_matrix",
 )
 """What `frozen` may name."""
+COVS = {"initial_cov": "the first state", "transition_cov": "the states", "emission_cov": "the observations"}
+"""The covariances, and of what they are."""
+MIN_SCALE = 1e-5
+"""Smallest standard deviation given the state, as a fraction of the spread of a column or of the states."""
+_ROOTS = 4
+"""The same in square roots of the model's rounding error: the filter takes F_t = C P_t C' + R apart again."""
+_OPERATIONS = 8
+"""Rounding errors of a term of the log likelihood, apart from those of F_t."""
+_SHARE = 0.3
+"""A column belongs to a direction, a unit vector, with at least this coefficient."""
 
 
 @runtime_checkable
@@ -60,6 +75,7 @@ class GaussianEm:
         valid: must be None, for there is one start only.
         inputs: (batch, T, U) for a model with inputs.
         frozen: names of `PARTS` that keep the model's values.
+        min_scale: the smallest standard deviation given the state, as a fraction of the spread.
 
     Raises:
         TypeError, ValueError: as `em.fit`.
@@ -73,43 +89,106 @@ class GaussianEm:
         *,
         inputs: Tensor | None,
         frozen: Collection[str],
+        min_scale: float = MIN_SCALE,
     ) -> None:
         if valid is not None:
             raise ValueError("expected no valid data for a linear-Gaussian model, which has one start only, got some")
         self._model = model
-        self._x, self._lengths, self._inputs, self._observed = checked(model, data.x, data.lengths, inputs)
+        self._given, self._lengths, self._given_inputs, self._observed = checked(model, data.x, data.lengths, inputs)
+        self._x = self._given.double()
+        self._inputs = None if self._given_inputs is None else self._given_inputs.double()
         self._mask = length_mask(self._lengths, self._x.shape[1])
-        self._moments = {name: value.detach().clone() for name, value in model.moments().items()}
+        self._moments = {name: value.detach().double().clone() for name, value in model.moments().items()}
         self._frozen = check_frozen(frozen, self._moments)
+        self._before, self._resting = self._moments, False
+        self._min_scale = max(min_scale, _ROOTS * torch.finfo(self._given.dtype).eps ** 0.5)
+        self._spread = self._spreads()
+        self._floors = {"emission_cov": (self._min_scale * self._spread).square().diag()}
+        self._held: dict[str, Tensor] = {}
 
-    def expect(self) -> Tensor:
-        """Log likelihood of the training data under the present parameters, (1,), nats; keeps the expected moments."""
+    def _spreads(self) -> Tensor:
+        """The spread of each column of the observations, (M,)."""
+        seen = self._mask[..., None].expand(self._x.shape)
+        seen = seen if self._observed is None else seen & self._observed
+        return Units.of(self._x.where(seen, torch.nan).flatten(0, 1)).spread
+
+    def expect(self) -> Score:
+        """How good the present parameters are; keeps the expected moments."""
         moments = gaussian_backward.filtered(self._chain(), self._centred(), self._lengths, self._observed)
-        check_finite(moments.log_normalizers)
+        self._check_finite(moments.log_normalizers)
         smoothed = gaussian_backward.smooth(moments, self._lengths)
         self._expected = _Expected(smoothed, self._transition_regression(smoothed), self._emission_regression(smoothed))
-        return moments.log_normalizers.double().sum()[None]
+        if "transition_cov" not in self._floors:
+            spread = self._min_scale**2 * self._spread_of_states(smoothed)
+            self._floors |= {"initial_cov": spread, "transition_cov": spread}
+        terms = moments.log_normalizers
+        value, num_terms = terms.sum()[None], int(self._mask.sum()) * self._x.shape[-1]
+        eps = torch.finfo(terms.dtype).eps
+        rounding = eps * (_OPERATIONS * terms.abs().sum()[None] + num_terms * (_OPERATIONS + self._condition()))
+        return Score(value, value, rounding)
+
+    def _condition(self) -> float:
+        """How much larger F_t may be than its smallest part, R, in units of the spreads."""
+        R = self._moments["emission_cov"] / (self._spread[:, None] * self._spread)
+        return max(1.0, 1 / max(float(torch.linalg.eigvalsh(R)[0]), torch.finfo(R.dtype).eps))
+
+    def _spread_of_states(self, smoothed: gaussian_backward.Smoothed) -> Tensor:
+        """Covariance of the states, pooled over steps and sequences, under the parameters of the start, (D, D)."""
+        means = smoothed.means[self._mask]
+        centred = means - means.mean(0)
+        return (centred.mT @ centred + smoothed.covs[smoothed.rows][self._mask].sum(0)) / len(means)
 
     def maximise(self) -> None:
         """Replace every parameter that is not frozen by the most likely one for the moments of `expect`."""
+        self._before = self._moments
+        if self._resting:
+            return
         smoothed, transition, emission = self._expected
         new = self._regressed(transition, "transition_matrix", "input_matrix", "transition_cov")
         new |= self._regressed(emission, "emission_matrix", "feedthrough_matrix", "emission_cov")
-        first = smoothed.means[:, 0].double()
+        first = smoothed.means[:, 0]
         new["initial_mean"] = first.mean(0)
-        mean = self._moments["initial_mean"].double() if "initial_mean" in self._frozen else new["initial_mean"]
+        mean = self._moments["initial_mean"] if "initial_mean" in self._frozen else new["initial_mean"]
         spread = (first - mean).mT @ (first - mean) / len(first)
-        new["initial_cov"] = spread + smoothed.covs[smoothed.rows, 0].double().mean(0)
-        for name, value in new.items():
-            if name in self._moments and name not in self._frozen:
-                self._moments[name] = value.to(self._x.dtype)
+        new["initial_cov"] = spread + smoothed.covs[smoothed.rows, 0].mean(0)
+        used = {name: value for name, value in new.items() if name in self._moments and name not in self._frozen}
+        for name in used.keys() & COVS:
+            used[name], self._held[name] = most_likely_above(used[name], self._floors[name])
+        self._moments = self._moments | used
+
+    def put_back(self, fallen: Tensor) -> None:
+        """Take the parameters before the last `maximise` and rest, if `fallen` (1,) is true."""
+        if bool(fallen.any()):
+            self._moments, self._resting = self._before, True
 
     def validate(self) -> None:
         """Nothing: one start needs no choice."""
 
     def adopt(self, start: int) -> None:
-        """Write the present parameters into the model, but for the frozen ones."""
+        """Write the present parameters into the model, but for the frozen ones.
+
+        Raises:
+            ValueError: rounded to the model's own dtype they have no likelihood.
+        """
         self._model.set_moments({name: value for name, value in self._moments.items() if name not in self._frozen})
+        chain, x = self._model.chain(self._given_inputs), self._model.centred(self._given, self._given_inputs)
+        self._check_finite(kalman.filter(chain, x, self._lengths, self._observed).log_normalizers)
+
+    def _check_finite(self, log_normalizers: Tensor) -> None:
+        """Raise an error that names a column unless all terms of the log likelihood are numbers."""
+        if not bool(log_normalizers.isfinite().all()):
+            worst = int((self._moments["emission_cov"].diagonal().sqrt() / self._spread).argmin())
+            raise CovarianceError(
+                f"expected predictions with positive definite covariances in {self._given.dtype}, got one that is not; "
+                f"the least noise is that of column {worst} (counted from 0): leave it out if it is constant, a line "
+                "or determined by others, or use float64, a larger min_scale, or fewer states"
+            )
+
+    def remarks(self, start: int) -> list[str]:
+        """Which covariances are held at the smallest that is allowed, and the columns of the observations in it."""
+        held = {name: directions for name, directions in self._held.items() if directions.shape[1]}
+        noise = held.get("emission_cov", self._spread[:, None] * 0)
+        return remarks.of_noise([COVS[name] for name in held], (noise.abs() > _SHARE).any(1), self._min_scale)
 
     def _chain(self) -> kalman.GaussianChain:
         offset, parts = None, self._moments

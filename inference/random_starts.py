@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.emissions import Emission, EmissionTable
+from pgm_rnn.inference.units import Units
 from pgm_rnn.inference.weighted_estimates import estimate
 from pgm_rnn.randomness import seeded
 
@@ -34,7 +35,7 @@ class Start(NamedTuple):
     emission: EmissionTable
 
 
-def random_starts(like: Start, x: Tensor, num_starts: int, seed: int) -> list[Start]:
+def random_starts(like: Start, x: Tensor, num_starts: int, seed: int, units: Units | None = None) -> list[Start]:
     """`num_starts` random starts; the first ones of a seed are the same however many there are.
 
     Args:
@@ -42,18 +43,21 @@ def random_starts(like: Start, x: Tensor, num_starts: int, seed: int) -> list[St
         x: observations, (N, *event).
         num_starts: how many.
         seed: of the draws, the same on every device.
+        units: as for `estimate`.
 
     Raises:
         TypeError: a family without weighted estimates in closed form.
     """
     with seeded(seed, stream=6):
-        return [_random_start(like, x) for _ in range(num_starts)]
+        return [_random_start(like, x, units) for _ in range(num_starts)]
 
 
-def _random_start(like: Start, x: Tensor) -> Start:
+def _random_start(like: Start, x: Tensor, units: Units | None) -> Start:
     initial, transition = _random_rows(like.initial), _random_rows(like.transition)
-    chosen = torch.randint(len(x), like.initial.shape)
-    return Start(initial, transition, _laws_near(like.emission.family, x, chosen.to(x.device), initial))
+    chosen = torch.randint(len(x), like.initial.shape).to(x.device)
+    members = initial.new_zeros(len(x), len(chosen))
+    members[chosen, torch.arange(len(chosen), device=x.device)] = 1.0
+    return Start(initial, transition, laws_near(like.emission.family, x, members, units))
 
 
 def _random_rows(like: Tensor) -> Tensor:
@@ -63,8 +67,15 @@ def _random_rows(like: Tensor) -> Tensor:
     return draws / draws.sum(-1, keepdim=True)
 
 
-def _laws_near(family: Emission, x: Tensor, chosen: Tensor, like: Tensor) -> EmissionTable:
-    """State k's law from observation chosen[k] with weight `OWN` and all together with weight `COMMON`."""
-    weights = like.new_full((len(x), len(chosen)), COMMON / len(x))
-    weights[chosen, torch.arange(len(chosen), device=x.device)] += OWN
-    return estimate(family, x, weights, PSEUDO_COUNT)
+def laws_near(family: Emission, x: Tensor, members: Tensor, units: Units | None) -> EmissionTable:
+    """State k's law from its members with weight `OWN` and from all observations together with weight `COMMON`.
+
+    Args:
+        family: of the observations.
+        x: observations, (N, *event).
+        members: how much each belongs to each state, (N, K).
+        units: as for `estimate`.
+    """
+    totals = members.sum(0)
+    shares = members / totals.where(totals > 0, 1.0)
+    return estimate(family, x, COMMON / len(x) + OWN * shares, PSEUDO_COUNT, units)

@@ -1,6 +1,8 @@
 """Linear regression from expected second moments, the M-step of linear-Gaussian models.
 
 y = W w + N(0, S):   W = sum E(y w') [sum E(w w')]^{-1},   S = sum E((y - W w)(y - W w)') / n
+
+W does not depend on S, so the most likely S of those that exceed a given matrix is found after it.
 """
 
 from typing import NamedTuple
@@ -38,3 +40,31 @@ class Regression(NamedTuple):
         cross = coefficients @ self.yw.mT
         total = self.yy - cross - cross.mT + coefficients @ self.ww @ coefficients.mT
         return 0.5 * (total + total.mT) / self.num_pairs
+
+
+class Bounded(NamedTuple):
+    """The most likely covariance of those that exceed another.
+
+    Attributes:
+        cov: S, (N, N), S - F is positive semidefinite.
+        held: directions v (N, m) in which v' S v = v' F v; of unit length if F is the identity.
+    """
+
+    cov: Tensor
+    held: Tensor
+
+
+def most_likely_above(cov: Tensor, floor: Tensor) -> Bounded:
+    """argmax -log det S - tr(S^{-1} cov) over all S that exceed the floor F, (N, N) each, F positive definite.
+
+    In coordinates where F is the identity, S has the eigenvectors of `cov` and its eigenvalues, but at least 1.
+    """
+    root = torch.linalg.cholesky(floor)
+    half = torch.linalg.solve_triangular(root, cov, upper=False)
+    whitened = torch.linalg.solve_triangular(root, half.mT, upper=False)
+    values, vectors = torch.linalg.eigh(0.5 * (whitened + whitened.mT))
+    low = values < 1
+    if not bool(low.any()):
+        return Bounded(cov, vectors[:, low])
+    factor = root @ (vectors * values.clamp(min=1).sqrt())
+    return Bounded(factor @ factor.mT, vectors[:, low])

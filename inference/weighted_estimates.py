@@ -2,24 +2,27 @@
 
     params[k] = argmax sum_n weights[n, k] log p(x_n | params[k]) + pseudo_count sum_v log p(v | params[k])
 
-The M-step of EM, one function a family. Each keeps a law inside the family: probabilities of bits at least the smallest
-positive number away from 0 and one rounding error away from 1, scales at least `MIN_SCALE` of the data's own, for a
-full covariance in every direction: the most likely one among those that exceed diag(MIN_SCALE^2 variances).
+The M-step of EM, one function a family. Each keeps a law inside the family, as the most likely one of a set that stays
+the same from iteration to iteration: probabilities of bits at least the smallest positive number away from 0 and one
+rounding error away from 1; standard deviations at least `Units.smallest_scales`, for a full covariance in every
+direction: the most likely one among those that exceed the diagonal matrix of their squares.
 """
 
 from functools import singledispatch
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, EmissionTable, FullGaussian, Gaussian, Pen, Poisson
+from pgm_rnn.inference.units import MIN_SCALE, Units, in_units, table_out_of_units, units_of
 
-MIN_SCALE = 1e-3
-"""Smallest standard deviation of a state, as a part of the standard deviation of all observations."""
+__all__ = ["MIN_SCALE", "at_smallest_scale", "estimate", "pseudo_log_prob"]
 
 
-@singledispatch
-def estimate(family: Emission, x: Tensor, weights: Tensor, pseudo_count: float) -> EmissionTable:
+def estimate(
+    family: Emission, x: Tensor, weights: Tensor, pseudo_count: float, units: Units | None = None
+) -> EmissionTable:
     """The table of the most likely law for each state.
 
     Args:
@@ -27,22 +30,31 @@ def estimate(family: Emission, x: Tensor, weights: Tensor, pseudo_count: float) 
         x: observations, (N, *event).
         weights: how much each belongs to each state, (N, K), not negative.
         pseudo_count: of each symbol, or of each value of a bit; the other families take none.
+        units: those that real observations are in, and the table will be; None finds units for them and undoes these.
 
     Raises:
         TypeError: a family without an estimate in closed form.
     """
+    if units is not None:
+        return _estimate(family, x, weights, pseudo_count, units)
+    units = units_of(family, x)
+    return table_out_of_units(_estimate(family, in_units(family, x, units), weights, pseudo_count, units), units)
+
+
+@singledispatch
+def _estimate(family: Emission, x: Tensor, weights: Tensor, pseudo_count: float, units: Units | None) -> EmissionTable:
     raise TypeError(f"expected a family with weighted estimates in closed form, got {family}; fit it by svi.fit")
 
 
-@estimate.register
-def _(family: Categorical, x: Tensor, weights: Tensor, pseudo_count: float) -> EmissionTable:
+@_estimate.register
+def _(family: Categorical, x: Tensor, weights: Tensor, pseudo_count: float, units: None) -> EmissionTable:
     counts = weights.new_zeros(family.num_symbols, weights.shape[1]).index_add_(0, x, weights).T + pseudo_count
     totals = counts.sum(-1, keepdim=True)
     return family.table((counts / totals).where(totals > 0, 1 / family.num_symbols))
 
 
-@estimate.register
-def _(family: Bernoulli, x: Tensor, weights: Tensor, pseudo_count: float) -> EmissionTable:
+@_estimate.register
+def _(family: Bernoulli, x: Tensor, weights: Tensor, pseudo_count: float, units: None) -> EmissionTable:
     flat = x.reshape(len(x), -1)
     totals = weights.sum(0)[:, None] + 2 * pseudo_count
     probs = ((weights.T @ flat + pseudo_count) / totals).where(totals > 0, 0.5)
@@ -50,61 +62,137 @@ def _(family: Bernoulli, x: Tensor, weights: Tensor, pseudo_count: float) -> Emi
     return family.table(probs.clamp(limits.tiny, 1 - limits.eps).reshape(-1, *family.event_shape))
 
 
-@estimate.register
-def _(family: Gaussian, x: Tensor, weights: Tensor, pseudo_count: float) -> EmissionTable:
-    flat = x.reshape(len(x), -1)
-    totals = weights.sum(0)[:, None].clamp(min=torch.finfo(x.dtype).tiny)
-    loc = weights.T @ flat / totals  # (K, D)
-    variance = torch.stack([w @ (flat - m).square() for w, m in zip(weights.T, loc, strict=True)]) / totals
-    scale = torch.maximum(variance.sqrt(), _smallest_scales(flat))
+@_estimate.register
+def _(family: Gaussian, x: Tensor, weights: Tensor, pseudo_count: float, units: Units) -> EmissionTable:
+    loc, variance = _moments(x.reshape(len(x), -1), weights, full=False)
+    loc, scale = loc.to(x.dtype), variance.sqrt().to(x.dtype)
+    scale = torch.maximum(scale, units.smallest_scales(loc))
     return family.table(loc.reshape(-1, *family.event_shape), scale.reshape(-1, *family.event_shape))
 
 
-@estimate.register
-def _(family: FullGaussian, x: Tensor, weights: Tensor, pseudo_count: float) -> EmissionTable:
-    totals = weights.sum(0)[:, None].clamp(min=torch.finfo(x.dtype).tiny)
-    loc, unit = weights.T @ x / totals, _smallest_scales(x)  # (K, D), (D,)
-    centred = (((x - m) / unit, w) for w, m in zip(weights.T, loc, strict=True))
-    cov = torch.stack([(e * w[:, None]).T @ e for e, w in centred]) / totals[..., None]
-    values, vectors = torch.linalg.eigh(cov)  # in units of the smallest scales
-    root = values.clamp(min=1).sqrt()[:, None] * vectors * unit[:, None]  # (K, D, D), root root' the covariance
-    upper = torch.linalg.qr(root.mT).R
-    signs = torch.where(upper.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(x)
-    return family.table_of_factors(loc, (signs[..., None] * upper).mT)
+@_estimate.register
+def _(family: FullGaussian, x: Tensor, weights: Tensor, pseudo_count: float, units: Units) -> EmissionTable:
+    loc, factor = _full_moments(x, weights, units)
+    return family.table_of_factors(loc.to(x.dtype), factor.to(x.dtype))
 
 
-@estimate.register
-def _(family: Pen, x: Tensor, weights: Tensor, pseudo_count: float) -> EmissionTable:
+@_estimate.register
+def _(family: Pen, x: Tensor, weights: Tensor, pseudo_count: float, units: Units) -> EmissionTable:
     """A full covariance for the offsets, and a bit: one component only, for a mixture has no closed form."""
     if family.num_components != 1:
         raise TypeError(
             f"expected Pen(1), one component a state, for estimates in closed form, got {family}; fit it by svi.fit"
         )
-    offsets, num_states = FullGaussian(2), weights.shape[1]
-    law = offsets.distribution(estimate(offsets, x[:, :2], weights, pseudo_count).params)
-    scale = law.variance.sqrt()
-    tril = law.scale_tril  # rho = L_21 / sigma_y: below one as long as L_22 > 0
-    correlation = tril[..., 1, 0] / tril[..., 1, :].norm(dim=-1)
-    up = torch.sigmoid(estimate(Bernoulli(1), x[:, 2:], weights, pseudo_count).params).reshape(num_states)
-    limits = torch.finfo(x.dtype)
-    largest = 1 - limits.eps
-    return family.table(
-        x.new_ones(num_states, 1),
-        law.mean[:, None],
-        scale[:, None],
-        correlation.clamp(-largest, largest)[:, None],
-        up.clamp(limits.tiny, largest),
-    )
+    loc, factor = _full_moments(x[:, :2], weights, units)
+    scale = factor.norm(dim=-1)  # of x and of y, (K, 2)
+    slope = (factor[:, 1, 0] / factor[:, 1, 1]).asinh()  # tanh of it is L_21 / sigma_y, the correlation
+    up = _estimate(Bernoulli(1), x[:, 2:], weights, pseudo_count, None).params
+    params = torch.cat([torch.zeros_like(slope)[:, None], loc, scale.log(), slope[:, None]], -1)
+    return EmissionTable(family, torch.cat([params.to(x.dtype), up.detach()], -1))
 
 
-@estimate.register
-def _(family: Poisson, x: Tensor, weights: Tensor, pseudo_count: float) -> EmissionTable:
+@_estimate.register
+def _(family: Poisson, x: Tensor, weights: Tensor, pseudo_count: float, units: None) -> EmissionTable:
     flat = x.reshape(len(x), -1)
     totals = weights.sum(0)[:, None].clamp(min=torch.finfo(x.dtype).tiny)
     rate = (weights.T @ flat / totals).clamp(min=torch.finfo(x.dtype).eps)
     return family.table(rate.reshape(-1, *family.event_shape))
 
 
-def _smallest_scales(x: Tensor) -> Tensor:
-    """The smallest standard deviation allowed of each entry, (D,), for observations (N, D)."""
-    return MIN_SCALE * x.std(0, correction=0).clamp(min=torch.finfo(x.dtype).eps)
+def _moments(x: Tensor, weights: Tensor, *, full: bool) -> tuple[Tensor, Tensor]:
+    """Weighted means (K, D) and variances (K, D), or covariances (K, D, D), of observations (N, D), in float64.
+
+    Those of a state without observations are 0 and 1: the centre and near the spread of all of them.
+    """
+    x, means, spreads = x.double(), [], []
+    for column in weights.T:
+        w = column.double()
+        total = w.sum()
+        w = w / total.where(total > 0, 1.0)
+        mean = w @ x
+        centred = x - mean
+        spread = (centred * w[:, None]).mT @ centred if full else w @ centred.square()
+        means.append(mean)
+        spreads.append(spread if bool(total > 0) else torch.eye(x.shape[1]).to(x) if full else torch.ones_like(mean))
+    return torch.stack(means), torch.stack(spreads)
+
+
+def _full_moments(x: Tensor, weights: Tensor, units: Units) -> tuple[Tensor, Tensor]:
+    """Weighted means (K, D) and the Cholesky factors (K, D, D) of the most likely covariances allowed, in float64."""
+    loc, cov = _moments(x, weights, full=True)
+    smallest = units.smallest_scales(loc.to(x.dtype)).double()  # (K, D)
+    cov = cov / (smallest[:, :, None] * smallest[:, None, :])
+    values, vectors = torch.linalg.eigh(cov)  # in units of the smallest scales
+    root = values.clamp(min=1).sqrt()[:, None] * vectors * smallest[..., None]  # (K, D, D), root root' the covariance
+    upper = torch.linalg.qr(root.mT).R
+    signs = torch.where(upper.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(root)
+    return loc, (signs[..., None] * upper).mT
+
+
+@singledispatch
+def at_smallest_scale(family: object, params: Tensor, units: Units | None) -> Tensor:
+    """Whether an entry of a state's law is held at the smallest standard deviation allowed: (K, D).
+
+    Args:
+        family: of the observations.
+        params: of laws in the units, (K, num_params).
+        units: as for `estimate`.
+    """
+    return torch.zeros(len(params), 0, dtype=torch.bool, device=params.device)
+
+
+@at_smallest_scale.register
+def _(family: Gaussian, params: Tensor, units: Units) -> Tensor:
+    loc, raw_scale = params.chunk(2, dim=-1)
+    return F.softplus(raw_scale) <= _NEARLY * units.smallest_scales(loc)
+
+
+@at_smallest_scale.register
+def _(family: FullGaussian, params: Tensor, units: Units) -> Tensor:
+    law = family.distribution(params.double())
+    return _held_directions(law.loc, law.scale_tril, units)
+
+
+@at_smallest_scale.register
+def _(family: Pen, params: Tensor, units: Units) -> Tensor:
+    _, mu_x, mu_y, log_sx, log_sy, slope, _ = params.double().unbind(-1)
+    first = torch.stack([log_sx.exp(), torch.zeros_like(slope)], -1)
+    second = log_sy.exp()[:, None] * torch.stack([slope.tanh(), 1 / slope.cosh()], -1)
+    return _held_directions(torch.stack([mu_x, mu_y], -1), torch.stack([first, second], -2), units)
+
+
+_NEARLY = 1.01
+"""Rounding of parameters may leave a scale a little above the smallest one."""
+_SHARE = 0.3
+"""A column belongs to a direction, a unit vector, with at least this coefficient."""
+
+
+def _held_directions(loc: Tensor, factor: Tensor, units: Units) -> Tensor:
+    """The columns (K, D) that are part of a direction in which L L' is the smallest allowed."""
+    smallest = units.smallest_scales(loc.to(units.unit)).to(factor)
+    whitened = factor / smallest[..., None]
+    values, vectors = torch.linalg.eigh(whitened @ whitened.mT)
+    rounding = 4 * torch.finfo(units.unit.dtype).eps * values[:, -1:].sqrt()
+    held = values.clamp(min=0).sqrt() <= _NEARLY + rounding
+    return ((vectors.abs() > _SHARE) & held[:, None]).any(-1)
+
+
+@singledispatch
+def pseudo_log_prob(family: object, params: Tensor) -> Tensor:
+    """Sum over symbols or values of bits of their log probabilities, which a pseudo-count multiplies: (K,)."""
+    return params.new_zeros(len(params))
+
+
+@pseudo_log_prob.register
+def _(family: Categorical, params: Tensor) -> Tensor:
+    return params.log_softmax(-1).sum(-1)
+
+
+@pseudo_log_prob.register
+def _(family: Bernoulli, params: Tensor) -> Tensor:
+    return (F.logsigmoid(params) + F.logsigmoid(-params)).sum(-1)
+
+
+@pseudo_log_prob.register
+def _(family: Pen, params: Tensor) -> Tensor:
+    return F.logsigmoid(params[:, -1]) + F.logsigmoid(-params[:, -1])

@@ -36,7 +36,11 @@ class Covariance(nn.Module):
     @torch.no_grad()
     def set(self, name: str, cov: Tensor) -> None:
         """Replace the matrix, in place; `name` is for the error where it is not positive definite."""
-        self.raw.copy_(raw_of(check_covariance(name, cov, self.raw.shape[0])))
+        self.raw.copy_(self.raw_of(name, cov))
+
+    def raw_of(self, name: str, cov: Tensor) -> Tensor:
+        """The raw matrix of another covariance of this size; `name` is for the error, as in `set`."""
+        return raw_of(check_covariance(name, cov, self.raw.shape[0]))
 
 
 def raw_of(scale_tril: Tensor) -> Tensor:

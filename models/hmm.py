@@ -44,6 +44,7 @@ class HMM(SequenceModel):
 
     has_latent = True
     initial_memory = None
+    _drawn: tuple[Tensor, ...] = ()
 
     def __init__(
         self,
@@ -88,7 +89,22 @@ class HMM(SequenceModel):
         with seeded(seed):
             rows = dist.Dirichlet(torch.ones(num_states)).sample((num_states + 1,))
             table = family.random_table(num_states)
-        return HMM(rows[0], rows[1:], table, first=first)
+        model = HMM(rows[0], rows[1:], table, first=first)
+        model._drawn = tuple(parameter.detach().clone() for parameter in model.parameters())
+        return model
+
+    @property
+    def as_drawn(self) -> bool:
+        """Whether the parameters are those that `HMM.random` drew: not set, loaded or fitted since."""
+        present = list(self.parameters())
+        return len(present) == len(self._drawn) and all(
+            now.shape == then.shape and torch.equal(now, then.to(now))
+            for now, then in zip(present, self._drawn, strict=True)
+        )
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._drawn = ()
+        super()._load_from_state_dict(*args, **kwargs)
 
     @property
     def num_states(self) -> int:
@@ -137,6 +153,7 @@ class HMM(SequenceModel):
             self.transition_logits.copy_(transition_probs.log())
         if emission_params is not None:
             self.emission_table.params.copy_(emission_params)
+        self._drawn = ()
 
     def unconstrained(self, name: str, value: Tensor) -> tuple[str, Tensor]:
         """As `SequenceModel.unconstrained`, for "initial_probs", "transition_probs" and "emission_probs" too."""

@@ -160,11 +160,15 @@ class LinearGaussianSSM(GaussianStateModel):
         Raises:
             ValueError: a covariance that is not positive definite.
         """
+        new: list[tuple[Tensor, Tensor]] = []
         for name, value in moments.items():
             if name in COVARIANCES:
-                getattr(self, COVARIANCES[name]).set(name, value)
+                covariance = getattr(self, COVARIANCES[name])
+                new.append((covariance.raw, covariance.raw_of(name, value)))
             else:
-                getattr(self, name).copy_(value)
+                new.append((getattr(self, name), value))
+        for parameter, value in new:  # all of them or, where one is not positive definite, none
+            parameter.copy_(value)
 
     def chain(self, inputs: Tensor | None = None) -> kalman.GaussianChain:
         """The parameters as the kernels take them, B u_t as offsets of the states; D u_t belongs to `centred`."""

@@ -35,7 +35,8 @@ def hmm(
     restarts: Annotated[
         int | None,
         typer.Option(
-            help="Random starts side by side; the best on validation data is kept.", show_default="16, or what fits"
+            help="Random starts, beside one that k-means reads off the data; the best on validation data is kept.",
+            show_default="16, or what fits",
         ),
     ] = None,
     pseudo_count: Annotated[float, typer.Option(help="Added to every expected count.")] = 0.1,
@@ -58,7 +59,7 @@ def hmm(
     json: Json = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """A hidden Markov model, by Baum-Welch from many starts."""
+    """A hidden Markov model, by Baum-Welch from many starts, one of them read off the data."""
     from pgm_rnn.report.fitting import fit_hmm
 
     job = job_of(data, emission, column, valid_fraction, test_fraction, seed, output, json, overwrite=overwrite)

@@ -280,6 +280,27 @@ def test_whole_numbers_are_real_ones_unless_something_else_is_said(
 
 
 @pytest.mark.parametrize(
+    ("command", "note"),
+    [
+        ("hmm --num-states 2 --restarts 1 --iterations 5", "binds for states 0, 1 in column 2"),
+        ("lgssm --latent-dim 2 --iterations 120", "binds for the noise of"),
+    ],
+)
+def test_a_column_without_noise_is_fitted_and_named(
+    command: str, note: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    rows = series()
+    third = np.full((len(rows), 1), 7.0) if command.startswith("hmm") else 2 * rows[:, :1]
+    write_csv(Path("river.csv"), np.concatenate([rows, third], 1))
+    assert call(monkeypatch, "fit", *command.split(), "--data", "river.csv", "--output", "out") == 0
+    output = " ".join(capsys.readouterr().out.split())
+    assert "note: min_scale=" in output
+    assert note in output
+    assert (" is the best on the " in output) == command.startswith("hmm")
+    load_model("out")
+
+
+@pytest.mark.parametrize(
     ("steps", "command", "unit"),
     [
         (BaumWelch, "fit hmm --data synthetic-hmm --num-states 2 --restarts 2", "iteration"),

@@ -1,15 +1,16 @@
 """`pgm-rnn fit` by EM: a model is fitted under a progress bar, then scored, shown and saved by `fitted`."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 
 from pgm_rnn.checks import check_counts
 from pgm_rnn.data import list_datasets
 from pgm_rnn.emissions import Gaussian, Pen
-from pgm_rnn.inference import em
-from pgm_rnn.inference.random_starts import Start, random_starts
+from pgm_rnn.inference import em, kalman
 from pgm_rnn.models import HMM
 from pgm_rnn.models.linear_start import linear_start
 from pgm_rnn.report.fitted import Job, Outcome, announce, check_job, counted, finish, material_of
@@ -32,9 +33,10 @@ def fit_hmm(
     tolerance: float,
     half: bool = False,
 ) -> Outcome:
-    """Fit an HMM by EM from random starts near the data, in float32 to a data set and in float64 to a file.
+    """Fit an HMM by EM, in float32 to a data set and in float64 to a file.
 
-    Where `num_restarts` is None there are up to 16, as many as keep a number a start, step and state below 2e8 numbers.
+    There are `num_restarts` random starts near the data, and one that is read off the data by k-means++. Where
+    `num_restarts` is None there are up to 16, as many as keep a number a start, step and state below 2e8 numbers.
 
     Raises:
         ValueError: arguments out of range, a source that is not there or cannot be read.
@@ -49,14 +51,16 @@ def fit_hmm(
     options = {"num_iterations": num_iterations, "num_restarts": num_restarts, "tolerance": tolerance}
     options |= {"pseudo_count": pseudo_count, "pseudo_observations": pseudo_observations}
     title = f"HMM, {counted(num_states, 'state')}, {type(material.family).__name__} emission"
-    announce(job, material, f"{title}, EM from {counted(num_restarts, 'start')}", _hint(job, material))
-    start = _hmm_start(material, num_states, num_restarts, job.seed)
-    found = em.fit(start, material.train, valid=material.valid, seed=job.seed, **options)  # type: ignore[arg-type]
-    judge = "training" if material.valid is None else "validation"
-    best = f"start {found.restarts.chosen + 1} of {num_restarts} is the best on the {judge} data"
-    half, why = halved(start) if half else (False, "")
-    remarks = [remark for remark in (best if num_restarts > 1 else "", why) if remark]
-    outcome = _em_outcome(found, options, "\n".join(remarks))._replace(half=half)
+    starts = f"EM from {counted(num_restarts, 'random start')} and one read off the data"
+    announce(job, material, f"{title}, {starts}", _hint(job, material))
+    model = HMM.random(num_states, emission=material.family, seed=job.seed).to(_dtype(material))
+    more: dict[str, Any] = options | {"num_restarts": num_restarts + 1}
+    found, notes = _noted(em.fit, model, material.train, valid=material.valid, seed=job.seed, start="data", **more)
+    judge, chosen = "training" if material.valid is None else "validation", found.restarts.chosen
+    best = f"random start {chosen} of {num_restarts}" if chosen else "the start read off the data"
+    half, why = halved(model) if half else (False, "")
+    remark = "\n".join([f"{best} is the best on the {judge} data", *notes, *([why] if why else [])])
+    outcome = _em_outcome(found, options, remark)._replace(half=half)
     finish(job, folder, material, outcome)
     return outcome
 
@@ -83,21 +87,17 @@ def fit_lgssm(job: Job, *, latent_dim: int, num_iterations: int, tolerance: floa
     start = linear_start(*train[:2], latent_dim=latent_dim)
     announce(job, material, f"linear-Gaussian state-space model, {counted(latent_dim, 'state')}, EM")
     keeps_initial = len(train.lengths) <= latent_dim
+    options = {"num_iterations": num_iterations, "tolerance": tolerance}
+    frozen = ("initial_mean", "initial_cov") if keeps_initial else ()
     try:
-        found = em.fit(
-            start,
-            train,
-            num_iterations=num_iterations,
-            tolerance=tolerance,
-            frozen=("initial_mean", "initial_cov") if keeps_initial else (),
-        )
-    except ValueError as error:  # a covariance that is no longer positive definite
+        found, notes = _noted(em.fit, start, train, frozen=frozen, **options)
+    except kalman.CovarianceError as error:
         raise ValueError(
             "expected variables with some noise, got one that the states come to predict exactly, such as a constant "
-            "or the number of a row; leave it out with --column, or take fewer states"
+            f"or the number of a row; leave it out with --column, or take fewer states ({error})"
         ) from error
-    remark = "the law of the first state is not fitted: it stays that of the start" if keeps_initial else ""
-    outcome = _em_outcome(found, {"num_iterations": num_iterations, "tolerance": tolerance}, remark)
+    kept = ["the law of the first state is not fitted: it stays that of the start"] if keeps_initial else []
+    outcome = _em_outcome(found, options, "\n".join([*kept, *notes]))
     finish(job, folder, material, outcome)
     return outcome
 
@@ -115,13 +115,20 @@ def _hint(job: Job, material: Material) -> str:
     return "whole numbers, taken for real ones; for counts or symbols: --emission poisson, --emission categorical"
 
 
-def _hmm_start(material: Material, num_states: int, num_restarts: int, seed: int) -> HMM:
-    """One random start near the data; `em.fit` draws the `num_restarts` - 1 that come before it."""
-    dtype = material.train.x.dtype if material.train.x.is_floating_point() else torch.get_default_dtype()
-    shape = HMM.random(num_states, emission=material.family, seed=seed).to(dtype)
-    x, _ = shape.check(*material.train[:2])
-    like = Start(shape.initial_probs.detach(), shape.transition_probs.detach(), shape.emission_table)
-    return HMM(*random_starts(like, x[material.train.mask], num_restarts, seed)[-1])
+def _dtype(material: Material) -> torch.dtype:
+    x = material.train.x
+    return x.dtype if x.is_floating_point() else torch.get_default_dtype()
+
+
+def _noted(fit: Callable[..., em.EmFit], *arguments: Any, **options: Any) -> tuple[em.EmFit, list[str]]:
+    """A fit, and what it warned of, for the report."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", em.EmWarning)
+        found = fit(*arguments, **options)
+    for warning in said:
+        if not issubclass(warning.category, em.EmWarning):
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return found, [f"note: {warning.message}" for warning in said if issubclass(warning.category, em.EmWarning)]
 
 
 def _em_outcome(found: em.EmFit, options: Mapping[str, object], remark: str) -> Outcome:

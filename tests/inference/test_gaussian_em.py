@@ -1,3 +1,5 @@
+import math
+import warnings
 from collections.abc import Collection
 from typing import Any
 
@@ -5,8 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from pgm_rnn.inference import em
+from pgm_rnn.inference import em, kalman
+from pgm_rnn.inference.regression import most_likely_above
+from pgm_rnn.kernels import kalman as kalman_kernels
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
+from pgm_rnn.models.linear_start import linear_start
 from pgm_rnn.sequences import Sequences
 from tests.definitions import joint_normal
 
@@ -202,8 +207,100 @@ def test_everything_frozen_is_an_error() -> None:
         em.fit(model, data(False, False)[0], LENGTHS, frozen=list(model.moments()), progress=False)
 
 
-def test_a_variance_that_vanishes_is_an_error_that_names_it() -> None:
+def test_a_variance_that_vanishes_is_held_and_its_column_named() -> None:
     one = torch.eye(1)
     model = LinearGaussianSSM(torch.zeros(1), one, one, one, one, one)
-    with pytest.raises(ValueError, match="positive definite"):
-        em.fit(model, torch.zeros(1, 1, 1), num_iterations=50, tolerance=0.0, progress=False)
+    with pytest.warns(em.EmWarning, match=r"min_scale=1e-05 binds for the noise of .*the observations, in column 0"):
+        result = em.fit(model, torch.zeros(1, 1, 1), num_iterations=50, tolerance=0.0, progress=False)
+    assert float(result.log_likelihoods.diff().min()) > -1e-9
+    assert bool(model.log_marginal_likelihood(torch.zeros(1, 1, 1)).isfinite().all())
+
+
+WALK = torch.randn(6, 20, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64).cumsum(1)
+LINE = torch.arange(20.0, dtype=torch.float64)[None, :, None].expand(6, -1, -1)
+DEGENERATE = {
+    "constant": torch.cat([WALK, torch.full_like(LINE, 7.0)], -1),
+    "zero": torch.cat([WALK, torch.zeros_like(LINE)], -1),
+    "collinear": torch.cat([WALK, 2 * WALK[..., :1]], -1),
+    "straight lines": torch.cat([LINE, 2 * LINE + 5], -1),
+    "partly missing": torch.cat([WALK, 2 * WALK[..., :1]], -1).where(torch.arange(20)[:, None] % 7 > 0, torch.nan),
+}
+NAMED = {"zero": "column 2", "collinear": "columns 0, 2", "straight lines": "columns 0, 1"}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", DEGENERATE)
+def test_columns_without_noise_end_with_a_usable_model_and_never_fall(name: str, dtype: torch.dtype) -> None:
+    x = DEGENERATE[name].to(dtype)
+    model = linear_start(x, latent_dim=2).to(dtype)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", em.EmWarning)
+        result = em.fit(model, x, num_iterations=150, progress=False)
+    assert float(result.log_likelihoods.diff().min()) > -1e-6 * float(result.log_likelihoods.abs().max())
+    assert not any("lowered" in str(warning.message) for warning in said)
+    seen = kalman.filter(model, x).log_marginal_likelihood.double().sum()
+    assert float(seen) == pytest.approx(float(result.log_likelihoods[-1]), abs=0.05 * x.numel())
+    assert bool(kalman.smooth(model, x).smoothed_means.isfinite().all())
+    if name in NAMED:
+        assert any(f"in {NAMED[name]} (counted from 0)" in str(warning.message) for warning in said)
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1e6])
+def test_a_fit_in_other_units_is_the_same_fit(factor: float) -> None:
+    x, model = make().sample(10, 12, seed=1).x, make(seed=3)
+    other = make(seed=3)
+    moments = other.moments()
+    other.set_moments(
+        {
+            "emission_matrix": factor * moments["emission_matrix"],
+            "emission_cov": factor**2 * moments["emission_cov"],
+        }
+    )
+    first = em.fit(model, x, num_iterations=10, progress=False)
+    second = em.fit(other, factor * x, num_iterations=10, progress=False)
+    shift = x.numel() * math.log(factor)
+    torch.testing.assert_close(second.log_likelihoods + shift, first.log_likelihoods, rtol=1e-9, atol=1e-7)
+    torch.testing.assert_close(other.transition_cov, model.transition_cov)
+
+
+def test_the_most_likely_covariance_above_a_floor_is_better_than_others_above_it() -> None:
+    floor = torch.tensor([[2.0, 0.5], [0.5, 1.0]])
+    cov = torch.tensor([[9.0, 0.2], [0.2, 0.1]])
+    found, held = most_likely_above(cov, floor)
+
+    def value(S: Tensor) -> float:
+        return float(-torch.logdet(S) - torch.trace(torch.linalg.solve(S, cov)))
+
+    assert held.shape == (2, 1)
+    assert float(torch.linalg.eigvalsh(found - floor)[0]) > -1e-12
+    for _ in range(200):
+        root = 0.5 * torch.randn(2, 2)
+        assert value(found + 1e-3 * root @ root.mT) < value(found)
+        assert value(floor + root @ root.mT) <= value(found)
+    assert value(cov) > value(found)  # the floor costs something
+    assert torch.equal(most_likely_above(floor + cov, floor).cov, floor + cov)
+
+
+def test_covariances_that_one_of_is_no_covariance_are_not_set_at_all() -> None:
+    model = make()
+    before = [p.detach().clone() for p in model.parameters()]
+    with pytest.raises(ValueError, match="expected emission_cov to be positive definite"):
+        model.set_moments({"initial_mean": torch.ones(DIM), "emission_cov": torch.zeros(OBS_DIM, OBS_DIM)})
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_a_fit_that_fails_at_its_end_leaves_the_model_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = make().float(), make().sample(4, 6, seed=1).x.float()
+    before = [p.detach().clone() for p in model.parameters()]
+    broken = kalman_kernels.filter
+
+    def only_double(chain: object, values: Tensor, *rest: Any) -> Any:
+        result = broken(chain, values, *rest)  # type: ignore[arg-type]
+        if values.dtype == torch.float64:
+            return result
+        return result._replace(log_normalizers=result.log_normalizers * torch.nan)
+
+    monkeypatch.setattr(kalman_kernels, "filter", only_double)
+    with pytest.raises(ValueError, match=r"in torch\.float32.*the least noise is that of column \d \(counted from 0\)"):
+        em.fit(model, x, num_iterations=2, progress=False)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))

@@ -119,7 +119,7 @@ class EmAscends(Claim):
         instance = INSTANCES[case](seed)
         values, differences = [instance.log_likelihood()], []
         for _ in range(self.num_iterations):
-            fit = em.fit(instance.model, instance.x, num_iterations=1, tolerance=0, progress=False)
+            fit = em.fit(instance.model, instance.x, start="model", num_iterations=1, tolerance=0, progress=False)
             values.append(instance.log_likelihood())
             reported = fit.log_likelihoods.tolist()
             differences += [abs(a - b) for a, b in zip(reported, values[-2:], strict=True)]
@@ -129,7 +129,7 @@ class EmAscends(Claim):
     @override
     def control_residual(self, case: str, seed: int) -> float:
         instance = INSTANCES[case](seed)
-        em.fit(instance.model, instance.x, num_iterations=self.num_climbing, tolerance=0, progress=False)
+        em.fit(instance.model, instance.x, start="model", num_iterations=self.num_climbing, tolerance=0, progress=False)
         values = [instance.log_likelihood()]
         for _ in range(self.num_filtered):
             instance.filtered_step()

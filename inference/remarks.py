@@ -1,0 +1,70 @@
+"""What a reader should know of parameters that EM ended with, a sentence each."""
+
+from torch import Tensor
+
+LEAST_SHARE = 0.1
+"""Expected number of steps below which a state has no share of the data."""
+_MOST_NAMED = 10
+
+
+class EmWarning(UserWarning):
+    """A fit by EM ended, but not as one would wish."""
+
+
+def of_states(shares: Tensor, held: Tensor, min_scale: float) -> list[str]:
+    """States without a share of the data, and states held at the smallest scale.
+
+    Args:
+        shares: expected number of steps in each state, (K,).
+        held: whether a column of a state is held, (K, D).
+        min_scale: the argument that says how small a scale may be.
+    """
+    empty, found = shares < LEAST_SHARE, []
+    if bool(empty.any()):
+        found.append(
+            f"No share of the data, less than {LEAST_SHARE} steps, is left to {named('state', empty)} of {len(empty)} "
+            "(counted from 0): use fewer states, start='data', or more restarts"
+        )
+    held = held & ~empty[:, None]
+    if bool(held.any()):
+        found.append(
+            f"min_scale={min_scale:.2g} binds for {named('state', held.any(1))} in {named('column', held.any(0))} "
+            "(counted from 0): the observations in such a state are constant there, or its columns determine each "
+            "other, and the likelihood has no bound. Leave such columns out, use fewer states, or choose a larger "
+            "min_scale"
+        )
+    return found
+
+
+def of_noise(covariances: list[str], columns: Tensor, min_scale: float) -> list[str]:
+    """Covariances of a linear-Gaussian model that are held at the smallest that is allowed.
+
+    Args:
+        covariances: of what they are: "the states", "the observations".
+        columns: which columns of the observations are predicted exactly, (M,).
+        min_scale: as for `of_states`.
+    """
+    if not covariances:
+        return []
+    where = f", in {named('column', columns)} (counted from 0)" if bool(columns.any()) else ""
+    return [
+        f"min_scale={min_scale:.2g} binds for the noise of {' and of '.join(covariances)}{where}. A column that is "
+        "constant, a straight line, or determined by other columns is predicted exactly, and the likelihood has no "
+        "bound: leave such a column out, take fewer states, or choose a larger min_scale"
+    ]
+
+
+def of_fall(start: str, iteration: int, nats: float) -> str:
+    """An iteration that lowered what EM never lowers."""
+    return (
+        f"{start} lowered its objective by {nats:.4g} nats in iteration {iteration}, more than rounding explains. This "
+        "is no convergence: the parameters before that iteration are kept. Use float64, or check that the model begins "
+        "with scales above min_scale"
+    )
+
+
+def named(what: str, which: Tensor) -> str:
+    """'state 3', or 'states 0, 3', for truth values (n,)."""
+    numbers = which.nonzero()[:, 0].tolist()
+    shown = ", ".join(map(str, numbers[:_MOST_NAMED])) + (", ..." if len(numbers) > _MOST_NAMED else "")
+    return f"{what}{'s' if len(numbers) > 1 else ''} {shown}"
