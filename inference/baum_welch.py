@@ -164,9 +164,9 @@ class BaumWelch:
         del log_emission  # as large as what the recursions leave
         check_possible(self._by_start(forward.log_normalizers)[:, 0], "start from parameters that allow it")
         table = transition[0, 0] if self._num_starts == 1 else transition  # one table is counted on the way
-        _, counts, smoothed = hmm.expected_counts(table, lengths, forward, transition.new_ones(len(lengths)))
+        _, pairs, smoothed = hmm.expected_pairs(table, lengths, forward, transition.new_ones(len(lengths)))
         smoothed = self._by_start(smoothed)  # (N, R, T, K)
-        transitions = (counts * table).reshape(transition.shape)
+        transitions = pairs.reshape(transition.shape)
         states = smoothed.transpose(1, 2)[self._mask].flatten(1)  # (steps, R K)
         self._counts = _Counts(smoothed[:, :, 0].sum(0), transitions, states)
         return self._score(self._by_start(forward.log_normalizers), added)
@@ -272,7 +272,7 @@ class BaumWelch:
         """The forward recursion of all starts on all sequences."""
         log_emission = log_emission.transpose(1, 2).flatten(0, 1)  # (N R, T, K)
         lengths = lengths.repeat_interleave(self._num_starts)
-        return hmm.forward(self._parameters.initial, self._parameters.transition, log_emission, lengths)
+        return hmm.forward(self._parameters.initial, self._parameters.transition, log_emission, lengths, in_whole=True)
 
     def _by_start(self, values: Tensor) -> Tensor:
         """(N R, ...) as (N, R, ...)."""

@@ -185,8 +185,11 @@ def forward(
                 scale[b, t] = total
                 inverse = emission.dtype.type(1) / total if total != 0 else total
                 if least > 0 and lost[b] == 0:
-                    row, column = b % reachable.shape[0], min(t, reachable.shape[1] - 1)
+                    num_small = 0
                     for j in range(num_states):
+                        num_small += belief[s, j] * inverse < least
+                    row, column = b % reachable.shape[0], min(t, reachable.shape[1] - 1)
+                    for j in range(num_states if num_small > 0 else 0):
                         possible = predicted[s, j] > 0 or reachable[row, column, j]
                         if possible and belief[s, j] * inverse < least and log_emission[b, t, j] > -np.inf:
                             lost[b] = 1
