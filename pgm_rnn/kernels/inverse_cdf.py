@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def _invert_even(
+@numba.njit(parallel=True, cache=True, error_model="numpy")
+def invert_even(
     weights: NDArray[np.floating], uniforms: NDArray[np.float64], chosen: NDArray[np.bool_], found: NDArray[np.int64]
 ) -> None:
     """Fill `found` (B, N): the first index at which the running sum of a row exceeds (n + u_n) / N times its sum.
@@ -41,8 +42,3 @@ def _invert_even(
         for n in range(num):
             largest = max(largest, found[b, n])
             found[b, n] = largest
-
-
-invert_even = numba.njit(parallel=True, cache=True, error_model="numpy")(_invert_even)
-invert_even_alone = numba.njit(cache=True, error_model="numpy")(_invert_even)
-"""In one thread, for problems that end before another thread has woken."""

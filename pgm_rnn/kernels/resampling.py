@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pgm_rnn.kernels.threads import run_compiled
+from pgm_rnn.kernels.threads import run_alone, run_compiled
 
 SMALL = 4096
 """Weights that one thread resamples sooner than several."""
@@ -46,14 +46,11 @@ def _even(weights: Tensor, uniforms: Tensor, chosen: Tensor) -> Tensor:
     if weights.device.type != "cpu":
         points = ((_itself(weights) + uniforms) / len(weights)).expand(weights.shape)
         return _inverse(weights.double(), points).where(chosen, _itself(weights))
-    from pgm_rnn.kernels.inverse_cdf import invert_even, invert_even_alone
+    from pgm_rnn.kernels.inverse_cdf import invert_even
 
     found = torch.empty(weights.mT.shape, dtype=torch.int64)  # (B, N): a sequence's numbers beside each other
     arguments = weights.mT.contiguous(), uniforms.mT.contiguous(), chosen, found
-    if weights.numel() < SMALL:
-        invert_even_alone(*(a.numpy() for a in arguments))
-    else:
-        run_compiled(invert_even, *arguments)
+    (run_alone if weights.numel() < SMALL else run_compiled)(invert_even, *arguments)
     return found.mT
 
 
