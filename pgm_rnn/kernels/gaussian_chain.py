@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pgm_rnn.kernels import doors
+
 
 class GaussianChain(NamedTuple):
     """Parameters of the chain. Each may vary over steps and sequences: (...), (steps, ...), (B, 1 or steps, ...).
@@ -52,6 +54,7 @@ def _padded(tensor: Tensor, num_axes: int) -> Tensor:
 
 def per_entry(mask: Tensor, x: Tensor) -> Tensor:
     """A mask (B, T) or (B, T, M) with the shape of x (B, T, M)."""
+    doors.mask("mask", mask, x, *x.shape[: mask.dim()])
     return (mask if mask.dim() == x.dim() else mask[..., None]).expand(x.shape)
 
 
@@ -60,6 +63,7 @@ def without_missing(chain: GaussianChain, x: Tensor, observed: Tensor) -> tuple[
 
     A missing entry gets a zero row in C and unit variance of its own, so each counts -1/2 log 2 pi too many.
     """
+    doors.mask("observed", observed, x, *x.shape)
     chain = chain.with_all_axes()
     pattern = observed[:1] if bool((observed == observed[:1]).all()) else observed
     matrix = chain.emission_matrix.where(pattern[..., None], 0.0)

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from pgm_rnn.kernels import doors
 from pgm_rnn.kernels.threads import num_threads, run_compiled
 from pgm_rnn.sequences import length_mask
 
@@ -66,6 +67,7 @@ def log_marginal_likelihood(initial: Tensor, transition: Tensor, log_emission: T
 
     An impossible sequence has -inf and gradients of zero.
     """
+    doors.finite_chain(initial, transition, log_emission, lengths)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (initial, transition, log_emission)):
         return _LogMarginalLikelihood.apply(initial, transition, log_emission, lengths)
     return _run_forward(initial, transition, log_emission, lengths, keep_steps=False).log_normalizers.sum(-1)
@@ -75,7 +77,7 @@ class _LogMarginalLikelihood(torch.autograd.Function):
     @staticmethod
     @override
     def forward(ctx: Any, initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor) -> Tensor:
-        result = forward(initial, transition, log_emission, lengths)
+        result = _run_forward(initial, transition, log_emission, lengths, keep_steps=True)
         ctx.save_for_backward(initial, transition, lengths, *result)
         return result.log_normalizers.sum(-1)
 
@@ -95,6 +97,7 @@ class _LogMarginalLikelihood(torch.autograd.Function):
 
 def forward(initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor) -> Forward:
     """The scaled forward recursion. Source: Choe, Shin & Spencer (2017), sec. 3.2, with alpha_1 = D_{x_1} P(H_1)."""
+    doors.finite_chain(initial, transition, log_emission, lengths)
     return _run_forward(initial, transition, log_emission, lengths, keep_steps=True)
 
 
@@ -115,6 +118,7 @@ def _run_forward(
 
 def backward(transition: Tensor, lengths: Tensor, result: Forward) -> Backward:
     """The scaled backward recursion after `forward`."""
+    result = doors.finite_result(transition, lengths, result)
     future, smoothed = torch.empty_like(result.emission), torch.empty_like(result.emission)
     arguments = (result.emission, result.scale, lengths, result.filtered, future, smoothed)
     _recursion(result.emission).backward(_four_axes(transition.detach()), *arguments)
@@ -123,8 +127,7 @@ def backward(transition: Tensor, lengths: Tensor, result: Forward) -> Backward:
 
 def without_missing(log_emission: Tensor, mask: Tensor) -> Tensor:
     """log p(x_t | z_t) with zeros, for every state, where `mask` (B, T) is False: nothing was observed there."""
-    if mask.dim() != 2:
-        raise ValueError(f"expected one truth value a step, (B, T), for finitely many states, got {tuple(mask.shape)}")
+    doors.step_mask(mask, log_emission)
     return log_emission.where(mask[..., None], 0.0)
 
 
@@ -137,6 +140,8 @@ def expected_counts(
         In p(z_1) of each sequence (B, K), in `transition` in its shape, and in log p(x_t | z_t), (B, T, K), which is
         weights[b] p(z_t | x_{1:T}).
     """
+    result = doors.finite_result(transition, lengths, result)
+    doors.tensor("weights", weights, weights, len(lengths))
     if not prefers_batched(result.emission) and transition.dim() == 2 and len(transition) <= LARGEST_COUNTED:
         return _compiled().expected_counts(transition.detach(), lengths, result, weights)
     smoothed, future = backward(transition, lengths, result)
@@ -147,12 +152,15 @@ def expected_counts(
 
 def pairwise_probs(transition: Tensor, result: Forward, future: Tensor) -> Tensor:
     """p(z_t, z_{t+1} | x_{1:T}), (B, T - 1, K, K), 0 in the padding."""
+    doors.tables(transition, result.filtered)
+    doors.tensor("future", future, result.filtered, *result.filtered.shape)
     pairs = result.filtered[:, :-1, :, None] * future[:, 1:, None, :]
     return pairs.mul_(_one_or_each(transition, len(pairs)))
 
 
 def propagate(belief: Tensor, transition: Tensor) -> Tensor:
     """sum_i belief[t, i] p(z_{t+1} = j | z_t = i): (B, T - 1, K) from (B, T - 1, K)."""
+    doors.tables(transition, belief, belief.shape[1])
     return (belief[..., None, :] @ _one_or_each(transition, len(belief)))[..., 0, :]
 
 
@@ -160,6 +168,7 @@ def most_likely_states(
     log_initial: Tensor, log_transition: Tensor, log_emission: Tensor, lengths: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The best path (B, T), int64, 0 in the padding, and its log p(x, z), (B,); ties go to the lower state."""
+    doors.finite_chain(log_initial, log_transition, log_emission, lengths)
     if log_emission.device.type != "cpu":
         from pgm_rnn.kernels import hmm_batched
 
@@ -185,6 +194,8 @@ def sample_states(transition: Tensor, lengths: Tensor, result: Forward, uniforms
     Returns:
         (num_samples, B, T), int64, 0 in the padding.
     """
+    result = doors.finite_result(transition, lengths, result)
+    doors.uniforms(uniforms, doors.ANY, *result.scale.shape)
     transition, num_steps = _one_or_each(transition, len(lengths)), uniforms.shape[-1]
     states = torch.zeros(uniforms.shape, dtype=torch.int64, device=uniforms.device)
     for t in range(num_steps - 1, -1, -1):
@@ -207,6 +218,8 @@ def _last_possible(weights: Tensor, drawn: Tensor) -> Tensor:
 
 def expected_transitions(filtered: Tensor, future: Tensor, transition: Tensor) -> Tensor:
     """sum of filtered[t, i] future[t + 1, j] over the axes that `transition` does not have, in its shape."""
+    doors.tables(transition, filtered)
+    doors.tensor("future", future, filtered, *filtered.shape)
     num_tables, num_kinds = _four_axes(transition).shape[:2]
     filtered, future = (_rows(probs, num_tables, num_kinds) for probs in (filtered[:, :-1], future[:, 1:]))
     return (filtered.mT @ future).reshape(transition.shape)
