@@ -30,14 +30,18 @@ def tensor(name: str, value: Any, like: Tensor, *axes: Size) -> None:
     if value.dtype != like.dtype:
         raise TypeError(f"expected {name} of dtype {like.dtype} as its companions, got {value.dtype}; use .to")
     fits = value.dim() == len(axes)
-    if not fits or not all(n == m or m == ANY or (type(m) is tuple and n in m) for n, m in zip(value.shape, axes, strict=True)):
+    if not fits or not all(
+        n == m or m == ANY or (type(m) is tuple and n in m) for n, m in zip(value.shape, axes, strict=True)
+    ):
         raise ValueError(f"expected {name} of shape {_shown(axes)}, got {tuple(value.shape)}")
     if value.device != like.device:
         raise ValueError(f"expected {name} on {like.device}, got {value.device}; move it with .to")
 
 
 def _shown(axes: tuple[Size, ...]) -> str:
-    sizes = ["any" if n == ANY else str(n) if isinstance(n, int) else " or ".join(map(str, dict.fromkeys(n))) for n in axes]
+    sizes = [
+        "any" if n == ANY else str(n) if isinstance(n, int) else " or ".join(map(str, dict.fromkeys(n))) for n in axes
+    ]
     return f"({', '.join(sizes)}{',' if len(axes) == 1 else ''})"
 
 
@@ -127,14 +131,16 @@ def contiguous(result: Result) -> Result:
     return type(result)(*(part.contiguous() if isinstance(part, Tensor) else part for part in result))
 
 
-def uniforms(value: Any, *axes: Size) -> None:
+def uniforms(value: Any, *axes: int) -> None:
     """Raise unless `value` is a tensor of floating point in [0, 1) of this shape."""
     if not isinstance(value, Tensor) or not value.is_floating_point():
         got = value.dtype if isinstance(value, Tensor) else type(value).__name__
         raise TypeError(f"expected uniforms as a tensor of floating point, got {got}")
-    tensor("uniforms", value, value, *axes)
-    if not bool(((value >= 0) & (value < 1)).all()):
-        raise ValueError("expected uniforms in [0, 1), got others or NaN; draw them with torch.rand")
+    fits = value.dim() == len(axes) and all(n == m or m == ANY for n, m in zip(value.shape, axes, strict=True))
+    low, high = torch.aminmax(value) if value.numel() else (0.0, 0.0)
+    if not fits or not (float(low) >= 0 and float(high) < 1):
+        got = tuple(value.shape) if not fits else f"numbers in [{float(low)}, {float(high)}]"
+        raise ValueError(f"expected uniforms of shape {_shown(axes)} in [0, 1), got {got}")
 
 
 # A linear-Gaussian chain.
