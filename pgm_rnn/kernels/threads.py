@@ -106,8 +106,8 @@ def _whole_loop() -> Any:
 def _twin(function: Any, name: str, **options: Any) -> Any:
     """The same function compiled once more.
 
-    It has a name of its own, for numba files what it compiles by the function's name and code, not by its options: under
-    one name the first of the two would be loaded in the other's place.
+    It has a name of its own, for numba files what it compiles by the function's name and code, not by its options:
+    under one name the first of the two would be loaded in the other's place.
     """
     import numba
 

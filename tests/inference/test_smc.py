@@ -416,7 +416,7 @@ def test_weights_that_are_no_numbers_are_an_error_that_names_the_step(
 def test_backward_paths_through_particles_that_lead_nowhere_are_an_error_that_names_the_step() -> None:
     z, weights = torch.tensor([[[0]], [[1]]]), torch.tensor([[[0.0]], [[0.0]]])
     history = smc.History(z, weights, torch.zeros(2, 1, 1, dtype=torch.int64))
-    with pytest.raises(smc.DegenerateWeightsError, match="sequence 0 has .* no particle that leads .* at step 1"):
+    with pytest.raises(smc.DegenerateWeightsError, match=r"sequence 0 has .* no particle that leads .* at step 1"):
         backward_paths(left_to_right(), history, torch.tensor([2]), None, 3)
 
 
