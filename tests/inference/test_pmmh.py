@@ -181,7 +181,7 @@ def test_a_start_of_probability_zero_is_an_error() -> None:
             return super().log_prob(value) - torch.inf
 
     program = WithPriors(Toss(LAWS["a constraint"]), {"chance": Half(torch.tensor(0.5), 0.01)})
-    with pytest.raises(ValueError, match="expected a draw from the priors .* got log prior -inf and log likelihood -"):
+    with pytest.raises(ValueError, match=r"expected a draw from the priors .* got log prior -inf and log likelihood -"):
         pmmh.run(program, x, **options)  # type: ignore[arg-type]
 
 
