@@ -23,7 +23,7 @@ class GaussianHMM(ChainLaw):
     """log p(x_{1:T}) by the compiled Kalman filter, in place of `pyro.distributions.GaussianHMM`.
 
     Args:
-        initial_dist: of a state: MultivariateNormal or Independent(Normal, 1), torch's or Pyro's, batch shape (*batch,).
+        initial_dist: of a state, torch's or Pyro's MultivariateNormal or Independent(Normal, 1), batch shape (*batch,).
         transition_matrix: A, (*batch, D, D) or (*batch, T - 1, D, D); with initial_step=0 the latter has T steps.
         transition_dist: noise of the state, which may have a mean; batch shape as the steps of A.
         observation_matrix: C, (*batch, D, M) or (*batch, T, D, M).
