@@ -208,7 +208,7 @@ def _says_impossible(error: Exception) -> bool:
     The filter has no particle left, a covariance is not positive definite, a number overflows; or torch's or Pyro's
     laws themselves refuse a parameter or a value.
     """
-    if isinstance(error, DegenerateWeightsError | torch.linalg.LinAlgError | ArithmeticError):
+    if isinstance(error, DegenerateWeightsError | torch.linalg.LinAlgError | ArithmeticError):  # type: ignore[attr-defined]
         return True
     place = error.__traceback__
     while place is not None and place.tb_next is not None:

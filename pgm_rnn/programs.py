@@ -98,10 +98,9 @@ def run_under_draws(
         )
     first = model.first if first is None else first
     check_choice("first", first, ("model", "condition"))
-    _, lengths = checked = _checked(model, x, lengths, rendering, first)
-    x, inputs = checked[0], _checked_inputs(model, x, lengths, inputs)
-    assert x is not None  # _checked
-    _under_draws(model, parameters, draws, x, lengths, first, inputs)
+    given, steps = _checked(model, x, lengths, rendering, first)
+    assert given is not None  # _checked
+    _under_draws(model, parameters, draws, given, steps, first, _checked_inputs(model, given, steps, inputs))
 
 
 def run_guide(
@@ -284,8 +283,8 @@ def _under_draws(
             return
         states: Sequence[Tensor | None] = [None] * len(parameters)
         if model.has_latent:
-            z = pyro.sample("z", side_by_side(lambda: StateLaw(model, x, lengths, first, inputs)))
-            states = z.expand(*draws, *z.shape[len(draws) :]).flatten(0, len(draws) - 1) if draws else z[None]
+            law = side_by_side(lambda: StateLaw(model, x, lengths, first, inputs))
+            states = law.rows(pyro.sample("z", law))
         memories = [
             call_with(model, own, memory_of, model, x, z_d, inputs) for own, z_d in zip(parameters, states, strict=True)
         ]

@@ -45,10 +45,13 @@ class SideBySide(TorchDistribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log density of (*draws, *batch, *event), or of (*batch, *event) under every law: (*draws, *batch), nats."""
-        own = self.batch_shape[len(self.draws) :] + self.event_shape
-        rows = value.expand(self.draws + own).reshape(-1, *own)
-        log_probs = [law.log_prob(row) for law, row in zip(self.laws, rows, strict=True)]
+        log_probs = [law.log_prob(row) for law, row in zip(self.laws, self.rows(value), strict=True)]
         return torch.stack(log_probs).reshape(self.batch_shape)
+
+    def rows(self, value: Tensor) -> tuple[Tensor, ...]:
+        """A value (*draws, *batch, *event), or (*batch, *event) for all, as one for each law."""
+        own = self.batch_shape[len(self.draws) :] + self.event_shape
+        return value.expand(self.draws + own).reshape(-1, *own).unbind(0)
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         """Draws that follow their parameters, (*draws, *batch, *event), one from each law."""

@@ -97,6 +97,14 @@ def finite_chain(initial: Any, transition: Any, log_emission: Any, steps: Any) -
     lengths(steps, log_emission, batch, num_steps)
 
 
+def beliefs(value: Any, transition: Any) -> None:
+    """Raise unless the tables fit probabilities before each move, (B, T - 1, K), of which there may be none."""
+    if not isinstance(value, Tensor) or value.dtype not in FLOATS or value.dim() != 3:
+        got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(f"expected beliefs of shape (B, T - 1, K) and floating point, got {got}")
+    tables(transition, value, value.shape[1])
+
+
 def tables(transition: Any, probs: Tensor, num_moves: int | None = None) -> None:
     """Raise unless the transition tables fit probabilities (B, T, K); one step less than T, if not `num_moves`."""
     batch, num_steps, num_states = probs.shape
@@ -128,7 +136,8 @@ def finite_result(transition: Any, steps: Any, result: Result) -> Result:
 
 def contiguous(result: Result) -> Result:
     """The same with contiguous tensors, for compiled functions fill others made in their likeness."""
-    return type(result)(*(part.contiguous() if isinstance(part, Tensor) else part for part in result))
+    parts: Any = (part.contiguous() if isinstance(part, Tensor) else part for part in result)
+    return type(result)(*parts)
 
 
 def uniforms(value: Any, *axes: int) -> None:
@@ -139,8 +148,8 @@ def uniforms(value: Any, *axes: int) -> None:
     fits = value.dim() == len(axes) and all(n == m or m == ANY for n, m in zip(value.shape, axes, strict=True))
     low, high = torch.aminmax(value) if value.numel() else (0.0, 0.0)
     if not fits or not (float(low) >= 0 and float(high) < 1):
-        got = tuple(value.shape) if not fits else f"numbers in [{float(low)}, {float(high)}]"
-        raise ValueError(f"expected uniforms of shape {_shown(axes)} in [0, 1), got {got}")
+        found = str(tuple(value.shape)) if not fits else f"numbers in [{float(low)}, {float(high)}]"
+        raise ValueError(f"expected uniforms of shape {_shown(axes)} in [0, 1), got {found}")
 
 
 # A linear-Gaussian chain.
@@ -205,7 +214,24 @@ def moments(value: Result, steps: Any | None = None) -> Result:
     return contiguous(value)
 
 
-# Masks.
+# Recurrences, masks.
+
+
+def gates(state: Tensor, *parts: tuple[Tensor, int]) -> None:
+    """Raise unless each part has the state's dtype, so many entries, and other axes that broadcast; for use in loops."""
+    for value, size in parts:
+        if value.dtype != state.dtype:
+            raise TypeError(f"expected gates of dtype {state.dtype} as the state, got {value.dtype}")
+        if size == 0 or value.dim() == 0 or value.shape[-1] != size:
+            raise ValueError(f"expected gates of {size} entries for the state's, got shape {tuple(value.shape)}")
+        if value.shape[:-1] != state.shape[:-1]:
+            _broadcasts(value.shape[:-1], state.shape[:-1])
+
+
+def _broadcasts(left: torch.Size, right: torch.Size) -> None:
+    for n, m in zip(reversed(left), reversed(right), strict=False):
+        if n != m and 1 not in (n, m):
+            raise ValueError(f"expected gates of as many rows as the state, got {tuple(left)} and {tuple(right)}")
 
 
 def step_mask(value: Any, log_emission: Any) -> None:

@@ -141,7 +141,7 @@ def expected_counts(
         weights[b] p(z_t | x_{1:T}).
     """
     result = doors.finite_result(transition, lengths, result)
-    doors.tensor("weights", weights, weights, len(lengths))
+    doors.tensor("weights", weights, result.emission, len(lengths))
     if not prefers_batched(result.emission) and transition.dim() == 2 and len(transition) <= LARGEST_COUNTED:
         return _compiled().expected_counts(transition.detach(), lengths, result, weights)
     smoothed, future = backward(transition, lengths, result)
@@ -160,7 +160,7 @@ def pairwise_probs(transition: Tensor, result: Forward, future: Tensor) -> Tenso
 
 def propagate(belief: Tensor, transition: Tensor) -> Tensor:
     """sum_i belief[t, i] p(z_{t+1} = j | z_t = i): (B, T - 1, K) from (B, T - 1, K)."""
-    doors.tables(transition, belief, belief.shape[1])
+    doors.beliefs(belief, transition)
     return (belief[..., None, :] @ _one_or_each(transition, len(belief)))[..., 0, :]
 
 

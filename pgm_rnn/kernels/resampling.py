@@ -41,7 +41,7 @@ def draw_ancestors(weights: Tensor, scheme: str, uniforms: Tensor, chosen: Tenso
         doors.mask("chosen", chosen, weights, batch)
     else:
         chosen = torch.ones(weights.shape[1], dtype=torch.bool, device=weights.device)
-    return SCHEMES[scheme](weights, uniforms, chosen)
+    return SCHEMES[scheme](weights, uniforms.double(), chosen)
 
 
 def uniforms_shape(scheme: str, num_particles: int, batch: int) -> torch.Size:

@@ -70,7 +70,7 @@ def _turn() -> AbstractContextManager[Any]:
     """Python threads may call at the same time, but numba's own pool ends the process that does so."""
     import numba
 
-    own_pool = not _Process.forked and numba.threading_layer() == "workqueue"
+    own_pool = not _Process.forked and numba.threading_layer() == "workqueue"  # type: ignore[attr-defined]
     return _ONE_AT_A_TIME if own_pool else nullcontext()
 
 
@@ -90,7 +90,7 @@ def _relinked(function: Any) -> Any:
 
     What it calls to share a loop out among threads is a function that runs the whole loop.
     """
-    from llvmlite.binding import add_symbol
+    from llvmlite.binding import add_symbol  # type: ignore[import-untyped]
 
     add_symbol("numba_parallel_for", cast(_whole_loop(), c_void_p).value)
     return _twin(function, "forked")

@@ -410,7 +410,7 @@ def test_weights_that_are_no_numbers_are_an_error_that_names_the_step(
     x = torch.tensor([[0, 0, 0], [0, 1, 0]])
     for degenerate in ("raise", "-inf"):
         with pytest.raises(smc.DegenerateWeightsError, match=f"sequence 1 has {kind} weights at step 2; look for"):
-            smc.filter(STEADY, x, num_particles=8, degenerate=degenerate)  # type: ignore[arg-type]
+            smc.filter(STEADY, x, num_particles=8, degenerate=degenerate)
 
 
 def test_backward_paths_through_particles_that_lead_nowhere_are_an_error_that_names_the_step() -> None:
