@@ -16,8 +16,8 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
+from pgm_rnn.draws import run_under_draws
 from pgm_rnn.parameters import call_with
-from pgm_rnn.programs import run_under_draws
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import SequenceModel
 

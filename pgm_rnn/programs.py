@@ -12,29 +12,25 @@ fused, one site a variable, time inside the event; latent states that can be sum
     h     Delta                          batch (batch,), event (T, dim)
     x     the whole sequence, observed   batch (batch,), event (T, *event)
 
-The fused rendering also runs under several draws of the parameters side by side: batch (*draws, batch).
+`pgm_rnn.draws` runs the fused rendering under several draws of the parameters side by side: batch (*draws, batch).
 
 Steps behind a sequence's length are masked. Under first="condition" x_1 is an input: the unrolled rendering has it as
 a deterministic site, the fused one leaves its factor out.
 """
 
-from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pyro
 import pyro.distributions as dist
 import torch
 from pyro import poutine
-from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
 from pgm_rnn.checks import check_choice
 from pgm_rnn.distributions.sequence_law import SequenceLaw
-from pgm_rnn.distributions.side_by_side import SideBySide
 from pgm_rnn.distributions.state_law import StateLaw
 from pgm_rnn.memory import memory_of
 from pgm_rnn.observations import check_inputs
-from pgm_rnn.parameters import call_with
 from pgm_rnn.sequences import check_lengths, length_mask
 
 if TYPE_CHECKING:
@@ -51,56 +47,15 @@ def run_model(
     inputs: Tensor | None,
 ) -> Tensor:
     """Run the program of p(x, z) in one of its renderings; see `SequenceModel.model`."""
-    _check_options(rendering, memory)
-    x, lengths = _checked(model, x, lengths, rendering, first)
-    inputs = _checked_inputs(model, x, lengths, inputs)
+    check_options(rendering, memory)
+    x, lengths = checked(model, x, lengths, rendering, first)
+    inputs = checked_inputs(model, x, lengths, inputs)
     _register(model)
     if rendering == "unrolled":
         return _unrolled(model, x, lengths, first, memory, inputs)
-    assert x is not None  # _checked
+    assert x is not None  # checked
     _fused(model, x, lengths, first, memory, inputs)
     return x
-
-
-def run_under_draws(
-    model: "SequenceModel",
-    parameters: Sequence[Mapping[str, Tensor]],
-    draws: torch.Size,
-    x: Tensor,
-    lengths: Tensor | None = None,
-    *,
-    rendering: "Rendering" = "fused",
-    first: "First | None" = None,
-    memory: "Memory" = "deterministic",
-    inputs: Tensor | None = None,
-) -> None:
-    """The fused program under several draws of the parameters, each with the density of the model that it makes.
-
-    Args:
-        model: any model.
-        parameters: of each draw, by name in the module.
-        draws: how the draws are arranged: batch shapes are (*draws, batch).
-        x: observations (batch, T, *event).
-        lengths: as for `SequenceModel.model`, like the other options.
-        rendering: "fused".
-        first: overrides the model's own.
-        memory: "deterministic".
-        inputs: (batch, T, input_dim) for a model with inputs.
-
-    Raises:
-        ValueError: the other rendering, or a sampled memory.
-    """
-    _check_options(rendering, memory)
-    if rendering != "fused" or memory != "deterministic":
-        raise ValueError(
-            f"expected rendering='fused' and memory='deterministic' for draws of the parameters side by side, got "
-            f"{rendering!r} and {memory!r}; or draw one at a time, with vectorize_particles=False or parallel=False"
-        )
-    first = model.first if first is None else first
-    check_choice("first", first, ("model", "condition"))
-    given, steps = _checked(model, x, lengths, rendering, first)
-    assert given is not None  # _checked
-    _under_draws(model, parameters, draws, given, steps, first, _checked_inputs(model, given, steps, inputs))
 
 
 def run_guide(
@@ -113,15 +68,15 @@ def run_guide(
     inputs: Tensor | None,
 ) -> None:
     """Run the guide in one of its renderings; see `SequenceModel.guide`."""
-    _check_options(rendering, memory)
+    check_options(rendering, memory)
     sampled_memory = memory == "sampled" and model.initial_memory is not None
     sampled_states = model.has_latent and not (rendering == "fused" and model.exact)
     if not sampled_memory and not sampled_states:
         return
-    x, lengths = _checked(model, x, lengths, rendering, first)
+    x, lengths = checked(model, x, lengths, rendering, first)
     if x is None:
         raise ValueError("expected observations x for the guide, got None; a guide is a law given x")
-    inputs = _checked_inputs(model, x, lengths, inputs)
+    inputs = checked_inputs(model, x, lengths, inputs)
     _register(model)
     with pyro.plate("sequences", x.shape[0], dim=-1):
         if rendering == "fused":
@@ -132,14 +87,16 @@ def run_guide(
             _unrolled_guide(model, x, lengths, memory, inputs)
 
 
-def _check_options(rendering: "Rendering", memory: "Memory") -> None:
+def check_options(rendering: "Rendering", memory: "Memory") -> None:
+    """Raise a ValueError unless both are known."""
     check_choice("rendering", rendering, ("fused", "unrolled"))
     check_choice("memory", memory, ("deterministic", "sampled"))
 
 
-def _checked(
+def checked(
     model: "SequenceModel", x: Tensor | None, lengths: Tensor | None, rendering: "Rendering", first: "First"
 ) -> tuple[Tensor | None, Tensor]:
+    """Observations, if there are any, and explicit lengths; a ValueError where a rendering cannot do without x."""
     if x is not None:
         return model.check(x, lengths)
     if rendering == "fused" or first == "condition":
@@ -151,7 +108,8 @@ def _checked(
     return None, check_lengths(lengths)
 
 
-def _checked_inputs(model: "SequenceModel", x: Tensor | None, lengths: Tensor, inputs: Tensor | None) -> Tensor | None:
+def checked_inputs(model: "SequenceModel", x: Tensor | None, lengths: Tensor, inputs: Tensor | None) -> Tensor | None:
+    """The inputs of a model that has some, of one row for each sequence and step."""
     like = next(model.parameters()).new_empty(len(lengths), int(lengths.max())) if x is None else x
     return check_inputs(inputs, model.input_dim, like)
 
@@ -164,11 +122,11 @@ def _register(model: "SequenceModel") -> None:
 
 def _memory_site(name: str, h: Tensor, memory: "Memory", event_dim: int) -> Tensor:
     if memory == "deterministic":
-        return _known_site(name, h, event_dim, like=h)
+        return known_site(name, h, event_dim, like=h)
     return pyro.sample(name, dist.Delta(h, event_dim=event_dim, validate_args=False))
 
 
-def _known_site(name: str, value: Tensor, event_dim: int, like: Tensor) -> Tensor:
+def known_site(name: str, value: Tensor, event_dim: int, like: Tensor) -> Tensor:
     """`pyro.deterministic` without a check of every entry, its zero log density in the dtype of `like`."""
     zeros = like.new_zeros(value.shape[: value.dim() - event_dim])
     law = _Known(dist.Delta(value, zeros, event_dim, validate_args=False), False)
@@ -201,7 +159,7 @@ def _unrolled(
             with poutine.mask(mask=mask[t]):  # type: ignore[call-overload]
                 h = _next_memory(model, t, h, z, x_t, lengths.shape[0], inputs)
                 if inputs is not None:
-                    h = _known_site(f"u_{t + 1}", inputs[:, t], event_dim=1, like=inputs)
+                    h = known_site(f"u_{t + 1}", inputs[:, t], event_dim=1, like=inputs)
                 elif h is not None:
                     h = _memory_site(f"h_{t + 1}", h, memory, event_dim=1)
                 conditioned = given[t] if t == 0 and first == "condition" else None
@@ -241,7 +199,7 @@ def _next_observation(
     model: "SequenceModel", t: int, z: Tensor | None, h: Tensor | None, given: Tensor | None, conditioned: Tensor | None
 ) -> Tensor:
     if conditioned is not None:
-        return _known_site(f"x_{t + 1}", conditioned, len(model.family.event_shape), like=next(model.parameters()))
+        return known_site(f"x_{t + 1}", conditioned, len(model.family.event_shape), like=next(model.parameters()))
     return pyro.sample(f"x_{t + 1}", model.emission(z, h), obs=given)
 
 
@@ -255,47 +213,11 @@ def _fused(
         z = pyro.sample("z", StateLaw(model, x, lengths, first, inputs)) if model.has_latent else None
         h = _fused_memory(model, x, z, memory, inputs)
         law = model.emission(z, h)
-        mask = _modelled_steps(lengths, x.shape[1], first)
+        mask = modelled_steps(lengths, x.shape[1], first)
         pyro.sample("x", (law if mask is None else law.mask(mask)).to_event(1), obs=x)
 
 
-def _under_draws(
-    model: "SequenceModel",
-    parameters: Sequence[Mapping[str, Tensor]],
-    draws: torch.Size,
-    x: Tensor,
-    lengths: Tensor,
-    first: "First",
-    inputs: Tensor | None,
-) -> None:
-    def side_by_side(make: Callable[..., TorchDistribution], *each: Sequence[Tensor | None]) -> SideBySide:
-        laws = [call_with(model, own, make, *row) for own, *row in zip(parameters, *each, strict=True)]
-        return SideBySide(laws, draws)
-
-    def observations(z: Tensor | None, h: Tensor | None) -> TorchDistribution:
-        law, mask = model.emission(z, h), _modelled_steps(lengths, x.shape[1], first)
-        return (law if mask is None else law.mask(mask)).to_event(1)
-
-    with pyro.plate("sequences", x.shape[0], dim=-1):
-        if model.has_latent and model.exact:
-            law = side_by_side(lambda: SequenceLaw(model, lengths, x.shape[1], first, inputs))
-            pyro.sample("x", law, obs=x)
-            return
-        states: Sequence[Tensor | None] = [None] * len(parameters)
-        if model.has_latent:
-            law = side_by_side(lambda: StateLaw(model, x, lengths, first, inputs))
-            states = law.rows(pyro.sample("z", law))
-        memories = [
-            call_with(model, own, memory_of, model, x, z_d, inputs) for own, z_d in zip(parameters, states, strict=True)
-        ]
-        known = [h for h in memories if h is not None]
-        if known and inputs is None:
-            h = torch.stack(known)
-            _known_site("h", h.reshape(*draws, *h.shape[1:]), event_dim=2, like=h)
-        pyro.sample("x", side_by_side(observations, states, memories), obs=x)
-
-
-def _modelled_steps(lengths: Tensor, num_steps: int, first: "First") -> Tensor | None:
+def modelled_steps(lengths: Tensor, num_steps: int, first: "First") -> Tensor | None:
     """True where an observation has a law, (batch, T); None if that is everywhere."""
     if first == "model" and bool((lengths == num_steps).all()):
         return None

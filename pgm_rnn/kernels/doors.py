@@ -218,7 +218,7 @@ def moments(value: Result, steps: Any | None = None) -> Result:
 
 
 def gates(state: Tensor, *parts: tuple[Tensor, int]) -> None:
-    """Raise unless each part has the state's dtype, so many entries, and other axes that broadcast; for use in loops."""
+    """Raise unless each part has the state's dtype, so many entries, and other axes that broadcast; for loops."""
     for value, size in parts:
         if value.dtype != state.dtype:
             raise TypeError(f"expected gates of dtype {state.dtype} as the state, got {value.dtype}")

@@ -220,6 +220,8 @@ def expected_transitions(filtered: Tensor, future: Tensor, transition: Tensor) -
     """sum of filtered[t, i] future[t + 1, j] over the axes that `transition` does not have, in its shape."""
     doors.tables(transition, filtered)
     doors.tensor("future", future, filtered, *filtered.shape)
+    if not transition.numel():
+        return torch.zeros_like(transition)  # sequences of one step, and a table for each of none
     num_tables, num_kinds = _four_axes(transition).shape[:2]
     filtered, future = (_rows(probs, num_tables, num_kinds) for probs in (filtered[:, :-1], future[:, 1:]))
     return (filtered.mT @ future).reshape(transition.shape)
@@ -241,6 +243,8 @@ def _two_axes(initial: Tensor) -> Tensor:
 
 
 def _four_axes(transition: Tensor) -> Tensor:
+    if not transition.numel():
+        transition = transition.new_zeros(transition.shape[-2:])  # never used, but read
     return transition.reshape((1,) * (4 - transition.dim()) + transition.shape)
 
 

@@ -162,8 +162,8 @@ def test_laws_of_any_duration_are_those_of_each_duration_in_our_convention(shape
     (_, make), arguments = discrete(shape), gaussian(shape)
     for steps in (1, 2, 7):
         x = torch.randn(3, *shape[3], steps)
-        parameters: Any = make(lambda *given, duration: given)
-        long = DiscreteHMM(*parameters, duration=steps)
+        first, moves, seen = make(lambda *given, duration: given)
+        long = DiscreteHMM(first, moves, seen, duration=steps)
         torch.testing.assert_close(make(DiscreteHMM).log_prob(x), long.log_prob(x))
         x = torch.randn(3, *shape[3], steps, 2)
         torch.testing.assert_close(

@@ -277,6 +277,18 @@ def test_a_kernel_without_a_door_would_be_found_out(monkeypatch: pytest.MonkeyPa
     assert lines[0] == "argument 3 with -3: accepted" or "ended by" in lines[-1]
 
 
+@pytest.mark.parametrize("shape", [(0, K, K), (B, 0, K, K), (1, 0, K, K)])
+def test_sequences_of_one_step_need_no_table(shape: tuple[int, ...]) -> None:
+    initial, log_emission, ones = probs(K).requires_grad_(), torch.randn(B, 1, K), torch.ones(B, dtype=torch.int64)
+    table = torch.zeros(shape, requires_grad=True)
+    value = hmm.log_marginal_likelihood(initial, table, log_emission, ones)
+    expected = (initial.detach().log() + log_emission[:, 0]).logsumexp(-1)
+    torch.testing.assert_close(value.detach(), expected)
+    assert torch.autograd.grad(value.sum(), table)[0].shape == shape
+    states = hmm.most_likely_states(initial.detach().log(), table.detach(), log_emission, ones)[0]
+    assert torch.equal(states[:, 0], (initial.detach().log() + log_emission[:, 0]).argmax(-1))
+
+
 # Strides.
 
 
