@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from pgm_rnn.particles import DegenerateWeightsError
 from pgm_rnn.sequence_model import SequenceModel
 
 if TYPE_CHECKING:
@@ -60,10 +61,18 @@ def backward_paths(
         z, after = history.z[t], paths[-1]
         law = model.transition(z, None if h is None else h[:, t + 1])  # batch (N, B)
         log_weights = history.log_weights[t] + law.log_prob(after[:, None])  # (num_paths, N, B)
+        ended = t >= lengths - 1
+        _check_reached(log_weights, ended, t + 1)
         drawn = _at(z, _drawn(log_weights))
-        ended = (t >= lengths - 1)[(...,) + (None,) * (after.dim() - 2)]
-        paths.append(after.where(ended, drawn))
+        paths.append(after.where(ended[(...,) + (None,) * (after.dim() - 2)], drawn))
     return torch.stack(paths[::-1], dim=2)
+
+
+def _check_reached(log_weights: Tensor, ended: Tensor, step: int) -> None:
+    """Raise a `DegenerateWeightsError` unless some particle of a step leads on for each path of the present ones."""
+    lost = (~log_weights.amax(1).isfinite()).any(0) & ~ended
+    if bool(lost.any()):
+        raise DegenerateWeightsError(int(lost.nonzero()[0]), step, "NaN or no particle that leads to the next state")
 
 
 def _drawn(log_weights: Tensor) -> Tensor:

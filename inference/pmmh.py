@@ -6,6 +6,9 @@
 The estimate that a parameter was accepted with is kept, which makes the chain exact whatever the number of particles
 (Andrieu, Doucet & Holenstein, 2010). S is the covariance of the warm-up's draws and the scale aims at accepting 0.234
 of the moves (Haario, Saksman & Tamminen, 2001; Roberts, Gelman & Gilks, 1997); both are fixed after the warm-up.
+
+A proposed parameter with which the filter loses all particles, or whose numbers overflow or leave the support of a law,
+has Z' = 0 and is rejected.
 """
 
 import math
@@ -22,6 +25,7 @@ from pgm_rnn.checks import check_counts
 from pgm_rnn.inference import smc
 from pgm_rnn.inference.mcmc import Posterior
 from pgm_rnn.parameters import call_with
+from pgm_rnn.particles import DegenerateWeightsError
 from pgm_rnn.priors import WithPriors
 from pgm_rnn.randomness import seeded
 
@@ -85,8 +89,8 @@ def run(
 
     Raises:
         TypeError: something else than a `WithPriors`, or a model without latent states.
-        ValueError: options out of range.
-        DegenerateWeightsError: as `smc.filter`.
+        ValueError: options out of range, or a start, drawn from the priors, of probability zero.
+        DegenerateWeightsError: as `smc.filter`, for the start; any other error of the model's is raised at every move.
     """
     if not isinstance(program, WithPriors):
         raise TypeError(f"expected a model with priors, WithPriors(model, {{...}}), got {type(program).__name__}")
@@ -121,7 +125,14 @@ class _Target:
     def start(self) -> _Point:
         """A draw from the priors."""
         parts = [self.transforms[name].inv(law.sample()).flatten() for name, law in self.program.priors.items()]
-        return self.at(torch.cat(parts))
+        point = self.at(torch.cat(parts))
+        if not bool(point.score.isfinite()):
+            raise ValueError(
+                f"expected a draw from the priors with a finite log density to start at, got log prior "
+                f"{float(point.log_prior):g} and log likelihood {float(point.log_likelihood):g}; use another seed or "
+                "narrower priors"
+            )
+        return point
 
     def parameters(self, vector: Tensor) -> dict[str, Tensor]:
         """The parameters by name."""
@@ -138,6 +149,16 @@ class _Target:
             model, self.program.raw(values), smc.log_marginal_likelihood, model, self.x, self.lengths, **self.options
         )
         return _Point(vector, log_prior, estimate.sum())
+
+    def proposed(self, vector: Tensor) -> _Point | None:
+        """The point, or None where it has probability zero."""
+        try:
+            point = self.at(vector)
+        except Exception as error:
+            if not _says_impossible(error):
+                raise
+            return None
+        return point if bool(point.score.isfinite()) else None
 
     def _pieces(self, vector: Tensor) -> dict[str, Tensor]:
         """The vector cut into each parameter's unconstrained part."""
@@ -159,9 +180,9 @@ class _Chain:
     def move(self, adapt: bool) -> None:
         """Propose, accept or stay; in the warm-up, learn the scale and every hundred moves the covariance."""
         step = math.exp(self.log_scale) * self.root @ torch.randn_like(self.now.vector)
-        proposed = self.target.at(self.now.vector + step)
-        probability = float((proposed.score - self.now.score).exp().clamp(max=1.0).nan_to_num(0.0))
-        if float(torch.rand(())) < probability:
+        proposed = self.target.proposed(self.now.vector + step)
+        probability = 0.0 if proposed is None else float((proposed.score - self.now.score).exp().clamp(max=1.0))
+        if float(torch.rand(())) < probability and proposed is not None:
             self.now = proposed
             self.accepted += 1
         self.points.append(self.now)
@@ -177,5 +198,21 @@ class _Chain:
     def _learn_covariance(self) -> None:
         vectors = torch.stack([point.vector for point in self.points[len(self.points) // 2 :]])
         cov = vectors.mT.cov().reshape(vectors.shape[1], -1)
-        ridge = 1e-6 * torch.eye(len(cov), dtype=cov.dtype)
+        ridge = 1e-6 * max(1.0, float(cov.diagonal().max())) * torch.eye(len(cov), dtype=cov.dtype)
         self.root = torch.linalg.cholesky(cov + ridge)
+
+
+def _says_impossible(error: Exception) -> bool:
+    """Whether an error comes from numbers that a law cannot have, and not from the program.
+
+    The filter has no particle left, a covariance is not positive definite, a number overflows; or torch's or Pyro's
+    laws themselves refuse a parameter or a value.
+    """
+    if isinstance(error, DegenerateWeightsError | torch.linalg.LinAlgError | ArithmeticError):  # type: ignore[attr-defined]
+        return True
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    module = "" if place is None else str(place.tb_frame.f_globals.get("__name__"))
+    by_a_law = module.startswith(("torch.distributions.", "pyro.distributions."))
+    return by_a_law and isinstance(error, ValueError | RuntimeError) and not isinstance(error, NotImplementedError)

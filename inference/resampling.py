@@ -42,15 +42,34 @@ def ancestors(log_weights: Tensor, scheme: str = "systematic", uniforms: Tensor 
         uniforms: in [0, 1), of shape `uniforms_shape(scheme, N, B)`; None draws them by torch's global generator.
 
     Raises:
-        ValueError: an unknown scheme, uniforms of another shape or outside [0, 1).
+        TypeError: log weights or uniforms that are no tensors of floating point.
+        ValueError: an unknown scheme, uniforms of another shape or outside [0, 1), or a column of log weights with NaN,
+            plus infinity or nothing but minus infinity.
     """
+    _check(log_weights)
     check_choice("resampling", scheme, SCHEMES)
     shape = uniforms_shape(scheme, *log_weights.shape)
     if uniforms is None:
         uniforms = torch.rand(shape, dtype=torch.float64, device=log_weights.device)
-    elif uniforms.shape != shape or not bool(((uniforms >= 0) & (uniforms < 1)).all()):
-        raise ValueError(f"expected uniforms of shape {tuple(shape)} in [0, 1), got {tuple(uniforms.shape)} or others")
     return draw_ancestors(log_weights.detach().double().softmax(0), scheme, uniforms.double())
+
+
+def _check(log_weights: Tensor) -> None:
+    """Raise unless particles can be drawn by these log weights, (N, B)."""
+    if not isinstance(log_weights, Tensor) or not log_weights.is_floating_point():
+        got = log_weights.dtype if isinstance(log_weights, Tensor) else type(log_weights).__name__
+        raise TypeError(f"expected log_weights as a tensor of floating point, got {got}")
+    if log_weights.dim() != 2 or 0 in log_weights.shape:
+        raise ValueError(f"expected log_weights of shape (N, B) and not empty, got {tuple(log_weights.shape)}")
+    wrong = ~log_weights.detach().amax(0).isfinite()  # NaN and the infinite are the largest
+    if bool(wrong.any()):
+        column = int(wrong.nonzero()[0])
+        found = float(log_weights.detach()[:, column].amax())
+        what = "nothing but -inf" if found == -torch.inf else str(found)
+        raise ValueError(
+            f"expected a finite largest log weight for every sequence, got {what} for sequence {column}; "
+            "look for the observation or parameter that it comes from"
+        )
 
 
 def soft(log_weights: Tensor, share: float = 0.5, scheme: str = "systematic", uniforms: Tensor | None = None) -> Soft:
@@ -67,6 +86,7 @@ def soft(log_weights: Tensor, share: float = 0.5, scheme: str = "systematic", un
     """
     if not 0 < share <= 1:
         raise ValueError(f"expected share in (0, 1], got {share}")
+    _check(log_weights)
     weights = log_weights.softmax(0)
     mixture = share * weights.detach() + (1 - share) / len(weights)
     drawn = ancestors(mixture.log(), scheme, uniforms)

@@ -30,19 +30,26 @@ Lookahead = Callable[[Tensor, Tensor | None, Tensor], Tensor]
 
 
 class DegenerateWeightsError(ValueError):
-    """Every particle of a sequence has weight zero, or a weight is NaN.
+    """Every particle of a sequence has weight zero, or a weight is NaN or infinite.
 
     Attributes:
         sequence: its place in the batch.
         step: t, from 1.
+        found: what was found in place of a finite log weight, such as "NaN weights"; None where all weights are zero.
     """
 
-    def __init__(self, sequence: int, step: int) -> None:
-        super().__init__(
-            f"expected a particle of positive weight, sequence {sequence} has none at step {step}; "
-            "use more particles or another proposal, or degenerate='-inf'"
-        )
-        self.sequence, self.step = sequence, step
+    def __init__(self, sequence: int, step: int, found: str | None = None) -> None:
+        if found is None:
+            super().__init__(
+                f"expected a particle of positive weight, sequence {sequence} has none at step {step}; "
+                "use more particles or another proposal, or degenerate='-inf'"
+            )
+        else:
+            super().__init__(
+                f"expected finite log weights, sequence {sequence} has {found} at step {step}; look for a parameter or "
+                "an observation that is no number, or a density that overflows"
+            )
+        self.sequence, self.step, self.found = sequence, step, found
 
 
 @dataclass(frozen=True)
@@ -187,7 +194,7 @@ def step(
     """
     if driver is None:
         driver = _driver(model, particles, inputs)
-    proposed = move(model, particles, options, x=x, driver=driver, features=features, number=number)
+    proposed = move(model, particles, options, x=x, driver=driver, features=features, active=active, number=number)
     if active is None:
         return weigh(model, proposed, x, options, number=number)
     return _frozen(particles, weigh(model, proposed, x, options, active=active, number=number), active)
@@ -224,11 +231,21 @@ def move(
     x: Tensor | None = None,
     driver: Tensor | None = None,
     features: Tensor | None = None,
+    active: Tensor | None = None,
     number: int = 2,
 ) -> Proposed:
-    """Particles for z_t from those for z_{t-1}; an auxiliary filter looks ahead at x_t (B, *event)."""
+    """Particles for z_t from those for z_{t-1}; an auxiliary filter looks ahead at x_t (B, *event) where it is active.
+
+    Raises:
+        DegenerateWeightsError: a lookahead that is NaN, or minus infinity for all particles of a sequence that may not
+            be lost.
+    """
     u = options.uniforms(number)
-    particles, resampled, ancestors = _resample(particles, x, options, u)
+    if options.lookahead is None:
+        drawn_by = Lookedahead(particles.log_weights, particles.weights, particles.ess)
+    else:
+        drawn_by = _look_ahead(particles, x, options, active, number)
+    particles, resampled, ancestors = _resample(particles, drawn_by, options, u)
     z_before, driver = particles.z, _driver(model, particles, None) if driver is None else driver
     driver = None if driver is None else driver.expand(options.num_particles, *driver.shape)
     h = model.drive(particles.h, z_before, driver)
@@ -289,14 +306,34 @@ def _draw(law: TorchDistribution, uniforms: Uniforms | None) -> Tensor:
     return law.rsample() if law.has_rsample else law.sample()  # normal draws cost less than by torch.normal
 
 
+class Lookedahead(NamedTuple):
+    """What particles are drawn by: log V and V in proportion, (N, B), and its effective sample size, (B,)."""
+
+    log_weights: Tensor
+    weights: Tensor
+    ess: Tensor
+
+
+def _look_ahead(
+    particles: Particles, x: Tensor | None, options: Options, active: Tensor | None, number: int
+) -> Lookedahead:
+    """The weights times what the lookahead expects of x_t, or the weights where it expects nothing of a sequence."""
+    assert x is not None and options.lookahead is not None  # noqa: PT018  (the engine's filter knows what comes)
+    ahead = options.lookahead(particles.z, particles.h, x)
+    if active is not None:
+        ahead = ahead.where(active, 0.0)
+    found = normalize(particles.log_weights + ahead)
+    if not math.isfinite(float(found.log_total.detach().sum())):
+        _check_lost(found.log_total, ahead, options, number, "lookahead")
+        found = normalize(particles.log_weights + ahead.where(found.log_total.isfinite(), 0.0))
+    return Lookedahead(found.log_weights, found.weights, found.ess)
+
+
 def _resample(
-    particles: Particles, x: Tensor | None, options: Options, uniforms: Uniforms | None
+    particles: Particles, by: Lookedahead, options: Options, uniforms: Uniforms | None
 ) -> tuple[Particles, Tensor, Tensor | None]:
     """Particles after resampling, which sequences were resampled (B,), and ancestors (N, B)."""
-    target, drawn_by, ess = particles.log_weights, particles.weights, particles.ess
-    if options.lookahead is not None:
-        assert x is not None  # the engine's filter knows what comes
-        _, target, drawn_by, ess = normalize(target + options.lookahead(particles.z, particles.h, x))
+    target, drawn_by, ess = by
     chosen = _needs_resampling(ess, options)
     if options.ess_threshold == 0 or not bool(chosen.any()):
         return particles, chosen, None
@@ -346,7 +383,7 @@ def _weighed(proposed: Proposed, x: Tensor, joint: Tensor, options: Options, num
     """The step that ends with particles of weights proportional to exp(joint)."""
     log_normalizer, log_weights, weights, ess = normalize(joint)
     if not math.isfinite(float(log_normalizer.detach().sum())):
-        _check_lost(log_normalizer, options, number)
+        _check_lost(log_normalizer, joint, options, number, "weights")
         lost = ~log_normalizer.isfinite()
         uniform = joint.where(~lost, -math.log(options.num_particles))
         step = _weighed(proposed, x, uniform, options, number)
@@ -355,11 +392,16 @@ def _weighed(proposed: Proposed, x: Tensor, joint: Tensor, options: Options, num
     return Step(particles, log_normalizer, proposed.resampled, proposed.ancestors)
 
 
-def _check_lost(log_normalizer: Tensor, options: Options, number: int) -> None:
-    """Raise a `DegenerateWeightsError` unless all weights of a sequence may be zero, and none is NaN."""
-    lost = ~log_normalizer.isfinite()
-    if options.degenerate == "raise" or bool((lost & (log_normalizer != -torch.inf)).any()):
-        raise DegenerateWeightsError(int(lost.nonzero()[0]), number)
+def _check_lost(log_total: Tensor, terms: Tensor, options: Options, number: int, what: str) -> None:
+    """Raise a `DegenerateWeightsError` unless all weights of a sequence may be zero, and none is NaN or infinite."""
+    wrong = ~log_total.isfinite() & (log_total != -torch.inf)
+    if bool(wrong.any()):
+        sequence = int(wrong.nonzero()[0])
+        kind = "NaN" if bool(terms[:, sequence].isnan().any()) else "infinite"
+        raise DegenerateWeightsError(sequence, number, f"{kind} {what}")
+    if options.degenerate == "raise":
+        found = None if what == "weights" else f"a {what} of minus infinity for every particle"
+        raise DegenerateWeightsError(int((log_total == -torch.inf).nonzero()[0]), number, found)
 
 
 def _frozen(before: Particles, after: Step, active: Tensor) -> Step:

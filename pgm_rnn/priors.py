@@ -3,7 +3,8 @@
     theta_name ~ priors[name],   x ~ model(theta)
 
 Every engine of Pyro that takes a program takes this one: NUTS (`pgm_rnn.inference.mcmc`), SVI with an automatic guide,
-`Predictive`.
+`Predictive`. Draws of the parameters side by side, as of `Trace_ELBO(vectorize_particles=True)` and
+`Predictive(parallel=True)`, have a density each.
 """
 
 import copy
@@ -15,6 +16,7 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
+from pgm_rnn.draws import run_under_draws
 from pgm_rnn.parameters import call_with
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import SequenceModel
@@ -55,11 +57,38 @@ class WithPriors:
                 raise ValueError(f"expected a prior for {name} that gives {tuple(expected)}, got {tuple(raw.shape)}")
 
     def __call__(self, x: Tensor, lengths: Tensor | None = None, **options: Any) -> dict[str, Tensor]:
-        """Draw the parameters and run the model's program; options as for `SequenceModel.model`."""
+        """Draw the parameters and run the model's program; options as for `SequenceModel.model`.
+
+        Raises:
+            ValueError: draws side by side under the unrolled rendering.
+        """
         values = {name: pyro.sample(name, law) for name, law in self.priors.items()}
+        draws = self._draws(values)
         with pyro.settings.context(module_local_params=True):
-            call_with(self.model, self.raw(values), self.model.model, x, lengths, **options)
+            if draws is None:
+                call_with(self.model, self.raw(values), self.model.model, x, lengths, **options)
+            else:
+                run_under_draws(self.model, self._raw_of_each(values, draws), draws, x, lengths, **options)
         return values
+
+    def _draws(self, values: Mapping[str, Tensor]) -> torch.Size | None:
+        """How draws of the parameters stand side by side, left of the axis of the sequences; None for one draw."""
+        axes = [self._axes(name, value) for name, value in values.items()]
+        return torch.broadcast_shapes(*axes)[:-1] if any(axes) else None
+
+    def _axes(self, name: str, value: Tensor) -> torch.Size:
+        """Those of draws and of the sequences, the latter of size 1; `Predictive` may leave it out."""
+        batch = value.shape[: max(0, value.dim() - self.priors[name].event_dim)]
+        return batch if not batch or batch[-1] == 1 else torch.Size([*batch, 1])
+
+    def _raw_of_each(self, values: Mapping[str, Tensor], draws: torch.Size) -> list[dict[str, Tensor]]:
+        """The module's parameters of each draw."""
+        rows = []
+        for name, value in values.items():
+            event = self.priors[name].event_shape
+            value = value.reshape(self._axes(name, value) + event)
+            rows.append(value.expand(*draws, 1, *event).reshape(-1, *event).unbind(0))
+        return [self.raw(dict(zip(values, each, strict=True))) for each in zip(*rows, strict=True)]
 
     def raw(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Parameters by their names in the module, from natural ones."""

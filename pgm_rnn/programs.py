@@ -12,6 +12,8 @@ fused, one site a variable, time inside the event; latent states that can be sum
     h     Delta                          batch (batch,), event (T, dim)
     x     the whole sequence, observed   batch (batch,), event (T, *event)
 
+`pgm_rnn.draws` runs the fused rendering under several draws of the parameters side by side: batch (*draws, batch).
+
 Steps behind a sequence's length are masked. Under first="condition" x_1 is an input: the unrolled rendering has it as
 a deterministic site, the fused one leaves its factor out.
 """
@@ -45,13 +47,13 @@ def run_model(
     inputs: Tensor | None,
 ) -> Tensor:
     """Run the program of p(x, z) in one of its renderings; see `SequenceModel.model`."""
-    _check_options(rendering, memory)
-    x, lengths = _checked(model, x, lengths, rendering, first)
-    inputs = _checked_inputs(model, x, lengths, inputs)
+    check_options(rendering, memory)
+    x, lengths = checked(model, x, lengths, rendering, first)
+    inputs = checked_inputs(model, x, lengths, inputs)
     _register(model)
     if rendering == "unrolled":
         return _unrolled(model, x, lengths, first, memory, inputs)
-    assert x is not None  # _checked
+    assert x is not None  # checked
     _fused(model, x, lengths, first, memory, inputs)
     return x
 
@@ -66,15 +68,15 @@ def run_guide(
     inputs: Tensor | None,
 ) -> None:
     """Run the guide in one of its renderings; see `SequenceModel.guide`."""
-    _check_options(rendering, memory)
+    check_options(rendering, memory)
     sampled_memory = memory == "sampled" and model.initial_memory is not None
     sampled_states = model.has_latent and not (rendering == "fused" and model.exact)
     if not sampled_memory and not sampled_states:
         return
-    x, lengths = _checked(model, x, lengths, rendering, first)
+    x, lengths = checked(model, x, lengths, rendering, first)
     if x is None:
         raise ValueError("expected observations x for the guide, got None; a guide is a law given x")
-    inputs = _checked_inputs(model, x, lengths, inputs)
+    inputs = checked_inputs(model, x, lengths, inputs)
     _register(model)
     with pyro.plate("sequences", x.shape[0], dim=-1):
         if rendering == "fused":
@@ -85,14 +87,16 @@ def run_guide(
             _unrolled_guide(model, x, lengths, memory, inputs)
 
 
-def _check_options(rendering: "Rendering", memory: "Memory") -> None:
+def check_options(rendering: "Rendering", memory: "Memory") -> None:
+    """Raise a ValueError unless both are known."""
     check_choice("rendering", rendering, ("fused", "unrolled"))
     check_choice("memory", memory, ("deterministic", "sampled"))
 
 
-def _checked(
+def checked(
     model: "SequenceModel", x: Tensor | None, lengths: Tensor | None, rendering: "Rendering", first: "First"
 ) -> tuple[Tensor | None, Tensor]:
+    """Observations, if there are any, and explicit lengths; a ValueError where a rendering cannot do without x."""
     if x is not None:
         return model.check(x, lengths)
     if rendering == "fused" or first == "condition":
@@ -104,7 +108,8 @@ def _checked(
     return None, check_lengths(lengths)
 
 
-def _checked_inputs(model: "SequenceModel", x: Tensor | None, lengths: Tensor, inputs: Tensor | None) -> Tensor | None:
+def checked_inputs(model: "SequenceModel", x: Tensor | None, lengths: Tensor, inputs: Tensor | None) -> Tensor | None:
+    """The inputs of a model that has some, of one row for each sequence and step."""
     like = next(model.parameters()).new_empty(len(lengths), int(lengths.max())) if x is None else x
     return check_inputs(inputs, model.input_dim, like)
 
@@ -117,11 +122,11 @@ def _register(model: "SequenceModel") -> None:
 
 def _memory_site(name: str, h: Tensor, memory: "Memory", event_dim: int) -> Tensor:
     if memory == "deterministic":
-        return _known_site(name, h, event_dim, like=h)
+        return known_site(name, h, event_dim, like=h)
     return pyro.sample(name, dist.Delta(h, event_dim=event_dim, validate_args=False))
 
 
-def _known_site(name: str, value: Tensor, event_dim: int, like: Tensor) -> Tensor:
+def known_site(name: str, value: Tensor, event_dim: int, like: Tensor) -> Tensor:
     """`pyro.deterministic` without a check of every entry, its zero log density in the dtype of `like`."""
     zeros = like.new_zeros(value.shape[: value.dim() - event_dim])
     law = _Known(dist.Delta(value, zeros, event_dim, validate_args=False), False)
@@ -154,7 +159,7 @@ def _unrolled(
             with poutine.mask(mask=mask[t]):  # type: ignore[call-overload]
                 h = _next_memory(model, t, h, z, x_t, lengths.shape[0], inputs)
                 if inputs is not None:
-                    h = _known_site(f"u_{t + 1}", inputs[:, t], event_dim=1, like=inputs)
+                    h = known_site(f"u_{t + 1}", inputs[:, t], event_dim=1, like=inputs)
                 elif h is not None:
                     h = _memory_site(f"h_{t + 1}", h, memory, event_dim=1)
                 conditioned = given[t] if t == 0 and first == "condition" else None
@@ -194,7 +199,7 @@ def _next_observation(
     model: "SequenceModel", t: int, z: Tensor | None, h: Tensor | None, given: Tensor | None, conditioned: Tensor | None
 ) -> Tensor:
     if conditioned is not None:
-        return _known_site(f"x_{t + 1}", conditioned, len(model.family.event_shape), like=next(model.parameters()))
+        return known_site(f"x_{t + 1}", conditioned, len(model.family.event_shape), like=next(model.parameters()))
     return pyro.sample(f"x_{t + 1}", model.emission(z, h), obs=given)
 
 
@@ -208,11 +213,11 @@ def _fused(
         z = pyro.sample("z", StateLaw(model, x, lengths, first, inputs)) if model.has_latent else None
         h = _fused_memory(model, x, z, memory, inputs)
         law = model.emission(z, h)
-        mask = _modelled_steps(lengths, x.shape[1], first)
+        mask = modelled_steps(lengths, x.shape[1], first)
         pyro.sample("x", (law if mask is None else law.mask(mask)).to_event(1), obs=x)
 
 
-def _modelled_steps(lengths: Tensor, num_steps: int, first: "First") -> Tensor | None:
+def modelled_steps(lengths: Tensor, num_steps: int, first: "First") -> Tensor | None:
     """True where an observation has a law, (batch, T); None if that is everywhere."""
     if first == "model" and bool((lengths == num_steps).all()):
         return None

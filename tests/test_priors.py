@@ -1,16 +1,25 @@
 from typing import Any
 
+import numpy as np
+import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
+from pyro.infer import SVGD, Predictive, RBFSteinKernel, RenyiELBO, Trace_ELBO
+from pyro.infer.autoguide import AutoDelta, AutoNormal, init_to_sample
+from pyro.optim import Adam  # type: ignore[attr-defined]
+from torch import Tensor
 
+from pgm_rnn.distributions import StateLaw
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
+from pgm_rnn.models.registry import list_models
 from pgm_rnn.models.rnn import RNN
 from pgm_rnn.parameters import call_with
 from pgm_rnn.priors import WithPriors
 from pgm_rnn.sequence_model import SequenceModel
+from tests.instances import FAMILIES, LENGTHS, OF_VECTORS, make_model, ragged
 
 ROWS = dist.Dirichlet(torch.ones(2, 2, dtype=torch.float64))
 
@@ -60,6 +69,118 @@ def test_any_parameter_of_a_network_may_have_a_prior() -> None:
     with torch.no_grad():
         twin = program.model_at({"readout.bias": bias})
     torch.testing.assert_close(joint_log_prob(program, x, **{"readout.bias": bias}), expected + twin.log_prob(x).sum())
+
+
+# Draws of the parameters side by side.
+
+
+def any_prior(model: SequenceModel) -> tuple[str, Any]:
+    name, value = [(name, p.detach()) for name, p in model.named_parameters() if p.isfinite().all()][-1]
+    return name, dist.Normal(value, 0.3)
+
+
+def site_log_probs(program: WithPriors, x: Tensor, options: dict[str, Any], **values: Tensor) -> dict[str, Tensor]:
+    trace: Any = poutine.trace(poutine.condition(program, data=values)).get_trace(x, **options)
+    trace.compute_log_prob()
+    return {name: trace.nodes[name]["log_prob"].detach() for name in ("z", "x") if name in trace.nodes}
+
+
+@pytest.mark.parametrize("first", ["model", "condition"])
+@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("num", [3, 4])  # as many draws as sequences, and not
+def test_draws_of_the_parameters_side_by_side_have_the_density_of_each_alone(num: int, name: str, first: Any) -> None:
+    family = FAMILIES["reals" if name in OF_VECTORS else "symbols"]
+    model, x = make_model(name, family, first=first), ragged(family)
+    parameter, prior = any_prior(model)
+    program, draws = WithPriors(model, {parameter: prior}), prior.sample(torch.Size([2, num]))
+    options: dict[str, Any] = {"lengths": LENGTHS}
+    sampled = model.has_latent and not model.exact
+    if sampled and first == "condition":
+        pytest.skip("no p(z_1 | x_1)")
+    z = torch.randn(2, num, *StateLaw(model, x, LENGTHS, first).sample().shape) if sampled else torch.zeros(2, num)
+    each = []
+    for i, j in np.ndindex(2, num):
+        state = {"z": z[i, j]} if sampled else {}
+        each.append(site_log_probs(program, x, options, **{parameter: draws[i, j]}, **state))
+    state = {"z": z} if sampled else {}
+    with pyro.plate("outer", 2, dim=-3), pyro.plate("inner", num, dim=-2):
+        together = site_log_probs(program, x, options, **{parameter: draws[:, :, None]}, **state)
+    for site, found in together.items():
+        assert found.shape == (2, num, len(x))
+        torch.testing.assert_close(found, torch.stack([one[site] for one in each]).reshape(found.shape))
+    assert float(together["x"].std(1).max()) > 1e-6  # the parameter counts
+
+
+def estimate(elbo: Any, num: int, vectorize: bool, program: Any, guide: Any, x: Tensor) -> float:
+    pyro.set_rng_seed(3)
+    made = elbo(num_particles=num, vectorize_particles=vectorize, max_plate_nesting=1)
+    return float(made.loss(program, guide, x))
+
+
+@pytest.mark.parametrize("name", ["hmm", "lgssm", "rnn-gru", "vrnn", "dmm", "noisy-rnn"])
+@pytest.mark.parametrize("elbo", [Trace_ELBO, RenyiELBO])
+def test_vectorised_particles_give_the_bound_of_particles_one_at_a_time(name: str, elbo: Any) -> None:
+    family = FAMILIES["reals" if name in OF_VECTORS else "symbols"]
+    model, x = make_model(name, family), ragged(family)
+    parameter, prior = any_prior(model)
+    program = WithPriors(model, {parameter: prior})
+    # a guide without noise gives every particle the same parameters, so that its bound is that of one of them
+    guide = AutoDelta(program)
+    guide(x)
+    single, several = (estimate(elbo, num, num > 1, program, guide, x) for num in (1, 3))
+    assert several == pytest.approx(single, rel=1e-9)
+    wide = AutoNormal(program, init_scale=0.01)
+    wide(x)
+    one_at_a_time, together = (estimate(elbo, 200, vectorize, program, wide, x) for vectorize in (False, True))
+    assert together == pytest.approx(one_at_a_time, rel=0.05, abs=0.5)
+    pyro.clear_param_store()
+    spoiled_by = abs(estimate(elbo, 1, False, program, AutoDelta(program, init_loc_fn=init_to_sample), x) - single)
+    assert spoiled_by > 0.01
+
+
+@pytest.mark.parametrize("name", ["hmm", "rnn-gru"])
+def test_parallel_prediction_and_stein_descent_score_each_draw(name: str) -> None:
+    model, x = make_model(name, FAMILIES["symbols"]), ragged(FAMILIES["symbols"])
+    parameter, prior = any_prior(model)
+    program, draws = WithPriors(model, {parameter: prior}), prior.sample(torch.Size([3]))
+    each = torch.stack([site_log_probs(program, x, {}, **{parameter: draw})["x"] for draw in draws])
+    for given in (draws, draws[:, None]):  # as of `Posterior.samples`, and as of a guide that is drawn from in parallel
+        together = Predictive(program, {parameter: given}, parallel=True).get_vectorized_trace(x)
+        torch.testing.assert_close(together.nodes["x"]["fn"].log_prob(x).detach(), each)  # the trace's own is masked
+    descent = SVGD(program, RBFSteinKernel(), Adam({"lr": 0.1}), num_particles=4, max_plate_nesting=1)
+    for _ in range(3):
+        descent.step(x)
+    assert bool(descent.get_named_particles()[parameter].isfinite().all())
+
+
+def test_parameters_that_do_not_vary_with_a_plate_are_repeated_over_it() -> None:
+    model, x = hmm(), torch.tensor([[0, 1, 2], [2, 2, 1]])
+    start = dist.Dirichlet(torch.ones(2, dtype=torch.float64))
+    program = WithPriors(model, {"transition_probs": ROWS, "initial_probs": start})
+    rows, first = ROWS.sample(torch.Size([3])), start.sample(torch.Size([2]))
+    with pyro.plate("outer", 2, dim=-3), pyro.plate("inner", 3, dim=-2):
+        both = site_log_probs(program, x, {}, transition_probs=rows[:, None], initial_probs=first[:, None, None])["x"]
+        shared = site_log_probs(program, x, {}, transition_probs=rows[:, None], initial_probs=first[0])["x"]
+    for i, j in np.ndindex(2, 3):
+        alone = site_log_probs(program, x, {}, transition_probs=rows[j], initial_probs=first[i])["x"]
+        torch.testing.assert_close(both[i, j], alone)
+        assert torch.equal(shared[i, j], both[0, j])
+
+
+def test_draws_side_by_side_that_have_no_density_of_their_own_are_errors() -> None:
+    model = hmm()
+    x, program = model.sample(3, 5, seed=1).x, WithPriors(model, {"transition_probs": ROWS})
+    draws = ROWS.sample(torch.Size([3]))
+    one_at_a_time = "or draw one at a time, with vectorize_particles=False or parallel=False"
+    for options in ({"rendering": "unrolled"}, {"memory": "sampled"}):
+        with (
+            pytest.raises(ValueError, match=f"expected rendering='fused' .* {one_at_a_time}"),
+            pyro.plate("p", 3, dim=-2),
+        ):
+            site_log_probs(program, x, options, transition_probs=draws[:, None])
+    vrnn, y = make_model("vrnn", FAMILIES["reals"]), ragged(FAMILIES["reals"])
+    with pytest.raises(ValueError, match=r"expected one draw of the states .* vectorize_particles=False, Predictive"):
+        Trace_ELBO(num_particles=2, vectorize_particles=True, max_plate_nesting=1).loss(vrnn.model, vrnn.guide, y)
 
 
 @pytest.mark.parametrize(

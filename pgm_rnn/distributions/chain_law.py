@@ -1,5 +1,6 @@
 """What the laws of whole sequences share: batches of chains, durations, padded values."""
 
+from functools import reduce
 from typing import Any
 
 import torch
@@ -11,14 +12,19 @@ from pgm_rnn.checks import check_counts
 
 
 class ChainLaw(TorchDistribution):
-    """A law with batch shape of chains and event shape (T, *event).
+    """A law with batch shape of chains and event shape (T, *event); (1, *event) where T may be any number, as in Pyro.
 
     Args:
         batch_shape: of the chains.
         num_steps: how many steps the parameters are given for, 1 if they are the same for all.
-        duration: T; None takes `num_steps`.
+        duration: T; None takes `num_steps`, and any number of steps where that is 1.
         event_shape: of one observation.
-        lengths: steps of each sequence, (*batch_shape,); None for T. What stands behind them does not count.
+        lengths: steps of each sequence, (*batch_shape,), integers in 1..T; None for T. What stands behind them does not
+            count.
+
+    Raises:
+        TypeError: lengths that are no integers.
+        ValueError: parameters for another number of steps, or lengths of another shape or outside 1..T.
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012  (torch's own name and type)
@@ -35,24 +41,66 @@ class ChainLaw(TorchDistribution):
             check_counts(duration=duration)
             if num_steps not in (1, duration):
                 raise ValueError(f"expected parameters for 1 or duration = {duration} steps, got {num_steps}")
-        self.duration = duration or num_steps
-        if lengths is not None and tuple(lengths.shape) != tuple(batch_shape):
-            raise ValueError(f"expected lengths of the batch's shape {tuple(batch_shape)}, got {tuple(lengths.shape)}")
-        self.lengths = lengths
-        super().__init__(batch_shape, torch.Size([self.duration, *event_shape]), validate_args=False)
+        self.duration = duration or (num_steps if num_steps > 1 else None)
+        self.lengths = None if lengths is None else _checked(lengths, batch_shape, self.duration)
+        super().__init__(batch_shape, torch.Size([self.duration or 1, *event_shape]), validate_args=False)
 
-    def rows(self, batch: torch.Size) -> Tensor:
-        """The lengths of a batch of values, flat."""
+    def rows(self, batch: torch.Size, num_steps: int) -> Tensor:
+        """The lengths of a batch of values of `num_steps` steps, flat."""
         if self.lengths is None:
-            return torch.full((batch.numel(),), self.duration)
+            return torch.full((batch.numel(),), num_steps)
         return self.lengths.expand(batch).reshape(-1)
 
-    def check_value(self, value: Tensor) -> None:
-        """Raise a ValueError unless the value ends in the event shape."""
-        if tuple(value.shape[value.dim() - len(self.event_shape) :]) != tuple(self.event_shape):
-            raise ValueError(
-                f"expected a value whose shape ends in {tuple(self.event_shape)}, got {tuple(value.shape)}"
-            )
+    def steps_of(self, value: Tensor) -> int:
+        """T of a value (*sample, *batch, T, *event).
+
+        Raises:
+            TypeError: no tensor.
+            ValueError: another event shape, or no steps.
+        """
+        if not isinstance(value, Tensor):
+            raise TypeError(f"expected a value as a tensor, got {type(value).__name__}")
+        expected: tuple[Any, ...] = tuple(self.event_shape)
+        found = tuple(value.shape[max(0, value.dim() - len(expected)) :])
+        num_steps = found[0] if found else 0
+        if self.duration is None:
+            expected = ("T", *expected[1:])
+        if len(found) != len(expected) or found[1:] != expected[1:] or num_steps not in (self.duration or num_steps,):
+            raise ValueError(f"expected a value whose shape ends in {_shape(expected)}, got {tuple(value.shape)}")
+        if 0 in value.shape:
+            raise ValueError(f"expected a value of at least one sequence and one step, got {tuple(value.shape)}")
+        return num_steps
+
+    def steps_to_draw(self) -> int:
+        """T of a draw; a ValueError where the law has none."""
+        if self.duration is None:
+            raise ValueError("expected a duration for draws from a law that is the same at all steps; give duration=T")
+        return self.duration
+
+
+def _shape(axes: tuple[Any, ...]) -> str:
+    return f"({', '.join(map(str, axes))}{',' if len(axes) == 1 else ''})"
+
+
+def _checked(lengths: Any, batch_shape: torch.Size, duration: int | None) -> Tensor:
+    """Lengths as int64."""
+    if not isinstance(lengths, Tensor) or lengths.dtype not in (torch.int64, torch.int32, torch.int16, torch.uint8):
+        got = lengths.dtype if isinstance(lengths, Tensor) else type(lengths).__name__
+        raise TypeError(f"expected lengths as a tensor of integers, got {got}; try torch.as_tensor(lengths).long()")
+    if tuple(lengths.shape) != tuple(batch_shape):
+        raise ValueError(f"expected lengths of the batch's shape {tuple(batch_shape)}, got {tuple(lengths.shape)}")
+    wrong = lengths < 1
+    if duration is not None:
+        wrong = wrong | (lengths > duration)
+    if bool(wrong.any()):
+        limit = "of at least 1" if duration is None else f"in 1..duration = 1..{duration}"
+        raise ValueError(f"expected lengths {limit}, got {int(lengths[wrong][0])}; drop empty sequences first")
+    return lengths.long()
+
+
+def common_dtype(*tensors: Tensor) -> torch.dtype:
+    """The dtype of an operation on all of them."""
+    return reduce(torch.promote_types, (tensor.dtype for tensor in tensors))
 
 
 def check_initial_step(initial_step: int) -> None:

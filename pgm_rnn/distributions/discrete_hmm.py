@@ -11,7 +11,7 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
-from pgm_rnn.distributions.chain_law import ChainLaw, check_initial_step, support_of
+from pgm_rnn.distributions.chain_law import ChainLaw, check_initial_step, common_dtype, support_of
 from pgm_rnn.kernels import hmm
 
 
@@ -24,12 +24,13 @@ class DiscreteHMM(ChainLaw):
             has T steps.
         observation_dist: batch shape (*batch, K), (*batch, 1, K) or (*batch, T, K).
         validate_args: as in torch, of the arguments' shapes; they are always checked.
-        duration: T, needed where nothing varies over time.
+        duration: T; where nothing varies over time, None for values of any number of steps, of which none is drawn.
         initial_step: 1, the initial law is that of z_1; 0, that of a state before it, as Pyro has it.
-        lengths: steps of each sequence, (*batch,), None for T.
+        lengths: steps of each sequence, (*batch,), integers in 1..T, None for T.
 
     Raises:
-        ValueError: shapes that do not fit.
+        TypeError: lengths that are no integers.
+        ValueError: shapes that do not fit, or lengths outside 1..T.
 
     Example:
         >>> seen = dist.Normal(torch.tensor([-1.0, 1.0]), 1.0)
@@ -99,9 +100,9 @@ class DiscreteHMM(ChainLaw):
     @torch.no_grad()
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         """Ancestral draws, (*sample_shape, *batch, T, *event)."""
-        shape = torch.Size(sample_shape) + self.batch_shape
-        law = self.observation_dist.expand([*shape, self.duration, self.num_states])
-        states = self._sample_states(shape)
+        shape, num_steps = torch.Size(sample_shape) + self.batch_shape, self.steps_to_draw()
+        law = self.observation_dist.expand([*shape, num_steps, self.num_states])
+        states = self._sample_states(shape, num_steps)
         index = states[(...,) + (None,) * (1 + len(law.event_shape))]
         every = law.sample()
         event_dim = len(law.event_shape)
@@ -122,14 +123,17 @@ class DiscreteHMM(ChainLaw):
 
     def _chains(self, value: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """log p(x_t | z_t) in the values' shape, and the kernel's arguments for all chains, flat."""
-        self.check_value(value)
+        num_steps = self.steps_of(value)
         event_dim = len(self.observation_dist.event_shape)
         log_emission = self.observation_dist.log_prob(value.unsqueeze(-1 - event_dim))  # (..., T, K)
         batch = torch.Size(broadcast_shape(log_emission.shape[:-2], self.batch_shape))
-        log_emission = log_emission.expand(*batch, self.duration, self.num_states)
-        lengths = self.rows(batch).to(value.device)
-        initial = self.initial_probs.expand(*self.batch_shape, -1).reshape(-1, self.num_states)
-        transition = self.transition_probs
+        log_emission = log_emission.expand(*batch, num_steps, self.num_states)
+        lengths = self.rows(batch, num_steps).to(value.device)
+        dtype = common_dtype(log_emission, self.initial_probs, self.transition_probs)
+        log_emission, initial, transition = (
+            tensor.to(dtype) for tensor in (log_emission, self.initial_probs, self.transition_probs)
+        )
+        initial = initial.expand(*self.batch_shape, -1).reshape(-1, self.num_states)
         if transition.dim() > 3:
             transition = transition.expand(*self.batch_shape, *transition.shape[-3:]).flatten(0, -4)
         if len(initial) == 1:
@@ -141,10 +145,10 @@ class DiscreteHMM(ChainLaw):
             lengths,
         )
 
-    def _sample_states(self, shape: torch.Size) -> Tensor:
+    def _sample_states(self, shape: torch.Size, num_steps: int) -> Tensor:
         """Paths of states, (*shape, T)."""
         states = [dist.Categorical(probs=self.initial_probs).expand(shape).sample()]
-        for t in range(self.duration - 1):
+        for t in range(num_steps - 1):
             table = self.transition_probs[..., t % self.transition_probs.shape[-3], :, :]
             table = table.expand(*shape, self.num_states, self.num_states)
             rows = table.gather(-2, states[-1][..., None, None].expand(*shape, 1, self.num_states))[..., 0, :]

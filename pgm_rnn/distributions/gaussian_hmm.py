@@ -14,7 +14,8 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
-from pgm_rnn.distributions.chain_law import ChainLaw, check_initial_step
+from pgm_rnn.distributions.chain_law import ChainLaw, check_initial_step, common_dtype
+from pgm_rnn.distributions.normal import Normal
 from pgm_rnn.kernels import kalman
 
 
@@ -22,19 +23,19 @@ class GaussianHMM(ChainLaw):
     """log p(x_{1:T}) by the compiled Kalman filter, in place of `pyro.distributions.GaussianHMM`.
 
     Args:
-        initial_dist: of a state: MultivariateNormal or Independent(Normal, 1), batch shape (*batch,).
+        initial_dist: of a state, torch's or Pyro's MultivariateNormal or Independent(Normal, 1), batch shape (*batch,).
         transition_matrix: A, (*batch, D, D) or (*batch, T - 1, D, D); with initial_step=0 the latter has T steps.
         transition_dist: noise of the state, which may have a mean; batch shape as the steps of A.
         observation_matrix: C, (*batch, D, M) or (*batch, T, D, M).
         observation_dist: noise of the observation; batch shape (*batch,) or (*batch, T).
         validate_args: as in torch, of the arguments' shapes; they are always checked.
-        duration: T, needed where nothing varies over time.
+        duration: T; where nothing varies over time, None for values of any number of steps, of which none is drawn.
         initial_step: 1, the initial law is that of z_1; 0, that of a state before it, as Pyro has it.
-        lengths: steps of each sequence, (*batch,), None for T.
+        lengths: steps of each sequence, (*batch,), integers in 1..T, None for T.
 
     Raises:
-        ValueError: shapes that do not fit.
-        TypeError: a noise that is not normal.
+        ValueError: shapes that do not fit, or lengths outside 1..T.
+        TypeError: a noise that is not normal, or lengths that are no integers.
 
     Example:
         >>> noise = dist.MultivariateNormal(torch.zeros(1), torch.eye(1))
@@ -99,10 +100,10 @@ class GaussianHMM(ChainLaw):
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         """Ancestral draws that follow their parameters, (*sample_shape, *batch, T, M)."""
-        shape, chain = torch.Size(sample_shape) + self.batch_shape, self.chain
+        shape, chain, num_steps = torch.Size(sample_shape) + self.batch_shape, self.chain, self.steps_to_draw()
         z = dist.MultivariateNormal(chain.initial_mean, chain.initial_cov).expand(shape).rsample()
         drawn, shift = [], self.observation_shift
-        for t in range(self.duration):
+        for t in range(num_steps):
             if t > 0:
                 mean = _apply(chain.transition_matrix, t - 1, z) + _at(chain.state_offset, t - 1, 2)
                 z = dist.MultivariateNormal(mean, _at(chain.transition_cov, t - 1, 3)).rsample()
@@ -115,20 +116,22 @@ class GaussianHMM(ChainLaw):
         law = GaussianHMM.__new__(GaussianHMM)
         shape = torch.Size(batch_shape)
         lengths = None if self.lengths is None else self.lengths.expand(shape)
-        ChainLaw.__init__(law, shape, self.duration, None, self.event_shape[1:], lengths)
+        ChainLaw.__init__(law, shape, self.duration or 1, self.duration, self.event_shape[1:], lengths)
         law.chain, law.observation_shift = self.chain, self.observation_shift
         return law
 
     def _chains(self, value: Tensor) -> tuple[torch.Size, kalman.GaussianChain, Tensor, Tensor]:
         """Batch shape, and the kernel's arguments for all chains, flat."""
-        self.check_value(value)
+        num_steps, obs_dim = self.steps_of(value), self.event_shape[1]
         batch = torch.Size(broadcast_shape(value.shape[:-2], self.batch_shape))
-        x = (value - self.observation_shift).expand(*batch, *self.event_shape).reshape(-1, *self.event_shape)
-        m, P, A, Q, C, R, b = self.chain
-        assert b is not None  # the noise's mean
+        parts = [part for part in self.chain if part is not None]  # all of them, the noise's mean among them
+        dtype = common_dtype(value, self.observation_shift, *parts)
+        x = (value - self.observation_shift).to(dtype).expand(*batch, num_steps, obs_dim)
+        x = x.reshape(-1, num_steps, obs_dim)
+        m, P, A, Q, C, R, b = (part.to(dtype) for part in parts)
         m, P, b = _flat(m, 1, batch), _flat(P, 2, batch), _flat(b, 2, batch)
         A, Q, C, R = (_flat(part, 3, batch) for part in (A, Q, C, R))
-        return batch, kalman.GaussianChain(m, P, A, Q, C, R, b), x, self.rows(batch).to(value.device)
+        return batch, kalman.GaussianChain(m, P, A, Q, C, R, b), x, self.rows(batch, num_steps).to(value.device)
 
 
 def _flat(parameter: Tensor, own_axes: int, batch: torch.Size) -> Tensor:
@@ -163,12 +166,13 @@ def _without_first(parameter: Tensor, axis: int) -> Tensor:
 
 def _moments(law: TorchDistribution) -> tuple[Tensor, Tensor]:
     """Mean (*batch, D) and covariance (*batch, D, D) of a normal law of vectors."""
-    if isinstance(law, dist.MultivariateNormal):
+    if isinstance(law, torch.distributions.MultivariateNormal):
         return law.loc, law.covariance_matrix
-    base = getattr(law, "base_dist", None)
-    if isinstance(law, dist.Independent) and isinstance(base, dist.Normal):
-        return base.loc, base.scale.square().diag_embed()
-    raise TypeError(f"expected MultivariateNormal or Independent(Normal, 1), got {type(law).__name__}")
+    base = law.base_dist if isinstance(law, torch.distributions.Independent) else law
+    if isinstance(base, torch.distributions.Normal | Normal):
+        return base.mean, base.stddev.square().diag_embed()
+    name = f"{type(law).__name__} of {type(base).__name__}" if base is not law else type(law).__name__
+    raise TypeError(f"expected MultivariateNormal or Independent(Normal, 1), torch's or Pyro's, got {name}")
 
 
 def _at(parameter: Tensor | None, t: int, axis: int) -> Tensor:

@@ -53,8 +53,18 @@ class StateLaw(TorchDistribution):
         return self._support
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> TorchDistribution:
-        """Itself for its own batch, which is what a plate asks for: a draw then keeps what was computed for it."""
-        return self if torch.Size(batch_shape) == self.batch_shape else super().expand(batch_shape)
+        """Itself for its own batch, which is what a plate asks for: a draw then keeps what was computed for it.
+
+        Raises:
+            ValueError: another batch, such as that of particles side by side.
+        """
+        if torch.Size(batch_shape) != self.batch_shape:
+            raise ValueError(
+                f"expected one draw of the states of {len(self.x)} sequences at a time, got a batch of "
+                f"{tuple(batch_shape)}; use num_particles with vectorize_particles=False, Predictive with "
+                "parallel=False, or the bounds of pgm_rnn.inference.svi"
+            )
+        return self
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log density of the states (batch, T, *latent), nats, (batch,)."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pgm_rnn.kernels import kalman
+from pgm_rnn.kernels import doors, kalman
 
 
 class Moments(NamedTuple):
@@ -81,6 +81,7 @@ def filtered(chain: kalman.GaussianChain, x: Tensor, lengths: Tensor, observed: 
 
 def backward(moments: Moments) -> Backward:
     """The law of each state given the next one and the observations until it."""
+    moments = doors.moments(moments)
     A, cov = moments.transition_matrix, moments.filtered_covs[:, :-1]
     factor = torch.linalg.cholesky(moments.predicted_covs[:, 1:])
     gain = torch.cholesky_solve(A @ cov, factor).mT
@@ -91,6 +92,7 @@ def backward(moments: Moments) -> Backward:
 
 def smooth(moments: Moments, lengths: Tensor) -> Smoothed:
     """Smoothed means, covariances and covariances of neighbours."""
+    moments = doors.moments(moments, lengths)
     law, filtered = backward(moments), moments.filtered_covs
     rows, groups, ends = kalman.distinct(lengths, len(filtered))
     means = torch.empty_like(moments.filtered_means)
@@ -112,6 +114,8 @@ def sample_paths(moments: Moments, lengths: Tensor, noise: Tensor) -> Tensor:
     Returns:
         (num_samples, B, T, D), 0 in the padding.
     """
+    moments = doors.moments(moments, lengths)
+    doors.tensor("noise", noise, moments.filtered_means, doors.ANY, *moments.filtered_means.shape)
     law, num_steps = backward(moments), noise.shape[2]
     last_roots, roots = _root(moments.filtered_covs), _root(law.cov)
     paths = torch.zeros_like(noise)

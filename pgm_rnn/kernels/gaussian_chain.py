@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pgm_rnn.kernels import doors
+
 
 class GaussianChain(NamedTuple):
     """Parameters of the chain. Each may vary over steps and sequences: (...), (steps, ...), (B, 1 or steps, ...).
@@ -52,6 +54,8 @@ def _padded(tensor: Tensor, num_axes: int) -> Tensor:
 
 def per_entry(mask: Tensor, x: Tensor) -> Tensor:
     """A mask (B, T) or (B, T, M) with the shape of x (B, T, M)."""
+    doors.main_tensor("x", x, "B, T, M")
+    doors.mask("mask", mask, x, *x.shape[: 2 if mask.dim() == 2 else 3])
     return (mask if mask.dim() == x.dim() else mask[..., None]).expand(x.shape)
 
 
@@ -60,7 +64,10 @@ def without_missing(chain: GaussianChain, x: Tensor, observed: Tensor) -> tuple[
 
     A missing entry gets a zero row in C and unit variance of its own, so each counts -1/2 log 2 pi too many.
     """
+    batch, num_steps, obs_dim = doors.main_tensor("x", x, "B, T, M")
+    doors.mask("observed", observed, x, batch, num_steps, obs_dim)
     chain = chain.with_all_axes()
+    doors.gaussian_parameters(chain, x, batch, num_steps, obs_dim)
     pattern = observed[:1] if bool((observed == observed[:1]).all()) else observed
     matrix = chain.emission_matrix.where(pattern[..., None], 0.0)
     both = pattern[..., None] & pattern[..., None, :]

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from pgm_rnn.kernels import hmm_wide
+from pgm_rnn.kernels import doors, hmm_wide
 from pgm_rnn.kernels.hmm_forward import Asked, run_forward
 from pgm_rnn.kernels.hmm_numba import compiled
 from pgm_rnn.kernels.hmm_paths import most_likely_states, sample_states
@@ -58,6 +58,7 @@ def log_marginal_likelihood(initial: Tensor, transition: Tensor, log_emission: T
 
     An impossible sequence has -inf and gradients of zero.
     """
+    doors.finite_chain(initial, transition, log_emission, lengths)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (initial, transition, log_emission)):
         return _LogMarginalLikelihood.apply(initial, transition, log_emission, lengths)
     result = _run_forward(initial, transition, log_emission, lengths, keep_steps=False, in_whole=True)
@@ -68,7 +69,7 @@ class _LogMarginalLikelihood(torch.autograd.Function):
     @staticmethod
     @override
     def forward(ctx: Any, initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor) -> Tensor:
-        result = forward(initial, transition, log_emission, lengths, in_whole=True)
+        result = _run_forward(initial, transition, log_emission, lengths, keep_steps=True, in_whole=True)
         ctx.save_for_backward(initial, transition, lengths)
         ctx.result = result
         return result.log_normalizers.sum(-1)
@@ -94,6 +95,7 @@ def forward(
     With `in_whole` only p(x_{1:T}) and what is given all of x are asked for; `filtered` may lack states then that do
     not matter in the end.
     """
+    doors.finite_chain(initial, transition, log_emission, lengths)
     return _run_forward(initial, transition, log_emission, lengths, keep_steps=True, in_whole=in_whole)
 
 
@@ -107,7 +109,7 @@ def _run_forward(
 
 def backward(transition: Tensor, lengths: Tensor, result: Forward) -> Backward:
     """The scaled backward recursion after `forward`; `future` is at most a large float."""
-    transition = transition.detach()
+    transition, result = transition.detach(), doors.finite_result(transition, lengths, result)
     if result.parts:
         smoothed, future = torch.zeros_like(result.emission), torch.zeros_like(result.emission)
         for rows, part_lengths, part in result.parts:
@@ -131,8 +133,7 @@ def _in_dtype(values: Tensor, dtype: torch.dtype) -> Tensor:
 
 def without_missing(log_emission: Tensor, mask: Tensor) -> Tensor:
     """log p(x_t | z_t) with zeros, for every state, where `mask` (B, T) is False: nothing was observed there."""
-    if mask.dim() != 2:
-        raise ValueError(f"expected one truth value a step, (B, T), for finitely many states, got {tuple(mask.shape)}")
+    doors.step_mask(mask, log_emission)
     return log_emission.where(mask[..., None], 0.0)
 
 
@@ -145,6 +146,8 @@ def expected_counts(
         In p(z_1) of each sequence (B, K), in `transition` in its shape, and in log p(x_t | z_t), (B, T, K), which is
         weights[b] p(z_t | x_{1:T}).
     """
+    result = doors.finite_result(transition, lengths, result)
+    doors.tensor("weights", weights, result.emission, len(lengths))
     if result.parts:
         return _over_parts(expected_counts, transition, result, weights)
     if result.wide is not None:
@@ -166,6 +169,8 @@ def expected_pairs(
 
     It is the sum of weights[b] p(z_t, z_{t+1} | x_{1:T}) over the axes that `transition` does not have.
     """
+    result = doors.finite_result(transition, lengths, result)
+    doors.tensor("weights", weights, result.emission, len(lengths))
     if result.parts:
         return _over_parts(expected_pairs, transition, result, weights)
     if result.wide is not None:
@@ -195,6 +200,8 @@ def _over_parts(
 
 def pairwise_probs(transition: Tensor, result: Forward, future: Tensor) -> Tensor:
     """p(z_t, z_{t+1} | x_{1:T}), (B, T - 1, K, K), 0 in the padding; `future` of `backward`."""
+    doors.tables(transition, result.filtered)
+    doors.tensor("future", future, result.filtered, *result.filtered.shape)
     if result.parts:
         batch, num_steps, num_states = result.emission.shape
         pairs = result.emission.new_zeros(batch, num_steps - 1, num_states, num_states)
@@ -210,11 +217,16 @@ def pairwise_probs(transition: Tensor, result: Forward, future: Tensor) -> Tenso
 
 def propagate(belief: Tensor, transition: Tensor) -> Tensor:
     """sum_i belief[t, i] p(z_{t+1} = j | z_t = i): (B, T - 1, K) from (B, T - 1, K)."""
+    doors.beliefs(belief, transition)
     return (belief[..., None, :] @ one_or_each(transition, len(belief)))[..., 0, :]
 
 
 def expected_transitions(filtered: Tensor, future: Tensor, transition: Tensor) -> Tensor:
     """sum of filtered[t, i] future[t + 1, j] over the axes that `transition` does not have, in its shape."""
+    doors.tables(transition, filtered)
+    doors.tensor("future", future, filtered, *filtered.shape)
+    if not transition.numel():
+        return torch.zeros_like(transition)  # sequences of one step, and a table for each of none
     num_tables, num_kinds = four_axes(transition).shape[:2]
     filtered, future = (_rows(probs, num_tables, num_kinds) for probs in (filtered[:, :-1], future[:, 1:]))
     return (filtered.mT @ future).reshape(transition.shape)

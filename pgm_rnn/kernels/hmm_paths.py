@@ -6,7 +6,7 @@ Arguments as in `pgm_rnn.kernels.hmm`.
 import torch
 from torch import Tensor
 
-from pgm_rnn.kernels import hmm_wide
+from pgm_rnn.kernels import doors, hmm_wide
 from pgm_rnn.kernels.hmm_numba import compiled
 from pgm_rnn.kernels.hmm_results import Forward
 from pgm_rnn.kernels.hmm_tables import four_axes, one_or_each, two_axes
@@ -16,6 +16,7 @@ def most_likely_states(
     log_initial: Tensor, log_transition: Tensor, log_emission: Tensor, lengths: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The best path (B, T), int64, 0 in the padding, and its log p(x, z), (B,); ties go to the lower state."""
+    doors.finite_chain(log_initial, log_transition, log_emission, lengths)
     if log_emission.device.type != "cpu":
         from pgm_rnn.kernels import hmm_batched
 
@@ -41,10 +42,13 @@ def sample_states(transition: Tensor, lengths: Tensor, result: Forward, uniforms
     Returns:
         (num_samples, B, T), int64, 0 in the padding.
     """
+    result = doors.finite_result(transition, lengths, result)
+    doors.uniforms(uniforms, doors.ANY, *result.scale.shape)
     if result.parts:
         states = torch.zeros(uniforms.shape, dtype=torch.int64, device=uniforms.device)
         for rows, part_lengths, part in result.parts:
-            states[:, rows] = sample_states(transition, part_lengths, part, uniforms[:, rows])
+            table = transition.to(part.emission.dtype)
+            states[:, rows] = sample_states(table, part_lengths, part, uniforms[:, rows])
         return states
     transition, num_steps = one_or_each(transition, len(lengths)), uniforms.shape[-1]
     rows = torch.arange(len(lengths), device=lengths.device)

@@ -10,6 +10,8 @@ def two_axes(initial: Tensor) -> Tensor:
 
 def four_axes(transition: Tensor) -> Tensor:
     """The transition as (P, 1 or T - 1, K, K)."""
+    if not transition.numel():
+        transition = transition.new_zeros(transition.shape[-2:])  # never used, but read
     return transition.reshape((1,) * (4 - transition.dim()) + transition.shape)
 
 

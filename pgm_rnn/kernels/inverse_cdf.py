@@ -10,13 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def _invert_even(
+@numba.njit(parallel=True, cache=True, error_model="numpy")
+def invert_even(
     weights: NDArray[np.floating], uniforms: NDArray[np.float64], chosen: NDArray[np.bool_], found: NDArray[np.int64]
 ) -> None:
     """Fill `found` (B, N): the first index at which the running sum of a row exceeds (n + u_n) / N times its sum.
 
     Weights (B, N) may be unnormalised; uniforms (B, N), or (B, 1) for the same u in each of the N parts. An index of
-    weight zero is never found. Rows that are not chosen, (B,), get 0..N-1.
+    weight zero is never found. Rows that are not chosen, (B,), get 0..N-1; rows with a negative or infinite weight, NaN
+    or no positive weight get -1.
     """
     batch, num = weights.shape
     one = uniforms.shape[1] == 1
@@ -25,11 +27,15 @@ def _invert_even(
             for n in range(num):
                 found[b, n] = n
             continue
-        total, last = 0.0, 0
+        total, last, negative = 0.0, 0, False
         for n in range(num):
             total += weights[b, n]
             last = n if weights[b, n] > 0.0 else last
+            negative |= weights[b, n] < 0.0
             found[b, n] = 0
+        if negative or not 0.0 < total < np.inf:
+            found[b] = -1
+            continue
         scale, until, begin, largest = num / total, 0.0, 0, 0
         for n in range(last + 1):
             if begin < num:
@@ -41,8 +47,3 @@ def _invert_even(
         for n in range(num):
             largest = max(largest, found[b, n])
             found[b, n] = largest
-
-
-invert_even = numba.njit(parallel=True, cache=True, error_model="numpy")(_invert_even)
-invert_even_alone = numba.njit(cache=True, error_model="numpy")(_invert_even)
-"""In one thread, for problems that end before another thread has woken."""

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from pgm_rnn.kernels import doors
 from pgm_rnn.kernels.gaussian_chain import GaussianChain, detached, per_entry, without_missing
 from pgm_rnn.kernels.threads import run_compiled
 from pgm_rnn.sequences import length_mask
@@ -115,8 +116,11 @@ def log_marginal_likelihood(chain: GaussianChain, x: Tensor, lengths: Tensor, ob
     definite.
     """
     if observed is None:
-        return _LogMarginalLikelihood.apply(x, lengths, *chain.with_all_axes())
+        chain = chain.with_all_axes()
+        doors.gaussian_chain(chain, x, lengths)
+        return _LogMarginalLikelihood.apply(x, lengths, *chain)
     chain, x = without_missing(chain, x, observed)
+    doors.gaussian_chain(chain, x, lengths)
     return _LogMarginalLikelihood.apply(x, lengths, *chain) + _too_many(observed, lengths, x.dtype).sum(-1)
 
 
@@ -124,7 +128,7 @@ class _LogMarginalLikelihood(torch.autograd.Function):
     @staticmethod
     @override
     def forward(ctx: Any, x: Tensor, lengths: Tensor, *parameters: Tensor) -> Tensor:
-        result = filter(GaussianChain(*parameters), x, lengths)
+        result = _filter(GaussianChain(*parameters), x, lengths)
         ctx.save_for_backward(lengths, *parameters, *result)
         return result.log_normalizers.sum(-1)
 
@@ -146,10 +150,17 @@ def filter(chain: GaussianChain, x: Tensor, lengths: Tensor, observed: Tensor | 
     """The Kalman filter, its update in Joseph's form. Source: Vidal (2024), "Extended Kalman Filters for RNNs"."""
     if observed is not None:
         chain, x = without_missing(chain, x, observed)
-        result = filter(chain, x, lengths)
+        doors.gaussian_chain(chain, x, lengths)
+        result = _filter(chain, x, lengths)
         return result._replace(log_normalizers=result.log_normalizers + _too_many(observed, lengths, x.dtype))
-    chain = detached(chain.with_all_axes())
-    x = x.detach().contiguous()
+    chain = chain.with_all_axes()
+    doors.gaussian_chain(chain, x, lengths)
+    return _filter(chain, x, lengths)
+
+
+def _filter(chain: GaussianChain, x: Tensor, lengths: Tensor) -> Filtered:
+    """The filter of a chain with all its axes."""
+    chain, x = detached(chain), x.detach().contiguous()
     batch, num_steps, obs_dim = x.shape
     dim, groups = chain.initial_mean.shape[-1], max(len(parameter) for parameter in chain[1:6])
     predicted_covs, filtered_covs = x.new_empty(2, groups, num_steps, dim, dim)
@@ -176,6 +187,7 @@ def _too_many(observed: Tensor, lengths: Tensor, dtype: torch.dtype) -> Tensor:
 def scores(chain: GaussianChain, lengths: Tensor, result: Filtered) -> Scores:
     """The backward recursion for l_t and e_t, and the smoothed means, after `filter`."""
     chain = detached(chain.with_all_axes())
+    result = doors.gaussian_result(chain, lengths, result)
     score, smoothed = torch.empty_like(result.filtered_means), torch.empty_like(result.filtered_means)
     residual = torch.empty_like(result.weighted)
     unsummed = score.new_empty(0, 0, 0, dtype=torch.float64)
@@ -189,6 +201,7 @@ def scores(chain: GaussianChain, lengths: Tensor, result: Filtered) -> Scores:
 def information(chain: GaussianChain, lengths: Tensor, result: Filtered) -> Information:
     """The backward recursion for N_t and D_t after `filter`."""
     chain = detached(chain.with_all_axes())
+    result = doors.gaussian_result(chain, lengths, result)
     rows, groups, ends = distinct(lengths, len(result.gain))
     _, num_steps, dim, obs_dim = result.gain.shape
     future = result.gain.new_empty(len(ends), num_steps, dim, dim)
@@ -202,6 +215,8 @@ def information(chain: GaussianChain, lengths: Tensor, result: Filtered) -> Info
 
 def distinct(lengths: Tensor, num_groups: int) -> tuple[Tensor, Tensor, Tensor]:
     """Distinct pairs of covariances and length: the row of each sequence; covariances and length of each row."""
+    if not len(lengths) or num_groups not in (1, len(lengths)):
+        raise ValueError(f"expected one group of covariances or one per sequence, got {num_groups} for {len(lengths)}")
     if num_groups > 1:
         index = torch.arange(len(lengths), device=lengths.device)
         return index, index, lengths
@@ -222,6 +237,8 @@ def gradients(
     Source: Koopman & Shephard (1992), the exact score from the smoothed disturbances.
     """
     chain = detached(chain.with_all_axes())
+    result = doors.gaussian_result(chain, lengths, result)
+    doors.tensor("weights", weights, result.weighted, len(lengths))
     shared = all(parameter.shape[:2].numel() == 1 for parameter in chain[2:6])
     if shared and max(result.gain.shape[2:]) <= LARGEST_SUMMED and weights.device.type == "cpu":
         parameters, (score, residual) = _gradients_of_shared(chain, lengths, result, weights)

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from pgm_rnn.kernels import doors
+
 
 def logits(bias: Tensor, start: Tensor, x: Tensor, W: Tensor, V: Tensor) -> Tensor:
     """logit p(x_i = 1 | x_{1:i-1}), (rows, n), differentiable once in all but the bits.
@@ -24,6 +26,8 @@ def logits(bias: Tensor, start: Tensor, x: Tensor, W: Tensor, V: Tensor) -> Tens
         W: (n, hidden_dim).
         V: (n, hidden_dim).
     """
+    _check(bias, start, W, V)
+    doors.tensor("x", x, bias, *bias.shape)
     found: Tensor = _Logits.apply(bias, start, x, W, V)
     return found
 
@@ -31,11 +35,20 @@ def logits(bias: Tensor, start: Tensor, x: Tensor, W: Tensor, V: Tensor) -> Tens
 @torch.no_grad()
 def draw(bias: Tensor, start: Tensor, W: Tensor, V: Tensor) -> Tensor:
     """Bits (rows, n), each drawn given those before it; arguments as for `logits`."""
+    _check(bias, start, W, V)
     a, bits = start.clone(), []
     for b_i, W_i, V_i in zip(bias.unbind(1), W, V, strict=True):
         bits.append((b_i + a.sigmoid() @ V_i).sigmoid().bernoulli())
         a.addr_(bits[-1], W_i)
     return torch.stack(bits, dim=1)
+
+
+def _check(bias: Tensor, start: Tensor, W: Tensor, V: Tensor) -> None:
+    rows, num_bits = doors.main_tensor("bias", bias, "rows, n")
+    hidden_dim = start.shape[-1] if start.dim() else 0
+    doors.tensor("start", start, bias, rows, max(hidden_dim, 1))
+    doors.tensor("W", W, bias, num_bits, hidden_dim)
+    doors.tensor("V", V, bias, num_bits, hidden_dim)
 
 
 class _Logits(torch.autograd.Function):

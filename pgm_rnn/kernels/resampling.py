@@ -13,7 +13,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pgm_rnn.kernels.threads import run_compiled
+from pgm_rnn.checks import check_choice
+from pgm_rnn.kernels import doors
+from pgm_rnn.kernels.threads import run_alone, run_compiled
 
 SMALL = 4096
 """Weights that one thread resamples sooner than several."""
@@ -23,14 +25,23 @@ def draw_ancestors(weights: Tensor, scheme: str, uniforms: Tensor, chosen: Tenso
     """Ancestors of N particles for each of B sequences, (N, B), int64.
 
     Args:
-        weights: not negative, (N, B), a positive one in each column.
+        weights: not negative, (N, B), finite and a positive one in each column to resample.
         scheme: one of `SCHEMES`.
         uniforms: in [0, 1), float64, of shape `uniforms_shape(scheme, N, B)`.
         chosen: where to resample, (B,); elsewhere each particle is its own ancestor. None for everywhere.
+
+    Raises:
+        TypeError: arguments of another dtype.
+        ValueError: arguments that do not fit each other, or weights that are NaN, infinite, negative or all zero.
     """
-    if chosen is None:
+    num, batch = doors.main_tensor("weights", weights, "N, B")
+    check_choice("resampling", scheme, SCHEMES)
+    doors.uniforms(uniforms, *uniforms_shape(scheme, num, batch))
+    if chosen is not None:
+        doors.mask("chosen", chosen, weights, batch)
+    else:
         chosen = torch.ones(weights.shape[1], dtype=torch.bool, device=weights.device)
-    return SCHEMES[scheme](weights, uniforms, chosen)
+    return SCHEMES[scheme](weights, uniforms.double(), chosen)
 
 
 def uniforms_shape(scheme: str, num_particles: int, batch: int) -> torch.Size:
@@ -38,26 +49,42 @@ def uniforms_shape(scheme: str, num_particles: int, batch: int) -> torch.Size:
     return torch.Size([1 if scheme == "systematic" else num_particles, batch])
 
 
+def _check_weights(weights: Tensor, chosen: Tensor) -> None:
+    """Raise a ValueError unless each chosen column can be resampled."""
+    total = weights.sum(0, dtype=torch.float64)
+    _refuse(chosen & ~((weights >= 0).all(0) & (total > 0) & (total < torch.inf)))
+
+
+def _refuse(wrong: Tensor) -> None:
+    if bool(wrong.any()):
+        raise ValueError(
+            "expected finite weights that are not negative and not all zero, got NaN or others for sequence "
+            f"{int(wrong.nonzero()[0])}; look for the observation or parameter that they come from"
+        )
+
+
 def _multinomial(weights: Tensor, uniforms: Tensor, chosen: Tensor) -> Tensor:
+    _check_weights(weights, chosen)
     return _inverse(weights.double(), uniforms).where(chosen, _itself(weights))
 
 
 def _even(weights: Tensor, uniforms: Tensor, chosen: Tensor) -> Tensor:
     if weights.device.type != "cpu":
+        _check_weights(weights, chosen)
         points = ((_itself(weights) + uniforms) / len(weights)).expand(weights.shape)
         return _inverse(weights.double(), points).where(chosen, _itself(weights))
-    from pgm_rnn.kernels.inverse_cdf import invert_even, invert_even_alone
+    from pgm_rnn.kernels.inverse_cdf import invert_even
 
     found = torch.empty(weights.mT.shape, dtype=torch.int64)  # (B, N): a sequence's numbers beside each other
     arguments = weights.mT.contiguous(), uniforms.mT.contiguous(), chosen, found
-    if weights.numel() < SMALL:
-        invert_even_alone(*(a.numpy() for a in arguments))
-    else:
-        run_compiled(invert_even, *arguments)
+    (run_alone if weights.numel() < SMALL else run_compiled)(invert_even, *arguments)
+    if found[:, 0].numpy().min() < 0:
+        _refuse(found[:, 0] < 0)
     return found.mT
 
 
 def _residual(weights: Tensor, uniforms: Tensor, chosen: Tensor) -> Tensor:
+    _check_weights(weights, chosen)
     weights = weights.double() / weights.sum(0, dtype=torch.float64)
     expected = len(weights) * weights
     copies = (expected + 1e-9).floor()  # N W_n may be a whole number but for rounding

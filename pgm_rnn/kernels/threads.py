@@ -1,13 +1,42 @@
-"""Compiled functions on tensors' memory, with as many threads as torch has."""
+"""Compiled functions on tensors' memory, with as many threads as torch has; one thread in a forked process.
 
+GNU OpenMP, which numba and torch share on Linux, loses its threads in a fork: numba ends the child, torch waits for
+ever. A forked child therefore runs both in one thread, the kernels compiled once more without OpenMP. A process that is
+spawned (`multiprocessing.get_context("spawn")`) has all its threads.
+"""
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from ctypes import CFUNCTYPE, c_ssize_t, c_void_p, cast
+from functools import cache
+from threading import Lock
+from types import FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 
+class _Process:
+    """What this process knows of itself."""
+
+    forked = False
+
+
+def _after_fork() -> None:
+    """In a forked child: no parallel region of OpenMP any more, neither numba's nor torch's."""
+    _Process.forked = True
+    torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 def num_threads() -> int:
-    """Threads that compiled functions use: torch's, and no more than numba was started with."""
+    """Threads that compiled functions use: torch's, and no more than numba was started with; one after a fork."""
+    if _Process.forked:
+        return 1
     import numba
 
     return min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
@@ -23,6 +52,66 @@ def run_compiled(function: Any, *arguments: Any) -> None:
 
     torch_threads = torch.get_num_threads()
     numba.set_num_threads(num_threads())
-    function(*(a.contiguous().numpy() if isinstance(a, Tensor) else a for a in arguments))
+    with _turn():
+        (_relinked(function) if _Process.forked else function)(*_arrays(arguments))
     if torch.get_num_threads() != torch_threads:
         torch.set_num_threads(torch_threads)
+
+
+def run_alone(function: Any, *arguments: Any) -> None:
+    """`run_compiled` in the calling thread alone, for what ends before another thread has woken."""
+    _alone(function)(*_arrays(arguments))
+
+
+_ONE_AT_A_TIME = Lock()
+
+
+def _turn() -> AbstractContextManager[Any]:
+    """Python threads may call at the same time, but numba's own pool ends the process that does so."""
+    import numba
+
+    own_pool = not _Process.forked and numba.threading_layer() == "workqueue"  # type: ignore[attr-defined]
+    return _ONE_AT_A_TIME if own_pool else nullcontext()
+
+
+def _arrays(arguments: tuple[Any, ...]) -> list[Any]:
+    return [a.contiguous().numpy() if isinstance(a, Tensor) else a for a in arguments]
+
+
+@cache
+def _alone(function: Any) -> Any:
+    """A parallel function of numba's compiled for one thread."""
+    return _twin(function, "alone", parallel=False)
+
+
+@cache
+def _relinked(function: Any) -> Any:
+    """A parallel function of numba's as a forked child can run it: the same machine code, so the same bits.
+
+    What it calls to share a loop out among threads is a function that runs the whole loop.
+    """
+    from llvmlite.binding import add_symbol  # type: ignore[import-untyped]
+
+    add_symbol("numba_parallel_for", cast(_whole_loop(), c_void_p).value)
+    return _twin(function, "forked")
+
+
+@cache
+def _whole_loop() -> Any:
+    """numba's `numba_parallel_for(function, arrays, sizes, strides, data, ...)`, all of it in the calling thread."""
+    loop = CFUNCTYPE(None, *[c_void_p] * 4)
+    return CFUNCTYPE(None, *[c_void_p] * 5, *[c_ssize_t] * 3)(lambda function, *rest: loop(function)(*rest[:4]))
+
+
+def _twin(function: Any, name: str, **options: Any) -> Any:
+    """The same function compiled once more.
+
+    It has a name of its own, for numba files what it compiles by the function's name and code, not by its options:
+    under one name the first of the two would be loaded in the other's place.
+    """
+    import numba
+
+    plain = function.py_func
+    twin = FunctionType(plain.__code__, plain.__globals__, plain.__name__, plain.__defaults__, plain.__closure__)
+    twin.__module__, twin.__qualname__ = plain.__module__, f"{plain.__qualname__}_{name}"
+    return numba.jit(cache=True, **(function.targetoptions | options))(twin)

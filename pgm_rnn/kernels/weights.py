@@ -30,6 +30,12 @@ def normalize(log_weights: Tensor) -> Normalized:
     Weights below 1e-17 of the largest in single precision, 1e-152 in double, count as zero: numbers whose squares are
     subnormal, and infinite logarithms, take a processor a hundred times as long as others.
     """
+    if not log_weights.is_floating_point():
+        raise TypeError(f"expected log weights of floating point, got {log_weights.dtype}")
+    if log_weights.dim() == 0 or len(log_weights) == 0:
+        raise ValueError(
+            f"expected log weights (N, ...) of at least one particle, got shape {tuple(log_weights.shape)}"
+        )
     largest = log_weights.detach().amax(0).clamp(min=torch.finfo(log_weights.dtype).min)
     least = math.log(torch.finfo(log_weights.dtype).tiny) / 2 + 4.0
     weights = F.threshold((log_weights - largest).clamp(min=least).exp(), math.exp(least + 0.01), 0.0)

@@ -79,11 +79,11 @@ def _unconditioned(lengths: Tensor, num_steps: int, first: str) -> Tensor | None
     return MODELLED_STEPS(lengths, num_steps, "model")
 
 
-MODELLED_STEPS = programs._modelled_steps
+MODELLED_STEPS = programs.modelled_steps
 
 DAMAGES: dict[str, tuple[str, Any, str, Any]] = {
     "a recurrence that forgets": ("theorem-5", RNN, "recurrence", _forget_the_state),
-    "a fused law that counts x_1": ("theorem-5", programs, "_modelled_steps", _unconditioned),
+    "a fused law that counts x_1": ("theorem-5", programs, "modelled_steps", _unconditioned),
     "a fused network one step late": ("elbo-equivalence", StackedCell, "unroll", _shifted_inputs),
     "a program that is not normalised": ("remark-1", RNN, "model", _unnormalised),
     "a graph without arcs": ("markov-properties", independences, "read_graph", _graph_without_arcs),

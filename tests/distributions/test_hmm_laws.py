@@ -12,6 +12,7 @@ from pyro.optim import Adam  # type: ignore[attr-defined]
 from torch import Tensor
 
 from pgm_rnn.distributions import DiscreteHMM, GaussianHMM
+from pgm_rnn.distributions.normal import Normal as OurNormal
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from tests.definitions import all_words, largest_z_score, marginal_prob, word_index
@@ -127,6 +128,156 @@ def test_our_gaussian_convention_is_the_models() -> None:
     torch.testing.assert_close(ragged.log_prob(x), model.log_prob(x, lengths=lengths))
 
 
+HOMOGENEOUS: dict[str, tuple[Any, ...]] = {
+    "shared": ((), (), (), (), None),
+    "per chain": ((2,), (2, 1), (2, 1), (2,), None),
+    "some shared": ((2,), (), (1,), (2,), None),
+}
+every_homogeneous_shape = pytest.mark.parametrize("shape", HOMOGENEOUS.values(), ids=HOMOGENEOUS)
+
+
+@every_sample
+@every_homogeneous_shape
+def test_laws_that_are_the_same_at_all_steps_take_values_of_any_duration_as_pyros(
+    shape: Any, sample: tuple[int, ...]
+) -> None:
+    (_, make), arguments = discrete(shape), gaussian(shape)
+    pairs = [
+        (make(DiscreteHMM, initial_step=0), make(dist.DiscreteHMM), (), "probs"),
+        (GaussianHMM(*arguments, initial_step=0), dist.GaussianHMM(*arguments), (2,), "mean"),
+    ]
+    for ours, theirs, event, moment in pairs:
+        assert (ours.batch_shape, ours.event_shape) == (theirs.batch_shape, theirs.event_shape)
+        for steps in (1, 2, 7):
+            x = torch.randn(*sample, *shape[3], steps, *event)
+            torch.testing.assert_close(ours.log_prob(x), theirs.log_prob(x))
+            torch.testing.assert_close(getattr(ours.filter(x), moment), getattr(theirs.filter(x), moment))
+        larger = (6, *ours.batch_shape)
+        x = torch.randn(*larger, 4, *event)
+        torch.testing.assert_close(ours.expand(larger).log_prob(x), theirs.expand(larger).log_prob(x))
+
+
+@every_homogeneous_shape
+def test_laws_of_any_duration_are_those_of_each_duration_in_our_convention(shape: Any) -> None:
+    (_, make), arguments = discrete(shape), gaussian(shape)
+    for steps in (1, 2, 7):
+        x = torch.randn(3, *shape[3], steps)
+        first, moves, seen = make(lambda *given, duration: given)
+        long = DiscreteHMM(first, moves, seen, duration=steps)
+        torch.testing.assert_close(make(DiscreteHMM).log_prob(x), long.log_prob(x))
+        x = torch.randn(3, *shape[3], steps, 2)
+        torch.testing.assert_close(
+            GaussianHMM(*arguments).log_prob(x), GaussianHMM(*arguments, duration=steps).log_prob(x)
+        )
+
+
+def test_a_law_without_a_duration_is_observed_in_a_program_and_cannot_be_drawn_from() -> None:
+    (_, make), arguments = discrete(HOMOGENEOUS["shared"]), gaussian(HOMOGENEOUS["shared"])
+    for law, x in ((make(DiscreteHMM), torch.randn(4, 6)), (GaussianHMM(*arguments), torch.randn(4, 6, 2))):
+
+        def program(law: Any = law, x: Tensor = x) -> None:
+            with pyro.plate("sequences", 4):
+                pyro.sample("x", law, obs=x)
+
+        torch.testing.assert_close(pyro.poutine.trace(program).get_trace().log_prob_sum(), law.log_prob(x).sum())
+        with pytest.raises(ValueError, match="expected a duration for draws from a law that is the same at all steps"):
+            law.sample()
+        with pytest.raises(ValueError, match=r"expected a value whose shape ends in \(T.*\), got \(\)"):
+            law.log_prob(torch.tensor(0.0))
+        with pytest.raises(ValueError, match="expected a value of at least one sequence and one step"):
+            law.log_prob(x[:0])
+        with pytest.raises(ValueError, match="expected a value of at least one sequence and one step"):
+            law.log_prob(x[:, :0])
+
+
+LAWS_OF_VECTORS: dict[str, Any] = {
+    "full": lambda family, m, s: family.MultivariateNormal(m, s.square().diag_embed()),
+    "by its factor": lambda family, m, s: family.MultivariateNormal(m, scale_tril=s.diag_embed()),
+    "diagonal": lambda family, m, s: family.Independent(family.Normal(m, s), 1),
+}
+
+
+@pytest.mark.parametrize("name", LAWS_OF_VECTORS)
+def test_torchs_own_laws_are_taken_as_pyros(name: str) -> None:
+    make, A = LAWS_OF_VECTORS[name], torch.randn(3, 3) / 2
+    C, x = torch.randn(3, 3), torch.randn(2, 4, 3)
+    moments = [(torch.randn(3), torch.rand(3) + 0.5) for _ in range(3)]
+    theirs = [make(dist, *pair) for pair in moments]
+    expected = dist.GaussianHMM(theirs[0], A, theirs[1], C, theirs[2], duration=4)
+    for family in (torch.distributions, dist):
+        start, move, noise = (make(family, *pair) for pair in moments)
+        law = GaussianHMM(start, A, move, C, noise, duration=4, initial_step=0)
+        torch.testing.assert_close(law.log_prob(x), expected.log_prob(x))
+    ours = [OurNormal(*pair, event_dim=1) for pair in moments]
+    law = GaussianHMM(ours[0], A, ours[1], C, ours[2], duration=4, initial_step=0)
+    torch.testing.assert_close(law.log_prob(x), expected.log_prob(x))
+
+
+def test_torchs_own_observations_are_taken_as_pyros() -> None:
+    first, moves, locs, x = torch.randn(3), torch.randn(3, 3), torch.randn(3, 2), torch.randn(2, 4, 2)
+    laws = [
+        DiscreteHMM(first, moves, family.Independent(family.Normal(locs, 1.0), 1), duration=4)
+        for family in (torch.distributions, dist)
+    ]
+    torch.testing.assert_close(laws[0].log_prob(x), laws[1].log_prob(x))
+    assert laws[0].sample((3,)).shape == (3, 4, 2)
+    assert laws[0].support.event_dim == 2
+
+
+def test_parameters_and_values_of_two_precisions_meet_in_the_larger() -> None:
+    start, A, move, C, noise = gaussian(SHAPES["shared"])
+    mixed = GaussianHMM(start, A.float(), move, C, noise, duration=5)
+    x, law = torch.randn(2, 5, 2), GaussianHMM(start, A.float().double(), move, C, noise, duration=5)
+    torch.testing.assert_close(mixed.log_prob(x), law.log_prob(x))
+    torch.testing.assert_close(law.log_prob(x.float()), law.log_prob(x.float().double()))
+    first, moves, seen = torch.randn(3), torch.randn(3, 3), dist.Normal(torch.randn(3), 1.0)
+    y = torch.randn(2, 5)
+    halves = DiscreteHMM(first.float(), moves.float(), seen, duration=5)
+    whole = DiscreteHMM(first.float().double(), moves.float().double(), seen, duration=5)
+    torch.testing.assert_close(halves.log_prob(y), whole.log_prob(y), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("duration", [5, None])
+@pytest.mark.parametrize("name", ["DiscreteHMM", "GaussianHMM"])
+@pytest.mark.parametrize(
+    ("lengths", "error", "message"),
+    [
+        ([0, 5], ValueError, "expected lengths .*, got 0"),
+        ([5, -3], ValueError, "expected lengths .*, got -3"),
+        ([-(10**6), 5], ValueError, "expected lengths .*, got -1000000"),
+        ([6, 5], ValueError, r"expected lengths in 1\.\..* = 1\.\.5, got 6"),
+        ([10**6, 5], ValueError, r"expected lengths in 1\.\..* = 1\.\.5, got 1000000"),
+        ([3.5, 1.0], TypeError, "expected lengths as a tensor of integers, got torch.float64"),
+        ([True, True], TypeError, "expected lengths as a tensor of integers, got torch.bool"),
+    ],
+)
+def test_lengths_that_do_not_fit_are_errors(
+    lengths: Any, error: type[Exception], message: str, name: str, duration: int | None
+) -> None:
+    shape = ((2,), (2, 1), (2, 1), (2,), duration)
+    (_, make), arguments, given = discrete(shape), gaussian(shape), torch.tensor(lengths)
+
+    def value() -> Tensor:
+        if name == "DiscreteHMM":
+            return make(DiscreteHMM, lengths=given).log_prob(torch.zeros(2, 5))
+        return GaussianHMM(*arguments, duration=duration, lengths=given).log_prob(torch.zeros(2, 5, 2))
+
+    with pytest.raises(error, match=message):  # where the law is made, or where its values are
+        value()
+    if error is ValueError:
+        ragged = make(DiscreteHMM)
+        ragged.lengths = given  # no check at all until a value comes
+        with pytest.raises(ValueError, match=message):
+            ragged.filter(torch.zeros(2, 5))
+
+
+def test_lengths_of_any_integer_dtype_count() -> None:
+    (_, make), x = discrete(((2,), (2, 1), (2, 1), (2,), None)), torch.randn(2, 5)
+    expected = make(DiscreteHMM, lengths=torch.tensor([3, 5])).log_prob(x)
+    for dtype in (torch.int32, torch.int16, torch.uint8):
+        assert torch.equal(make(DiscreteHMM, lengths=torch.tensor([3, 5], dtype=dtype)).log_prob(x), expected)
+
+
 def test_padding_does_not_count() -> None:
     lengths, emission = torch.tensor([4, 1, 3]), torch.randn(3)
     ragged = DiscreteHMM(torch.randn(3, 3), torch.randn(3, 3), dist.Normal(emission, 1.0), duration=4, lengths=lengths)
@@ -213,7 +364,7 @@ def test_gaussian_arguments_that_do_not_fit_are_errors() -> None:
         GaussianHMM(noise, torch.eye(2), noise, torch.eye(2), other, duration=3)
     with pytest.raises(ValueError, match="expected transition_dist over 2 entries"):
         GaussianHMM(noise, torch.eye(2), other, torch.eye(2), noise, duration=3)
-    with pytest.raises(TypeError, match=r"expected MultivariateNormal or Independent\(Normal, 1\), got Independent"):
+    with pytest.raises(TypeError, match=r"expected MultivariateNormal or .* Pyro's, got Independent of Laplace"):
         GaussianHMM(dist.Laplace(torch.zeros(2), 1.0).to_event(1), torch.eye(2), noise, torch.eye(2), noise, duration=3)
     with pytest.raises(ValueError, match=r"expected initial_dist over vectors, event shape \(n,\), got \(\)"):
         GaussianHMM(dist.Normal(0.0, 1.0), torch.eye(2), noise, torch.eye(2), noise, duration=3)

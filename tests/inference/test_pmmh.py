@@ -1,16 +1,22 @@
+import math
+from collections.abc import Callable
 from typing import Any
 
 import pyro.distributions as dist
 import pytest
 import torch
+from torch import Tensor, nn
 
 from pgm_rnn.distributions import DiscreteHMM
+from pgm_rnn.emissions import Categorical, Gaussian
 from pgm_rnn.inference import pmmh
 from pgm_rnn.inference.mcmc import Posterior
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from pgm_rnn.models.rnn import RNN
+from pgm_rnn.particles import DegenerateWeightsError
 from pgm_rnn.priors import WithPriors
+from pgm_rnn.sequence_model import SequenceModel
 
 LIMIT = 5.0  # standard errors
 
@@ -85,6 +91,129 @@ def test_covariances_and_several_parameters_are_moved_together() -> None:
     result = pmmh.run(WithPriors(model, priors), x, num_samples=30, num_warmup=120, num_particles=20, progress=False)
     assert bool((result.posterior.samples["transition_cov"] > 0).all())
     assert result.posterior.samples["transition_matrix"].shape == (1, 30, 1, 1)
+
+
+class Toss(SequenceModel):
+    """x_t ~ Bernoulli(chance), beside a state that says nothing; what goes wrong beyond [0, 1] is up to `law`."""
+
+    has_latent, initial_memory = True, None
+
+    def __init__(self, law: Callable[[Tensor], Any], chance: float = 0.5) -> None:
+        super().__init__(Categorical(2))
+        self.chance, self.law = nn.Parameter(torch.tensor(chance)), law
+
+    def initial(self, h: Tensor | None) -> Any:
+        return dist.Normal(torch.zeros(()), 1.0)
+
+    def transition(self, z: Tensor, h: Tensor | None) -> Any:
+        return dist.Normal(torch.zeros_like(z), 1.0)
+
+    def emission(self, z: Tensor | None, h: Tensor | None) -> Any:
+        return self.law(self.chance).expand(() if z is None else z.shape)
+
+
+def probs(chance: Tensor) -> Tensor:
+    return torch.stack([1 - chance, chance])
+
+
+def overflowing(chance: Tensor) -> Any:
+    return dist.Categorical(probs(chance).clamp(min=0.0)) if 0 <= float(chance) <= 1 else math.exp(1e6)
+
+
+def without_root(chance: Tensor) -> Any:
+    torch.linalg.cholesky(probs(chance).diag())
+    return dist.Categorical(probs(chance))
+
+
+LAWS: dict[str, Callable[[Tensor], Any]] = {
+    "a constraint": lambda chance: dist.Categorical(probs(chance)),
+    "NaN": lambda chance: dist.Categorical(logits=probs(chance).log(), validate_args=False),
+    "no root": without_root,
+    "overflow": overflowing,
+}
+
+
+@pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
+def test_a_parameter_that_no_law_can_have_is_rejected(law: Callable[[Tensor], Any]) -> None:
+    # the posterior of a chance with a wide normal prior is its likelihood times the prior on [0, 1], zero elsewhere
+    x = torch.tensor([[0, 0, 0, 1]])
+    grid = torch.linspace(0, 1, 2001)
+    weights = grid * (1 - grid) ** 3 * (-((grid - 0.5) ** 2) / 2).exp()
+    mean = float((weights * grid).sum() / weights.sum())
+    spread = float((weights * (grid - mean) ** 2).sum() / weights.sum()) ** 0.5
+    program = WithPriors(Toss(law), {"chance": dist.Normal(torch.tensor(0.5), 1.0)})
+    result = pmmh.run(program, x, num_samples=1000, num_warmup=200, num_particles=1, progress=False)
+    draws = result.posterior.samples["chance"]
+    error = spread / float(result.posterior.effective_sample_sizes["chance"]) ** 0.5
+    assert 0 <= float(draws.min()) < float(draws.max()) <= 1
+    assert abs(float(draws.mean()) - mean) < LIMIT * error
+    assert abs(0.5 - mean) > LIMIT * error  # the prior's mean, or a posterior over [0, 1] without data, is another
+
+
+@pytest.mark.parametrize("error", [TypeError, ValueError, RuntimeError, IndexError, NotImplementedError])
+def test_an_error_of_the_program_at_a_move_is_raised(error: type[Exception]) -> None:
+    calls = iter(range(10**6))
+
+    def law(chance: Tensor) -> Any:
+        if next(calls) > 40:
+            raise error("a mistake in the program")
+        return dist.Categorical(probs(chance.sigmoid()))
+
+    program = WithPriors(Toss(law), {"chance": dist.Normal(torch.tensor(0.0), 1.0)})
+    with pytest.raises(error, match="a mistake in the program"):
+        pmmh.run(program, torch.tensor([[0, 0, 1]]), num_samples=50, num_warmup=10, num_particles=1, progress=False)
+
+
+def test_a_start_of_probability_zero_is_an_error() -> None:
+    x, options = torch.tensor([[0, 0, 1]]), {"num_particles": 1, "num_warmup": 1, "num_samples": 1, "progress": False}
+    far = {"chance": dist.Normal(torch.tensor(50.0), 0.1)}
+    with pytest.raises(ValueError, match="Expected parameter probs"):
+        pmmh.run(WithPriors(Toss(LAWS["a constraint"]), far), x, **options)  # type: ignore[arg-type]
+    with pytest.raises(DegenerateWeightsError, match="sequence 0 has NaN weights at step 1"):
+        pmmh.run(WithPriors(Toss(LAWS["NaN"]), far), x, **options)  # type: ignore[arg-type]
+    with pytest.raises(OverflowError, match="math range error"):
+        pmmh.run(WithPriors(Toss(LAWS["overflow"]), far), x, **options)  # type: ignore[arg-type]
+
+    class Half(dist.Normal):
+        """Says of every draw that it is impossible."""
+
+        def log_prob(self, value: Tensor) -> Tensor:
+            return super().log_prob(value) - torch.inf
+
+    program = WithPriors(Toss(LAWS["a constraint"]), {"chance": Half(torch.tensor(0.5), 0.01)})
+    with pytest.raises(ValueError, match=r"expected a draw from the priors .* got log prior -inf and log likelihood -"):
+        pmmh.run(program, x, **options)  # type: ignore[arg-type]
+
+
+class StochasticVolatility(SequenceModel):
+    """z_t ~ N(0.95 z_{t-1}, s^2),   x_t ~ N(0, exp(z_t))."""
+
+    has_latent, initial_memory = True, None
+
+    def __init__(self) -> None:
+        super().__init__(Gaussian(1))
+        self.s = nn.Parameter(torch.tensor(0.3))
+
+    def initial(self, h: Tensor | None) -> Any:
+        return dist.Normal(torch.zeros_like(self.s), self.s / 0.0975**0.5)
+
+    def transition(self, z: Tensor, h: Tensor | None) -> Any:
+        return dist.Normal(0.95 * z, self.s)
+
+    def emission(self, z: Tensor | None, h: Tensor | None) -> Any:
+        assert z is not None
+        return dist.Normal(torch.zeros_like(z)[..., None], (z / 2).exp()[..., None]).to_event(1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_stochastic_volatility_with_a_wide_prior_has_a_posterior_from_any_seed(dtype: torch.dtype) -> None:
+    model = StochasticVolatility().to(dtype)
+    x = model.sample(1, 20, seed=1).x
+    program = WithPriors(model, {"s": dist.Exponential(torch.tensor(1.0, dtype=dtype))})
+    for seed in range(6):
+        result = pmmh.run(program, x, num_samples=10, num_warmup=20, num_particles=10, seed=seed, progress=False)
+        assert bool(result.log_likelihoods.isfinite().all())
+        assert bool((result.posterior.samples["s"] > 0).all())
 
 
 def test_bad_arguments_are_errors() -> None:

@@ -3,6 +3,7 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.inference.resampling import SCHEMES, ancestors, soft, uniforms_shape
+from pgm_rnn.kernels.resampling import draw_ancestors
 
 LIMIT = 4.5  # standard errors
 WEIGHTS = {
@@ -97,6 +98,62 @@ def test_many_particles_in_single_precision_stay_in_range(scheme: str) -> None:
     drawn = ancestors(log_weights, scheme)
     assert int(drawn.min()) >= 0
     assert int(drawn.max()) < 100_000
+
+
+def broken(value: float, every: bool) -> Tensor:
+    """Log weights of two sequences, the second with one or only such values."""
+    log_weights = torch.zeros(6, 2)
+    log_weights[slice(None) if every else 2, 1] = value
+    return log_weights
+
+
+@every_scheme
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("log_weights", "message"),
+    [
+        (broken(torch.nan, False), "got nan for sequence 1"),
+        (broken(torch.nan, True), "got nan for sequence 1"),
+        (broken(torch.inf, False), "got inf for sequence 1"),
+        (broken(-torch.inf, True), "got nothing but -inf for sequence 1"),
+    ],
+)
+def test_log_weights_that_no_particle_can_be_drawn_by_are_errors(
+    log_weights: Tensor, message: str, dtype: torch.dtype, scheme: str
+) -> None:
+    for draw in (ancestors, lambda weights, scheme: soft(weights, 0.5, scheme)):
+        with pytest.raises(ValueError, match=f"expected a finite largest log weight for every sequence, {message}"):
+            draw(log_weights.to(dtype), scheme)
+    assert set(ancestors(broken(-torch.inf, False).to(dtype), scheme)[:, 1].tolist()) <= {0, 1, 3, 4, 5}
+
+
+@every_scheme
+@pytest.mark.parametrize("num", [6, 6000])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -0.5, 0.0])
+def test_weights_that_no_particle_can_be_drawn_by_are_errors_where_they_are_used(
+    value: float, num: int, scheme: str
+) -> None:
+    weights, uniforms = torch.ones(num, 3), torch.rand(uniforms_shape(scheme, num, 3))
+    weights[slice(None) if value == 0 else 2, 1] = value
+    with pytest.raises(ValueError, match=r"expected finite weights that are not negative .* for sequence 1; look for"):
+        draw_ancestors(weights, scheme, uniforms)
+    spared = draw_ancestors(weights, scheme, uniforms, torch.tensor([True, False, True]))
+    assert torch.equal(spared[:, 1], torch.arange(num))
+    assert int(spared.min()) >= 0
+    assert int(spared.max()) < num
+
+
+@pytest.mark.parametrize(
+    ("log_weights", "error", "message"),
+    [
+        (torch.zeros(3), ValueError, r"expected log_weights of shape \(N, B\) and not empty, got \(3,\)"),
+        (torch.zeros(0, 2), ValueError, r"and not empty, got \(0, 2\)"),
+        (torch.zeros(3, 2).long(), TypeError, "expected log_weights as a tensor of floating point, got torch.int64"),
+    ],
+)
+def test_log_weights_of_another_kind_are_errors(log_weights: Tensor, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        ancestors(log_weights)
 
 
 @every_weights

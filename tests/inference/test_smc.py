@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pgm_rnn import particles
 from pgm_rnn.inference import forward_backward, kalman, particle_run, smc
+from pgm_rnn.inference.particle_smoothing import backward_paths
 from pgm_rnn.inference.resampling import SCHEMES
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
@@ -348,6 +349,75 @@ def test_on_request_they_make_one_sequence_impossible_and_leave_the_others() -> 
     ]
     assert runs[1].tolist() == [-torch.inf, 0]
     assert runs[0][1] == runs[1][1]
+
+
+def spoiled_lookahead(value: float, every: bool = False) -> Any:
+    """What step 3 holds ready for sequence 1 is no number, for one particle or all."""
+
+    def lookahead(z: Tensor, h: Tensor | None, x: Tensor) -> Tensor:
+        ahead = torch.zeros(z.shape[:2])
+        ahead[slice(None) if every else 2, (x == 1).nonzero()[:, 0]] = value
+        return ahead
+
+    return lookahead
+
+
+STEADY = HMM(torch.tensor([0.5, 0.5]), torch.tensor([[0.5, 0.5], [0.5, 0.5]]), torch.tensor([[0.5, 0.5], [0.4, 0.6]]))
+
+
+@pytest.mark.parametrize(
+    ("value", "every", "message"),
+    [
+        (torch.nan, False, "expected finite log weights, sequence 1 has NaN lookahead at step 3"),
+        (torch.inf, False, "expected finite log weights, sequence 1 has infinite lookahead at step 3"),
+        (-torch.inf, True, "sequence 1 has a lookahead of minus infinity for every particle at step 3"),
+    ],
+)
+@pytest.mark.parametrize("resampling", ["systematic", "multinomial", "soft"])
+def test_a_lookahead_that_no_particle_can_be_drawn_by_is_an_error_that_names_the_step(
+    value: float, every: bool, message: str, resampling: str
+) -> None:
+    x, lookahead = torch.tensor([[0, 0, 0], [0, 0, 1]]), spoiled_lookahead(value, every)
+    options: dict[str, Any] = {"num_particles": 8, "resampling": resampling, "ess_threshold": 1.0}
+    with pytest.raises(smc.DegenerateWeightsError, match=message) as caught:
+        smc.filter(STEADY, x, lookahead=lookahead, **options)
+    assert (caught.value.sequence, caught.value.step) == (1, 3)
+    behind_the_end = smc.filter(STEADY, x, torch.tensor([3, 2]), lookahead=lookahead, **options)
+    assert bool(behind_the_end.log_marginal_likelihood.isfinite().all())
+
+
+def test_a_lookahead_that_expects_nothing_is_left_out_where_sequences_may_be_lost() -> None:
+    x, options = torch.tensor([[0, 0, 0], [0, 0, 1]]), {"num_particles": 8, "ess_threshold": 1.0, "seed": 0}
+    lost = smc.filter(STEADY, x, lookahead=spoiled_lookahead(-torch.inf, True), degenerate="-inf", **options)  # type: ignore[arg-type]
+    none = smc.filter(STEADY, x, lookahead=spoiled_lookahead(0.0), degenerate="-inf", **options)  # type: ignore[arg-type]
+    torch.testing.assert_close(lost.log_marginal_likelihood, none.log_marginal_likelihood)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_are_no_numbers_are_an_error_that_names_the_step(
+    value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    law = HMM.emission
+
+    class Spoiled(dist.Categorical):
+        def log_prob(self, x: Tensor) -> Tensor:
+            found = super().log_prob(x)
+            found[3] = found[3].where(x != 1, value)
+            return found
+
+    monkeypatch.setattr(HMM, "emission", lambda self, z, h: Spoiled(probs=law(self, z, h).probs))
+    kind = "NaN" if value != value else "infinite"
+    x = torch.tensor([[0, 0, 0], [0, 1, 0]])
+    for degenerate in ("raise", "-inf"):
+        with pytest.raises(smc.DegenerateWeightsError, match=f"sequence 1 has {kind} weights at step 2; look for"):
+            smc.filter(STEADY, x, num_particles=8, degenerate=degenerate)
+
+
+def test_backward_paths_through_particles_that_lead_nowhere_are_an_error_that_names_the_step() -> None:
+    z, weights = torch.tensor([[[0]], [[1]]]), torch.tensor([[[0.0]], [[0.0]]])
+    history = smc.History(z, weights, torch.zeros(2, 1, 1, dtype=torch.int64))
+    with pytest.raises(smc.DegenerateWeightsError, match=r"sequence 0 has .* no particle that leads .* at step 1"):
+        backward_paths(left_to_right(), history, torch.tensor([2]), None, 3)
 
 
 @pytest.mark.parametrize(

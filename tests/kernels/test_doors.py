@@ -1,0 +1,327 @@
+"""Every public function of `pgm_rnn.kernels` with arguments that do not fit: an error, never a read beyond an array.
+
+The functions are found in the package, so that a new one fails here until it has an entry in `CALLS`. Arguments that do
+not fit are tried in a forked process for each function, for what is looked for may end it.
+"""
+
+import importlib
+import inspect
+import os
+import pkgutil
+import signal
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from pgm_rnn import kernels
+from pgm_rnn.kernels import doors, gates, gaussian_backward, gaussian_chain, hmm, kalman, nade, resampling, weights
+
+B, T, K, M, N = 6, 5, 3, 2, 7
+"""Sequences, steps, states, outputs and particles: all different, so that nothing fits by accident."""
+INNER = {
+    *("doors", "threads", "inverse_cdf"),
+    *("hmm_forward", "hmm_losses", "hmm_numba", "hmm_results", "hmm_tables", "hmm_wide"),
+}
+"""Modules of the doors themselves, or of what is called behind them alone, as are `*_compiled` and `*_batched`."""
+CHOOSERS = {
+    *("hmm.prefers_batched", "kalman.prefers_batched", "kalman.recursion", "kalman.distinct"),
+    *("resampling.uniforms_shape", "gaussian_chain.detached"),
+}
+"""They say how to run, or only rename, and neither read nor write memory."""
+Call = tuple[Callable[..., Any], tuple[Any, ...]]
+
+
+def lengths() -> Tensor:
+    return torch.tensor([5, 1, 3, 5, 2, 4])
+
+
+def probs(*shape: int) -> Tensor:
+    return torch.rand(shape).softmax(-1)
+
+
+def finite(per_step: bool = False) -> tuple[Tensor, ...]:
+    table = probs(T - 1, K, K) if per_step else probs(K, K)
+    return probs(K), table, torch.randn(B, T, K), lengths()
+
+
+def chain(per_step: bool = False) -> kalman.GaussianChain:
+    A, b = 0.5 * torch.randn(K, K), torch.randn(K)
+    if per_step:
+        A, b = A.expand(T - 1, K, K).contiguous(), b.expand(T - 1, K).contiguous()
+    return kalman.GaussianChain(torch.randn(K), torch.eye(K), A, torch.eye(K), torch.randn(M, K), torch.eye(M), b)
+
+
+def full() -> kalman.GaussianChain:
+    return chain().with_all_axes()
+
+
+def x() -> Tensor:
+    return torch.randn(B, T, M)
+
+
+def observed() -> Tensor:
+    return torch.rand(B, T, M) < 0.8
+
+
+def filtered() -> kalman.Filtered:
+    return kalman.filter(full(), x(), lengths())
+
+
+def forward() -> hmm.Forward:
+    return hmm.forward(*finite())
+
+
+def moments() -> gaussian_backward.Moments:
+    return gaussian_backward.filtered(chain(), x(), lengths())
+
+
+CALLS: dict[str, Callable[[], Call]] = {
+    "gates.gru": lambda: (gates.gru, (torch.randn(B, 3 * K), torch.randn(B, 3 * K), torch.randn(B, K))),
+    "gates.lstm": lambda: (gates.lstm, (torch.randn(B, 4 * K), torch.randn(B, K))),
+    "gaussian_backward.filtered": lambda: (gaussian_backward.filtered, (chain(), x(), lengths(), observed())),
+    "gaussian_backward.backward": lambda: (gaussian_backward.backward, (moments(),)),
+    "gaussian_backward.smooth": lambda: (gaussian_backward.smooth, (moments(), lengths())),
+    "gaussian_backward.sample_paths": lambda: (
+        gaussian_backward.sample_paths,
+        (moments(), lengths(), torch.randn(9, B, T, K)),
+    ),
+    "gaussian_chain.per_entry": lambda: (gaussian_chain.per_entry, (observed()[..., 0], x())),
+    "gaussian_chain.without_missing": lambda: (gaussian_chain.without_missing, (full(), x(), observed())),
+    "hmm.log_marginal_likelihood": lambda: (hmm.log_marginal_likelihood, finite()),
+    "hmm.log_marginal_likelihood, per step": lambda: (hmm.log_marginal_likelihood, finite(per_step=True)),
+    "hmm.forward": lambda: (hmm.forward, finite()),
+    "hmm.backward": lambda: (hmm.backward, (probs(K, K), lengths(), forward())),
+    "hmm.without_missing": lambda: (hmm.without_missing, (torch.randn(B, T, K), observed()[..., 0])),
+    "hmm.expected_counts": lambda: (hmm.expected_counts, (probs(K, K), lengths(), forward(), torch.ones(B))),
+    "hmm.expected_pairs": lambda: (hmm.expected_pairs, (probs(K, K), lengths(), forward(), torch.ones(B))),
+    "hmm.pairwise_probs": lambda: (hmm.pairwise_probs, (probs(K, K), forward(), torch.rand(B, T, K))),
+    "hmm.propagate": lambda: (hmm.propagate, (probs(B, T - 1, K), probs(K, K))),
+    "hmm_paths.most_likely_states": lambda: (hmm.most_likely_states, finite()),
+    "hmm_paths.most_likely_states, per step": lambda: (hmm.most_likely_states, finite(per_step=True)),
+    "hmm_paths.sample_states": lambda: (hmm.sample_states, (probs(K, K), lengths(), forward(), torch.rand(9, B, T))),
+    "hmm.expected_transitions": lambda: (
+        hmm.expected_transitions,
+        (torch.rand(B, T, K), torch.rand(B, T, K), probs(K, K)),
+    ),
+    "kalman.log_marginal_likelihood": lambda: (kalman.log_marginal_likelihood, (chain(), x(), lengths(), observed())),
+    "kalman.filter": lambda: (kalman.filter, (chain(), x(), lengths())),
+    "kalman.filter, per step": lambda: (kalman.filter, (chain(per_step=True), x(), lengths())),
+    "kalman.filter, missing": lambda: (kalman.filter, (chain(), x(), lengths(), observed())),
+    "kalman.scores": lambda: (kalman.scores, (full(), lengths(), filtered())),
+    "kalman.information": lambda: (kalman.information, (full(), lengths(), filtered())),
+    "kalman.gradients": lambda: (kalman.gradients, (full(), lengths(), filtered(), torch.ones(B))),
+    "nade.logits": lambda: (
+        nade.logits,
+        (torch.randn(B, T), torch.randn(B, K), torch.ones(B, T), torch.randn(T, K), torch.randn(T, K)),
+    ),
+    "nade.draw": lambda: (nade.draw, (torch.randn(B, T), torch.randn(B, K), torch.randn(T, K), torch.randn(T, K))),
+    "weights.normalize": lambda: (weights.normalize, (torch.randn(N, B),)),
+} | {
+    f"resampling.draw_ancestors, {scheme}": partial(
+        lambda scheme: (
+            lambda w, u, chosen: resampling.draw_ancestors(w, scheme, u, chosen),
+            (torch.rand(N, B), torch.rand(resampling.uniforms_shape(scheme, N, B)), torch.rand(B) < 0.5),
+        ),
+        scheme,
+    )
+    for scheme in resampling.SCHEMES
+}
+
+
+def public_functions() -> set[str]:
+    found = set()
+    for module in pkgutil.iter_modules(kernels.__path__):
+        if module.name in INNER or module.name.endswith(("_compiled", "_batched")):
+            continue
+        for name, value in vars(importlib.import_module(f"pgm_rnn.kernels.{module.name}")).items():
+            own = getattr(value, "__module__", None) == f"pgm_rnn.kernels.{module.name}"
+            if inspect.isfunction(value) and own and not name.startswith("_"):
+                found.add(f"{module.name}.{name}")
+    return found
+
+
+def test_every_public_function_of_the_kernels_is_tried() -> None:
+    assert {name.split(",")[0] for name in CALLS} == public_functions() - CHOOSERS
+
+
+def test_compiled_modules_are_entered_through_the_kernels_alone() -> None:
+    root = os.path.dirname(os.path.dirname(kernels.__file__))
+    inside = os.path.join(root, "kernels")
+    for folder, _, files in os.walk(root, followlinks=True):
+        for file in files:
+            if file.endswith(".py") and folder != inside:
+                with open(os.path.join(folder, file), encoding="utf-8") as source:
+                    text = source.read()
+                assert not any(f"{inner}_compiled" in text for inner in ("hmm", "kalman")), file
+                assert "inverse_cdf" not in text, file
+                assert "import numba" not in text, file
+
+
+# Arguments that do not fit, made from those that do.
+
+
+def changes(value: Tensor) -> dict[str, Tensor]:
+    """Tensors like this one that its companions do not fit."""
+    made = {"without its axes": value.new_ones(()), "with another axis": value[None].expand(2, *value.shape)}
+    for axis, size in enumerate(value.shape):
+        name, repeated = f"axis {axis} ", torch.cat([value] * 2, axis)
+        made[f"{name}twice as long"] = repeated
+        made[f"{name}longer by one"] = repeated.narrow(axis, 0, size + 1)
+        made[f"{name}empty"] = value.narrow(axis, 0, 0)
+        if size > 2:
+            made[f"{name}shorter by one"] = value.narrow(axis, 0, size - 1)
+    dtypes = (torch.int32, torch.float64) if not value.is_floating_point() else (torch.float32, torch.float16)
+    made |= {f"as {dtype}": value.to(dtype) for dtype in (*dtypes, torch.complex128)}
+    if value.dtype == torch.int64 and value.dim() == 1 and len(value) == B:
+        for number in (0, -3, -(10**6), T + 1, 10**6, 2**62):
+            made[f"with {number}"] = torch.cat([value[:-1], torch.tensor([number])])
+    return made
+
+
+def misfits(arguments: tuple[Any, ...]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """The arguments with one tensor changed, in every way and place."""
+    for i, argument in enumerate(arguments):
+        before, after = arguments[:i], arguments[i + 1 :]
+        if isinstance(argument, Tensor):
+            for label, other in changes(argument).items():
+                yield f"argument {i} {label}", (*before, other, *after)
+        elif isinstance(argument, tuple):
+            for name in argument._fields:  # type: ignore[attr-defined]
+                if not isinstance(getattr(argument, name), Tensor):
+                    continue
+                for label, other in changes(getattr(argument, name)).items():
+                    parts = argument._replace(**{name: other})  # type: ignore[attr-defined]
+                    yield f"argument {i}.{name} {label}", (*before, parts, *after)
+
+
+SEVERAL_CHAINS = "argument 0 with another axis"
+"""Two chains side by side share six sequences."""
+MORE_STEPS = ("argument 2 axis 1 longer by one", "argument 2 axis 1 twice as long")
+"""Lengths and a table that all steps share fit longer padding."""
+FITS: dict[str, tuple[str, ...]] = {
+    "gates.gru": tuple(f"argument {i} with another axis" for i in range(3)),  # the rest broadcasts
+    "gates.lstm": tuple(f"argument {i} with another axis" for i in range(2)),
+    "gaussian_backward.sample_paths": ("argument 2 axis 0",),  # any number of draws
+    "gaussian_chain.per_entry": ("argument 1 axis 2 twice", "argument 1 axis 2 longer", "argument 1 as torch.float32"),
+    "hmm.log_marginal_likelihood": (SEVERAL_CHAINS, *MORE_STEPS),
+    "hmm.log_marginal_likelihood, per step": (SEVERAL_CHAINS, "argument 1 with another axis"),
+    "hmm.forward": (SEVERAL_CHAINS, *MORE_STEPS),
+    "hmm.without_missing": (
+        *(f"argument 0 axis 2 {how}" for how in ("twice", "longer", "shorter")),
+        "argument 0 as torch.float32",
+    ),
+    "hmm.pairwise_probs": tuple(f"argument 1.{unused}" for unused in ("log_normalizers", "emission", "scale")),
+    "hmm.propagate": ("argument 0 axis 0", "argument 0 axis 1"),  # one table for any number of beliefs
+    "hmm_paths.most_likely_states": (SEVERAL_CHAINS, *MORE_STEPS),
+    "hmm_paths.most_likely_states, per step": (SEVERAL_CHAINS, "argument 1 with another axis"),
+    "hmm_paths.sample_states": ("argument 3 axis 0", "argument 3 as torch.float32", "argument 3 as torch.float16"),
+    "kalman.filter": ("argument 1 axis 1 twice", "argument 1 axis 1 longer"),
+    "weights.normalize": (
+        *("argument 0 with another axis", "argument 0 axis 1", "argument 0 as torch.float32"),
+        *("argument 0 as torch.float16", *(f"argument 0 axis 0 {how}" for how in ("twice", "longer", "shorter"))),
+    ),
+} | {
+    f"resampling.draw_ancestors, {scheme}": (
+        *("argument 0 as torch.float32", "argument 1 as torch.float32", "argument 1 as torch.float16"),
+        *(f"argument 0 axis 0 {how}" for how in ("twice", "longer", "shorter") if scheme == "systematic"),
+    )
+    for scheme in resampling.SCHEMES
+}
+"""Changes after which the arguments of a function still fit, by the beginning of their labels."""
+
+
+def said_by_a_child(name: str, only: str = "") -> list[str]:
+    """What became of each misfit in a forked process: "refused", "accepted" or another error; how the process ended."""
+    function, arguments = CALLS[name]()
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(100)
+        with os.fdopen(writing, "w") as out:
+            for label, misfit in misfits(arguments):
+                if not label.startswith(only):
+                    continue
+                out.write(f"{label}: ")
+                out.flush()  # the last line names the culprit if the process ends
+                out.write(f"{outcome(function, misfit)}\n")
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as said:
+        lines = said.read().splitlines()
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return lines + ([f"ended by {code}"] if code else [])
+
+
+def outcome(function: Callable[..., Any], arguments: tuple[Any, ...]) -> str:
+    try:
+        function(*arguments)
+    except (ValueError, TypeError):
+        return "refused"
+    except BaseException as error:
+        return f"{type(error).__name__} {str(error)[:80]!r}"
+    return "accepted"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("name", CALLS)
+def test_arguments_that_do_not_fit_are_refused(name: str) -> None:
+    lines, fits = said_by_a_child(name), FITS.get(name, ())
+    assert len(lines) > 5
+    assert [line for line in lines if not line.endswith(": refused") and not line.startswith(fits)] == []
+    for fit in fits:
+        assert {line.split(": ", 1)[1] for line in lines if line.startswith(fit)} == {"accepted"}, fit
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_kernel_without_a_door_would_be_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doors, "lengths", lambda *arguments: None)
+    lines = said_by_a_child("hmm.log_marginal_likelihood", only="argument 3 with -3")
+    assert lines[0] == "argument 3 with -3: accepted" or "ended by" in lines[-1]
+
+
+@pytest.mark.parametrize("shape", [(0, K, K), (B, 0, K, K), (1, 0, K, K)])
+def test_sequences_of_one_step_need_no_table(shape: tuple[int, ...]) -> None:
+    initial, log_emission, ones = probs(K).requires_grad_(), torch.randn(B, 1, K), torch.ones(B, dtype=torch.int64)
+    table = torch.zeros(shape, requires_grad=True)
+    value = hmm.log_marginal_likelihood(initial, table, log_emission, ones)
+    expected = (initial.detach().log() + log_emission[:, 0]).logsumexp(-1)
+    torch.testing.assert_close(value.detach(), expected)
+    assert torch.autograd.grad(value.sum(), table)[0].shape == shape
+    states = hmm.most_likely_states(initial.detach().log(), table.detach(), log_emission, ones)[0]
+    assert torch.equal(states[:, 0], (initial.detach().log() + log_emission[:, 0]).argmax(-1))
+
+
+# Strides.
+
+
+def strided(value: Any) -> Any:
+    """The same numbers at other places of memory: every second entry, or the axes in another order."""
+    if isinstance(value, Tensor):
+        if value.dim() > 1:
+            return value.mT.contiguous().mT
+        return torch.stack([value, value.flip(0)], -1)[..., 0]
+    return type(value)(*map(strided, value)) if isinstance(value, tuple) else value
+
+
+def flat(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    return [tensor for part in value or () for tensor in flat(part)] if isinstance(value, tuple) else []
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_strides_do_not_count(name: str) -> None:
+    function, arguments = CALLS[name]()
+    torch.manual_seed(1)
+    expected = flat(function(*arguments))
+    torch.manual_seed(1)
+    others = tuple(map(strided, arguments))
+    assert not all(tensor.is_contiguous() for tensor in flat(others))
+    found = flat(function(*others))
+    assert len(found) == len(expected) > 0
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, equal_nan=True)
