@@ -18,7 +18,7 @@ from tqdm import tqdm
 from pgm_rnn.checks import check_counts
 from pgm_rnn.inference.baum_welch import BaumWelch
 from pgm_rnn.inference.forward_backward import FiniteStateModel
-from pgm_rnn.inference.gaussian_em import GaussianEm, TrainableLinearModel
+from pgm_rnn.inference.gaussian_em import GaussianEm, TrainableLinearModel, is_trainable
 from pgm_rnn.sequences import Sequences, as_sequences
 
 StoppedBy = Literal["num_iterations", "tolerance", "interrupt"]
@@ -124,7 +124,7 @@ def fit(
     start, data = time.perf_counter(), as_sequences(x, lengths)
     held_out = None if valid is None else as_sequences(valid)
     steps: Steps
-    if isinstance(model, TrainableLinearModel):
+    if is_trainable(model):
         _check_one_start(num_restarts, pseudo_count, pseudo_observations)
         steps = GaussianEm(model, data, held_out, inputs=inputs, frozen=frozen)
     else:

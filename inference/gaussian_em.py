@@ -8,13 +8,14 @@ Products are summed in float64. Sources: Vidal (2024), "Parameter learning via E
 """
 
 from collections.abc import Collection
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from typing_extensions import TypeIs
 
 from pgm_rnn.checks import check_frozen
-from pgm_rnn.inference.gaussian_problem import LinearGaussianModel, check_finite, checked
+from pgm_rnn.inference.gaussian_problem import LinearGaussianModel, check_finite, checked, is_linear
 from pgm_rnn.inference.regression import Regression
 from pgm_rnn.kernels import gaussian_backward, kalman
 from pgm_rnn.sequences import Sequences, length_mask
@@ -32,7 +33,6 @@ PARTS = (
 """What `frozen` may name."""
 
 
-@runtime_checkable
 class TrainableLinearModel(LinearGaussianModel, Protocol):
     """A linear-Gaussian model whose parameters can be read and replaced by name."""
 
@@ -41,6 +41,11 @@ class TrainableLinearModel(LinearGaussianModel, Protocol):
 
     def set_moments(self, moments: dict[str, Tensor]) -> None:
         """Replace parameters in place."""
+
+
+def is_trainable(model: object) -> TypeIs[TrainableLinearModel]:
+    """Whether a linear-Gaussian model can be fitted by EM: whether it has `set_moments`."""
+    return is_linear(model) and hasattr(model, "set_moments")
 
 
 class _Expected(NamedTuple):

@@ -18,7 +18,7 @@ from pgm_rnn.data import list_datasets, load
 from pgm_rnn.data.series import read_series
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian, Poisson
 from pgm_rnn.inference import forward_backward, kalman, smc, svi
-from pgm_rnn.inference.forward_backward import FiniteStateModel
+from pgm_rnn.inference.forward_backward import has_finite_states
 from pgm_rnn.observations import check_observations
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences, as_sequences
@@ -217,7 +217,7 @@ def _cut(num: int, options: FileOptions, unit: str) -> dict[str, slice]:
 @torch.no_grad()
 def _predictive_terms(model: SequenceModel, x: Tensor) -> Tensor:
     """log p(x_t | x_{1:t-1}) in nats, (batch, T), by a particle filter where it has no closed form."""
-    if isinstance(model, FiniteStateModel):
+    if has_finite_states(model):
         return forward_backward.filter(model, x).log_normalizers.double()
     if not model.has_latent:
         x, _ = model.check(x)
