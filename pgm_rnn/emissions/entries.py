@@ -5,13 +5,15 @@ from typing import ClassVar
 
 import pyro.distributions as dist
 import torch
-import torch.nn.functional as F
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 from typing_extensions import override
 
 from pgm_rnn.checks import check_counts
+from pgm_rnn.distributions.normal import ScaledNormal
+from pgm_rnn.distributions.poisson import Poisson as CountLaw
 from pgm_rnn.emissions.family import Emission, EmissionTable
+from pgm_rnn.kernels import positive
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,12 @@ class Bernoulli(Entries):
 
     @override
     def log_probs(self, params: Tensor, x: Tensor) -> Tensor:
-        """x l - log(1 + e^l) summed over bits, with logits l: one matrix product."""
-        return self.as_input(x) @ params.T - F.softplus(params).sum(-1)
+        """log sigmoid(l) of the ones and log sigmoid(-l) of the zeros, summed over bits with logits l.
+
+        Two matrix products: x l - log(1 + e^l) would need one, and lose digits where logits are large.
+        """
+        bits = self.as_input(x)
+        return -(bits @ positive.softplus(-params).T) - (1 - bits) @ positive.softplus(params).T
 
     def table(self, probs: Tensor) -> EmissionTable:
         """One law for each state from p(x = 1 | z = k), strictly between 0 and 1: (num_states, *event)."""
@@ -96,7 +102,11 @@ class Bernoulli(Entries):
 
 @dataclass(frozen=True)
 class Gaussian(Entries):
-    """Real observations with independent normal entries: params are (loc, inverse softplus of the scale)."""
+    """Real observations with independent normal entries: params are (loc, inverse softplus of the scale).
+
+    A scale is at least the smallest normal number, and one that a network asks for at least
+    `pgm_rnn.kernels.positive.least_scale`: 2.3e-13 in float32, 2.8e-103 in float64.
+    """
 
     params_per_entry: ClassVar[int] = 2
 
@@ -108,7 +118,13 @@ class Gaussian(Entries):
     @override
     def distribution(self, params: Tensor) -> TorchDistribution:
         loc, raw_scale = self._per_entry(params)
-        return dist.Normal(loc, F.softplus(raw_scale), validate_args=False).to_event(len(self.event_shape))
+        law = ScaledNormal(loc, positive.scale(raw_scale), validate_args=False)
+        return law.to_event(len(self.event_shape))
+
+    @override
+    def within_range(self, params: Tensor) -> Tensor:
+        loc, raw_scale = params.chunk(2, dim=-1)
+        return torch.cat([loc, positive.at_least(raw_scale)], dim=-1)
 
     @override
     def invalid(self, x: Tensor) -> Tensor:
@@ -134,7 +150,7 @@ class Poisson(Entries):
     @override
     def distribution(self, params: Tensor) -> TorchDistribution:
         (raw_rate,) = self._per_entry(params)
-        return dist.Poisson(F.softplus(raw_rate), validate_args=False).to_event(len(self.event_shape))
+        return CountLaw(raw_rate).to_event(len(self.event_shape))
 
     @override
     def invalid(self, x: Tensor) -> Tensor:
