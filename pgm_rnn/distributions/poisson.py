@@ -21,7 +21,7 @@ _LEAST_LARGE = 16.0
 """From this count on, five terms of Stirling's series are exact to 1e-16."""
 _STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188)
 _NEAR = 0.1
-"""Below this size of d / (2 + d), ten terms of the series of g are exact to rounding; above it, nothing cancels."""
+"""Below this size of d / (2 + d), eight terms of the series of g are exact to rounding; above it, nothing cancels."""
 _UNDERFLOW = -40.0
 """Below this raw rate log softplus(raw) = raw to rounding; far below it softplus(raw) itself is zero."""
 
@@ -58,9 +58,12 @@ class Poisson(dist.Poisson):  # type: ignore[misc]
         """log p(x), nats: the batch shape broadcast with the values'."""
         x = value.to(torch.promote_types(value.dtype, self.rate.dtype))
         large = x >= _LEAST_LARGE
-        few, many = x.where(~large, 0.0), x.where(large, _LEAST_LARGE)
+        few = x.where(~large, 0.0)
         log_rate = self.log_rate.clamp(min=torch.finfo(x.dtype).min)  # 0 log 0 = 0
         of_few = few * log_rate - self.rate - (few + 1).lgamma()
+        if not bool(large.any()):
+            return of_few
+        many = x.where(large, _LEAST_LARGE)
         return torch.where(large, -_deviance(many, self.rate, log_rate) - _log_scale(many), of_few)
 
 
@@ -71,9 +74,9 @@ def _deviance(x: Tensor, rate: Tensor, log_rate: Tensor) -> Tensor:
     near = ratio.abs() < _NEAR
     v, square = ratio.where(near, 0.0), ratio.where(near, 0.0).square()
     series = torch.zeros_like(v)
-    for k in range(10, 0, -1):  # artanh(v) = v + v^3 / 3 + v^5 / 5 + ...
-        series = square * (1 / (2 * k + 1) + series)
-    small = v * (d.where(near, 0.0) - 2 * series)
+    for k in range(8, 0, -1):  # artanh(v) = v + v^3 (1 / 3 + v^2 / 5 + ...)
+        series = torch.addcmul(v.new_tensor(1 / (2 * k + 1)), square, series)
+    small = v * (d.where(near, 0.0) - 2 * square * series)
     far = rate < 0.01 * x  # r / x or its slope may leave the range of numbers
     log_ratio = torch.where(far, log_rate - x.log(), (rate / x).where(~far, 1.0).log())
     return x * torch.where(near, small, d - log_ratio)

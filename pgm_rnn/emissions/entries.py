@@ -15,6 +15,9 @@ from pgm_rnn.distributions.poisson import Poisson as CountLaw
 from pgm_rnn.emissions.family import Emission, EmissionTable
 from pgm_rnn.kernels import positive
 
+_MOST_NATS = 200.0
+"""Up to this -log p(x = 0) the likelihood of bits may be a difference of two sums: it loses 1e-5 nats in float32."""
+
 
 @dataclass(frozen=True)
 class Entries(Emission):
@@ -83,12 +86,15 @@ class Bernoulli(Entries):
 
     @override
     def log_probs(self, params: Tensor, x: Tensor) -> Tensor:
-        """log sigmoid(l) of the ones and log sigmoid(-l) of the zeros, summed over bits with logits l.
+        """x l - log(1 + e^l) summed over bits, with logits l: one matrix product.
 
-        Two matrix products: x l - log(1 + e^l) would need one, and lose digits where logits are large.
+        It subtracts equal numbers where large logits meet ones; then two products give the sum of log sigmoid(l) over
+        the ones and of log sigmoid(-l) over the zeros.
         """
-        bits = self.as_input(x)
-        return -(bits @ positive.softplus(-params).T) - (1 - bits) @ positive.softplus(params).T
+        bits, of_zeros = self.as_input(x), positive.softplus(params)
+        if float(of_zeros.detach().sum(-1).max()) < _MOST_NATS:
+            return bits @ params.T - of_zeros.sum(-1)
+        return -(bits @ positive.softplus(-params).T) - (1 - bits) @ of_zeros.T
 
     def table(self, probs: Tensor) -> EmissionTable:
         """One law for each state from p(x = 1 | z = k), strictly between 0 and 1: (num_states, *event)."""
@@ -114,6 +120,11 @@ class Gaussian(Entries):
     @override
     def support(self) -> str:
         return "finite real numbers"
+
+    @property
+    @override
+    def continuous(self) -> bool:
+        return True
 
     @override
     def distribution(self, params: Tensor) -> TorchDistribution:

@@ -54,6 +54,11 @@ class Emission(ABC):
         return False
 
     @property
+    def continuous(self) -> bool:
+        """Whether laws have a density of real numbers, which is nowhere zero."""
+        return False
+
+    @property
     def needs_head(self) -> bool:
         """Whether its members share trainable numbers, which only a head holds: no tables then."""
         return False

@@ -49,6 +49,11 @@ class FullGaussian(Emission):
     def support(self) -> str:
         return "finite real numbers"
 
+    @property
+    @override
+    def continuous(self) -> bool:
+        return True
+
     @override
     def distribution(self, params: Tensor) -> TorchDistribution:
         num_below = self.num_params - 2 * self.size

@@ -54,6 +54,11 @@ class Pen(Emission):
     def support(self) -> str:
         return "finite offsets dx, dy and a bit 0 or 1 for the lifted pen"
 
+    @property
+    @override
+    def continuous(self) -> bool:
+        return True
+
     @override
     def distribution(self, params: Tensor) -> TorchDistribution:
         return PenLaw(params)

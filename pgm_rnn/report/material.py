@@ -5,6 +5,7 @@ series is cut in time: its first part is for training, and each later part is sc
 before it, log p(x_{n+1:T} | x_{1:n}) = log p(x_{1:T}) - log p(x_{1:n}).
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,7 +130,13 @@ def _scored(model: SequenceModel, split: str, data: Sequences) -> Score:
     if not model.exact and split == "train":
         data = data.select(torch.arange(min(MAX_SCORED, len(data.lengths))))
     data = in_dtype_of(model, data)
-    found = svi.evaluate(model, data, bound="exact" if model.exact else "fivo", num_particles=SCORE_PARTICLES)
+    bound = "exact" if model.exact else "fivo"
+    try:
+        found = svi.evaluate(model, data, bound=bound, num_particles=SCORE_PARTICLES)
+    except FloatingPointError as error:  # it costs a number, not the fitted model
+        warnings.warn(f"no score on the {split} data: {error}", stacklevel=2)
+        nan = float("nan")
+        return Score(split, nan, nan, bound, len(data.lengths), svi.num_modelled(model, data.lengths))
     return Score(split, *found[:3], len(data.lengths), found.num_steps)
 
 
