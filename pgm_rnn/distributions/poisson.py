@@ -13,9 +13,10 @@ from typing import Any
 
 import pyro.distributions as dist
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
+
+from pgm_rnn.kernels import positive
 
 _LEAST_LARGE = 16.0
 """From this count on, five terms of Stirling's series are exact to 1e-16."""
@@ -40,7 +41,7 @@ class Poisson(dist.Poisson):  # type: ignore[misc]
 
     def __init__(self, raw: Tensor) -> None:
         self.raw = raw
-        super().__init__(F.softplus(raw), validate_args=False)
+        super().__init__(positive.softplus(raw), validate_args=False)
 
     @override
     def expand(self, batch_shape: Any, _instance: Any = None) -> "Poisson":
