@@ -110,7 +110,7 @@ def evaluate(
             for index in torch.arange(len(data.lengths), device=data.x.device).split(batch_size)
         ]
     values, variances, effective = (torch.cat(columns) for columns in zip(*parts, strict=True))
-    check_scores(model, model.family, data, values, f"{_LABELS[bound]} log likelihood")
+    check_scores(model, model.family, data, values, f"log likelihood ({_LABELS[bound]})")
     steps = modelled_steps(model, data.lengths, skips)
     nats = -values.double()
     if normalisation == "sequence":
