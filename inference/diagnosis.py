@@ -54,5 +54,5 @@ def _largest(data: Sequences) -> str | None:
         return None
     return (
         f"the observations are large, {largest:.3g} in sequence {sequence} at step {step + 1}, "
-        f"and their density leaves the range of {str(data.x.dtype).removeprefix('torch.')}; "
+        f"and what follows from them leaves the range of {str(data.x.dtype).removeprefix('torch.')}; "
     )

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / ".matrix"
@@ -109,15 +109,15 @@ def tested(version: str, python: Path, tree: Path, pytest_options: Sequence[str]
     return Row(version, packages, f"{last_line(log)}; {minutes:.0f} minutes in all", status == 0)
 
 
-def environment(version: str, python: Path, tree: Path, out: object) -> Path:
+def environment(version: str, python: Path, tree: Path, out: TextIO) -> Path:
     """The folder of the programs of an environment that holds the tree and the newest packages."""
     folder = FOLDER / version
     binaries = folder / ("Scripts" if os.name == "nt" else "bin")
     torch = os.environ.get("TORCH") or pinned_torch()
     pin = FOLDER / "torch.txt"
     pin.write_text(next(w for w in shlex.split(torch) if w.startswith("torch")) + "\n", encoding="utf-8")
-    pip = [binaries / "python", "-m", "pip", "install", "--disable-pip-version-check"]
-    commands = [
+    pip: list[str | Path] = [binaries / "python", "-m", "pip", "install", "--disable-pip-version-check"]
+    commands: list[list[str | Path]] = [
         [*pip, "--upgrade", "pip"],
         [*pip, *shlex.split(torch)],
         [*pip, "--upgrade", "--upgrade-strategy", "eager", "-c", pin, "-e", f"{tree}[dev]"],
@@ -125,7 +125,7 @@ def environment(version: str, python: Path, tree: Path, out: object) -> Path:
     if not (binaries / "python").exists():
         commands.insert(0, [python, "-m", "venv", folder])
     for command in commands:
-        subprocess.run(command, check=True, stdout=out, stderr=subprocess.STDOUT)  # type: ignore[call-overload]
+        subprocess.run([str(part) for part in command], check=True, stdout=out, stderr=subprocess.STDOUT)
     return binaries
 
 

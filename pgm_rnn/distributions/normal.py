@@ -91,7 +91,7 @@ class Normal(TorchDistribution):
         return entries.sum(tuple(range(-self.event_dim, 0))) if self.event_dim else entries
 
 
-class ScaledNormal(dist.Normal):  # type: ignore[misc]
+class ScaledNormal(dist.Normal):
     """Pyro's normal law, whose variance may leave the range of numbers while its scale does not.
 
     Example:

@@ -27,7 +27,7 @@ _UNDERFLOW = -40.0
 """Below this raw rate log softplus(raw) = raw to rounding; far below it softplus(raw) itself is zero."""
 
 
-class Poisson(dist.Poisson):  # type: ignore[misc]
+class Poisson(dist.Poisson):
     """Counts of rate r = softplus(raw).
 
     Args:

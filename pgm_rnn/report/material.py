@@ -19,6 +19,7 @@ from pgm_rnn.data import list_datasets, load
 from pgm_rnn.data.series import read_series
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian, Poisson
 from pgm_rnn.inference import forward_backward, kalman, smc, svi
+from pgm_rnn.inference.evaluation import num_modelled
 from pgm_rnn.inference.forward_backward import has_finite_states
 from pgm_rnn.observations import check_observations
 from pgm_rnn.sequence_model import SequenceModel
@@ -136,7 +137,7 @@ def _scored(model: SequenceModel, split: str, data: Sequences) -> Score:
     except FloatingPointError as error:  # it costs a number, not the fitted model
         warnings.warn(f"no score on the {split} data: {error}", stacklevel=2)
         nan = float("nan")
-        return Score(split, nan, nan, bound, len(data.lengths), svi.num_modelled(model, data.lengths))
+        return Score(split, nan, nan, bound, len(data.lengths), num_modelled(model, data.lengths))
     return Score(split, *found[:3], len(data.lengths), found.num_steps)
 
 
