@@ -99,11 +99,11 @@ def tested(version: str, python: Path, tree: Path, pytest_options: Sequence[str]
             return Row(version, {}, f"not installed: {shlex.join(map(str, error.cmd))} failed, see {log}", False)
         packages = json.loads(
             subprocess.run(
-                [binaries / "python", "-c", _INSTALLED, *SHOWN], check=True, capture_output=True, text=True
+                [str(binaries / "python"), "-c", _INSTALLED, *SHOWN], check=True, capture_output=True, text=True
             ).stdout
         )
         variables = os.environ | {"PYTHONPATH": str(tree), "OMP_WAIT_POLICY": "PASSIVE"}
-        command = [binaries / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *pytest_options]
+        command = [str(binaries / "python"), "-m", "pytest", "-q", "-p", "no:cacheprovider", *pytest_options]
         status = subprocess.run(command, cwd=tree, env=variables, stdout=out, stderr=subprocess.STDOUT).returncode
     minutes = (time.monotonic() - start) / 60
     return Row(version, packages, f"{last_line(log)}; {minutes:.0f} minutes in all", status == 0)
