@@ -60,7 +60,7 @@ class Poisson(dist.Poisson):
         x = value.to(torch.promote_types(value.dtype, self.rate.dtype))
         large = x >= _LEAST_LARGE
         few = x.where(~large, 0.0)
-        log_rate = self.log_rate.clamp(min=torch.finfo(x.dtype).min)  # 0 log 0 = 0
+        log_rate = self.log_rate.clamp(min=torch.finfo(self.rate.dtype).min)  # 0 log 0 = 0
         of_few = few * log_rate - self.rate - (few + 1).lgamma()
         if not bool(large.any()):
             return of_few

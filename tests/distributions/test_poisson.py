@@ -83,3 +83,11 @@ def test_an_hmm_of_large_counts_in_float32_has_the_likelihood_of_float64(rate: f
         joint = belief + log_emission[t]
         belief = torch.logsumexp(joint[:, None] + chain[1].double().log(), 0)
     assert float(found) == pytest.approx(float(joint.logsumexp(0)), rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float64])
+def test_counts_of_another_dtype_are_taken_in_the_wider_one(dtype: torch.dtype) -> None:
+    law = Poisson(torch.tensor([-torch.inf, -200.0, 1e6], dtype=torch.float32))
+    found = law.log_prob(torch.tensor([0, 1, 1_001_024], dtype=dtype)).double()
+    torch.testing.assert_close(found, torch.tensor([0.0, -200.0, -8.3513147680687625]), rtol=1e-6, atol=0.0)
+    assert float(law.log_prob(torch.tensor(1, dtype=dtype))[0]) < -1e38  # rate zero
