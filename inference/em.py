@@ -21,7 +21,7 @@ from pgm_rnn.inference import remarks, units
 from pgm_rnn.inference.baum_welch import BaumWelch
 from pgm_rnn.inference.climb import Climbed, Steps, StoppedBy, climb
 from pgm_rnn.inference.forward_backward import FiniteStateModel
-from pgm_rnn.inference.gaussian_em import MIN_SCALE, GaussianEm, TrainableLinearModel
+from pgm_rnn.inference.gaussian_em import MIN_SCALE, GaussianEm, TrainableLinearModel, is_trainable
 from pgm_rnn.inference.remarks import EmWarning
 from pgm_rnn.sequences import Sequences, as_sequences
 
@@ -132,7 +132,7 @@ def fit(
     began, data = time.perf_counter(), as_sequences(x, lengths)
     held_out = None if valid is None else as_sequences(valid)
     steps: Steps
-    if isinstance(model, TrainableLinearModel):
+    if is_trainable(model):
         _check_one_start(num_restarts, pseudo_count, pseudo_observations)
         if start == "data":
             raise ValueError(

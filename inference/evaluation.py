@@ -22,6 +22,7 @@ from torch import Tensor
 
 from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.inference import bounds, smc
+from pgm_rnn.inference.diagnosis import check_scores
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences, as_sequences
@@ -92,6 +93,7 @@ def evaluate(
 
     Raises:
         ValueError, TypeError: data that do not fit, or a bound that the model does not have.
+        FloatingPointError: a log likelihood is NaN, or infinite where no observation can have probability zero.
     """
     if not isinstance(model, SequenceModel):
         raise TypeError(f"expected a SequenceModel, such as RNN or HMM, got {type(model).__name__}")
@@ -108,6 +110,7 @@ def evaluate(
             for index in torch.arange(len(data.lengths), device=data.x.device).split(batch_size)
         ]
     values, variances, effective = (torch.cat(columns) for columns in zip(*parts, strict=True))
+    check_scores(model, model.family, data, values, f"log likelihood ({_LABELS[bound]})")
     steps = modelled_steps(model, data.lengths, skips)
     nats = -values.double()
     if normalisation == "sequence":

@@ -13,11 +13,12 @@ Spencer (2017), sec. 3.2.
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Protocol, cast, runtime_checkable
+from typing import NamedTuple, Protocol, cast
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
+from typing_extensions import TypeIs
 
 from pgm_rnn.checks import check_counts
 from pgm_rnn.emissions import EmissionTable
@@ -28,7 +29,6 @@ from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import length_mask
 
 
-@runtime_checkable
 class FiniteStateModel(Protocol):
     """What the engine needs to know of a model."""
 
@@ -55,6 +55,14 @@ class FiniteStateModel(Protocol):
 
     def check(self, x: Tensor, lengths: Tensor | None = None, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Valid observations and explicit lengths."""
+
+
+def has_finite_states(model: object) -> TypeIs[FiniteStateModel]:
+    """Whether a model has finitely many states: whether it has `emission_log_probs`.
+
+    `isinstance` would not do: since Python 3.12 it does not see the parameters and submodules of an `nn.Module`.
+    """
+    return hasattr(model, "emission_log_probs")
 
 
 class ImpossibleSequenceError(ValueError):
@@ -258,7 +266,7 @@ def checked(
     model: FiniteStateModel, x: Tensor, lengths: Tensor | None, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Valid observations and lengths; a TypeError unless the model has finitely many states."""
-    if not isinstance(model, FiniteStateModel):
+    if not has_finite_states(model):
         raise TypeError(
             f"forward_backward needs a model with finitely many states, {type(model).__name__} has none; "
             "kalman takes Gaussian states, svi.evaluate a model without latent states"

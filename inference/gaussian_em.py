@@ -10,15 +10,21 @@ Sources: Vidal (2024), "Parameter learning via EM algorithm"; Shumway & Stoffer 
 """
 
 from collections.abc import Collection
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from typing_extensions import TypeIs
 
 from pgm_rnn.checks import check_frozen
 from pgm_rnn.inference import remarks
 from pgm_rnn.inference.climb import Score
-from pgm_rnn.inference.gaussian_problem import CovarianceError, LinearGaussianModel, checked
+from pgm_rnn.inference.gaussian_problem import (
+    CovarianceError,
+    LinearGaussianModel,
+    checked,
+    is_linear,
+)
 from pgm_rnn.inference.regression import Regression, most_likely_above
 from pgm_rnn.inference.units import Units
 from pgm_rnn.kernels import gaussian_backward, kalman
@@ -47,7 +53,6 @@ _SHARE = 0.3
 """A column belongs to a direction, a unit vector, with at least this coefficient."""
 
 
-@runtime_checkable
 class TrainableLinearModel(LinearGaussianModel, Protocol):
     """A linear-Gaussian model whose parameters can be read and replaced by name."""
 
@@ -56,6 +61,11 @@ class TrainableLinearModel(LinearGaussianModel, Protocol):
 
     def set_moments(self, moments: dict[str, Tensor]) -> None:
         """Replace parameters in place."""
+
+
+def is_trainable(model: object) -> TypeIs[TrainableLinearModel]:
+    """Whether a linear-Gaussian model can be fitted by EM: whether it has `set_moments`."""
+    return is_linear(model) and hasattr(model, "set_moments")
 
 
 class _Expected(NamedTuple):

@@ -3,9 +3,10 @@
 A model is linear, and its moments exact, or `linearisation.METHODS` say what stands in for its functions.
 """
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
+from typing_extensions import TypeIs
 
 from pgm_rnn.checks import check_choice
 from pgm_rnn.inference import linearised_filter
@@ -15,7 +16,6 @@ from pgm_rnn.observations import check_inputs, check_mask
 from pgm_rnn.sequences import as_sequences, length_mask
 
 
-@runtime_checkable
 class GaussianStateModel(Protocol):
     """What the engine needs to know of a model."""
 
@@ -50,7 +50,6 @@ class GaussianStateModel(Protocol):
         """Valid observations and explicit lengths."""
 
 
-@runtime_checkable
 class LinearGaussianModel(GaussianStateModel, Protocol):
     """A model to which the recursions apply exactly."""
 
@@ -59,6 +58,19 @@ class LinearGaussianModel(GaussianStateModel, Protocol):
 
     def centred(self, x: Tensor, inputs: Tensor | None = None) -> Tensor:
         """x_t minus what inputs add to it."""
+
+
+def has_gaussian_states(model: object) -> TypeIs[GaussianStateModel]:
+    """Whether a model has Gaussian states: whether it has `transition_mean` and `emission_mean`.
+
+    `isinstance` would not do: since Python 3.12 it does not see the parameters and submodules of an `nn.Module`.
+    """
+    return hasattr(model, "transition_mean") and hasattr(model, "emission_mean")
+
+
+def is_linear(model: object) -> TypeIs[LinearGaussianModel]:
+    """Whether the recursions apply exactly: whether a model with Gaussian states has `chain` too."""
+    return has_gaussian_states(model) and hasattr(model, "chain")
 
 
 class CovarianceError(ValueError):
@@ -80,7 +92,7 @@ class Problem(NamedTuple):
         return self._exact() if self.method == "exact" else self._linearised()
 
     def _exact(self) -> gaussian_backward.Moments:
-        assert isinstance(self.model, LinearGaussianModel)
+        assert is_linear(self.model)
         chain, x = self.model.chain(self.inputs), self.model.centred(self.x, self.inputs)
         moments = gaussian_backward.filtered(chain, x, self.lengths, self.observed)
         check_finite(moments.log_normalizers)
@@ -104,7 +116,7 @@ def checked(
     model: GaussianStateModel, x: Tensor, lengths: Tensor | None, inputs: Tensor | None, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
     """Valid observations, lengths, inputs, and where an entry was observed (None: everywhere); errors as `filter`."""
-    if not isinstance(model, GaussianStateModel):
+    if not has_gaussian_states(model):
         raise TypeError(
             f"kalman needs a model with Gaussian states, {type(model).__name__} has none; "
             "forward_backward takes finitely many states, svi.evaluate a model without latent states"
@@ -130,7 +142,7 @@ def prepared(
 ) -> Problem:
     """Checked arguments of `kalman.filter`; errors as there."""
     x, lengths, inputs, observed = checked(model, x, lengths, inputs, mask)
-    linear = isinstance(model, LinearGaussianModel)
+    linear = is_linear(model)
     if method is None and not linear:
         raise ValueError(
             f"expected method='extended' or 'unscented' for {type(model).__name__}, which is not linear, got None"

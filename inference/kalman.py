@@ -23,6 +23,7 @@ from pgm_rnn.inference.gaussian_problem import (
     CovarianceError,
     GaussianStateModel,
     LinearGaussianModel,
+    is_linear,
     prepared,
     reads_observations,
 )
@@ -261,7 +262,7 @@ def log_marginal_likelihood(
     """log p(x_{1:T}) in nats, (B,), with gradients, to train a model by; arguments and errors as `filter`."""
     problem = prepared(model, x, lengths, inputs, mask, method)
     if problem.method == "exact":
-        assert isinstance(model, LinearGaussianModel)
+        assert is_linear(model)
         centred = model.centred(problem.x, problem.inputs)
         return kalman.log_marginal_likelihood(model.chain(problem.inputs), centred, problem.lengths, problem.observed)
     return problem.moments().log_normalizers.sum(-1)

@@ -14,6 +14,7 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
+from pgm_rnn.inference.diagnosis import cause
 from pgm_rnn.inference.label_scores import (
     Confusion,
     Labelled,
@@ -193,9 +194,10 @@ class _Run:
         (loss / num_labels).backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.plan.clip_norm)
         if not bool(loss.isfinite() & norm.isfinite()):
+            why = cause(self.model, self.model.inputs, self.train.inputs, self.scheduler.last_epoch)
             raise FloatingPointError(
                 f"the loss became {float(loss.detach())} in epoch {epoch}; the parameters are those of epoch "
-                f"{self.best_epoch}; try a smaller learning rate"
+                f"{self.best_epoch}; {why}"
             )
         self.optimizer.step()
         self.scheduler.step()

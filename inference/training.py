@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from pgm_rnn.inference import run_state
 from pgm_rnn.inference.checkpoints import CheckpointError, Checkpoints, check_run, parsed
+from pgm_rnn.inference.diagnosis import cause
 from pgm_rnn.inference.evaluation import evaluate, modelled_steps, num_modelled
 from pgm_rnn.inference.metrics import Metrics
 from pgm_rnn.inference.objectives import make_objective
@@ -206,7 +207,7 @@ class Run:
             try:
                 found = evaluate(self.model, valid.select(index), bound=bound, **options)
                 nats = -float(found.log_likelihoods.double().sum())
-            except DegenerateWeightsError:
+            except (DegenerateWeightsError, FloatingPointError):
                 nats = math.inf
         return self.processes.totals(nats)[0] / num_modelled(self.model, valid.lengths)
 
@@ -223,10 +224,10 @@ class Run:
         """Raise a FloatingPointError unless the number is finite."""
         if not torch.isfinite(value):
             rate = self.optimizer.param_groups[0]["lr"]
+            why = cause(self.model, self.model.family, self.train, self.num_steps)
             raise FloatingPointError(
                 f"the {what} became {float(value.detach())} in epoch {epoch} at learning rate {rate:g}; the parameters "
-                f"are those of epoch {self.best_epoch}; try a smaller "
-                "learning rate, or look for observations of probability zero"
+                f"are those of epoch {self.best_epoch}; {why}"
             )
 
     def keep_best(self, epoch: int, loss: float) -> None:

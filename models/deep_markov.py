@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from pgm_rnn.checks import check_counts
 from pgm_rnn.distributions.normal import Normal
 from pgm_rnn.emissions import Emission
+from pgm_rnn.kernels import positive
 from pgm_rnn.memory import Drawn
 from pgm_rnn.models.networks import Layers, NormalHead
 from pgm_rnn.models.vrnn import chosen_bits
@@ -149,7 +150,7 @@ class GatedTransition(nn.Module):
         gate = torch.sigmoid(self.gate(F.relu(self.gate_hidden(z))))
         proposed = self.proposed(F.relu(self.proposed_hidden(z)))
         loc = torch.lerp(self.linear(z), proposed, gate)
-        return Normal(loc, F.softplus(self.raw_scale(F.relu(proposed))), event_dim=1)
+        return Normal(loc, positive.scale_of_network(self.raw_scale(F.relu(proposed))), event_dim=1)
 
 
 class Combiner(nn.Module):

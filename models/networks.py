@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pgm_rnn.distributions.normal import Normal
+from pgm_rnn.kernels import positive
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -38,7 +39,7 @@ class Layers(nn.Module):
 
 
 class NormalHead(nn.Module):
-    """N(W x + b, softplus(V x + c)^2) for each entry of a vector.
+    """N(W x + b, softplus(V x + c)^2) for each entry of a vector, no scale below `positive.least_scale`.
 
     Args:
         width: of the features x.
@@ -56,4 +57,4 @@ class NormalHead(nn.Module):
     def loc_and_scale(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of that law, (..., size) each."""
         loc, raw_scale = F.linear(features, self.linear.weight, self.linear.bias).chunk(2, dim=-1)
-        return loc, F.softplus(raw_scale)
+        return loc, positive.scale_of_network(raw_scale)

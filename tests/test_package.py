@@ -82,7 +82,7 @@ def test_the_distribution_holds_every_package_on_the_disk(monkeypatch: pytest.Mo
                 expected.add(".".join([package, *Path(parent).relative_to(folder).parts]))
     listed: dict[str, list[str]] = {}
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("setuptools.setup", lambda packages: listed.update(packages=packages))
+    monkeypatch.setattr("setuptools.setup", lambda packages, cmdclass: listed.update(packages=packages))
     runpy.run_path("setup.py")
     assert sorted(listed["packages"]) == sorted(expected)
 

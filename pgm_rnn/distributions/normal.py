@@ -6,6 +6,7 @@ log p(x) = sum_i -((x_i - m_i) / s_i)^2 / 2 - log s_i - log(2 pi) / 2
 import math
 from typing import Any
 
+import pyro.distributions as dist
 import torch
 from pyro.distributions import constraints
 from pyro.distributions.torch_distribution import TorchDistribution
@@ -90,8 +91,29 @@ class Normal(TorchDistribution):
         return entries.sum(tuple(range(-self.event_dim, 0))) if self.event_dim else entries
 
 
+class ScaledNormal(dist.Normal):
+    """Pyro's normal law, whose variance may leave the range of numbers while its scale does not.
+
+    Example:
+        >>> law = ScaledNormal(torch.tensor(0.0), torch.tensor(1e-25))
+        >>> round(float(law.log_prob(torch.tensor(2e-25))), 3)  # -2 + 25 log 10 - log(2 pi) / 2
+        54.646
+    """
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "ScaledNormal":
+        """The same law for a larger batch."""
+        batch_shape = torch.Size(batch_shape)
+        return ScaledNormal(self.loc.expand(batch_shape), self.scale.expand(batch_shape), validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log density, nats, from (x - loc) / scale: no variance is made."""
+        if self._validate_args:
+            self._validate_sample(value)
+        return -0.5 * ((value - self.loc) / self.scale).square() - self.scale.log() - _HALF_LOG_TWO_PI
+
+
 @register_kl(Normal, Normal)  # type: ignore[untyped-decorator]
 def _kl(p: Normal, q: Normal) -> Tensor:
-    ratio, distance = (p.stddev / q.stddev).square(), ((p.loc - q.loc) / q.scale).square()
-    entries = (ratio + distance - 1 - ratio.log()) / 2
+    ratio, distance = p.stddev / q.stddev, ((p.loc - q.loc) / q.scale).square()
+    entries = (ratio.square() + distance - 1) / 2 - ratio.log()  # the logarithm of no square, which may underflow
     return entries.sum(tuple(range(-p.event_dim, 0))) if p.event_dim else entries

@@ -55,6 +55,11 @@ class Emission(ABC):
         return False
 
     @property
+    def continuous(self) -> bool:
+        """Whether laws have a density of real numbers, which is nowhere zero."""
+        return False
+
+    @property
     def needs_head(self) -> bool:
         """Whether its members share trainable numbers, which only a head holds: no tables then."""
         return False
@@ -67,6 +72,14 @@ class Emission(ABC):
     def as_input(self, x: Tensor) -> Tensor:
         """Observations (..., *event) as the input of a recurrence, (..., input_dim)."""
         return x.reshape(*x.shape[: x.dim() - len(self.event_shape)], self.input_dim)
+
+    def within_range(self, params: Tensor) -> Tensor:
+        """Unconstrained numbers that a network asked for, (..., num_params), moved to where densities are finite.
+
+        The identity by default. A family with scales keeps them at or above `pgm_rnn.kernels.positive.least_scale`,
+        for a network that reads large numbers asks for scales that underflow.
+        """
+        return params
 
     def head(self, width: int) -> "EmissionHead":
         """A trainable map from features (..., width) to laws, initialised by torch's global generator."""
@@ -89,6 +102,8 @@ class Emission(ABC):
 class EmissionHead(nn.Module):
     """The law of an observation given features h: p(x | h) = family.distribution(W h + b).
 
+    `family.within_range` moves the few parameters that would make a density infinite.
+
     A family whose members share further parameters has a head of its own kind, with these in it.
 
     Args:
@@ -107,7 +122,7 @@ class EmissionHead(nn.Module):
 
     def forward(self, features: Tensor) -> TorchDistribution:
         """p(x | h) of features (..., width): batch shape (...)."""
-        return self.family.distribution(F.linear(features, self.weight, self.bias))
+        return self.family.distribution(self.family.within_range(F.linear(features, self.weight, self.bias)))
 
 
 class EmissionTable(nn.Module):

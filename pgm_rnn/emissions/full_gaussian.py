@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import pyro.distributions as dist
 import torch
-import torch.nn.functional as F
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 from typing_extensions import override
@@ -15,6 +14,7 @@ from typing_extensions import override
 from pgm_rnn.checks import check_counts, check_covariance
 from pgm_rnn.emissions.entries import inverse_softplus
 from pgm_rnn.emissions.family import Emission, EmissionTable
+from pgm_rnn.kernels import positive
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,24 @@ class FullGaussian(Emission):
     def support(self) -> str:
         return "finite real numbers"
 
+    @property
+    @override
+    def continuous(self) -> bool:
+        return True
+
     @override
     def distribution(self, params: Tensor) -> TorchDistribution:
         num_below = self.num_params - 2 * self.size
         loc, raw_diagonal, below = params.split([self.size, self.size, num_below], dim=-1)
-        packed = torch.cat([F.softplus(raw_diagonal), below, torch.zeros_like(loc[..., :1])], dim=-1)
+        packed = torch.cat([positive.scale(raw_diagonal), below, torch.zeros_like(loc[..., :1])], dim=-1)
         index = _places(self.size).to(params.device).flatten()
         scale_tril = packed.index_select(-1, index).unflatten(-1, (self.size, self.size))
         return dist.MultivariateNormal(loc, scale_tril=scale_tril, validate_args=False)
+
+    @override
+    def within_range(self, params: Tensor) -> Tensor:
+        loc, raw_diagonal, below = params.tensor_split([self.size, 2 * self.size], dim=-1)
+        return torch.cat([loc, positive.at_least(raw_diagonal), below], dim=-1)
 
     @override
     def invalid(self, x: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from pgm_rnn.checks import check_counts
 from pgm_rnn.emissions.family import Emission, EmissionHead
-from pgm_rnn.kernels import nade
+from pgm_rnn.kernels import nade, positive
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class NadeLaw(TorchDistribution):
         parts = self.bias, self.start, value
         bias, start, x = (part.expand(*batch, -1).reshape(-1, part.shape[-1]) for part in parts)
         logits = nade.logits(bias, start, x, self.W, self.V)
-        return (x * logits - F.softplus(logits)).sum(-1).reshape(batch)
+        return positive.softplus((1 - 2 * x) * logits).sum(-1).neg().reshape(batch)
 
     @override
     @torch.no_grad()

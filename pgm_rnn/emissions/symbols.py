@@ -70,8 +70,13 @@ class Categorical(Emission):
 
     @override
     def mixture(self, params: Tensor, probs: Tensor) -> TorchDistribution:
-        """Again a law of symbols, its probabilities one matrix product."""
-        return _symbol_law((probs @ params.softmax(-1)).log())
+        """Again a law of symbols, its probabilities one matrix product.
+
+        Each symbol's column is divided by its largest entry first, so that a rare symbol keeps its probability.
+        """
+        logs = params.log_softmax(-1)
+        largest = logs.amax(0).clamp(min=torch.finfo(logs.dtype).min)  # of a symbol that no state emits too
+        return _symbol_law((probs @ (logs - largest).exp()).log() + largest)
 
     @override
     def random_table(self, num_states: int) -> EmissionTable:

@@ -5,6 +5,7 @@ series is cut in time: its first part is for training, and each later part is sc
 before it, log p(x_{n+1:T} | x_{1:n}) = log p(x_{1:T}) - log p(x_{1:n}).
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ from pgm_rnn.data import list_datasets, load
 from pgm_rnn.data.series import Series, read_series
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian, Poisson
 from pgm_rnn.inference import forward_backward, kalman, smc, svi
-from pgm_rnn.inference.forward_backward import FiniteStateModel
+from pgm_rnn.inference.evaluation import num_modelled
+from pgm_rnn.inference.forward_backward import has_finite_states
 from pgm_rnn.observations import check_observations
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences, as_sequences, length_mask
@@ -144,7 +146,13 @@ def _scored(model: SequenceModel, split: str, data: Sequences) -> Score:
     if not model.exact and split == "train":
         data = data.select(torch.arange(min(MAX_SCORED, len(data.lengths))))
     data = in_dtype_of(model, data)
-    found = svi.evaluate(model, data, bound="exact" if model.exact else "fivo", num_particles=SCORE_PARTICLES)
+    bound = "exact" if model.exact else "fivo"
+    try:
+        found = svi.evaluate(model, data, bound=bound, num_particles=SCORE_PARTICLES)
+    except FloatingPointError as error:  # it costs a number, not the fitted model
+        warnings.warn(f"no score on the {split} data: {error}", stacklevel=2)
+        nan = float("nan")
+        return Score(split, nan, nan, bound, len(data.lengths), num_modelled(model, data.lengths))
     return Score(split, *found[:3], len(data.lengths), found.num_steps)
 
 
@@ -254,7 +262,7 @@ def _cut(num: int, options: FileOptions, unit: str) -> dict[str, slice]:
 def _predictive_terms(model: SequenceModel, data: Sequences) -> Tensor:
     """log p(x_t | x_{1:t-1}) in nats, (batch, T), by a particle filter where it has no closed form."""
     x, lengths, _ = data
-    if isinstance(model, FiniteStateModel):
+    if has_finite_states(model):
         return forward_backward.filter(model, x, lengths).log_normalizers.double()
     if not model.has_latent:
         x, _ = model.check(x, lengths)

@@ -1,0 +1,1 @@
+"""Long checks that `make matrix` and `make nightly` run; they need nothing but Python itself."""
