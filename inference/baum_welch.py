@@ -9,7 +9,7 @@ Source: Vidal (2024), "Parameter learning via EM algorithm".
 """
 
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from pgm_rnn.emissions import EmissionTable
 from pgm_rnn.inference import remarks
 from pgm_rnn.inference.climb import Score
 from pgm_rnn.inference.data_starts import data_starts
-from pgm_rnn.inference.forward_backward import FiniteStateModel, check_possible, checked
+from pgm_rnn.inference.forward_backward import FiniteStateModel, check_possible, checked, has_finite_states
 from pgm_rnn.inference.random_starts import Start, random_starts
 from pgm_rnn.inference.units import MIN_SCALE, in_units, table_in_units, table_out_of_units, units_of
 from pgm_rnn.inference.weighted_estimates import at_smallest_scale, estimate, pseudo_log_prob
@@ -32,6 +32,27 @@ NUM_TRIED = 10
 """Iterations of each random start that is read off the data, before the best of them is chosen."""
 _OPERATIONS = 8
 """Rounding errors of a term of the log likelihood apart from those of its sums over states and over entries of x."""
+
+
+class TrainableFiniteModel(FiniteStateModel, Protocol):
+    """A model with finitely many states, one law of observations each, whose parameters can be replaced."""
+
+    emission_table: EmissionTable
+
+    def set_probs(
+        self, initial_probs: Tensor | None, transition_probs: Tensor | None, emission_params: Tensor | None
+    ) -> None:
+        """Replace the parameters that are not None."""
+
+
+def check_trainable(model: object) -> None:
+    """Raise a TypeError unless a model with finitely many states has what the M-step replaces."""
+    missing = [name for name in ("emission_table", "set_probs") if not hasattr(model, name)]
+    if has_finite_states(model) and missing:
+        raise TypeError(
+            f"em.fit replaces a model's emission_table by set_probs, {type(model).__name__} has no "
+            f"{' and no '.join(missing)}; svi.fit(objective='mle') takes gradient steps"
+        )
 
 
 class _Parameters(NamedTuple):
@@ -87,7 +108,7 @@ class BaumWelch:
 
     def __init__(
         self,
-        model: FiniteStateModel,
+        model: TrainableFiniteModel,
         data: Sequences,
         valid: Sequences | None,
         *,
@@ -99,6 +120,7 @@ class BaumWelch:
         from_data: bool = False,
         min_scale: float = MIN_SCALE,
     ) -> None:
+        check_trainable(model)
         self._model, self._frozen = model, check_frozen(frozen, PARTS)
         self._pseudo_count, self._pseudo_observations = pseudo_count, pseudo_observations
         x, self._lengths = checked(model, data.x, data.lengths)

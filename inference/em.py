@@ -18,9 +18,8 @@ from torch import Tensor, nn
 
 from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.inference import remarks, units
-from pgm_rnn.inference.baum_welch import BaumWelch
+from pgm_rnn.inference.baum_welch import BaumWelch, TrainableFiniteModel
 from pgm_rnn.inference.climb import Climbed, Steps, StoppedBy, climb
-from pgm_rnn.inference.forward_backward import FiniteStateModel
 from pgm_rnn.inference.gaussian_em import MIN_SCALE, GaussianEm, TrainableLinearModel, is_trainable
 from pgm_rnn.inference.remarks import EmWarning
 from pgm_rnn.sequences import Sequences, as_sequences
@@ -57,7 +56,7 @@ class EmFit(NamedTuple):
         seconds: wall-clock time.
     """
 
-    model: FiniteStateModel | TrainableLinearModel
+    model: TrainableFiniteModel | TrainableLinearModel
     log_likelihoods: Tensor
     restarts: Restarts
     stopped_by: StoppedBy
@@ -66,7 +65,7 @@ class EmFit(NamedTuple):
 
 @torch.no_grad()
 def fit(
-    model: FiniteStateModel | TrainableLinearModel,
+    model: TrainableFiniteModel | TrainableLinearModel,
     x: Sequences | Tensor,
     lengths: Tensor | None = None,
     *,

@@ -21,7 +21,6 @@ from torch import Tensor
 from typing_extensions import TypeIs
 
 from pgm_rnn.checks import check_counts
-from pgm_rnn.emissions import EmissionTable
 from pgm_rnn.emissions.mixing import log_weights, mixture
 from pgm_rnn.kernels import hmm
 from pgm_rnn.randomness import seeded
@@ -31,8 +30,6 @@ from pgm_rnn.sequences import length_mask
 
 class FiniteStateModel(Protocol):
     """What the engine needs to know of a model."""
-
-    emission_table: EmissionTable
 
     @property
     def initial_probs(self) -> Tensor:
@@ -47,11 +44,6 @@ class FiniteStateModel(Protocol):
 
     def emission(self, z: Tensor, h: Tensor | None) -> TorchDistribution:
         """p(x_t | z_t, h_t), batch shape that of z."""
-
-    def set_probs(
-        self, initial_probs: Tensor | None, transition_probs: Tensor | None, emission_params: Tensor | None
-    ) -> None:
-        """Replace the parameters that are not None."""
 
     def check(self, x: Tensor, lengths: Tensor | None = None, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Valid observations and explicit lengths."""

@@ -7,7 +7,7 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
 from pgm_rnn.emissions import Emission, Gaussian
-from pgm_rnn.inference import forward_backward
+from pgm_rnn.inference import em, forward_backward
 from pgm_rnn.kernels import hmm as kernels
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.rnn import RNN
@@ -101,8 +101,7 @@ class SwitchingWalk(SequenceModel):
         self.hmm = make_hmm(Gaussian(), num_states=NUM_STATES)
         self.slope, self.level = torch.tensor([-0.9, 0.2, 0.8]), torch.tensor([0.0, 3.0, -3.0])
         self.register_buffer("initial_memory", torch.zeros(1))
-        # laws of other states, which no result may be made of
-        self.emission_table, self.set_probs = self.hmm.emission_table, self.hmm.set_probs
+        self.emission_table = self.hmm.emission_table  # of other laws, which no result may be made of
 
     initial_probs = property(lambda self: self.hmm.initial_probs)
     transition_probs = property(lambda self: self.hmm.transition_probs)
@@ -129,6 +128,11 @@ def test_predictions_of_a_model_with_a_memory_are_those_of_its_own_emission() ->
         for t in range(1, length):
             actual = law.log_prob(x[i, t].expand(law.batch_shape))[i, t - 1]
             torch.testing.assert_close(actual, terms[i, t])
+
+
+def test_em_says_what_it_misses_in_a_model_of_ones_own() -> None:
+    with pytest.raises(TypeError, match=r"by set_probs, SwitchingWalk has no set_probs; svi.fit\(objective='mle'\)"):
+        em.fit(SwitchingWalk(), torch.randn(3, 6))  # type: ignore[arg-type]
 
 
 @every_family
