@@ -159,7 +159,7 @@ def _times_emission(
             continue
         if emission[b, t, j] < tiny:
             nats = np.float64(log_emission[b, t, j]) - np.float64(shift[b, t])
-            down = math.ceil(nats / NATS) if nats > -np.inf else 0.0
+            down = np.ceil(nats / NATS) if nats > -np.inf else 0.0
             values[j] *= math.exp(nats - down * NATS)
             levels[j] += down
         else:

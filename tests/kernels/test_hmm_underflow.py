@@ -271,6 +271,16 @@ def test_a_long_absorbing_chain_is_right_and_has_gradients(dtype: torch.dtype) -
     assert abs(float(value.detach())) < 5000 * EPS[dtype]
 
 
+@pytest.mark.parametrize("size", [1e10, 1e30, 1e300])
+def test_log_densities_of_any_size_are_summed(size: float) -> None:
+    initial, transition, lengths = torch.full((2,), 0.5), torch.eye(2), torch.tensor([3])
+    log_emission = torch.tensor([[[0.0, -size], [-3 * size, 0.0], [0.0, -1.0]]])
+    result = hmm.forward(initial, transition, log_emission, lengths)
+    assert float(result.log_normalizers.sum()) == pytest.approx(-size, rel=1e-12)
+    torch.testing.assert_close(result.filtered[0], torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]))
+    assert hmm.backward(transition, lengths, result).smoothed[0].tolist() == [[0.0, 1.0]] * 3
+
+
 def test_an_outlier_in_a_model_is_above_the_best_path() -> None:
     emission = Gaussian().table(torch.tensor([0.0, 20.0]), torch.ones(2))
     model = HMM(torch.tensor([1.0, 0.0]), torch.tensor([[0.9, 0.1], [0.0, 1.0]]), emission)
