@@ -160,7 +160,8 @@ def _times_emission(
         if emission[b, t, j] < tiny:
             nats = np.float64(log_emission[b, t, j]) - np.float64(shift[b, t])
             down = np.ceil(nats / NATS) if nats > -np.inf else 0.0
-            values[j] *= math.exp(nats - down * NATS)
+            rest = max(nats - down * NATS, -NATS) if nats > -np.inf else nats  # beyond 1e16 nats it is all rounding
+            values[j] *= math.exp(min(rest, 0.0))
             levels[j] += down
         else:
             values[j] *= emission[b, t, j]
