@@ -94,8 +94,9 @@ def _(family: Pen, x: Tensor, weights: Tensor, pseudo_count: float, units: Units
 @_estimate.register
 def _(family: Poisson, x: Tensor, weights: Tensor, pseudo_count: float, units: None) -> EmissionTable:
     flat = x.reshape(len(x), -1)
-    totals = weights.sum(0)[:, None].clamp(min=torch.finfo(x.dtype).tiny)
-    rate = (weights.T @ flat / totals).clamp(min=torch.finfo(x.dtype).eps)
+    totals = weights.double().sum(0)[:, None].clamp(min=torch.finfo(x.dtype).tiny)
+    sums = weights.double().T @ flat.double()  # of counts that may be large, many times over
+    rate = (sums / totals).to(x.dtype).clamp(min=torch.finfo(x.dtype).eps)
     return family.table(rate.reshape(-1, *family.event_shape))
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pgm_rnn.emissions import Emission, EmissionTable, Pen
+from pgm_rnn.emissions import Emission, EmissionTable, Pen, Poisson
 from pgm_rnn.inference.weighted_estimates import estimate
 from tests.instances import draw, every_estimated_family
 
@@ -23,6 +23,15 @@ def test_the_estimate_is_a_stationary_point_and_its_neighbours_are_not(family: E
         table.params.add_(0.01 * torch.randn_like(table.params))
     (gradient,) = torch.autograd.grad(weighted_log_likelihood(table, x, weights), table.params)
     assert float(gradient.abs().max()) > 1e-3
+
+
+def test_rates_of_large_counts_keep_single_precision() -> None:
+    # One rounding of the rate and one of its logarithm; sums of 30 000 counts in float32 are off by hundreds.
+    x, weights = torch.poisson(torch.full((30_000,), 1e7)).float(), torch.rand(30_000, NUM_STATES).float()
+    expected = (weights.double().T @ x.double()) / weights.double().sum(0)
+    rates = estimate(Poisson(), x, weights, 0.0).params.detach()[:, 0].double().exp()
+    eps = torch.finfo(torch.float32).eps
+    assert float((rates / expected - 1).abs().max()) < eps * (1 + float(expected.log().max()))
 
 
 @every_estimated_family

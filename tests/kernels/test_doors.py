@@ -23,7 +23,7 @@ from pgm_rnn.kernels import doors, gates, gaussian_backward, gaussian_chain, hmm
 B, T, K, M, N = 6, 5, 3, 2, 7
 """Sequences, steps, states, outputs and particles: all different, so that nothing fits by accident."""
 INNER = {
-    *("doors", "threads", "inverse_cdf"),
+    *("doors", "threads", "inverse_cdf", "positive"),
     *("hmm_forward", "hmm_losses", "hmm_numba", "hmm_results", "hmm_tables", "hmm_wide"),
 }
 """Modules of the doors themselves, or of what is called behind them alone, as are `*_compiled` and `*_batched`."""

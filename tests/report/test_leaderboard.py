@@ -1,5 +1,6 @@
 """The leaderboard's numbers are the entries' own, in order, and a page keeps what was written for other data."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def test_every_entry_is_evaluated_under_every_bound_that_it_has(
     assert f"`{network.commands[0]}`, then `{network.commands[1]}`" in page
     card = (home / "network" / "README.md").read_text()
     assert all(f"    {command}\n" in card for command in network.commands)
-    assert f"| chain | {exact.parameters:,} | 0.0 | 0 | `pgm-rnn fit hmm" in page
+    assert re.search(rf"\| chain \| {exact.parameters:,} \| \d+\.\d \| 0 \| `pgm-rnn fit hmm", page)
 
 
 def test_a_page_keeps_the_sections_of_other_data() -> None:
