@@ -19,6 +19,7 @@ from pgm_rnn.data import list_datasets, load
 from pgm_rnn.data.series import Series, read_series
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian, Poisson
 from pgm_rnn.inference import forward_backward, kalman, smc, svi
+from pgm_rnn.inference.diagnosis import check_scores
 from pgm_rnn.inference.evaluation import num_modelled
 from pgm_rnn.inference.forward_backward import has_finite_states
 from pgm_rnn.observations import check_observations
@@ -174,6 +175,7 @@ def from_file(path: Path, options: FileOptions) -> Material:
 
     def scores(model: SequenceModel) -> list[Score]:
         terms, seen = _predictive_terms(model, Sequences(x, lengths)), ~series.isnan().all(-1) & inside
+        _warn_of_no_score(model, family, Sequences(x, lengths), terms.where(inside, 0.0).sum(1))
         nats, steps = (-terms[0], seen[0]) if single else (-terms.where(inside, 0).sum(1), seen.sum(1))
         bound = "exact" if model.exact else f"FIVO_{SCORE_PARTICLES}"
         return [_score(split, nats[part], steps[part], single, bound) for split, part in parts.items()]
@@ -270,6 +272,14 @@ def _predictive_terms(model: SequenceModel, data: Sequences) -> Tensor:
     if not model.exact:
         return smc.filter(model, x, lengths, num_particles=SCORE_PARTICLES, seed=0).log_normalizers.double()
     return kalman.filter(model, x, lengths).log_normalizers.double()  # type: ignore[arg-type]  # linear and Gaussian
+
+
+def _warn_of_no_score(model: SequenceModel, family: Emission, data: Sequences, values: Tensor) -> None:
+    """Say why a log likelihood, (batch,), is no number, for it costs a score, not the fitted model."""
+    try:
+        check_scores(model, family, data, values, "log likelihood")
+    except FloatingPointError as error:
+        warnings.warn(f"no score on all of the data: {error}", stacklevel=3)
 
 
 def _score(split: str, nats: Tensor, steps: Tensor, single: bool, bound: str) -> Score:

@@ -1,6 +1,7 @@
 """Numbers that are not finite: which models give them, and what the errors say of the cause."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -113,3 +114,15 @@ def test_a_split_without_a_score_does_not_cost_the_command_line_its_model() -> N
         score = material._scored(model, "test", as_sequences(walks(1e12)))
     assert math.isnan(score.nats_per_step)
     assert score.num_steps == 640
+
+
+def test_a_file_without_a_score_says_why(tmp_path: Path) -> None:
+    file = tmp_path / "walk.csv"
+    file.write_text("a\n" + "\n".join(map(str, (1, -2, 3, 1, -2, 4, 1, 5, -3, 2))))
+    found = material.from_file(file, material.FileOptions(test_fraction=0.2))
+    model = RNN("gru", emission=Gaussian(1), hidden_dim=2)
+    assert all(math.isfinite(score.nats_per_step) for score in found.scores(model))
+    model.readout.weight.data.fill_(torch.nan)
+    with pytest.warns(UserWarning, match="no score on all of the data: .* parameter readout.weight of the RNN is NaN"):
+        scores = found.scores(model)
+    assert all(math.isnan(score.nats_per_step) for score in scores)
