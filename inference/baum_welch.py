@@ -210,8 +210,8 @@ class BaumWelch:
             return zero
         of_laws = pseudo_log_prob(emission.family, emission.params.detach())
         sums = {
-            "initial": initial.log().sum(-1),
-            "transition": transition.log().sum((1, 2, 3)),
+            "initial": _log_of_positive(initial).sum(-1),
+            "transition": _log_of_positive(transition).sum((1, 2, 3)),
             "emission": of_laws.unflatten(0, (self._num_starts, -1)).sum(-1),
         }
         return zero + self._pseudo_count * sum(sums[part].double() for part in PARTS if part not in self._frozen)
@@ -231,9 +231,9 @@ class BaumWelch:
         initial, transition, emission = self._parameters
         counts, pseudo_count = self._counts, self._pseudo_count
         if "initial" not in self._frozen:
-            initial = _normalised(counts.first + pseudo_count)
+            initial = _normalised(counts.first, initial, pseudo_count)
         if "transition" not in self._frozen:
-            transition = _normalised(counts.transitions + pseudo_count)
+            transition = _normalised(counts.transitions, transition, pseudo_count)
         if "emission" not in self._frozen:
             weights = counts.states + self._pseudo_observations / len(counts.states)
             emission = estimate(emission.family, self._observed, weights, pseudo_count, self._units)
@@ -301,7 +301,13 @@ class BaumWelch:
         return values.unflatten(0, (-1, self._num_starts))
 
 
-def _normalised(counts: Tensor) -> Tensor:
-    """Rows divided by their sums; a row without any count becomes uniform, for no data speak of it."""
+def _log_of_positive(probs: Tensor) -> Tensor:
+    """log probs, and zero where one is zero: it is no parameter."""
+    return probs.where(probs > 0, 1.0).log()
+
+
+def _normalised(counts: Tensor, before: Tensor, pseudo_count: float) -> Tensor:
+    """Rows of probabilities from counts; what was zero stays zero, and a row without any count as it was."""
+    counts = (counts + pseudo_count).where(before > 0, 0.0)
     totals = counts.sum(-1, keepdim=True)
-    return (counts / totals).where(totals > 0, 1 / counts.shape[-1])
+    return (counts / totals).where(totals > 0, before)

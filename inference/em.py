@@ -100,8 +100,8 @@ def fit(
         seed: of the random starts and of the start from the data.
         frozen: parts of the model that stay as they are, bit for bit: "initial", "transition" or "emission"; for a
             `LinearGaussianSSM` the names of its constructor, such as "emission_matrix".
-        pseudo_count: added to every expected count of a first state, a transition, a symbol or a value of a bit; for
-            models with finitely many states.
+        pseudo_count: added to every expected count of a first state, a transition, a symbol or a value of a bit, but
+            for first states and transitions of probability zero, which stay so; for models with finitely many states.
         pseudo_observations: how many observations, spread like all of the data, are added to those of every state,
             which draws the laws of rare states towards the common one; for models with finitely many states.
         inputs: (batch, T, input_dim) for a model with inputs.

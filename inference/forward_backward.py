@@ -11,6 +11,7 @@ emission, and whole padded batches. Probabilities in the padding are zero. Sourc
 Spencer (2017), sec. 3.2.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, Protocol, cast
@@ -21,7 +22,7 @@ from torch import Tensor
 from typing_extensions import TypeIs
 
 from pgm_rnn.checks import check_counts
-from pgm_rnn.emissions.mixing import log_weights, mixture
+from pgm_rnn.emissions.mixing import mixture
 from pgm_rnn.kernels import hmm
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import SequenceModel
@@ -228,10 +229,11 @@ def predict(
     result = filter(model, x, lengths, mask=mask)
     if result._transition.dim() > 2:
         raise ValueError("expected one transition table for all steps, got one a step; the next one is not known")
-    ahead = result.filtered_probs @ result._transition  # (B, T, K)
+    result._check_possible()
+    ahead = hmm.log_propagated(result._transition, result._forward)  # (B, T, K)
     padding = ~length_mask(result._lengths, ahead.shape[1])
-    ahead = ahead.masked_fill(padding[..., None], 1.0 / ahead.shape[-1])
-    return mixture(_laws_ahead(model, x, result._lengths), log_weights(ahead))
+    ahead = ahead.masked_fill(padding[..., None], -math.log(ahead.shape[-1]))
+    return mixture(_laws_ahead(model, x, result._lengths), ahead)
 
 
 def _laws_ahead(model: FiniteStateModel, x: Tensor, lengths: Tensor) -> TorchDistribution:

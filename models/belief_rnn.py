@@ -8,9 +8,11 @@ Differences from the paper: their hidden unit is p(z_t | x_{1:t}); ours is what 
 an emission from h_t. With units="log-odds" the hidden state is log h(k) / h(0), k = 1..K - 1: one unit for two states.
 
 A hidden unit that is a probability cannot hold one below the smallest float (1e-38 in float32): in chains that cannot
-enter a state again, such a state is lost for good. Log-odds have no such limit, and neither has the HMM itself.
+enter a state again, such a state is lost for good. Log-odds have no such limit, but ask that state 0 is never
+impossible. The HMM itself has neither, and `log_prob` says where the network's value is not the HMM's.
 """
 
+import warnings
 from typing import Literal
 
 import torch
@@ -20,7 +22,7 @@ from torch import Tensor
 
 from pgm_rnn.checks import check_choice
 from pgm_rnn.emissions import Emission
-from pgm_rnn.emissions.mixing import mixture
+from pgm_rnn.emissions.mixing import log_weights, mixture
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.sequence_model import First, SequenceModel
 
@@ -101,8 +103,8 @@ class BeliefRNN(SequenceModel):
         log_belief, log_transition = F.pad(h, (1, 0)).log_softmax(-1), self.hmm.transition_logits.log_softmax(-1)
         joint = log_belief + log_emission
         possible = (joint > -torch.inf).any(-1, keepdim=True)
-        moved = (joint.where(possible, log_belief)[..., None] + log_transition).logsumexp(-2)
-        return moved[..., 1:] - moved[..., :1]
+        moved = _logsumexp(joint.where(possible, log_belief)[..., None] + log_transition)
+        return self._odds(moved)
 
     def emission(self, z: Tensor | None, h: Tensor | None) -> TorchDistribution:
         """The mixture of the states' laws by the belief: batch shape that of h."""
@@ -113,7 +115,54 @@ class BeliefRNN(SequenceModel):
         return mixture(laws, F.pad(h, (1, 0)).log_softmax(-1))
 
     def _as_units(self, probs: Tensor) -> Tensor:
-        if self.units == "probs":
-            return probs
-        logs = probs.log()
-        return logs[..., 1:] - logs[..., :1]
+        return probs if self.units == "probs" else self._odds(log_weights(probs))
+
+    def _odds(self, logs: Tensor) -> Tensor:
+        """Log-odds of log probabilities, (..., K); zeros, which mean nothing, where state 0 is impossible."""
+        possible = logs[..., :1] > -torch.inf
+        return (logs[..., 1:] - logs[..., :1].where(possible, 0.0)).where(possible, 0.0)
+
+    def log_prob(
+        self,
+        x: Tensor,
+        z: Tensor | None = None,
+        lengths: Tensor | None = None,
+        *,
+        first: First | None = None,
+        inputs: Tensor | None = None,
+    ) -> Tensor:
+        """As `SequenceModel.log_prob`.
+
+        Raises:
+            ValueError: for log-odds, observations that make state 0 impossible.
+
+        Warns:
+            UserWarning: for probabilities, observations that make one smaller than any float, and then likely again.
+        """
+        value = super().log_prob(x, z, lengths, first=first, inputs=inputs)
+        with torch.no_grad():
+            exact = self.hmm.log_prob(x, lengths=lengths, first=self._first(first))
+        if not torch.allclose(value.detach(), exact, rtol=1e-3, atol=1e-3):
+            self._complain(value.detach(), exact)
+        return value
+
+    def _complain(self, value: Tensor, exact: Tensor) -> None:
+        index = int((value - exact).abs().nan_to_num(torch.inf).where(value != exact, 0.0).argmax())
+        values = f"log p = {float(value[index]):.6g} in place of the HMM's {float(exact[index]):.6g}"
+        got = f"got {values} for sequence {index}"
+        if self.units == "log-odds":
+            raise ValueError(
+                f"expected state 0, of which the log-odds are relative, to be possible at every step, {got}; "
+                "use units='probs', or give another state the number 0"
+            )
+        warnings.warn(
+            f"expected beliefs that {value.dtype} holds, {got}; use units='log-odds', double() or the HMM itself",
+            stacklevel=3,
+        )
+
+
+def _logsumexp(logs: Tensor) -> Tensor:
+    """log sum_i exp(logs[..., i, j]), -inf with a gradient of zero where all are."""
+    largest = logs.detach().amax(-2, keepdim=True)
+    largest = largest.where(largest > -torch.inf, 0.0)
+    return log_weights((logs - largest).exp().sum(-2)) + largest[..., 0, :]

@@ -16,7 +16,7 @@ def mixture(laws: TorchDistribution, log_weights: Tensor) -> TorchDistribution:
     if isinstance(laws, torch.distributions.Categorical):
         weights, rows = log_weights.exp(), laws.probs
         probs = weights @ rows if rows.dim() == 2 else (weights[..., None, :] @ rows)[..., 0, :]
-        return dist.Categorical(probs=probs, validate_args=False)
+        return dist.Categorical(logits=probs.log(), validate_args=False)  # probs= would make zeros positive
     weights = dist.Categorical(logits=log_weights, validate_args=False)
     return dist.MixtureSameFamily(weights, laws.expand(log_weights.shape), validate_args=False)
 

@@ -27,6 +27,7 @@ from typing_extensions import override
 
 from pgm_rnn.kernels import doors, hmm_wide
 from pgm_rnn.kernels.hmm_forward import Asked, run_forward
+from pgm_rnn.kernels.hmm_losses import largest_future
 from pgm_rnn.kernels.hmm_numba import compiled
 from pgm_rnn.kernels.hmm_paths import most_likely_states, sample_states
 from pgm_rnn.kernels.hmm_results import Backward, Forward
@@ -41,6 +42,7 @@ __all__ = [
     "expected_transitions",
     "forward",
     "log_marginal_likelihood",
+    "log_propagated",
     "most_likely_states",
     "pairwise_probs",
     "prefers_batched",
@@ -125,10 +127,20 @@ def backward(transition: Tensor, lengths: Tensor, result: Forward) -> Backward:
     return Backward(smoothed, future)
 
 
-def _in_dtype(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """Values at most the largest number of a dtype."""
-    largest = torch.finfo(dtype).max
+def _in_dtype(values: Tensor, dtype: torch.dtype, largest: float | None = None) -> Tensor:
+    """Values at most `largest`, or the largest number of a dtype."""
+    largest = torch.finfo(dtype).max if largest is None else largest
     return values.clamp(-largest, largest).to(dtype)
+
+
+def _gradient(sums: Tensor, transition: Tensor) -> Tensor:
+    """Expected numbers of transitions divided by their probabilities; at a zero, where it may be infinite, finite.
+
+    Whoever adds such gradients up, and multiplies by the zero, still has zero.
+    """
+    positive, dtype = transition > 0, transition.dtype
+    finite = _in_dtype(sums, dtype, largest_future(dtype))
+    return _in_dtype(sums / transition.double().where(positive, 1.0), dtype).where(positive, finite)
 
 
 def without_missing(log_emission: Tensor, mask: Tensor) -> Tensor:
@@ -152,7 +164,7 @@ def expected_counts(
         return _over_parts(expected_counts, transition, result, weights)
     if result.wide is not None:
         first, sums, smoothed = hmm_wide.expected(transition, result.emission, result.wide, weights)
-        return first, _in_dtype(sums / transition.double().where(transition > 0, 1.0), transition.dtype), smoothed
+        return first, _gradient(sums, transition), smoothed
     if not prefers_batched(result.emission) and transition.dim() == 2 and len(transition) <= LARGEST_COUNTED:
         steps = (result.emission, result.scale, lengths, result.filtered)
         return compiled().expected_counts(four_axes(transition.detach()), steps, weights)
@@ -193,7 +205,7 @@ def _over_parts(
     for rows, part_lengths, part in result.parts:
         table, weight = (tensor.to(part.emission.dtype) for tensor in (transition, weights[rows]))
         start, sums_of_part, steps = of_part(table, part_lengths, part, weight)
-        first[rows], smoothed[rows] = _in_dtype(start, dtype), steps.to(dtype)
+        first[rows], smoothed[rows] = _in_dtype(start, dtype, largest_future(dtype)), steps.to(dtype)
         sums += _in_dtype(sums_of_part, dtype)
     return first, _in_dtype(sums, dtype), smoothed
 
@@ -213,6 +225,27 @@ def pairwise_probs(transition: Tensor, result: Forward, future: Tensor) -> Tenso
         return hmm_wide.pairwise_probs(transition, result.emission, result.wide)
     pairs = result.filtered[:, :-1, :, None] * future[:, 1:, None, :]
     return pairs.mul_(one_or_each(transition, len(pairs)))
+
+
+def log_propagated(transition: Tensor, result: Forward) -> Tensor:
+    """log p(z_{t+1} = j | x_{1:t}) of every step, (B, T, K), nats, also where that is below the smallest number.
+
+    Args:
+        transition: one table for all steps, (K, K).
+        result: of `forward`, every belief asked for.
+    """
+    num_states = doors.main_tensor("the result's filtered", result.filtered, "B, T, K")[-1]
+    doors.tensor("transition", transition, result.filtered, num_states, num_states)
+    if result.parts:
+        whole = torch.empty_like(result.filtered)
+        for rows, _, part in result.parts:
+            whole[rows] = log_propagated(transition.to(part.emission.dtype), part).to(whole.dtype)
+        return whole
+    if result.wide is None:
+        return (result.filtered @ transition).log()
+    beliefs, log_transition = hmm_wide.log_beliefs(result.wide).to(transition.device), transition.double().log()
+    steps = [(belief[..., None] + log_transition).logsumexp(-2) for belief in beliefs.unbind(1)]
+    return torch.stack(steps, 1).to(transition.dtype)
 
 
 def propagate(belief: Tensor, transition: Tensor) -> Tensor:

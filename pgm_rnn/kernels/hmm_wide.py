@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pgm_rnn.kernels.hmm_losses import largest_future
 from pgm_rnn.kernels.hmm_tables import four_axes, one_or_each
 from pgm_rnn.kernels.threads import run_compiled
 
@@ -98,7 +99,8 @@ def expected(transition: Tensor, emission: Tensor, wide: Wide, weights: Tensor) 
     device, tables = emission.device, four_axes(transition)
     smoothing = backward(transition, emission, wide)
     sums = _pair_sums(tables, wide, smoothing, weights, *tables.shape[:2]).reshape(transition.shape)
-    first = in_floats(smoothing.future[:, 0], smoothing.level[:, 0]).to(device) * weights[:, None]
+    first = in_floats(smoothing.future[:, 0], smoothing.level[:, 0]).clamp(max=largest_future(emission.dtype))
+    first = first.to(device) * weights[:, None]
     return first, sums.to(device), smoothing.smoothed.to(device) * weights[:, None, None]
 
 
@@ -106,8 +108,8 @@ def pairwise_probs(transition: Tensor, emission: Tensor, wide: Wide) -> Tensor:
     """p(z_t, z_{t+1} | x_{1:T}), (B, T - 1, K, K)."""
     batch, num_steps, _ = emission.shape
     smoothing, ones = backward(transition, emission, wide), torch.ones(batch)
-    sums = _pair_sums(four_axes(transition), wide, smoothing, ones, batch, num_steps - 1)
     tables = one_or_each(transition, batch)
+    sums = _pair_sums(tables, wide, smoothing, ones, batch, num_steps - 1)
     return sums.to(emission.device, emission.dtype).where(tables > 0, 0.0)
 
 

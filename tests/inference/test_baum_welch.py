@@ -4,7 +4,7 @@ from itertools import combinations
 import pytest
 import torch
 
-from pgm_rnn.emissions import Bernoulli, Categorical, Emission
+from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian
 from pgm_rnn.inference import baum_welch, em
 from pgm_rnn.inference.baum_welch import PARTS
 from pgm_rnn.models.hmm import HMM
@@ -123,3 +123,16 @@ def test_a_bare_name_is_an_error() -> None:
 def test_nothing_left_to_fit_is_an_error() -> None:
     with pytest.raises(ValueError, match="expected something left to fit"):
         em.fit(start(Categorical(3)), batch(Categorical(3)), frozen=PARTS, progress=False)
+
+
+@pytest.mark.parametrize("pseudo_count", [0.0, 0.5])
+def test_a_probability_of_zero_stays_zero(pseudo_count: float) -> None:
+    # The last state is reached at the last step alone: no data speak of its row, and it is left as it was.
+    transition = torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.5, 0.5], [0.0, 0.0, 1.0]])
+    table = Gaussian().table(torch.tensor([0.0, 5.0, 10.0]), torch.ones(3))
+    model = HMM(torch.tensor([1.0, 0.0, 0.0]), transition, table)
+    x = torch.tensor([[0.0, 0.1, 5.0, 5.1, 10.0], [0.1, -0.1, 0.0, 5.0, 9.9]])
+    em.fit(model, x, num_iterations=5, pseudo_count=pseudo_count, progress=False)
+    assert torch.equal(model.transition_probs > 0, transition > 0)
+    assert model.transition_probs[2].tolist() == [0.0, 0.0, 1.0]
+    assert model.initial_probs.tolist() == [1.0, 0.0, 0.0]

@@ -5,6 +5,7 @@ import pytest
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
+from torch.distributions import Normal
 
 from pgm_rnn.emissions import Emission, Gaussian
 from pgm_rnn.inference import em, forward_backward
@@ -91,6 +92,22 @@ def test_an_impossible_state_has_no_share_in_a_prediction() -> None:
     actual, expected = law.log_prob(x[:, 1:])[0, 0], forward_backward.filter(hmm, x).log_normalizers[0, 1]
     torch.testing.assert_close(actual, expected)
     torch.testing.assert_close(expected, torch.tensor(-800.0 - 0.5 * math.log(2 * math.pi)))
+
+
+@pytest.mark.parametrize(("dtype", "mean"), [(torch.float32, 20.0), (torch.float64, 40.0)])
+def test_a_state_whose_belief_no_float_holds_has_its_share_in_a_prediction(dtype: torch.dtype, mean: float) -> None:
+    table = Gaussian().table(torch.tensor([0.0, mean], dtype=dtype), torch.ones(2, dtype=dtype))
+    hmm = HMM(torch.tensor([1.0, 0.0]).to(dtype), torch.tensor([[0.9, 0.1], [0.0, 1.0]], dtype=dtype), table)
+    x = torch.tensor([[0.0, mean + 1, -mean / 2]], dtype=dtype)
+    law, terms = forward_backward.predict(hmm, x), forward_backward.filter(hmm, x).log_normalizers
+    torch.testing.assert_close(law.log_prob(x[:, 2:])[0, 1], terms[0, 2])
+    assert float(terms[0, 2]) > float(Normal(mean, 1.0).log_prob(x[0, 2])) + 100  # without it
+
+
+def test_an_impossible_symbol_is_predicted_with_probability_zero() -> None:
+    hmm = HMM(torch.full((2,), 0.5), torch.full((2, 2), 0.5), torch.tensor([[0.5, 0.5, 0.0]] * 2))
+    law = forward_backward.predict(hmm, torch.tensor([[0, 1]]))
+    assert law.log_prob(torch.full((1, 2), 2)).tolist() == [[-torch.inf] * 2]
 
 
 class SwitchingWalk(SequenceModel):

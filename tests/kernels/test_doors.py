@@ -99,6 +99,7 @@ CALLS: dict[str, Callable[[], Call]] = {
     "hmm.expected_counts": lambda: (hmm.expected_counts, (probs(K, K), lengths(), forward(), torch.ones(B))),
     "hmm.expected_pairs": lambda: (hmm.expected_pairs, (probs(K, K), lengths(), forward(), torch.ones(B))),
     "hmm.pairwise_probs": lambda: (hmm.pairwise_probs, (probs(K, K), forward(), torch.rand(B, T, K))),
+    "hmm.log_propagated": lambda: (hmm.log_propagated, (probs(K, K), forward())),
     "hmm.propagate": lambda: (hmm.propagate, (probs(B, T - 1, K), probs(K, K))),
     "hmm_paths.most_likely_states": lambda: (hmm.most_likely_states, finite()),
     "hmm_paths.most_likely_states, per step": lambda: (hmm.most_likely_states, finite(per_step=True)),
@@ -215,6 +216,11 @@ FITS: dict[str, tuple[str, ...]] = {
         "argument 0 as torch.float32",
     ),
     "hmm.pairwise_probs": tuple(f"argument 1.{unused}" for unused in ("log_normalizers", "emission", "scale")),
+    "hmm.log_propagated": (
+        *(f"argument 1.{unused}" for unused in ("log_normalizers", "emission", "scale")),
+        # any number of beliefs
+        *(f"argument 1.filtered axis {axis} {how}" for axis in (0, 1) for how in ("twice", "longer", "shorter")),
+    ),
     "hmm.propagate": ("argument 0 axis 0", "argument 0 axis 1"),  # one table for any number of beliefs
     "hmm_paths.most_likely_states": (SEVERAL_CHAINS, *MORE_STEPS),
     "hmm_paths.most_likely_states, per step": (SEVERAL_CHAINS, "argument 1 with another axis"),

@@ -241,6 +241,34 @@ def test_many_states_lose_nothing(dtype: torch.dtype) -> None:
     torch.testing.assert_close(value, exact.to(dtype).expand(8), rtol=20 * EPS[dtype], atol=0)
 
 
+@DTYPES
+def test_gradients_at_a_zero_of_the_initial_law_stay_finite_over_sequences(dtype: torch.dtype) -> None:
+    # The true ones are infinite; a softmax multiplies them by zero, and must find zero.
+    logits = torch.tensor([0.0, -torch.inf], dtype=dtype, requires_grad=True)
+    transition = torch.tensor([[0.9, 0.1], [0.0, 1.0]], dtype=dtype)
+    log_emission = torch.zeros(3, 5, 2, dtype=dtype)
+    log_emission[:, 0, 0] = -900.0
+    log_emission.requires_grad_()
+    value = hmm.log_marginal_likelihood(logits.softmax(-1), transition, log_emission, torch.full((3,), 5))
+    gradient, smoothed = torch.autograd.grad(value.sum(), (logits, log_emission))
+    torch.testing.assert_close(value.detach(), torch.full((3,), -900.0, dtype=dtype))
+    torch.testing.assert_close(gradient, torch.zeros(2, dtype=dtype), rtol=0, atol=10 * EPS[dtype])
+    assert bool(smoothed.isfinite().all())
+
+
+@DTYPES
+def test_pairs_of_chains_side_by_side_are_those_of_the_chains_one_by_one(dtype: torch.dtype) -> None:
+    tables = torch.stack([chain(kind, 4, seed=2)[1] for kind in ("blocks", "left to right")])[:, None].to(dtype)
+    initial, lengths = torch.full((4,), 0.25, dtype=dtype), LENGTHS.repeat_interleave(2)
+    log_emission = observations(4, 60.0, seed=2).to(dtype).clamp(min=-1e4).repeat_interleave(2, 0)
+    result = hmm.forward(initial, tables, log_emission, lengths)
+    pairs = hmm.pairwise_probs(tables, result, hmm.backward(tables, lengths, result).future)
+    for b, length in enumerate(lengths.tolist()):
+        exact = LogSpace(initial, tables[b % 2, 0], log_emission[b, :length])
+        tolerance = 4 * EPS[dtype] * length + 4 * exact.rounding
+        torch.testing.assert_close(pairs[b, : length - 1].double(), exact.pairs, rtol=0, atol=tolerance)
+
+
 def test_ordinary_sequences_of_sparse_chains_take_the_ordinary_recursion() -> None:
     initial, transition = chain("birth and death", 6, seed=0)
     log_emission = torch.randn(50, 40, 6, dtype=torch.float64)

@@ -52,7 +52,33 @@ def test_log_odds_hold_beliefs_that_no_float_holds(dtype: torch.dtype) -> None:
 def test_probabilities_cannot_hold_them() -> None:
     # The negative control, as the module says: 288 nats are too many for float32.
     hmm, x = two_kinds(torch.float32)
-    assert float((BeliefRNN(hmm).log_prob(x) - hmm.log_prob(x)).detach()) < -100
+    with pytest.warns(UserWarning, match=r"beliefs that torch.float32 holds, got log p = .* use units='log-odds'"):
+        value = BeliefRNN(hmm).log_prob(x)
+    assert float((value - hmm.log_prob(x)).detach()) < -100
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_log_odds_of_a_chain_that_reaches_its_states_late_have_finite_gradients(dtype: torch.dtype) -> None:
+    transition = torch.tensor([[0.9, 0.1, 0.0], [0.0, 0.9, 0.1], [0.0, 0.0, 1.0]], dtype=dtype)
+    table = Gaussian().table(torch.tensor([0.0, 2.0, 4.0], dtype=dtype), torch.ones(3, dtype=dtype))
+    hmm = HMM(torch.tensor([1.0, 0.0, 0.0], dtype=dtype), transition, table)
+    x = torch.tensor([[0.0, 2.0, 4.0, 4.0]], dtype=dtype)
+    value, expected = BeliefRNN(hmm, units="log-odds").log_prob(x), hmm.log_prob(x)
+    torch.testing.assert_close(value, expected)
+    assert_same(gradients(value.sum(), hmm), gradients(expected.sum(), hmm), rtol=1e-4, atol=1e-4)
+
+
+def test_log_odds_of_an_impossible_state_are_an_error_and_not_a_number() -> None:
+    hmm = HMM(torch.full((2,), 0.5), torch.eye(2), torch.tensor([[1.0, 0.0], [0.5, 0.5]]))
+    with pytest.raises(ValueError, match="expected state 0, of which the log-odds are relative, to be possible"):
+        BeliefRNN(hmm, units="log-odds").log_prob(torch.tensor([[1, 0, 1]]))
+
+
+@every_units
+def test_an_impossible_symbol_has_probability_zero(units: str) -> None:
+    hmm = HMM(torch.full((2,), 0.5), torch.full((2, 2), 0.5), torch.tensor([[0.5, 0.5, 0.0]] * 2))
+    value = BeliefRNN(hmm, units=units).log_prob(torch.tensor([[0, 2], [0, 1]]))  # type: ignore[arg-type]
+    assert value.isinf().tolist() == [True, False]
 
 
 @every_units
