@@ -21,7 +21,7 @@ from pgm_rnn.inference.climb import Score
 from pgm_rnn.inference.data_starts import data_starts
 from pgm_rnn.inference.forward_backward import FiniteStateModel, check_possible, checked, has_finite_states
 from pgm_rnn.inference.random_starts import Start, random_starts
-from pgm_rnn.inference.units import MIN_SCALE, in_units, table_in_units, table_out_of_units, units_of
+from pgm_rnn.inference.units import MIN_SCALE, Units, in_units, table_in_units, table_out_of_units, units_of
 from pgm_rnn.inference.weighted_estimates import at_smallest_scale, estimate, pseudo_log_prob
 from pgm_rnn.kernels import hmm
 from pgm_rnn.sequences import Sequences, length_mask
@@ -96,7 +96,7 @@ class BaumWelch:
         valid: others to compare the starts on, or None.
         frozen: names of `PARTS` that keep the model's values.
         pseudo_count: added to every expected count.
-        pseudo_observations: added to those of every state, spread like the training data.
+        pseudo_observations: added to those of every state, spread like the training data but for wild values.
         num_restarts: R.
         seed: of the starts that are drawn.
         from_data: whether start 0 is read off the data, or the model's own parameters.
@@ -129,6 +129,7 @@ class BaumWelch:
         self._units = None if "emission" in self._frozen else units_of(family, x[self._mask], min_scale)
         self._x = in_units(family, x, self._units)
         self._observed = self._x[self._mask]
+        self._common = _common(self._observed, self._units)
         self._valid = valid and self._checked_in_units(valid)
         self._interrupted = False
         self._parameters = self._starts(num_restarts, seed, from_data)
@@ -220,7 +221,7 @@ class BaumWelch:
         """Pseudo-observations times the sum over states of the mean of log p(x | z), (R,)."""
         if self._pseudo_observations == 0 or "emission" in self._frozen:
             return torch.zeros_like(self._parameters.initial[:, 0], dtype=torch.float64)
-        return self._pseudo_observations * log_emission[self._mask].double().mean(0).sum(-1)
+        return self._pseudo_observations * torch.einsum("n,nrk->r", self._common, log_emission[self._mask].double())
 
     def maximise(self) -> None:
         """Replace every parameter that is not frozen by the most likely one for the counts of `expect`."""
@@ -235,7 +236,7 @@ class BaumWelch:
         if "transition" not in self._frozen:
             transition = _normalised(counts.transitions, transition, pseudo_count)
         if "emission" not in self._frozen:
-            weights = counts.states + self._pseudo_observations / len(counts.states)
+            weights = counts.states + self._pseudo_observations * self._common.to(counts.states.dtype)[:, None]
             emission = estimate(emission.family, self._observed, weights, pseudo_count, self._units)
         return _Parameters(initial, transition, emission)
 
@@ -299,6 +300,14 @@ class BaumWelch:
     def _by_start(self, values: Tensor) -> Tensor:
         """(N R, ...) as (N, R, ...)."""
         return values.unflatten(0, (-1, self._num_starts))
+
+
+def _common(x: Tensor, units: Units | None) -> Tensor:
+    """Weights of the pseudo-observations, (N,), float64: equal, but none of an observation far from the others."""
+    flat = x.reshape(len(x), -1)
+    kept = torch.ones(len(x), device=x.device) > 0 if units is None else units.ordinary(flat)
+    weights = (kept if bool(kept.any()) else ~kept).double()
+    return weights / weights.sum()
 
 
 def _log_of_positive(probs: Tensor) -> Tensor:

@@ -102,7 +102,8 @@ def fit(
             `LinearGaussianSSM` the names of its constructor, such as "emission_matrix".
         pseudo_count: added to every expected count of a first state, a transition, a symbol or a value of a bit, but
             for first states and transitions of probability zero, which stay so; for models with finitely many states.
-        pseudo_observations: how many observations, spread like all of the data, are added to those of every state,
+        pseudo_observations: how many observations, spread like all of the data but for values that are further than
+            100 spreads (`min_scale`) from their column's median, are added to those of every state,
             which draws the laws of rare states towards the common one; for models with finitely many states.
         inputs: (batch, T, input_dim) for a model with inputs.
         progress: a bar on a terminal.

@@ -24,6 +24,9 @@ MIN_SCALE = 1e-6
 ROUNDINGS = 128
 """How many rounding errors of its mean, measured from the column's centre, a state's standard deviation must exceed."""
 
+FAR = 100.0
+"""How many spreads from its column's centre an observation may be and still tell what is common to all of them."""
+
 
 class Units(NamedTuple):
     """Units of the D real columns of an observation.
@@ -55,6 +58,10 @@ class Units(NamedTuple):
     def log_volume(self) -> float:
         """log p(y) - log p(x) of one observation, nats."""
         return float(self.unit.double().log().sum())
+
+    def ordinary(self, y: Tensor) -> Tensor:
+        """Whether no real entry of observations (N, M), in the units, is further than `FAR` from its centre, (N,)."""
+        return (y[:, : len(self.unit)].abs() <= FAR * self.spread / self.unit).all(-1)
 
     def smallest_scales(self, loc: Tensor) -> Tensor:
         """The smallest standard deviation allowed around means (K, D), means and result in the units: (K, D).

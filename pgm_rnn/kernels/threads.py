@@ -6,12 +6,14 @@ spawned (`multiprocessing.get_context("spawn")`) has all its threads.
 """
 
 import os
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from ctypes import CFUNCTYPE, c_ssize_t, c_void_p, cast
 from functools import cache
+from importlib import import_module
 from threading import Lock
 from types import FunctionType
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -21,16 +23,34 @@ class _Process:
     """What this process knows of itself."""
 
     forked = False
+    held: ClassVar[list[Any]] = []  # numba's lock of its compiler, during a fork
+
+
+def _before_fork() -> None:
+    """Wait until no other thread imports kernels or compiles: its locks would stay locked in the child, without it."""
+    for name in [name for name in sys.modules if name == "numba" or name.startswith("pgm_rnn.")]:
+        import_module(name)
+    lock = getattr(sys.modules.get("numba.core.compiler_lock"), "global_compiler_lock", None)
+    if lock is not None:
+        lock.acquire()
+    _Process.held.append(lock)
+
+
+def _release() -> None:
+    lock = _Process.held.pop()
+    if lock is not None:
+        lock.release()
 
 
 def _after_fork() -> None:
     """In a forked child: no parallel region of OpenMP any more, neither numba's nor torch's."""
+    _release()
     _Process.forked = True
     torch.set_num_threads(1)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(before=_before_fork, after_in_parent=_release, after_in_child=_after_fork)
 
 
 def num_threads() -> int:

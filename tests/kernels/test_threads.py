@@ -84,6 +84,26 @@ print(len(right), all(right))
 """
 
 
+FIRST_CALL = """
+import os, threading, time, torch
+from pgm_rnn.kernels import hmm
+
+chain = torch.ones(3) / 3, torch.ones(3, 3) / 3, torch.randn(2, 5, 3), torch.tensor([5, 3])
+
+def value(): return hmm.log_marginal_likelihood(*chain).sum()
+
+thread = threading.Thread(target=value)
+thread.start()
+time.sleep({delay})
+inside, child = thread.is_alive(), os.fork()
+if child == 0:
+    os._exit(0 if value().isfinite() else 1)
+thread.join()
+print(inside, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+"""Forks while another thread imports a kernel, or compiles or loads it, and holds the locks of that."""
+
+
 def printed_by(script: str, **environment: str) -> list[str]:
     command, variables = [sys.executable, "-c", script], os.environ | environment
     done = subprocess.run(command, capture_output=True, text=True, timeout=400, env=variables)
@@ -111,3 +131,9 @@ def test_forked_processes_give_the_bits_of_their_parent_whatever_ran_before(thre
 @pytest.mark.parametrize("layer", ["omp", "workqueue"])
 def test_python_threads_may_call_at_the_same_time(layer: str) -> None:
     assert printed_by(PYTHON_THREADS, NUMBA_THREADING_LAYER=layer, OMP_NUM_THREADS="2") == ["400", "True"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("delay", [0.02, 0.3])
+def test_a_fork_waits_for_another_threads_first_call(delay: float) -> None:
+    assert printed_by(FIRST_CALL.replace("{delay}", str(delay)))[1] == "0"
