@@ -5,8 +5,13 @@ What the user got wrong is one sentence on standard error and exit status 2; a c
 
 import io
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -45,6 +50,18 @@ def run() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without the sign for plus or minus
+    with _interrupts() as interrupted:
+        try:
+            _run()
+        except KeyboardInterrupt:
+            sys.exit(130)
+        except Exception:
+            if interrupted:  # an import that is cut short ends in any error
+                sys.exit(130)
+            raise
+
+
+def _run() -> NoReturn:
     try:
         sys.exit(app(standalone_mode=False))
     except _USAGE_ERROR as error:
@@ -57,8 +74,26 @@ def run() -> None:
         if "alloc" not in str(error):
             raise
         _complain("not enough memory for these sizes; try smaller ones")
-    except KeyboardInterrupt:
-        sys.exit(130)
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """The signals of Ctrl-C that have come, each raised as a KeyboardInterrupt, as ever."""
+    seen: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+        raise KeyboardInterrupt
+
+    usual = signal.getsignal(signal.SIGINT)
+    ours = usual is signal.default_int_handler and threading.current_thread() is threading.main_thread()
+    if ours:
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield seen
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, usual)
 
 
 def _complain_of_usage(error: Any) -> NoReturn:

@@ -2,12 +2,15 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from pgm_rnn import cli
 from pgm_rnn.cli import run
 
 
@@ -35,6 +38,23 @@ def test_verify_writes_one_record_a_claim(tmp_path: Path) -> None:
     assert "causal-posterior" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert list(tmp_path.iterdir()) == [output]
+
+
+@pytest.mark.parametrize("pressed", [True, False])
+def test_an_error_of_what_ctrl_c_cut_short_is_no_traceback(monkeypatch: pytest.MonkeyPatch, pressed: bool) -> None:
+    def cut_short(**options: object) -> None:
+        with suppress(KeyboardInterrupt):
+            if pressed:
+                signal.raise_signal(signal.SIGINT)
+        raise AttributeError("partially imported")
+
+    monkeypatch.setattr(cli, "app", cut_short)
+    if pressed:
+        assert call(monkeypatch) == 130
+    else:
+        with pytest.raises(AttributeError, match="partially imported"):
+            run()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_failing_claim_is_exit_status_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
