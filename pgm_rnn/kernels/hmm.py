@@ -6,7 +6,8 @@
 
 Gradients of log p(x_{1:T}) are expected counts, so one backward recursion gives all of them and no graph is built
 through time. On the CPU the recursions are compiled by numba, sequences in parallel; where a step is a large matrix
-product, and on other devices, they are batched torch.
+product, and on other devices, they are batched torch. No state is lost by underflow: where that could matter, sequences
+are done in float64, or with an exponent beside each number (`hmm_losses`).
 
 Arguments throughout:
     initial: p(z_1), (K,) or (P, K).
