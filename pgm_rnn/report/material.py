@@ -270,7 +270,8 @@ def _predictive_terms(model: SequenceModel, data: Sequences) -> Tensor:
         x, _ = model.check(x, lengths)
         return model.emission(None, model.unroll_memory(x)).log_prob(x).double()
     if not model.exact:
-        return smc.filter(model, x, lengths, num_particles=SCORE_PARTICLES, seed=0).log_normalizers.double()
+        found = smc.filter(model, x, lengths, num_particles=SCORE_PARTICLES, degenerate="-inf", seed=0)
+        return found.log_normalizers.double()
     return kalman.filter(model, x, lengths).log_normalizers.double()  # type: ignore[arg-type]  # linear and Gaussian
 
 
