@@ -212,7 +212,12 @@ def test_a_start_is_the_first_possible_draw_of_the_seed(law: Callable[[Tensor], 
 def test_a_possible_first_draw_is_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[Tensor] = []
     at = pmmh._Target.at
-    monkeypatch.setattr(pmmh._Target, "at", lambda self, vector: tried.append(vector) or at(self, vector))
+
+    def noted(self: pmmh._Target, vector: Tensor) -> Any:
+        tried.append(vector)
+        return at(self, vector)
+
+    monkeypatch.setattr(pmmh._Target, "at", noted)
     program = WithPriors(Toss(LAWS["a constraint"]), {"chance": dist.Uniform(torch.tensor(0.4), 0.6)})
     options: dict[str, Any] = {"num_particles": 1, "num_warmup": 1, "num_samples": 1, "progress": False}
     pmmh.run(program, torch.tensor([[0, 0, 1]]), **options)
