@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from pgm_rnn.emissions import Emission
+from pgm_rnn.emissions import Categorical, Emission
 from pgm_rnn.sequences import Sequences, length_mask
 
 LARGE = 100.0
@@ -22,6 +22,40 @@ def check_scores(model: nn.Module, family: Emission, data: Sequences, values: Te
         raise FloatingPointError(
             f"the {what} of sequence {sequence} is {float(values[sequence])}; {cause(model, family, data, 0)}"
         )
+
+
+TABLES = ("initial_probs", "transition_probs", "emission_probs")
+"""What rows of probabilities a model with finitely many states may have."""
+
+
+def check_numbers(model: object) -> None:
+    """Raise a ValueError that names the parameter if a model with finitely many states is no law: NaN would follow.
+
+    Parameters may be infinite, where a probability is zero, if each row of the tables that they make is one.
+    """
+    parameters = dict(model.named_parameters()) if isinstance(model, nn.Module) else {}
+    if parameters and all(bool(value.detach().sum().isfinite()) for value in parameters.values()):
+        return
+    of, broken = type(model).__name__, [name for name, value in parameters.items() if bool(value.isnan().any())]
+    if broken:
+        raise ValueError(
+            f"expected numbers as the parameters of the {of}, got NaN in {broken[0]}; load or make the model again"
+        )
+    for name in _tables_of(model):
+        wrong = getattr(model, name).detach().isnan().any(-1)
+        if bool(wrong.any()):
+            index = wrong.nonzero()[0].tolist()
+            row = "" if not index else f" in row {index[0] if len(index) == 1 else tuple(index)}"
+            raise ValueError(
+                f"expected probabilities as {name} of the {of}, got NaN{row}; look for logits of plus infinity, or of "
+                "minus infinity in a whole row"
+            )
+
+
+def _tables_of(model: object) -> tuple[str, ...]:
+    """The tables of probabilities that a model has; that of the emission only where it emits symbols."""
+    symbols = isinstance(getattr(model, "family", None), Categorical) and hasattr(model, "emission_probs")
+    return TABLES if symbols else TABLES[:2]
 
 
 def cause(model: nn.Module, family: Emission, data: Sequences, num_updates: int) -> str:

@@ -23,6 +23,7 @@ from typing_extensions import TypeIs
 
 from pgm_rnn.checks import check_counts
 from pgm_rnn.emissions.mixing import mixture
+from pgm_rnn.inference.diagnosis import check_numbers
 from pgm_rnn.kernels import hmm
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import SequenceModel
@@ -259,10 +260,16 @@ def _log_emission(
 def checked(
     model: FiniteStateModel, x: Tensor, lengths: Tensor | None, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Valid observations and lengths; a TypeError unless the model has finitely many states."""
+    """Valid observations and lengths.
+
+    Raises:
+        TypeError: a model without finitely many states.
+        ValueError: observations that do not fit, or a parameter of the model that is NaN or makes no probabilities.
+    """
     if not has_finite_states(model):
         raise TypeError(
             f"forward_backward needs a model with finitely many states, {type(model).__name__} has none; "
             "kalman takes Gaussian states, svi.evaluate a model without latent states"
         )
+    check_numbers(model)
     return model.check(x, lengths, mask)

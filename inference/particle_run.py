@@ -95,7 +95,7 @@ def run(
         try:
             parts.append(_group(model, x[rows], lengths[rows], options, given, functions, keep))
         except DegenerateWeightsError as error:
-            raise DegenerateWeightsError(start + error.sequence, error.step, error.found) from None
+            raise DegenerateWeightsError(start + error.sequence, error.step, error.found, error.way_out) from None
     return _joined(parts)
 
 

@@ -72,7 +72,8 @@ def _check_reached(log_weights: Tensor, ended: Tensor, step: int) -> None:
     """Raise a `DegenerateWeightsError` unless some particle of a step leads on for each path of the present ones."""
     lost = (~log_weights.amax(1).isfinite()).any(0) & ~ended
     if bool(lost.any()):
-        raise DegenerateWeightsError(int(lost.nonzero()[0]), step, "NaN or no particle that leads to the next state")
+        found = "NaN or no particle that leads to the next state"
+        raise DegenerateWeightsError(int(lost.nonzero()[0]), step, found, "use more particles or method='ancestors'")
 
 
 def _drawn(log_weights: Tensor) -> Tensor:

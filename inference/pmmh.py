@@ -8,12 +8,12 @@ The estimate that a parameter was accepted with is kept, which makes the chain e
 of the moves (Haario, Saksman & Tamminen, 2001; Roberts, Gelman & Gilks, 1997); both are fixed after the warm-up.
 
 A proposed parameter with which the filter loses all particles, or whose numbers overflow or leave the support of a law,
-has Z' = 0 and is rejected.
+has Z' = 0 and is rejected. So is a draw from the priors to start at: further ones are tried, `STARTS` at most.
 """
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -31,6 +31,8 @@ from pgm_rnn.randomness import seeded
 
 ACCEPTED = 0.234
 """The part of the moves that the warm-up aims at accepting."""
+STARTS = 1000
+"""Draws from the priors, one after the other, until one of positive probability is found to start at."""
 
 
 class ParticlePosterior(NamedTuple):
@@ -83,14 +85,15 @@ def run(
         num_warmup: moves before them, which adapt the proposal.
         num_particles: of the filter; the estimates' standard deviation is best around one.
         inputs: (B, T, input_dim) for a model with inputs.
-        seed: of everything that is drawn.
+        seed: of everything that is drawn, the start among it: the first of up to `STARTS` draws from the priors that
+            the filter gives a positive probability.
         progress: a bar on a terminal.
         filter_options: further keywords of `smc.log_marginal_likelihood`, such as `proposal`.
 
     Raises:
         TypeError: something else than a `WithPriors`, or a model without latent states.
-        ValueError: options out of range, or a start, drawn from the priors, of probability zero.
-        DegenerateWeightsError: as `smc.filter`, for the start; any other error of the model's is raised at every move.
+        ValueError: options out of range, or none of `STARTS` draws from the priors has a positive probability. An error
+            that comes from the program, and not from a parameter's value, is raised as it is.
     """
     if not isinstance(program, WithPriors):
         raise TypeError(f"expected a model with priors, WithPriors(model, {{...}}), got {type(program).__name__}")
@@ -112,6 +115,10 @@ def run(
     return ParticlePosterior(posterior, chain.accepted / num_samples, log_likelihoods)
 
 
+class _ImpossibleError(ValueError):
+    """A parameter has probability zero; its text says how that was seen."""
+
+
 class _Target:
     """The estimated log posterior in unconstrained space."""
 
@@ -123,16 +130,22 @@ class _Target:
         }
 
     def start(self) -> _Point:
-        """A draw from the priors."""
+        """The first draw from the priors that has a positive probability; a ValueError where none has."""
+        for _ in range(STARTS):
+            try:
+                return self.possible(self.drawn)
+            except _ImpossibleError as error:
+                last = error
+        names = ", ".join(self.program.priors)
+        raise ValueError(
+            f"expected a draw from the priors of positive probability to start at, got none among {STARTS} draws of "
+            f"{names} (the last one: {last}); use narrower priors or more particles"
+        ) from last
+
+    def drawn(self) -> Tensor:
+        """A draw from the priors in unconstrained space."""
         parts = [self.transforms[name].inv(law.sample()).flatten() for name, law in self.program.priors.items()]
-        point = self.at(torch.cat(parts))
-        if not bool(point.score.isfinite()):
-            raise ValueError(
-                f"expected a draw from the priors with a finite log density to start at, got log prior "
-                f"{float(point.log_prior):g} and log likelihood {float(point.log_likelihood):g}; use another seed or "
-                "narrower priors"
-            )
-        return point
+        return torch.cat(parts)
 
     def parameters(self, vector: Tensor) -> dict[str, Tensor]:
         """The parameters by name."""
@@ -153,12 +166,22 @@ class _Target:
     def proposed(self, vector: Tensor) -> _Point | None:
         """The point, or None where it has probability zero."""
         try:
-            point = self.at(vector)
+            return self.possible(lambda: vector)
+        except _ImpossibleError:
+            return None
+
+    def possible(self, place: Callable[[], Tensor]) -> _Point:
+        """The point at a place; an `_ImpossibleError` where it has probability zero or cannot be computed."""
+        try:
+            point = self.at(place())
         except Exception as error:
             if not _says_impossible(error):
                 raise
-            return None
-        return point if bool(point.score.isfinite()) else None
+            raise _ImpossibleError(_in_short(error)) from error
+        if not bool(point.score.isfinite()):
+            prior, likelihood = float(point.log_prior), float(point.log_likelihood)
+            raise _ImpossibleError(f"log prior {prior:g} and log likelihood {likelihood:g}")
+        return point
 
     def _pieces(self, vector: Tensor) -> dict[str, Tensor]:
         """The vector cut into each parameter's unconstrained part."""
@@ -216,3 +239,8 @@ def _says_impossible(error: Exception) -> bool:
     module = "" if place is None else str(place.tb_frame.f_globals.get("__name__"))
     by_a_law = module.startswith(("torch.distributions.", "pyro.distributions."))
     return by_a_law and isinstance(error, ValueError | RuntimeError) and not isinstance(error, NotImplementedError)
+
+
+def _in_short(error: Exception) -> str:
+    """What an error says, in one line: torch's laws go on with the values that they refuse."""
+    return str(error).split("\n")[0].split("; ")[0].removesuffix(", but found invalid values:")

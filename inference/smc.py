@@ -108,7 +108,13 @@ def filter(
     options = Options(num_particles, proposal, lookahead, resampling, ess_threshold, degenerate=degenerate, noise=noise)
     check_choice("keep", keep, ("last", "all"))
     with seeded(seed, stream=8):
-        return run(model, x, lengths, options, inputs, functions or {}, keep)
+        try:
+            return run(model, x, lengths, options, inputs, functions or {}, keep)
+        except DegenerateWeightsError as error:
+            if error.found is not None:
+                raise
+            way_out = f"{error.way_out}, or degenerate='-inf'"
+            raise DegenerateWeightsError(error.sequence, error.step, way_out=way_out) from None
 
 
 @torch.no_grad()

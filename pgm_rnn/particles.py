@@ -36,20 +36,21 @@ class DegenerateWeightsError(ValueError):
         sequence: its place in the batch.
         step: t, from 1.
         found: what was found in place of a finite log weight, such as "NaN weights"; None where all weights are zero.
+        way_out: what the caller of the engine can do.
     """
 
-    def __init__(self, sequence: int, step: int, found: str | None = None) -> None:
+    def __init__(self, sequence: int, step: int, found: str | None = None, way_out: str | None = None) -> None:
+        if way_out is None:
+            way_out = "use more particles or another proposal" if found is None else _SOURCES
         if found is None:
-            super().__init__(
-                f"expected a particle of positive weight, sequence {sequence} has none at step {step}; "
-                "use more particles or another proposal, or degenerate='-inf'"
-            )
+            wanted, got = "a particle of positive weight", "none"
         else:
-            super().__init__(
-                f"expected finite log weights, sequence {sequence} has {found} at step {step}; look for a parameter or "
-                "an observation that is no number, or a density that overflows"
-            )
-        self.sequence, self.step, self.found = sequence, step, found
+            wanted, got = "finite log weights", found
+        super().__init__(f"expected {wanted}, sequence {sequence} has {got} at step {step}; {way_out}")
+        self.sequence, self.step, self.found, self.way_out = sequence, step, found, way_out
+
+
+_SOURCES = "look for a parameter or an observation that is no number, or a density that overflows"
 
 
 @dataclass(frozen=True)

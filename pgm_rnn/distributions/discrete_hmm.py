@@ -23,14 +23,16 @@ class DiscreteHMM(ChainLaw):
         transition_logits: (*batch, K, K) or (*batch, T - 1, K, K), rows normalised here; with initial_step=0 the latter
             has T steps.
         observation_dist: batch shape (*batch, K), (*batch, 1, K) or (*batch, T, K).
-        validate_args: as in torch, of the arguments' shapes; they are always checked.
+        validate_args: whether logits are checked to make probabilities; None for Pyro's setting, which its NUTS turns
+            off, so that a trajectory that diverges is no error. Shapes are always checked.
         duration: T; where nothing varies over time, None for values of any number of steps, of which none is drawn.
         initial_step: 1, the initial law is that of z_1; 0, that of a state before it, as Pyro has it.
         lengths: steps of each sequence, (*batch,), integers in 1..T, None for T.
 
     Raises:
         TypeError: lengths that are no integers.
-        ValueError: shapes that do not fit, or lengths outside 1..T.
+        ValueError: shapes that do not fit, logits that make no probabilities (NaN, plus infinity, or a row of nothing
+            but minus infinity), or lengths outside 1..T.
 
     Example:
         >>> seen = dist.Normal(torch.tensor([-1.0, 1.0]), 1.0)
@@ -58,6 +60,9 @@ class DiscreteHMM(ChainLaw):
         if observation_dist.batch_shape[-1:] != (num_states,):
             got = tuple(observation_dist.batch_shape)
             raise ValueError(f"expected observation_dist with batch shape (*batch, T, {num_states}), got {got}")
+        if dist.is_validation_enabled() if validate_args is None else validate_args:
+            _check_logits("initial_logits", initial_logits)
+            _check_logits("transition_logits", transition_logits)
         if transition_logits.dim() == 2:
             transition_logits = transition_logits[None]
         moves = transition_logits.shape[-3]
@@ -91,11 +96,17 @@ class DiscreteHMM(ChainLaw):
         return flat.reshape(log_emission.shape[:-2])
 
     def filter(self, value: Tensor) -> TorchDistribution:
-        """The law of the last state, p(z_T | x_{1:T}): batch shape (*sample, *batch)."""
+        """The law of the last state, p(z_T | x_{1:T}): batch shape (*sample, *batch).
+
+        Raises:
+            ValueError: a value of probability zero, or whose density under some state is no finite number.
+        """
         log_emission, arguments = self._chains(value)
         filtered, lengths = hmm.forward(*arguments).filtered, arguments[-1]
         last = filtered[torch.arange(len(lengths), device=filtered.device), lengths - 1]
-        return dist.Categorical(probs=last.reshape(*log_emission.shape[:-2], -1))
+        last = last.reshape(*log_emission.shape[:-2], -1)
+        _check_law(last)
+        return dist.Categorical(probs=last)
 
     @torch.no_grad()
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
@@ -117,6 +128,7 @@ class DiscreteHMM(ChainLaw):
             self.initial_probs.log().expand(*shape, -1),
             self.transition_probs.log(),
             self.observation_dist,
+            validate_args=False,
             duration=self.duration,
             lengths=lengths,
         )
@@ -154,3 +166,39 @@ class DiscreteHMM(ChainLaw):
             rows = table.gather(-2, states[-1][..., None, None].expand(*shape, 1, self.num_states))[..., 0, :]
             states.append(dist.Categorical(probs=rows).sample())
         return torch.stack(states, -1)
+
+
+def _check_logits(name: str, logits: Tensor) -> None:
+    """Raise a ValueError that names the first row unless each row of logits (..., K) makes probabilities."""
+    largest = logits.detach().amax(-1)  # NaN where one is
+    wrong = ~largest.isfinite()
+    if bool(wrong.any()):
+        index = wrong.nonzero()[0].tolist()
+        value = float(largest[tuple(index)])
+        found = "NaN" if value != value else "plus infinity" if value > 0 else "minus infinity for every state"
+        raise ValueError(
+            f"expected {name} as logarithms of weights, at least one in each row finite and none NaN or plus infinity, "
+            f"got {found}{_place('in row', index)}"
+        )
+
+
+def _check_law(last: Tensor) -> None:
+    """Raise a ValueError that names the first chain unless beliefs (*batch, K) are probabilities."""
+    totals = last.detach().sum(-1)
+    wrong = ~(totals > 0)
+    if bool(wrong.any()):
+        index = wrong.nonzero()[0].tolist()
+        if bool(totals[tuple(index)].isnan()):
+            raise ValueError(
+                f"expected finite densities of observation_dist, got NaN or infinity{_place('for sequence', index)}; "
+                "look for a parameter of observation_dist that is no number, or a density that overflows"
+            )
+        raise ValueError(
+            f"expected a value of positive probability, got one of probability zero{_place('as sequence', index)}, "
+            "whose last state has no law; leave out what log_prob gives minus infinity"
+        )
+
+
+def _place(what: str, index: list[int]) -> str:
+    """Where something is, nothing where there is but one."""
+    return "" if not index else f" {what} {index[0] if len(index) == 1 else tuple(index)}"

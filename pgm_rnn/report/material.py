@@ -270,7 +270,11 @@ def _predictive_terms(model: SequenceModel, data: Sequences) -> Tensor:
         x, _ = model.check(x, lengths)
         return model.emission(None, model.unroll_memory(x)).log_prob(x).double()
     if not model.exact:
-        return smc.filter(model, x, lengths, num_particles=SCORE_PARTICLES, seed=0).log_normalizers.double()
+        try:
+            found = smc.filter(model, x, lengths, num_particles=SCORE_PARTICLES, degenerate="-inf", seed=0)
+        except smc.DegenerateWeightsError:  # a weight that is no number: there is no score
+            return torch.full(x.shape[:2], torch.nan, dtype=torch.float64)
+        return found.log_normalizers.double()
     return kalman.filter(model, x, lengths).log_normalizers.double()  # type: ignore[arg-type]  # linear and Gaussian
 
 

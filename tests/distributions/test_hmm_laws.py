@@ -1,5 +1,6 @@
 """`DiscreteHMM` and `GaussianHMM` against the definitions, and against Pyro's classes with Pyro's time convention."""
 
+import math
 from typing import Any
 
 import pyro
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from pgm_rnn.distributions import DiscreteHMM, GaussianHMM
 from pgm_rnn.distributions.normal import Normal as OurNormal
+from pgm_rnn.kernels import hmm as kernels
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from tests.definitions import all_words, largest_z_score, marginal_prob, word_index
@@ -354,6 +356,66 @@ def test_discrete_arguments_that_do_not_fit_are_errors(change: dict[str, Any], m
     }
     with pytest.raises(ValueError, match=message):
         DiscreteHMM(**options | change)
+
+
+NO_PROBS = {
+    "NaN": ([0.0, torch.nan], "got NaN"),
+    "infinity": ([torch.inf, 0.0], "got plus infinity"),
+    "nothing": ([-torch.inf, -torch.inf], "got minus infinity for every state"),
+}
+every_no_probs = pytest.mark.parametrize(("row", "message"), NO_PROBS.values(), ids=NO_PROBS)
+
+
+@every_no_probs
+@pytest.mark.parametrize("initial_step", [0, 1])
+def test_logits_that_make_no_probabilities_are_an_error_that_names_the_row(
+    row: list[float], message: str, initial_step: int
+) -> None:
+    seen, fine = dist.Normal(torch.zeros(2), 1.0), torch.zeros(2, 2)
+    table = torch.stack([torch.zeros(2), torch.tensor(row)])
+    many = torch.stack([fine, fine, table])[:, None]  # of three chains
+    for logits, place in ((table, "in row 1"), (many, r"in row \(2, 0, 1\)")):
+        with pytest.raises(ValueError, match=f"^expected transition_logits as .*, {message} {place}$"):
+            DiscreteHMM(torch.zeros(2), logits, seen, duration=3, initial_step=initial_step)
+    with pytest.raises(ValueError, match=f"^expected initial_logits as .*, {message}$"):
+        DiscreteHMM(torch.tensor(row), fine, seen, duration=3, initial_step=initial_step)
+    # zeros of a chain are no error
+    assert DiscreteHMM(table[0], torch.tensor([[0.0, -torch.inf], [-torch.inf, 0.0]]), seen, duration=3)
+
+
+@every_no_probs
+def test_logits_are_not_checked_where_validation_is_off_as_in_nuts(row: list[float], message: str) -> None:
+    seen, logits = dist.Normal(torch.zeros(2), 1.0), torch.tensor(row)
+    with pyro.validation_enabled(False):
+        law = DiscreteHMM(logits, torch.zeros(2, 2), seen, duration=3)
+    assert bool(law.log_prob(torch.zeros(3)).isnan())
+    law = DiscreteHMM(logits, torch.zeros(2, 2), seen, False, 3)
+    assert bool(law.expand([2]).log_prob(torch.zeros(3)).isnan().all())
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_the_last_state_of_an_impossible_value_is_an_error_that_names_it(
+    batched: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernels, "prefers_batched", lambda emission: batched)
+    stay = torch.eye(2).log()
+    law = DiscreteHMM(torch.zeros(2), stay, dist.Categorical(logits=stay), duration=3)
+    x = torch.tensor([[0, 0, 0], [0, 1, 0], [1, 1, 1]])
+    with pytest.raises(ValueError, match="got one of probability zero as sequence 1, whose last"):
+        law.filter(x)
+    with pytest.raises(ValueError, match=r"got one of probability zero as sequence \(0, 1\), whose last"):
+        law.filter(x[None])
+    with pytest.raises(ValueError, match="got one of probability zero, whose last state has no law"):
+        law.filter(x[1])
+    torch.testing.assert_close(law.filter(x[[0, 2]]).probs, torch.eye(2))
+    assert law.log_prob(x).tolist() == pytest.approx([math.log(0.5), -math.inf, math.log(0.5)])
+    for loc, scale in ((torch.nan, 1.0), (0.0, 0.0)):
+        seen = dist.Normal(torch.tensor([loc, 0.0]), torch.tensor([scale, 1.0]), validate_args=False)
+        law = DiscreteHMM(torch.zeros(2), torch.zeros(2, 2), seen, duration=3)
+        with pytest.raises(
+            ValueError, match="expected finite densities of observation_dist, got NaN or infinity for s"
+        ):
+            law.filter(torch.zeros(2, 3))
 
 
 def test_gaussian_arguments_that_do_not_fit_are_errors() -> None:

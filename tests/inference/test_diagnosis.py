@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import pyro.distributions as dist
 import pytest
 import torch
 from torch import Tensor
@@ -126,3 +127,26 @@ def test_a_file_without_a_score_says_why(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="no score on all of the data: .* parameter readout.weight of the RNN is NaN"):
         scores = found.scores(model)
     assert all(math.isnan(score.nats_per_step) for score in scores)
+
+
+@pytest.mark.parametrize("value", [-math.inf, math.nan])
+def test_a_file_that_a_filter_cannot_score_does_not_cost_the_model(
+    value: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "walk.csv"
+    file.write_text("a\n" + "\n".join(map(str, (1, -2, 3, 1, -2, 4, 1, 5, -3, 2))))
+    found = material.from_file(file, material.FileOptions(test_fraction=0.2))
+    law = VRNN.emission
+
+    class Spoiled(dist.Independent):
+        """No density above 4.5, as of the eighth step, which is one of training."""
+
+        def log_prob(self, x: Tensor) -> Tensor:
+            return super().log_prob(x).masked_fill(x[..., 0] > 4.5, value)
+
+    monkeypatch.setattr(VRNN, "emission", lambda self, z, h: Spoiled(law(self, z, h).base_dist, 1))
+    model = VRNN(emission=Gaussian(1), latent_dim=2, hidden_dim=4)
+    with pytest.warns(UserWarning, match=f"no score on all of the data: .* of sequence 0 is {value}; look for"):
+        train, test = found.scores(model)
+    assert not math.isfinite(train.nats_per_step)
+    assert math.isfinite(test.nats_per_step) == (value == -math.inf)  # a filter goes on behind a lost step

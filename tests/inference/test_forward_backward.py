@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pyro.distributions as dist
 import pytest
@@ -235,6 +236,79 @@ def test_an_impossible_sequence_has_a_likelihood_and_no_posterior() -> None:
 def test_a_model_without_finitely_many_states_is_an_error_that_names_another_engine() -> None:
     with pytest.raises(TypeError, match=r"needs a model with finitely many states, RNN has none; kalman"):
         forward_backward.filter(RNN(num_symbols=3), torch.zeros(1, 2, dtype=torch.int64))  # type: ignore[arg-type]
+
+
+ENGINES = {
+    "filter": forward_backward.filter,
+    "smooth": forward_backward.smooth,
+    "most likely states": forward_backward.most_likely_states,
+    "sample states": forward_backward.sample_states,
+    "predict": forward_backward.predict,
+    "em": em.fit,
+}
+BROKEN = {
+    "initial NaN": (
+        "initial_logits",
+        1,
+        torch.nan,
+        "numbers as the parameters of the HMM, got NaN in initial_logits; load",
+    ),
+    "transition NaN": (
+        "transition_logits",
+        3,
+        torch.nan,
+        "numbers as .* of the HMM, got NaN in transition_logits; load",
+    ),
+    "emission NaN": ("emission_table.params", 4, torch.nan, "numbers as .*, got NaN in emission_table.params; load"),
+    "initial infinite": ("initial_logits", 1, torch.inf, "probabilities as initial_probs of the HMM, got NaN; look"),
+    "transition infinite": (
+        "transition_logits",
+        3,
+        torch.inf,
+        "probabilities as transition_probs of the HMM, got NaN in row 1; look",
+    ),
+    "emission infinite": (
+        "emission_table.params",
+        4,
+        torch.inf,
+        "probabilities as emission_probs of the HMM, got NaN in row 1; look",
+    ),
+    "transition empty": (
+        "transition_logits",
+        [2, 3],
+        -torch.inf,
+        "probabilities as transition_probs .*, got NaN in row 1; look",
+    ),
+    "emission empty": (
+        "emission_table.params",
+        [3, 4, 5],
+        -torch.inf,
+        "probabilities as emission_probs .*, got NaN in row 1; look",
+    ),
+}
+
+
+@pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
+@pytest.mark.parametrize(("name", "place", "value", "message"), BROKEN.values(), ids=BROKEN)
+def test_parameters_that_make_no_law_are_an_error_that_names_them(
+    engine: Any, name: str, place: Any, value: float, message: str
+) -> None:
+    hmm = HMM.random(2, 3, seed=0)
+    x = hmm.sample(2, 4, seed=0).x
+    assert engine(hmm, x) is not None
+    with torch.no_grad():
+        dict(hmm.named_parameters())[name].view(-1)[place] = value
+    with pytest.raises(ValueError, match=f"^expected {message}"):
+        engine(hmm, x)
+
+
+def test_probabilities_of_zero_and_emissions_without_a_table_are_no_error() -> None:
+    hmm = HMM(
+        torch.tensor([1.0, 0.0]), torch.eye(2), Gaussian().table(loc=torch.tensor([0.0, 9.0]), scale=torch.ones(2))
+    )
+    x = torch.zeros(1, 3)
+    expected = 3 * dist.Normal(0.0, 1.0).log_prob(torch.zeros(()))  # the second state is never reached
+    assert float(forward_backward.filter(hmm, x).log_marginal_likelihood.detach()) == pytest.approx(float(expected))
 
 
 def test_the_number_of_samples_is_checked() -> None:

@@ -14,7 +14,6 @@ from pgm_rnn.inference.mcmc import Posterior
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from pgm_rnn.models.rnn import RNN
-from pgm_rnn.particles import DegenerateWeightsError
 from pgm_rnn.priors import WithPriors
 from pgm_rnn.sequence_model import SequenceModel
 
@@ -164,25 +163,75 @@ def test_an_error_of_the_program_at_a_move_is_raised(error: type[Exception]) -> 
         pmmh.run(program, torch.tensor([[0, 0, 1]]), num_samples=50, num_warmup=10, num_particles=1, progress=False)
 
 
-def test_a_start_of_probability_zero_is_an_error() -> None:
+@pytest.mark.parametrize(
+    ("law", "last"),
+    [
+        ("a constraint", r"Expected parameter probs .* to satisfy the constraint Simplex\(\)"),
+        ("NaN", "expected finite log weights, sequence 0 has NaN weights at step 1"),
+        ("no root", "linalg.cholesky: .*"),
+        ("overflow", "math range error"),
+    ],
+)
+def test_priors_without_a_possible_start_are_one_sentence(law: str, last: str) -> None:
     x, options = torch.tensor([[0, 0, 1]]), {"num_particles": 1, "num_warmup": 1, "num_samples": 1, "progress": False}
-    far = {"chance": dist.Normal(torch.tensor(50.0), 0.1)}
-    with pytest.raises(ValueError, match="Expected parameter probs"):
-        pmmh.run(WithPriors(Toss(LAWS["a constraint"]), far), x, **options)  # type: ignore[arg-type]
-    with pytest.raises(DegenerateWeightsError, match="sequence 0 has NaN weights at step 1"):
-        pmmh.run(WithPriors(Toss(LAWS["NaN"]), far), x, **options)  # type: ignore[arg-type]
-    with pytest.raises(OverflowError, match="math range error"):
-        pmmh.run(WithPriors(Toss(LAWS["overflow"]), far), x, **options)  # type: ignore[arg-type]
+    program = WithPriors(Toss(LAWS[law]), {"chance": dist.Normal(torch.tensor(50.0), 0.1)})
+    message = (
+        rf"^expected a draw from the priors .* none among 1000 draws of chance \(the last one: {last}\); use narrower"
+    )
+    with pytest.raises(ValueError, match=message) as caught:
+        pmmh.run(program, x, **options)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+    assert "degenerate=" not in str(caught.value)  # this engine has no such argument
 
+
+def test_a_prior_that_says_of_every_draw_that_it_is_impossible_is_one_sentence() -> None:
     class Half(dist.Normal):
-        """Says of every draw that it is impossible."""
-
         def log_prob(self, value: Tensor) -> Tensor:
             return super().log_prob(value) - torch.inf
 
+    x, options = torch.tensor([[0, 0, 1]]), {"num_particles": 1, "num_warmup": 1, "num_samples": 1, "progress": False}
     program = WithPriors(Toss(LAWS["a constraint"]), {"chance": Half(torch.tensor(0.5), 0.01)})
-    with pytest.raises(ValueError, match=r"expected a draw from the priors .* got log prior -inf and log likelihood -"):
+    with pytest.raises(ValueError, match=r"the last one: log prior -inf and log likelihood -[\d.]+\); use narrower"):
         pmmh.run(program, x, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
+def test_a_start_is_the_first_possible_draw_of_the_seed(law: Callable[[Tensor], Any]) -> None:
+    # one draw in 25 of N(0, 10^2) lies in [0, 1]
+    x, options = torch.tensor([[0, 0, 1]]), {"num_particles": 1, "num_warmup": 1, "num_samples": 1, "progress": False}
+    program = WithPriors(Toss(law), {"chance": dist.Normal(torch.tensor(0.0), 10.0)})
+    draws = [
+        float(pmmh.run(program, x, seed=seed, **options).posterior.samples["chance"])  # type: ignore[arg-type]
+        for seed in (0, 0, 1, 2, 3)
+    ]
+    assert draws[0] == draws[1]
+    assert len(set(draws)) == 4
+    assert all(0 <= draw <= 1 for draw in draws)
+
+
+def test_a_possible_first_draw_is_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[Tensor] = []
+    at = pmmh._Target.at
+
+    def noted(self: pmmh._Target, vector: Tensor) -> Any:
+        tried.append(vector)
+        return at(self, vector)
+
+    monkeypatch.setattr(pmmh._Target, "at", noted)
+    program = WithPriors(Toss(LAWS["a constraint"]), {"chance": dist.Uniform(torch.tensor(0.4), 0.6)})
+    options: dict[str, Any] = {"num_particles": 1, "num_warmup": 1, "num_samples": 1, "progress": False}
+    pmmh.run(program, torch.tensor([[0, 0, 1]]), **options)
+    assert len(tried) == 3  # the start and two moves
+
+
+@pytest.mark.parametrize("error", [TypeError, ValueError, RuntimeError, IndexError, NotImplementedError])
+def test_an_error_of_the_program_at_the_start_is_raised(error: type[Exception]) -> None:
+    def law(chance: Tensor) -> Any:
+        raise error("a mistake in the program")
+
+    program = WithPriors(Toss(law), {"chance": dist.Normal(torch.tensor(0.0), 1.0)})
+    with pytest.raises(error, match=r"^a mistake in the program$"):
+        pmmh.run(program, torch.tensor([[0, 0, 1]]), num_samples=1, num_warmup=1, num_particles=1, progress=False)
 
 
 class StochasticVolatility(SequenceModel):
@@ -205,13 +254,24 @@ class StochasticVolatility(SequenceModel):
         return dist.Normal(torch.zeros_like(z)[..., None], (z / 2).exp()[..., None]).to_event(1)
 
 
+WIDE: dict[str, Callable[[Tensor], Any]] = {
+    "exponential": lambda one: dist.Exponential(one),
+    "wide exponential": lambda one: dist.Exponential(0.01 * one),
+    "half Cauchy": lambda one: dist.HalfCauchy(one),
+    "half of it negative": lambda one: dist.Normal(0.3 * one, 10.0),
+}
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_stochastic_volatility_with_a_wide_prior_has_a_posterior_from_any_seed(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("prior", WIDE.values(), ids=WIDE)
+def test_stochastic_volatility_with_a_wide_prior_has_a_posterior_from_any_seed(
+    prior: Callable[[Tensor], Any], dtype: torch.dtype
+) -> None:
     model = StochasticVolatility().to(dtype)
     x = model.sample(1, 20, seed=1).x
-    program = WithPriors(model, {"s": dist.Exponential(torch.tensor(1.0, dtype=dtype))})
+    program = WithPriors(model, {"s": prior(torch.ones((), dtype=dtype))})
     for seed in range(6):
-        result = pmmh.run(program, x, num_samples=10, num_warmup=20, num_particles=10, seed=seed, progress=False)
+        result = pmmh.run(program, x, num_samples=10, num_warmup=10, num_particles=10, seed=seed, progress=False)
         assert bool(result.log_likelihoods.isfinite().all())
         assert bool((result.posterior.samples["s"] > 0).all())
 

@@ -1,6 +1,9 @@
 """The particle filter against the exact engines; the batch holds independent repetitions of one sequence."""
 
+import inspect
 import math
+import re
+from collections.abc import Callable
 from typing import Any
 
 import pyro.distributions as dist
@@ -331,6 +334,32 @@ def test_weights_that_are_all_zero_are_an_error_that_says_where() -> None:
         smc.filter(left_to_right(), x, num_particles=5)
 
 
+ENGINES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+    "filter": (smc.filter, {}),
+    "smooth": (smc.smooth, {}),
+    "ancestors": (smc.smooth, {"method": "ancestors"}),
+    "fixed-lag": (smc.smooth, {"method": "fixed-lag"}),
+    "forecast": (smc.forecast, {"num_steps": 2}),
+    "log_marginal_likelihood": (smc.log_marginal_likelihood, {}),
+}
+
+
+@pytest.mark.parametrize("group", [12, 2**18])
+@pytest.mark.parametrize(("engine", "options"), ENGINES.values(), ids=ENGINES)
+def test_the_way_out_of_weights_that_are_all_zero_is_one_that_the_engine_has(
+    engine: Callable[..., Any], options: dict[str, Any], group: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(particle_run, "GROUP", group)
+    has = inspect.signature(engine).parameters
+    x = torch.tensor([[0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 1, 0]])
+    with pytest.raises(smc.DegenerateWeightsError, match="sequence 3 has none at step 2; use more particles") as caught:
+        engine(left_to_right(), x, num_particles=5, **options)
+    assert (caught.value.sequence, caught.value.step, caught.value.found) == (3, 2, None)
+    named = set(re.findall(r"(\w+)=", str(caught.value)))
+    assert named == ({"degenerate"} & set(has))
+    assert {"num_particles", "proposal"} <= set(has)
+
+
 def test_padding_that_no_state_emits_is_no_impossible_observation() -> None:
     always_one = HMM(torch.tensor([0.0, 1.0]), torch.eye(2), torch.eye(2))
     x, lengths = torch.tensor([[1, 1, 1], [1, 0, 0]]), torch.tensor([3, 1])
@@ -416,7 +445,9 @@ def test_weights_that_are_no_numbers_are_an_error_that_names_the_step(
 def test_backward_paths_through_particles_that_lead_nowhere_are_an_error_that_names_the_step() -> None:
     z, weights = torch.tensor([[[0]], [[1]]]), torch.tensor([[[0.0]], [[0.0]]])
     history = smc.History(z, weights, torch.zeros(2, 1, 1, dtype=torch.int64))
-    with pytest.raises(smc.DegenerateWeightsError, match=r"sequence 0 has .* no particle that leads .* at step 1"):
+    with pytest.raises(
+        smc.DegenerateWeightsError, match=r"sequence 0 has .* no particle that leads .* at step 1; .*'ancestors'"
+    ):
         backward_paths(left_to_right(), history, torch.tensor([2]), None, 3)
 
 
