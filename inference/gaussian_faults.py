@@ -9,6 +9,7 @@ from torch import Tensor
 from pgm_rnn.inference.gaussian_problem import CovarianceError
 from pgm_rnn.inference.units import Units
 
+_SINGULAR: type[Exception] = torch.linalg.LinAlgError  # type: ignore[attr-defined]  # documented, but not exported
 _FAR = 1e3
 """Sizes beyond this many times what was expected are named as the cause."""
 
@@ -67,8 +68,8 @@ class Faults:
         )
 
     @contextmanager
-    def named(self, emission_cov: Tensor, kind: type[Exception] = torch.linalg.LinAlgError) -> Iterator[None]:
-        """Give a matrix that is not positive definite, wherever an error of this kind shows it, a sentence with cause and remedy."""
+    def named(self, emission_cov: Tensor, kind: type[Exception] = _SINGULAR) -> Iterator[None]:
+        """Give an error of this kind, which shows a matrix that is not positive definite, cause and remedy."""
         try:
             yield
         except kind as error:
