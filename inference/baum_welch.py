@@ -142,7 +142,7 @@ class BaumWelch:
         self._x = self._in_units(x)
         self._observed = self._x[self._mask]
         self._valid = valid and self._checked_in_units(valid)
-        self._interrupted = False
+        self._interrupted, self._from_data = False, from_data
         self._parameters = self._starts(num_restarts, seed, from_data)
         self._before, self._resting = self._parameters, torch.zeros_like(self._parameters.initial[:, 0]) > 0
 
@@ -298,9 +298,9 @@ class BaumWelch:
         shares = self._counts.states.sum(0).unflatten(0, (self._num_starts, -1))[start]
         params = self._parameters.emission.params.detach().unflatten(0, (self._num_starts, -1))[start]
         if self._units is None:
-            return remarks.of_states(shares, torch.zeros_like(params) > 0, 0.0)
+            return remarks.of_states(shares, torch.zeros_like(params) > 0, 0.0, from_data=self._from_data)
         held = at_smallest_scale(self._parameters.emission.family, params, self._units)
-        return remarks.of_states(shares, held, self._units.min_scale)
+        return remarks.of_states(shares, held, self._units.min_scale, from_data=self._from_data)
 
     @property
     def _num_starts(self) -> int:
