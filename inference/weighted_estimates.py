@@ -17,7 +17,16 @@ from torch import Tensor
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, EmissionTable, FullGaussian, Gaussian, Pen, Poisson
 from pgm_rnn.inference.units import MIN_SCALE, ROUNDINGS, ROUNDINGS_KEPT, Units, in_units, table_out_of_units, units_of
 
-__all__ = ["MIN_SCALE", "at_smallest_scale", "condition", "estimate", "pseudo_log_prob", "working_dtype"]
+__all__ = [
+    "MIN_SCALE",
+    "at_smallest_scale",
+    "condition",
+    "estimate",
+    "in_working_dtype",
+    "not_worse",
+    "pseudo_log_prob",
+    "working_dtype",
+]
 
 
 def estimate(
@@ -215,6 +224,7 @@ def not_worse(new: EmissionTable, old: EmissionTable, x: Tensor, weights: Tensor
     roundings = ROUNDINGS if isinstance(new.family, Gaussian) else ROUNDINGS_KEPT
     loc = loc.to(units.unit)
     moved = (units.smallest_scales(loc, roundings) > units.smallest_scales(torch.zeros_like(loc))).any(-1)
+    moved = moved & at_smallest_scale(new.family, new.params.detach(), units).any(-1)
     if not bool(moved.any()):
         return new
     gains = weights.double() * (new.log_probs(x).double() - old.log_probs(x).double())
