@@ -4,7 +4,8 @@
     M: the parameters that make these counts most likely, with pseudo-counts and pseudo-observations if asked for
 
 R starts on N sequences are one batch of N R sequences, start r on sequence n at n R + r. Real observations are taken in
-`units` of their own, unless the emission is frozen.
+`units` of their own, unless the emission is frozen. Full covariances, whose densities lose as many digits as columns
+nearly determine each other, are estimated and evaluated in float64 whatever the model's dtype.
 Source: Vidal (2024), "Parameter learning via EM algorithm".
 """
 
@@ -22,7 +23,15 @@ from pgm_rnn.inference.data_starts import data_starts
 from pgm_rnn.inference.forward_backward import FiniteStateModel, check_possible, checked, has_finite_states
 from pgm_rnn.inference.random_starts import Start, random_starts
 from pgm_rnn.inference.units import MIN_SCALE, Units, in_units, table_in_units, table_out_of_units, units_of
-from pgm_rnn.inference.weighted_estimates import at_smallest_scale, estimate, pseudo_log_prob
+from pgm_rnn.inference.weighted_estimates import (
+    at_smallest_scale,
+    condition,
+    estimate,
+    in_working_dtype,
+    not_worse,
+    pseudo_log_prob,
+    working_dtype,
+)
 from pgm_rnn.kernels import hmm
 from pgm_rnn.sequences import Sequences, length_mask
 
@@ -30,8 +39,11 @@ PARTS = ("initial", "transition", "emission")
 """What `frozen` may name."""
 NUM_TRIED = 10
 """Iterations of each random start that is read off the data, before the best of them is chosen."""
-_OPERATIONS = 8
-"""Rounding errors of a term of the log likelihood apart from those of its sums over states and over entries of x."""
+_OPERATIONS = 32
+"""Rounding errors of a term of the log likelihood apart from those of its sums over states and over entries of x.
+
+They are those of the laws, of their densities, and of the recursion's exponentials, products and logarithms.
+"""
 
 
 class TrainableFiniteModel(FiniteStateModel, Protocol):
@@ -127,20 +139,24 @@ class BaumWelch:
         self._mask = length_mask(self._lengths, x.shape[1])
         family = model.emission_table.family
         self._units = None if "emission" in self._frozen else units_of(family, x[self._mask], min_scale)
-        self._x = in_units(family, x, self._units)
+        self._x = self._in_units(x)
         self._observed = self._x[self._mask]
         self._common = _common(self._observed, self._units)
         self._valid = valid and self._checked_in_units(valid)
-        self._interrupted = False
+        self._interrupted, self._from_data = False, from_data
         self._parameters = self._starts(num_restarts, seed, from_data)
         self._before, self._resting = self._parameters, torch.zeros_like(self._parameters.initial[:, 0]) > 0
 
     def _checked_in_units(self, data: Sequences) -> tuple[Tensor, Tensor]:
         x, lengths = checked(self._model, data.x, data.lengths)
-        return in_units(self._model.emission_table.family, x, self._units), lengths
+        return self._in_units(x), lengths
+
+    def _in_units(self, x: Tensor) -> Tensor:
+        family = self._model.emission_table.family
+        return in_units(family, x.to(working_dtype(family, x.dtype)), self._units)
 
     def _starts(self, num_restarts: int, seed: int, from_data: bool) -> _Parameters:
-        emission = table_in_units(self._model.emission_table, self._units)
+        emission = table_in_units(in_working_dtype(self._model.emission_table), self._units)
         own = Start(self._model.initial_probs, self._model.transition_probs, emission)
         kept = {part: getattr(own, part) for part in self._frozen}
         drawn = random_starts(own, self._observed, num_restarts - 1, seed, self._units)
@@ -200,8 +216,15 @@ class BaumWelch:
         size = terms.double().abs().sum((0, 2)) + added.abs()
         sums = num_steps * (self._observed[0].numel() + num_states + _OPERATIONS)
         rounding = torch.finfo(terms.dtype).eps * (_OPERATIONS * size + sums)
+        rounding = rounding + self._rounding_of_densities(size + num_steps * self._observed[0].numel())
         value = terms.double().sum((0, 2)) - self._log_volume(num_steps)
         return Score(value, value + added, rounding.where(rounding.isfinite(), 0.0))
+
+    def _rounding_of_densities(self, size: Tensor) -> Tensor:
+        """How far densities of this size in all, (R,), are moved by factors that are nearly singular, nats."""
+        emission = self._parameters.emission
+        lost = condition(emission.family, emission.params.detach()).unflatten(0, (self._num_starts, -1)).amax(-1)
+        return torch.finfo(emission.params.dtype).eps * _OPERATIONS * lost * size
 
     def _log_prior(self) -> Tensor:
         """Pseudo-count times the sum of the log probabilities that are not frozen, (R,)."""
@@ -237,7 +260,8 @@ class BaumWelch:
             transition = _normalised(counts.transitions, transition, pseudo_count)
         if "emission" not in self._frozen:
             weights = counts.states + self._pseudo_observations * self._common.to(counts.states.dtype)[:, None]
-            emission = estimate(emission.family, self._observed, weights, pseudo_count, self._units)
+            new = estimate(emission.family, self._observed, weights, pseudo_count, self._units)
+            emission = not_worse(new, emission, self._observed, weights, self._units)
         return _Parameters(initial, transition, emission)
 
     def put_back(self, fallen: Tensor) -> None:
@@ -275,9 +299,9 @@ class BaumWelch:
         shares = self._counts.states.sum(0).unflatten(0, (self._num_starts, -1))[start]
         params = self._parameters.emission.params.detach().unflatten(0, (self._num_starts, -1))[start]
         if self._units is None:
-            return remarks.of_states(shares, torch.zeros_like(params) > 0, 0.0)
+            return remarks.of_states(shares, torch.zeros_like(params) > 0, 0.0, from_data=self._from_data)
         held = at_smallest_scale(self._parameters.emission.family, params, self._units)
-        return remarks.of_states(shares, held, self._units.min_scale)
+        return remarks.of_states(shares, held, self._units.min_scale, from_data=self._from_data)
 
     @property
     def _num_starts(self) -> int:
@@ -289,7 +313,8 @@ class BaumWelch:
 
     def _log_emission(self, x: Tensor) -> Tensor:
         """log p(x_t | z_t) of all starts, (N, T, R, K)."""
-        return self._parameters.emission.log_probs(x).unflatten(-1, (self._num_starts, -1))
+        log_probs = self._parameters.emission.log_probs(x).to(self._parameters.initial.dtype)
+        return log_probs.unflatten(-1, (self._num_starts, -1))
 
     def _forward(self, log_emission: Tensor, lengths: Tensor) -> hmm.Forward:
         """The forward recursion of all starts on all sequences."""

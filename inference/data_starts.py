@@ -1,6 +1,6 @@
 """Parameters to start EM from that are read off the data.
 
-    vectors    k-means++ on columns of standard deviation 1
+    vectors    k-means++ on columns of standard deviation 1, their few wildest values drawn in
     counts     k-means++ on square roots, whose variance is the same at every rate
     bits       k-means++ as they are
     symbols    random p(z | x): one row for each symbol, uniform on the simplex
@@ -31,6 +31,8 @@ _MOST_RUNS, _BUDGET = 10, 2e9
 """Runs of k-means, of which the tightest is kept, and multiplications that all of them may take, roughly."""
 _LEAST_ROWS = 4
 """Observations for each cluster that k-means looks at, at least."""
+_FEW, _REACH = 0.01, 10
+"""The share of values at each end, one at least, that do not count for a column's range, and how far they may reach."""
 _STREAM = 15
 
 
@@ -80,9 +82,24 @@ def _features(family: object, x: Tensor) -> np.ndarray | None:
 @_features.register(FullGaussian)
 @_features.register(Pen)
 def _(family: Gaussian | FullGaussian | Pen, x: Tensor) -> np.ndarray:
-    flat = x.reshape(len(x), -1).double()
+    flat = _drawn_in(x.reshape(len(x), -1).double())
     deviation = flat.std(0, correction=0)
     return ((flat - flat.mean(0)) / deviation.where(deviation > 0, 1.0)).cpu().numpy()
+
+
+def _drawn_in(values: Tensor) -> Tensor:
+    """Columns (N, D) whose values lie at most `_REACH` ranges beyond the range that all but a few of them have.
+
+    A wild value keeps a cluster of its own, but is not so far away that all others become one.
+    """
+    few = max(1, int(len(values) * _FEW))
+    if len(values) <= 2 * few:
+        return values
+    ordered = values.sort(0).values
+    low, high = ordered[few], ordered[-1 - few]
+    reach = _REACH * (high - low)
+    reach = reach.where(reach > 0, torch.inf)
+    return torch.maximum(torch.minimum(values, high + reach), low - reach)
 
 
 @_features.register

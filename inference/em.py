@@ -158,7 +158,9 @@ def fit(
         )
     climbed = climb(steps, num_iterations, tolerance, data.num_steps, progress)
     restarts = _compared(climbed.log_likelihoods[-1], steps.validate())
-    _warn(climbed, restarts.chosen, steps.remarks(restarts.chosen))  # first, for a warning may be an error
+    _warn(
+        climbed, restarts.chosen, steps.remarks(restarts.chosen), _in_double(model)
+    )  # first, for a warning may be an error
     with _left_alone_on_failure(model):
         steps.adopt(restarts.chosen)
     stopped_by: StoppedBy = "decrease" if restarts.chosen in climbed.falls else climbed.stopped_by
@@ -179,12 +181,17 @@ def _left_alone_on_failure(model: object) -> Iterator[None]:
         raise
 
 
-def _warn(climbed: Climbed, chosen: int, notes: list[str]) -> None:
+def _in_double(model: object) -> bool:
+    """Whether all parameters of a model are in float64."""
+    return isinstance(model, nn.Module) and all(value.dtype == torch.float64 for value in model.parameters())
+
+
+def _warn(climbed: Climbed, chosen: int, notes: list[str], in_double: bool) -> None:
     """One warning for each start that fell, and for each note on the chosen one."""
     alone = climbed.log_likelihoods.shape[1] == 1
     for start, (iteration, nats) in climbed.falls.items():
         which = "EM" if alone else f"Start {start}{' (chosen)' * (start == chosen)}"
-        warnings.warn(remarks.of_fall(which, iteration, nats), remarks.EmWarning, stacklevel=4)
+        warnings.warn(remarks.of_fall(which, iteration, nats, in_double=in_double), remarks.EmWarning, stacklevel=4)
     for note in notes:
         warnings.warn(note, remarks.EmWarning, stacklevel=4)
 

@@ -19,14 +19,9 @@ from typing_extensions import TypeIs
 from pgm_rnn.checks import check_frozen
 from pgm_rnn.inference import remarks
 from pgm_rnn.inference.climb import Score
-from pgm_rnn.inference.gaussian_problem import (
-    CovarianceError,
-    LinearGaussianModel,
-    checked,
-    is_linear,
-)
-from pgm_rnn.inference.regression import Regression, most_likely_above
-from pgm_rnn.inference.units import Units
+from pgm_rnn.inference.gaussian_faults import Faults
+from pgm_rnn.inference.gaussian_problem import LinearGaussianModel, checked, is_linear
+from pgm_rnn.inference.regression import Regression, fraction_of, most_likely_above
 from pgm_rnn.kernels import gaussian_backward, kalman
 from pgm_rnn.sequences import Sequences, length_mask
 
@@ -47,6 +42,8 @@ MIN_SCALE = 1e-5
 """Smallest standard deviation given the state, as a fraction of the spread of a column or of the states."""
 _ROOTS = 4
 """The same in square roots of the model's rounding error: the filter takes F_t = C P_t C' + R apart again."""
+_LEAST_ROUNDINGS = 1024
+"""Rounding errors of a state's variance that it must exceed given the other states."""
 _OPERATIONS = 8
 """Rounding errors of a term of the log likelihood, apart from those of F_t."""
 _SHARE = 0.3
@@ -112,24 +109,34 @@ class GaussianEm:
         self._frozen = check_frozen(frozen, self._moments)
         self._before, self._resting = self._moments, False
         self._min_scale = max(min_scale, _ROOTS * torch.finfo(self._given.dtype).eps ** 0.5)
-        self._spread = self._spreads()
+        self._faults = Faults(self._x.where(self._seen(), torch.nan).flatten(0, 1), self._moments, self._given.dtype)
+        self._spread = self._faults.spread
         self._floors = {"emission_cov": (self._min_scale * self._spread).square().diag()}
         self._held: dict[str, Tensor] = {}
 
-    def _spreads(self) -> Tensor:
-        """The spread of each column of the observations, (M,)."""
+    def _seen(self) -> Tensor:
+        """Where an entry was observed, (B, T, M)."""
         seen = self._mask[..., None].expand(self._x.shape)
-        seen = seen if self._observed is None else seen & self._observed
-        return Units.of(self._x.where(seen, torch.nan).flatten(0, 1)).spread
+        return seen if self._observed is None else seen & self._observed
 
     def expect(self) -> Score:
-        """How good the present parameters are; keeps the expected moments."""
+        """How good the present parameters are; keeps the expected moments.
+
+        Raises:
+            CovarianceError: covariances that cannot be told from singular ones.
+        """
+        with self._faults.named(self._moments["emission_cov"]):
+            return self._expect()
+
+    def _expect(self) -> Score:
         moments = gaussian_backward.filtered(self._chain(), self._centred(), self._lengths, self._observed)
         self._check_finite(moments.log_normalizers)
         smoothed = gaussian_backward.smooth(moments, self._lengths)
         self._expected = _Expected(smoothed, self._transition_regression(smoothed), self._emission_regression(smoothed))
         if "transition_cov" not in self._floors:
-            spread = self._min_scale**2 * self._spread_of_states(smoothed)
+            least = _LEAST_ROUNDINGS * torch.finfo(torch.float64).eps
+            least = max(least, _ROOTS**2 * torch.finfo(self._given.dtype).eps)
+            spread = fraction_of(self._spread_of_states(smoothed), self._min_scale**2, least)
             self._floors |= {"initial_cov": spread, "transition_cov": spread}
         terms = moments.log_normalizers
         value, num_terms = terms.sum()[None], int(self._mask.sum()) * self._x.shape[-1]
@@ -149,10 +156,17 @@ class GaussianEm:
         return (centred.mT @ centred + smoothed.covs[smoothed.rows][self._mask].sum(0)) / len(means)
 
     def maximise(self) -> None:
-        """Replace every parameter that is not frozen by the most likely one for the moments of `expect`."""
+        """Replace every parameter that is not frozen by the most likely one for the moments of `expect`.
+
+        Raises:
+            CovarianceError: covariances that cannot be told from singular ones.
+        """
         self._before = self._moments
-        if self._resting:
-            return
+        if not self._resting:
+            with self._faults.named(self._moments["emission_cov"]):
+                self._moments = self._maximised()
+
+    def _maximised(self) -> dict[str, Tensor]:
         smoothed, transition, emission = self._expected
         new = self._regressed(transition, "transition_matrix", "input_matrix", "transition_cov")
         new |= self._regressed(emission, "emission_matrix", "feedthrough_matrix", "emission_cov")
@@ -164,7 +178,7 @@ class GaussianEm:
         used = {name: value for name, value in new.items() if name in self._moments and name not in self._frozen}
         for name in used.keys() & COVS:
             used[name], self._held[name] = most_likely_above(used[name], self._floors[name])
-        self._moments = self._moments | used
+        return self._moments | used
 
     def put_back(self, fallen: Tensor) -> None:
         """Take the parameters before the last `maximise` and rest, if `fallen` (1,) is true."""
@@ -180,19 +194,15 @@ class GaussianEm:
         Raises:
             ValueError: rounded to the model's own dtype they have no likelihood.
         """
-        self._model.set_moments({name: value for name, value in self._moments.items() if name not in self._frozen})
+        with self._faults.named(self._moments["emission_cov"], ValueError):
+            self._model.set_moments({name: value for name, value in self._moments.items() if name not in self._frozen})
         chain, x = self._model.chain(self._given_inputs), self._model.centred(self._given, self._given_inputs)
         self._check_finite(kalman.filter(chain, x, self._lengths, self._observed).log_normalizers)
 
     def _check_finite(self, log_normalizers: Tensor) -> None:
         """Raise an error that names a column unless all terms of the log likelihood are numbers."""
         if not bool(log_normalizers.isfinite().all()):
-            worst = int((self._moments["emission_cov"].diagonal().sqrt() / self._spread).argmin())
-            raise CovarianceError(
-                f"expected predictions with positive definite covariances in {self._given.dtype}, got one that is not; "
-                f"the least noise is that of column {worst} (counted from 0): leave it out if it is constant, a line "
-                "or determined by others, or use float64, a larger min_scale, or fewer states"
-            )
+            raise self._faults.error(self._moments["emission_cov"])
 
     def remarks(self, start: int) -> list[str]:
         """Which covariances are held at the smallest that is allowed, and the columns of the observations in it."""

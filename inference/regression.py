@@ -54,6 +54,17 @@ class Bounded(NamedTuple):
     held: Tensor
 
 
+def fraction_of(cov: Tensor, fraction: float, least: float) -> Tensor:
+    """A fraction of a covariance (N, N), or `least` where it is less: a matrix that no rounding makes singular.
+
+    Both are meant in units of the variables' own standard deviations, in every direction.
+    """
+    scale = cov.diagonal().sqrt()
+    values, vectors = torch.linalg.eigh(cov / (scale[:, None] * scale))
+    root = scale[:, None] * vectors * (fraction * values).clamp(min=least).sqrt()
+    return root @ root.mT
+
+
 def most_likely_above(cov: Tensor, floor: Tensor) -> Bounded:
     """argmax -log det S - tr(S^{-1} cov) over all S that exceed the floor F, (N, N) each, F positive definite.
 

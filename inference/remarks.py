@@ -11,19 +11,21 @@ class EmWarning(UserWarning):
     """A fit by EM ended, but not as one would wish."""
 
 
-def of_states(shares: Tensor, held: Tensor, min_scale: float) -> list[str]:
+def of_states(shares: Tensor, held: Tensor, min_scale: float, *, from_data: bool = False) -> list[str]:
     """States without a share of the data, and states held at the smallest scale.
 
     Args:
         shares: expected number of steps in each state, (K,).
         held: whether a column of a state is held, (K, D).
         min_scale: the argument that says how small a scale may be.
+        from_data: whether EM began at parameters read off the data, which it is then not told to do.
     """
+    remedies = "use fewer states or more restarts" if from_data else "use fewer states, start='data', or more restarts"
     empty, found = shares < LEAST_SHARE, []
     if bool(empty.any()):
         found.append(
             f"No share of the data, less than {LEAST_SHARE} steps, is left to {named('state', empty)} of {len(empty)} "
-            "(counted from 0): use fewer states, start='data', or more restarts"
+            f"(counted from 0): {remedies}"
         )
     held = held & ~empty[:, None]
     if bool(held.any()):
@@ -54,12 +56,13 @@ def of_noise(covariances: list[str], columns: Tensor, min_scale: float) -> list[
     ]
 
 
-def of_fall(start: str, iteration: int, nats: float) -> str:
-    """An iteration that lowered what EM never lowers."""
+def of_fall(start: str, iteration: int, nats: float, *, in_double: bool = False) -> str:
+    """An iteration that lowered what EM never lowers; `in_double` says whether the model is in float64 already."""
+    remedy = "Check" if in_double else "Use float64, or check"
     return (
         f"{start} lowered its objective by {nats:.4g} nats in iteration {iteration}, more than rounding explains. This "
-        "is no convergence: the parameters before that iteration are kept. Use float64, or check that the model begins "
-        "with scales above min_scale"
+        f"is no convergence: the parameters before that iteration are kept. {remedy} that the model begins with scales "
+        "above min_scale"
     )
 
 

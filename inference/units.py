@@ -23,6 +23,12 @@ MIN_SCALE = 1e-6
 """Smallest standard deviation of a state as a fraction of its column's spread."""
 ROUNDINGS = 128
 """How many rounding errors of its mean, measured from the column's centre, a state's standard deviation must exceed."""
+ROUNDINGS_KEPT = 8
+"""The same where densities are worked out in float64, so that only the mean that the model keeps is rounded.
+
+Less than `ROUNDINGS`, for a bound that moves with the mean lets the likelihood fall: this one moves only for states
+that are more than 16 spreads away from the centre.
+"""
 
 FAR = 100.0
 """How many spreads from its column's centre an observation may be and still tell what is common to all of them."""
@@ -63,15 +69,19 @@ class Units(NamedTuple):
         """Whether no real entry of observations (N, M), in the units, is further than `FAR` from its centre, (N,)."""
         return (y[:, : len(self.unit)].abs() <= FAR * self.spread / self.unit).all(-1)
 
-    def smallest_scales(self, loc: Tensor) -> Tensor:
+    def smallest_scales(self, loc: Tensor, roundings: int = ROUNDINGS) -> Tensor:
         """The smallest standard deviation allowed around means (K, D), means and result in the units: (K, D).
 
         A fraction of the spread, and more than a mean is rounded, here and where it is kept in the units of x.
+
+        Args:
+            loc: the means.
+            roundings: how many rounding errors of a mean.
         """
-        eps = torch.finfo(self.unit.dtype).eps
-        here = ROUNDINGS * eps * torch.maximum(loc.abs(), self.spread / self.unit)
-        kept = eps * (loc + self.centre / self.unit).abs()
-        return torch.maximum(torch.maximum(here, kept), self.min_scale * self.spread / self.unit)
+        eps, spread = torch.finfo(self.unit.dtype).eps, self.spread / self.unit
+        here = eps * torch.maximum(roundings * loc.abs(), ROUNDINGS * spread)
+        kept = eps * (self.centre / self.unit).abs()
+        return torch.maximum(torch.maximum(here, kept), self.min_scale * spread)
 
 
 def units_of(family: Emission, x: Tensor, min_scale: float = MIN_SCALE) -> Units | None:

@@ -15,9 +15,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, EmissionTable, FullGaussian, Gaussian, Pen, Poisson
-from pgm_rnn.inference.units import MIN_SCALE, Units, in_units, table_out_of_units, units_of
+from pgm_rnn.inference.units import MIN_SCALE, ROUNDINGS, ROUNDINGS_KEPT, Units, in_units, table_out_of_units, units_of
 
-__all__ = ["MIN_SCALE", "at_smallest_scale", "estimate", "pseudo_log_prob"]
+__all__ = [
+    "MIN_SCALE",
+    "at_smallest_scale",
+    "condition",
+    "estimate",
+    "in_working_dtype",
+    "not_worse",
+    "pseudo_log_prob",
+    "working_dtype",
+]
 
 
 def estimate(
@@ -64,7 +73,7 @@ def _(family: Bernoulli, x: Tensor, weights: Tensor, pseudo_count: float, units:
 
 @_estimate.register
 def _(family: Gaussian, x: Tensor, weights: Tensor, pseudo_count: float, units: Units) -> EmissionTable:
-    loc, variance = _moments(x.reshape(len(x), -1), weights, full=False)
+    loc, variance = _moments(x.reshape(len(x), -1), weights)
     loc, scale = loc.to(x.dtype), variance.sqrt().to(x.dtype)
     scale = torch.maximum(scale, units.smallest_scales(loc))
     return family.table(loc.reshape(-1, *family.event_shape), scale.reshape(-1, *family.event_shape))
@@ -86,7 +95,7 @@ def _(family: Pen, x: Tensor, weights: Tensor, pseudo_count: float, units: Units
     loc, factor = _full_moments(x[:, :2], weights, units)
     scale = factor.norm(dim=-1)  # of x and of y, (K, 2)
     slope = (factor[:, 1, 0] / factor[:, 1, 1]).asinh()  # tanh of it is L_21 / sigma_y, the correlation
-    up = _estimate(Bernoulli(1), x[:, 2:], weights, pseudo_count, None).params
+    up = _estimate(Bernoulli(1), x[:, 2:].to(weights.dtype), weights, pseudo_count, None).params
     params = torch.cat([torch.zeros_like(slope)[:, None], loc, scale.log(), slope[:, None]], -1)
     return EmissionTable(family, torch.cat([params.to(x.dtype), up.detach()], -1))
 
@@ -100,8 +109,8 @@ def _(family: Poisson, x: Tensor, weights: Tensor, pseudo_count: float, units: N
     return family.table(rate.reshape(-1, *family.event_shape))
 
 
-def _moments(x: Tensor, weights: Tensor, *, full: bool) -> tuple[Tensor, Tensor]:
-    """Weighted means (K, D) and variances (K, D), or covariances (K, D, D), of observations (N, D), in float64.
+def _moments(x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighted means (K, D) and variances (K, D) of observations (N, D), in float64.
 
     Those of a state without observations are 0 and 1: the centre and near the spread of all of them.
     """
@@ -111,23 +120,41 @@ def _moments(x: Tensor, weights: Tensor, *, full: bool) -> tuple[Tensor, Tensor]
         total = w.sum()
         w = w / total.where(total > 0, 1.0)
         mean = w @ x
-        centred = x - mean
-        spread = (centred * w[:, None]).mT @ centred if full else w @ centred.square()
         means.append(mean)
-        spreads.append(spread if bool(total > 0) else torch.eye(x.shape[1]).to(x) if full else torch.ones_like(mean))
+        spreads.append(w @ (x - mean).square() if bool(total > 0) else torch.ones_like(mean))
     return torch.stack(means), torch.stack(spreads)
 
 
 def _full_moments(x: Tensor, weights: Tensor, units: Units) -> tuple[Tensor, Tensor]:
-    """Weighted means (K, D) and the Cholesky factors (K, D, D) of the most likely covariances allowed, in float64."""
-    loc, cov = _moments(x, weights, full=True)
-    smallest = units.smallest_scales(loc.to(x.dtype)).double()  # (K, D)
-    cov = cov / (smallest[:, :, None] * smallest[:, None, :])
-    values, vectors = torch.linalg.eigh(cov)  # in units of the smallest scales
-    root = values.clamp(min=1).sqrt()[:, None] * vectors * smallest[..., None]  # (K, D, D), root root' the covariance
-    upper = torch.linalg.qr(root.mT).R
-    signs = torch.where(upper.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(root)
-    return loc, (signs[..., None] * upper).mT
+    """Weighted means (K, D) and the Cholesky factors (K, D, D) of the most likely covariances allowed, in float64.
+
+    Through a factor of the covariance, from rows times the roots of their weights: the covariance itself would square
+    the ratio of its largest to its smallest deviation, and lose the smallest beside one wild value.
+    """
+    found = [_mean_and_root(x.double(), column.double()) for column in weights.T]
+    loc, root = (torch.stack(values) for values in zip(*found, strict=True))  # root' root the covariance
+    smallest = units.smallest_scales(loc.to(units.unit), ROUNDINGS_KEPT).double()  # (K, D)
+    _, values, vectors = torch.linalg.svd(root / smallest[:, None])  # in units of the smallest scales
+    allowed = values.clamp(min=1)[..., None] * vectors * smallest[:, None]
+    return loc, _triangle(allowed).mT
+
+
+def _mean_and_root(x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighted mean (D,) and U (D, D), U' U the covariance, of observations (N, D); 0 and 1 without any weight."""
+    total = weights.sum()
+    if not bool(total > 0):
+        return torch.zeros_like(x[0]), torch.eye(x.shape[1]).to(x)
+    weights = weights / total
+    mean = weights @ x
+    rows = (x - mean) * weights.sqrt()[:, None]
+    return mean, _triangle(torch.cat([rows, torch.zeros_like(x[:1]).expand(x.shape[1], -1)]))
+
+
+def _triangle(rows: Tensor) -> Tensor:
+    """U (..., D, D), upper triangular with U' U = rows' rows and no negative diagonal."""
+    upper = torch.linalg.qr(rows).R
+    signs = torch.where(upper.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(upper)
+    return signs[..., None] * upper
 
 
 @singledispatch
@@ -148,18 +175,79 @@ def _(family: Gaussian, params: Tensor, units: Units) -> Tensor:
     return F.softplus(raw_scale) <= _NEARLY * units.smallest_scales(loc)
 
 
-@at_smallest_scale.register
-def _(family: FullGaussian, params: Tensor, units: Units) -> Tensor:
-    law = family.distribution(params.double())
-    return _held_directions(law.loc, law.scale_tril, units)
+@at_smallest_scale.register(FullGaussian)
+@at_smallest_scale.register(Pen)
+def _(family: FullGaussian | Pen, params: Tensor, units: Units) -> Tensor:
+    return _held_directions(*_loc_and_factor(family, params.double()), units, torch.finfo(params.dtype).eps)
 
 
-@at_smallest_scale.register
-def _(family: Pen, params: Tensor, units: Units) -> Tensor:
-    _, mu_x, mu_y, log_sx, log_sy, slope, _ = params.double().unbind(-1)
+def _loc_and_factor(family: FullGaussian | Pen, params: Tensor) -> tuple[Tensor, Tensor]:
+    """Means (K, D) and L (K, D, D), L L' the covariance, of laws of one component."""
+    if isinstance(family, FullGaussian):
+        law = family.distribution(params)
+        return law.loc, law.scale_tril
+    _, mu_x, mu_y, log_sx, log_sy, slope, _ = params.unbind(-1)
     first = torch.stack([log_sx.exp(), torch.zeros_like(slope)], -1)
     second = log_sy.exp()[:, None] * torch.stack([slope.tanh(), 1 / slope.cosh()], -1)
-    return _held_directions(torch.stack([mu_x, mu_y], -1), torch.stack([first, second], -2), units)
+    return torch.stack([mu_x, mu_y], -1), torch.stack([first, second], -2)
+
+
+@singledispatch
+def condition(family: object, params: Tensor) -> Tensor:
+    """How many times more than one rounding error a law's density loses by cancellation, (K,); 0 for most families."""
+    return params.new_zeros(len(params), dtype=torch.float64)
+
+
+@condition.register(FullGaussian)
+@condition.register(Pen)
+def _(family: FullGaussian | Pen, params: Tensor) -> Tensor:
+    if isinstance(family, Pen) and family.num_components > 1:
+        return params.new_zeros(len(params), dtype=torch.float64)
+    loc, factor = _loc_and_factor(family, params.double())
+    values = torch.linalg.svdvals(factor)
+    return ((values[:, 0] + loc.abs().amax(-1)) / values[:, -1]).nan_to_num(nan=0.0)
+
+
+def not_worse(new: EmissionTable, old: EmissionTable, x: Tensor, weights: Tensor, units: Units | None) -> EmissionTable:
+    """The new laws, but the old one for a state that it suits better because the smallest scale grew with the mean.
+
+    Args:
+        new: laws by `estimate`.
+        old: those before.
+        x: observations in the units, (N, *event).
+        weights: how much each belongs to each state, (N, K).
+        units: as for `estimate`.
+    """
+    loc = None if units is None else _means(new.family, new.params.detach())
+    if units is None or loc is None:
+        return new
+    roundings = ROUNDINGS if isinstance(new.family, Gaussian) else ROUNDINGS_KEPT
+    loc = loc.to(units.unit)
+    moved = (units.smallest_scales(loc, roundings) > units.smallest_scales(torch.zeros_like(loc))).any(-1)
+    moved = moved & at_smallest_scale(new.family, new.params.detach(), units).any(-1)
+    if not bool(moved.any()):
+        return new
+    gains = weights.double() * (new.log_probs(x).double() - old.log_probs(x).double())
+    worse = moved & (gains.where(weights > 0, 0.0).sum(0) < 0)
+    return EmissionTable(new.family, old.params.where(worse[:, None], new.params))
+
+
+def _means(family: Emission, params: Tensor) -> Tensor | None:
+    """Means (K, D) of laws of real entries with one component; None of other families."""
+    if isinstance(family, Gaussian):
+        return params.chunk(2, dim=-1)[0]
+    return _loc_and_factor(family, params)[0] if isinstance(family, FullGaussian | Pen) else None
+
+
+def working_dtype(family: object, dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which a family's densities and estimates are worked out for observations of a dtype."""
+    return torch.float64 if isinstance(family, FullGaussian | Pen) else dtype
+
+
+def in_working_dtype(table: EmissionTable) -> EmissionTable:
+    """The laws of a table in the dtype in which they are worked out."""
+    params = table.params.detach()
+    return EmissionTable(table.family, params.to(working_dtype(table.family, params.dtype)))
 
 
 _NEARLY = 1.01
@@ -168,13 +256,12 @@ _SHARE = 0.3
 """A column belongs to a direction, a unit vector, with at least this coefficient."""
 
 
-def _held_directions(loc: Tensor, factor: Tensor, units: Units) -> Tensor:
+def _held_directions(loc: Tensor, factor: Tensor, units: Units, eps: float) -> Tensor:
     """The columns (K, D) that are part of a direction in which L L' is the smallest allowed."""
-    smallest = units.smallest_scales(loc.to(units.unit)).to(factor)
+    smallest = units.smallest_scales(loc.to(units.unit), ROUNDINGS_KEPT).to(factor)
     whitened = factor / smallest[..., None]
-    values, vectors = torch.linalg.eigh(whitened @ whitened.mT)
-    rounding = 4 * torch.finfo(units.unit.dtype).eps * values[:, -1:].sqrt()
-    held = values.clamp(min=0).sqrt() <= _NEARLY + rounding
+    vectors, values, _ = torch.linalg.svd(whitened)
+    held = values <= _NEARLY + 4 * eps * values[:, :1]
     return ((vectors.abs() > _SHARE) & held[:, None]).any(-1)
 
 

@@ -51,6 +51,52 @@ def test_two_regimes_are_found_from_every_seed_and_not_from_the_models_own_start
         assert float(found.log_likelihoods[-1]) < best - 100
 
 
+@pytest.mark.parametrize("family", [Gaussian(), FullGaussian(1)], ids=["independent", "full"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("wild", [1e5, 1e30])
+@pytest.mark.parametrize("seed", range(3))
+def test_one_wild_value_has_a_state_of_its_own_and_merges_no_others(
+    seed: int, wild: float, dtype: torch.dtype, family: Emission
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.tensor([0.0, 4.0, 8.0], dtype=torch.float64)
+    x = centres[torch.arange(400) // 50 % 3] + torch.randn(400, generator=generator, dtype=torch.float64)
+    x[17] = wild
+    x = x.to(dtype).reshape(1, 400, *family.event_shape)
+    model = HMM.random(4, emission=family, seed=0).to(dtype)
+    with pytest.warns(em.EmWarning, match=r"binds for state \d in column 0"):  # the state of the wild value
+        em.fit(model, x, progress=False)
+    means = model.emission_table(torch.arange(4)).mean.detach().flatten().sort().values
+    torch.testing.assert_close(means[:3].double(), centres, rtol=0, atol=5 * 100**-0.5)  # five standard errors
+    assert float(means[3]) == pytest.approx(wild, rel=1e-3)
+
+
+def test_one_wild_value_leaves_clusters_that_can_be_told_apart() -> None:
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.arange(400) // 50 % 3
+    x = 20.0 * truth + torch.randn(400, generator=generator, dtype=torch.float64)
+    x[17] = 1e30
+    found = data_starts(own_start(Gaussian(), 4), x, torch.tensor([400]), frozen=(), seed=0, units=None)
+    assert len(found) == 1  # clusters, not several random starts
+    moves = (torch.diff(truth) != 0).double().sum()
+    stays = found[0].transition.diagonal().sort().values  # of the wild value: it never stays, 1/4 of 2 counts
+    leaving = 1 - stays[1:]
+    assert float(stays[0]) == pytest.approx(0.25 / 2)
+    assert float(leaving.max()) < float(2 * moves) / 100  # of some 100 steps in each regime
+
+
+def test_advice_names_no_start_that_was_taken() -> None:
+    _, data = regimes()
+    far = Gaussian(3).table(torch.cat([MEANS, MEANS[:1] + 1e3]), torch.cat([SCALES, SCALES[:1]]))
+    for start, advice in (
+        ("data", "use fewer states or more restarts$"),
+        ("model", "use fewer states, start='data', or"),
+    ):
+        model = HMM(torch.ones(3) / 3, torch.full((3, 3), 1 / 3), far)
+        with pytest.warns(em.EmWarning, match=rf"No share of the data.* left to state 2 .*: {advice}"):
+            em.fit(model, data, start=start, frozen=("emission",), progress=False)  # type: ignore[arg-type]
+
+
 def first_value(model: HMM, x: Tensor, **options: object) -> float:
     return float(em.fit(model, x, num_iterations=1, progress=False, **options).log_likelihoods[0])  # type: ignore[arg-type]
 
