@@ -242,5 +242,5 @@ def test_parameters_that_are_no_numbers_are_an_error() -> None:
     model = start(ESTIMATED["reals"])
     with torch.no_grad():
         model.emission_table.params[0, 0] = torch.nan
-    with pytest.raises(ValueError, match="expected numbers as the parameters of the HMM, got NaN in emission_table.params"):
+    with pytest.raises(ValueError, match="expected numbers as the parameters of the HMM, got NaN in emission_table"):
         em.fit(model, batch(ESTIMATED["reals"]), progress=False)
