@@ -1,7 +1,7 @@
 """Series of numbers from a file of the user's: x (batch, T, M), float64, NaN where a number is missing.
 
-.csv: one series, a row a step, a column a variable. A first row with words in it names the columns; a cell that is
-empty, NaN or NA is a missing number.
+.csv: one series, a row a step, a column a variable. A first row with words in it, or of numbers that count, names the
+columns; a cell that is empty, NaN or NA is a missing number.
 .npy: an array (T,), (T, M) or (batch, T, M).
 .npz: the same, called x or the only array in the file, with `lengths` and `mask` where the series are padded. Never a
 pickle.
@@ -78,8 +78,6 @@ def _chosen(table: Table, columns: Sequence[str]) -> Table:
     """The columns that were asked for."""
     for column in columns:
         check_choice("column", column, table.names)
-        if table.names.count(column) > 1:
-            raise DataError(f"expected columns with names of their own, got {column!r} twice; rename one of them")
     return table.select([table.names.index(column) for column in columns])
 
 

@@ -276,5 +276,5 @@ def test_a_long_double_beyond_float64_is_one_sentence(tmp_path: Path) -> None:
 
 def test_two_columns_of_one_name_cannot_be_told_apart(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("a,a\n1,2\n5,4\n")
-    with pytest.raises(DataError, match="expected columns with names of their own, got 'a' twice"):
+    with pytest.raises(DataError, match=r"expected columns with names of their own in .*a.csv, got 'a' twice"):
         read_series(tmp_path / "a.csv", ["a"])
