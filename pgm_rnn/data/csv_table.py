@@ -22,10 +22,6 @@ def read_csv(path: Path, columns: Sequence[str]) -> Table:
         ValueError: an unknown column.
     """
     rows = _rows(path)
-    width = len(rows[0][1]) if rows else 0
-    for line, row in rows:
-        if len(row) != width:
-            raise DataError(f"expected {width} columns in every row of {path}, got {len(row)} in line {line}")
     rows, notes = _without_trailing_commas(rows)
     header = read_header(rows, path)
     names, rows = header.names, rows[1:] if header.is_named else rows
@@ -60,6 +56,17 @@ def _without_trailing_commas(rows: Rows) -> tuple[Rows, tuple[str, ...]]:
     return [(line, row[:kept]) for line, row in rows], (f"{what} empty and left out: a comma ends every line",)
 
 
+def read_csv_names(path: Path) -> tuple[str, ...]:
+    """The names of the columns, none where the first row has none.
+
+    Raises:
+        DataError: a file that is no table, or a first row that may be names or numbers.
+    """
+    rows, _ = _without_trailing_commas(_rows(path))
+    header = read_header(rows, path)
+    return tuple(header.names) if header.is_named else ()
+
+
 def _rows(path: Path) -> Rows:
     """Line numbers and cells; an empty line is an empty cell, but for those at the end."""
     try:
@@ -70,4 +77,8 @@ def _rows(path: Path) -> Rows:
         raise DataError(f"expected comma-separated numbers in UTF-8, got {path}: {error}") from None
     while rows and rows[-1][1] == [""]:
         rows.pop()
+    width = len(rows[0][1]) if rows else 0
+    for line, row in rows:
+        if len(row) != width:
+            raise DataError(f"expected {width} columns in every row of {path}, got {len(row)} in line {line}")
     return rows
