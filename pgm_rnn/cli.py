@@ -3,6 +3,7 @@
 What the user got wrong is one sentence on standard error and exit status 2; a claim that fails is exit status 1.
 """
 
+import errno
 import io
 import os
 import signal
@@ -40,6 +41,8 @@ for _command in (
     app.command()(_command)
 app.command()(cli_reproduce.reproduce)
 
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""What the system says of a disk, or of one's share of it, that is full."""
 _USAGE_ERROR: Any = typer.BadParameter.__base__
 
 
@@ -66,7 +69,9 @@ def _run() -> NoReturn:
         sys.exit(app(standalone_mode=False))
     except _USAGE_ERROR as error:
         _complain_of_usage(error)
-    except (ValueError, TypeError, OSError, FloatingPointError) as error:
+    except OSError as error:
+        _complain(_of_system(error))
+    except (ValueError, TypeError, FloatingPointError) as error:
         _complain(error)
     except RuntimeError as error:
         if type(error).__name__ == "ProcessLostError":
@@ -102,6 +107,16 @@ def _complain_of_usage(error: Any) -> NoReturn:
         error.show()
         sys.exit(2)
     _complain(f"{message} (see {error.ctx.command_path} --help)" if error.ctx else message)
+
+
+def _of_system(error: OSError) -> object:
+    """What the system says of a file, and the way out; other errors as they are."""
+    if error.filename is None or not error.strerror or error.strerror.startswith("expected"):
+        return error
+    remedy = "make room or choose another place" if error.errno in FULL else "choose another place or make it free"
+    if isinstance(error, FileNotFoundError):
+        remedy = "check the name"
+    return f"could not use {error.filename2 or error.filename}: {error.strerror.lower()}; {remedy}"
 
 
 def _complain(error: object) -> NoReturn:

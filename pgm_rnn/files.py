@@ -28,23 +28,36 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let errors of the system name a file: that a disk is full, for one, it says without."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.strerror is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that at any moment, a loss of power included, its old or its new content is there.
 
     Raises:
-        OSError: it cannot be written, or the disk is full; what was there before stays.
+        OSError: it cannot be written, or the disk is full; what was there before stays. The error names it.
     """
     draft = path.with_name(f".{path.name}.new")
-    try:
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    with naming(path):
+        try:
+            with draft.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(draft, path)
+        except BaseException:
+            with suppress(OSError):
+                draft.unlink()
+            raise
+        sync_folder(path.parent)
 
 
 def move(source: Path, target: Path) -> None:
@@ -53,8 +66,9 @@ def move(source: Path, target: Path) -> None:
     Raises:
         OSError: it cannot be moved.
     """
-    os.replace(source, target)
-    sync_folder(target.parent)
+    with naming(target):
+        os.replace(source, target)
+        sync_folder(target.parent)
 
 
 @contextmanager

@@ -14,7 +14,10 @@ import torch
 
 from pgm_rnn import load_model, save_model
 from pgm_rnn.emissions import Gaussian
+from pgm_rnn.files import write_whole
+from pgm_rnn.inference import checkpoints as files_of_checkpoints
 from pgm_rnn.inference import em
+from pgm_rnn.inference.metrics import Metrics
 from pgm_rnn.models import HMM
 from pgm_rnn.report import material
 from pgm_rnn.sequence_model import SequenceModel
@@ -234,11 +237,11 @@ def test_the_years_of_a_file_are_not_fitted(monkeypatch: pytest.MonkeyPatch, cap
         assert (note in capsys.readouterr().out) == (name == "nile")
     assert_same(load_model("fits/lgssm-nile-1").state_dict(), load_model("fits/lgssm-volume-1").state_dict())
     assert describe("fits/lgssm-nile-1").info["file"]["columns"] == ["volume"]
-    for model, noted in (("nile", False), ("volume", True)):
+    for model in ("nile", "volume"):
         assert call(monkeypatch, *f"forecast fits/lgssm-{model}-1 --data nile.csv --num-steps 1".split()) == 0
         captured = capsys.readouterr()
         assert len(captured.out.splitlines()) == 3
-        assert (note in captured.err) == noted  # the first was told of the columns by its fit
+        assert captured.err == ""  # both know the name of their column
     both = "fit lgssm --data nile.csv --latent-dim 1 --iterations 5 --column year --column volume --output both"
     assert call(monkeypatch, *both.split()) == 0
     assert of_sequences(load_model("both")).family.event_shape == (2,)
@@ -274,3 +277,109 @@ def test_numbers_that_cannot_be_used_are_one_sentence(
     captured = capsys.readouterr()
     assert message in captured.err
     assert captured.err.count("\n") == 1
+
+
+# A disk that is full while a fit goes on.
+
+
+def full_from(number: int, method: Any) -> Any:
+    """The same function until the call of this number, from 1, which finds the disk full, as a write says it."""
+    calls = list[int]()
+
+    def called(*arguments: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) == number:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return method(*arguments, **options)
+
+    return called
+
+
+GRADIENT = "fit rnn --data many.npy --cell gru --hidden-dim 2 --output out"
+
+
+def test_a_disk_that_fills_up_with_metrics_costs_no_parameters(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    assert call(monkeypatch, *GRADIENT.split(), "--epochs", "3") == 0  # what is there after three epochs
+    expected = load_model("out").state_dict()
+    capsys.readouterr()
+    monkeypatch.setattr(Metrics, "add", full_from(3, Metrics.add))
+    assert call(monkeypatch, *GRADIENT.split(), "--overwrite", "--epochs", "9", "--metrics", "m.jsonl") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert (
+        "the fit could not go on, could not write m.jsonl: No space left on device; the parameters so far are" in error
+    )
+    assert "saved in out; make room or choose another place, and go on from its numbers with --start out" in error
+    assert_same(load_model("out").state_dict(), expected)
+    notes = describe("out").info
+    assert (notes["stopped_by"], notes["epochs"]) == ("error", None)
+    assert [score["split"] for score in notes["scores"]] == ["train", "valid", "test"]
+
+
+def test_a_disk_that_fills_up_with_checkpoints_costs_no_parameters(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    run = f"{GRADIENT} --epochs 4 --checkpoint run --checkpoint-minutes 0"
+    monkeypatch.setattr(files_of_checkpoints, "write_whole", naming_full_from(5))  # one before, two for each epoch
+    assert call(monkeypatch, *run.split()) == 2
+    error = capsys.readouterr().err
+    assert f"the fit could not go on, could not write {Path.cwd()}/run/state-" in error
+    assert "the parameters so far are saved in out; make room or choose another place, and go on with --resume" in error
+    assert describe("out").info["stopped_by"] == "error"
+    monkeypatch.setattr(files_of_checkpoints, "write_whole", write_whole)
+    assert call(monkeypatch, *run.split(), "--resume") == 0
+    assert describe("out").info["epochs"] == 4
+
+
+def naming_full_from(number: int) -> Any:
+    """`write_whole`, whose call of this number finds the disk full when it flushes."""
+    calls, real = list[int](), os.fsync
+
+    def written(path: Path, content: bytes) -> None:
+        calls.append(1)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("pgm_rnn.files.os.fsync", full_from(1, real) if len(calls) == number else real)
+            write_whole(path, content)
+
+    return written
+
+
+def test_a_disk_that_is_full_before_the_first_step_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr(files_of_checkpoints, "write_whole", naming_full_from(1))
+    assert call(monkeypatch, *GRADIENT.split(), "--checkpoint", "run") == 2
+    assert re.search(
+        r"could not use \S+/run/state-\w+.safetensors: no space left .*; make room", capsys.readouterr().err
+    )
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [(errno.ENOSPC, "make room or"), (errno.EROFS, "choose another place"), (errno.EISDIR, "choose another place")],
+)
+def test_what_cannot_be_written_is_named(
+    code: int, remedy: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    assert call(monkeypatch, *MANY.split(), "--output", "m") == 0
+    capsys.readouterr()
+
+    def refused(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("pgm_rnn.files.os.replace", refused)
+    monkeypatch.setattr("pgm_rnn.report.records.os.replace", refused)
+    for command, name in (
+        ("sample m --out s.npz", "s.npz"),
+        ("forecast m --data many.npy --num-steps 2 --num-samples 3 --out f.npz", "f.npz"),
+        ("evaluate m --data many.npy --json e.json", "e.json"),
+        ("publish m entry --failure-modes some --into zoo", "zoo/"),
+    ):
+        assert call(monkeypatch, *command.split()) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert re.search(rf"could not use \S*{name}\S*: {os.strerror(code).lower()}; {remedy}", error)
+        assert not list(Path().glob(".*"))

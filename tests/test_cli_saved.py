@@ -113,7 +113,54 @@ def test_the_columns_of_a_file_are_those_of_the_fit(monkeypatch: pytest.MonkeyPa
     for options in ("", "--column b --column a", "--column a --column b"):
         run(monkeypatch, capsys, f"evaluate linear --data named.csv {options} --json r.json")
         found.append(json.loads(Path("r.json").read_text())["nats_per_step"])
-    assert found[0] == found[1] != found[2]
+    assert found[0] == found[1] == found[2]
+    x = torch.from_numpy(np.loadtxt("named.csv", delimiter=",", skiprows=1))
+    for order, is_right in (([1, 0], True), ([0, 1], False)):
+        nats = -float(linear().log_prob(x[None][..., order]).sum().detach()) / len(x)
+        assert (nats == pytest.approx(found[0], rel=1e-9)) == is_right
+
+
+def test_swapped_columns_are_put_right_by_their_names(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    rows = np.random.default_rng(0).normal(size=(60, 2)) + np.array([0.0, 100.0])
+    np.savetxt("ab.csv", rows, delimiter=",", header="a,b", comments="")
+    np.savetxt("ba.csv", rows[:, ::-1], delimiter=",", header="b,a", comments="")
+    np.savetxt("more.csv", np.c_[range(60), rows[:, 1], rows], delimiter=",", header="year,b,a,c", comments="")
+    np.savetxt("bare.csv", rows, delimiter=",")
+    np.savetxt("cd.csv", rows, delimiter=",", header="c,d", comments="")
+    run(monkeypatch, capsys, "fit lgssm --data ab.csv --latent-dim 1 --iterations 5 --test-fraction 0 --output m")
+    assert saved.open_saved(Path("m")).info["file"]["columns"] == ["a", "b"]
+    found = {}
+    for options in (
+        "ab.csv",
+        "ba.csv",
+        "more.csv",
+        "bare.csv",
+        "ba.csv --column b --column a",
+        "cd.csv --column c --column d",
+    ):
+        run(monkeypatch, capsys, f"evaluate m --data {options} --json r.json")
+        found[options] = json.loads(Path("r.json").read_text())["nats_per_step"]
+    assert list(found.values()) == pytest.approx([found["ab.csv"]] * len(found))
+    assert found["ab.csv"] < 10  # of two columns of unit variance; swapped they are 100 away
+    assert call(monkeypatch, "evaluate", "m", "--data", "bare.csv") == 0
+    assert "bare.csv names no columns; they are taken in the order of the fit: a, b" in capsys.readouterr().err
+    assert call(monkeypatch, "forecast", "m", "--data", "cd.csv") == 2
+    assert "expected the columns of the fit, a, b, in cd.csv, got c, d; rename them, or" in capsys.readouterr().err
+    swapped = ("--column", "b", "--column", "c")
+    assert call(monkeypatch, "evaluate", "m", "--data", "more.csv", *swapped) == 2
+    assert "expected --column in the order of the fit, a, b, got b, c, where 'b' stands" in capsys.readouterr().err
+
+
+def test_fits_without_names_take_columns_in_their_order(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    save_model(linear(), "nameless", info={"data": "named.csv", "file": {"columns": []}})
+    save_model(linear(), "numbered", info={"data": "river.csv", "file": {"columns": ["1", "2"]}})
+    found = []
+    for name, data in (("nameless", "named"), ("numbered", "river"), ("numbered", "named"), ("nameless", "river")):
+        run(monkeypatch, capsys, f"evaluate {name} --data {data}.csv --json r.json")
+        found.append(json.loads(Path("r.json").read_text())["nats_per_step"])
+    assert found == [found[0]] * 4
+    assert call(monkeypatch, "evaluate", "numbered", "--data", "named.csv") == 0
+    assert "the columns of the fit have no names; those of named.csv are taken" in capsys.readouterr().err
 
 
 # Sample.

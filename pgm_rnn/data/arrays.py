@@ -27,6 +27,7 @@ from pgm_rnn.sequences import check_lengths
 
 DAMAGE = (
     ValueError,
+    TypeError,
     EOFError,
     OverflowError,
     RuntimeError,
@@ -42,6 +43,8 @@ DAMAGE = (
     lzma.LZMAError,
 )
 """What numpy and zipfile raise of contents that are damaged, encrypted or packed in a way that they do not know."""
+LONGEST_REASON = 120
+"""Characters of what they raise that are shown: some of it is the file's."""
 COMPANIONS = ("lengths", "mask", "z")
 Array = np.ndarray[Any, Any]
 
@@ -63,6 +66,7 @@ def read_array(path: Path, columns: Sequence[str]) -> Table:
             if isinstance(error, OSError) and error.errno is not None:  # of the file system, not of a packed stream
                 raise
             reason = str(error).split("\n")[0] or type(error).__name__
+            reason = reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]}..."
             raise DataError(
                 f"expected an array of numbers in {path}, got another file, or objects in it, or one that is damaged: "
                 f"{reason}"
@@ -153,6 +157,9 @@ def _lengths(lengths: Array, x: Array, path: Path) -> Array:
         )
     if lengths.dtype.kind not in "iu":
         raise DataError(f"expected whole numbers as lengths in {path}, got {lengths.dtype}; use lengths.astype(int)")
+    if lengths.dtype.kind == "u" and int(lengths.max()) > x.shape[1]:  # beyond int64 they would be negative
+        index = int(lengths.argmax())
+        raise DataError(f"expected lengths in 1..T = 1..{x.shape[1]}, got {lengths[index]} at index {index}, in {path}")
     try:
         return check_lengths(torch.from_numpy(lengths.astype(np.int64)), torch.from_numpy(x)).numpy()
     except ValueError as error:

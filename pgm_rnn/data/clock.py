@@ -1,8 +1,8 @@
 """Columns that only count time: row numbers, years, seconds. A model knows the time already, and it is no variable.
 
-a name of time, and numbers that only grow or only fall     left out, with a note
+a name of time, and numbers that only grow or only fall     left out, with a note; so is a single number
 another name or none, the first column, in equal steps      left out, with a note
-the same, in whole numbers that only grow, unequally        an error: it may be either
+the same, in numbers that only grow or only fall            an error: it may be either
 a name of time, and numbers that go up and down             data, with a note
 """
 
@@ -23,9 +23,11 @@ WORDS = re.compile(
 LAST_WORDS = {"time", "timestamp", "date", "datetime", "index", "year"}
 """Names of time as the last word of a name."""
 FEW, MANY = 3, 5
-"""Steps from which on equal steps, or whole numbers that only grow, are taken for no accident."""
+"""Numbers from which on equal steps, or numbers that only grow, are taken for no accident."""
 EQUAL = 1e-4
-"""Relative difference of steps that are equal but for how the numbers were written down."""
+"""Relative difference of steps that are equal but for the rounding of float32."""
+MOST_DECIMALS, SPREAD = 8, 10
+"""Decimals that were written down on purpose; how many of their last unit a rounded clock spans at least."""
 Column = list[np.ndarray[Any, np.dtype[np.float64]]]
 
 
@@ -41,15 +43,15 @@ def without_clocks(table: Table, path: Path) -> Table:
         column, name = _numbers(table.column(place)), table.names[place]
         leads = len(left_out) == place and place < width - 1  # only such columns came before, and another follows
         if table.is_named and is_name_of_time(name):
-            if _is_monotone(column, strictly=False):
+            if _is_monotone(column, strictly=False) or _is_single(column):
                 left_out.append(place)
             elif not _is_constant(column):
                 notes.append(f"column {name!r} is taken for data, whatever its name; choose columns with --column")
-        elif leads and _has_equal_steps(column):
+        elif leads and (_has_equal_steps(column) or _has_rounded_steps(column)):
             left_out.append(place)
-        elif leads and _is_whole(column) and _is_monotone(column, strictly=True, num_steps=MANY):
+        elif leads and _is_monotone(column, strictly=True, num_steps=MANY):
             raise DataError(
-                f"expected to know whether column {name!r} of {path} counts time or is data, its whole numbers only "
+                f"expected to know whether column {name!r} of {path} counts time or is data, its numbers only "
                 "grow or only fall; choose the columns to take with --column"
             )
     notes += [
@@ -85,8 +87,8 @@ def _is_constant(column: Column) -> bool:
     return not column or all(bool((values == column[0][0]).all()) for values in column)
 
 
-def _is_whole(column: Column) -> bool:
-    return all(bool((values == np.floor(values)).all()) for values in column)
+def _is_single(column: Column) -> bool:
+    return bool(column) and max(map(len, column)) == 1
 
 
 def _is_monotone(column: Column, *, strictly: bool, num_steps: int = 2) -> bool:
@@ -105,3 +107,26 @@ def _has_equal_steps(column: Column) -> bool:
     steps, largest = _steps(column), max(float(np.abs(values).max()) for values in column)
     step, rounding = float(steps[0]), 8 * float(np.finfo(np.float64).eps) * largest
     return abs(step) > rounding and bool((np.abs(steps / step - 1) <= EQUAL + rounding / abs(step)).all())
+
+
+def _has_rounded_steps(column: Column) -> bool:
+    """Whether the steps are equal but for the rounding to a few decimals, as of 1960.08, 1960.17, 1960.25."""
+    series = [values for values in column if len(values) >= FEW]
+    if _is_constant(column) or max(map(len, column)) < MANY:
+        return False
+    for decimals in range(MOST_DECIMALS + 1):
+        if all(np.allclose(values, np.round(values, decimals), rtol=1e-15, atol=0) for values in column):
+            return decimals > 0 and _are_on_lines(series, 10.0**-decimals)
+    return False
+
+
+def _are_on_lines(series: Column, unit: float) -> bool:
+    """Whether rounding to `unit` is all that parts numbers from equal steps: half of it each, as much at both ends."""
+    steps = [float(values[-1] - values[0]) / (len(values) - 1) for values in series]
+    for values, step in zip(series, steps, strict=True):
+        line, gaps = np.linspace(values[0], values[-1], len(values)), len(values) - 1
+        if abs(step) * gaps < SPREAD * unit or not bool((np.abs(values - line) <= 1.01 * unit).all()):
+            return False
+        if abs(step - steps[0]) > 2 * unit / min(gaps, len(series[0]) - 1):
+            return False
+    return True

@@ -8,43 +8,66 @@ from pathlib import Path
 import numpy as np
 
 from pgm_rnn.checks import check_choice
+from pgm_rnn.data.header import Rows, number_in, read_header
 from pgm_rnn.data.source import DataError
-from pgm_rnn.data.table import Table, numbered
-
-MISSING = ("", "nan", "na")
-"""What a cell without a number holds, in any case."""
+from pgm_rnn.data.table import Table
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> Table:
     """The table in a file; where columns are asked for, the others need not be numbers and are taken for missing.
 
     Raises:
-        DataError: rows of unequal length, or anything but numbers in a column that is asked for.
+        DataError: rows of unequal length, a first row that may be names or numbers, a name twice, or anything but
+            numbers in a column that is asked for.
         ValueError: an unknown column.
     """
     rows = _rows(path)
-    width = len(rows[0][1]) if rows else 0
-    for line, row in rows:
-        if len(row) != width:
-            raise DataError(f"expected {width} columns in every row of {path}, got {len(row)} in line {line}")
-    is_named = any(_number(cell) is None for _, row in rows[:1] for cell in row)
-    names, rows = (rows[0][1], rows[1:]) if is_named else (numbered(width), rows)
+    rows, notes = _without_trailing_commas(rows)
+    header = read_header(rows, path)
+    names, rows = header.names, rows[1:] if header.is_named else rows
     for column in columns:
         check_choice("column", column, names)
-    table = np.full((1, len(rows), width), math.nan)
+    double = [name for name in columns or names if names.count(name) > 1]
+    if double:
+        raise DataError(
+            f"expected columns with names of their own in {path}, got {double[0]!r} twice; rename one of them, or "
+            "choose others with --column"
+        )
+    table = np.full((1, len(rows), len(names)), math.nan)
     for t, (line, row) in enumerate(rows):
         for place, name in enumerate(names):
-            value = _number(row[place])
+            value = number_in(row[place])
             if value is None and (not columns or name in columns):
                 raise DataError(
                     f"expected numbers in {path}, got {row[place]!r} in line {line}, column {name!r}; "
                     "choose the columns with numbers"
                 )
             table[0, t, place] = math.nan if value is None else value
-    return Table(table, names, is_named)
+    return Table(table, names, header.is_named, notes=(*notes, *header.notes))
 
 
-def _rows(path: Path) -> list[tuple[int, list[str]]]:
+def _without_trailing_commas(rows: Rows) -> tuple[Rows, tuple[str, ...]]:
+    """The rows without empty columns at their ends, and a note if there were some."""
+    width = len(rows[0][1]) if rows else 0
+    kept = max([place + 1 for _, row in rows for place in range(width) if row[place]], default=width)
+    if kept == width:
+        return rows, ()
+    what = "the last column is" if width - kept == 1 else f"the last {width - kept} columns are"
+    return [(line, row[:kept]) for line, row in rows], (f"{what} empty and left out: a comma ends every line",)
+
+
+def read_csv_names(path: Path) -> tuple[str, ...]:
+    """The names of the columns, none where the first row has none.
+
+    Raises:
+        DataError: a file that is no table, or a first row that may be names or numbers.
+    """
+    rows, _ = _without_trailing_commas(_rows(path))
+    header = read_header(rows, path)
+    return tuple(header.names) if header.is_named else ()
+
+
+def _rows(path: Path) -> Rows:
     """Line numbers and cells; an empty line is an empty cell, but for those at the end."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
@@ -54,14 +77,8 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
         raise DataError(f"expected comma-separated numbers in UTF-8, got {path}: {error}") from None
     while rows and rows[-1][1] == [""]:
         rows.pop()
+    width = len(rows[0][1]) if rows else 0
+    for line, row in rows:
+        if len(row) != width:
+            raise DataError(f"expected {width} columns in every row of {path}, got {len(row)} in line {line}")
     return rows
-
-
-def _number(cell: str) -> float | None:
-    """What a cell says: NaN where a number is missing, None if it is something else."""
-    if cell.lower() in MISSING:
-        return math.nan
-    try:
-        return float(cell)
-    except ValueError:
-        return None

@@ -1,7 +1,7 @@
 """Series of numbers from a file of the user's: x (batch, T, M), float64, NaN where a number is missing.
 
-.csv: one series, a row a step, a column a variable. A first row with words in it names the columns; a cell that is
-empty, NaN or NA is a missing number.
+.csv: one series, a row a step, a column a variable. A first row with words in it, or of numbers that count, names the
+columns; a cell that is empty, NaN or NA is a missing number.
 .npy: an array (T,), (T, M) or (batch, T, M).
 .npz: the same, called x or the only array in the file, with `lengths` and `mask` where the series are padded. Never a
 pickle.
@@ -20,7 +20,7 @@ from torch import Tensor
 from pgm_rnn.checks import check_choice
 from pgm_rnn.data.arrays import read_array
 from pgm_rnn.data.clock import without_clocks
-from pgm_rnn.data.csv_table import read_csv
+from pgm_rnn.data.csv_table import read_csv, read_csv_names
 from pgm_rnn.data.source import DataError
 from pgm_rnn.data.table import Table
 
@@ -57,8 +57,7 @@ def read_series(path: Path, columns: Sequence[str] = ()) -> Series:
             finite numbers, or a column that may count time and may be data.
         ValueError: an unknown column.
     """
-    if not path.is_file():
-        raise DataError(f"expected a file of numbers, got {path}, which is none")
+    _check_file(path)
     readers = {".csv": read_csv, ".npy": read_array, ".npz": read_array}
     if path.suffix.lower() not in readers:
         raise DataError(f"expected a file that ends in {', '.join(readers)}, got {path}")
@@ -67,19 +66,39 @@ def read_series(path: Path, columns: Sequence[str] = ()) -> Series:
         table = without_clocks(table, path) if not columns else _chosen(table, columns)
         _check_numbers(table, path)
     except OSError as error:
-        raise DataError(f"expected a file that can be read, got {path}: {error.strerror or error}") from None
+        raise _unreadable(path, error) from None
     except MemoryError:
         raise DataError(f"expected numbers that fit in memory, got more of them in {path}; take fewer") from None
     lengths = None if table.lengths is None else torch.from_numpy(table.lengths)
     return Series(torch.from_numpy(table.values), tuple(table.names), lengths, tuple(table.notes))
 
 
+def read_names(path: Path) -> tuple[str, ...]:
+    """The names that a file has for all of its columns; none where it has none, as arrays never do.
+
+    Raises:
+        DataError: no such file, or a damaged one.
+    """
+    _check_file(path)
+    try:
+        return read_csv_names(path) if path.suffix.lower() == ".csv" else ()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        raise DataError(f"expected a file of numbers, got {path}, which is none")
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(f"expected a file that can be read, got {path}: {error.strerror or error}")
+
+
 def _chosen(table: Table, columns: Sequence[str]) -> Table:
     """The columns that were asked for."""
     for column in columns:
         check_choice("column", column, table.names)
-        if table.names.count(column) > 1:
-            raise DataError(f"expected columns with names of their own, got {column!r} twice; rename one of them")
     return table.select([table.names.index(column) for column in columns])
 
 

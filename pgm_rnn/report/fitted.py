@@ -52,9 +52,9 @@ class Outcome(NamedTuple):
 
     Attributes:
         model: fitted, any `SequenceModel`, or a law of labels.
-        stopped_by: "tolerance", "num_iterations", "num_epochs", "patience", "interrupt" or
+        stopped_by: "tolerance", "num_iterations", "num_epochs", "patience", "interrupt", "error" or
             "the end of the data".
-        num_rounds: how many iterations or epochs there were.
+        num_rounds: how many iterations or epochs there were, None where an error took the count along.
         unit: "iteration" or "epoch".
         seconds: wall-clock time.
         remark: what else there is to say of it.
@@ -64,7 +64,7 @@ class Outcome(NamedTuple):
 
     model: Any
     stopped_by: str
-    num_rounds: int
+    num_rounds: int | None
     unit: str
     seconds: float
     remark: str
@@ -134,8 +134,11 @@ def finish(job: Job, folder: Path, material: Material, outcome: Outcome) -> None
 def say_how_it_ended(outcome: Outcome) -> None:
     """A line on the rounds and the time, and what else there is to say."""
     out = _console()
-    rounds, seconds = counted(outcome.num_rounds, outcome.unit), f"{outcome.seconds:.1f} s"
-    if outcome.stopped_by == "interrupt":
+    seconds = f"{outcome.seconds:.1f} s"
+    rounds = f"some {outcome.unit}s" if outcome.num_rounds is None else counted(outcome.num_rounds, outcome.unit)
+    if outcome.stopped_by == "error":
+        out.print(f"ended by an error after {seconds}; these are the parameters so far")
+    elif outcome.stopped_by == "interrupt":
         out.print(f"interrupted after {rounds} in {seconds}; these are the parameters so far")
     else:
         out.print(f"{rounds} in {seconds}, stopped by {outcome.stopped_by}")

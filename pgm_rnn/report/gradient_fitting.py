@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,6 +93,7 @@ def fit_by_gradient(
 
     Raises:
         ValueError: arguments out of range or not for this model, a source that is not there or cannot be read.
+        OSError: a file could not be written; what was fitted until then is saved, and the error says where.
     """
     given = {size: value for size, value in sizes.items() if value is not None}
     _check_sizes(name, given)
@@ -110,22 +112,70 @@ def fit_by_gradient(
     particles = f" with {counted(training.num_particles, 'particle')}" if objective != "mle" else ""
     title = f"{name}{shown}, {type(material.family).__name__} emission, Adam on {objective}{particles}"
     options = vars(training) | {"objective": objective}
+    start_time = time.perf_counter()
     with launched(training.device) as first:
         if first:
             announce(job, material, title)
-        found = svi.fit(model, material.train, material.valid, seed=job.seed, **options)
+        found, failure = _fitted(model, material, job.seed, options)
     half, why = halved(model) if half else (False, "")
-    judged = f"those of epoch {found.best_epoch}, the best on the validation data"
-    remark = f"the parameters are {judged if material.valid is not None else 'the last ones'}"
-    remark += f"\n{why}" if why else ""
+    best = "those of the best epoch so far" if found is None else f"those of epoch {found.best_epoch}, the best"
+    judged = f"{best} on the validation data" if material.valid is not None else "the last ones"
+    remark = f"the parameters are {judged}" + (f"\n{why}" if why else "")
     plain = {option: str(value) if isinstance(value, Path) else value for option, value in options.items()}
     plain |= {"transpose": transpose, "nade_dim": nade_dim, "start": before}
-    outcome = Outcome(model, found.stopped_by, len(found.history), "epoch", found.seconds, remark, plain)._replace(
-        half=half
-    )
+    if found is None:
+        ended = ("error", None, "epoch", time.perf_counter() - start_time)
+    else:
+        ended = (found.stopped_by, len(found.history), "epoch", found.seconds)
+    outcome = Outcome(model, *ended, remark, plain, half)
     if first:
-        finish(job, folder, material, outcome)
+        _finish_or_fail(job, folder, material, outcome, failure)
     return outcome
+
+
+def _fitted(
+    model: SequenceModel, material: Material, seed: int, options: dict[str, Any]
+) -> tuple[svi.Fit | None, OSError | None]:
+    """The fit, or why it could not go on: a file of its own that could not be written, after some of the work.
+
+    Raises:
+        OSError: the same before any of the work.
+    """
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    try:
+        return svi.fit(model, material.train, material.valid, seed=seed, **options), None
+    except OSError as error:
+        if all(bool((value == before[name]).all()) for name, value in model.state_dict().items()):
+            raise _of_its_files(error, options) from error
+        return None, _of_its_files(error, options)
+
+
+def _of_its_files(error: OSError, options: dict[str, Any]) -> OSError:
+    """The error with the name of the file: the checkpoint's has it already, the metrics' has not."""
+    if error.filename is not None or error.errno is None or options["metrics"] is None:
+        return error
+    return OSError(error.errno, error.strerror or str(error), str(options["metrics"]))
+
+
+def _finish_or_fail(job: Job, folder: Path, material: Material, outcome: Outcome, failure: OSError | None) -> None:
+    """Score and save what was fitted, and raise the error that ended it, if one did.
+
+    Raises:
+        OSError: it says which file could not be written, and where the model is.
+    """
+    if failure is None:
+        finish(job, folder, material, outcome)
+        return
+    why = f"could not write {failure.filename}: {failure.strerror}" if failure.filename else str(failure)
+    try:
+        finish(job, folder, material, outcome)
+    except OSError as error:
+        raise OSError(f"the fit could not go on, {why}; {error}") from failure
+    on = "go on with --resume" if outcome.options["checkpoint"] else f"go on from its numbers with --start {folder}"
+    raise OSError(
+        f"the fit could not go on, {why}; the parameters so far are saved in {folder}; make room or choose another "
+        f"place, and {on}"
+    ) from failure
 
 
 def _with_nade(material: Material, nade_dim: int | None) -> Material:

@@ -100,12 +100,17 @@ def leaderboard(data: str, page: Path | None = None, home: Path = HOME, progress
         The rows, the lowest number first.
 
     Raises:
-        ValueError: a data set without entries or without a test split, or a page in a folder that is not there.
+        ValueError: a folder or a data set without entries, a data set without a test split, or a page in a folder that
+            is not there.
         DataError: the data set is not to be had.
         OSError: the page cannot be written.
     """
     described = {name: describe_pretrained(name, home=home) for name in list_pretrained(home=home)}
     entries = {name: found.info for name, found in described.items() if found.name in list_models()}
+    if not entries:
+        raise ValueError(
+            f"expected entries of trained models in {home}, got none; make one with pgm-rnn publish --into"
+        )
     check_choice("--data", data, sorted({info["data"] for info in entries.values()}))
     if load(data).test is None:
         raise ValueError(f"expected a data set with a test split, got {data}, which has none")

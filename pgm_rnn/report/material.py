@@ -180,8 +180,7 @@ def from_file(path: Path, options: FileOptions) -> Material:
         bound = "exact" if model.exact else f"FIVO_{SCORE_PARTICLES}"
         return [_score(split, nats[part], steps[part], single, bound) for split, part in parts.items()]
 
-    if found.notes and not options.columns:
-        options = options._replace(columns=names)  # as they were taken
+    options = options._replace(columns=names)  # as they were taken
     description = _described(found, lengths)
     return Material(description, family, units["train"], units.get("valid"), single, scores, options, notes=found.notes)
 

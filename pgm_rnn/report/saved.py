@@ -11,6 +11,7 @@ from pgm_rnn.checks import check_choice
 from pgm_rnn.data import Dataset, list_datasets, load
 from pgm_rnn.data.series import read_series
 from pgm_rnn.emissions import Bernoulli, Categorical, NadeBits, Pen
+from pgm_rnn.report.columns import columns_to_take
 from pgm_rnn.report.fitted import counted
 from pgm_rnn.report.material import in_dtype_of
 from pgm_rnn.sequence_model import SequenceModel
@@ -31,7 +32,7 @@ class Source:
     Attributes:
         name: of a data set, or a file.
         split: of a data set, "test" if None; a file is taken whole.
-        columns: of a file, none for those of the fit.
+        columns: of a file, none for those of the fit; the fit's in another order are put into its order.
     """
 
     name: str
@@ -128,9 +129,10 @@ def _observed(family: object) -> object:
 
 
 def _from_file(saved: Saved, source: Source) -> Sequences:
-    columns = source.columns or (_columns_of_fit(saved) if saved.info.get("data") == source.name else ())
-    found = read_series(Path(source.name), columns)
-    for note in found.notes:
+    path, is_same = Path(source.name), saved.info.get("data") == source.name
+    columns, how = columns_to_take(path, _columns_of_fit(saved), source.columns, is_same=is_same)
+    found = read_series(path, columns)
+    for note in (*found.notes, *([how] if how else [])):
         Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(note)
     series, shape = found.x, saved.model.family.event_shape
     if series.shape[-1] != max(1, shape.numel()):

@@ -276,5 +276,37 @@ def test_a_long_double_beyond_float64_is_one_sentence(tmp_path: Path) -> None:
 
 def test_two_columns_of_one_name_cannot_be_told_apart(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("a,a\n1,2\n5,4\n")
-    with pytest.raises(DataError, match="expected columns with names of their own, got 'a' twice"):
+    with pytest.raises(DataError, match=r"expected columns with names of their own in .*a.csv, got 'a' twice"):
         read_series(tmp_path / "a.csv", ["a"])
+
+
+def header(text: str, content: bytes = bytes(8)) -> bytes:
+    """A .npy with this header."""
+    return b"\x93NUMPY\x01\x00" + (len(text) + 1).to_bytes(2, "little") + text.encode() + b"\n" + content
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{'descr':'<f8','fortran_order':False,'shape':(True,),}", "integer"),
+        (
+            "{'descr':'<f8','fortran_order':False,'shape':(1,),'a':" + "[" * 3000 + "]" * 3000 + "}",
+            "Cannot parse header",
+        ),
+    ],
+    ids=["truth", "nested"],
+)
+def test_a_strange_header_is_one_short_sentence(text: str, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    path.write_bytes(header(text))
+    with pytest.raises(DataError, match=rf"expected an array of numbers in {path}, got .*{reason}") as caught:
+        read_series(path)
+    assert len(str(caught.value)) < 300 + len(str(path))
+
+
+def test_lengths_beyond_int64_are_shown_as_they_are(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.ones((2, 3)), lengths=np.array([3, 2**64 - 1], dtype=np.uint64))
+    with pytest.raises(
+        DataError, match=r"expected lengths in 1\.\.T = 1\.\.3, got 18446744073709551615 at index 1, in"
+    ):
+        read_series(tmp_path / "a.npz")

@@ -34,6 +34,9 @@ def written(folder: Path, *columns: Sequence[float], header: str = "") -> Path:
         ("machine,volume", range(10, 110, 10)),
         ("", range(1871, 1881)),
         ("", [0.1 * k for k in range(10)]),
+        ("", [round(1960 + k / 12, 2) for k in range(10)]),
+        ("jan,volume", [round(1960 + k / 12, 3) for k in range(10)]),
+        ("", [round(2451545 + 7 * k / 24, 4) for k in range(10)]),
     ],
 )
 def test_a_first_column_that_only_counts_time_is_left_out_with_a_note(
@@ -67,8 +70,11 @@ def test_row_numbers_before_the_years_are_left_out_too(tmp_path: Path) -> None:
         ("", (VOLUMES, VOLUMES[::-1])),
         ("flow,counted", (VOLUMES, range(10))),
         ("flow,rain", ([7] * 10, VOLUMES)),
-        ("T,rain", ([1.0, 2.5, *range(3, 11)], VOLUMES)),
-        ("no2,rain", ([1.0, 2.5, *range(3, 11)], VOLUMES)),
+        ("T,rain", ([1.0, 2.5, *range(11, 3, -1)], VOLUMES)),
+        ("no2,rain", ([1.0, 2.5, *range(11, 3, -1)], VOLUMES)),
+        ("", ([1.0, 2.5, 2.6, 2.7], VOLUMES[:4])),
+        ("level,rain", ([0.1, 0.1, 0.2, 0.2, 0.3, 0.3, 0.3, 0.4, 0.4, 0.5], VOLUMES)),
+        ("rain,level", (VOLUMES, [round(1960 + k / 12, 2) for k in range(10)])),
         ("flow", (range(10),)),
         ("", (range(10),)),
         ("flow,rain", ([0, 1], [3, 1])),
@@ -80,13 +86,39 @@ def test_other_columns_are_data(header: str, columns: tuple[Sequence[float], ...
     assert found.notes == ()
 
 
-def test_a_column_that_may_be_either_is_a_question(tmp_path: Path) -> None:
-    cases = [1, 2, 4, 5, 9, 13, 20, 22, 31, 50]
+@pytest.mark.parametrize(
+    "cases",
+    [
+        [1, 2, 4, 5, 9, 13, 20, 22, 31, 50],
+        [
+            2451549.4119,
+            2451549.7975,
+            2451553.5096,
+            2451560.1,
+            2451561.2,
+            2451570.0,
+            2451571.5,
+            2451580.9,
+            2451590,
+            2451599,
+        ],
+        [9.5, 8.5, 8.25, 7.0, 6.5, 6.0, 4.0, 3.5, 2.0, 1.0],
+    ],
+)
+def test_a_column_that_may_be_either_is_a_question(cases: list[float], tmp_path: Path) -> None:
     path = written(tmp_path, cases, VOLUMES, header="cases,volume")
     with pytest.raises(DataError, match=r"whether column 'cases' of .* counts time or is data, .* choose the columns"):
         read_series(path)
     assert read_series(path, ["cases", "volume"]).x[0, :, 0].tolist() == cases
     assert read_series(path, ["volume"]).columns == ("volume",)
+    with pytest.raises(DataError, match="whether column '1' of"):
+        read_series(written(tmp_path, cases, VOLUMES))
+
+
+def test_the_name_says_that_a_single_number_is_a_time(tmp_path: Path) -> None:
+    found = read_series(written(tmp_path, [1900], [2.5], header="year,x"))
+    assert (found.columns, len(found.notes)) == (("x",), 1)
+    assert read_series(written(tmp_path, [1900], [2.5], header="y,x")).columns == ("y", "x")
 
 
 def test_a_name_of_time_with_numbers_that_go_up_and_down_is_data_with_a_note(tmp_path: Path) -> None:

@@ -98,3 +98,9 @@ def test_what_the_user_got_wrong_is_one_sentence(home: Path, monkeypatch: pytest
     assert "expected a data set with a test split, got synthetic-hmm, which has none" in capsys.readouterr().err
     assert call(monkeypatch, *command, "synthetic-hmm", "--output", "nowhere/page.md") == 2
     assert "expected --output to name a file in a folder that can be written to" in capsys.readouterr().err
+
+
+def test_a_folder_without_entries_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    (tmp_path / "empty").mkdir()
+    assert call(monkeypatch, "leaderboard", "--data", "jsb", "--into", str(tmp_path / "empty")) == 2
+    assert f"expected entries of trained models in {tmp_path}/empty, got none; make one" in capsys.readouterr().err

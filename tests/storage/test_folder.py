@@ -144,7 +144,8 @@ def test_writers_wait_for_each_other_and_readers_see_whole_models(tmp_path: Path
     """Digests of half a model would not fit, and a folder in change would miss a file."""
     place, failed = tmp_path / "model", list[BaseException]()
     save_model(model(0), place)
-    expected = [model(seed).transition_logits for seed in range(3)]
+    drawn = [model(seed) for seed in range(3)]  # here: threads share the generator that they are drawn with
+    expected = [found.transition_logits for found in drawn]
 
     def work(action: Callable[[int], object]) -> None:
         try:
@@ -158,7 +159,7 @@ def test_writers_wait_for_each_other_and_readers_see_whole_models(tmp_path: Path
         assert isinstance(found, HMM)
         assert any(torch.equal(found.transition_logits, logits) for logits in expected)
 
-    actions = [lambda number: save_model(model(1), place), lambda number: save_model(model(2), place), reads]
+    actions = [lambda number: save_model(drawn[1], place), lambda number: save_model(drawn[2], place), reads]
     threads = [threading.Thread(target=work, args=(action,)) for action in actions]
     for thread in threads:
         thread.start()

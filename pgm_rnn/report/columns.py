@@ -1,0 +1,58 @@
+"""Which columns of a file are the variables that a model was fitted to, and in which order: by their names.
+
+the fit's names are the file's, in any order     taken by name
+the file has names, others                       an error; --column says which are meant
+the file or the fit has none                     in their order, with a note where one of them has some
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pgm_rnn.data.series import read_names
+
+SHOWN = 6
+
+
+def columns_to_take(
+    path: Path, kept: Sequence[str], asked: Sequence[str] = (), *, is_same: bool = False
+) -> tuple[tuple[str, ...], str]:
+    """The columns to read, none for all but those that count time, and a note where that is not obvious.
+
+    Args:
+        path: of the file.
+        kept: the columns that the model was fitted to, numbers where they had no names; none if nobody noted them.
+        asked: those that were asked for.
+        is_same: whether the fit was to this file.
+
+    Raises:
+        ValueError: other columns, or the fit's in another order beside others.
+        DataError: the file cannot be read.
+    """
+    wanted, are_numbered = _listed(kept), all(name.isdecimal() for name in kept)
+    if asked:
+        if sorted(asked) == sorted(kept) and list(asked) != list(kept):
+            return tuple(kept), f"the columns are taken in the order of the fit: {wanted}"
+        moved = [name for place, name in enumerate(asked) if name in kept and list(kept).index(name) != place]
+        if moved and not are_numbered and len(asked) == len(kept):
+            raise ValueError(
+                f"expected --column in the order of the fit, {wanted}, got {_listed(asked)}, where {moved[0]!r} stands "
+                "at another place; change their order"
+            )
+        return tuple(asked), ""
+    names = read_names(path) if kept else ()
+    if not names:
+        if are_numbered:
+            return (tuple(kept), "") if is_same else ((), "")
+        return (), f"{path} names no columns; they are taken in the order of the fit: {wanted}"
+    if set(kept) <= set(names):
+        return tuple(kept), ""
+    if are_numbered:
+        return (), f"the columns of the fit have no names; those of {path} are taken in their order"
+    raise ValueError(
+        f"expected the columns of the fit, {wanted}, in {path}, got {_listed(names)}; rename them, or name those to "
+        "take with --column, in that order"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
