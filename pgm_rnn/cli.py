@@ -116,7 +116,7 @@ def _of_system(error: OSError) -> object:
     remedy = "make room or choose another place" if error.errno in FULL else "choose another place or make it free"
     if isinstance(error, FileNotFoundError):
         remedy = "check the name"
-    return f"could not use {error.filename2 or error.filename}: {error.strerror.lower()}; {remedy}"
+    return f"could not use {error.filename2 or error.filename}: {error.strerror}; {remedy}"
 
 
 def _complain(error: object) -> NoReturn:

@@ -352,7 +352,7 @@ def test_a_disk_that_is_full_before_the_first_step_is_one_sentence(
     monkeypatch.setattr(files_of_checkpoints, "write_whole", naming_full_from(1))
     assert call(monkeypatch, *GRADIENT.split(), "--checkpoint", "run") == 2
     assert re.search(
-        r"could not use \S+/run/state-\w+.safetensors: no space left .*; make room", capsys.readouterr().err
+        r"could not use \S+/run/state-\w+.safetensors: No space left .*; make room", capsys.readouterr().err
     )
     assert not Path("out").exists()
 
@@ -381,5 +381,5 @@ def test_what_cannot_be_written_is_named(
         assert call(monkeypatch, *command.split()) == 2
         error = capsys.readouterr().err
         assert error.count("\n") == 1
-        assert re.search(rf"could not use \S*{name}\S*: {os.strerror(code).lower()}; {remedy}", error)
+        assert re.search(rf"could not use \S*{name}\S*: {os.strerror(code)}; {remedy}", error)
         assert not list(Path().glob(".*"))

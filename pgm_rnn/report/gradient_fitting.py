@@ -123,11 +123,13 @@ def fit_by_gradient(
     remark = f"the parameters are {judged}" + (f"\n{why}" if why else "")
     plain = {option: str(value) if isinstance(value, Path) else value for option, value in options.items()}
     plain |= {"transpose": transpose, "nade_dim": nade_dim, "start": before}
+    ended_by: str
+    num_epochs: int | None
     if found is None:
-        ended = ("error", None, "epoch", time.perf_counter() - start_time)
+        ended_by, num_epochs, seconds = "error", None, time.perf_counter() - start_time
     else:
-        ended = (found.stopped_by, len(found.history), "epoch", found.seconds)
-    outcome = Outcome(model, *ended, remark, plain, half)
+        ended_by, num_epochs, seconds = found.stopped_by, len(found.history), found.seconds
+    outcome = Outcome(model, ended_by, num_epochs, "epoch", seconds, remark, plain, half)
     if first:
         _finish_or_fail(job, folder, material, outcome, failure)
     return outcome
