@@ -244,7 +244,7 @@ def backward(
     transition[t][i, j] future[t + 1, j], is what gradients need: w d log p / d transition[t][i, j] = filtered[t, i]
     future[t + 1, j], w d log p / d initial = future[0]. `smoothed` has the same weight. `counts` is the gradient in the
     transitions summed over time, where it is asked for. `transposed` as in `forward`. Where no path leads, future may
-    grow without end: it stops at `largest`.
+    grow without end: its size stops at `largest`.
     """
     num_sequences, num_steps, num_states = emission.shape
     varying, shared = transition.shape[1] > 1, transition.shape[0] * transition.shape[1] == 1
@@ -281,6 +281,8 @@ def backward(
                     value = emission[b, t, j] * beta[s, j] * inverse
                     if value > largest:
                         value = emission.dtype.type(largest)
+                    elif value < -largest:  # of a negative weight
+                        value = emission.dtype.type(-largest)
                     after[s, j] = value
                     ring[s, t & 3, j] = value
                     future[b, t if kept else 0, j] = value

@@ -127,4 +127,5 @@ def test_bits_at_rounding_level_are_no_fall() -> None:
         model = HMM.random(3, emission=Bernoulli(3), seed=seed).double()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "No share of the data", em.EmWarning)  # a fall would be an error
-            em.fit(model, x, tolerance=0, num_restarts=3, num_iterations=40, seed=seed, progress=False)
+            fit = em.fit(model, x, tolerance=0, num_restarts=3, num_iterations=40, seed=seed, progress=False)
+        assert fit.stopped_by != "decrease"

@@ -257,6 +257,22 @@ def test_gradients_at_a_zero_of_the_initial_law_stay_finite_over_sequences(dtype
 
 
 @DTYPES
+@pytest.mark.parametrize("weight", [1.0, -3.0])
+def test_gradients_of_a_loss_are_finite_where_an_unreachable_state_fits_ever_better(
+    dtype: torch.dtype, weight: float
+) -> None:
+    # Backward numbers of the state that no path leads to grow by 5 nats a step, and overflow with either sign.
+    initial = torch.tensor([1.0, 0.0], dtype=dtype, requires_grad=True)
+    transition = torch.eye(2, dtype=dtype, requires_grad=True)
+    log_emission = torch.tensor([-5.0, 0.0], dtype=dtype).expand(3, 400, 2).clone().requires_grad_()
+    value = hmm.log_marginal_likelihood(initial, transition, log_emission, torch.tensor([400, 400, 7]))
+    gradients = torch.autograd.grad(weight * value.sum(), (initial, transition, log_emission))
+    assert all(bool(gradient.isfinite().all()) for gradient in gradients)
+    torch.testing.assert_close(gradients[1][0, 0], torch.tensor(weight * (399 + 399 + 6), dtype=dtype))
+    torch.testing.assert_close(gradients[2].sum((0, 1)), torch.tensor([weight * 807, 0.0], dtype=dtype))
+
+
+@DTYPES
 def test_pairs_of_chains_side_by_side_are_those_of_the_chains_one_by_one(dtype: torch.dtype) -> None:
     tables = torch.stack([chain(kind, 4, seed=2)[1] for kind in ("blocks", "left to right")])[:, None].to(dtype)
     initial, lengths = torch.full((4,), 0.25, dtype=dtype), LENGTHS.repeat_interleave(2)
