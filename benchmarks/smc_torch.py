@@ -20,7 +20,7 @@ from torch import Tensor
 from benchmarks.smc_peers import ESS_THRESHOLD, Filter, Run
 from benchmarks.smc_problem import Problem
 from pgm_rnn.inference import smc
-from pgm_rnn.inference.pyro_smc import PyroSteps
+from pgm_rnn.inference.smc.pyro_steps import PyroSteps
 
 
 def ours(problem: Problem) -> Filter:

@@ -82,7 +82,7 @@ def run(
     """Draws from the posterior law of a program's parameters by the No-U-Turn sampler.
 
     Args:
-        model: a Pyro program of (x, lengths), such as `pgm_rnn.priors.WithPriors(hmm, {...})`, or of x alone where
+        model: a Pyro program of (x, lengths), such as `pgm_rnn.WithPriors(hmm, {...})`, or of x alone where
             `lengths` is None, such as a function that samples parameters and observes a
             `pgm_rnn.distributions.DiscreteHMM`. Its latent sites must be continuous.
         x: observations (batch, T, *event).
@@ -102,7 +102,7 @@ def run(
     """
     if not callable(model):
         raise TypeError(
-            f"expected a Pyro program, got {type(model).__name__}; pgm_rnn.priors.WithPriors(model, priors) is one"
+            f"expected a Pyro program, got {type(model).__name__}; pgm_rnn.WithPriors(model, priors) is one"
         )
     check_counts(num_samples=num_samples, num_warmup=num_warmup, num_chains=num_chains, max_tree_depth=max_tree_depth)
     if not 0 < target_acceptance < 1:

@@ -24,10 +24,10 @@ from tqdm import tqdm
 from pgm_rnn.checks import check_counts
 from pgm_rnn.inference import smc
 from pgm_rnn.inference.mcmc import Posterior
-from pgm_rnn.parameters import call_with
 from pgm_rnn.particles import DegenerateWeightsError
-from pgm_rnn.priors import WithPriors
 from pgm_rnn.randomness import seeded
+from pgm_rnn.sequence_model.parameters import call_with
+from pgm_rnn.sequence_model.priors import WithPriors
 
 ACCEPTED = 0.234
 """The part of the moves that the warm-up aims at accepting."""

@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.emissions import Categorical, Emission
-from pgm_rnn.observations import check_observations
+from pgm_rnn.sequence_model.observations import check_observations
 from pgm_rnn.sequences import length_mask
 
 Task = Literal["tagging", "classification"]

@@ -20,10 +20,10 @@ from pgm_rnn.checks import check_counts
 from pgm_rnn.distributions.normal import Normal
 from pgm_rnn.emissions import Emission
 from pgm_rnn.kernels import positive
-from pgm_rnn.memory import Drawn
 from pgm_rnn.models.networks import Layers, NormalHead
 from pgm_rnn.models.vrnn import chosen_bits
 from pgm_rnn.sequence_model import First, SequenceModel
+from pgm_rnn.sequence_model.memory import Drawn
 
 
 class DeepMarkovModel(SequenceModel):

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from pgm_rnn.checks import check_probs
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, chosen_family
-from pgm_rnn.observations import check_observations
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import First, SequenceModel
+from pgm_rnn.sequence_model.observations import check_observations
 from pgm_rnn.sequences import Sequences, as_sequences, length_mask
 
 

@@ -20,8 +20,8 @@ from pgm_rnn.checks import check_counts
 from pgm_rnn.distributions.particle_mixture import ParticleMixture
 from pgm_rnn.emissions import Emission
 from pgm_rnn.models.hmm import HMM
-from pgm_rnn.noise import SeededNoise, Uniforms
 from pgm_rnn.particles import Options, Proposed, move, start, weigh
+from pgm_rnn.particles.noise import SeededNoise, Uniforms
 from pgm_rnn.sequence_model import First, SequenceModel
 
 

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.distributions.normal import Normal
 from pgm_rnn.emissions import Bernoulli, Emission
-from pgm_rnn.memory import Drawn
 from pgm_rnn.models.cells import CELLS, StackedCell
 from pgm_rnn.models.networks import ACTIVATIONS, Layers, NormalHead
 from pgm_rnn.sequence_model import First, SequenceModel
+from pgm_rnn.sequence_model.memory import Drawn
 
 
 class VRNN(SequenceModel):

@@ -11,12 +11,14 @@ below are looked up when they are first used, so that importing the package stay
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from pgm_rnn import moved
+
 if TYPE_CHECKING:
     from pgm_rnn import data, distributions, emissions, graph, inference, models
     from pgm_rnn.models.registry import get_model, list_models, model_info
-    from pgm_rnn.priors import WithPriors
     from pgm_rnn.report.posterior import to_arviz
     from pgm_rnn.sequence_model import SequenceModel
+    from pgm_rnn.sequence_model.priors import WithPriors
     from pgm_rnn.sequences import Sequences, pad
     from pgm_rnn.storage import load_model, save_model
     from pgm_rnn.zoo import list_pretrained, load_pretrained
@@ -26,7 +28,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "SequenceModel": "pgm_rnn.sequence_model",
     "Sequences": "pgm_rnn.sequences",
-    "WithPriors": "pgm_rnn.priors",
+    "WithPriors": "pgm_rnn.sequence_model.priors",
     "get_model": "pgm_rnn.models.registry",
     "list_models": "pgm_rnn.models.registry",
     "list_pretrained": "pgm_rnn.zoo",
@@ -59,6 +61,8 @@ __all__ = [
     "save_model",
     "to_arviz",
 ]
+
+moved.install()
 
 
 def __getattr__(name: str) -> Any:

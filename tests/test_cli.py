@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pgm_rnn import cli
+from pgm_rnn.cli import main as cli
 from pgm_rnn.cli import run
 
 

@@ -14,9 +14,10 @@ import torch
 from pgm_rnn import list_models, load_model
 from pgm_rnn.data import Dataset, catalogue, load
 from pgm_rnn.emissions import Categorical, Emission, Gaussian, NadeBits, Pen, Poisson
-from pgm_rnn.inference import kalman, smc, svi, training
-from pgm_rnn.inference.baum_welch import BaumWelch
-from pgm_rnn.inference.gaussian_em import GaussianEm
+from pgm_rnn.inference import kalman, smc, svi
+from pgm_rnn.inference.em.baum_welch import BaumWelch
+from pgm_rnn.inference.em.gaussian_em import GaussianEm
+from pgm_rnn.inference.svi import training
 from pgm_rnn.models import HMM, RNN, LinearGaussianSSM, NoisyRNN
 from pgm_rnn.report import material
 from pgm_rnn.report.fitted import Job, scores_table

@@ -15,9 +15,9 @@ import torch
 from pgm_rnn import load_model, save_model
 from pgm_rnn.emissions import Gaussian
 from pgm_rnn.files import write_whole
-from pgm_rnn.inference import checkpoints as files_of_checkpoints
 from pgm_rnn.inference import em
-from pgm_rnn.inference.metrics import Metrics
+from pgm_rnn.inference.svi import checkpoints as files_of_checkpoints
+from pgm_rnn.inference.svi.metrics import Metrics
 from pgm_rnn.models import HMM
 from pgm_rnn.report import material
 from pgm_rnn.sequence_model import SequenceModel

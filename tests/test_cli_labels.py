@@ -12,7 +12,8 @@ from pgm_rnn import load_model
 from pgm_rnn.data import Dataset, catalogue, load
 from pgm_rnn.data.dataset import Labels
 from pgm_rnn.emissions import Categorical, Gaussian
-from pgm_rnn.inference import forward_backward, supervised
+from pgm_rnn.inference import forward_backward
+from pgm_rnn.inference.svi import supervised
 from pgm_rnn.models import BidirectionalRNN
 from pgm_rnn.report.label_fitting import SplitScore, label_table
 from pgm_rnn.sequences import Sequences

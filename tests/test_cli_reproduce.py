@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pgm_rnn.cli import app
-from pgm_rnn.cli_reproduce import FIGURES
+from pgm_rnn.cli.reproduce import FIGURES
 from pgm_rnn.experiments.experiment import Cell, Row
 from pgm_rnn.experiments.registry import EXPERIMENTS
 from pgm_rnn.experiments.settings import Settings

@@ -16,8 +16,8 @@ from pgm_rnn.inference import ENGINES, em, forward_backward, kalman, mcmc, pmmh,
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from pgm_rnn.models.registry import get_model
-from pgm_rnn.priors import WithPriors
 from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequence_model.priors import WithPriors
 from pgm_rnn.sequences import Sequences
 from tests.definitions import all_words
 from tests.instances import (

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from pgm_rnn.distributions import StateLaw
 from pgm_rnn.emissions import Gaussian
-from pgm_rnn.memory import law_of, memory_of
 from pgm_rnn.models.vrnn import VRNN
+from pgm_rnn.sequence_model import StateLaw
+from pgm_rnn.sequence_model.memory import law_of, memory_of
 from tests.instances import LENGTHS, make_model, ragged
 
 

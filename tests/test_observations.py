@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian, Poisson
-from pgm_rnn.observations import check_observations
+from pgm_rnn.sequence_model.observations import check_observations
 from tests.instances import LENGTHS, every_family, ragged, spoiled
 
 LIKE = torch.zeros(1, dtype=torch.float64)

@@ -11,14 +11,13 @@ from pyro.infer.autoguide import AutoDelta, AutoNormal, init_to_sample
 from pyro.optim import Adam  # type: ignore[attr-defined]
 from torch import Tensor
 
-from pgm_rnn.distributions import StateLaw
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from pgm_rnn.models.registry import list_models
 from pgm_rnn.models.rnn import RNN
-from pgm_rnn.parameters import call_with
-from pgm_rnn.priors import WithPriors
-from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequence_model import SequenceModel, StateLaw
+from pgm_rnn.sequence_model.parameters import call_with
+from pgm_rnn.sequence_model.priors import WithPriors
 from tests.instances import FAMILIES, LENGTHS, OF_VECTORS, make_model, ragged
 
 ROWS = dist.Dirichlet(torch.ones(2, 2, dtype=torch.float64))

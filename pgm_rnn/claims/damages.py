@@ -12,9 +12,9 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from pgm_rnn import graph, programs
+from pgm_rnn import graph
 from pgm_rnn.claims.claim import Claim, chosen_cases
-from pgm_rnn.inference import linearised_filter
+from pgm_rnn.inference.kalman import linearised_filter
 from pgm_rnn.models import cells
 from pgm_rnn.models.bidirectional_rnn import BidirectionalRNN
 from pgm_rnn.models.cells import StackedCell
@@ -23,7 +23,8 @@ from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from pgm_rnn.models.multi_particle_rnn import MultiParticleRNN
 from pgm_rnn.models.rnn import RNN
 from pgm_rnn.models.vrnn import VRNN
-from pgm_rnn.noise import SeededNoise
+from pgm_rnn.particles.noise import SeededNoise
+from pgm_rnn.sequence_model import programs
 
 Function = Callable[..., Any]
 

@@ -13,9 +13,9 @@ from pgm_rnn.data import list_datasets
 from pgm_rnn.data.piano_rolls import NUM_KEYS, transposed
 from pgm_rnn.emissions import Bernoulli, Gaussian, NadeBits
 from pgm_rnn.inference import svi
-from pgm_rnn.inference.objectives import check_objective, chosen_objective
-from pgm_rnn.inference.plan import Plan
-from pgm_rnn.inference.processes import launched
+from pgm_rnn.inference.svi.objectives import check_objective, chosen_objective
+from pgm_rnn.inference.svi.plan import Plan
+from pgm_rnn.inference.svi.processes import launched
 from pgm_rnn.models.registry import get_model, model_info
 from pgm_rnn.report.fitted import Job, Outcome, announce, check_job, counted, finish, material_of
 from pgm_rnn.report.keeping import halved

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pgm_rnn.files import in_turn
-from pgm_rnn.inference.checkpoints import CHECKPOINT
+from pgm_rnn.inference.svi.checkpoints import CHECKPOINT
 from pgm_rnn.report.records import is_writable
 from pgm_rnn.storage import Model, StorageError, check_replaceable, describe, holds_model, rounded_to_half, save_model
 

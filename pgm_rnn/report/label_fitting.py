@@ -16,9 +16,10 @@ from rich.table import Table
 from pgm_rnn.checks import check_choice
 from pgm_rnn.data import Dataset, list_datasets, load
 from pgm_rnn.emissions import Categorical
-from pgm_rnn.inference import forward_backward, label_scores, supervised
-from pgm_rnn.inference.label_scores import Labelled, LabelScore
-from pgm_rnn.inference.plan import Plan
+from pgm_rnn.inference import forward_backward
+from pgm_rnn.inference.svi import label_scores, supervised
+from pgm_rnn.inference.svi.label_scores import Labelled, LabelScore
+from pgm_rnn.inference.svi.plan import Plan
 from pgm_rnn.models.bidirectional_rnn import NAME, BidirectionalRNN, Task
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.randomness import seeded

@@ -20,10 +20,10 @@ from pgm_rnn.data.series import Series, read_series
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian, Poisson
 from pgm_rnn.inference import forward_backward, kalman, smc, svi
 from pgm_rnn.inference.diagnosis import check_scores
-from pgm_rnn.inference.evaluation import num_modelled
 from pgm_rnn.inference.forward_backward import has_finite_states
-from pgm_rnn.observations import check_observations
+from pgm_rnn.inference.svi.evaluation import num_modelled
 from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequence_model.observations import check_observations
 from pgm_rnn.sequences import Sequences, as_sequences, length_mask
 
 SCORE_PARTICLES = 128

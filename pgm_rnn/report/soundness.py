@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
-from pgm_rnn.inference.processes import ProcessLostError
+from pgm_rnn.inference.svi.processes import ProcessLostError
 from pgm_rnn.storage import StorageError
 
 TORCH_SAYS = "Expected parameter "

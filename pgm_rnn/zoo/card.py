@@ -3,7 +3,7 @@
 import shlex
 from typing import Any
 
-from pgm_rnn.inference.label_scores import Confusion
+from pgm_rnn.inference.svi.label_scores import Confusion
 from pgm_rnn.storage import Description, Model
 from pgm_rnn.zoo.label_references import LabelReference
 from pgm_rnn.zoo.references import Reference

@@ -1,92 +1,18 @@
-"""Publish a fit as an entry of the trained zoo: `python -m pgm_rnn.zoo.make NAME` trains and publishes one.
+"""Train entries of the zoo anew and publish them: `python -m pgm_rnn.zoo.make NAME`.
 
 The commands of the entries that the package has are in `recipes`, so that each can be made again from its name.
 """
 
-import json
 import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from pgm_rnn.checks import check_choice
-from pgm_rnn.models import BidirectionalRNN
-from pgm_rnn.storage import DESCRIPTION, Model
-from pgm_rnn.storage import TENSORS as SAVED_TENSORS
-from pgm_rnn.storage.folder import read
-from pgm_rnn.storage.models import made_from
-from pgm_rnn.zoo import label_references, references
-from pgm_rnn.zoo.card import card
-from pgm_rnn.zoo.entries import CARD, CONFIG, HOME, REFERENCE, TENSORS
-from pgm_rnn.zoo.label_references import LabelReference
-from pgm_rnn.zoo.publication import NAME, check_place, put, read_manifest
+from pgm_rnn.cli import app
+from pgm_rnn.zoo.entries import HOME
+from pgm_rnn.zoo.publish import publish
 from pgm_rnn.zoo.recipes import RECIPES
-from pgm_rnn.zoo.references import Reference
-
-MAX_BYTES = 1_000_000
-"""Of an entry's numbers, so that the package stays small."""
-
-
-def publish(folder: Path, name: str, failure_modes: str, home: Path = HOME) -> Path:
-    """Make an entry of the model that `pgm-rnn fit` saved in a folder; an entry of that name is replaced.
-
-    Args:
-        folder: of the saved model.
-        name: of the entry, lower-case words and numbers with hyphens.
-        failure_modes: a sentence or more for the card.
-        home: the folder of the entries.
-
-    Returns:
-        The entry's folder.
-
-    Raises:
-        ValueError: another kind of name, no words on failure modes, a model without scores or too large, or something
-            else at the place of the entry.
-        StorageError: no saved model, or a manifest that is damaged.
-        OSError: it cannot be written; what was published before stays.
-    """
-    if not NAME.fullmatch(name):
-        raise ValueError(f"expected a name of lower-case words and numbers with hyphens, got {name!r}")
-    if not failure_modes.strip():
-        raise ValueError("expected a sentence on what the model gets wrong, got none")
-    check_place(home, name, read_manifest(home))  # before the work, not after it
-    described, packed = read(folder)
-    model, description = made_from(described, packed, folder / DESCRIPTION, folder / SAVED_TENSORS)
-    missing = {"data", "description", "seed", "scores", "command", "seconds"} - description.info.keys()
-    missing |= set() if description.info.get("scores") else {"scores"}
-    if missing:
-        raise ValueError(
-            f"expected a model that pgm-rnn fit saved, {folder} has no {', '.join(sorted(missing))} with it"
-        )
-    if len(packed) > MAX_BYTES:
-        raise ValueError(
-            f"expected at most {MAX_BYTES:,} bytes of numbers, got {len(packed):,}; fit fewer or use float32"
-        )
-    reference, content = _reference(model)
-    contents = {
-        CONFIG: described,
-        TENSORS: packed,
-        CARD: _card(folder, name, description, model, reference, failure_modes).encode(),
-        REFERENCE: (json.dumps(content) + "\n").encode(),
-    }
-    return put(home, name, contents)
-
-
-def _card(folder: Path, *parts: Any) -> str:
-    try:
-        return card(*parts)
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"expected the notes of pgm-rnn fit in {folder}, they were changed: {error!r}") from error
-
-
-def _reference(model: Model) -> tuple[Reference | LabelReference, dict[str, Any]]:
-    """The reference of a model, and as JSON."""
-    if isinstance(model, BidirectionalRNN):
-        of_labels = label_references.made(model)
-        return of_labels, label_references.as_json(of_labels)
-    of_sequences = references.made(model)
-    return of_sequences, references.as_json(of_sequences)
 
 
 def train(name: str, folder: Path) -> Path:
@@ -95,8 +21,6 @@ def train(name: str, folder: Path) -> Path:
     Raises:
         ValueError: an unknown name.
     """
-    from pgm_rnn.cli import app
-
     check_choice("the entry", name, RECIPES)
     recipe, here, arguments = RECIPES[name], Path.cwd(), sys.argv
     folder.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,6 @@ import pytest
 from pyro import poutine
 from torch import Tensor
 
-from pgm_rnn import programs
 from pgm_rnn.claims import CLAIMS, Claim, check
 from pgm_rnn.claims.choe_2017 import independences
 from pgm_rnn.claims.claim import conclude
@@ -16,6 +15,7 @@ from pgm_rnn.claims.standard_errors import MANY
 from pgm_rnn.graph import read_graph
 from pgm_rnn.models.cells import StackedCell
 from pgm_rnn.models.rnn import RNN
+from pgm_rnn.sequence_model import programs
 
 FEW = 4
 

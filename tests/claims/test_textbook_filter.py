@@ -10,7 +10,7 @@ from pgm_rnn.claims.choe_2017.textbook_filter import (
     right_weights,
 )
 from pgm_rnn.claims.finite_chain import FiniteChain
-from pgm_rnn.noise import SeededNoise
+from pgm_rnn.particles.noise import SeededNoise
 
 
 def test_the_printed_weight_lacks_one_factor() -> None:

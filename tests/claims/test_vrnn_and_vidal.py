@@ -12,7 +12,8 @@ from pgm_rnn.claims.vidal_2024.bidirectional import Posteriors
 from pgm_rnn.claims.vidal_2024.joint_normal import JointNormal
 from pgm_rnn.claims.vrnn_2019.objective import guided_quadrature
 from pgm_rnn.claims.vrnn_2019.written_out import CELLS, WrittenOut, normal_kl, random_vrnn
-from pgm_rnn.inference import forward_backward, linearised_filter
+from pgm_rnn.inference import forward_backward
+from pgm_rnn.inference.kalman import linearised_filter
 from pgm_rnn.kernels import gates
 from pgm_rnn.models import cells
 from pgm_rnn.models.bidirectional_rnn import BidirectionalRNN

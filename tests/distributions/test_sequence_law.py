@@ -3,9 +3,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pgm_rnn.distributions.sequence_law import SequenceLaw
 from pgm_rnn.emissions import Categorical, Emission, Gaussian
 from pgm_rnn.sequence_model import First
+from pgm_rnn.sequence_model.sequence_law import SequenceLaw
 from tests.definitions import all_words, emission_log_probs, largest_z_score, marginal_prob, word_index
 from tests.instances import LENGTHS, every_family, every_first, make_hmm, ragged, spoiled
 

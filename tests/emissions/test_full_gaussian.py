@@ -5,7 +5,7 @@ from torch import Tensor
 
 from pgm_rnn.emissions import EmissionTable, FullGaussian, Gaussian
 from pgm_rnn.inference import em
-from pgm_rnn.inference.weighted_estimates import MIN_SCALE, estimate
+from pgm_rnn.inference.em.weighted_estimates import MIN_SCALE, estimate
 from pgm_rnn.models.hmm import HMM
 
 LOC = torch.tensor([[0.0, -3.0], [5.0, 2.0]], dtype=torch.float64)

@@ -10,7 +10,7 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from pgm_rnn.experiments.particle_networks import Gradient, Objective, ParticleNetworks, Trace, step_losses, surrogate
 from pgm_rnn.inference import forward_backward, smc
 from pgm_rnn.models import HMM
-from pgm_rnn.noise import SeededNoise
+from pgm_rnn.particles.noise import SeededNoise
 
 K, S, T, M = 2, 2, 3, 2
 

@@ -18,8 +18,8 @@ import torch.distributed as dist
 
 from pgm_rnn.emissions import Bernoulli, Categorical
 from pgm_rnn.inference import svi
-from pgm_rnn.inference.processes import leave
-from pgm_rnn.inference.training import Run
+from pgm_rnn.inference.svi.processes import leave
+from pgm_rnn.inference.svi.training import Run
 from pgm_rnn.models.vrnn import VRNN
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import SequenceModel

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian
-from pgm_rnn.inference import baum_welch, em
-from pgm_rnn.inference.baum_welch import PARTS
+from pgm_rnn.inference import em
+from pgm_rnn.inference.em import baum_welch
+from pgm_rnn.inference.em.baum_welch import PARTS
 from pgm_rnn.models.hmm import HMM
 from tests.inference.test_em import batch, start
 from tests.instances import every_estimated_family

@@ -12,12 +12,13 @@ from pyro.infer import RenyiELBO, Trace_ELBO
 from torch import Tensor, nn
 from typing_extensions import override
 
-from pgm_rnn.distributions.state_law import StateLaw
 from pgm_rnn.emissions import Gaussian
-from pgm_rnn.inference import bounds, smc
+from pgm_rnn.inference import smc
+from pgm_rnn.inference.svi import bounds
 from pgm_rnn.models import LinearGaussianSSM, NoisyRNN
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequence_model.state_law import StateLaw
 from tests.instances import LENGTHS, every_law, every_model_of_vectors, gradients, make_hmm, make_model, ragged
 from tests.latent_toy import LatentToy
 

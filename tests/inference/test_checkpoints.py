@@ -14,8 +14,8 @@ import torch
 from pgm_rnn import files
 from pgm_rnn.emissions import Categorical, Gaussian
 from pgm_rnn.inference import svi
-from pgm_rnn.inference.checkpoints import CHECKPOINT, CheckpointError, Checkpoints, State
-from pgm_rnn.inference.training import Run
+from pgm_rnn.inference.svi.checkpoints import CHECKPOINT, CheckpointError, Checkpoints, State
+from pgm_rnn.inference.svi.training import Run
 from pgm_rnn.sequences import as_sequences
 from tests.inference import killed
 from tests.inference.fits import SYMBOLS, data, fit, state
@@ -127,7 +127,7 @@ def test_checkpoints_are_as_far_apart_as_asked_or_as_cheap_as_promised(
 ) -> None:
     clock = [0.0]
     monkeypatch.setattr("time.perf_counter", lambda: clock[0])
-    monkeypatch.setattr("pgm_rnn.inference.checkpoints.write_whole", lambda *_: clock.append(clock.pop() + 2))
+    monkeypatch.setattr("pgm_rnn.inference.svi.checkpoints.write_whole", lambda *_: clock.append(clock.pop() + 2))
     found = []
     for seconds in (60, 1000, 0):
         checkpoints = Checkpoints(tmp_path, seconds)
@@ -232,7 +232,7 @@ def test_a_description_that_was_changed_is_an_error(
 
 
 def test_a_pickle_with_the_right_digest_is_no_safetensors_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pgm_rnn.inference.checkpoints.save", lambda tensors: PICKLE)
+    monkeypatch.setattr("pgm_rnn.inference.svi.checkpoints.save", lambda tensors: PICKLE)
     found = json.loads((folder / CHECKPOINT).read_text())["content"]
     Checkpoints(folder, 0).save(State({}, found))
     with pytest.raises(CheckpointError, match=r"expected a safetensors file in .*, it cannot be read"):

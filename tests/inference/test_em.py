@@ -5,7 +5,7 @@ import torch
 
 from pgm_rnn.emissions import Categorical, Emission
 from pgm_rnn.inference import em
-from pgm_rnn.inference.baum_welch import BaumWelch
+from pgm_rnn.inference.em.baum_welch import BaumWelch
 from pgm_rnn.inference.forward_backward import ImpossibleSequenceError
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.sequences import Sequences, length_mask

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from pgm_rnn.emissions import Emission, EmissionTable, FullGaussian, Gaussian, Pen
 from pgm_rnn.inference import em, forward_backward
-from pgm_rnn.inference.baum_welch import BaumWelch
-from pgm_rnn.inference.units import Units, in_units, table_in_units, table_out_of_units, units_of
+from pgm_rnn.inference.em.baum_welch import BaumWelch
+from pgm_rnn.inference.em.units import Units, in_units, table_in_units, table_out_of_units, units_of
 from pgm_rnn.models.hmm import HMM
 from tests.inference.test_em import batch, start
 from tests.instances import ESTIMATED

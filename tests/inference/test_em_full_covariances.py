@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pgm_rnn.emissions import Bernoulli, Emission, FullGaussian, Gaussian, Pen
 from pgm_rnn.inference import em
-from pgm_rnn.inference.baum_welch import BaumWelch
+from pgm_rnn.inference.em.baum_welch import BaumWelch
 from pgm_rnn.models.hmm import HMM
 
 WILD = [(torch.float64, 1e3), (torch.float64, 1e9), (torch.float64, 1e10), (torch.float32, 1e6), (torch.float32, 1e8)]

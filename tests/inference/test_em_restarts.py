@@ -4,8 +4,8 @@ from torch import Tensor
 
 from pgm_rnn.emissions import Categorical, Emission
 from pgm_rnn.inference import em
+from pgm_rnn.inference.em.random_starts import Start, random_starts
 from pgm_rnn.inference.forward_backward import ImpossibleSequenceError
-from pgm_rnn.inference.random_starts import Start, random_starts
 from pgm_rnn.kernels import hmm as kernels
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.sequences import Sequences

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, FullGaussian, Gaussian, Poisson
-from pgm_rnn.inference import baum_welch, em
-from pgm_rnn.inference.data_starts import data_starts
-from pgm_rnn.inference.numbering import numbered_like
-from pgm_rnn.inference.random_starts import Start
+from pgm_rnn.inference import em
+from pgm_rnn.inference.em import baum_welch
+from pgm_rnn.inference.em.data_starts import data_starts
+from pgm_rnn.inference.em.numbering import numbered_like
+from pgm_rnn.inference.em.random_starts import Start
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from pgm_rnn.sequences import Sequences, pad

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.emissions import Gaussian
-from pgm_rnn.inference import bounds, evaluation
-from pgm_rnn.inference.svi import Evaluation, evaluate
+from pgm_rnn.inference.svi import Evaluation, bounds, evaluate, evaluation
 from pgm_rnn.models import HMM, LinearGaussianSSM, NoisyRNN
 from pgm_rnn.sequence_model import SequenceModel
 from tests.inference.test_bounds import Positive, by_quadrature, scalar_network

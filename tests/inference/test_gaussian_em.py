@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.inference import em, kalman
-from pgm_rnn.inference.regression import most_likely_above
+from pgm_rnn.inference.em.regression import most_likely_above
 from pgm_rnn.kernels import kalman as kalman_kernels
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from pgm_rnn.models.linear_start import linear_start

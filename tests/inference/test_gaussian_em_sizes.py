@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.inference import em
-from pgm_rnn.inference.gaussian_problem import CovarianceError
-from pgm_rnn.inference.regression import fraction_of
+from pgm_rnn.inference.em.regression import fraction_of
+from pgm_rnn.inference.kalman.problem import CovarianceError
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 
 NUM_STEPS = 120

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pgm_rnn.inference.linearisation import extended, unscented
+from pgm_rnn.inference.kalman.linearisation import extended, unscented
 from pgm_rnn.models.noisy_rnn import NoisyRNN
 
 DIM = 3

@@ -7,7 +7,7 @@ from torch import Tensor
 from pgm_rnn.distributions import DiscreteHMM, GaussianHMM
 from pgm_rnn.inference import mcmc
 from pgm_rnn.models.hmm import HMM
-from pgm_rnn.priors import WithPriors
+from pgm_rnn.sequence_model.priors import WithPriors
 
 LIMIT = 5.0  # standard errors
 

@@ -11,9 +11,9 @@ import torch
 import pgm_rnn
 from pgm_rnn.emissions import Gaussian
 from pgm_rnn.inference import em, forward_backward, kalman
+from pgm_rnn.inference.em.gaussian_em import is_trainable
 from pgm_rnn.inference.forward_backward import has_finite_states
-from pgm_rnn.inference.gaussian_em import is_trainable
-from pgm_rnn.inference.gaussian_problem import has_gaussian_states, is_linear
+from pgm_rnn.inference.kalman.kinds import has_gaussian_states, is_linear
 from tests.instances import OF_VECTORS, make_model
 
 KINDS = {

@@ -14,8 +14,8 @@ from pgm_rnn.inference.mcmc import Posterior
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from pgm_rnn.models.rnn import RNN
-from pgm_rnn.priors import WithPriors
 from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequence_model.priors import WithPriors
 
 LIMIT = 5.0  # standard errors
 

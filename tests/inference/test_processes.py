@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from pgm_rnn import load_model
-from pgm_rnn.inference.processes import Processes
+from pgm_rnn.inference.svi.processes import Processes
 from tests.inference import several
 
 ROOT = Path(__file__).parents[2]

@@ -4,7 +4,7 @@ from pyro.infer import SMCFilter
 from torch import Tensor
 
 from pgm_rnn.inference import forward_backward, kalman, smc
-from pgm_rnn.inference.pyro_smc import PyroSteps
+from pgm_rnn.inference.smc.pyro_steps import PyroSteps
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from pgm_rnn.models.noisy_rnn import NoisyRNN

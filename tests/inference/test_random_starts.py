@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission
-from pgm_rnn.inference.random_starts import COMMON, OWN, PSEUDO_COUNT, Start, random_starts
+from pgm_rnn.inference.em.random_starts import COMMON, OWN, PSEUDO_COUNT, Start, random_starts
 from pgm_rnn.models.hmm import HMM
 from tests.definitions import largest_z_score
 from tests.instances import draw, every_estimated_family

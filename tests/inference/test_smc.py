@@ -11,13 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from pgm_rnn import particles
-from pgm_rnn.inference import forward_backward, kalman, particle_run, smc
-from pgm_rnn.inference.particle_smoothing import backward_paths
+from pgm_rnn.inference import forward_backward, kalman, smc
 from pgm_rnn.inference.resampling import SCHEMES
+from pgm_rnn.inference.smc import run as particle_run
+from pgm_rnn.inference.smc.paths import backward_paths
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from pgm_rnn.models.rnn import RNN
+from pgm_rnn.particles import Proposal, resampling, steps
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import length_mask
@@ -61,7 +62,7 @@ def test_the_estimate_of_the_likelihood_is_unbiased(name: str, resampling: str, 
     assert score(values, 1.0) < LIMIT
 
 
-def wide() -> particles.Proposal:
+def wide() -> Proposal:
     """A proposal that does not look at z."""
     return lambda z, h, features: dist.MultivariateNormal(torch.zeros(2), 4 * torch.eye(2))
 
@@ -70,12 +71,12 @@ def test_a_guided_filter_is_unbiased_and_one_with_a_broken_weight_is_not(monkeyp
     model = make("lgssm")
     proposal = wide()
     assert score(ratio(model, proposal=proposal), 1.0) < LIMIT
-    intact = particles._propose
+    intact = steps._propose
 
     def broken(*arguments: Any) -> tuple[Tensor, None]:
         return intact(*arguments)[0], None  # as if the states were the model's own
 
-    monkeypatch.setattr(particles, "_propose", broken)
+    monkeypatch.setattr(steps, "_propose", broken)
     assert score(ratio(model, proposal=proposal), 1.0) > LIMIT
 
 
@@ -90,14 +91,14 @@ def test_an_auxiliary_filter_is_unbiased_and_its_first_stage_has_to_be_paid_back
 
     values = ratio(model, lookahead=lookahead, ess_threshold=1.0)
     assert score(values, 1.0) < LIMIT
-    intact = particles._resample
+    intact = resampling.resample
 
     def broken(*arguments: Any) -> tuple[smc.Particles, Tensor, Tensor | None]:
         drawn, chosen, ancestors = intact(*arguments)
         equal = torch.full_like(drawn.log_weights, -math.log(NUM_PARTICLES))
         return drawn._replace(log_weights=equal), chosen, ancestors
 
-    monkeypatch.setattr(particles, "_resample", broken)
+    monkeypatch.setattr(steps, "resample", broken)
     assert score(ratio(model, lookahead=lookahead, ess_threshold=1.0), 1.0) > LIMIT
 
 

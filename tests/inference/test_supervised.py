@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.emissions import Categorical, Gaussian
-from pgm_rnn.inference import label_scores, supervised
-from pgm_rnn.inference.supervised import Confusion, Labelled
+from pgm_rnn.inference.svi import label_scores, supervised
+from pgm_rnn.inference.svi.supervised import Confusion, Labelled
 from pgm_rnn.models import BidirectionalRNN
 from pgm_rnn.models.bidirectional_rnn import Task
 from pgm_rnn.randomness import seeded

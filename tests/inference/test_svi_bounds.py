@@ -15,12 +15,13 @@ from pyro.optim import Adam  # type: ignore[attr-defined]
 from torch import Tensor
 from typing_extensions import override
 
-from pgm_rnn.distributions.state_law import StateLaw
 from pgm_rnn.emissions import Gaussian
-from pgm_rnn.inference import objectives, svi
+from pgm_rnn.inference import svi
+from pgm_rnn.inference.svi import objectives
 from pgm_rnn.models import NoisyRNN
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequence_model.state_law import StateLaw
 from pgm_rnn.sequences import Sequences
 from tests.inference.fits import LENGTHS, state
 from tests.inference.test_bounds import Positive

@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from pgm_rnn.emissions import Emission, EmissionTable, Pen, Poisson
-from pgm_rnn.inference.weighted_estimates import estimate
+from pgm_rnn.inference.em.weighted_estimates import estimate
 from tests.instances import draw, every_estimated_family
 
 NUM_STATES = 2

@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pgm_rnn.distributions import StateLaw
 from pgm_rnn.emissions import Bernoulli, Categorical, Gaussian
 from pgm_rnn.inference import svi
 from pgm_rnn.models.deep_markov import DeepMarkovModel
+from pgm_rnn.sequence_model import StateLaw
 from tests.instances import LENGTHS, assert_same, gradients, ragged, randomised
 
 

@@ -16,7 +16,7 @@ from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from pgm_rnn.models.noisy_rnn import NoisyRNN
 from pgm_rnn.models.particle_filter_rnn import ParticleFilterRNN
-from pgm_rnn.noise import SeededNoise, Uniforms
+from pgm_rnn.particles.noise import SeededNoise, Uniforms
 from pgm_rnn.sequence_model import SequenceModel
 from tests.instances import gradients, make_hmm, make_model, make_rnn
 from tests.latent_toy import LatentToy

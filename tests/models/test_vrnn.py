@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pgm_rnn.distributions import StateLaw
 from pgm_rnn.emissions import Bernoulli, Categorical, Gaussian
 from pgm_rnn.inference import smc, svi
 from pgm_rnn.models.cells import CELLS
 from pgm_rnn.models.vrnn import VRNN
+from pgm_rnn.sequence_model import StateLaw
 from tests.instances import LENGTHS, assert_same, gradients, ragged, randomised
 
 every_cell = pytest.mark.parametrize("cell", CELLS)

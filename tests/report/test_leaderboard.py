@@ -11,7 +11,7 @@ import pgm_rnn as pr
 from pgm_rnn.data import load
 from pgm_rnn.inference import svi
 from pgm_rnn.report import leaderboard as board
-from pgm_rnn.zoo.make import publish
+from pgm_rnn.zoo.publish import publish
 from tests.test_cli import call
 
 Capture = pytest.CaptureFixture[str]

@@ -12,8 +12,8 @@ from pgm_rnn import load_model, save_model, zoo
 from pgm_rnn.models import HMM
 from pgm_rnn.storage import DESCRIPTION, StorageError
 from pgm_rnn.zoo import entries
-from pgm_rnn.zoo.make import publish
 from pgm_rnn.zoo.publication import MANIFEST, put, read_manifest
+from pgm_rnn.zoo.publish import publish
 from tests.instances import assert_same
 from tests.test_cli import call
 

@@ -26,7 +26,7 @@ from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.storage import StorageError, read_description
 from pgm_rnn.zoo import entries, label_references, references
 from pgm_rnn.zoo.label_references import LabelReference
-from pgm_rnn.zoo.make import MAX_BYTES, publish
+from pgm_rnn.zoo.publish import MAX_BYTES, publish
 from pgm_rnn.zoo.recipes import RECIPES
 from tests.instances import assert_same, every_family_of_heads, of_sequences, randomised
 from tests.test_cli import call
@@ -316,7 +316,7 @@ def test_a_model_that_was_not_fitted_by_the_command_line_is_an_error(tmp_path: P
 
 
 def test_a_large_model_is_an_error(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pgm_rnn.zoo.make.MAX_BYTES", 100)
+    monkeypatch.setattr("pgm_rnn.zoo.publish.MAX_BYTES", 100)
     with pytest.raises(ValueError, match="expected at most 100 bytes of numbers, got"):
         publish(saved, "hmm", "Everything.", saved.parent / "zoo")
 

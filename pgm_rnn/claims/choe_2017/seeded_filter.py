@@ -21,7 +21,7 @@ from pgm_rnn.claims.standard_errors import MANY, z_score
 from pgm_rnn.claims.tables import all_sequences
 from pgm_rnn.inference import smc
 from pgm_rnn.models.particle_filter_rnn import ParticleFilterRNN
-from pgm_rnn.noise import SeededNoise
+from pgm_rnn.particles.noise import SeededNoise
 
 Case = tuple[str, float]
 """A scheme of resampling, and the part of N at or below which the effective sample size makes it resample."""

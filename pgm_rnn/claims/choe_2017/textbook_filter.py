@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.claims.finite_chain import FiniteChain
-from pgm_rnn.noise import Noise
+from pgm_rnn.particles.noise import Noise
 
 Weights = Callable[[FiniteChain, Tensor, int], Tensor]
 """The table of weights w(z_{t-1}, z_t), (K, K), for a proposal q (K, K) and an observation."""

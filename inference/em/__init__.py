@@ -1,0 +1,14 @@
+"""Expectation-maximisation: the loop, for every model whose E and M steps are exact.
+
+    E: expected statistics of the hidden states under p(z_{1:T} | x_{1:T})
+    M: the parameters that make these statistics most likely
+
+The steps of a kind of model are in a module of their own: `baum_welch` for finitely many states, `gaussian_em` for the
+linear-Gaussian state-space model.
+"""
+
+from pgm_rnn.inference.em.climb import StoppedBy
+from pgm_rnn.inference.em.engine import EmFit, Restarts, StartFrom, fit
+from pgm_rnn.inference.em.remarks import EmWarning
+
+__all__ = ["EmFit", "EmWarning", "Restarts", "StartFrom", "StoppedBy", "fit"]

@@ -1,0 +1,151 @@
+"""Parameters to start EM from that are read off the data.
+
+    vectors    k-means++ on columns of standard deviation 1, their few wildest values drawn in
+    counts     k-means++ on square roots, whose variance is the same at every rate
+    bits       k-means++ as they are
+    symbols    random p(z | x): one row for each symbol, uniform on the simplex
+
+Each step belongs to the state of its cluster, and initial, transition and emission are read off as if the states were
+known. Where the clusters cannot be told apart, for there are fewer different observations than states, p(z | x) is
+random too. Zeros of the model's own chain stay zeros, and parts that are frozen stay what they are.
+"""
+
+import warnings
+from collections.abc import Collection
+from functools import singledispatch
+
+import numpy as np
+import torch
+from scipy.cluster.vq import kmeans2, vq
+from torch import Tensor
+
+from pgm_rnn.emissions import Bernoulli, FullGaussian, Gaussian, Pen, Poisson
+from pgm_rnn.inference.em.numbering import numbered_like
+from pgm_rnn.inference.em.random_starts import Start, laws_near
+from pgm_rnn.inference.em.units import Units
+from pgm_rnn.randomness import derived_seed
+
+NUM_RANDOM = 8
+"""Starts for random p(z | x), of which `BaumWelch` keeps the best after some iterations."""
+_MOST_RUNS, _BUDGET = 10, 2e9
+"""Runs of k-means, of which the tightest is kept, and multiplications that all of them may take, roughly."""
+_LEAST_ROWS = 4
+"""Observations for each cluster that k-means looks at, at least."""
+_FEW, _REACH = 0.01, 10
+"""The share of values at each end, one at least, that do not count for a column's range, and how far they may reach."""
+_STREAM = 15
+
+
+def data_starts(
+    own: Start, x: Tensor, lengths: Tensor, *, frozen: Collection[str], seed: int, units: Units | None
+) -> list[Start]:
+    """One start by k-means, or `NUM_RANDOM` that are random.
+
+    Args:
+        own: the model's own parameters: its number of states, zeros and frozen parts are kept.
+        x: observations, those of one sequence after those of the other, (N, *event).
+        lengths: of the sequences, (B,), their sum is N.
+        frozen: parts that are not to be changed.
+        seed: of the draws.
+        units: as for `estimate`.
+    """
+    kept = {part: getattr(own, part) for part in frozen}
+    found = _memberships(own, x, frozen, np.random.default_rng(derived_seed(seed, _STREAM)))
+    return [_read_off(own, x, lengths, members, kept, units) for members in found]
+
+
+def _memberships(own: Start, x: Tensor, frozen: Collection[str], rng: np.random.Generator) -> list[Tensor]:
+    """How much each observation belongs to each state, (N, K), once or `NUM_RANDOM` times."""
+    num_states = len(own.initial)
+    if "emission" in frozen:
+        return [_one_hot(own.emission.log_probs(x).argmax(-1), num_states, own.initial)]
+    values = _features(own.emission.family, x)
+    labels = None if values is None else _clusters(values, num_states, rng)
+    if labels is not None:
+        return [_one_hot(torch.from_numpy(labels).to(x.device), num_states, own.initial)]
+    different, index = x.unique(dim=0, return_inverse=True)
+    rows = [torch.from_numpy(rng.dirichlet(np.ones(num_states), len(different))) for _ in range(NUM_RANDOM)]
+    return [row.to(own.initial)[index] for row in rows]
+
+
+def _one_hot(labels: Tensor, num_states: int, like: Tensor) -> Tensor:
+    return torch.nn.functional.one_hot(labels.long(), num_states).to(like.dtype)
+
+
+@singledispatch
+def _features(family: object, x: Tensor) -> np.ndarray | None:
+    """What k-means looks at for observations (N, *event), (N, D) in float64; None of a family without distances."""
+    return None
+
+
+@_features.register(Gaussian)
+@_features.register(FullGaussian)
+@_features.register(Pen)
+def _(family: Gaussian | FullGaussian | Pen, x: Tensor) -> np.ndarray:
+    flat = _drawn_in(x.reshape(len(x), -1).double())
+    deviation = flat.std(0, correction=0)
+    return ((flat - flat.mean(0)) / deviation.where(deviation > 0, 1.0)).cpu().numpy()
+
+
+def _drawn_in(values: Tensor) -> Tensor:
+    """Columns (N, D) whose values lie at most `_REACH` ranges beyond the range that all but a few of them have.
+
+    A wild value keeps a cluster of its own, but is not so far away that all others become one.
+    """
+    few = max(1, int(len(values) * _FEW))
+    if len(values) <= 2 * few:
+        return values
+    ordered = values.sort(0).values
+    low, high = ordered[few], ordered[-1 - few]
+    reach = _REACH * (high - low)
+    reach = reach.where(reach > 0, torch.inf)
+    return torch.maximum(torch.minimum(values, high + reach), low - reach)
+
+
+@_features.register
+def _(family: Poisson, x: Tensor) -> np.ndarray:
+    return x.reshape(len(x), -1).double().sqrt().cpu().numpy()
+
+
+@_features.register
+def _(family: Bernoulli, x: Tensor) -> np.ndarray:
+    return x.reshape(len(x), -1).double().cpu().numpy()
+
+
+def _clusters(values: np.ndarray, num_clusters: int, rng: np.random.Generator) -> np.ndarray | None:
+    """The cluster of each row (N, D); None if there are fewer different rows than clusters."""
+    width = values.shape[1]
+    num_rows = int(_BUDGET / (num_clusters**2 * width))
+    num_rows = min(len(values), max(num_rows, _LEAST_ROWS * num_clusters))
+    rows = values if num_rows == len(values) else rng.choice(values, num_rows, replace=False)
+    if len(np.unique(rows, axis=0)) < num_clusters:
+        return None
+    runs = int(min(_MOST_RUNS, max(1, _BUDGET / (num_clusters**2 * num_rows * width))))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "One of the clusters is empty", UserWarning)
+        found = [kmeans2(rows, num_clusters, iter=50, minit="++", seed=rng) for _ in range(runs)]
+    centres, _ = min(found, key=lambda run: float(np.square(rows - run[0][run[1]]).sum()))
+    return vq(values, centres)[0]
+
+
+def _read_off(
+    own: Start, x: Tensor, lengths: Tensor, members: Tensor, kept: dict[str, object], units: Units | None
+) -> Start:
+    """The parameters if observation n belonged to the states by members[n], but for those that are kept."""
+    structured = bool((own.initial == 0).any() or (own.transition == 0).any())
+    if "emission" not in kept and (structured or kept):
+        members = members[:, numbered_like(own.initial, own.transition, members, lengths)]
+    ends = lengths.cumsum(0)
+    has_next = torch.ones(len(x), dtype=torch.bool, device=x.device)
+    has_next[ends - 1] = False
+    before = has_next.nonzero()[:, 0]
+    first, moves = members[ends - lengths].sum(0), members[before].mT @ members[before + 1]
+    emission = own.emission if "emission" in kept else laws_near(own.emission.family, x, members, units)
+    start = Start(_smoothed(first, own.initial), _smoothed(moves, own.transition), emission)
+    return start._replace(**kept)  # type: ignore[arg-type]
+
+
+def _smoothed(counts: Tensor, like: Tensor) -> Tensor:
+    """Rows of counts and one more, spread evenly, as probabilities where `like` is positive."""
+    counts = (counts + 1 / counts.shape[-1]).where(like > 0, 0.0)
+    return counts / counts.sum(-1, keepdim=True)

@@ -1,0 +1,208 @@
+"""`fit`: its options, its starts and its result."""
+
+import time
+import warnings
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pgm_rnn.checks import check_choice, check_counts
+from pgm_rnn.inference.em import remarks, units
+from pgm_rnn.inference.em.baum_welch import BaumWelch, TrainableFiniteModel
+from pgm_rnn.inference.em.climb import Climbed, Steps, StoppedBy, climb
+from pgm_rnn.inference.em.gaussian_em import MIN_SCALE, GaussianEm, TrainableLinearModel, is_trainable
+from pgm_rnn.sequences import Sequences, as_sequences
+
+StartFrom = Literal["auto", "model", "data"]
+
+
+class Restarts(NamedTuple):
+    """How the starts compare at the end.
+
+    Attributes:
+        log_likelihoods: of the training data under each start's last parameters, (R,), nats.
+        valid_log_likelihoods: of the validation data, (R,), nats; None if there were none.
+        chosen: the start whose parameters the model has; 0 began at the model's own, or was read off the data.
+    """
+
+    log_likelihoods: Tensor
+    valid_log_likelihoods: Tensor | None
+    chosen: int
+
+
+class EmFit(NamedTuple):
+    """Result of `fit`.
+
+    Attributes:
+        model: the model that was given, with its new parameters.
+        log_likelihoods: of the chosen start, the sum over sequences of log p(x_{1:T}), nats, before each iteration and
+            after the last.
+        restarts: how the starts compare.
+        stopped_by: "num_iterations", "tolerance" (convergence), "interrupt", or "decrease" if the chosen start fell
+            and rests at the parameters before that iteration.
+        seconds: wall-clock time.
+    """
+
+    model: TrainableFiniteModel | TrainableLinearModel
+    log_likelihoods: Tensor
+    restarts: Restarts
+    stopped_by: StoppedBy
+    seconds: float
+
+
+@torch.no_grad()
+def fit(
+    model: TrainableFiniteModel | TrainableLinearModel,
+    x: Sequences | Tensor,
+    lengths: Tensor | None = None,
+    *,
+    valid: Sequences | Tensor | None = None,
+    num_iterations: int = 100,
+    tolerance: float = 1e-6,
+    num_restarts: int = 1,
+    seed: int = 0,
+    frozen: Collection[str] = (),
+    pseudo_count: float = 0.0,
+    pseudo_observations: float = 0.0,
+    inputs: Tensor | None = None,
+    progress: bool = True,
+    start: StartFrom = "auto",
+    min_scale: float | None = None,
+) -> EmFit:
+    """Raise the likelihood of a model's parameters by EM, in place.
+
+    What never decreases beyond rounding is the log likelihood, plus pseudo_count times the sum of the log
+    probabilities, plus pseudo_observations times the sum over states of the mean of log p(x | z = k) over the data.
+    The model changes when the fit ends or is interrupted; a fit that fails leaves it as it was.
+
+    Args:
+        model: an `HMM` or a `LinearGaussianSSM`.
+        x: a padded batch, or observations (batch, T, *event); for a `LinearGaussianSSM` NaN where one is missing.
+        lengths: (batch,) if x is a tensor with padding.
+        valid: sequences that choose among the starts; without them, the training data do.
+        num_iterations: at most.
+        tolerance: stop when an iteration gains less than this in every start, nats per step.
+        num_restarts: starts that run side by side, at as many times the memory. `start` says which is the first;
+            the others are random parameters near the data (`random_starts`). Finite states only.
+        seed: of the random starts and of the start from the data.
+        frozen: parts of the model that stay as they are, bit for bit: "initial", "transition" or "emission"; for a
+            `LinearGaussianSSM` the names of its constructor, such as "emission_matrix".
+        pseudo_count: added to every expected count of a first state, a transition, a symbol or a value of a bit, but
+            for first states and transitions of probability zero, which stay so; for models with finitely many states.
+        pseudo_observations: how many observations, spread like all of the data but for values that are further than
+            100 spreads (`min_scale`) from their column's median, are added to those of every state,
+            which draws the laws of rare states towards the common one; for models with finitely many states.
+        inputs: (batch, T, input_dim) for a model with inputs.
+        progress: a bar on a terminal.
+        start: where the first start begins. "model": at the model's own parameters. "data": at parameters read off
+            the data by k-means++ (for symbols the best of several random ones), which keep the zeros of the model's
+            chain and what is frozen (`data_starts`); finite states only. "auto": "data" for a model made by
+            `HMM.random` whose parameters have not been set, loaded or fitted since, otherwise "model".
+        min_scale: the smallest standard deviation of an observation given its state, as a fraction of its column's
+            spread, which is the median distance from the median; for full covariances in every direction. By default
+            1e-6 for finite states and 1e-5 for a `LinearGaussianSSM`; never less than float32 can tell apart, which
+            is 1.5e-5 and 1.4e-3. A warning says where it binds.
+
+    Raises:
+        TypeError, ValueError: a model or observations that do not fit, or options out of range.
+        ImpossibleSequenceError: observations that the model gives probability zero.
+
+    Warns:
+        EmWarning: an iteration that lowered the likelihood, by its number; states without a share of the data;
+            states and columns where `min_scale` binds.
+    """
+    check_counts(num_iterations=num_iterations, num_restarts=num_restarts)
+    _check_not_negative(tolerance=tolerance, pseudo_count=pseudo_count, pseudo_observations=pseudo_observations)
+    check_choice("start", start, ("auto", "model", "data"))
+    if min_scale is not None and not 0 < min_scale <= 1:
+        raise ValueError(f"expected min_scale between 0 and 1, a fraction of a column's spread, got {min_scale}")
+    began, data = time.perf_counter(), as_sequences(x, lengths)
+    held_out = None if valid is None else as_sequences(valid)
+    steps: Steps
+    if is_trainable(model):
+        _check_one_start(num_restarts, pseudo_count, pseudo_observations)
+        if start == "data":
+            raise ValueError(
+                "expected start='model' for a linear-Gaussian model, got 'data'; fit "
+                "pgm_rnn.models.linear_start.linear_start(x, latent_dim=...), which is read off the data"
+            )
+        least = MIN_SCALE if min_scale is None else min_scale
+        steps = GaussianEm(model, data, held_out, inputs=inputs, frozen=frozen, min_scale=least)
+    else:
+        if inputs is not None:
+            raise ValueError("expected no inputs, for the model takes none, got some; drop them")
+        steps = BaumWelch(
+            model,
+            data,
+            held_out,
+            frozen=frozen,
+            pseudo_count=pseudo_count,
+            pseudo_observations=pseudo_observations,
+            num_restarts=num_restarts,
+            seed=seed,
+            from_data=start == "data" or (start == "auto" and getattr(model, "as_drawn", False)),
+            min_scale=units.MIN_SCALE if min_scale is None else min_scale,
+        )
+    climbed = climb(steps, num_iterations, tolerance, data.num_steps, progress)
+    restarts = _compared(climbed.log_likelihoods[-1], steps.validate())
+    _warn(
+        climbed, restarts.chosen, steps.remarks(restarts.chosen), _in_double(model)
+    )  # first, for a warning may be an error
+    with _left_alone_on_failure(model):
+        steps.adopt(restarts.chosen)
+    stopped_by: StoppedBy = "decrease" if restarts.chosen in climbed.falls else climbed.stopped_by
+    history = climbed.log_likelihoods[:, restarts.chosen]
+    return EmFit(model, history, restarts, stopped_by, time.perf_counter() - began)
+
+
+@contextmanager
+def _left_alone_on_failure(model: object) -> Iterator[None]:
+    """Give a model its parameters back, bit for bit, if the block does not end."""
+    parameters = list(model.parameters()) if isinstance(model, nn.Module) else []
+    before = [parameter.detach().clone() for parameter in parameters]
+    try:
+        yield
+    except BaseException:
+        for parameter, value in zip(parameters, before, strict=True):
+            parameter.copy_(value)
+        raise
+
+
+def _in_double(model: object) -> bool:
+    """Whether all parameters of a model are in float64."""
+    return isinstance(model, nn.Module) and all(value.dtype == torch.float64 for value in model.parameters())
+
+
+def _warn(climbed: Climbed, chosen: int, notes: list[str], in_double: bool) -> None:
+    """One warning for each start that fell, and for each note on the chosen one."""
+    alone = climbed.log_likelihoods.shape[1] == 1
+    for start, (iteration, nats) in climbed.falls.items():
+        which = "EM" if alone else f"Start {start}{' (chosen)' * (start == chosen)}"
+        warnings.warn(remarks.of_fall(which, iteration, nats, in_double=in_double), remarks.EmWarning, stacklevel=4)
+    for note in notes:
+        warnings.warn(note, remarks.EmWarning, stacklevel=4)
+
+
+def _check_not_negative(**options: float) -> None:
+    for name, value in options.items():
+        if not value >= 0:
+            raise ValueError(f"expected {name} to be at least 0, got {value}")
+
+
+def _check_one_start(num_restarts: int, pseudo_count: float, pseudo_observations: float) -> None:
+    if num_restarts > 1 or pseudo_count > 0 or pseudo_observations > 0:
+        raise ValueError(
+            f"expected num_restarts=1 and no pseudo-counts for a linear-Gaussian model, got {num_restarts}, "
+            f"{pseudo_count} and {pseudo_observations}; they are for finitely many states"
+        )
+
+
+def _compared(train: Tensor, valid: Tensor | None) -> Restarts:
+    """The best start by validation where there is one, and by training among equals."""
+    score = (train if valid is None else valid.cpu()).nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    best = score == score.max()
+    chosen = int(train.where(best, -torch.inf).argmax())
+    return Restarts(train, None if valid is None else score, chosen)

@@ -1,0 +1,301 @@
+"""Expectation-maximisation for the linear-Gaussian state-space model.
+
+    E: moments of z_t, z_t z_t' and z_{t+1} z_t' under p(z_{1:T} | x_{1:T}), by the Kalman smoother
+    M: two regressions, z_{t+1} on (z_t, u_{t+1}) and x_t on (z_t, u_t), and the moments of z_1
+
+What is missing of an observation is hidden too: its moments given z_t and the rest of x_t enter the second regression.
+Everything is in float64. Covariances are the most likely ones of those that exceed, in every direction, a small part
+of the spread of the observations or of the states, for at zero the likelihood has no bound.
+Sources: Vidal (2024), "Parameter learning via EM algorithm"; Shumway & Stoffer (1982).
+"""
+
+from collections.abc import Collection
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from typing_extensions import TypeIs
+
+from pgm_rnn.checks import check_frozen
+from pgm_rnn.inference.em import remarks
+from pgm_rnn.inference.em.climb import Score
+from pgm_rnn.inference.em.gaussian_faults import Faults
+from pgm_rnn.inference.em.regression import Regression, fraction_of, most_likely_above
+from pgm_rnn.inference.kalman.kinds import LinearGaussianModel, is_linear
+from pgm_rnn.inference.kalman.problem import checked
+from pgm_rnn.kernels import gaussian_backward, kalman
+from pgm_rnn.sequences import Sequences, length_mask
+
+PARTS = (
+    "initial_mean",
+    "initial_cov",
+    "transition_matrix",
+    "transition_cov",
+    "emission_matrix",
+    "emission_cov",
+    "input_matrix",
+    "feedthrough_matrix",
+)
+"""What `frozen` may name."""
+COVS = {"initial_cov": "the first state", "transition_cov": "the states", "emission_cov": "the observations"}
+"""The covariances, and of what they are."""
+MIN_SCALE = 1e-5
+"""Smallest standard deviation given the state, as a fraction of the spread of a column or of the states."""
+_ROOTS = 4
+"""The same in square roots of the model's rounding error: the filter takes F_t = C P_t C' + R apart again."""
+_LEAST_ROUNDINGS = 1024
+"""Rounding errors of a state's variance that it must exceed given the other states."""
+_OPERATIONS = 8
+"""Rounding errors of a term of the log likelihood, apart from those of F_t."""
+_SHARE = 0.3
+"""A column belongs to a direction, a unit vector, with at least this coefficient."""
+
+
+class TrainableLinearModel(LinearGaussianModel, Protocol):
+    """A linear-Gaussian model whose parameters can be read and replaced by name."""
+
+    def moments(self) -> dict[str, Tensor]:
+        """Its parameters by the names of its constructor; those that it does not have are left out."""
+
+    def set_moments(self, moments: dict[str, Tensor]) -> None:
+        """Replace parameters in place."""
+
+
+def is_trainable(model: object) -> TypeIs[TrainableLinearModel]:
+    """Whether a linear-Gaussian model can be fitted by EM: whether it has `set_moments`."""
+    return is_linear(model) and hasattr(model, "set_moments")
+
+
+class _Expected(NamedTuple):
+    """Posterior moments: of states as in `gaussian_backward.Smoothed`, and the regressions they give."""
+
+    smoothed: gaussian_backward.Smoothed
+    transition: Regression
+    emission: Regression
+
+
+class GaussianEm:
+    """E and M steps on copies of a model's parameters; the model is left alone until `adopt`.
+
+    Args:
+        model: a `LinearGaussianSSM`.
+        data: training sequences, NaN where an entry is missing.
+        valid: must be None, for there is one start only.
+        inputs: (batch, T, U) for a model with inputs.
+        frozen: names of `PARTS` that keep the model's values.
+        min_scale: the smallest standard deviation given the state, as a fraction of the spread.
+
+    Raises:
+        TypeError, ValueError: as `em.fit`.
+    """
+
+    def __init__(
+        self,
+        model: TrainableLinearModel,
+        data: Sequences,
+        valid: Sequences | None,
+        *,
+        inputs: Tensor | None,
+        frozen: Collection[str],
+        min_scale: float = MIN_SCALE,
+    ) -> None:
+        if valid is not None:
+            raise ValueError("expected no valid data for a linear-Gaussian model, which has one start only, got some")
+        self._model = model
+        self._given, self._lengths, self._given_inputs, self._observed = checked(model, data.x, data.lengths, inputs)
+        self._x = self._given.double()
+        self._inputs = None if self._given_inputs is None else self._given_inputs.double()
+        self._mask = length_mask(self._lengths, self._x.shape[1])
+        self._moments = {name: value.detach().double().clone() for name, value in model.moments().items()}
+        self._frozen = check_frozen(frozen, self._moments)
+        self._before, self._resting = self._moments, False
+        self._min_scale = max(min_scale, _ROOTS * torch.finfo(self._given.dtype).eps ** 0.5)
+        self._faults = Faults(self._x.where(self._seen(), torch.nan).flatten(0, 1), self._moments, self._given.dtype)
+        self._spread = self._faults.spread
+        self._floors = {"emission_cov": (self._min_scale * self._spread).square().diag()}
+        self._held: dict[str, Tensor] = {}
+
+    def _seen(self) -> Tensor:
+        """Where an entry was observed, (B, T, M)."""
+        seen = self._mask[..., None].expand(self._x.shape)
+        return seen if self._observed is None else seen & self._observed
+
+    def expect(self) -> Score:
+        """How good the present parameters are; keeps the expected moments.
+
+        Raises:
+            CovarianceError: covariances that cannot be told from singular ones.
+        """
+        with self._faults.named(self._moments["emission_cov"]):
+            return self._expect()
+
+    def _expect(self) -> Score:
+        moments = gaussian_backward.filtered(self._chain(), self._centred(), self._lengths, self._observed)
+        self._check_finite(moments.log_normalizers)
+        smoothed = gaussian_backward.smooth(moments, self._lengths)
+        self._expected = _Expected(smoothed, self._transition_regression(smoothed), self._emission_regression(smoothed))
+        if "transition_cov" not in self._floors:
+            least = _LEAST_ROUNDINGS * torch.finfo(torch.float64).eps
+            least = max(least, _ROOTS**2 * torch.finfo(self._given.dtype).eps)
+            spread = fraction_of(self._spread_of_states(smoothed), self._min_scale**2, least)
+            self._floors |= {"initial_cov": spread, "transition_cov": spread}
+        terms = moments.log_normalizers
+        value, num_terms = terms.sum()[None], int(self._mask.sum()) * self._x.shape[-1]
+        eps = torch.finfo(terms.dtype).eps
+        rounding = eps * (_OPERATIONS * terms.abs().sum()[None] + num_terms * (_OPERATIONS + self._condition()))
+        return Score(value, value, rounding)
+
+    def _condition(self) -> float:
+        """How much larger F_t may be than its smallest part, R, in units of the spreads."""
+        R = self._moments["emission_cov"] / (self._spread[:, None] * self._spread)
+        return max(1.0, 1 / max(float(torch.linalg.eigvalsh(R)[0]), torch.finfo(R.dtype).eps))
+
+    def _spread_of_states(self, smoothed: gaussian_backward.Smoothed) -> Tensor:
+        """Covariance of the states, pooled over steps and sequences, under the parameters of the start, (D, D)."""
+        means = smoothed.means[self._mask]
+        centred = means - means.mean(0)
+        return (centred.mT @ centred + smoothed.covs[smoothed.rows][self._mask].sum(0)) / len(means)
+
+    def maximise(self) -> None:
+        """Replace every parameter that is not frozen by the most likely one for the moments of `expect`.
+
+        Raises:
+            CovarianceError: covariances that cannot be told from singular ones.
+        """
+        self._before = self._moments
+        if not self._resting:
+            with self._faults.named(self._moments["emission_cov"]):
+                self._moments = self._maximised()
+
+    def _maximised(self) -> dict[str, Tensor]:
+        smoothed, transition, emission = self._expected
+        new = self._regressed(transition, "transition_matrix", "input_matrix", "transition_cov")
+        new |= self._regressed(emission, "emission_matrix", "feedthrough_matrix", "emission_cov")
+        first = smoothed.means[:, 0]
+        new["initial_mean"] = first.mean(0)
+        mean = self._moments["initial_mean"] if "initial_mean" in self._frozen else new["initial_mean"]
+        spread = (first - mean).mT @ (first - mean) / len(first)
+        new["initial_cov"] = spread + smoothed.covs[smoothed.rows, 0].mean(0)
+        used = {name: value for name, value in new.items() if name in self._moments and name not in self._frozen}
+        for name in used.keys() & COVS:
+            used[name], self._held[name] = most_likely_above(used[name], self._floors[name])
+        return self._moments | used
+
+    def put_back(self, fallen: Tensor) -> None:
+        """Take the parameters before the last `maximise` and rest, if `fallen` (1,) is true."""
+        if bool(fallen.any()):
+            self._moments, self._resting = self._before, True
+
+    def validate(self) -> None:
+        """Nothing: one start needs no choice."""
+
+    def adopt(self, start: int) -> None:
+        """Write the present parameters into the model, but for the frozen ones.
+
+        Raises:
+            ValueError: rounded to the model's own dtype they have no likelihood.
+        """
+        with self._faults.named(self._moments["emission_cov"], ValueError):
+            self._model.set_moments({name: value for name, value in self._moments.items() if name not in self._frozen})
+        chain, x = self._model.chain(self._given_inputs), self._model.centred(self._given, self._given_inputs)
+        self._check_finite(kalman.filter(chain, x, self._lengths, self._observed).log_normalizers)
+
+    def _check_finite(self, log_normalizers: Tensor) -> None:
+        """Raise an error that names a column unless all terms of the log likelihood are numbers."""
+        if not bool(log_normalizers.isfinite().all()):
+            raise self._faults.error(self._moments["emission_cov"])
+
+    def remarks(self, start: int) -> list[str]:
+        """Which covariances are held at the smallest that is allowed, and the columns of the observations in it."""
+        held = {name: directions for name, directions in self._held.items() if directions.shape[1]}
+        noise = held.get("emission_cov", self._spread[:, None] * 0)
+        return remarks.of_noise([COVS[name] for name in held], (noise.abs() > _SHARE).any(1), self._min_scale)
+
+    def _chain(self) -> kalman.GaussianChain:
+        offset, parts = None, self._moments
+        if self._inputs is not None and "input_matrix" in parts:
+            offset = self._inputs[:, 1:] @ parts["input_matrix"].mT
+        mean, *rest = (parts[name] for name in PARTS[:6])
+        P, A, Q, C, R = rest
+        return kalman.GaussianChain(mean, P, A, Q, C, R, offset)
+
+    def _centred(self) -> Tensor:
+        return self._x - self._added()
+
+    def _added(self) -> Tensor:
+        """What inputs add to the observations, (B, T, M)."""
+        if self._inputs is None or "feedthrough_matrix" not in self._moments:
+            return torch.zeros_like(self._x)
+        return self._inputs @ self._moments["feedthrough_matrix"].mT
+
+    def _transition_regression(self, smoothed: gaussian_backward.Smoothed) -> Regression:
+        """z_{t+1} on (z_t, u_{t+1}), over all t with a next step."""
+        inside = self._mask[:, 1:]
+        means, later = _selected(smoothed.means[:, :-1], inside), _selected(smoothed.means[:, 1:], inside)
+        drivers = None if self._inputs is None else _selected(self._inputs[:, 1:], inside)
+        w = means if drivers is None else torch.cat([means, drivers], -1)
+        count = torch.bincount(smoothed.rows, minlength=len(smoothed.covs)).double()
+        last = self._lengths.new_zeros(len(smoothed.covs)).scatter(0, smoothed.rows, self._lengths) - 1
+        has_next = length_mask(last, smoothed.covs.shape[1])[:, :-1]  # (S, T - 1)
+        weights = count[:, None] * has_next
+        yy, yw, ww = later.mT @ later, later.mT @ w, w.mT @ w
+        dim = means.shape[-1]
+        yy += _summed(smoothed.covs[:, 1:], weights)
+        yw[:, :dim] += _summed(smoothed.pairwise, weights).mT
+        ww[:dim, :dim] += _summed(smoothed.covs[:, :-1], weights)
+        return Regression(yy, yw, ww, len(w))
+
+    def _emission_regression(self, smoothed: gaussian_backward.Smoothed) -> Regression:
+        """x_t on (z_t, u_t), over all t; of what is missing, what z_t and the rest of x_t say."""
+        x, means = _selected(self._x, self._mask), _selected(smoothed.means, self._mask)
+        covs = smoothed.covs[smoothed.rows][self._mask].double()
+        drivers = None if self._inputs is None else _selected(self._inputs, self._mask)
+        w = means if drivers is None else torch.cat([means, drivers], -1)
+        completed, slope, left = self._completed(x, means)
+        yy, yw, ww = completed.mT @ completed, completed.mT @ w, w.mT @ w
+        dim, total = means.shape[-1], covs.sum(0)
+        ww[:dim, :dim] += total
+        if slope is not None:
+            yy += (slope @ covs @ slope.mT).sum(0) + left
+            yw[:, :dim] += (slope @ covs).sum(0)
+        return Regression(yy, yw, ww, len(w))
+
+    def _completed(self, x: Tensor, means: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+        """E(x_t) (n, M), its slope in z_t (n, M, D), and the sum of what stays unknown of x_t given z_t, (M, M)."""
+        R = self._moments["emission_cov"].double()
+        if self._observed is None:
+            return x, None, torch.zeros_like(R)
+        seen = self._observed[self._mask]  # (n, M)
+        both, unit = seen[:, :, None] & seen[:, None, :], torch.eye(len(R), dtype=R.dtype, device=R.device)
+        known = R.where(both, unit.where(~seen[..., None], 0.0))  # R of the observed entries, unit rows elsewhere
+        columns = R * seen[:, None, :]
+        gain = torch.linalg.solve(known, columns.mT).mT  # from residuals of observed entries to all, (n, M, M)
+        rest = unit - gain
+        slope = rest @ self._moments["emission_matrix"].double()
+        added = _selected(self._added(), self._mask)
+        constant = (gain @ x[..., None] + rest @ added[..., None])[..., 0]
+        completed = constant + (slope @ means[..., None])[..., 0]
+        return completed, slope, (R - gain @ columns.mT).sum(0)
+
+    def _regressed(self, statistics: Regression, matrix: str, driven: str, cov: str) -> dict[str, Tensor]:
+        """The most likely matrices and covariance of one regression."""
+        names = [name for name in (matrix, driven) if name in self._moments]
+        given = [self._moments[name].double() for name in names]
+        widths = [value.shape[1] for value in given]
+        unused = statistics.ww.shape[0] - sum(widths)  # inputs that this regression does not have
+        used = slice(0, widths[0]) if unused else slice(None)
+        statistics = statistics._replace(yw=statistics.yw[:, used], ww=statistics.ww[used, used])
+        free = torch.cat([torch.full((n,), name not in self._frozen) for name, n in zip(names, widths, strict=True)])
+        coefficients = statistics.coefficients(torch.cat(given, -1), free.to(self._x.device))
+        found = dict(zip(names, coefficients.split(widths, -1), strict=True))
+        return found | ({cov: statistics.residual_cov(coefficients)} if statistics.num_pairs else {})
+
+
+def _selected(values: Tensor, mask: Tensor) -> Tensor:
+    """Entries (n, D) of values (B, T, D) where `mask` (B, T) is true, in float64."""
+    return values[mask].double()
+
+
+def _summed(matrices: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sum of matrices (S, T, D, D) by weights (S, T)."""
+    return torch.einsum("st,stij->ij", weights, matrices.double())

@@ -1,0 +1,294 @@
+"""Maximum likelihood of an emission table from observations that belong to each state with some weight.
+
+    params[k] = argmax sum_n weights[n, k] log p(x_n | params[k]) + pseudo_count sum_v log p(v | params[k])
+
+The M-step of EM, one function a family. Each keeps a law inside the family, as the most likely one of a set that stays
+the same from iteration to iteration: probabilities of bits at least the smallest positive number away from 0 and one
+rounding error away from 1; standard deviations at least `Units.smallest_scales`, for a full covariance in every
+direction: the most likely one among those that exceed the diagonal matrix of their squares.
+"""
+
+from functools import singledispatch
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pgm_rnn.emissions import Bernoulli, Categorical, Emission, EmissionTable, FullGaussian, Gaussian, Pen, Poisson
+from pgm_rnn.inference.em.units import (
+    MIN_SCALE,
+    ROUNDINGS,
+    ROUNDINGS_KEPT,
+    Units,
+    in_units,
+    table_out_of_units,
+    units_of,
+)
+
+__all__ = [
+    "MIN_SCALE",
+    "at_smallest_scale",
+    "condition",
+    "estimate",
+    "in_working_dtype",
+    "not_worse",
+    "pseudo_log_prob",
+    "working_dtype",
+]
+
+
+def estimate(
+    family: Emission, x: Tensor, weights: Tensor, pseudo_count: float, units: Units | None = None
+) -> EmissionTable:
+    """The table of the most likely law for each state.
+
+    Args:
+        family: of the observations.
+        x: observations, (N, *event).
+        weights: how much each belongs to each state, (N, K), not negative.
+        pseudo_count: of each symbol, or of each value of a bit; the other families take none.
+        units: those that real observations are in, and the table will be; None finds units for them and undoes these.
+
+    Raises:
+        TypeError: a family without an estimate in closed form.
+    """
+    if units is not None:
+        return _estimate(family, x, weights, pseudo_count, units)
+    units = units_of(family, x)
+    return table_out_of_units(_estimate(family, in_units(family, x, units), weights, pseudo_count, units), units)
+
+
+@singledispatch
+def _estimate(family: Emission, x: Tensor, weights: Tensor, pseudo_count: float, units: Units | None) -> EmissionTable:
+    raise TypeError(f"expected a family with weighted estimates in closed form, got {family}; fit it by svi.fit")
+
+
+@_estimate.register
+def _(family: Categorical, x: Tensor, weights: Tensor, pseudo_count: float, units: None) -> EmissionTable:
+    counts = weights.new_zeros(family.num_symbols, weights.shape[1]).index_add_(0, x, weights).T + pseudo_count
+    totals = counts.sum(-1, keepdim=True)
+    return family.table((counts / totals).where(totals > 0, 1 / family.num_symbols))
+
+
+@_estimate.register
+def _(family: Bernoulli, x: Tensor, weights: Tensor, pseudo_count: float, units: None) -> EmissionTable:
+    flat = x.reshape(len(x), -1)
+    totals = weights.sum(0)[:, None] + 2 * pseudo_count
+    probs = ((weights.T @ flat + pseudo_count) / totals).where(totals > 0, 0.5)
+    limits = torch.finfo(probs.dtype)
+    return family.table(probs.clamp(limits.tiny, 1 - limits.eps).reshape(-1, *family.event_shape))
+
+
+@_estimate.register
+def _(family: Gaussian, x: Tensor, weights: Tensor, pseudo_count: float, units: Units) -> EmissionTable:
+    loc, variance = _moments(x.reshape(len(x), -1), weights)
+    loc, scale = loc.to(x.dtype), variance.sqrt().to(x.dtype)
+    scale = torch.maximum(scale, units.smallest_scales(loc))
+    return family.table(loc.reshape(-1, *family.event_shape), scale.reshape(-1, *family.event_shape))
+
+
+@_estimate.register
+def _(family: FullGaussian, x: Tensor, weights: Tensor, pseudo_count: float, units: Units) -> EmissionTable:
+    loc, factor = _full_moments(x, weights, units)
+    return family.table_of_factors(loc.to(x.dtype), factor.to(x.dtype))
+
+
+@_estimate.register
+def _(family: Pen, x: Tensor, weights: Tensor, pseudo_count: float, units: Units) -> EmissionTable:
+    """A full covariance for the offsets, and a bit: one component only, for a mixture has no closed form."""
+    if family.num_components != 1:
+        raise TypeError(
+            f"expected Pen(1), one component a state, for estimates in closed form, got {family}; fit it by svi.fit"
+        )
+    loc, factor = _full_moments(x[:, :2], weights, units)
+    scale = factor.norm(dim=-1)  # of x and of y, (K, 2)
+    slope = (factor[:, 1, 0] / factor[:, 1, 1]).asinh()  # tanh of it is L_21 / sigma_y, the correlation
+    up = _estimate(Bernoulli(1), x[:, 2:].to(weights.dtype), weights, pseudo_count, None).params
+    params = torch.cat([torch.zeros_like(slope)[:, None], loc, scale.log(), slope[:, None]], -1)
+    return EmissionTable(family, torch.cat([params.to(x.dtype), up.detach()], -1))
+
+
+@_estimate.register
+def _(family: Poisson, x: Tensor, weights: Tensor, pseudo_count: float, units: None) -> EmissionTable:
+    flat = x.reshape(len(x), -1)
+    totals = weights.double().sum(0)[:, None].clamp(min=torch.finfo(x.dtype).tiny)
+    sums = weights.double().T @ flat.double()  # of counts that may be large, many times over
+    rate = (sums / totals).to(x.dtype).clamp(min=torch.finfo(x.dtype).eps)
+    return family.table(rate.reshape(-1, *family.event_shape))
+
+
+def _moments(x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighted means (K, D) and variances (K, D) of observations (N, D), in float64.
+
+    Those of a state without observations are 0 and 1: the centre and near the spread of all of them.
+    """
+    x, means, spreads = x.double(), [], []
+    for column in weights.T:
+        w = column.double()
+        total = w.sum()
+        w = w / total.where(total > 0, 1.0)
+        mean = w @ x
+        means.append(mean)
+        spreads.append(w @ (x - mean).square() if bool(total > 0) else torch.ones_like(mean))
+    return torch.stack(means), torch.stack(spreads)
+
+
+def _full_moments(x: Tensor, weights: Tensor, units: Units) -> tuple[Tensor, Tensor]:
+    """Weighted means (K, D) and the Cholesky factors (K, D, D) of the most likely covariances allowed, in float64.
+
+    Through a factor of the covariance, from rows times the roots of their weights: the covariance itself would square
+    the ratio of its largest to its smallest deviation, and lose the smallest beside one wild value.
+    """
+    found = [_mean_and_root(x.double(), column.double()) for column in weights.T]
+    loc, root = (torch.stack(values) for values in zip(*found, strict=True))  # root' root the covariance
+    smallest = units.smallest_scales(loc.to(units.unit), ROUNDINGS_KEPT).double()  # (K, D)
+    _, values, vectors = torch.linalg.svd(root / smallest[:, None])  # in units of the smallest scales
+    allowed = values.clamp(min=1)[..., None] * vectors * smallest[:, None]
+    return loc, _triangle(allowed).mT
+
+
+def _mean_and_root(x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighted mean (D,) and U (D, D), U' U the covariance, of observations (N, D); 0 and 1 without any weight."""
+    total = weights.sum()
+    if not bool(total > 0):
+        return torch.zeros_like(x[0]), torch.eye(x.shape[1]).to(x)
+    weights = weights / total
+    mean = weights @ x
+    rows = (x - mean) * weights.sqrt()[:, None]
+    return mean, _triangle(torch.cat([rows, torch.zeros_like(x[:1]).expand(x.shape[1], -1)]))
+
+
+def _triangle(rows: Tensor) -> Tensor:
+    """U (..., D, D), upper triangular with U' U = rows' rows and no negative diagonal."""
+    upper = torch.linalg.qr(rows).R
+    signs = torch.where(upper.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(upper)
+    return signs[..., None] * upper
+
+
+@singledispatch
+def at_smallest_scale(family: object, params: Tensor, units: Units | None) -> Tensor:
+    """Whether an entry of a state's law is held at the smallest standard deviation allowed: (K, D).
+
+    Args:
+        family: of the observations.
+        params: of laws in the units, (K, num_params).
+        units: as for `estimate`.
+    """
+    return torch.zeros(len(params), 0, dtype=torch.bool, device=params.device)
+
+
+@at_smallest_scale.register
+def _(family: Gaussian, params: Tensor, units: Units) -> Tensor:
+    loc, raw_scale = params.chunk(2, dim=-1)
+    return F.softplus(raw_scale) <= _NEARLY * units.smallest_scales(loc)
+
+
+@at_smallest_scale.register(FullGaussian)
+@at_smallest_scale.register(Pen)
+def _(family: FullGaussian | Pen, params: Tensor, units: Units) -> Tensor:
+    return _held_directions(*_loc_and_factor(family, params.double()), units, torch.finfo(params.dtype).eps)
+
+
+def _loc_and_factor(family: FullGaussian | Pen, params: Tensor) -> tuple[Tensor, Tensor]:
+    """Means (K, D) and L (K, D, D), L L' the covariance, of laws of one component."""
+    if isinstance(family, FullGaussian):
+        law = family.distribution(params)
+        return law.loc, law.scale_tril
+    _, mu_x, mu_y, log_sx, log_sy, slope, _ = params.unbind(-1)
+    first = torch.stack([log_sx.exp(), torch.zeros_like(slope)], -1)
+    second = log_sy.exp()[:, None] * torch.stack([slope.tanh(), 1 / slope.cosh()], -1)
+    return torch.stack([mu_x, mu_y], -1), torch.stack([first, second], -2)
+
+
+@singledispatch
+def condition(family: object, params: Tensor) -> Tensor:
+    """How many times more than one rounding error a law's density loses by cancellation, (K,); 0 for most families."""
+    return params.new_zeros(len(params), dtype=torch.float64)
+
+
+@condition.register(FullGaussian)
+@condition.register(Pen)
+def _(family: FullGaussian | Pen, params: Tensor) -> Tensor:
+    if isinstance(family, Pen) and family.num_components > 1:
+        return params.new_zeros(len(params), dtype=torch.float64)
+    loc, factor = _loc_and_factor(family, params.double())
+    values = torch.linalg.svdvals(factor)
+    return ((values[:, 0] + loc.abs().amax(-1)) / values[:, -1]).nan_to_num(nan=0.0)
+
+
+def not_worse(new: EmissionTable, old: EmissionTable, x: Tensor, weights: Tensor, units: Units | None) -> EmissionTable:
+    """The new laws, but the old one for a state that it suits better because the smallest scale grew with the mean.
+
+    Args:
+        new: laws by `estimate`.
+        old: those before.
+        x: observations in the units, (N, *event).
+        weights: how much each belongs to each state, (N, K).
+        units: as for `estimate`.
+    """
+    loc = None if units is None else _means(new.family, new.params.detach())
+    if units is None or loc is None:
+        return new
+    roundings = ROUNDINGS if isinstance(new.family, Gaussian) else ROUNDINGS_KEPT
+    loc = loc.to(units.unit)
+    moved = (units.smallest_scales(loc, roundings) > units.smallest_scales(torch.zeros_like(loc))).any(-1)
+    moved = moved & at_smallest_scale(new.family, new.params.detach(), units).any(-1)
+    if not bool(moved.any()):
+        return new
+    gains = weights.double() * (new.log_probs(x).double() - old.log_probs(x).double())
+    worse = moved & (gains.where(weights > 0, 0.0).sum(0) < 0)
+    return EmissionTable(new.family, old.params.where(worse[:, None], new.params))
+
+
+def _means(family: Emission, params: Tensor) -> Tensor | None:
+    """Means (K, D) of laws of real entries with one component; None of other families."""
+    if isinstance(family, Gaussian):
+        return params.chunk(2, dim=-1)[0]
+    return _loc_and_factor(family, params)[0] if isinstance(family, FullGaussian | Pen) else None
+
+
+def working_dtype(family: object, dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which a family's densities and estimates are worked out for observations of a dtype."""
+    return torch.float64 if isinstance(family, FullGaussian | Pen) else dtype
+
+
+def in_working_dtype(table: EmissionTable) -> EmissionTable:
+    """The laws of a table in the dtype in which they are worked out."""
+    params = table.params.detach()
+    return EmissionTable(table.family, params.to(working_dtype(table.family, params.dtype)))
+
+
+_NEARLY = 1.01
+"""Rounding of parameters may leave a scale a little above the smallest one."""
+_SHARE = 0.3
+"""A column belongs to a direction, a unit vector, with at least this coefficient."""
+
+
+def _held_directions(loc: Tensor, factor: Tensor, units: Units, eps: float) -> Tensor:
+    """The columns (K, D) that are part of a direction in which L L' is the smallest allowed."""
+    smallest = units.smallest_scales(loc.to(units.unit), ROUNDINGS_KEPT).to(factor)
+    whitened = factor / smallest[..., None]
+    vectors, values, _ = torch.linalg.svd(whitened)
+    held = values <= _NEARLY + 4 * eps * values[:, :1]
+    return ((vectors.abs() > _SHARE) & held[:, None]).any(-1)
+
+
+@singledispatch
+def pseudo_log_prob(family: object, params: Tensor) -> Tensor:
+    """Sum over symbols or values of bits of their log probabilities, which a pseudo-count multiplies: (K,)."""
+    return params.new_zeros(len(params))
+
+
+@pseudo_log_prob.register
+def _(family: Categorical, params: Tensor) -> Tensor:
+    return params.log_softmax(-1).sum(-1)
+
+
+@pseudo_log_prob.register
+def _(family: Bernoulli, params: Tensor) -> Tensor:
+    return (F.logsigmoid(params) + F.logsigmoid(-params)).sum(-1)
+
+
+@pseudo_log_prob.register
+def _(family: Pen, params: Tensor) -> Tensor:
+    return F.logsigmoid(params[:, -1]) + F.logsigmoid(-params[:, -1])

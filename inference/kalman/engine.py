@@ -1,0 +1,237 @@
+"""The functions of the engine, and their results."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pgm_rnn.checks import check_counts
+from pgm_rnn.inference.kalman.kinds import GaussianStateModel, is_linear
+from pgm_rnn.inference.kalman.linearisation import METHODS
+from pgm_rnn.inference.kalman.problem import prepared, reads_observations
+from pgm_rnn.kernels import gaussian_backward, kalman
+from pgm_rnn.randomness import seeded
+from pgm_rnn.sequence_model.observations import check_inputs
+from pgm_rnn.sequences import length_mask
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """Result of `filter`; 0 in the padding.
+
+    Attributes:
+        moments: what the filter computed, covariances once where sequences share them.
+        lengths: (B,).
+    """
+
+    moments: gaussian_backward.Moments
+    lengths: Tensor
+
+    @property
+    def log_marginal_likelihood(self) -> Tensor:
+        """log p(x_{1:T}) in nats, (B,); that of the linear model which stands in, for a nonlinear one."""
+        return self.moments.log_normalizers.sum(-1)
+
+    @property
+    def log_normalizers(self) -> Tensor:
+        """log p(x_t | x_{1:t-1}) in nats, (B, T)."""
+        return self.moments.log_normalizers
+
+    @property
+    def filtered_means(self) -> Tensor:
+        """E(z_t | x_{1:t}), (B, T, D)."""
+        return self.moments.filtered_means
+
+    @cached_property
+    def filtered_covs(self) -> Tensor:
+        """Cov(z_t | x_{1:t}), (B, T, D, D)."""
+        return self._of_each_sequence(self.moments.filtered_covs)
+
+    @property
+    def predicted_means(self) -> Tensor:
+        """E(z_t | x_{1:t-1}), (B, T, D)."""
+        return self.moments.predicted_means
+
+    @cached_property
+    def predicted_covs(self) -> Tensor:
+        """Cov(z_t | x_{1:t-1}), (B, T, D, D)."""
+        return self._of_each_sequence(self.moments.predicted_covs)
+
+    def _of_each_sequence(self, covs: Tensor) -> Tensor:
+        num_steps = covs.shape[1]
+        if bool((self.lengths == num_steps).all()):
+            return covs.expand(len(self.lengths), -1, -1, -1)
+        return covs.where(length_mask(self.lengths, num_steps)[..., None, None], 0.0)
+
+
+@dataclass(frozen=True)
+class Smoothed(Filtered):
+    """Result of `smooth`: that of `filter`, and what the whole sequence says."""
+
+    @cached_property
+    def _backward(self) -> gaussian_backward.Smoothed:
+        return gaussian_backward.smooth(self.moments, self.lengths)
+
+    @property
+    def smoothed_means(self) -> Tensor:
+        """E(z_t | x_{1:T}), (B, T, D)."""
+        return self._backward.means
+
+    @property
+    def smoothed_covs(self) -> Tensor:
+        """Cov(z_t | x_{1:T}), (B, T, D, D)."""
+        return self._backward.covs[self._backward.rows]
+
+    @property
+    def pairwise_covs(self) -> Tensor:
+        """Cov(z_t, z_{t+1} | x_{1:T}), (B, T - 1, D, D), rows z_t, columns z_{t+1}."""
+        return self._backward.pairwise[self._backward.rows]
+
+
+class Forecast(NamedTuple):
+    """Result of `forecast`: moments of what follows, n = 1..num_steps.
+
+    Attributes:
+        state_means: E(z_{L+n} | x_{1:L}), (B, num_steps, D).
+        state_covs: Cov(z_{L+n} | x_{1:L}), (B, num_steps, D, D).
+        means: E(x_{L+n} | x_{1:L}), (B, num_steps, M).
+        covs: Cov(x_{L+n} | x_{1:L}), (B, num_steps, M, M).
+    """
+
+    state_means: Tensor
+    state_covs: Tensor
+    means: Tensor
+    covs: Tensor
+
+
+@torch.no_grad()
+def filter(
+    model: GaussianStateModel,
+    x: Tensor,
+    lengths: Tensor | None = None,
+    *,
+    inputs: Tensor | None = None,
+    mask: Tensor | None = None,
+    method: str | None = None,
+) -> Filtered:
+    """Filtered moments of p(z_t | x_{1:t}) and the log marginal likelihood.
+
+    Args:
+        model: with Gaussian states.
+        x: observations (B, T, M), NaN where one is missing.
+        lengths: (B,) steps of each sequence, None for T.
+        inputs: (B, T, U) for a model with inputs.
+        mask: True where x was observed, (B, T) or (B, T, M), instead of NaN.
+        method: "exact" for a linear model, its default; "extended" or "unscented" for any.
+
+    Raises:
+        TypeError: a model without Gaussian states.
+        ValueError: observations that do not fit the model, a model that is not linear without a method.
+        CovarianceError: a prediction without a positive definite covariance.
+    """
+    problem = prepared(model, x, lengths, inputs, mask, method)
+    return Filtered(problem.moments(), problem.lengths)
+
+
+@torch.no_grad()
+def smooth(
+    model: GaussianStateModel,
+    x: Tensor,
+    lengths: Tensor | None = None,
+    *,
+    inputs: Tensor | None = None,
+    mask: Tensor | None = None,
+    method: str | None = None,
+) -> Smoothed:
+    """Smoothed moments of p(z_t | x_{1:T}), and those of neighbours; arguments and errors as `filter`."""
+    problem = prepared(model, x, lengths, inputs, mask, method)
+    return Smoothed(problem.moments(), problem.lengths)
+
+
+@torch.no_grad()
+def sample_states(
+    model: GaussianStateModel,
+    x: Tensor,
+    lengths: Tensor | None = None,
+    num_samples: int = 1,
+    *,
+    inputs: Tensor | None = None,
+    mask: Tensor | None = None,
+    method: str | None = None,
+    seed: int | None = None,
+) -> Tensor:
+    """Paths from p(z_{1:T} | x_{1:T}), filtered forward and drawn backward: (num_samples, B, T, D), 0 in the padding.
+
+    Arguments and errors as `filter`; `seed` makes the draws reproducible, None uses torch's global generator.
+    """
+    check_counts(num_samples=num_samples)
+    problem = prepared(model, x, lengths, inputs, mask, method)
+    moments = problem.moments()
+    with seeded(seed, stream=5):
+        noise = torch.randn(num_samples, *moments.filtered_means.shape, dtype=problem.x.dtype).to(problem.x.device)
+    return gaussian_backward.sample_paths(moments, problem.lengths, noise)
+
+
+@torch.no_grad()
+def forecast(
+    model: GaussianStateModel,
+    x: Tensor,
+    num_steps: int,
+    lengths: Tensor | None = None,
+    *,
+    inputs: Tensor | None = None,
+    future_inputs: Tensor | None = None,
+    mask: Tensor | None = None,
+    method: str | None = None,
+) -> Forecast:
+    """Moments of the states and observations that follow each sequence.
+
+    Args:
+        model: with Gaussian states, not driven by its own observations.
+        x: observations (B, T, M), NaN where one is missing.
+        num_steps: how far to go, at least 1.
+        lengths: (B,) steps of each sequence, None for T.
+        inputs: (B, T, U) for a model with inputs.
+        future_inputs: what follows them, (B, num_steps, U).
+        mask: as in `filter`.
+        method: as in `filter`.
+
+    Raises:
+        TypeError, ValueError: as `filter`.
+    """
+    check_counts(num_steps=num_steps)
+    problem = prepared(model, x, lengths, inputs, mask, method)
+    future_inputs = check_inputs(future_inputs, model.input_dim, problem.x.new_empty(len(problem.x), num_steps))
+    if reads_observations(model):
+        raise ValueError("expected a model that does not read its own observations; draw from model.forecast instead")
+    result = Filtered(problem.moments(), problem.lengths)
+    index, last = torch.arange(len(problem.lengths)), problem.lengths - 1
+    mean, cov = result.filtered_means[index, last], result.filtered_covs[index, last]
+    linearise, steps = METHODS["extended" if problem.method == "exact" else problem.method], []
+    for t in range(num_steps):
+        h = None if future_inputs is None else future_inputs[:, t]
+        step = linearise(model.transition_mean, h, mean, cov)
+        mean, cov = step.mean, step.matrix @ cov @ step.matrix.mT + step.cov + model.transition_cov
+        seen = linearise(model.emission_mean, h, mean, cov)
+        steps.append((mean, cov, seen.mean, seen.matrix @ cov @ seen.matrix.mT + seen.cov + model.emission_cov))
+    return Forecast(*(torch.stack(parts, dim=1) for parts in zip(*steps, strict=True)))
+
+
+def log_marginal_likelihood(
+    model: GaussianStateModel,
+    x: Tensor,
+    lengths: Tensor | None = None,
+    *,
+    inputs: Tensor | None = None,
+    mask: Tensor | None = None,
+    method: str | None = None,
+) -> Tensor:
+    """log p(x_{1:T}) in nats, (B,), with gradients, to train a model by; arguments and errors as `filter`."""
+    problem = prepared(model, x, lengths, inputs, mask, method)
+    if problem.method == "exact":
+        assert is_linear(model)
+        centred = model.centred(problem.x, problem.inputs)
+        return kalman.log_marginal_likelihood(model.chain(problem.inputs), centred, problem.lengths, problem.observed)
+    return problem.moments().log_normalizers.sum(-1)

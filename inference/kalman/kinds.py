@@ -1,0 +1,65 @@
+"""What the Kalman engine needs to know of a model."""
+
+from typing import Protocol
+
+from torch import Tensor
+from typing_extensions import TypeIs
+
+from pgm_rnn.kernels import kalman
+
+
+class GaussianStateModel(Protocol):
+    """What the engine needs to know of a model."""
+
+    input_dim: int | None
+
+    @property
+    def initial_mean(self) -> Tensor:
+        """E(z_1), (D,)."""
+
+    @property
+    def initial_cov(self) -> Tensor:
+        """Cov(z_1), (D, D)."""
+
+    @property
+    def transition_cov(self) -> Tensor:
+        """Cov(z_t | z_{t-1}), (D, D)."""
+
+    @property
+    def emission_cov(self) -> Tensor:
+        """Cov(x_t | z_t), (M, M)."""
+
+    def transition_mean(self, z: Tensor, h: Tensor | None = None) -> Tensor:
+        """E(z_t | z_{t-1} = z, h_t = h), (..., D)."""
+
+    def emission_mean(self, z: Tensor, h: Tensor | None = None) -> Tensor:
+        """E(x_t | z_t = z, h_t = h), (..., M)."""
+
+    def unroll_memory(self, x: Tensor, z: Tensor | None = None, inputs: Tensor | None = None) -> Tensor | None:
+        """h_1, ..., h_T, (B, T, U): inputs or earlier observations."""
+
+    def check(self, x: Tensor, lengths: Tensor | None = None, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Valid observations and explicit lengths."""
+
+
+class LinearGaussianModel(GaussianStateModel, Protocol):
+    """A model to which the recursions apply exactly."""
+
+    def chain(self, inputs: Tensor | None = None) -> kalman.GaussianChain:
+        """Its parameters as the kernels take them."""
+
+    def centred(self, x: Tensor, inputs: Tensor | None = None) -> Tensor:
+        """x_t minus what inputs add to it."""
+
+
+def has_gaussian_states(model: object) -> TypeIs[GaussianStateModel]:
+    """Whether a model has Gaussian states: whether it has `transition_mean` and `emission_mean`.
+
+    `isinstance` would not do: since Python 3.12 it does not see the parameters and submodules of an `nn.Module`.
+    """
+    return hasattr(model, "transition_mean") and hasattr(model, "emission_mean")
+
+
+def is_linear(model: object) -> TypeIs[LinearGaussianModel]:
+    """Whether the recursions apply exactly: whether a model with Gaussian states has `chain` too."""
+    return has_gaussian_states(model) and hasattr(model, "chain")

@@ -1,0 +1,233 @@
+"""The functions of the engine: what each is asked, checked and seeded; the work is in the modules beside."""
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pgm_rnn.checks import check_choice, check_counts
+from pgm_rnn.inference.smc.forecasting import continued, drawn_particles
+from pgm_rnn.inference.smc.paths import ancestral_paths, backward_paths, fixed_lag_states
+from pgm_rnn.inference.smc.run import Filtered, Function, run
+from pgm_rnn.particles import (
+    DegenerateWeightsError,
+    Lookahead,
+    Options,
+    Proposal,
+)
+from pgm_rnn.particles.noise import Noise
+from pgm_rnn.randomness import seeded
+from pgm_rnn.sequence_model import Forecast, SequenceModel
+from pgm_rnn.sequence_model.observations import check_inputs
+from pgm_rnn.sequences import as_sequences, length_mask
+
+
+class Smoothed(NamedTuple):
+    """Result of `smooth`.
+
+    Attributes:
+        paths: of equal weight, (num_paths, B, T, *latent), 0 in the padding.
+        log_marginal_likelihood: of the filter, (B,), nats.
+    """
+
+    paths: Tensor
+    log_marginal_likelihood: Tensor
+
+
+@torch.no_grad()
+def filter(
+    model: SequenceModel,
+    x: Tensor,
+    lengths: Tensor | None = None,
+    num_particles: int = 1000,
+    proposal: Proposal | Literal["bootstrap"] | None = None,
+    resampling: str = "systematic",
+    ess_threshold: float = 0.5,
+    *,
+    lookahead: Lookahead | None = None,
+    inputs: Tensor | None = None,
+    functions: Mapping[str, Function] | None = None,
+    keep: Literal["last", "all"] = "last",
+    degenerate: Literal["raise", "-inf"] = "raise",
+    noise: Noise | None = None,
+    seed: int | None = None,
+) -> Filtered:
+    """Particles for p(z_t | x_{1:t}) and an estimate of p(x_{1:T}); memory does not grow with T unless steps are kept.
+
+    Args:
+        model: any model with latent states.
+        x: observations (B, T, *event).
+        lengths: (B,) steps of each sequence, None for T.
+        num_particles: N.
+        proposal: None for the model's own guide, "bootstrap" for its transition, or a function.
+        resampling: "multinomial", "stratified", "systematic", "residual" or "soft".
+        ess_threshold: resample where the effective sample size is at most this part of N: 0 never, 1 at every step.
+        lookahead: makes the filter auxiliary.
+        inputs: (B, T, input_dim) for a model with inputs.
+        functions: whose filtered means are wanted, by name.
+        keep: "all" keeps every step's particles, weights and ancestors.
+        degenerate: "raise", or "-inf" for the likelihood of a sequence whose weights are all zero.
+        noise: the uniforms of every step, such as `pgm_rnn.particles.noise.SeededNoise`; the filter is then a
+            function of them and x.
+        seed: makes the run reproducible; None uses torch's global generator.
+
+    Raises:
+        TypeError: a model without latent states.
+        ValueError: observations or options that do not fit.
+        DegenerateWeightsError: all weights of a sequence are zero, or one is NaN, with the step and the sequence.
+    """
+    options = Options(num_particles, proposal, lookahead, resampling, ess_threshold, degenerate=degenerate, noise=noise)
+    check_choice("keep", keep, ("last", "all"))
+    with seeded(seed, stream=8):
+        try:
+            return run(model, x, lengths, options, inputs, functions or {}, keep)
+        except DegenerateWeightsError as error:
+            if error.found is not None:
+                raise
+            way_out = f"{error.way_out}, or degenerate='-inf'"
+            raise DegenerateWeightsError(error.sequence, error.step, way_out=way_out) from None
+
+
+@torch.no_grad()
+def smooth(
+    model: SequenceModel,
+    x: Tensor,
+    lengths: Tensor | None = None,
+    num_particles: int = 1000,
+    num_paths: int = 100,
+    *,
+    method: Literal["backward", "ancestors", "fixed-lag"] = "backward",
+    lag: int = 10,
+    proposal: Proposal | Literal["bootstrap"] | None = None,
+    resampling: str = "systematic",
+    ess_threshold: float = 0.5,
+    lookahead: Lookahead | None = None,
+    inputs: Tensor | None = None,
+    seed: int | None = None,
+) -> Smoothed:
+    """State paths that approximate draws from p(z_{1:T} | x_{1:T}); the filter's history is kept on the way.
+
+    Args:
+        model: any model with latent states; for method="backward" without a memory of its own.
+        x: observations (B, T, *event).
+        lengths: (B,) steps of each sequence, None for T.
+        num_particles: N, of the filter.
+        num_paths: for each sequence.
+        method: "backward", backward simulation; "ancestors" of the last particles; "fixed-lag", each state alone from
+            the particles `lag` steps later, so that a path's states are not joint (`particle_smoothing`).
+        lag: at least 1, for method="fixed-lag".
+        proposal: as in `filter`, like the arguments that follow.
+        resampling: a scheme.
+        ess_threshold: when to resample.
+        lookahead: of an auxiliary filter.
+        inputs: (B, T, input_dim) for a model with inputs.
+        seed: makes the run reproducible; None uses torch's global generator.
+
+    Raises:
+        TypeError, ValueError: as `filter`; a memory that backward simulation cannot run back.
+    """
+    check_choice("method", method, ("backward", "ancestors", "fixed-lag"))
+    check_counts(num_paths=num_paths, lag=lag)
+    if method == "backward" and getattr(model, "initial_memory", None) is not None:
+        raise ValueError(
+            f"expected a model without memory for method='backward', {type(model).__name__} has one; "
+            "use method='ancestors'"
+        )
+    options = Options(num_particles, proposal, lookahead, resampling, ess_threshold)
+    with seeded(seed, stream=8):
+        result = run(model, x, lengths, options, inputs, {}, "all")
+        x, lengths, _ = as_sequences(x, lengths)
+        assert result.history is not None  # it was asked for
+        if method == "ancestors":
+            paths = ancestral_paths(result.history, num_paths)
+        elif method == "fixed-lag":
+            paths = fixed_lag_states(result.history, num_paths, lag)
+        else:
+            paths = backward_paths(model, result.history, lengths, inputs, num_paths)
+    inside = length_mask(lengths, x.shape[1])
+    paths = paths.where(inside[(...,) + (None,) * (paths.dim() - 3)], 0)
+    return Smoothed(paths, result.log_marginal_likelihood)
+
+
+@torch.no_grad()
+def forecast(
+    model: SequenceModel,
+    x: Tensor,
+    num_steps: int,
+    *,
+    lengths: Tensor | None = None,
+    num_samples: int | None = None,
+    num_particles: int = 1000,
+    proposal: Proposal | Literal["bootstrap"] | None = None,
+    resampling: str = "systematic",
+    ess_threshold: float = 0.5,
+    inputs: Tensor | None = None,
+    future_inputs: Tensor | None = None,
+    seed: int | None = None,
+) -> Forecast:
+    """Draws of x_{L+1}, ..., x_{L+num_steps} given x_{1:L}: the filter's last particles, drawn by weight, go on.
+
+    As `SequenceModel.forecast`, for any model with latent states; right as the number of particles grows.
+
+    Args:
+        model: any model with latent states.
+        x: observations so far, (B, T, *event).
+        num_steps: how far to go, at least 1.
+        lengths: (B,) steps of each sequence, None for T.
+        num_samples: draws for each sequence; None for one draw without the leading dimension.
+        num_particles: N, of the filter.
+        proposal: as in `filter`, like the two arguments that follow.
+        resampling: a scheme.
+        ess_threshold: when to resample.
+        inputs: (B, T, input_dim) for a model with inputs.
+        future_inputs: what follows them, (B, num_steps, input_dim).
+        seed: makes the draws reproducible; None uses torch's global generator.
+
+    Returns:
+        x (num_samples, B, num_steps, *event) and z likewise.
+
+    Raises:
+        TypeError, ValueError: as `filter`.
+    """
+    check_counts(num_steps=num_steps, **({} if num_samples is None else {"num_samples": num_samples}))
+    options = Options(num_particles, proposal, None, resampling, ess_threshold)
+    with seeded(seed, stream=8):
+        result = run(model, x, lengths, options, inputs, {}, "last")
+        x, lengths = model.check(x, lengths)
+        like = result.log_weights.new_empty(len(x), num_steps)
+        future_inputs = check_inputs(future_inputs, model.input_dim, like)
+        last = x[torch.arange(len(x), device=x.device), lengths - 1]
+        drawn = continued(model, drawn_particles(result, num_samples or 1), last, num_steps, future_inputs)
+    if num_samples is not None:
+        return drawn
+    return Forecast(drawn.x[0], None if drawn.z is None else drawn.z[0])
+
+
+def log_marginal_likelihood(
+    model: SequenceModel,
+    x: Tensor,
+    lengths: Tensor | None = None,
+    num_particles: int = 1000,
+    *,
+    resample: Literal["adaptive", "never", "always"] = "adaptive",
+    proposal: Proposal | Literal["bootstrap"] | None = None,
+    lookahead: Lookahead | None = None,
+    resampling: str = "systematic",
+    gradient: Literal["drop", "score"] = "drop",
+    inputs: Tensor | None = None,
+    seed: int | None = None,
+) -> Tensor:
+    """Estimate of log p(x_{1:T}), (B,), nats, differentiable through particles and weights.
+
+    Its expectation is at most log p(x_{1:T}). Without resampling it is the importance-weighted bound (IWAE), with one
+    particle the evidence lower bound. `resample="adaptive"` resamples at half the particles; other arguments and errors
+    as `filter`. The gradient of where particles come from is left out unless gradient="score" (Scibior & Wood, 2021).
+    """
+    check_choice("resample", resample, _THRESHOLDS)
+    options = Options(num_particles, proposal, lookahead, resampling, _THRESHOLDS[resample], gradient)
+    with seeded(seed, stream=8):
+        return run(model, x, lengths, options, inputs, {}, "last").log_marginal_likelihood
+
+
+_THRESHOLDS = {"adaptive": 0.5, "never": 0.0, "always": 1.0}

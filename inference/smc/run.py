@@ -1,0 +1,178 @@
+"""A particle filter over whole sequences: its steps one after the other, and what is kept of them.
+
+Where no gradient is wanted, sequences go in groups of at most `GROUP` particles, whose states stay in the processor's
+cache from one operation to the next, and nothing but the two rows of numbers a sequence grows with T.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pgm_rnn.particles import DegenerateWeightsError, Options, Particles, Step, init, step
+from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequence_model.observations import check_inputs
+
+GROUP = 2**18
+"""Particles that go together on a CPU; a single sequence may have more."""
+
+Function = Callable[[Tensor, Tensor | None], Tensor]
+"""A function of a state and its memory, (N, B, ...)."""
+
+
+class History(NamedTuple):
+    """Every step's particles.
+
+    Attributes:
+        z: (T, N, B, *latent).
+        log_weights: log W_t, (T, N, B), nats.
+        ancestors: of each particle in the step before, (T, N, B).
+    """
+
+    z: Tensor
+    log_weights: Tensor
+    ancestors: Tensor
+
+
+class Filtered(NamedTuple):
+    """Result of `filter`.
+
+    Attributes:
+        log_marginal_likelihood: log of an unbiased estimate of p(x_{1:T}), (B,), nats.
+        log_normalizers: its terms, estimates of log p(x_t | x_{1:t-1}), (B, T), nats, 0 in the padding.
+        particles: z at each sequence's end, (N, B, *latent).
+        log_weights: unnormalised, (N, B), nats: their logsumexp is `log_marginal_likelihood`.
+        ess: effective sample size after each step, (B, T).
+        resampled: whether a step began with resampling, (B, T).
+        means: by name, weighted means of the functions that were asked for, (B, T, ...).
+        history: all steps, where they were kept.
+        memory: h at each sequence's end, (N, B, dim), or None.
+    """
+
+    log_marginal_likelihood: Tensor
+    log_normalizers: Tensor
+    particles: Tensor
+    log_weights: Tensor
+    ess: Tensor
+    resampled: Tensor
+    means: dict[str, Tensor]
+    history: History | None
+    memory: Tensor | None = None
+
+    @property
+    def ancestors(self) -> Tensor:
+        """Of each particle in the step before, (T, N, B), where the history was kept."""
+        if self.history is None:
+            raise ValueError("expected a filter that keeps its history, got one that does not; use keep='all'")
+        return self.history.ancestors
+
+
+def run(
+    model: SequenceModel,
+    x: Tensor,
+    lengths: Tensor | None,
+    options: Options,
+    inputs: Tensor | None,
+    functions: Mapping[str, Function],
+    keep: Literal["last", "all"],
+) -> Filtered:
+    """A filter's result, its arguments those of `pgm_rnn.inference.smc.filter`."""
+    if not isinstance(model, SequenceModel) or not model.has_latent:
+        raise TypeError(
+            f"smc needs a model with latent states, {type(model).__name__} has none; "
+            "svi.evaluate gives the likelihood of a model without"
+        )
+    x, lengths = model.check(x, lengths)
+    inputs = check_inputs(inputs, model.input_dim, x)
+    size = max(1, GROUP // options.num_particles)
+    if torch.is_grad_enabled() or x.device.type != "cpu" or len(x) <= size or options.noise is not None:
+        return _group(model, x, lengths, options, inputs, functions, keep)
+    parts = []
+    for start in range(0, len(x), size):
+        rows = slice(start, start + size)
+        given = None if inputs is None else inputs[rows]
+        try:
+            parts.append(_group(model, x[rows], lengths[rows], options, given, functions, keep))
+        except DegenerateWeightsError as error:
+            raise DegenerateWeightsError(start + error.sequence, error.step, error.found, error.way_out) from None
+    return _joined(parts)
+
+
+def _group(
+    model: SequenceModel,
+    x: Tensor,
+    lengths: Tensor,
+    options: Options,
+    inputs: Tensor | None,
+    functions: Mapping[str, Function],
+    keep: Literal["last", "all"],
+) -> Filtered:
+    encoded = model.encode(x, lengths)
+    features = [None] * x.shape[1] if encoded is None else encoded.unbind(1)
+    record, shortest = _Record(functions, keep, x.shape[1]), int(lengths.min())
+    latest = init(model, x[:, 0], options, inputs=None if inputs is None else inputs[:, 0], features=features[0])
+    record.add(latest)
+    later = zip(x.unbind(1)[1:], model.drivers(x, inputs), features[1:], strict=True)
+    for t, (x_t, driver, features_t) in enumerate(later, 1):
+        active = None if t < shortest else t < lengths
+        given = {"driver": driver, "features": features_t, "active": active}
+        latest = step(model, latest.particles, x_t, options, number=t + 1, **given)
+        record.add(latest)
+    return record.result(latest.particles)
+
+
+class _Record:
+    """What is kept of each step; without gradients its rows are there from the start, so that memory stays whole."""
+
+    def __init__(self, functions: Mapping[str, Function], keep: str, num_steps: int) -> None:
+        self.functions, self.keep, self.num_steps, self.number = functions, keep, num_steps, 0
+        self.log_normalizers: list[Tensor] = []
+        self.kept: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.means: dict[str, list[Tensor]] = {}
+
+    def add(self, done: Step) -> None:
+        z, h, log_weights, weights, _, ess_now = done.particles
+        if self.number == 0:
+            shape = (z.shape[1], self.num_steps)
+            self.rows = (weights.new_empty(shape), weights.new_empty(shape, dtype=torch.bool), weights.new_empty(shape))
+        ess, resampled, plain = self.rows
+        ess[:, self.number], resampled[:, self.number] = ess_now, done.resampled
+        if torch.is_grad_enabled():
+            self.log_normalizers.append(done.log_normalizer)
+        else:
+            plain[:, self.number] = done.log_normalizer
+        self.number += 1
+        if self.keep == "all":
+            itself = torch.arange(len(z), device=z.device)[:, None].expand(log_weights.shape)
+            self.kept.append((z, log_weights, itself if done.ancestors is None else done.ancestors))
+        for name, function in self.functions.items():
+            values = function(z, h)
+            normalized = weights / weights.sum(0)
+            weighted = normalized[(...,) + (None,) * (values.dim() - 2)] * values
+            self.means.setdefault(name, []).append(weighted.sum(0))
+
+    def result(self, last: Particles) -> Filtered:
+        ess, resampled, plain = self.rows
+        log_normalizers = torch.stack(self.log_normalizers, dim=1) if self.log_normalizers else plain
+        total = log_normalizers.sum(-1)
+        history = History(*(torch.stack(parts) for parts in zip(*self.kept, strict=True))) if self.kept else None
+        means = {name: torch.stack(values, dim=1) for name, values in self.means.items()}
+        log_weights = last.log_weights + total
+        return Filtered(total, log_normalizers, last.z, log_weights, ess, resampled, means, history, last.h)
+
+
+def _joined(parts: list[Filtered]) -> Filtered:
+    """Groups of sequences as one result."""
+    first = parts[0]
+    rows = {
+        name: torch.cat([getattr(part, name) for part in parts])
+        for name in ("log_marginal_likelihood", "log_normalizers", "ess", "resampled")
+    }
+    columns = {name: torch.cat([getattr(part, name) for part in parts], dim=1) for name in ("particles", "log_weights")}
+    means = {name: torch.cat([part.means[name] for part in parts]) for name in first.means}
+    histories = [part.history for part in parts if part.history is not None]
+    history = History(*(torch.cat(steps, dim=2) for steps in zip(*histories, strict=True))) if histories else None
+    memories = [part.memory for part in parts if part.memory is not None]
+    memory = torch.cat(memories, dim=1) if memories else None
+    return Filtered(**rows, **columns, means=means, history=history, memory=memory)

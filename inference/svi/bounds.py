@@ -1,0 +1,179 @@
+"""Lower bounds on log p(x_{1:T}) from K draws of a guide: importance weights of whole sequences, by Pyro's programs.
+
+    z^k ~ q(z | x),   w^k = p(x, z^k) / q(z^k | x),   E w^k = p(x),   k = 1..K
+
+    ELBO = (1/K) sum_k log w^k     <=     IWAE_K = log (1/K) sum_k w^k     <=     log p(x)     (in expectation)
+
+IWAE_K grows with K (Burda, Grosse & Salakhutdinov, 2016, Theorem 1); FIVO_N (Maddison et al., 2017) is
+`smc.log_marginal_likelihood`, the same average with resampling on the way. The logarithm is that of each sequence's
+mean. That of the mean over draws of the whole batch's weight, log (1/K) sum_k prod_i w_i^k, is a bound too, and falls
+back towards the ELBO as the batch grows (Jensen); Pyro's RenyiELBO is ours, not that one, for it sums over the plates
+that some site is outside of, and every site of our programs is inside "sequences".
+
+A model that is `exact` sums its states out in the fused rendering; then every weight is p(x), and the bounds are equal.
+"""
+
+import math
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from pgm_rnn.checks import check_counts
+from pgm_rnn.randomness import seeded
+from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequence_model.observations import check_inputs
+
+
+def log_weights(
+    model: SequenceModel,
+    x: Tensor,
+    lengths: Tensor | None = None,
+    num_particles: int = 1,
+    *,
+    inputs: Tensor | None = None,
+    seed: int | None = None,
+) -> Tensor:
+    """log w^k = log p(x, z^k) - log q(z^k | x) in nats, (K, B), differentiable through draws and densities.
+
+    The batch is repeated K times, so that one run of the fused programs serves all draws.
+
+    Args:
+        model: any model; its guide is q.
+        x: observations (B, T, *event).
+        lengths: (B,) steps of each sequence, None for T.
+        num_particles: K.
+        inputs: (B, T, input_dim) for a model with inputs.
+        seed: makes the draws reproducible; None uses torch's global generator.
+
+    Raises:
+        TypeError, ValueError: values that do not fit the model, or a guide whose states are not where the model's are.
+    """
+    return _weighed(model, x, lengths, num_particles, inputs, seed)[0]
+
+
+def log_weights_after_first(
+    model: SequenceModel,
+    x: Tensor,
+    lengths: Tensor | None = None,
+    num_particles: int = 1,
+    *,
+    inputs: Tensor | None = None,
+    seed: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The same log weights, and those of the first step, log p(x_1, z_1^k) - log q(z_1^k | x), each (K, B).
+
+    E w_1^k = p(x_1), so that the logarithms of the two means differ by an estimate of log p(x_{2:T} | x_1), which is
+    right as K grows and no bound; with K = 1 the difference is the ELBO without its terms of t = 1.
+    Under first="condition" x_1 is given, and w_1^k = 1.
+    """
+    log_w, z = _weighed(model, x, lengths, num_particles, inputs, seed)
+    x, lengths = model.check(x, lengths)
+    inputs = check_inputs(inputs, model.input_dim, x)
+    if model.first == "condition":
+        return log_w, torch.zeros_like(log_w)
+    if z is None:
+        head = None if inputs is None else inputs[:, :1]
+        return log_w, model.log_marginal_likelihood(x[:, :1], inputs=head).expand(log_w.shape)
+    h = model.first_memory(len(x), inputs)
+    features = model.encode(x, lengths)
+    start = z[:, :, 0]  # (K, B, *latent)
+    first = model.initial(h).log_prob(start) + model.emission(start, _over(h, num_particles)).log_prob(x[:, 0])
+    return log_w, first - model.proposal(None, h, None if features is None else features[:, 0]).log_prob(start)
+
+
+def elbo(log_w: Tensor) -> Tensor:
+    """(1/K) sum_k log w^k of log weights (K, B): (B,), nats."""
+    return log_w.mean(0)
+
+
+def iwae(log_w: Tensor) -> Tensor:
+    """log (1/K) sum_k w^k of log weights (K, B), sequence by sequence: (B,), nats."""
+    return log_w.logsumexp(0) - math.log(len(log_w))
+
+
+def variance_of_iwae(log_w: Tensor, first: Tensor) -> Tensor:
+    """Estimated variance of log (1/K) sum_k w^k - log (1/K) sum_k w_1^k, (B,), by the delta method; NaN for K = 1.
+
+    (1 / (K (K - 1))) sum_k (w^k / m - w_1^k / m_1)^2, m and m_1 the means; of the first logarithm alone for w_1 = 1.
+    """
+    num = len(log_w)
+    if num == 1:
+        return torch.full_like(log_w[0], math.nan)
+    difference = (log_w - iwae(log_w)).exp() - (first - iwae(first)).exp()
+    return difference.square().sum(0) / (num * (num - 1))
+
+
+def effective_particles(log_w: Tensor) -> Tensor:
+    """(sum_k w^k)^2 / sum_k (w^k)^2 of log weights (K, B): (B,), from 1, all weight on one draw, to K, equal ones."""
+    return (2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp()
+
+
+def check_guide(model: SequenceModel, x: Tensor, lengths: Tensor | None = None) -> bool:
+    """Whether draws of the guide follow its parameters (are reparametrised); True where it draws no states.
+
+    Raises:
+        ValueError: a guide whose states are not where the model's are, so that weights miss a part of p(x).
+    """
+    if model.exact:
+        return True
+    with torch.no_grad():
+        guide, _ = _traces(model, x, lengths, None)
+    return bool(guide.nodes["z"]["fn"].has_rsample)
+
+
+def _weighed(
+    model: SequenceModel,
+    x: Tensor,
+    lengths: Tensor | None,
+    num_particles: int,
+    inputs: Tensor | None,
+    seed: int | None,
+) -> tuple[Tensor, Tensor | None]:
+    """Log weights (K, B) and the states that were drawn, (K, B, T, *latent), where there were any."""
+    check_counts(num_particles=num_particles)
+    x, lengths = model.check(x, lengths)
+    many = None if inputs is None else repeated(inputs, num_particles)
+    with seeded(seed, stream=11):
+        guide, model_trace = _traces(model, repeated(x, num_particles), repeated(lengths, num_particles), many)
+    log_w = _log_prob(model_trace) - _log_prob(guide)
+    z = guide.nodes["z"]["value"] if "z" in guide.nodes else None
+    shape = (num_particles, len(x))
+    return log_w.reshape(shape), None if z is None else z.reshape(*shape, *z.shape[1:])
+
+
+def repeated(values: Tensor, num: int) -> Tensor:
+    """`num` copies of a batch one after another, (num * B, ...)."""
+    return values.repeat(num, *[1] * (values.dim() - 1))
+
+
+def _traces(model: SequenceModel, x: Tensor, lengths: Tensor | None, inputs: Tensor | None) -> tuple[Any, Any]:
+    """A trace of the guide, and one of the model with the guide's states."""
+    guide: Any
+    traced: Any
+    with pyro.settings.context(module_local_params=True), poutine.block():
+        guide = poutine.trace(model.guide).get_trace(x, lengths, inputs=inputs)
+        replayed = poutine.replay(model.model, trace=guide)
+        traced = poutine.trace(replayed).get_trace(x, lengths, inputs=inputs)
+    if "z" in guide.nodes:
+        support, wanted = (trace.nodes["z"]["fn"].support for trace in (guide, traced))
+        if str(support) != str(wanted):
+            raise ValueError(f"expected a guide over {wanted}, where the model's states are, got one over {support}")
+    return guide, traced
+
+
+def _log_prob(trace: Any) -> Tensor:
+    """Sum of the sites' log densities, sequence by sequence."""
+    trace.compute_log_prob()
+    sites = [site["log_prob"] for site in trace.nodes.values() if site["type"] == "sample" and site["name"] != PLATE]
+    return sum(sites, torch.zeros(()))
+
+
+PLATE = "sequences"
+"""The plate's own site, which has no density."""
+
+
+def _over(h: Tensor | None, num: int) -> Tensor | None:
+    return None if h is None else h.expand(num, *h.shape)

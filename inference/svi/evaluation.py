@@ -1,0 +1,227 @@
+"""How well a model predicts: nats per step on held-out sequences, exact, bounded or estimated.
+
+With L_i the log likelihood of sequence i or what stands in for it, and T_i its number of steps:
+
+    sum          -sum_i L_i / sum_i T_i                            every step counts the same
+    sequence     -(1/B) sum_i L_i / T_i                            every sequence counts the same
+    skip-first   -sum_i (L_i - L_i^1) / sum_i (T_i - 1)            the terms of t = 2..T given the first observation
+
+L_i^1 is the same bound on log p(x_1) with the same draws: log p(x_1) itself (exact), the first normaliser of the
+filter (FIVO), the mean of log w_1^k (ELBO) or the logarithm of the mean of w_1^k (IWAE, importance), where
+w_1 = p(x_1, z_1) / q(z_1 | x). So skip-first drops what t = 1 adds to each, and tends to log p(x_{2:T} | x_1) with the
+number of particles; except for "exact" it is a difference of two bounds, and no bound itself. A model with
+first="condition" is given x_1 in any case: there skip-first is "sum", and its steps are T_i - 1 throughout.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pgm_rnn.checks import check_choice, check_counts
+from pgm_rnn.inference import smc
+from pgm_rnn.inference.diagnosis import check_scores
+from pgm_rnn.inference.svi import bounds
+from pgm_rnn.randomness import seeded
+from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequences import Sequences, as_sequences
+
+BOUNDS = ("exact", "elbo", "iwae", "fivo", "importance")
+NORMALISATIONS = ("sum", "sequence", "skip-first")
+MAX_STATES = 2**18
+"""Particles times sequences times steps (FIVO: without steps) that are held at a time."""
+FIVO_RUNS = 2
+"""Independent filters whose bounds are averaged; how they differ is the Monte Carlo error."""
+
+
+class Evaluation(NamedTuple):
+    """Result of `evaluate`.
+
+    Attributes:
+        nats_per_step: of negative log likelihood, normalised as asked.
+        standard_error: of nats_per_step over the sequences as a sample, by the delta method for a ratio; NaN for one.
+        bound: what stands in for the log likelihood: "exact", or such as "ELBO", "IWAE_64", "FIVO_128" (lower bounds
+            on it, so that nats_per_step is at least the exact one in expectation), "importance_500" (an estimate).
+        log_likelihoods: one a sequence, nats, (batch,).
+        num_steps: the observations counted, one fewer a sequence where x_1 is given or skipped.
+        normalisation: "sum", "sequence" or "skip-first".
+        monte_carlo_error: standard error of nats_per_step over the draws alone; 0 without any, NaN for one particle.
+        effective_particles: of "iwae" and "importance", how many of the K draws carry the weight, the median over the
+            sequences; where it is far below 10, the estimate is too many nats by more than its error. NaN otherwise.
+    """
+
+    nats_per_step: float
+    standard_error: float
+    bound: str
+    log_likelihoods: Tensor
+    num_steps: int
+    normalisation: str = "sum"
+    monte_carlo_error: float = 0.0
+    effective_particles: float = math.nan
+
+
+@torch.no_grad()
+def evaluate(
+    model: SequenceModel,
+    x: Sequences | Tensor,
+    lengths: Tensor | None = None,
+    bound: str | None = None,
+    *,
+    num_particles: int = 500,
+    normalisation: str = "sum",
+    batch_size: int = 256,
+    seed: int = 0,
+) -> Evaluation:
+    """Negative log likelihood in nats per step, exact, bounded from above or estimated.
+
+    "importance" is IWAE_K's number, read as an estimate of log p(x) with an error instead of as a bound; its error is
+    the delta method's, sqrt(Var w / K) / mean w for each sequence, which is far too small where few weights dominate:
+    see `effective_particles`.
+    Of a model that is `exact` every bound but "fivo" is exact. Random numbers depend on the seed, the number of
+    particles and the batch size.
+
+    Args:
+        model: any model.
+        x: a padded batch, or observations (batch, T, *event).
+        lengths: (batch,) if x is a tensor with padding.
+        bound: "exact", "elbo", "iwae", "fivo" or "importance"; None for "exact" where the model is, "elbo" otherwise.
+        num_particles: K of every bound but "exact".
+        normalisation: "sum", "sequence" or "skip-first"; see `pgm_rnn.inference.svi.evaluation`.
+        batch_size: sequences at a time; fewer, or fewer particles, where they would be many.
+        seed: of the draws.
+
+    Raises:
+        ValueError, TypeError: data that do not fit, or a bound that the model does not have.
+        FloatingPointError: a log likelihood is NaN, or infinite where no observation can have probability zero.
+    """
+    if not isinstance(model, SequenceModel):
+        raise TypeError(f"expected a SequenceModel, such as RNN or HMM, got {type(model).__name__}")
+    bound = ("exact" if model.exact else "elbo") if bound is None else bound
+    check_choice("bound", bound, BOUNDS)
+    check_choice("normalisation", normalisation, NORMALISATIONS)
+    check_counts(batch_size=batch_size, num_particles=num_particles)
+    data = as_sequences(x, lengths)
+    skips = normalisation == "skip-first" and model.first == "model"
+    num_steps = num_modelled(model, data.lengths, skips)
+    with seeded(seed, stream=12):
+        parts = [
+            _TERMS[bound](model, data.select(index), num_particles, skips)
+            for index in torch.arange(len(data.lengths), device=data.x.device).split(batch_size)
+        ]
+    values, variances, effective = (torch.cat(columns) for columns in zip(*parts, strict=True))
+    check_scores(model, model.family, data, values, f"log likelihood ({_LABELS[bound]})")
+    steps = modelled_steps(model, data.lengths, skips)
+    nats = -values.double()
+    if normalisation == "sequence":
+        kept = steps > 0
+        nats, variances = nats[kept] / steps[kept], variances[kept] / steps[kept] ** 2
+        steps = torch.ones_like(nats)
+    total = float(steps.sum())
+    error = math.sqrt(float(variances.double().sum())) / total
+    label = _LABELS[bound] + ("" if bound in ("exact", "elbo") else f"_{num_particles}")
+    mean, spread, median = float(nats.sum()) / total, ratio_error(nats, steps), float(effective.median())
+    return Evaluation(mean, spread, label, values, num_steps, normalisation, error, median)
+
+
+_LABELS = {"exact": "exact", "elbo": "ELBO", "iwae": "IWAE", "fivo": "FIVO", "importance": "importance"}
+
+
+class Terms(NamedTuple):
+    """What is found of each sequence, (B,).
+
+    Attributes:
+        values: log likelihoods, without their terms of t = 1 if asked.
+        variances: of them, over the draws.
+        effective: particles that carry the weight, or NaN.
+    """
+
+    values: Tensor
+    variances: Tensor
+    effective: Tensor
+
+
+Finder = Callable[[SequenceModel, Sequences, int, bool], Terms]
+"""Terms of a batch, for a number of particles, with or without those of t = 1."""
+
+
+def _exact(model: SequenceModel, data: Sequences, num_particles: int, skips: bool) -> Terms:
+    values = model.log_marginal_likelihood(data.x, data.lengths, first="condition" if skips else None)
+    return Terms(values, torch.zeros_like(values), torch.full_like(values, math.nan))
+
+
+def _weighted(mean: Callable[[Tensor], Tensor], variance: Callable[[Tensor, Tensor], Tensor]) -> Finder:
+    """Terms from importance weights, in chunks of particles, given what is made of log weights (K, B)."""
+
+    def terms(model: SequenceModel, data: Sequences, num_particles: int, skips: bool) -> Terms:
+        if model.exact:
+            return _exact(model, data, num_particles, skips)
+        size = max(1, MAX_STATES // data.x.shape[:2].numel())
+        run = bounds.log_weights_after_first if skips else _without_first
+        parts = [
+            run(model, data.x, data.lengths, min(size, num_particles - done)) for done in range(0, num_particles, size)
+        ]
+        log_w, first = (torch.cat(columns) for columns in zip(*parts, strict=True))
+        counts = mean is bounds.iwae and num_particles > 1
+        effective = bounds.effective_particles(log_w) if counts else torch.full_like(log_w[0], math.nan)
+        return Terms(mean(log_w) - mean(first), variance(log_w, first), effective)
+
+    return terms
+
+
+def _without_first(model: SequenceModel, x: Tensor, lengths: Tensor, num_particles: int) -> tuple[Tensor, Tensor]:
+    log_w = bounds.log_weights(model, x, lengths, num_particles)
+    return log_w, torch.zeros_like(log_w)
+
+
+def _variance_of_mean(log_w: Tensor, first: Tensor) -> Tensor:
+    return (log_w - first).var(0) / len(log_w) if len(log_w) > 1 else torch.full_like(log_w[0], math.nan)
+
+
+def _fivo(model: SequenceModel, data: Sequences, num_particles: int, skips: bool) -> Terms:
+    """The mean of `FIVO_RUNS` filters, a few sequences at a time."""
+    size = max(1, MAX_STATES // num_particles)
+    runs = []
+    for _ in range(FIVO_RUNS):
+        parts = [
+            smc.filter(model, *data.select(index)[:2], num_particles, degenerate="-inf")
+            for index in torch.arange(len(data.lengths), device=data.x.device).split(size)
+        ]
+        first = [part.log_normalizers[:, 0] if skips else 0.0 for part in parts]
+        runs.append(torch.cat([part.log_marginal_likelihood - start for part, start in zip(parts, first, strict=True)]))
+    values = torch.stack(runs)
+    return Terms(values.mean(0), values.var(0) / FIVO_RUNS, torch.full_like(values[0], math.nan))
+
+
+_TERMS: dict[str, Finder] = {
+    "exact": _exact,
+    "elbo": _weighted(bounds.elbo, _variance_of_mean),
+    "iwae": _weighted(bounds.iwae, bounds.variance_of_iwae),
+    "importance": _weighted(bounds.iwae, bounds.variance_of_iwae),
+    "fivo": _fivo,
+}
+
+
+def ratio_error(nats: Tensor, steps: Tensor) -> float:
+    """Standard error of sum(nats) / sum(steps) over independent pairs (n,), by the delta method; NaN for one pair."""
+    nats, steps = nats.double(), steps.double()
+    num = len(nats)
+    if num < 2:
+        return math.nan
+    residuals = nats - steps * nats.sum() / steps.sum()
+    return float((residuals.square().sum() * num / (num - 1)).sqrt() / steps.sum())
+
+
+def modelled_steps(model: SequenceModel, lengths: Tensor, skips_first: bool = False) -> Tensor:
+    """Number of observations that count in each sequence, (batch,)."""
+    return lengths - int(model.first == "condition" or skips_first)
+
+
+def num_modelled(model: SequenceModel, lengths: Tensor, skips_first: bool = False) -> int:
+    """Their sum; a ValueError if there is none."""
+    num_steps = int(modelled_steps(model, lengths, skips_first).sum())
+    if num_steps == 0:
+        given = "which are skipped" if skips_first else "which the model is given"
+        raise ValueError(f"expected at least one observation to score, got only first ones, {given}")
+    return num_steps

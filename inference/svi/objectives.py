@@ -1,0 +1,115 @@
+"""What `svi.fit` maximises: the log likelihood, or a lower bound on it that the model's guide makes.
+
+    mle     log p(x), for a model that is `exact`: Pyro's ELBO, which is tight there
+    elbo    (1/K) sum_k log w^k, by Pyro's Trace_ELBO
+    iwae    log (1/K) sum_k w^k, sequence by sequence (`bounds`)
+    fivo    the log of a particle filter's estimate of p(x) (`smc`), resampled where the effective sample size is low
+
+The gradient goes through the draws, which follow their parameters; that of a filter's resampling is left out, as in
+Maddison et al. (2017), sec. 3.3, so that FIVO's is biased. Under KL annealing the ELBO's log p(z) - log q(z) weighs
+less than log p(x | z) at first (Bowman et al., 2016, sec. 3.1).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from pyro.infer import Trace_ELBO
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+
+from pgm_rnn.checks import check_choice
+from pgm_rnn.inference import smc
+from pgm_rnn.inference.svi import bounds
+from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequences import Sequences
+
+OBJECTIVES = ("mle", "elbo", "iwae", "fivo")
+
+Objective = Callable[[Tensor, Tensor], Tensor]
+"""A batch's loss, the negative of the sum over sequences: from x (B, T, *event) and lengths (B,), nats."""
+
+
+class ScaledLatents(Messenger):
+    """Multiplies the log density of every site that is not observed, in a model or a guide, by `weight`.
+
+    Example:
+        >>> from pyro import distributions as dist, poutine, sample
+        >>> with ScaledLatents(0.5):
+        ...     trace = poutine.trace(lambda: sample("z", dist.Normal(0.0, 1.0))).get_trace()
+        >>> trace.nodes["z"]["scale"]
+        0.5
+    """
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if not msg["is_observed"]:
+            msg["scale"] = msg["scale"] * self.weight
+
+
+def chosen_objective(model: SequenceModel, objective: str | None) -> str:
+    """The name itself, or for None "mle" where the model is `exact` and "elbo" otherwise.
+
+    Raises:
+        ValueError: an unknown name, or one that the model cannot be fitted by.
+    """
+    name = type(model).__name__
+    if objective is None:
+        return "mle" if model.exact else "elbo"
+    check_choice("objective", objective, OBJECTIVES)
+    if objective == "mle" and not model.exact:
+        raise ValueError(f"expected objective elbo, iwae or fivo for {name}, which has no exact likelihood, got mle")
+    if objective == "fivo" and not model.has_latent:
+        raise ValueError(f"expected objective mle for {name}, which has no latent states, got fivo")
+    return objective
+
+
+def check_objective(
+    model: SequenceModel, objective: str, num_particles: int, kl_warmup: float, data: Sequences
+) -> None:
+    """Raise a ValueError unless the objective can be had of this model, with these options and data."""
+    if not (isinstance(kl_warmup, int | float) and 0 <= kl_warmup < float("inf")):
+        raise ValueError(f"expected kl_warmup to be a number of epochs, at least 0, got {kl_warmup!r}")
+    if kl_warmup and (objective != "elbo" or model.exact):
+        raise ValueError(
+            f"expected kl_warmup only with objective elbo of a model that has a guide of its states, got {kl_warmup} "
+            f"with {objective} of {type(model).__name__}; there is no weight of log p(z) - log q(z) to raise"
+        )
+    if objective == "mle" and num_particles > 1:
+        raise ValueError(f"expected num_particles only with elbo, iwae and fivo, got {num_particles} with mle")
+    follows = bounds.check_guide(model, data.x[:1], data.lengths[:1])
+    if objective == "fivo" and model.exact:
+        follows = bool(model.initial(model.first_memory(1)).has_rsample)
+    if objective in ("iwae", "fivo") and not follows:
+        other = "mle" if model.exact else "elbo"
+        raise ValueError(
+            f"expected draws of states that follow their parameters for objective {objective}, those of "
+            f"{type(model).__name__} do not (discrete states); use {other}"
+        )
+
+
+def make_objective(model: SequenceModel, objective: str, num_particles: int) -> Callable[[float], Objective]:
+    """The loss, for a weight of log p(z) - log q(z) (1 unless the ELBO is annealed)."""
+    if objective == "fivo":
+        return lambda weight: (
+            lambda x, lengths: -smc.log_marginal_likelihood(model, x, lengths, num_particles, resample="adaptive").sum()
+        )
+    if objective == "iwae":
+        return lambda weight: (
+            lambda x, lengths: -bounds.iwae(bounds.log_weights(model, x, lengths, num_particles)).sum()
+        )
+    elbo = Trace_ELBO()(model.model, model.guide)  # type: ignore[arg-type]
+
+    def annealed(weight: float) -> Objective:
+        def loss(x: Tensor, lengths: Tensor) -> Tensor:
+            many = bounds.repeated(x, num_particles), bounds.repeated(lengths, num_particles)
+            if weight == 1:
+                return elbo(*many) / num_particles
+            with ScaledLatents(weight):
+                return elbo(*many) / num_particles
+
+        return loss
+
+    return annealed

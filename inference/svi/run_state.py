@@ -1,0 +1,170 @@
+"""What identifies a run, and what it needs to go on to the same bits: parameters, optimiser, random states, place."""
+
+import copy
+import dataclasses
+import hashlib
+import json
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+import pgm_rnn
+from pgm_rnn.inference.svi.checkpoints import CheckpointError, State
+from pgm_rnn.inference.svi.metrics import Metrics
+from pgm_rnn.inference.svi.plan import Epoch, Plan, Position
+from pgm_rnn.inference.svi.processes import Processes
+from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequences import Sequences
+
+
+class Progress:
+    """Where a fit stands: all that a checkpoint holds of it.
+
+    Attributes:
+        best_state: the parameters that are kept.
+        best_epoch: the epoch after which they were taken, 0 for those at the start.
+        best_loss: theirs, nats per step.
+        history: one entry per epoch.
+        num_steps: gradient steps so far.
+        position: in the present epoch.
+        start: when it began, by `time.perf_counter`, the time before a checkpoint included.
+    """
+
+    def __init__(
+        self, model: SequenceModel, optimizer: Optimizer, scheduler: LRScheduler, metrics: Metrics, processes: Processes
+    ) -> None:
+        self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
+        self.metrics, self.processes = metrics, processes
+        self.best_loss, self.best_epoch, self.best_state = math.inf, 0, copy.deepcopy(model.state_dict())
+        self.history: list[Epoch] = []
+        self.num_steps = 0
+        self.position = Position()
+        self.start = time.perf_counter()
+
+
+def identity(
+    model: SequenceModel, train: Sequences, valid: Sequences | None, plan: Plan, num_processes: int
+) -> dict[str, Any]:
+    """What two runs that end with the same bits agree in, by the words an error uses; data by their SHA-256."""
+    options = dataclasses.asdict(plan)
+    del options["progress"]
+    return {
+        "model": _described(model),
+        "shape": {name: [*value.shape, str(value.dtype)] for name, value in model.state_dict().items()},
+        "training data": _digest(train),
+        "validation data": None if valid is None else _digest(valid),
+        **options,
+        "number of processes": num_processes,
+        "kind of device": next(model.parameters()).device.type,
+        "version of pgm_rnn": pgm_rnn.__version__,
+        "version of torch": str(torch.__version__),
+    }
+
+
+def check_alike(me: dict[str, Any], processes: Processes) -> None:
+    """Raise a ValueError unless all processes have the same model, data and options."""
+    digest = hashlib.sha256(json.dumps(me, sort_keys=True, default=str).encode()).digest()
+    found = processes.gathered(torch.tensor(list(digest), dtype=torch.uint8))
+    if any(not torch.equal(each, found[0]) for each in found):
+        raise ValueError("expected the same model, data and options in every process, they differ; give all the same")
+
+
+def captured(run: Progress, me: dict[str, Any]) -> State:
+    """The state between two steps; all processes take part, for each has random states of its own."""
+    device = next(run.model.parameters()).device
+    states = {f"random.{i}": state for i, state in enumerate(run.processes.gathered(torch.get_rng_state()))}
+    if device.type == "cuda":
+        on_device = run.processes.gathered(torch.cuda.get_rng_state(device))
+        states |= {f"random.cuda.{i}": state for i, state in enumerate(on_device)}
+    optimizer = run.optimizer.state_dict()
+    tensors = {
+        **{f"model.{name}": value for name, value in run.model.state_dict().items()},
+        **{f"best.{name}": value for name, value in run.best_state.items()},
+        **{f"adam.{i}.{key}": value for i, kept in optimizer["state"].items() for key, value in kept.items()},
+        **states,
+    }
+    scheduler = {key: value for key, value in run.scheduler.state_dict().items() if key != "lr_lambdas"}
+    content = {
+        "run": me,
+        "position": dataclasses.asdict(run.position),
+        "num_steps": run.num_steps,
+        "best_epoch": run.best_epoch,
+        "best_loss": run.best_loss,
+        "history": [list(entry) for entry in run.history],
+        "rates": [group["lr"] for group in optimizer["param_groups"]],
+        "scheduler": scheduler,
+        "metrics_bytes": run.metrics.num_bytes(),
+        "seconds": time.perf_counter() - run.start,
+    }
+    packed = torch.contiguous_format
+    return State({name: value.detach().cpu().clone(memory_format=packed) for name, value in tensors.items()}, content)
+
+
+def restore(run: Progress, state: State) -> None:
+    """Put a run where it was when `captured` looked."""
+    tensors, content = state
+    if run.processes.rank == 0:
+        run.metrics.go_back(content["metrics_bytes"], content["position"]["epoch"])
+    run.model.load_state_dict(_below("model.", tensors))
+    device = next(run.model.parameters()).device
+    run.best_state = type(run.best_state)((k, v.to(device)) for k, v in _below("best.", tensors).items())
+    _restore_optimizer(run, _below("adam.", tensors), content)
+    run.scheduler.load_state_dict({**content["scheduler"], "lr_lambdas": [None]})
+    run.position = Position(**content["position"])
+    run.history = [Epoch(*entry) for entry in content["history"]]
+    run.num_steps, run.best_epoch = content["num_steps"], content["best_epoch"]
+    run.best_loss, run.start = content["best_loss"], time.perf_counter() - content["seconds"]
+    torch.set_rng_state(tensors[f"random.{run.processes.rank}"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(tensors[f"random.cuda.{run.processes.rank}"], device)
+
+
+def _restore_optimizer(run: Progress, tensors: dict[str, Tensor], content: dict[str, Any]) -> None:
+    """Adam's moments and step counts, by parameter, and the learning rates."""
+    kept: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        index, _, key = name.partition(".")
+        kept.setdefault(int(index), {})[key] = value
+    groups = run.optimizer.state_dict()["param_groups"]
+    for group, rate in zip(groups, content["rates"], strict=True):
+        group["lr"] = rate
+    run.optimizer.load_state_dict({"state": kept, "param_groups": groups})
+
+
+@contextmanager
+def blamed_on(where: object) -> Iterator[None]:
+    """What does not fit together in a checkpoint, as an error about it."""
+    try:
+        yield
+    except (KeyError, TypeError, IndexError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"expected a whole checkpoint of this run in {where}, it does not fit: {error}"
+        ) from error
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _described(model: SequenceModel) -> str:
+    try:
+        name, options = model.recipe
+    except TypeError:
+        name, options = type(model).__name__, {}
+    family = f"{type(model.family).__name__} {vars(model.family)}"
+    return f"{name} {options}, {family}, first={model.first}"
+
+
+def _digest(data: Sequences) -> str:
+    digest = hashlib.sha256()
+    for tensor in (data.x, data.lengths):
+        digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,245 @@
+"""A fit under way: epochs of minibatches, the parameters that are kept, and the state from which it can go on."""
+
+import copy
+import math
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from tqdm import tqdm
+
+from pgm_rnn.inference.diagnosis import cause
+from pgm_rnn.inference.svi import run_state
+from pgm_rnn.inference.svi.checkpoints import CheckpointError, Checkpoints, check_run, parsed
+from pgm_rnn.inference.svi.evaluation import evaluate, modelled_steps, num_modelled
+from pgm_rnn.inference.svi.metrics import Metrics
+from pgm_rnn.inference.svi.objectives import make_objective
+from pgm_rnn.inference.svi.plan import Epoch, Plan, Position, minibatches
+from pgm_rnn.inference.svi.processes import Processes
+from pgm_rnn.particles import DegenerateWeightsError
+from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequences import Sequences
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Result of `fit`.
+
+    Attributes:
+        model: the model that was given, with the best parameters found.
+        history: one entry an epoch.
+        best_epoch: the epoch after which the parameters were taken, counted from 1; 0 if nothing improved on the start.
+        stopped_by: "num_epochs", "patience" or "interrupt".
+        seconds: wall-clock time, that before a checkpoint it went on from included.
+        objective: "mle", "elbo", "iwae" or "fivo".
+        num_particles: of the objective.
+    """
+
+    model: SequenceModel
+    history: tuple[Epoch, ...]
+    best_epoch: int
+    stopped_by: Literal["num_epochs", "patience", "interrupt"]
+    seconds: float
+    objective: str = "mle"
+    num_particles: int = 1
+
+
+class Run(run_state.Progress):
+    """A fit under way: the model, its optimiser, and the best parameters so far."""
+
+    def __init__(
+        self,
+        model: SequenceModel,
+        train: Sequences,
+        valid: Sequences | None,
+        plan: Plan,
+        metrics: Metrics,
+        processes: Processes,
+        checkpoints: Checkpoints,
+    ) -> None:
+        self.train, self.valid, self.plan, self.checkpoints = train, valid, plan, checkpoints
+        self.epochs_a_step = 1 / -(-len(train.lengths) // plan.batch_size)
+        self.loss = processes.parallel(Loss(model, plan))
+        optimizer = torch.optim.AdamW(model.parameters(), plan.learning_rate, weight_decay=plan.weight_decay)
+        scheduler = LambdaLR(optimizer, lambda step: plan.rate_factor(self.epochs_at(step)))
+        self.me: dict[str, Any] | None = None
+        super().__init__(model, optimizer, scheduler, metrics, processes)
+
+    def epochs_at(self, step: int) -> float:
+        """How many epochs, in parts, are done when a step counted from 0 is half done: never 0, never all of them."""
+        return (step + 0.5) * self.epochs_a_step
+
+    @property
+    def kl_weight(self) -> float:
+        """The present weight of log p(z) - log q(z)."""
+        return self.plan.kl_weight(self.epochs_at(self.num_steps))
+
+    def begin(self, checkpointed: bool, resume: bool) -> None:
+        """Go on from the checkpoint if there is one, or begin, with the first checkpoint before the first step.
+
+        Raises:
+            CheckpointError: one of another run, or a damaged one; one that is there without `resume`.
+            ValueError: processes with different models, data or options.
+        """
+        if checkpointed or self.processes.size > 1:
+            me = run_state.identity(self.model, self.train, self.valid, self.plan, self.processes.size)
+            run_state.check_alike(me, self.processes)
+            self.me = me if checkpointed else None
+        files = None if self.me is None else self._files()
+        if files is None:
+            self.best_loss = math.inf if self.valid is None else self.valid_loss(self.valid)
+            self.save()
+        else:
+            folder = self.checkpoints.folder or "the first process's folder"
+            if not resume:
+                raise CheckpointError(
+                    f"expected a new folder for a new run, got a checkpoint in {folder}; go on from it with resume, "
+                    "or choose another folder"
+                )
+            state = parsed(*files, folder)
+            check_run(state.content["run"], self.me or {}, folder)
+            with run_state.blamed_on(folder):
+                run_state.restore(self, state)
+
+    def _files(self) -> tuple[bytes, bytes] | None:
+        """The checkpoint's two files, as the first process finds them."""
+        described, packed = self.checkpoints.load() or (b"", b"")
+        described, packed = (self.processes.from_first(content) for content in (described, packed))
+        return (described, packed) if described else None
+
+    def save(self) -> None:
+        """Write a checkpoint, if the run has any; all processes take part."""
+        if self.me is not None:
+            self.checkpoints.save(run_state.captured(self, self.me))
+
+    def until_done(self) -> Fit:
+        """Epochs until a limit, an interrupt, or `patience` of them without a better validation loss."""
+        plan, shown = self.plan, self.plan.progress and self.processes.rank == 0
+        stopped_by: Literal["num_epochs", "patience", "interrupt"] | None = None
+        done = self.position.epoch - 1
+        bar = tqdm(total=plan.num_epochs, initial=done, unit="epoch", disable=None if shown else True, leave=False)
+        try:
+            while (stopped_by := self.stopped()) is None:
+                bar.set_postfix(self.epoch(self.position.epoch))
+                bar.update()
+            self.save()
+        except KeyboardInterrupt:
+            stopped_by = "interrupt"
+        finally:
+            bar.close()
+            self.model.load_state_dict(self.best_state)
+        seconds, history = time.perf_counter() - self.start, tuple(self.history)
+        return Fit(self.model, history, self.best_epoch, stopped_by, seconds, plan.objective, plan.num_particles)
+
+    def stopped(self) -> Literal["num_epochs", "patience"] | None:
+        """What ends the run after the epochs that are done, None if nothing does."""
+        done, plan = self.position.epoch - 1, self.plan
+        if self.valid is not None and done - max(self.best_epoch, plan.kl_warmup) >= plan.patience:
+            return "patience"
+        return "num_epochs" if done >= plan.num_epochs else None
+
+    def epoch(self, epoch: int) -> dict[str, str]:
+        """One pass over the data, or the rest of it; what a progress bar shows of it."""
+        at, began = self.position, time.perf_counter() - self.position.seconds
+        if at.batch == 0:
+            at.rate, at.weight = float(self.scheduler.get_last_lr()[0]), self.kl_weight
+        self.model.train()
+        for index in minibatches(len(self.train.lengths), self.plan.batch_size, self.plan.seed, epoch)[at.batch :]:
+            nats, due = self.step(index, epoch, self.checkpoints.is_due())
+            at.batch, at.total, at.seconds = at.batch + 1, at.total + nats, time.perf_counter() - began
+            if due:
+                self.save()
+        self.check_finite("sum of a parameter's changes", self.change(), epoch)
+        self.model.eval()
+        train_loss = at.total / num_modelled(self.model, self.train.lengths)
+        valid_loss = None if self.valid is None else self.valid_loss(self.valid)
+        entry = Epoch(epoch, train_loss, valid_loss, time.perf_counter() - began)
+        self.history.append(entry)
+        self.keep_best(epoch, train_loss if valid_loss is None else valid_loss)
+        self.metrics.add(epoch, entry._asdict() | {"learning_rate": at.rate, "kl_weight": at.weight})
+        self.position = Position(epoch + 1)
+        shown = {"train": f"{train_loss:.3f}"} | ({} if valid_loss is None else {"valid": f"{valid_loss:.3f}"})
+        return shown | {"best": str(self.best_epoch)}
+
+    def step(self, index: Tensor, epoch: int, due: bool) -> tuple[float, bool]:
+        """One gradient step on the sequences at `index`: their loss before it, nats, and whether a checkpoint is due.
+
+        Each process takes its part. One without any takes the first sequence with weight zero, for all have to call.
+        """
+        lengths = self.train.lengths[index.to(self.train.lengths.device)]
+        num_steps = max(1, int(modelled_steps(self.model, lengths).sum()))
+        mine = self.processes.part(index)
+        batch = self.train.select((mine if len(mine) else index[:1]).to(self.train.x.device))
+        self.optimizer.zero_grad(set_to_none=True)
+        with self.processes.speaking():
+            loss: Tensor = self.loss(batch.x, batch.lengths, self.kl_weight)
+            loss = loss * float(len(mine) > 0)
+            if self.processes.size == 1:
+                self.check_finite("loss", loss, epoch)
+            (loss * (self.processes.size / num_steps)).backward()
+            total, someone = self.processes.totals(float(loss.detach()), float(due and self.processes.rank == 0))
+        self.check_finite("loss", torch.tensor(total), epoch)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.plan.clip_norm)
+        self.check_finite("gradient's norm", norm, epoch)
+        self.optimizer.step()
+        self.scheduler.step()
+        self.num_steps += 1
+        return total, someone > 0
+
+    def valid_loss(self, valid: Sequences) -> float:
+        """Nats per step by the objective's bound; the same random numbers each time, so that epochs compare."""
+        bound = "exact" if self.plan.objective == "mle" else self.plan.objective
+        options: dict[str, Any] = {"num_particles": self.plan.judges, "seed": self.plan.seed}
+        index = self.processes.part(torch.arange(len(valid.lengths), device=valid.lengths.device))
+        nats = 0.0
+        if int(modelled_steps(self.model, valid.lengths[index]).sum()) > 0:
+            try:
+                found = evaluate(self.model, valid.select(index), bound=bound, **options)
+                nats = -float(found.log_likelihoods.double().sum())
+            except (DegenerateWeightsError, FloatingPointError):
+                nats = math.inf
+        return self.processes.totals(nats)[0] / num_modelled(self.model, valid.lengths)
+
+    @torch.no_grad()
+    def change(self) -> Tensor:
+        """Of a parameter that began finite; an HMM's logits may begin at minus infinity and stay there."""
+        changes = [
+            (parameter - self.best_state[name])[self.best_state[name].isfinite()].abs().sum()
+            for name, parameter in self.model.named_parameters()
+        ]
+        return torch.stack(changes).amax()
+
+    def check_finite(self, what: str, value: Tensor, epoch: int) -> None:
+        """Raise a FloatingPointError unless the number is finite."""
+        if not torch.isfinite(value):
+            rate = self.optimizer.param_groups[0]["lr"]
+            why = cause(self.model, self.model.family, self.train, self.num_steps)
+            raise FloatingPointError(
+                f"the {what} became {float(value.detach())} in epoch {epoch} at learning rate {rate:g}; the parameters "
+                f"are those of epoch {self.best_epoch}; {why}"
+            )
+
+    def keep_best(self, epoch: int, loss: float) -> None:
+        """Remember the parameters if they are the best so far."""
+        if self.valid is None or loss < self.best_loss:
+            self.best_loss, self.best_epoch = loss, epoch
+            self.best_state = copy.deepcopy(self.model.state_dict())
+
+
+class Loss(nn.Module):
+    """The objective's loss of a batch as a module, so that it can run in parallel; NaN where a filter has no weight."""
+
+    def __init__(self, model: SequenceModel, plan: Plan) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = make_objective(model, plan.objective, plan.num_particles)
+
+    def forward(self, x: Tensor, lengths: Tensor, weight: float) -> Tensor:
+        """Nats, the sum over the sequences, log p(z) - log q(z) weighed by `weight`."""
+        try:
+            return self.objective(weight)(x, lengths)
+        except DegenerateWeightsError:
+            return math.nan * torch.stack([p.sum() for p in self.model.parameters() if p.requires_grad]).sum()

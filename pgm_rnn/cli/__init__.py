@@ -1,0 +1,5 @@
+"""The command line `pgm-rnn`."""
+
+from pgm_rnn.cli.main import app, run
+
+__all__ = ["app", "run"]

@@ -1,0 +1,195 @@
+"""The command line: `pgm-rnn fit`, what is done with a fitted model, and what is said of the papers.
+
+What the user got wrong is one sentence on standard error and exit status 2; a claim that fails is exit status 1.
+"""
+
+import errno
+import io
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from pgm_rnn.cli import fit, reproduce, saved
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Recurrent networks, hidden Markov models and state-space models as one graphical model in Pyro.",
+)
+
+app.add_typer(fit.app, name="fit", help="Fit a model to a data set or a file, score it and save it.")
+for _command in (
+    saved.evaluate,
+    saved.sample,
+    saved.show,
+    saved.forecast,
+    saved.publish,
+    saved.leaderboard,
+):
+    app.command()(_command)
+app.command()(reproduce.reproduce)
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""What the system says of a disk, or of one's share of it, that is full."""
+_USAGE_ERROR: Any = typer.BadParameter.__base__
+
+
+def run() -> None:
+    """Run the command line; errors of the caller end it with one sentence instead of a traceback."""
+    # A waiting thread of torch's sleeps instead of spinning: the claims are many small operations.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without the sign for plus or minus
+    with _interrupts() as interrupted:
+        try:
+            _run()
+        except KeyboardInterrupt:
+            sys.exit(130)
+        except Exception:
+            if interrupted:  # an import that is cut short ends in any error
+                sys.exit(130)
+            raise
+
+
+def _run() -> NoReturn:
+    try:
+        sys.exit(app(standalone_mode=False))
+    except _USAGE_ERROR as error:
+        _complain_of_usage(error)
+    except OSError as error:
+        _complain(_of_system(error))
+    except (ValueError, TypeError, FloatingPointError) as error:
+        _complain(error)
+    except RuntimeError as error:
+        if type(error).__name__ == "ProcessLostError":
+            _complain(error)
+        if "alloc" not in str(error):
+            raise
+        _complain("not enough memory for these sizes; try smaller ones")
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """The signals of Ctrl-C that have come, each raised as a KeyboardInterrupt, as ever."""
+    seen: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+        raise KeyboardInterrupt
+
+    usual = signal.getsignal(signal.SIGINT)
+    ours = usual is signal.default_int_handler and threading.current_thread() is threading.main_thread()
+    if ours:
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield seen
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, usual)
+
+
+def _complain_of_usage(error: Any) -> NoReturn:
+    message = error.format_message().removesuffix(".")
+    if not message or "\n" in message:  # no arguments at all: the message is the help
+        error.show()
+        sys.exit(2)
+    _complain(f"{message} (see {error.ctx.command_path} --help)" if error.ctx else message)
+
+
+def _of_system(error: OSError) -> object:
+    """What the system says of a file, and the way out; other errors as they are."""
+    if error.filename is None or not error.strerror or error.strerror.startswith("expected"):
+        return error
+    remedy = "make room or choose another place" if error.errno in FULL else "choose another place or make it free"
+    if isinstance(error, FileNotFoundError):
+        remedy = "check the name"
+    return f"could not use {error.filename2 or error.filename}: {error.strerror}; {remedy}"
+
+
+def _complain(error: object) -> NoReturn:
+    Console(stderr=True, soft_wrap=True).print(Text("error: ", style="bold red"), error, sep="", highlight=False)
+    sys.exit(2)
+
+
+@app.callback()
+def main() -> None:
+    """Recurrent networks, hidden Markov models and state-space models as one graphical model in Pyro."""
+
+
+@app.command()
+def verify(
+    claim: Annotated[list[str] | None, typer.Option(help="Check only this claim; may be given again.")] = None,
+    data: Annotated[str | None, typer.Option(help="Fit an RNN to this data set and check the claims on it.")] = None,
+    cell: Annotated[str | None, typer.Option(help="With --data: the RNN's cell.", show_default="lstm")] = None,
+    hidden_dim: Annotated[
+        int | None, typer.Option(help="With --data: the width of its hidden state.", show_default="64")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="With --data: passes over the training data, at most.", show_default="150")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A few instances of each claim.")] = False,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the results to this file too.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the instances, or of the fit.")] = 0,
+) -> None:
+    """Check the papers' claims and their negative controls; exit status 1 unless every claim holds."""
+    from pgm_rnn.report import verification
+    from pgm_rnn.report.records import check_output
+
+    output = None if json is None else check_output(json)
+    options = {"cell": cell, "hidden_dim": hidden_dim, "num_epochs": epochs}
+    given = {name: value for name, value in options.items() if value is not None}
+    if data is None and given:
+        raise ValueError("expected --cell, --hidden-dim and --epochs only with --data, which says what to fit to")
+    if data is not None and quick:
+        raise ValueError("expected --quick without --data; on data, --epochs and --hidden-dim make it quick")
+    if data is None:
+        results = verification.verify_claims(claim or [], seed, quick=quick)
+    elif claim:
+        raise ValueError("expected --claim or --data, got both; on data the claims that apply are checked")
+    else:
+        results = verification.verify_on_data(data, seed=seed, **given)  # type: ignore[arg-type]
+    if output is not None:
+        verification.write_results(results, output)
+    failed = [result.id for result in results if result.verdict != "holds"]
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def explain(
+    claim: Annotated[str, typer.Argument(help="A claim, for example theorem-5; `pgm-rnn verify` lists them.")],
+    quick: Annotated[bool, typer.Option("--quick", help="Measure a few instances.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the instances.")] = 0,
+) -> None:
+    """Print a claim, why it is true, how it is measured and its latest residual; exit status 1 unless it holds."""
+    from pgm_rnn.report.explanation import explain_claim
+
+    if explain_claim(claim, seed, quick=quick).verdict != "holds":
+        raise typer.Exit(1)
+
+
+@app.command()
+def graph(
+    model: Annotated[str, typer.Argument(help="A model of the zoo, for example rnn-lstm or hmm.")],
+    steps: Annotated[int, typer.Option(help="How many steps to unroll.")] = 3,
+) -> None:
+    """Print a model's directed graph, read out of its Pyro program, as a Mermaid flowchart."""
+    from pgm_rnn.checks import check_counts
+    from pgm_rnn.graph import read_graph, to_mermaid
+    from pgm_rnn.models.registry import get_model, model_info
+
+    check_counts(steps=steps)
+    typer.echo(to_mermaid(read_graph(get_model(model, seed=0, **model_info(model).smallest), steps)))

@@ -1,0 +1,42 @@
+"""What goes wrong with weights."""
+
+import torch
+from torch import Tensor
+
+from pgm_rnn.particles.options import Options
+
+
+class DegenerateWeightsError(ValueError):
+    """Every particle of a sequence has weight zero, or a weight is NaN or infinite.
+
+    Attributes:
+        sequence: its place in the batch.
+        step: t, from 1.
+        found: what was found in place of a finite log weight, such as "NaN weights"; None where all weights are zero.
+        way_out: what the caller of the engine can do.
+    """
+
+    def __init__(self, sequence: int, step: int, found: str | None = None, way_out: str | None = None) -> None:
+        if way_out is None:
+            way_out = "use more particles or another proposal" if found is None else _SOURCES
+        if found is None:
+            wanted, got = "a particle of positive weight", "none"
+        else:
+            wanted, got = "finite log weights", found
+        super().__init__(f"expected {wanted}, sequence {sequence} has {got} at step {step}; {way_out}")
+        self.sequence, self.step, self.found, self.way_out = sequence, step, found, way_out
+
+
+_SOURCES = "look for a parameter or an observation that is no number, or a density that overflows"
+
+
+def check_lost(log_total: Tensor, terms: Tensor, options: Options, number: int, what: str) -> None:
+    """Raise a `DegenerateWeightsError` unless all weights of a sequence may be zero, and none is NaN or infinite."""
+    wrong = ~log_total.isfinite() & (log_total != -torch.inf)
+    if bool(wrong.any()):
+        sequence = int(wrong.nonzero()[0])
+        kind = "NaN" if bool(terms[:, sequence].isnan().any()) else "infinite"
+        raise DegenerateWeightsError(sequence, number, f"{kind} {what}")
+    if options.degenerate == "raise":
+        found = None if what == "weights" else f"a {what} of minus infinity for every particle"
+        raise DegenerateWeightsError(int((log_total == -torch.inf).nonzero()[0]), number, found)

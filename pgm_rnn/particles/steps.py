@@ -1,0 +1,199 @@
+"""One step of a particle filter: resample, propose, weigh."""
+
+import math
+
+import torch
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor
+
+from pgm_rnn.kernels.weights import normalize
+from pgm_rnn.particles.errors import check_lost
+from pgm_rnn.particles.noise import Uniforms, invert
+from pgm_rnn.particles.options import Options
+from pgm_rnn.particles.resampling import Lookedahead, look_ahead, resample
+from pgm_rnn.particles.state import Particles, Proposed, Step
+from pgm_rnn.sequence_model import SequenceModel
+
+
+def init(
+    model: SequenceModel,
+    x: Tensor,
+    options: Options,
+    *,
+    inputs: Tensor | None = None,
+    features: Tensor | None = None,
+) -> Step:
+    """The first observation x_1 (B, *event); inputs u_1 (B, input_dim); features_1 (B, F) of the guide."""
+    given = x if model.first == "condition" else None
+    proposed = start(model, len(x), options, given=given, inputs=inputs, features=features)
+    if given is None:
+        return weigh(model, proposed, x, options)
+    return _weighed(proposed, x, proposed.log_weights, options, 1)
+
+
+def step(
+    model: SequenceModel,
+    particles: Particles,
+    x: Tensor,
+    options: Options,
+    *,
+    inputs: Tensor | None = None,
+    driver: Tensor | None = None,
+    features: Tensor | None = None,
+    active: Tensor | None = None,
+    number: int = 2,
+) -> Step:
+    """One more observation x_t (B, *event).
+
+    Args:
+        model: the model.
+        particles: after the observation before.
+        x: (B, *event).
+        options: as for `init`.
+        inputs: u_t, (B, input_dim).
+        driver: what the memory reads, (B, ...), of `SequenceModel.drivers`; None to make it from inputs and x_{t-1}.
+        features: of the guide, (B, F).
+        active: False where a sequence has ended, (B,): it stays as it is, x_t is padding. None for nowhere.
+        number: t, for the uniforms and for errors.
+    """
+    if driver is None:
+        driver = _driver(model, particles, inputs)
+    proposed = move(model, particles, options, x=x, driver=driver, features=features, active=active, number=number)
+    if active is None:
+        return weigh(model, proposed, x, options, number=number)
+    return _frozen(particles, weigh(model, proposed, x, options, active=active, number=number), active)
+
+
+def start(
+    model: SequenceModel,
+    batch: int,
+    options: Options,
+    *,
+    given: Tensor | None = None,
+    inputs: Tensor | None = None,
+    features: Tensor | None = None,
+) -> Proposed:
+    """Particles for z_1, from p(z_1 | x_1) where x_1 is given, (B, *event)."""
+    num, u = options.num_particles, options.uniforms(1)
+    h = model.first_memory(batch, None if inputs is None else inputs[:, None])
+    h = None if h is None else h.expand(num, *h.shape)
+    if given is not None:
+        z, log_ratio = _draw(model.initial_given(h, given).expand([num, batch]), u), None
+    else:
+        z, log_ratio = _propose(model, model.initial(h).expand([num, batch]), None, h, features, options, u)
+    like = next(model.parameters())
+    log_weights = like.new_full((num, batch), -math.log(num))
+    never = torch.zeros(batch, dtype=torch.bool, device=like.device)
+    return Proposed(z, h, log_weights if log_ratio is None else log_weights + log_ratio, never, None)
+
+
+def move(
+    model: SequenceModel,
+    particles: Particles,
+    options: Options,
+    *,
+    x: Tensor | None = None,
+    driver: Tensor | None = None,
+    features: Tensor | None = None,
+    active: Tensor | None = None,
+    number: int = 2,
+) -> Proposed:
+    """Particles for z_t from those for z_{t-1}; an auxiliary filter looks ahead at x_t (B, *event) where it is active.
+
+    Raises:
+        DegenerateWeightsError: a lookahead that is NaN, or minus infinity for all particles of a sequence that may not
+            be lost.
+    """
+    u = options.uniforms(number)
+    if options.lookahead is None:
+        drawn_by = Lookedahead(particles.log_weights, particles.weights, particles.ess)
+    else:
+        drawn_by = look_ahead(particles, x, options, active, number)
+    particles, resampled, ancestors = resample(particles, drawn_by, options, u)
+    z_before, driver = particles.z, _driver(model, particles, None) if driver is None else driver
+    driver = None if driver is None else driver.expand(options.num_particles, *driver.shape)
+    h = model.drive(particles.h, z_before, driver)
+    z, log_ratio = _propose(model, model.transition(z_before, h), z_before, h, features, options, u)
+    log_weights = particles.log_weights if log_ratio is None else particles.log_weights + log_ratio
+    return Proposed(z, h, log_weights, resampled, ancestors)
+
+
+def _driver(model: SequenceModel, particles: Particles, inputs: Tensor | None) -> Tensor | None:
+    if inputs is not None or particles.h is None:
+        return inputs
+    return model.read(particles.x)
+
+
+def weigh(
+    model: SequenceModel,
+    proposed: Proposed,
+    x: Tensor,
+    options: Options,
+    *,
+    active: Tensor | None = None,
+    number: int = 1,
+) -> Step:
+    """Particles weighted by an observation x_t (B, *event), where the sequence is active."""
+    joint = proposed.log_weights + model.emission(proposed.z, proposed.h).log_prob(x)
+    if active is not None:
+        joint = joint.where(active, -math.log(options.num_particles))
+    return _weighed(proposed, x, joint, options, number)
+
+
+def _propose(
+    model: SequenceModel,
+    law: TorchDistribution,
+    z_before: Tensor | None,
+    h: Tensor | None,
+    features: Tensor | None,
+    options: Options,
+    uniforms: Uniforms | None,
+) -> tuple[Tensor, Tensor | None]:
+    """States from the proposal and log p(z_t | ...) - log q(z_t | ...), (N, B); None for the model's own law."""
+    own = options.proposal is None and type(model).proposal is SequenceModel.proposal
+    if options.proposal == "bootstrap" or own:
+        return _draw(law, uniforms), None
+    propose = model.proposal if options.proposal is None else options.proposal
+    assert callable(propose)  # a name was dealt with above
+    guide = propose(z_before, h, features).expand(law.batch_shape)
+    if str(guide.support) != str(law.support):
+        raise ValueError(
+            f"expected a proposal over {law.support}, where the model's states are, got one over {guide.support}"
+        )
+    z = _draw(guide, uniforms)
+    return z, law.log_prob(z) - guide.log_prob(z)
+
+
+def _draw(law: TorchDistribution, uniforms: Uniforms | None) -> Tensor:
+    if uniforms is not None:
+        return invert(law, uniforms.states)
+    return law.rsample() if law.has_rsample else law.sample()  # normal draws cost less than by torch.normal
+
+
+def _weighed(proposed: Proposed, x: Tensor, joint: Tensor, options: Options, number: int) -> Step:
+    """The step that ends with particles of weights proportional to exp(joint)."""
+    log_normalizer, log_weights, weights, ess = normalize(joint)
+    if not math.isfinite(float(log_normalizer.detach().sum())):
+        check_lost(log_normalizer, joint, options, number, "weights")
+        lost = ~log_normalizer.isfinite()
+        uniform = joint.where(~lost, -math.log(options.num_particles))
+        step = _weighed(proposed, x, uniform, options, number)
+        return step._replace(log_normalizer=step.log_normalizer.where(~lost, -torch.inf))
+    particles = Particles(proposed.z, proposed.h, log_weights, weights, x, ess)
+    return Step(particles, log_normalizer, proposed.resampled, proposed.ancestors)
+
+
+def _frozen(before: Particles, after: Step, active: Tensor) -> Step:
+    """The step for the sequences that go on, (B,), and nothing new for those that have ended."""
+
+    def chosen(new: Tensor, old: Tensor) -> Tensor:
+        return new.where(active[(...,) + (None,) * (new.dim() - 2)], old)
+
+    (z, h, log_weights, weights, x, ess), ancestors = after.particles, after.ancestors
+    h = None if h is None or before.h is None else chosen(h, before.h)
+    log_weights, weights = chosen(log_weights, before.log_weights), chosen(weights, before.weights)
+    particles = Particles(chosen(z, before.z), h, log_weights, weights, x, ess.where(active, before.ess))
+    if ancestors is not None:
+        itself = torch.arange(len(z), device=z.device)[:, None]
+        ancestors = ancestors.where(active, itself)
+    return Step(particles, after.log_normalizer.where(active, 0.0), after.resampled & active, ancestors)

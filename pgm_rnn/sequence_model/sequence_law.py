@@ -1,0 +1,55 @@
+"""The law of a whole padded sequence as one Pyro distribution, its latent states summed out."""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pyro.distributions import constraints
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor
+
+from pgm_rnn.sequence_model.parameters import Snapshot
+
+if TYPE_CHECKING:
+    from pgm_rnn.sequence_model.model import First, SequenceModel
+
+
+class SequenceLaw(TorchDistribution):
+    """p(x_{1:T}) of a model that can sum its latent states out: batch shape (batch,), event shape (T, *event).
+
+    Args:
+        model: any model with an exact `log_marginal_likelihood`.
+        lengths: (batch,) steps of each sequence; entries behind them do not count.
+        num_steps: T, the padded length.
+        first: as in `SequenceModel`.
+        inputs: (batch, T, input_dim) for a model with inputs.
+    """
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012  (torch's own name and type)
+    support = constraints.dependent
+
+    def __init__(
+        self,
+        model: "SequenceModel",
+        lengths: Tensor,
+        num_steps: int,
+        first: "First",
+        inputs: Tensor | None = None,
+    ) -> None:
+        self.sequence_model, self.lengths, self.first, self.inputs = model, lengths, first, inputs
+        self.snapshot = Snapshot(model)
+        event_shape = torch.Size([num_steps, *model.family.event_shape])
+        super().__init__(lengths.shape, event_shape, validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Exact log p(x_{1:T}) in nats, (batch,)."""
+        log_likelihood = self.sequence_model.log_marginal_likelihood
+        return self.snapshot.call(log_likelihood, value, self.lengths, first=self.first, inputs=self.inputs)
+
+    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
+        """Ancestral draws, (*sample_shape, batch, T, *event); what stands behind the lengths means nothing."""
+        shape = torch.Size(sample_shape)
+        num_sequences, inputs = (shape + self.batch_shape).numel(), self.inputs
+        if inputs is not None:
+            inputs = inputs.repeat(shape.numel(), 1, 1)
+        drawn = self.snapshot.call(self.sequence_model.sample, num_sequences, self.event_shape[0], inputs=inputs)
+        return drawn.x.reshape(shape + self.batch_shape + self.event_shape)
