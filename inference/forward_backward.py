@@ -6,32 +6,35 @@
     sample_states         z_{1:T} ~ p(z_{1:T} | x_{1:T})
     predict    p(x_{t+1} | x_{1:t})
 
-Every function takes a model with `initial_probs`, `transition_probs` and `emission_log_probs(x)`, whatever its
-emission, and whole padded batches. Probabilities in the padding are zero. Source of the forward part: Choe, Shin &
-Spencer (2017), sec. 3.2.
+Every function takes a model whose `states` are `FiniteStates`, or one that gives `initial_probs`, `transition_probs`
+and `emission_log_probs(x)`, whatever its emission, and whole padded batches. Probabilities in the padding are zero.
+Source of the forward part: Choe, Shin & Spencer (2017), sec. 3.2.
 """
 
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
-from typing_extensions import TypeIs
 
-from pgm_rnn.checks import check_counts
+from pgm_rnn.checks import by_keyword, check_counts
 from pgm_rnn.emissions.mixing import mixture
 from pgm_rnn.inference.diagnosis import check_numbers
+from pgm_rnn.inference.suitable import unsuitable
 from pgm_rnn.kernels import hmm
 from pgm_rnn.randomness import seeded
-from pgm_rnn.sequence_model import SequenceModel
-from pgm_rnn.sequences import length_mask
+from pgm_rnn.sequence_model import SequenceModel, memory_of
+from pgm_rnn.sequence_model.observations import checked
+from pgm_rnn.sequence_model.tables import has_tables, tables_of
+from pgm_rnn.sequences import Sequences, as_sequences, length_mask
+from pgm_rnn.states import FiniteStates
 
 
 class FiniteStateModel(Protocol):
-    """What the engine needs to know of a model."""
+    """A model that gives its tables itself; any `SequenceModel` with `FiniteStates` will do."""
 
     @property
     def initial_probs(self) -> Tensor:
@@ -49,14 +52,6 @@ class FiniteStateModel(Protocol):
 
     def check(self, x: Tensor, lengths: Tensor | None = None, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Valid observations and explicit lengths."""
-
-
-def has_finite_states(model: object) -> TypeIs[FiniteStateModel]:
-    """Whether a model has finitely many states: whether it has `emission_log_probs`.
-
-    `isinstance` would not do: since Python 3.12 it does not see the parameters and submodules of an `nn.Module`.
-    """
-    return hasattr(model, "emission_log_probs")
 
 
 class ImpossibleSequenceError(ValueError):
@@ -148,51 +143,70 @@ class MostLikelyStates(NamedTuple):
 
 @torch.no_grad()
 def filter(
-    model: FiniteStateModel, x: Tensor, lengths: Tensor | None = None, *, mask: Tensor | None = None
+    model: FiniteStateModel,
+    x: Sequences | Tensor,
+    lengths: Tensor | None = None,
+    *,
+    inputs: Tensor | None = None,
+    mask: Tensor | None = None,
 ) -> Filtered:
     """Filtered distributions p(z_t | x_{1:t}) and the log marginal likelihood.
 
     Args:
         model: with finitely many states.
-        x: observations (B, T, *event).
+        x: a batch, or observations (B, T, *event).
         lengths: (B,) steps of each sequence, None for T.
+        inputs: (B, T, input_dim) for a model with inputs.
         mask: False where x was not observed, (B, T); what stands there is not read.
 
     Raises:
         TypeError: a model without finitely many states.
         ValueError: observations that do not fit the model.
     """
-    log_emission, lengths = _log_emission(model, x, lengths, mask)
-    initial, transition = model.initial_probs, model.transition_probs
-    return Filtered(transition, initial, lengths, hmm.forward(initial, transition, log_emission, lengths))
+    data = checked_finite(model, x, lengths, inputs=inputs, mask=mask)
+    initial, transition, log_emission = tables_of(model, data)
+    forward = hmm.forward(initial, transition, log_emission, data.lengths)
+    return Filtered(transition, initial, data.lengths, forward)
 
 
 @torch.no_grad()
 def smooth(
-    model: FiniteStateModel, x: Tensor, lengths: Tensor | None = None, *, mask: Tensor | None = None
+    model: FiniteStateModel,
+    x: Sequences | Tensor,
+    lengths: Tensor | None = None,
+    *,
+    inputs: Tensor | None = None,
+    mask: Tensor | None = None,
 ) -> Smoothed:
     """Smoothed distributions p(z_t | x_{1:T}), and on request those of neighbours; arguments and errors as `filter`."""
-    result = filter(model, x, lengths, mask=mask)
+    result = filter(model, x, lengths, inputs=inputs, mask=mask)
     return Smoothed(result._transition, result._initial, result._lengths, result._forward)
 
 
 @torch.no_grad()
 def most_likely_states(
-    model: FiniteStateModel, x: Tensor, lengths: Tensor | None = None, *, mask: Tensor | None = None
+    model: FiniteStateModel,
+    x: Sequences | Tensor,
+    lengths: Tensor | None = None,
+    *,
+    inputs: Tensor | None = None,
+    mask: Tensor | None = None,
 ) -> MostLikelyStates:
     """The path z_{1:T} of highest posterior probability, by Viterbi; arguments and errors as `filter`."""
-    log_emission, lengths = _log_emission(model, x, lengths, mask)
-    log_initial, log_transition = model.initial_probs.log(), model.transition_probs.log()
-    return MostLikelyStates(*hmm.most_likely_states(log_initial, log_transition, log_emission, lengths))
+    data = checked_finite(model, x, lengths, inputs=inputs, mask=mask)
+    initial, transition, log_emission = tables_of(model, data)
+    return MostLikelyStates(*hmm.most_likely_states(initial.log(), transition.log(), log_emission, data.lengths))
 
 
+@by_keyword
 @torch.no_grad()
 def sample_states(
     model: FiniteStateModel,
-    x: Tensor,
+    x: Sequences | Tensor,
     lengths: Tensor | None = None,
-    num_samples: int = 1,
     *,
+    num_samples: int = 1,
+    inputs: Tensor | None = None,
     mask: Tensor | None = None,
     seed: int | None = None,
 ) -> Tensor:
@@ -200,9 +214,10 @@ def sample_states(
 
     Args:
         model: with finitely many states.
-        x: observations (B, T, *event).
+        x: a batch, or observations (B, T, *event).
         lengths: (B,) steps of each sequence, None for T.
         num_samples: paths for each sequence.
+        inputs: (B, T, input_dim) for a model with inputs.
         mask: as in `filter`.
         seed: makes the draws reproducible; None uses torch's global generator.
 
@@ -210,7 +225,7 @@ def sample_states(
         TypeError, ValueError: as `filter`, and `ImpossibleSequenceError`.
     """
     check_counts(num_samples=num_samples)
-    result = filter(model, x, lengths, mask=mask)
+    result = filter(model, x, lengths, inputs=inputs, mask=mask)
     with seeded(seed, stream=5):
         uniforms = torch.rand(num_samples, *result.filtered_probs.shape[:2], dtype=result.filtered_probs.dtype)
     uniforms = uniforms.to(result.filtered_probs.device)
@@ -219,7 +234,12 @@ def sample_states(
 
 @torch.no_grad()
 def predict(
-    model: FiniteStateModel, x: Tensor, lengths: Tensor | None = None, *, mask: Tensor | None = None
+    model: FiniteStateModel,
+    x: Sequences | Tensor,
+    lengths: Tensor | None = None,
+    *,
+    inputs: Tensor | None = None,
+    mask: Tensor | None = None,
 ) -> TorchDistribution:
     """The law p(x_{t+1} | x_{1:t}) of the next observation after each step: batch shape (B, T).
 
@@ -227,49 +247,47 @@ def predict(
     mixture for other emissions. What it says in the padding means nothing. Arguments and errors as `filter`;
     transitions must not vary over time, for the last one would be unknown.
     """
-    result = filter(model, x, lengths, mask=mask)
+    result = filter(model, x, lengths, inputs=inputs, mask=mask)
     if result._transition.dim() > 2:
         raise ValueError("expected one transition table for all steps, got one a step; the next one is not known")
     result._check_possible()
     ahead = hmm.log_propagated(result._transition, result._forward)  # (B, T, K)
     padding = ~length_mask(result._lengths, ahead.shape[1])
     ahead = ahead.masked_fill(padding[..., None], -math.log(ahead.shape[-1]))
-    return mixture(_laws_ahead(model, x, result._lengths), ahead)
+    data = checked_finite(model, x, lengths, inputs=inputs, mask=mask)
+    return mixture(_laws_ahead(model, data), ahead)
 
 
-def _laws_ahead(model: FiniteStateModel, x: Tensor, lengths: Tensor) -> TorchDistribution:
+def _laws_ahead(model: Any, data: Sequences) -> TorchDistribution:
     """p(x_{t+1} | z_{t+1} = k, x_{1:t}) of every state k: batch shape (K,), or (B, T, K) with a memory of the past."""
-    states = torch.arange(model.initial_probs.shape[-1], device=lengths.device)
+    kind = getattr(model, "states", None)
+    num_states = kind.num_states if isinstance(kind, FiniteStates) else model.initial_probs.shape[-1]
+    states = torch.arange(num_states, device=data.x.device)
     if getattr(model, "initial_memory", None) is None:
         return model.emission(states, None)
-    x, _ = model.check(x, lengths)
-    memory = cast(SequenceModel, model).unroll_memory(torch.cat([x, x[:, -1:]], dim=1))
-    assert memory is not None  # there is one
+    memory = memory_of(model).unroll(torch.cat([data.x, data.x[:, -1:]], dim=1))
     return model.emission(states.expand(1, 1, -1), memory[:, 1:, None])  # h_2, ..., h_{T+1}
 
 
-def _log_emission(
-    model: FiniteStateModel, x: Tensor, lengths: Tensor | None, mask: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """log p(x_t | z_t), zero where nothing was observed, and lengths."""
-    x, lengths = checked(model, x, lengths, mask)
-    log_emission = model.emission_log_probs(x)
-    return (log_emission if mask is None else hmm.without_missing(log_emission, mask)), lengths
-
-
-def checked(
-    model: FiniteStateModel, x: Tensor, lengths: Tensor | None, mask: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Valid observations and lengths.
+def checked_finite(
+    model: object,
+    x: Sequences | Tensor,
+    lengths: Tensor | None,
+    *,
+    inputs: Tensor | None = None,
+    mask: Tensor | None = None,
+) -> Sequences:
+    """Checked data for a model with finitely many states.
 
     Raises:
         TypeError: a model without finitely many states.
         ValueError: observations that do not fit, or a parameter of the model that is NaN or makes no probabilities.
     """
-    if not has_finite_states(model):
-        raise TypeError(
-            f"forward_backward needs a model with finitely many states, {type(model).__name__} has none; "
-            "kalman takes Gaussian states, svi.evaluate a model without latent states"
-        )
+    if not has_tables(model):
+        raise unsuitable("forward_backward", "finitely many states", model)
     check_numbers(model)
-    return model.check(x, lengths, mask)
+    if isinstance(model, SequenceModel):
+        return checked(model, x, lengths, inputs=inputs, mask=mask)
+    given = as_sequences(x, lengths, inputs=inputs, mask=mask)
+    values, lengths = model.check(given.x, given.lengths, given.observed)  # type: ignore[attr-defined]
+    return Sequences(values, lengths, mask=given.mask)

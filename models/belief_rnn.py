@@ -25,6 +25,8 @@ from pgm_rnn.emissions import Emission
 from pgm_rnn.emissions.mixing import log_weights, mixture
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.sequence_model import First, SequenceModel
+from pgm_rnn.sequence_model.observations import chosen_first
+from pgm_rnn.sequences import Sequences
 
 Units = Literal["probs", "log-odds"]
 
@@ -85,7 +87,7 @@ class BeliefRNN(SequenceModel):
         """p(z_t | x_{1:t-1}), (..., K), of hidden states (..., K) or (..., K - 1)."""
         return h if self.units == "probs" else F.pad(h, (1, 0)).softmax(-1)
 
-    def recurrence(self, h: Tensor, z: Tensor | None, x: Tensor) -> Tensor:
+    def recurrence(self, h: Tensor, z: None, x: Tensor) -> Tensor:
         """One step of the forward algorithm: weigh by x_{t-1}, normalise, move."""
         log_emission = self.hmm.emission_log_probs(x)
         return self._next_probs(h, log_emission) if self.units == "probs" else self._next_odds(h, log_emission)
@@ -106,9 +108,8 @@ class BeliefRNN(SequenceModel):
         moved = _logsumexp(joint.where(possible, log_belief)[..., None] + log_transition)
         return self._odds(moved)
 
-    def emission(self, z: Tensor | None, h: Tensor | None) -> TorchDistribution:
+    def emission(self, z: None, h: Tensor) -> TorchDistribution:
         """The mixture of the states' laws by the belief: batch shape that of h."""
-        assert h is not None  # there is a memory
         if self.units == "probs":
             return self.hmm.emission_table.mixture(h)
         laws = self.hmm.emission(torch.arange(self.hmm.num_states, device=h.device), None)
@@ -124,7 +125,7 @@ class BeliefRNN(SequenceModel):
 
     def log_prob(
         self,
-        x: Tensor,
+        x: Sequences | Tensor,
         z: Tensor | None = None,
         lengths: Tensor | None = None,
         *,
@@ -141,7 +142,7 @@ class BeliefRNN(SequenceModel):
         """
         value = super().log_prob(x, z, lengths, first=first, inputs=inputs)
         with torch.no_grad():
-            exact = self.hmm.log_prob(x, lengths=lengths, first=self._first(first))
+            exact = self.hmm.log_prob(x, lengths=lengths, first=chosen_first(self, first))
         if not torch.allclose(value.detach(), exact, rtol=1e-3, atol=1e-3, equal_nan=True):
             self._complain(value.detach(), exact)
         return value

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from pgm_rnn.checks import check_covariance
+from pgm_rnn.distributions.correlated_normal import Factor
+from pgm_rnn.sequence_model.once import ComputedOnce
 
 
-class Covariance(nn.Module):
+class Covariance(ComputedOnce[Factor]):
     """One covariance matrix as a parameter.
 
     Args:
@@ -22,11 +24,15 @@ class Covariance(nn.Module):
         super().__init__()
         self.raw = nn.Parameter(raw_of(scale_tril))
 
+    def compute(self) -> Factor:
+        """The factor and its determinant; the diagonal is at least 1.1e-19 in float32, 1.5e-154 in float64."""
+        least = torch.finfo(self.raw.dtype).tiny ** 0.5
+        return Factor.of(self.raw.tril(-1) + self.raw.diagonal().exp().clamp(min=least).diag_embed())
+
     @property
     def scale_tril(self) -> Tensor:
-        """The lower triangular factor L with positive diagonal, at least 1.1e-19 in float32, 1.5e-154 in float64."""
-        least = torch.finfo(self.raw.dtype).tiny ** 0.5
-        return self.raw.tril(-1) + self.raw.diagonal().exp().clamp(min=least).diag_embed()
+        """The lower triangular factor L with positive diagonal."""
+        return self.value.scale_tril
 
     @property
     def matrix(self) -> Tensor:

@@ -22,11 +22,12 @@ from pgm_rnn.emissions import Emission
 from pgm_rnn.kernels import positive
 from pgm_rnn.models.networks import Layers, NormalHead
 from pgm_rnn.models.vrnn import chosen_bits
-from pgm_rnn.sequence_model import First, SequenceModel
-from pgm_rnn.sequence_model.memory import Drawn
+from pgm_rnn.sequence_model import DensityAtOnce, DrawsGuide, First, SequenceModel
+from pgm_rnn.sequence_model.drawn import Drawn
+from pgm_rnn.states import GaussianStates
 
 
-class DeepMarkovModel(SequenceModel):
+class DeepMarkovModel(DrawsGuide, DensityAtOnce, SequenceModel):
     """A nonlinear state-space model with a guide that reads the future.
 
     Args:
@@ -52,7 +53,6 @@ class DeepMarkovModel(SequenceModel):
         torch.Size([5, 3, 88])
     """
 
-    has_latent = True
     initial_memory = None
 
     def __init__(
@@ -68,6 +68,7 @@ class DeepMarkovModel(SequenceModel):
         super().__init__(chosen_bits(obs_dim, emission), first)
         guide_dim = hidden_dim if guide_dim is None else guide_dim
         check_counts(latent_dim=latent_dim, hidden_dim=hidden_dim, guide_dim=guide_dim)
+        self.states = GaussianStates(latent_dim)
         self.latent_dim, self.hidden_dim, self.guide_dim = latent_dim, hidden_dim, guide_dim
         self.z_0 = nn.Parameter(torch.zeros(latent_dim))
         self.gated = GatedTransition(latent_dim, hidden_dim)
@@ -81,15 +82,15 @@ class DeepMarkovModel(SequenceModel):
         sizes = {"latent_dim": self.latent_dim, "hidden_dim": self.hidden_dim, "guide_dim": self.guide_dim}
         return "dmm", sizes
 
-    def initial(self, h: Tensor | None) -> Normal:
+    def initial(self, h: None) -> Normal:
         """p(z_1): the transition from z_0."""
         return self.gated(self.z_0)
 
-    def transition(self, z: Tensor, h: Tensor | None) -> Normal:
+    def transition(self, z: Tensor, h: None) -> Normal:
         """p(z_t | z_{t-1}): batch shape that of z."""
         return self.gated(z)
 
-    def emission(self, z: Tensor | None, h: Tensor | None) -> TorchDistribution:
+    def emission(self, z: Tensor, h: None) -> TorchDistribution:
         """p(x_t | z_t): batch shape that of z."""
         return self.emitter(z)
 
@@ -99,13 +100,12 @@ class DeepMarkovModel(SequenceModel):
         after, _ = self.backward_network(seen.transpose(0, 1))
         return _mirrored(after.transpose(0, 1), lengths) / 2
 
-    def proposal(self, z: Tensor | None, h: Tensor | None, features: Tensor | None) -> Normal:
+    def proposal(self, z: Tensor | None, h: None, features: Tensor) -> Normal:
         """q(z_t | z_{t-1}, x_{t:T}), from r_t / 2 (..., guide_dim)."""
-        assert features is not None
         loc, scale = self.combiner(z, features)
         return Normal(loc, scale, event_dim=1)
 
-    def unroll_guide(self, x: Tensor, features: Tensor | None) -> Drawn | None:
+    def draw_guide(self, x: Tensor, features: Tensor | None) -> Drawn | None:
         """Draws from the guide, with no law made at a step."""
         assert features is not None
         noise = torch.randn(*x.shape[:2], self.latent_dim, dtype=features.dtype, device=x.device)
@@ -116,10 +116,8 @@ class DeepMarkovModel(SequenceModel):
         z, loc, scale = (torch.stack(parts, dim=1) for parts in zip(*steps, strict=True))
         return Drawn(z, None, Normal(loc, scale, event_dim=1))
 
-    def latent_log_probs(self, x: Tensor, z: Tensor, h: Tensor | None, first: First) -> Tensor:
+    def state_log_probs(self, z: Tensor, h: None) -> Tensor:
         """log p(z_t | z_{t-1}) of every step, (batch, T), z_0 in front of the states."""
-        if first == "condition":
-            return super().latent_log_probs(x, z, h, first)
         before = torch.cat([self.z_0.expand(len(z), 1, -1), z[:, :-1]], dim=1)
         return self.gated(before).log_prob(z)
 

@@ -4,16 +4,18 @@ z_1 ~ N(m, P),   z_t ~ N(transition_mean(z_{t-1}, h_t), Q),   x_t ~ N(emission_m
 """
 
 from abc import abstractmethod
+from typing import Any
 
-import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
 from pgm_rnn.checks import check_counts, check_covariance
+from pgm_rnn.distributions.correlated_normal import CorrelatedNormal
 from pgm_rnn.emissions import Emission, Gaussian
 from pgm_rnn.models.covariance import Covariance, raw_of
 from pgm_rnn.sequence_model import First, SequenceModel
+from pgm_rnn.states import GaussianStates
 
 COVARIANCES = {
     "initial_cov": "initial_covariance",
@@ -39,8 +41,6 @@ class GaussianStateModel(SequenceModel):
         ValueError: shapes that do not fit, NaN, covariances that are not positive definite.
     """
 
-    has_latent = True
-
     def __init__(
         self,
         initial_mean: Tensor,
@@ -57,12 +57,16 @@ class GaussianStateModel(SequenceModel):
         check_matrix("emission_matrix", emission_matrix, (None, dim))
         obs_dim = emission_matrix.shape[0]
         super().__init__(Gaussian(obs_dim), first)
+        self.states = GaussianStates(dim, linear=self.linear)
         self.initial_mean = nn.Parameter(mean.detach().clone())
         self.transition_matrix = as_parameter("transition_matrix", transition_matrix, (dim, dim), mean)
         self.emission_matrix = as_parameter("emission_matrix", emission_matrix, (obs_dim, dim), mean)
         self.initial_covariance = _covariance("initial_cov", initial_cov, dim, mean)
         self.transition_covariance = _covariance("transition_cov", transition_cov, dim, mean)
         self.emission_covariance = _covariance("emission_cov", emission_cov, obs_dim, mean)
+
+    linear: bool = False
+    """Whether both means are linear in z."""
 
     @abstractmethod
     def transition_mean(self, z: Tensor, h: Tensor | None = None) -> Tensor:
@@ -103,24 +107,17 @@ class GaussianStateModel(SequenceModel):
             return f"{COVARIANCES[name]}.raw", raw_of(torch.linalg.cholesky(value))
         return super().unconstrained(name, value)
 
-    def initial(self, h: Tensor | None) -> TorchDistribution:
+    def initial(self, h: Any) -> TorchDistribution:
         """p(z_1), batch shape ()."""
-        return normal(self.initial_mean, self.initial_covariance.scale_tril)
+        return CorrelatedNormal(self.initial_mean, self.initial_covariance.value)
 
-    def transition(self, z: Tensor, h: Tensor | None) -> TorchDistribution:
+    def transition(self, z: Tensor, h: Any) -> TorchDistribution:
         """p(z_t | z_{t-1}, h_t): batch shape that of z."""
-        return normal(self.transition_mean(z, h), self.transition_covariance.scale_tril)
+        return CorrelatedNormal(self.transition_mean(z, h), self.transition_covariance.value)
 
-    def emission(self, z: Tensor | None, h: Tensor | None) -> TorchDistribution:
+    def emission(self, z: Tensor, h: Any) -> TorchDistribution:
         """p(x_t | z_t, h_t): batch shape that of z."""
-        assert z is not None  # there is a latent state
-        return normal(self.emission_mean(z, h), self.emission_covariance.scale_tril)
-
-    def check_latent(self, z: Tensor | None, mask: Tensor) -> Tensor:
-        """States (batch, T, D) with zeros in the padding."""
-        if isinstance(z, Tensor) and z.shape[2:] != (self.latent_dim,):
-            raise ValueError(f"expected z of shape {(*mask.shape, self.latent_dim)}, got {tuple(z.shape)}")
-        return super().check_latent(z, mask)
+        return CorrelatedNormal(self.emission_mean(z, h), self.emission_covariance.value)
 
 
 def chosen_obs_dim(obs_dim: int | None, emission: Emission | None) -> int:
@@ -134,11 +131,6 @@ def chosen_obs_dim(obs_dim: int | None, emission: Emission | None) -> int:
     check_counts(obs_dim=obs_dim)
     assert obs_dim is not None
     return obs_dim
-
-
-def normal(loc: Tensor, scale_tril: Tensor) -> TorchDistribution:
-    """N(loc, L L'), its parameters trusted."""
-    return dist.MultivariateNormal(loc, scale_tril=scale_tril, validate_args=False)
 
 
 def random_cov(size: int) -> Tensor:

@@ -17,10 +17,12 @@ from pgm_rnn.checks import check_counts, check_probs
 from pgm_rnn.emissions import Categorical, Emission, EmissionTable, chosen_family
 from pgm_rnn.kernels import hmm
 from pgm_rnn.randomness import seeded
-from pgm_rnn.sequence_model import First, SequenceModel
+from pgm_rnn.sequence_model import First, SequenceModel, SumsOutStates
+from pgm_rnn.sequences import Sequences
+from pgm_rnn.states import FiniteStates
 
 
-class HMM(SequenceModel):
+class HMM(SumsOutStates, SequenceModel):
     """A hidden Markov model over K states with any emission.
 
     The probabilities are copied into unconstrained logits, which are what gradients train; a zero stays zero.
@@ -42,7 +44,6 @@ class HMM(SequenceModel):
         torch.Size([4])
     """
 
-    has_latent = True
     initial_memory = None
     _drawn: tuple[Tensor, ...] = ()
 
@@ -60,6 +61,7 @@ class HMM(SequenceModel):
         check_probs("transition_probs", transition_probs, (num_states, num_states))
         table = _as_table(emission, num_states)
         super().__init__(table.family, first)
+        self.states = FiniteStates(num_states)
         self.initial_logits = nn.Parameter(initial_probs.log())
         self.transition_logits = nn.Parameter(transition_probs.to(initial_probs.dtype).log().contiguous())
         self.emission_table = copy.deepcopy(table).to(initial_probs.dtype)
@@ -166,66 +168,47 @@ class HMM(SequenceModel):
         """log p(x_t | z_t = k) for every state: (batch, T, K)."""
         return self.emission_table.log_probs(x)
 
-    def initial(self, h: Tensor | None) -> TorchDistribution:
+    def initial(self, h: Any) -> TorchDistribution:
         """p(z_1), batch shape ()."""
         return dist.Categorical(logits=self.initial_logits, validate_args=False)
 
-    def initial_given(self, h: Tensor | None, x: Tensor) -> TorchDistribution:
+    def initial_given(self, h: Any, x: Tensor) -> TorchDistribution:
         """p(z_1 | x_1), proportional to p(z_1) p(x_1 | z_1): batch shape that of x_1."""
         logits = self.initial_logits.log_softmax(-1) + self.emission_log_probs(x)
         if bool((logits == -torch.inf).all(-1).any()):
             raise ValueError("expected first observations of positive probability, got one that no state emits")
         return dist.Categorical(logits=logits, validate_args=False)
 
-    def transition(self, z: Tensor, h: Tensor | None) -> TorchDistribution:
+    def transition(self, z: Tensor, h: Any) -> TorchDistribution:
         """p(z_t | z_{t-1}): batch shape that of z."""
         return dist.Categorical(logits=self.transition_logits[z], validate_args=False)
 
-    def emission(self, z: Tensor | None, h: Tensor | None) -> TorchDistribution:
+    def emission(self, z: Tensor, h: Any) -> TorchDistribution:
         """p(x_t | z_t): batch shape that of z."""
         return self.emission_table(z)
 
-    @property
-    def exact(self) -> bool:
-        """True: the forward recursion sums the states out."""
-        return True
-
-    def sum_out_states(
-        self, x: Tensor, lengths: Tensor, first: First, inputs: Tensor | None, mask: Tensor | None
-    ) -> Tensor:
+    def sum_out_states(self, data: Sequences, first: First) -> Tensor:
         """log p(x_{1:T}) by the forward recursion, nats, (batch,); -inf for an impossible sequence."""
-        log_emission = self.emission_log_probs(x)
-        if mask is not None:
-            log_emission = hmm.without_missing(log_emission, mask)
-        log_prob = hmm.log_marginal_likelihood(self.initial_probs, self.transition_probs, log_emission, lengths)
+        log_emission = self.emission_log_probs(data.x)
+        if data.observed is not None:
+            log_emission = hmm.without_missing(log_emission, data.mask)
+        log_prob = hmm.log_marginal_likelihood(self.initial_probs, self.transition_probs, log_emission, data.lengths)
         if first == "condition":
             first_log_prob = (self.initial_logits.log_softmax(-1) + log_emission[:, 0]).logsumexp(-1)
             log_prob = (log_prob - first_log_prob).where(log_prob > -torch.inf, -torch.inf)
         return log_prob
 
-    def last_state(
-        self, x: Tensor, lengths: Tensor, index: Tensor, inputs: Tensor | None = None
-    ) -> tuple[None, Tensor]:
+    def last_states(self, data: Sequences, index: Tensor) -> Tensor:
         """Draws of z_L given x_{1:L} for the sequences at `index`."""
-        filtered = hmm.forward(self.initial_probs, self.transition_probs, self.emission_log_probs(x), lengths).filtered
-        last = filtered[torch.arange(len(x), device=x.device), lengths - 1]  # (batch, K)
+        log_emission = self.emission_log_probs(data.x)
+        filtered = hmm.forward(self.initial_probs, self.transition_probs, log_emission, data.lengths).filtered
+        last = filtered[torch.arange(len(data.x), device=filtered.device), data.lengths - 1]  # (batch, K)
         impossible = (last.sum(-1) == 0).nonzero()
         if len(impossible):
             raise ValueError(
                 f"expected observations of positive probability, sequence {int(impossible[0])} has probability 0"
             )
-        return None, dist.Categorical(probs=last[index]).sample()
-
-    def check_latent(self, z: Tensor | None, mask: Tensor) -> Tensor:
-        """States (batch, T) in 0..K - 1, with 0 in the padding."""
-        z = super().check_latent(z, mask)
-        if z.shape != mask.shape:
-            raise ValueError(f"expected z of shape {tuple(mask.shape)}, got {tuple(z.shape)}")
-        if z.is_floating_point() or z.dtype == torch.bool:
-            raise TypeError(f"expected states z as integers, got {z.dtype}; use z.long()")
-        if bool(((z < 0) | (z >= self.num_states)).any()):
-            raise ValueError(f"expected states in 0..{self.num_states - 1}, got {int(z.min())}..{int(z.max())}")
-        return z.long()
+        return dist.Categorical(probs=last[index]).sample()
 
 
 def _as_table(emission: object, num_states: int) -> EmissionTable:

@@ -8,6 +8,7 @@ Differences: the first state is z_1 and has the initial law itself; the input u_
 
 from typing import Any, Literal
 
+import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
@@ -20,18 +21,18 @@ from pgm_rnn.models.gaussian_states import (
     GaussianStateModel,
     as_parameter,
     chosen_obs_dim,
-    normal,
     random_parts,
 )
 from pgm_rnn.randomness import seeded
-from pgm_rnn.sequence_model import First
+from pgm_rnn.sequence_model import First, SumsOutStates
+from pgm_rnn.sequences import Sequences
 
 _MATRICES = ("initial_mean", "transition_matrix", "emission_matrix", "input_matrix", "feedthrough_matrix")
 
 Reach = Literal["both", "states", "outputs"]
 
 
-class LinearGaussianSSM(GaussianStateModel):
+class LinearGaussianSSM(SumsOutStates, GaussianStateModel):
     """A linear-Gaussian state-space model with D states, M outputs and, if there is a B or a D, U inputs.
 
     Matrices are copied into parameters, covariances as Cholesky factors, so gradients can train all of them.
@@ -59,6 +60,7 @@ class LinearGaussianSSM(GaussianStateModel):
     """
 
     initial_memory = None
+    linear = True
 
     def __init__(
         self,
@@ -124,11 +126,6 @@ class LinearGaussianSSM(GaussianStateModel):
         reach = "outputs" if self.input_matrix is None else "states" if self.feedthrough_matrix is None else "both"
         return "lgssm", sizes | ({} if self.input_dim is None else {"inputs_reach": reach})
 
-    @property
-    def exact(self) -> bool:
-        """True: the Kalman filter sums the states out."""
-        return True
-
     def transition_mean(self, z: Tensor, h: Tensor | None = None) -> Tensor:
         """A z + B u, (..., D), of states (..., D) and inputs h = u (..., U)."""
         mean = z @ self.transition_matrix.mT
@@ -139,14 +136,14 @@ class LinearGaussianSSM(GaussianStateModel):
         mean = z @ self.emission_matrix.mT
         return mean if self.feedthrough_matrix is None or h is None else mean + h @ self.feedthrough_matrix.mT
 
-    def initial_given(self, h: Tensor | None, x: Tensor) -> TorchDistribution:
+    def initial_given(self, h: Any, x: Tensor) -> TorchDistribution:
         """p(z_1 | x_1), the first step of the Kalman filter: batch shape that of x_1."""
         P, C, R = self.initial_cov, self.emission_matrix, self.emission_cov
         gain = torch.linalg.solve(C @ P @ C.mT + R, C @ P).mT  # (D, M)
         rest = torch.eye(self.latent_dim, dtype=P.dtype, device=P.device) - gain @ C
         cov = rest @ P @ rest.mT + gain @ R @ gain.mT
         mean = self.initial_mean + (x - self.emission_mean(self.initial_mean, h)) @ gain.mT
-        return normal(mean, torch.linalg.cholesky(cov))
+        return dist.MultivariateNormal(mean, scale_tril=torch.linalg.cholesky(cov), validate_args=False)
 
     def moments(self) -> dict[str, Tensor]:
         """The parameters by the names of the constructor; those that the model does not have are left out."""
@@ -184,23 +181,20 @@ class LinearGaussianSSM(GaussianStateModel):
             return x
         return x - inputs @ self.feedthrough_matrix.mT
 
-    def sum_out_states(
-        self, x: Tensor, lengths: Tensor, first: First, inputs: Tensor | None, mask: Tensor | None
-    ) -> Tensor:
+    def sum_out_states(self, data: Sequences, first: First) -> Tensor:
         """log p(x_{1:T}) by the Kalman filter, nats, (batch,)."""
-        chain, x = self.chain(inputs), self.centred(x, inputs)
-        observed = None if mask is None else kalman.per_entry(mask, x)
-        log_prob = kalman.log_marginal_likelihood(chain, x, lengths, observed)
+        chain, x = self.chain(data.inputs), self.centred(data.x, data.inputs)
+        observed = None if data.observed is None else kalman.per_entry(data.mask, x)
+        log_prob = kalman.log_marginal_likelihood(chain, x, data.lengths, observed)
         if first == "condition":
-            ones, head = torch.ones_like(lengths), None if observed is None else observed[:, :1]
+            ones, head = torch.ones_like(data.lengths), None if observed is None else observed[:, :1]
             log_prob = log_prob - kalman.log_marginal_likelihood(chain, x[:, :1], ones, head)
         return log_prob
 
-    def last_state(
-        self, x: Tensor, lengths: Tensor, index: Tensor, inputs: Tensor | None = None
-    ) -> tuple[None, Tensor]:
+    def last_states(self, data: Sequences, index: Tensor) -> Tensor:
         """Draws of z_L given x_{1:L} for the sequences at `index`."""
-        result = kalman.filter(self.chain(inputs), self.centred(x, inputs), lengths)
-        last = lengths[index] - 1
+        result = kalman.filter(self.chain(data.inputs), self.centred(data.x, data.inputs), data.lengths)
+        last = data.lengths[index] - 1
         cov = result.filtered_covs[index % len(result.filtered_covs), last]
-        return None, normal(result.filtered_means[index, last], torch.linalg.cholesky(cov)).sample()
+        scale_tril = torch.linalg.cholesky(cov)
+        return dist.MultivariateNormal(result.filtered_means[index, last], scale_tril=scale_tril).sample()

@@ -48,7 +48,7 @@ def linear_start(x: Tensor, lengths: Tensor | None = None, *, latent_dim: int) -
         (1, 1)
     """
     check_counts(latent_dim=latent_dim)
-    x, lengths, _ = as_sequences(x, lengths)
+    x, lengths = as_sequences(x, lengths)[:2]
     if x.dim() != 3:
         raise ValueError(f"expected x of shape (batch, T, M), got {tuple(x.shape)}")
     x = x.detach().cpu().double().where(length_mask(lengths.cpu(), x.shape[1])[..., None], torch.nan)

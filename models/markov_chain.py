@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from pgm_rnn.checks import check_probs
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, chosen_family
 from pgm_rnn.randomness import seeded
-from pgm_rnn.sequence_model import First, SequenceModel
+from pgm_rnn.sequence_model import First, SequenceModel, UnrollsMemory
 from pgm_rnn.sequence_model.observations import check_observations
 from pgm_rnn.sequences import Sequences, as_sequences, length_mask
 
 
-class MarkovChain(SequenceModel):
+class MarkovChain(UnrollsMemory, SequenceModel):
     """A first-order chain over symbols, or one for each of several bits.
 
     The probabilities are copied into unconstrained logits, which are what gradients train; a zero stays zero.
@@ -157,7 +157,7 @@ class MarkovChain(SequenceModel):
             return raw[name], value.log()
         return raw[name], value.logit().reshape(*value.shape[: value.dim() - len(self.family.event_shape)], -1)
 
-    def recurrence(self, h: Tensor, z: Tensor | None, x: Tensor) -> Tensor:
+    def recurrence(self, h: Tensor, z: None, x: Tensor) -> Tensor:
         """h_t = x_{t-1}: (..., entries)."""
         return x.reshape(*x.shape[: x.dim() - len(self.family.event_shape)], -1).to(h.dtype)
 
@@ -165,9 +165,8 @@ class MarkovChain(SequenceModel):
         """-1, x_1, ..., x_{T-1}: (batch, T, entries)."""
         return _before(x.reshape(*x.shape[:2], -1)).to(self.initial_memory.dtype)
 
-    def emission(self, z: Tensor | None, h: Tensor | None) -> TorchDistribution:
+    def emission(self, z: None, h: Tensor) -> TorchDistribution:
         """p(x_t | x_{t-1} = h): batch shape that of h."""
-        assert h is not None  # there is a memory
         before = h.long() + 1
         table = torch.cat([self.initial_logits[None], self.transition_logits])
         if isinstance(self.family, Categorical):

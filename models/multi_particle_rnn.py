@@ -28,13 +28,14 @@ from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.emissions import Categorical, Emission, chosen_family
 from pgm_rnn.models.cells import CELLS
 from pgm_rnn.models.rnn import symbol_embedding
-from pgm_rnn.sequence_model import First, SequenceModel
+from pgm_rnn.sequence_model import First, SequenceModel, UnrollsMemory
+from pgm_rnn.sequence_model.observations import chosen_first
 from pgm_rnn.sequences import length_mask
 
 Average = Literal["sequence", "step"]
 
 
-class MultiParticleRNN(SequenceModel):
+class MultiParticleRNN(UnrollsMemory, SequenceModel):
     """A recurrent network with several hidden states at once, each from a trained start of its own.
 
     Its memory has the particles' hidden vectors in front, then the logarithms of their weights, then what else their
@@ -107,16 +108,15 @@ class MultiParticleRNN(SequenceModel):
         """The starts h_1^l and equal weights, (L (state_dim + 1),)."""
         return self._packed(self.initial_states, self._equal_weights)
 
-    def recurrence(self, h: Tensor, z: Tensor | None, x: Tensor) -> Tensor:
+    def recurrence(self, h: Tensor, z: None, x: Tensor) -> Tensor:
         """Every particle's step, and its weight after x_{t-1}: (..., L (state_dim + 1))."""
         states, log_weights = self._unpacked(h)
         if self.average == "sequence":
             log_weights = (log_weights + self._log_emission(states, x)).log_softmax(-1)
         return self._packed(self.cell.step(self._input(x).unsqueeze(-2), states), log_weights)
 
-    def emission(self, z: Tensor | None, h: Tensor | None) -> TorchDistribution:
+    def emission(self, z: None, h: Tensor) -> TorchDistribution:
         """sum_l w_t^l g(h_t^l); h is (..., L (state_dim + 1)) or already (..., L (hidden_dim + 1))."""
-        assert h is not None  # there is a memory
         states, log_weights = self._unpacked(h)
         params = self.readout(states[..., : self.cell.hidden_dim])
         if isinstance(self.family, Categorical):
@@ -159,7 +159,7 @@ class MultiParticleRNN(SequenceModel):
             ValueError, TypeError: observations that do not fit the model.
         """
         steps = self.particle_log_probs(x, lengths).logsumexp(-1) - math.log(self.num_particles)  # 0 in the padding
-        return steps[:, int(self._first(first) == "condition") :].sum(-1)
+        return steps[:, int(chosen_first(self, first) == "condition") :].sum(-1)
 
     @property
     def _equal_weights(self) -> Tensor:

@@ -121,7 +121,7 @@ class NoisyRNN(GaussianStateModel):
         feedback = self.initial_memory is not None
         return "noisy-rnn", sizes | {"activation": self.activation, "output": self.output, "feedback": feedback}
 
-    def recurrence(self, h: Tensor, z: Tensor | None, x: Tensor) -> Tensor:
+    def recurrence(self, h: Tensor, z: None, x: Tensor) -> Tensor:
         """h_t = x_{t-1}, with feedback."""
         if self.initial_memory is None:
             return super().recurrence(h, z, x)

@@ -22,7 +22,7 @@ from pgm_rnn.emissions import Emission
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.particles import Options, Proposed, move, start, weigh
 from pgm_rnn.particles.noise import SeededNoise, Uniforms
-from pgm_rnn.sequence_model import First, SequenceModel
+from pgm_rnn.sequence_model import First, SequenceModel, memory_of
 
 
 class _Unpacked(NamedTuple):
@@ -70,7 +70,7 @@ class ParticleFilterRNN(SequenceModel):
         ess_threshold: float = 1.0,
         first: First = "model",
     ) -> None:
-        if not isinstance(model, SequenceModel) or not model.has_latent:
+        if not isinstance(model, SequenceModel) or model.states is None:
             raise TypeError(f"expected a model with latent states, {type(model).__name__} has none")
         if model.input_dim is not None or model.first == "condition":
             raise ValueError("expected a model without inputs and with first='model', whose filter is a function of x")
@@ -80,7 +80,7 @@ class ParticleFilterRNN(SequenceModel):
         super().__init__(model.family, first)
         self.of, self.num_particles, self.seed = model, num_particles, seed
         with torch.no_grad():
-            example = model.initial(model.first_memory(1)).expand([1]).sample()  # (1, *latent)
+            example = model.initial(memory_of(model).start(1)).expand([1]).sample()  # (1, *latent)
         self.latent_shape, self.latent_dtype = example.shape[1:], example.dtype
         self.noise = SeededNoise(seed, num_particles, self.latent_shape.numel(), resampling)
         self.options = Options(
@@ -129,7 +129,7 @@ class ParticleFilterRNN(SequenceModel):
         proposed = start(self.of, 1, self._options_at(torch.ones(1)))
         return self._pack(proposed, proposed.log_weights.new_ones(1))[0]
 
-    def recurrence(self, h: Tensor, z: Tensor | None, x: Tensor) -> Tensor:
+    def recurrence(self, h: Tensor, z: None, x: Tensor) -> Tensor:
         """One step of the filter, from particles before x_{t-1} to those before x_t."""
         batch = h.shape[:-1]
         parts = self._unpack(h.reshape(-1, h.shape[-1]))
@@ -140,9 +140,8 @@ class ParticleFilterRNN(SequenceModel):
         moved = move(self.of, weighed.particles, options)
         return self._pack(moved, parts.step + 1).reshape(*batch, -1)
 
-    def emission(self, z: Tensor | None, h: Tensor | None) -> TorchDistribution:
+    def emission(self, z: None, h: Tensor) -> TorchDistribution:
         """The mixture of the particles' laws by their weights: batch shape that of h."""
-        assert h is not None  # there is a memory
         parts = self._unpack(h)
         return ParticleMixture(parts.log_weights, self.of.emission(parts.z, parts.h).expand(parts.log_weights.shape))
 

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.emissions import Categorical, Emission, chosen_family
 from pgm_rnn.models.cells import CELLS
-from pgm_rnn.sequence_model import First, SequenceModel
+from pgm_rnn.sequence_model import First, SequenceModel, UnrollsMemory
 
 
-class RNN(SequenceModel):
+class RNN(UnrollsMemory, SequenceModel):
     """A recurrent network with any cell and any emission.
 
     Args:
@@ -74,13 +74,12 @@ class RNN(SequenceModel):
         sizes = {"hidden_dim": self.cell.hidden_dim, "num_layers": self.num_layers, "embedding_dim": embedding_dim}
         return f"rnn-{self.cell_name}", sizes
 
-    def recurrence(self, h: Tensor, z: Tensor | None, x: Tensor) -> Tensor:
+    def recurrence(self, h: Tensor, z: None, x: Tensor) -> Tensor:
         """h_t = f(h_{t-1}, x_{t-1}): (..., state_dim)."""
         return self.cell.step(self._input(x), h)
 
-    def emission(self, z: Tensor | None, h: Tensor | None) -> TorchDistribution:
+    def emission(self, z: None, h: Tensor) -> TorchDistribution:
         """g(h_t), which reads the top layer: h is (..., state_dim) or already (..., hidden_dim)."""
-        assert h is not None
         law: TorchDistribution = self.readout(h[..., : self.cell.hidden_dim])
         return law
 

@@ -20,11 +20,12 @@ from pgm_rnn.distributions.normal import Normal
 from pgm_rnn.emissions import Bernoulli, Emission
 from pgm_rnn.models.cells import CELLS, StackedCell
 from pgm_rnn.models.networks import ACTIVATIONS, Layers, NormalHead
-from pgm_rnn.sequence_model import First, SequenceModel
-from pgm_rnn.sequence_model.memory import Drawn
+from pgm_rnn.sequence_model import DrawsGuide, First, ReadsAhead, SequenceModel
+from pgm_rnn.sequence_model.drawn import Drawn
+from pgm_rnn.states import GaussianStates
 
 
-class VRNN(SequenceModel):
+class VRNN(ReadsAhead, DrawsGuide, SequenceModel):
     """A recurrent network with a Gaussian latent state at every step, and the guide that encodes the observation.
 
     Args:
@@ -54,8 +55,8 @@ class VRNN(SequenceModel):
         torch.Size([5, 3, 4])
     """
 
-    has_latent = True
-    reads_state = False
+    memory_reads_state = True
+    transition_reads_state = False
     initial_memory: nn.Parameter
 
     def __init__(
@@ -75,6 +76,7 @@ class VRNN(SequenceModel):
         check_counts(latent_dim=latent_dim, hidden_dim=hidden_dim, feature_dim=width)
         check_choice("cell", cell, CELLS)
         check_choice("activation", activation, ACTIVATIONS)
+        self.states = GaussianStates(latent_dim)
         self.latent_dim, self.hidden_dim, self.feature_dim = latent_dim, hidden_dim, width
         self.cell_name, self.activation = cell, activation
         self.phi_x = Layers([self.family.input_dim, width], activation)
@@ -95,26 +97,20 @@ class VRNN(SequenceModel):
         """What `hidden` makes of observations alone, (..., projected_dim)."""
         return self.hidden.cell.project(self._features(x))
 
-    def advance(self, h: Tensor, z: Tensor | None, read: Tensor) -> Tensor:
+    def advance(self, h: Tensor, z: Tensor, read: Tensor) -> Tensor:
         """hidden(phi_x, phi_z(z), h), (..., state_dim)."""
-        assert z is not None  # there is a latent state
         return self.hidden(read, self.phi_z(z), h)
 
-    def recurrence(self, h: Tensor, z: Tensor | None, x: Tensor) -> Tensor:
-        """h_t from h_{t-1}, z_{t-1} and x_{t-1}: (..., state_dim)."""
-        return self.advance(h, z, self.read(x))
-
-    def initial(self, h: Tensor | None) -> Normal:
+    def initial(self, h: Tensor) -> Normal:
         """p(z_1): the prior at h_1."""
         return self.transition(None, h)
 
-    def transition(self, z: Tensor | None, h: Tensor | None) -> Normal:
+    def transition(self, z: Tensor | None, h: Tensor) -> Normal:
         """p(z_t | h_t), which does not read z_{t-1}: batch shape that of h."""
         return self.prior(self._top(h))
 
-    def emission(self, z: Tensor | None, h: Tensor | None) -> TorchDistribution:
+    def emission(self, z: Tensor, h: Tensor) -> TorchDistribution:
         """p(x_t | z_t, h_t): batch shape that of z."""
-        assert z is not None
         top = self._top(h)
         return self.decoder(torch.cat([self.phi_z(z), top.expand(*z.shape[:-1], -1)], dim=-1))
 
@@ -123,12 +119,11 @@ class VRNN(SequenceModel):
         phi_x = self._features(x)
         return torch.cat([self.encoder.from_x(phi_x), self.hidden.cell.project(phi_x)], dim=-1)
 
-    def proposal(self, z: Tensor | None, h: Tensor | None, features: Tensor | None) -> Normal:
+    def proposal(self, z: Tensor | None, h: Tensor, features: Tensor) -> Normal:
         """q(z_t | x_t, h_t), which does not read z_{t-1} either."""
-        assert features is not None
         return self.encoder(features[..., : self.hidden_dim], self.encoder.from_h(self._top(h)))
 
-    def unroll_guide(self, x: Tensor, features: Tensor | None) -> Drawn | None:
+    def draw_guide(self, x: Tensor, features: Tensor | None) -> Drawn | None:
         """Draws from the encoder and their memory; what encoder and cell take from h_t is one product a step."""
         cell, sizes = self.hidden.cell, [self.hidden_dim, self.hidden.cell.projected_dim]
         if not isinstance(cell, StackedCell) or features is None:
@@ -153,9 +148,8 @@ class VRNN(SequenceModel):
     def _features(self, x: Tensor) -> Tensor:
         return self.phi_x(self.family.as_input(x).to(self.initial_memory.dtype))
 
-    def _top(self, h: Tensor | None) -> Tensor:
+    def _top(self, h: Tensor) -> Tensor:
         """What the networks read of a cell's state."""
-        assert h is not None  # there is a memory
         return h if h.shape[-1] == self.hidden_dim else h[..., : self.hidden_dim]
 
 

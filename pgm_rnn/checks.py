@@ -1,11 +1,39 @@
 """What the public entry points ask of their arguments, each with one clear sentence when it is not so."""
 
 import difflib
-from collections.abc import Collection, Iterable
+import functools
+import inspect
+from collections.abc import Callable, Collection, Iterable
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
+
+
+def by_keyword(function: Callable[P, Result]) -> Callable[P, Result]:
+    """The function, whose error for too many positional arguments spells them as keywords.
+
+    Its keyword-only arguments are in the order in which they could once be given by position.
+    """
+    parameters = inspect.signature(function).parameters.values()
+    positional = sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters)
+    later = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> Result:
+        if len(args) > positional:
+            extra = ", ".join(f"{name}=..." for name in later[: len(args) - positional])
+            raise TypeError(
+                f"expected at most {positional} arguments of {function.__name__} by position, got {len(args)}; "
+                f"write {extra}"
+            )
+        return function(*args, **kwargs)
+
+    return checked
 
 
 def check_choice(name: str, value: str, choices: Iterable[str]) -> None:

@@ -60,6 +60,22 @@ NAMES = {
     "pgm_rnn.distributions": {"SequenceLaw": "pgm_rnn.sequence_model", "StateLaw": "pgm_rnn.sequence_model"},
 }
 """Of modules that stay: names that have moved, and where to."""
+METHODS = {
+    "advance": "sequence_model.memory_of(model).step(h, z, read)",
+    "check_latent": "sequence_model.conditionals.check_states(model.states, z, mask)",
+    "drive": "sequence_model.memory_of(model).step(h, z, read)",
+    "drivers": "sequence_model.memory_of(model).reads(x, inputs)",
+    "first_memory": "sequence_model.memory_of(model).start(num_sequences, inputs_1)",
+    "last_state": "model.forecast(x, num_steps)",
+    "latent_log_probs": "sequence_model.densities.state_log_probs(model, data, h, first)",
+    "next_memory": "sequence_model.memory_of(model).step(h, z, read)",
+    "read": "sequence_model.memory_of(model).read(x, inputs_t)",
+    "reads_state": "transition_reads_state",
+    "sum_out_states": "model.log_marginal_likelihood(x)",
+    "unroll_guide": "draw_guide of sequence_model.mixins.DrawsGuide",
+    "unroll_memory": "sequence_model.memory_of(model).unroll(x, z, inputs)",
+}
+"""Of `SequenceModel`: attributes of 0.1.0, and what took their place."""
 
 
 def moved_name(module: str, name: str) -> Any:

@@ -1,9 +1,10 @@
-"""Padded batches of sequences of unequal length.
+"""Padded batches of sequences of unequal length: the one form in which data goes from function to function.
 
     x: (batch, T, *event)      what stands at t > lengths[i] is padding and never read
     lengths: (batch,) int64    1 <= lengths[i] <= T; None means that every sequence has T steps
+    z, inputs, mask            latent states, exogenous inputs u_t, and which observations there are, where they matter
 
-Every other module takes such pairs; what makes a pair valid is checked here, once, at the public entry points.
+Public functions take a `Sequences`, or a tensor x and its lengths; `as_sequences` checks and joins them, once.
 """
 
 from collections.abc import Sequence
@@ -13,43 +14,93 @@ import torch
 from torch import Tensor
 
 
-class Sequences(NamedTuple):
-    """A padded batch: observations, lengths and, where they are known, latent states.
+class _Fields(NamedTuple):
+    x: Tensor
+    lengths: Tensor
+    z: Tensor | None = None
+    inputs: Tensor | None = None
+    mask: Tensor | None = None
+
+
+class Sequences(_Fields):
+    """A padded batch: observations, lengths and, where they are known, latent states, inputs and gaps.
 
     Attributes:
         x: observations, (batch, T, *event).
         lengths: number of steps of each sequence, (batch,), int64.
         z: latent states, (batch, T, *latent), or None.
+        inputs: exogenous inputs, (batch, T, input_dim), or None.
+        mask: True where an observation stands, (batch, T) or the shape of x; False in the padding, and where it is
+            missing. None, when the batch is made, for no gaps.
 
     Example:
         >>> batch = pad([torch.tensor([1, 0, 2]), torch.tensor([2])])
-        >>> batch.x.shape, batch.lengths.tolist()
-        (torch.Size([2, 3]), [3, 1])
+        >>> batch.x.shape, batch.lengths.tolist(), batch.mask.tolist()
+        (torch.Size([2, 3]), [3, 1], [[True, True, True], [True, False, False]])
     """
 
-    x: Tensor
-    lengths: Tensor
-    z: Tensor | None = None
+    __slots__ = ()
+    mask: Tensor
+
+    def __new__(
+        cls,
+        x: Tensor,
+        lengths: Tensor,
+        z: Tensor | None = None,
+        inputs: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> "Sequences":
+        """A batch whose mask says where its padding is, too."""
+        if mask is None and isinstance(x, Tensor) and isinstance(lengths, Tensor) and x.dim() > 1:
+            mask = length_mask(lengths, x.shape[1])
+        return super().__new__(cls, x, lengths, z, inputs, mask)
+
+    def __repr__(self) -> str:
+        """Sizes, not numbers."""
+        parts = [f"{len(self.lengths)} of {_range(self.lengths)} steps", f"x {tuple(self.x.shape)} {self.x.dtype}"]
+        parts += [f"{n} {tuple(v.shape)}" for n, v in (("z", self.z), ("inputs", self.inputs)) if v is not None]
+        if self.observed is not None:
+            parts.append(f"{1 - float(self.mask.sum()) / self._num_entries():.1%} missing")
+        return f"Sequences({', '.join(parts)})"
 
     @property
-    def mask(self) -> Tensor:
-        """True where an observation stands, False in the padding, (batch, T)."""
-        return length_mask(self.lengths, self.x.shape[1])
+    def observed(self) -> Tensor | None:
+        """The mask where an observation within the lengths is missing, None where each is there."""
+        return None if int(self.mask.sum()) == self._num_entries() else self.mask
+
+    def _num_entries(self) -> int:
+        """What the mask would count if nothing was missing."""
+        return self.num_steps * self.mask.shape[2:].numel()
 
     @property
     def num_steps(self) -> int:
-        """Number of observations in the batch, sum of the lengths."""
+        """Number of steps in the batch, sum of the lengths."""
         return int(self.lengths.sum())
 
-    def select(self, index: Tensor) -> "Sequences":
+    def select(self, index: Tensor | slice) -> "Sequences":
         """The sequences at `index` (k,), cut to the longest of them."""
         lengths = self.lengths[index]
         longest = int(lengths.max())
-        return Sequences(self.x[index, :longest], lengths, None if self.z is None else self.z[index, :longest])
+        return Sequences(
+            self.x[index, :longest],
+            lengths,
+            *(None if part is None else part[index, :longest] for part in (self.z, self.inputs, self.mask)),
+        )
 
     def to(self, device: torch.device | str) -> "Sequences":
         """The same batch on another device."""
-        return Sequences(self.x.to(device), self.lengths.to(device), None if self.z is None else self.z.to(device))
+        return Sequences(*(None if part is None else part.to(device) for part in self))  # type: ignore[arg-type]
+
+    def repeated(self, num: int) -> "Sequences":
+        """`num` copies of the batch one after another, (num * batch, ...)."""
+        if num == 1:
+            return self
+        return Sequences(*(None if v is None else v.repeat(num, *[1] * (v.dim() - 1)) for v in self))  # type: ignore[arg-type]
+
+
+def _range(lengths: Tensor) -> str:
+    low, high = int(lengths.min()), int(lengths.max())
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def length_mask(lengths: Tensor, num_steps: int) -> Tensor:
@@ -81,21 +132,36 @@ def pad(sequences: Sequence[Tensor]) -> Sequences:
     return Sequences(torch.nn.utils.rnn.pad_sequence(list(sequences), batch_first=True), lengths)
 
 
-def as_sequences(data: "Sequences | Tensor", lengths: Tensor | None = None) -> Sequences:
-    """`data` as a padded batch with explicit, checked lengths.
+def as_sequences(
+    data: "Sequences | Tensor",
+    lengths: Tensor | None = None,
+    *,
+    z: Tensor | None = None,
+    inputs: Tensor | None = None,
+    mask: Tensor | None = None,
+) -> Sequences:
+    """`data` as a padded batch with explicit, checked lengths and mask.
 
     Args:
         data: `Sequences`, or observations (batch, T, *event).
-        lengths: (batch,); None means T for every sequence. Must be None if `data` brings its own.
+        lengths: (batch,); None means T for every sequence. Must be None if `data` brings its own, like the others.
+        z: latent states (batch, T, *latent), for a tensor; checked by the model.
+        inputs: (batch, T, input_dim), for a tensor; checked by the model.
+        mask: True where x was observed, (batch, T) or the shape of x; None for everywhere.
 
     Raises:
-        TypeError: `data` is neither, or the lengths are no integers.
-        ValueError: no sequences, no steps, or lengths outside 1..T.
+        TypeError: `data` is neither, the lengths are no integers, or the mask has no truth values.
+        ValueError: no sequences, no steps, lengths outside 1..T, a mask of another shape, or one thing given twice.
     """
     if isinstance(data, Sequences):
-        if lengths is not None:
-            raise ValueError("expected lengths in one place, got them in Sequences and as an argument; drop one")
-        return as_sequences(data.x, data.lengths)._replace(z=data.z)
+        given = {"lengths": lengths, "z": z, "inputs": inputs, "mask": mask}
+        brought = {"lengths": True, "z": data.z is not None, "inputs": data.inputs is not None, "mask": False}
+        for name, value in given.items():
+            if value is not None and brought[name]:
+                raise ValueError(f"expected {name} in one place, got them in Sequences and as an argument; drop one")
+        z, inputs = data.z if z is None else z, data.inputs if inputs is None else inputs
+        mask = _without_padding(data) if mask is None else mask
+        return as_sequences(data.x, data.lengths, z=z, inputs=inputs, mask=mask)
     if not isinstance(data, Tensor):
         raise TypeError(f"expected observations as a tensor (batch, T, *event), got {type(data).__name__}")
     if data.dim() < 2 or 0 in data.shape[:2]:
@@ -107,7 +173,41 @@ def as_sequences(data: "Sequences | Tensor", lengths: Tensor | None = None) -> S
         lengths = torch.full(data.shape[:1], data.shape[1], device=data.device)
     else:
         lengths = check_lengths(lengths, data)
-    return Sequences(data, lengths)
+    if mask is None:
+        return Sequences(data, lengths, z, inputs)
+    inside = length_mask(lengths, data.shape[1])
+    observed = check_mask(mask, data)
+    return Sequences(data, lengths, z, inputs, observed & over_events(inside, observed))
+
+
+def _without_padding(data: Sequences) -> Tensor | None:
+    """The mask of a batch if it says more than the lengths do."""
+    if any(not isinstance(part, Tensor) for part in (data.lengths, data.mask)):
+        return None  # the lengths are no tensor, which is an error later
+    inside = length_mask(data.lengths, data.x.shape[1])
+    return None if data.mask.shape == inside.shape and torch.equal(data.mask, inside) else data.mask
+
+
+def check_mask(mask: Tensor, x: Tensor) -> Tensor:
+    """The mask itself.
+
+    Raises:
+        TypeError: no tensor of truth values.
+        ValueError: a shape that is neither (batch, T) nor that of x, or another device.
+    """
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+        raise TypeError(f"expected mask as a tensor of truth values, True where observed, got {got}; use mask.bool()")
+    if mask.shape not in (x.shape[:2], x.shape):
+        raise ValueError(f"expected mask of shape {tuple(x.shape[:2])} or {tuple(x.shape)}, got {tuple(mask.shape)}")
+    if mask.device != x.device:
+        raise ValueError(f"expected mask on {x.device} as x, got {mask.device}; move it with .to")
+    return mask
+
+
+def over_events(mask: Tensor, x: Tensor) -> Tensor:
+    """A mask (batch, T) or of the shape of x, made to broadcast over the events of x."""
+    return mask[(...,) + (None,) * (x.dim() - mask.dim())]
 
 
 def check_lengths(lengths: Tensor, x: Tensor | None = None) -> Tensor:

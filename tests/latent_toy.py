@@ -15,7 +15,7 @@ from pgm_rnn.sequence_model import SequenceModel
 class LatentToy(SequenceModel):
     """h_t = tanh(a h_{t-1} + z_{t-1} + x_{t-1}), z_t ~ N(z_{t-1} / 2 + h_t, 1), x_t ~ N(z_t, softplus(h_t))."""
 
-    has_latent = True
+    memory_reads_state = True
 
     def __init__(self) -> None:
         super().__init__(Gaussian())
@@ -23,8 +23,7 @@ class LatentToy(SequenceModel):
         self.initial_memory = nn.Parameter(torch.tensor([0.3]))
 
     @override
-    def recurrence(self, h: Tensor, z: Tensor | None, x: Tensor) -> Tensor:
-        assert z is not None
+    def recurrence(self, h: Tensor, z: Tensor, x: Tensor) -> Tensor:
         return torch.tanh(self.a * h + z[..., None] + x[..., None])
 
     @override

@@ -31,8 +31,10 @@ from pgm_rnn.inference.em.weighted_estimates import (
     pseudo_log_prob,
     working_dtype,
 )
-from pgm_rnn.inference.forward_backward import FiniteStateModel, check_possible, checked, has_finite_states
+from pgm_rnn.inference.forward_backward import FiniteStateModel, check_possible, checked_finite
 from pgm_rnn.kernels import hmm
+from pgm_rnn.sequence_model.observations import without_gaps
+from pgm_rnn.sequence_model.tables import has_tables
 from pgm_rnn.sequences import Sequences, length_mask
 
 PARTS = ("initial", "transition", "emission")
@@ -60,7 +62,7 @@ class TrainableFiniteModel(FiniteStateModel, Protocol):
 def check_trainable(model: object) -> None:
     """Raise a TypeError unless a model with finitely many states has what the M-step replaces."""
     missing = [name for name in ("emission_table", "set_probs") if not hasattr(model, name)]
-    if has_finite_states(model) and missing:
+    if has_tables(model) and missing:
         raise TypeError(
             f"em.fit replaces a model's emission_table by set_probs, {type(model).__name__} has no "
             f"{' and no '.join(missing)}; svi.fit(objective='mle') takes gradient steps"
@@ -135,7 +137,7 @@ class BaumWelch:
         check_trainable(model)
         self._model, self._frozen = model, check_frozen(frozen, PARTS)
         self._pseudo_count, self._pseudo_observations = pseudo_count, pseudo_observations
-        x, self._lengths = checked(model, data.x, data.lengths)
+        x, self._lengths = without_gaps(checked_finite(model, data, None), "em.fit")[:2]
         self._mask = length_mask(self._lengths, x.shape[1])
         family = model.emission_table.family
         self._units = None if "emission" in self._frozen else units_of(family, x[self._mask], min_scale)
@@ -148,7 +150,7 @@ class BaumWelch:
         self._before, self._resting = self._parameters, torch.zeros_like(self._parameters.initial[:, 0]) > 0
 
     def _checked_in_units(self, data: Sequences) -> tuple[Tensor, Tensor]:
-        x, lengths = checked(self._model, data.x, data.lengths)
+        x, lengths = without_gaps(checked_finite(self._model, data, None), "em.fit")[:2]
         return self._in_units(x), lengths
 
     def _in_units(self, x: Tensor) -> Tensor:

@@ -22,8 +22,9 @@ from pgm_rnn.inference.em.climb import Score
 from pgm_rnn.inference.em.gaussian_faults import Faults
 from pgm_rnn.inference.em.regression import Regression, fraction_of, most_likely_above
 from pgm_rnn.inference.kalman.kinds import LinearGaussianModel, is_linear
-from pgm_rnn.inference.kalman.problem import checked
+from pgm_rnn.inference.kalman.problem import checked_gaussian
 from pgm_rnn.kernels import gaussian_backward, kalman
+from pgm_rnn.kernels.gaussian_chain import per_entry
 from pgm_rnn.sequences import Sequences, length_mask
 
 PARTS = (
@@ -102,7 +103,9 @@ class GaussianEm:
         if valid is not None:
             raise ValueError("expected no valid data for a linear-Gaussian model, which has one start only, got some")
         self._model = model
-        self._given, self._lengths, self._given_inputs, self._observed = checked(model, data.x, data.lengths, inputs)
+        given = checked_gaussian(model, data, None, inputs)
+        self._given, self._lengths, _, self._given_inputs, _ = given
+        self._observed = None if given.observed is None else per_entry(given.mask, self._given)
         self._x = self._given.double()
         self._inputs = None if self._given_inputs is None else self._given_inputs.double()
         self._mask = length_mask(self._lengths, self._x.shape[1])

@@ -7,14 +7,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pgm_rnn.checks import check_counts
+from pgm_rnn.checks import by_keyword, check_counts
 from pgm_rnn.inference.kalman.kinds import GaussianStateModel, is_linear
 from pgm_rnn.inference.kalman.linearisation import METHODS
 from pgm_rnn.inference.kalman.problem import prepared, reads_observations
 from pgm_rnn.kernels import gaussian_backward, kalman
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model.observations import check_inputs
-from pgm_rnn.sequences import length_mask
+from pgm_rnn.sequences import Sequences, length_mask
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Forecast(NamedTuple):
 @torch.no_grad()
 def filter(
     model: GaussianStateModel,
-    x: Tensor,
+    x: Sequences | Tensor,
     lengths: Tensor | None = None,
     *,
     inputs: Tensor | None = None,
@@ -120,7 +120,7 @@ def filter(
 
     Args:
         model: with Gaussian states.
-        x: observations (B, T, M), NaN where one is missing.
+        x: a batch, or observations (B, T, M), NaN where one is missing.
         lengths: (B,) steps of each sequence, None for T.
         inputs: (B, T, U) for a model with inputs.
         mask: True where x was observed, (B, T) or (B, T, M), instead of NaN.
@@ -132,13 +132,13 @@ def filter(
         CovarianceError: a prediction without a positive definite covariance.
     """
     problem = prepared(model, x, lengths, inputs, mask, method)
-    return Filtered(problem.moments(), problem.lengths)
+    return Filtered(problem.moments(), problem.data.lengths)
 
 
 @torch.no_grad()
 def smooth(
     model: GaussianStateModel,
-    x: Tensor,
+    x: Sequences | Tensor,
     lengths: Tensor | None = None,
     *,
     inputs: Tensor | None = None,
@@ -147,16 +147,17 @@ def smooth(
 ) -> Smoothed:
     """Smoothed moments of p(z_t | x_{1:T}), and those of neighbours; arguments and errors as `filter`."""
     problem = prepared(model, x, lengths, inputs, mask, method)
-    return Smoothed(problem.moments(), problem.lengths)
+    return Smoothed(problem.moments(), problem.data.lengths)
 
 
+@by_keyword
 @torch.no_grad()
 def sample_states(
     model: GaussianStateModel,
-    x: Tensor,
+    x: Sequences | Tensor,
     lengths: Tensor | None = None,
-    num_samples: int = 1,
     *,
+    num_samples: int = 1,
     inputs: Tensor | None = None,
     mask: Tensor | None = None,
     method: str | None = None,
@@ -170,14 +171,14 @@ def sample_states(
     problem = prepared(model, x, lengths, inputs, mask, method)
     moments = problem.moments()
     with seeded(seed, stream=5):
-        noise = torch.randn(num_samples, *moments.filtered_means.shape, dtype=problem.x.dtype).to(problem.x.device)
-    return gaussian_backward.sample_paths(moments, problem.lengths, noise)
+        noise = torch.randn(num_samples, *moments.filtered_means.shape, dtype=problem.data.x.dtype)
+    return gaussian_backward.sample_paths(moments, problem.data.lengths, noise.to(problem.data.x.device))
 
 
 @torch.no_grad()
 def forecast(
     model: GaussianStateModel,
-    x: Tensor,
+    x: Sequences | Tensor,
     num_steps: int,
     lengths: Tensor | None = None,
     *,
@@ -190,7 +191,7 @@ def forecast(
 
     Args:
         model: with Gaussian states, not driven by its own observations.
-        x: observations (B, T, M), NaN where one is missing.
+        x: a batch, or observations (B, T, M), NaN where one is missing.
         num_steps: how far to go, at least 1.
         lengths: (B,) steps of each sequence, None for T.
         inputs: (B, T, U) for a model with inputs.
@@ -203,11 +204,12 @@ def forecast(
     """
     check_counts(num_steps=num_steps)
     problem = prepared(model, x, lengths, inputs, mask, method)
-    future_inputs = check_inputs(future_inputs, model.input_dim, problem.x.new_empty(len(problem.x), num_steps))
+    x = problem.data.x
+    future_inputs = check_inputs(future_inputs, model.input_dim, x.new_empty(len(x), num_steps))
     if reads_observations(model):
         raise ValueError("expected a model that does not read its own observations; draw from model.forecast instead")
-    result = Filtered(problem.moments(), problem.lengths)
-    index, last = torch.arange(len(problem.lengths)), problem.lengths - 1
+    result = Filtered(problem.moments(), problem.data.lengths)
+    index, last = torch.arange(len(result.lengths)), result.lengths - 1
     mean, cov = result.filtered_means[index, last], result.filtered_covs[index, last]
     linearise, steps = METHODS["extended" if problem.method == "exact" else problem.method], []
     for t in range(num_steps):
@@ -221,7 +223,7 @@ def forecast(
 
 def log_marginal_likelihood(
     model: GaussianStateModel,
-    x: Tensor,
+    x: Sequences | Tensor,
     lengths: Tensor | None = None,
     *,
     inputs: Tensor | None = None,
@@ -232,6 +234,7 @@ def log_marginal_likelihood(
     problem = prepared(model, x, lengths, inputs, mask, method)
     if problem.method == "exact":
         assert is_linear(model)
-        centred = model.centred(problem.x, problem.inputs)
-        return kalman.log_marginal_likelihood(model.chain(problem.inputs), centred, problem.lengths, problem.observed)
+        x, lengths, _, inputs, _ = problem.data
+        centred = model.centred(x, inputs)
+        return kalman.log_marginal_likelihood(model.chain(inputs), centred, lengths, problem.observed)
     return problem.moments().log_normalizers.sum(-1)

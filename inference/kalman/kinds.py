@@ -6,6 +6,7 @@ from torch import Tensor
 from typing_extensions import TypeIs
 
 from pgm_rnn.kernels import kalman
+from pgm_rnn.states import GaussianStates
 
 
 class GaussianStateModel(Protocol):
@@ -35,9 +36,6 @@ class GaussianStateModel(Protocol):
     def emission_mean(self, z: Tensor, h: Tensor | None = None) -> Tensor:
         """E(x_t | z_t = z, h_t = h), (..., M)."""
 
-    def unroll_memory(self, x: Tensor, z: Tensor | None = None, inputs: Tensor | None = None) -> Tensor | None:
-        """h_1, ..., h_T, (B, T, U): inputs or earlier observations."""
-
     def check(self, x: Tensor, lengths: Tensor | None = None, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Valid observations and explicit lengths."""
 
@@ -53,11 +51,10 @@ class LinearGaussianModel(GaussianStateModel, Protocol):
 
 
 def has_gaussian_states(model: object) -> TypeIs[GaussianStateModel]:
-    """Whether a model has Gaussian states: whether it has `transition_mean` and `emission_mean`.
-
-    `isinstance` would not do: since Python 3.12 it does not see the parameters and submodules of an `nn.Module`.
-    """
-    return hasattr(model, "transition_mean") and hasattr(model, "emission_mean")
+    """Whether a model has Gaussian states, and `transition_mean` and `emission_mean`."""
+    states = getattr(model, "states", None)
+    named = hasattr(model, "transition_mean") and hasattr(model, "emission_mean")
+    return named and (isinstance(states, GaussianStates) or not hasattr(model, "states"))
 
 
 def is_linear(model: object) -> TypeIs[LinearGaussianModel]:

@@ -3,7 +3,7 @@
 A model is linear, and its moments exact, or `linearisation.METHODS` say what stands in for its functions.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from torch import Tensor
 
@@ -11,9 +11,11 @@ from pgm_rnn.checks import check_choice
 from pgm_rnn.inference.kalman import linearised_filter
 from pgm_rnn.inference.kalman.kinds import GaussianStateModel, has_gaussian_states, is_linear
 from pgm_rnn.inference.kalman.linearisation import METHODS
+from pgm_rnn.inference.suitable import unsuitable
 from pgm_rnn.kernels import gaussian_backward, kalman
-from pgm_rnn.sequence_model.observations import check_inputs, check_mask
-from pgm_rnn.sequences import as_sequences, length_mask
+from pgm_rnn.sequence_model import SequenceModel, memory_of
+from pgm_rnn.sequence_model.observations import checked
+from pgm_rnn.sequences import Sequences, as_sequences, length_mask
 
 
 class CovarianceError(ValueError):
@@ -21,14 +23,22 @@ class CovarianceError(ValueError):
 
 
 class Problem(NamedTuple):
-    """Checked arguments."""
+    """Checked arguments.
+
+    Attributes:
+        model: the model.
+        data: with zeros where an entry is missing.
+        method: "exact", or one of `linearisation.METHODS`.
+    """
 
     model: GaussianStateModel
-    x: Tensor
-    lengths: Tensor
-    inputs: Tensor | None
-    observed: Tensor | None
+    data: Sequences
     method: str
+
+    @property
+    def observed(self) -> Tensor | None:
+        """True where an entry was observed, the shape of x; None where every one was."""
+        return None if self.data.observed is None else kalman.per_entry(self.data.mask, self.data.x)
 
     def moments(self) -> gaussian_backward.Moments:
         """The filter's moments."""
@@ -36,18 +46,21 @@ class Problem(NamedTuple):
 
     def _exact(self) -> gaussian_backward.Moments:
         assert is_linear(self.model)
-        chain, x = self.model.chain(self.inputs), self.model.centred(self.x, self.inputs)
-        moments = gaussian_backward.filtered(chain, x, self.lengths, self.observed)
+        x, lengths, _, inputs, _ = self.data
+        moments = gaussian_backward.filtered(
+            self.model.chain(inputs), self.model.centred(x, inputs), lengths, self.observed
+        )
         check_finite(moments.log_normalizers)
         return moments
 
     def _linearised(self) -> gaussian_backward.Moments:
-        inside = length_mask(self.lengths, self.x.shape[1])
-        observed = inside[..., None].expand(self.x.shape)
+        x, lengths, _, inputs, _ = self.data
+        inside = length_mask(lengths, x.shape[1])
+        observed = inside[..., None].expand(x.shape)
         if self.observed is not None:
             observed = observed & self.observed
-        driver = self.model.unroll_memory(self.x, None, self.inputs)
-        moments = linearised_filter.run(self.model, self.x, observed, driver, METHODS[self.method])
+        h = memory_of(cast(SequenceModel, self.model)).unroll(x, None, inputs)
+        moments = linearised_filter.run(self.model, x, observed, h, METHODS[self.method])
         return moments._replace(
             log_normalizers=moments.log_normalizers.where(inside, 0.0),
             predicted_means=moments.predicted_means.where(inside[..., None], 0.0),
@@ -55,36 +68,36 @@ class Problem(NamedTuple):
         )
 
 
-def checked(
-    model: GaussianStateModel, x: Tensor, lengths: Tensor | None, inputs: Tensor | None, mask: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """Valid observations, lengths, inputs, and where an entry was observed (None: everywhere); errors as `filter`."""
+def checked_gaussian(
+    model: GaussianStateModel,
+    x: Sequences | Tensor,
+    lengths: Tensor | None,
+    inputs: Tensor | None = None,
+    mask: Tensor | None = None,
+) -> Sequences:
+    """Valid data, their mask False where an entry is missing, by a mask or as NaN; errors as `filter`."""
     if not has_gaussian_states(model):
-        raise TypeError(
-            f"kalman needs a model with Gaussian states, {type(model).__name__} has none; "
-            "forward_backward takes finitely many states, svi.evaluate a model without latent states"
-        )
-    given, given_lengths, _ = as_sequences(x, lengths)
-    observed = _observed(given, given_lengths, mask)
-    x, lengths = model.check(given, given_lengths, observed)
-    if observed is not None and reads_observations(model):
+        raise unsuitable("kalman", "Gaussian states", model)
+    given = as_sequences(x, lengths, inputs=inputs, mask=mask)
+    given = given if mask is not None else as_sequences(given, mask=_observed(given))
+    if given.observed is not None and reads_observations(model):
         raise ValueError(
             f"expected every observation, for {type(model).__name__} reads it at the next step, got missing ones; "
             "fill them in"
         )
-    return x, lengths, check_inputs(inputs, model.input_dim, x), observed
+    return checked(cast(SequenceModel, model), given)
 
 
 def prepared(
     model: GaussianStateModel,
-    x: Tensor,
+    x: Sequences | Tensor,
     lengths: Tensor | None,
     inputs: Tensor | None,
     mask: Tensor | None,
     method: str | None,
 ) -> Problem:
     """Checked arguments of `kalman.filter`; errors as there."""
-    x, lengths, inputs, observed = checked(model, x, lengths, inputs, mask)
+    data = checked_gaussian(model, x, lengths, inputs, mask)
     linear = is_linear(model)
     if method is None and not linear:
         raise ValueError(
@@ -92,17 +105,16 @@ def prepared(
         )
     method = method or "exact"
     check_choice("method", method, (*(("exact",) if linear else ()), *METHODS))
-    return Problem(model, x, lengths, inputs, observed, method)
+    return Problem(model, data, method)
 
 
-def _observed(x: Tensor, lengths: Tensor, mask: Tensor | None) -> Tensor | None:
-    """True where an entry was observed, the shape of x; None where every one was."""
-    if mask is not None:
-        return kalman.per_entry(check_mask(mask, x), x)
-    if not x.is_floating_point():
+def _observed(data: Sequences) -> Tensor | None:
+    """True where an entry was observed, the shape of x: what a mask says, or else where no NaN stands."""
+    if data.observed is not None:
+        return kalman.per_entry(data.mask, data.x)
+    if not data.x.is_floating_point() or not bool(data.x.isnan().any()):
         return None
-    missing = x.isnan() & length_mask(lengths, x.shape[1])[(...,) + (None,) * (x.dim() - 2)]
-    return ~missing if bool(missing.any()) else None
+    return ~data.x.isnan()
 
 
 def reads_observations(model: GaussianStateModel) -> bool:

@@ -6,10 +6,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from pgm_rnn.checks import check_choice, check_counts
+from pgm_rnn.checks import by_keyword, check_choice, check_counts
 from pgm_rnn.inference.smc.forecasting import continued, drawn_particles
 from pgm_rnn.inference.smc.paths import ancestral_paths, backward_paths, fixed_lag_states
-from pgm_rnn.inference.smc.run import Filtered, Function, run
+from pgm_rnn.inference.smc.run import Filtered, Function, checked_for_smc, run
 from pgm_rnn.particles import (
     DegenerateWeightsError,
     Lookahead,
@@ -19,8 +19,9 @@ from pgm_rnn.particles import (
 from pgm_rnn.particles.noise import Noise
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import Forecast, SequenceModel
+from pgm_rnn.sequence_model.conditionals import example_of
 from pgm_rnn.sequence_model.observations import check_inputs
-from pgm_rnn.sequences import as_sequences, length_mask
+from pgm_rnn.sequences import Sequences
 
 
 class Smoothed(NamedTuple):
@@ -35,16 +36,17 @@ class Smoothed(NamedTuple):
     log_marginal_likelihood: Tensor
 
 
+@by_keyword
 @torch.no_grad()
 def filter(
     model: SequenceModel,
-    x: Tensor,
+    x: Sequences | Tensor,
     lengths: Tensor | None = None,
+    *,
     num_particles: int = 1000,
     proposal: Proposal | Literal["bootstrap"] | None = None,
     resampling: str = "systematic",
     ess_threshold: float = 0.5,
-    *,
     lookahead: Lookahead | None = None,
     inputs: Tensor | None = None,
     functions: Mapping[str, Function] | None = None,
@@ -57,7 +59,7 @@ def filter(
 
     Args:
         model: any model with latent states.
-        x: observations (B, T, *event).
+        x: a batch, or observations (B, T, *event).
         lengths: (B,) steps of each sequence, None for T.
         num_particles: N.
         proposal: None for the model's own guide, "bootstrap" for its transition, or a function.
@@ -81,7 +83,7 @@ def filter(
     check_choice("keep", keep, ("last", "all"))
     with seeded(seed, stream=8):
         try:
-            return run(model, x, lengths, options, inputs, functions or {}, keep)
+            return run(model, checked_for_smc(model, x, lengths, inputs), options, functions, keep)
         except DegenerateWeightsError as error:
             if error.found is not None:
                 raise
@@ -89,14 +91,15 @@ def filter(
             raise DegenerateWeightsError(error.sequence, error.step, way_out=way_out) from None
 
 
+@by_keyword
 @torch.no_grad()
 def smooth(
     model: SequenceModel,
-    x: Tensor,
+    x: Sequences | Tensor,
     lengths: Tensor | None = None,
+    *,
     num_particles: int = 1000,
     num_paths: int = 100,
-    *,
     method: Literal["backward", "ancestors", "fixed-lag"] = "backward",
     lag: int = 10,
     proposal: Proposal | Literal["bootstrap"] | None = None,
@@ -110,7 +113,7 @@ def smooth(
 
     Args:
         model: any model with latent states; for method="backward" without a memory of its own.
-        x: observations (B, T, *event).
+        x: a batch, or observations (B, T, *event).
         lengths: (B,) steps of each sequence, None for T.
         num_particles: N, of the filter.
         num_paths: for each sequence.
@@ -129,31 +132,30 @@ def smooth(
     """
     check_choice("method", method, ("backward", "ancestors", "fixed-lag"))
     check_counts(num_paths=num_paths, lag=lag)
-    if method == "backward" and getattr(model, "initial_memory", None) is not None:
+    if method == "backward" and isinstance(model, SequenceModel) and model.initial_memory is not None:
         raise ValueError(
             f"expected a model without memory for method='backward', {type(model).__name__} has one; "
             "use method='ancestors'"
         )
     options = Options(num_particles, proposal, lookahead, resampling, ess_threshold)
+    data = checked_for_smc(model, x, lengths, inputs)
     with seeded(seed, stream=8):
-        result = run(model, x, lengths, options, inputs, {}, "all")
-        x, lengths, _ = as_sequences(x, lengths)
+        result = run(model, data, options, keep="all")
         assert result.history is not None  # it was asked for
         if method == "ancestors":
             paths = ancestral_paths(result.history, num_paths)
         elif method == "fixed-lag":
             paths = fixed_lag_states(result.history, num_paths, lag)
         else:
-            paths = backward_paths(model, result.history, lengths, inputs, num_paths)
-    inside = length_mask(lengths, x.shape[1])
-    paths = paths.where(inside[(...,) + (None,) * (paths.dim() - 3)], 0)
+            paths = backward_paths(model, result.history, data.lengths, data.inputs, num_paths)
+    paths = paths.where(data.mask[(...,) + (None,) * (paths.dim() - 3)], 0)
     return Smoothed(paths, result.log_marginal_likelihood)
 
 
 @torch.no_grad()
 def forecast(
     model: SequenceModel,
-    x: Tensor,
+    x: Sequences | Tensor,
     num_steps: int,
     *,
     lengths: Tensor | None = None,
@@ -172,7 +174,7 @@ def forecast(
 
     Args:
         model: any model with latent states.
-        x: observations so far, (B, T, *event).
+        x: a batch, or observations so far, (B, T, *event).
         num_steps: how far to go, at least 1.
         lengths: (B,) steps of each sequence, None for T.
         num_samples: draws for each sequence; None for one draw without the leading dimension.
@@ -192,24 +194,24 @@ def forecast(
     """
     check_counts(num_steps=num_steps, **({} if num_samples is None else {"num_samples": num_samples}))
     options = Options(num_particles, proposal, None, resampling, ess_threshold)
+    data = checked_for_smc(model, x, lengths, inputs)
+    future_inputs = check_inputs(future_inputs, model.input_dim, example_of(model).new_empty(len(data.x), num_steps))
     with seeded(seed, stream=8):
-        result = run(model, x, lengths, options, inputs, {}, "last")
-        x, lengths = model.check(x, lengths)
-        like = result.log_weights.new_empty(len(x), num_steps)
-        future_inputs = check_inputs(future_inputs, model.input_dim, like)
-        last = x[torch.arange(len(x), device=x.device), lengths - 1]
+        result = run(model, data, options)
+        last = data.x[torch.arange(len(data.x), device=data.x.device), data.lengths - 1]
         drawn = continued(model, drawn_particles(result, num_samples or 1), last, num_steps, future_inputs)
     if num_samples is not None:
         return drawn
     return Forecast(drawn.x[0], None if drawn.z is None else drawn.z[0])
 
 
+@by_keyword
 def log_marginal_likelihood(
     model: SequenceModel,
-    x: Tensor,
+    x: Sequences | Tensor,
     lengths: Tensor | None = None,
-    num_particles: int = 1000,
     *,
+    num_particles: int = 1000,
     resample: Literal["adaptive", "never", "always"] = "adaptive",
     proposal: Proposal | Literal["bootstrap"] | None = None,
     lookahead: Lookahead | None = None,
@@ -227,7 +229,7 @@ def log_marginal_likelihood(
     check_choice("resample", resample, _THRESHOLDS)
     options = Options(num_particles, proposal, lookahead, resampling, _THRESHOLDS[resample], gradient)
     with seeded(seed, stream=8):
-        return run(model, x, lengths, options, inputs, {}, "last").log_marginal_likelihood
+        return run(model, checked_for_smc(model, x, lengths, inputs), options).log_marginal_likelihood
 
 
 _THRESHOLDS = {"adaptive": 0.5, "never": 0.0, "always": 1.0}

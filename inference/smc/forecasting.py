@@ -3,15 +3,14 @@
 n ~ W_L^n,   z_t ~ p(z_t | z_{t-1}, h_t),   x_t ~ p(x_t | z_t, h_t),   t = L + 1..L + num_steps
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from pgm_rnn.inference.smc.run import Filtered
 from pgm_rnn.sequence_model import Forecast, SequenceModel
-
-if TYPE_CHECKING:
-    from pgm_rnn.inference.smc.run import Filtered
+from pgm_rnn.sequence_model.ancestral import Step, following, stacked
 
 
 class Start(NamedTuple):
@@ -26,7 +25,7 @@ class Start(NamedTuple):
     h: Tensor | None
 
 
-def drawn_particles(result: "Filtered", num_samples: int) -> Start:
+def drawn_particles(result: Filtered, num_samples: int) -> Start:
     """Independent draws from the filter's last particles, by torch's global generator."""
     probs = result.log_weights.softmax(0).mT  # (B, N)
     index = torch.multinomial(probs, num_samples, replacement=True).mT  # (num_samples, B)
@@ -37,14 +36,6 @@ def drawn_particles(result: "Filtered", num_samples: int) -> Start:
 def continued(model: SequenceModel, start: Start, x: Tensor, num_steps: int, inputs: Tensor | None) -> Forecast:
     """`num_steps` draws after each particle, x (B, *event) being the last observation, inputs (B, num_steps, U)."""
     z, h = start
-    num_samples = len(z)
-    x = x.expand(num_samples, *x.shape)
-    states, observations = [], []
-    for t in range(num_steps):
-        u = None if inputs is None else inputs[:, t].expand(num_samples, *inputs[:, t].shape)
-        h = model.next_memory(h, z, x, u)
-        z = model.transition(z, h).sample()
-        x = model.emission(z, h).sample()
-        states.append(z)
-        observations.append(x)
-    return Forecast(torch.stack(observations, dim=2), torch.stack(states, dim=2))
+    last = Step(h, z, x.expand(len(z), *x.shape))
+    inputs = None if inputs is None else inputs.expand(len(z), *inputs.shape)
+    return stacked(following(model, last, num_steps, inputs), dim=2)

@@ -8,19 +8,15 @@ Backward simulation needs a chain that is Markov in z: a model without memory of
 (2004).
 """
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
+from pgm_rnn.inference.smc.run import History
 from pgm_rnn.particles import DegenerateWeightsError
 from pgm_rnn.sequence_model import SequenceModel
 
-if TYPE_CHECKING:
-    from pgm_rnn.inference.smc.run import History
 
-
-def ancestral_paths(history: "History", num_paths: int) -> Tensor:
+def ancestral_paths(history: History, num_paths: int) -> Tensor:
     """Paths of `num_paths` last particles drawn by their weights, (num_paths, B, T, *latent)."""
     index, paths = _drawn(history.log_weights[-1].expand(num_paths, *history.log_weights[-1].shape)), []
     for z, ancestors in zip(history.z.flip(0), history.ancestors.flip(0), strict=True):
@@ -29,7 +25,7 @@ def ancestral_paths(history: "History", num_paths: int) -> Tensor:
     return torch.stack(paths[::-1], dim=2)
 
 
-def fixed_lag_states(history: "History", num_paths: int, lag: int) -> Tensor:
+def fixed_lag_states(history: History, num_paths: int, lag: int) -> Tensor:
     """Draws of each z_t given the observations until t + lag, (num_paths, B, T, *latent); not joint over steps."""
     num_steps, states = len(history.z), []
     for t in range(num_steps):
@@ -42,9 +38,7 @@ def fixed_lag_states(history: "History", num_paths: int, lag: int) -> Tensor:
     return torch.stack(states, dim=2)
 
 
-def backward_paths(
-    model: SequenceModel, history: "History", lengths: Tensor, h: Tensor | None, num_paths: int
-) -> Tensor:
+def backward_paths(model: SequenceModel, history: History, lengths: Tensor, h: Tensor | None, num_paths: int) -> Tensor:
     """Paths by backward simulation, (num_paths, B, T, *latent).
 
     Args:

@@ -12,7 +12,7 @@ from pyro.infer.smcfilter import SMCState
 from torch import Tensor
 
 from pgm_rnn.checks import check_counts
-from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequence_model import SequenceModel, memory_of
 
 
 class PyroSteps:
@@ -29,7 +29,7 @@ class PyroSteps:
 
     def __init__(self, model: SequenceModel, num_particles: int, *, guide: bool = False) -> None:
         check_counts(num_particles=num_particles)
-        if not isinstance(model, SequenceModel) or not model.has_latent:
+        if not isinstance(model, SequenceModel) or model.states is None:
             raise TypeError(f"expected a model with latent states, {type(model).__name__} has none")
         self.model, self.num_particles, self.guide = model, num_particles, guide
 
@@ -37,7 +37,7 @@ class PyroSteps:
     def init(self, state: SMCState, x: Tensor) -> None:
         """z_1 and x_1 (*event)."""
         self._number = 1
-        h = self.model.first_memory(self.num_particles)
+        h = memory_of(self.model).start(self.num_particles)
         law = self.model.proposal(None, h, None) if self.guide else self.model.initial(h)
         self._finish(state, pyro.sample("z_1", law), h, x)
 
@@ -46,7 +46,8 @@ class PyroSteps:
         """z_t and x_t (*event), given the state after the step before."""
         self._number += 1
         z, x_before = state["z"], self._x.expand(self.num_particles, *self._x.shape)
-        h = self.model.next_memory(state.get("h"), z, x_before)
+        memory = memory_of(self.model)
+        h = memory.step(state.get("h"), z, memory.read(x_before))
         law = self.model.proposal(z, h, None) if self.guide else self.model.transition(z, h)
         self._finish(state, pyro.sample(f"z_{self._number}", law), h, x)
 

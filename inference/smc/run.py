@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.particles import DegenerateWeightsError, Options, Particles, Step, init, step
-from pgm_rnn.sequence_model import SequenceModel
-from pgm_rnn.sequence_model.observations import check_inputs
+from pgm_rnn.sequence_model import SequenceModel, memory_of
+from pgm_rnn.sequence_model.observations import checked, without_gaps
+from pgm_rnn.sequence_model.once import computed_once
+from pgm_rnn.sequences import Sequences
 
 GROUP = 2**18
 """Particles that go together on a CPU; a single sequence may have more."""
@@ -70,53 +72,65 @@ class Filtered(NamedTuple):
 
 def run(
     model: SequenceModel,
-    x: Tensor,
-    lengths: Tensor | None,
+    data: Sequences,
     options: Options,
-    inputs: Tensor | None,
+    functions: Mapping[str, Function] | None = None,
+    keep: Literal["last", "all"] = "last",
+) -> Filtered:
+    """A filter's result, its arguments those of `pgm_rnn.inference.smc.filter`, given data by `checked_for_smc`."""
+    with computed_once(model):
+        return _in_groups(model, data, options, functions or {}, keep)
+
+
+def _in_groups(
+    model: SequenceModel,
+    data: Sequences,
+    options: Options,
     functions: Mapping[str, Function],
     keep: Literal["last", "all"],
 ) -> Filtered:
-    """A filter's result, its arguments those of `pgm_rnn.inference.smc.filter`."""
-    if not isinstance(model, SequenceModel) or not model.has_latent:
-        raise TypeError(
-            f"smc needs a model with latent states, {type(model).__name__} has none; "
-            "svi.evaluate gives the likelihood of a model without"
-        )
-    x, lengths = model.check(x, lengths)
-    inputs = check_inputs(inputs, model.input_dim, x)
     size = max(1, GROUP // options.num_particles)
-    if torch.is_grad_enabled() or x.device.type != "cpu" or len(x) <= size or options.noise is not None:
-        return _group(model, x, lengths, options, inputs, functions, keep)
+    if torch.is_grad_enabled() or data.x.device.type != "cpu" or len(data.x) <= size or options.noise is not None:
+        return _group(model, data, options, functions, keep)
     parts = []
-    for start in range(0, len(x), size):
-        rows = slice(start, start + size)
-        given = None if inputs is None else inputs[rows]
+    for start in range(0, len(data.x), size):
+        rows = Sequences(*(None if part is None else part[start : start + size] for part in data))  # type: ignore[arg-type]
         try:
-            parts.append(_group(model, x[rows], lengths[rows], options, given, functions, keep))
+            parts.append(_group(model, rows, options, functions, keep))
         except DegenerateWeightsError as error:
             raise DegenerateWeightsError(start + error.sequence, error.step, error.found, error.way_out) from None
     return _joined(parts)
 
 
+def checked_for_smc(
+    model: SequenceModel, x: Sequences | Tensor, lengths: Tensor | None, inputs: Tensor | None
+) -> Sequences:
+    """Checked data, without gaps, for a model with latent states; errors as `pgm_rnn.inference.smc.filter`."""
+    if not isinstance(model, SequenceModel) or model.states is None:
+        raise TypeError(
+            f"smc needs a model with latent states, {type(model).__name__} has none; "
+            "svi.evaluate gives the likelihood of a model without"
+        )
+    return without_gaps(checked(model, x, lengths, inputs=inputs), "smc")
+
+
 def _group(
     model: SequenceModel,
-    x: Tensor,
-    lengths: Tensor,
+    data: Sequences,
     options: Options,
-    inputs: Tensor | None,
     functions: Mapping[str, Function],
     keep: Literal["last", "all"],
 ) -> Filtered:
+    x, lengths, _, inputs, _ = data
     encoded = model.encode(x, lengths)
     features = [None] * x.shape[1] if encoded is None else encoded.unbind(1)
     record, shortest = _Record(functions, keep, x.shape[1]), int(lengths.min())
     latest = init(model, x[:, 0], options, inputs=None if inputs is None else inputs[:, 0], features=features[0])
     record.add(latest)
-    later = zip(x.unbind(1)[1:], model.drivers(x, inputs), features[1:], strict=True)
-    for t, (x_t, driver, features_t) in enumerate(later, 1):
+    later = zip(x.unbind(1)[1:], memory_of(model).reads(x, inputs), features[1:], strict=True)
+    for t, (x_t, read, features_t) in enumerate(later, 1):
         active = None if t < shortest else t < lengths
-        given = {"driver": driver, "features": features_t, "active": active}
+        given = {"read": read, "features": features_t, "active": active}
         latest = step(model, latest.particles, x_t, options, number=t + 1, **given)
         record.add(latest)
     return record.result(latest.particles)

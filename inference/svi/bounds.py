@@ -21,18 +21,20 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from pgm_rnn.checks import check_counts
+from pgm_rnn.checks import by_keyword, check_counts
 from pgm_rnn.randomness import seeded
-from pgm_rnn.sequence_model import SequenceModel
-from pgm_rnn.sequence_model.observations import check_inputs
+from pgm_rnn.sequence_model import SequenceModel, memory_of
+from pgm_rnn.sequence_model.observations import checked, without_gaps
+from pgm_rnn.sequences import Sequences
 
 
+@by_keyword
 def log_weights(
     model: SequenceModel,
-    x: Tensor,
+    x: Sequences | Tensor,
     lengths: Tensor | None = None,
-    num_particles: int = 1,
     *,
+    num_particles: int = 1,
     inputs: Tensor | None = None,
     seed: int | None = None,
 ) -> Tensor:
@@ -51,15 +53,16 @@ def log_weights(
     Raises:
         TypeError, ValueError: values that do not fit the model, or a guide whose states are not where the model's are.
     """
-    return _weighed(model, x, lengths, num_particles, inputs, seed)[0]
+    return _weighed(model, _checked(model, x, lengths, inputs), num_particles, seed)[0]
 
 
+@by_keyword
 def log_weights_after_first(
     model: SequenceModel,
-    x: Tensor,
+    x: Sequences | Tensor,
     lengths: Tensor | None = None,
-    num_particles: int = 1,
     *,
+    num_particles: int = 1,
     inputs: Tensor | None = None,
     seed: int | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -69,18 +72,18 @@ def log_weights_after_first(
     right as K grows and no bound; with K = 1 the difference is the ELBO without its terms of t = 1.
     Under first="condition" x_1 is given, and w_1^k = 1.
     """
-    log_w, z = _weighed(model, x, lengths, num_particles, inputs, seed)
-    x, lengths = model.check(x, lengths)
-    inputs = check_inputs(inputs, model.input_dim, x)
+    data = _checked(model, x, lengths, inputs)
+    log_w, z = _weighed(model, data, num_particles, seed)
     if model.first == "condition":
         return log_w, torch.zeros_like(log_w)
+    u = None if data.inputs is None else data.inputs[:, 0]
     if z is None:
-        head = None if inputs is None else inputs[:, :1]
-        return log_w, model.log_marginal_likelihood(x[:, :1], inputs=head).expand(log_w.shape)
-    h = model.first_memory(len(x), inputs)
-    features = model.encode(x, lengths)
+        head = None if u is None else u[:, None]
+        return log_w, model.log_marginal_likelihood(data.x[:, :1], inputs=head).expand(log_w.shape)
+    h = memory_of(model).start(len(data.x), u)
+    features = model.encode(data.x, data.lengths)
     start = z[:, :, 0]  # (K, B, *latent)
-    first = model.initial(h).log_prob(start) + model.emission(start, _over(h, num_particles)).log_prob(x[:, 0])
+    first = model.initial(h).log_prob(start) + model.emission(start, _over(h, num_particles)).log_prob(data.x[:, 0])
     return log_w, first - model.proposal(None, h, None if features is None else features[:, 0]).log_prob(start)
 
 
@@ -111,7 +114,7 @@ def effective_particles(log_w: Tensor) -> Tensor:
     return (2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp()
 
 
-def check_guide(model: SequenceModel, x: Tensor, lengths: Tensor | None = None) -> bool:
+def check_guide(model: SequenceModel, x: Sequences | Tensor, lengths: Tensor | None = None) -> bool:
     """Whether draws of the guide follow its parameters (are reparametrised); True where it draws no states.
 
     Raises:
@@ -120,43 +123,35 @@ def check_guide(model: SequenceModel, x: Tensor, lengths: Tensor | None = None) 
     if model.exact:
         return True
     with torch.no_grad():
-        guide, _ = _traces(model, x, lengths, None)
+        guide, _ = _traces(model, _checked(model, x, lengths, None))
     return bool(guide.nodes["z"]["fn"].has_rsample)
 
 
+def _checked(model: SequenceModel, x: Sequences | Tensor, lengths: Tensor | None, inputs: Tensor | None) -> Sequences:
+    return without_gaps(checked(model, x, lengths, inputs=inputs), "svi")
+
+
 def _weighed(
-    model: SequenceModel,
-    x: Tensor,
-    lengths: Tensor | None,
-    num_particles: int,
-    inputs: Tensor | None,
-    seed: int | None,
+    model: SequenceModel, data: Sequences, num_particles: int, seed: int | None
 ) -> tuple[Tensor, Tensor | None]:
     """Log weights (K, B) and the states that were drawn, (K, B, T, *latent), where there were any."""
     check_counts(num_particles=num_particles)
-    x, lengths = model.check(x, lengths)
-    many = None if inputs is None else repeated(inputs, num_particles)
     with seeded(seed, stream=11):
-        guide, model_trace = _traces(model, repeated(x, num_particles), repeated(lengths, num_particles), many)
+        guide, model_trace = _traces(model, data.repeated(num_particles))
     log_w = _log_prob(model_trace) - _log_prob(guide)
     z = guide.nodes["z"]["value"] if "z" in guide.nodes else None
-    shape = (num_particles, len(x))
+    shape = (num_particles, len(data.x))
     return log_w.reshape(shape), None if z is None else z.reshape(*shape, *z.shape[1:])
 
 
-def repeated(values: Tensor, num: int) -> Tensor:
-    """`num` copies of a batch one after another, (num * B, ...)."""
-    return values.repeat(num, *[1] * (values.dim() - 1))
-
-
-def _traces(model: SequenceModel, x: Tensor, lengths: Tensor | None, inputs: Tensor | None) -> tuple[Any, Any]:
+def _traces(model: SequenceModel, data: Sequences) -> tuple[Any, Any]:
     """A trace of the guide, and one of the model with the guide's states."""
     guide: Any
     traced: Any
     with pyro.settings.context(module_local_params=True), poutine.block():
-        guide = poutine.trace(model.guide).get_trace(x, lengths, inputs=inputs)
+        guide = poutine.trace(model.guide).get_trace(data)
         replayed = poutine.replay(model.model, trace=guide)
-        traced = poutine.trace(replayed).get_trace(x, lengths, inputs=inputs)
+        traced = poutine.trace(replayed).get_trace(data)
     if "z" in guide.nodes:
         support, wanted = (trace.nodes["z"]["fn"].support for trace in (guide, traced))
         if str(support) != str(wanted):

@@ -147,7 +147,7 @@ Finder = Callable[[SequenceModel, Sequences, int, bool], Terms]
 
 
 def _exact(model: SequenceModel, data: Sequences, num_particles: int, skips: bool) -> Terms:
-    values = model.log_marginal_likelihood(data.x, data.lengths, first="condition" if skips else None)
+    values = model.log_marginal_likelihood(data, first="condition" if skips else None)
     return Terms(values, torch.zeros_like(values), torch.full_like(values, math.nan))
 
 
@@ -160,7 +160,7 @@ def _weighted(mean: Callable[[Tensor], Tensor], variance: Callable[[Tensor, Tens
         size = max(1, MAX_STATES // data.x.shape[:2].numel())
         run = bounds.log_weights_after_first if skips else _without_first
         parts = [
-            run(model, data.x, data.lengths, min(size, num_particles - done)) for done in range(0, num_particles, size)
+            run(model, data, num_particles=min(size, num_particles - done)) for done in range(0, num_particles, size)
         ]
         log_w, first = (torch.cat(columns) for columns in zip(*parts, strict=True))
         counts = mean is bounds.iwae and num_particles > 1
@@ -170,8 +170,8 @@ def _weighted(mean: Callable[[Tensor], Tensor], variance: Callable[[Tensor, Tens
     return terms
 
 
-def _without_first(model: SequenceModel, x: Tensor, lengths: Tensor, num_particles: int) -> tuple[Tensor, Tensor]:
-    log_w = bounds.log_weights(model, x, lengths, num_particles)
+def _without_first(model: SequenceModel, data: Sequences, *, num_particles: int) -> tuple[Tensor, Tensor]:
+    log_w = bounds.log_weights(model, data, num_particles=num_particles)
     return log_w, torch.zeros_like(log_w)
 
 
@@ -185,7 +185,7 @@ def _fivo(model: SequenceModel, data: Sequences, num_particles: int, skips: bool
     runs = []
     for _ in range(FIVO_RUNS):
         parts = [
-            smc.filter(model, *data.select(index)[:2], num_particles, degenerate="-inf")
+            smc.filter(model, data.select(index), num_particles=num_particles, degenerate="-inf")
             for index in torch.arange(len(data.lengths), device=data.x.device).split(size)
         ]
         first = [part.log_normalizers[:, 0] if skips else 0.0 for part in parts]

@@ -21,12 +21,13 @@ from pgm_rnn.checks import check_choice
 from pgm_rnn.inference import smc
 from pgm_rnn.inference.svi import bounds
 from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequence_model.conditionals import follows_parameters
 from pgm_rnn.sequences import Sequences
 
 OBJECTIVES = ("mle", "elbo", "iwae", "fivo")
 
-Objective = Callable[[Tensor, Tensor], Tensor]
-"""A batch's loss, the negative of the sum over sequences: from x (B, T, *event) and lengths (B,), nats."""
+Objective = Callable[[Sequences], Tensor]
+"""A batch's loss, the negative of the sum over sequences, nats."""
 
 
 class ScaledLatents(Messenger):
@@ -61,7 +62,7 @@ def chosen_objective(model: SequenceModel, objective: str | None) -> str:
     check_choice("objective", objective, OBJECTIVES)
     if objective == "mle" and not model.exact:
         raise ValueError(f"expected objective elbo, iwae or fivo for {name}, which has no exact likelihood, got mle")
-    if objective == "fivo" and not model.has_latent:
+    if objective == "fivo" and model.states is None:
         raise ValueError(f"expected objective mle for {name}, which has no latent states, got fivo")
     return objective
 
@@ -79,9 +80,9 @@ def check_objective(
         )
     if objective == "mle" and num_particles > 1:
         raise ValueError(f"expected num_particles only with elbo, iwae and fivo, got {num_particles} with mle")
-    follows = bounds.check_guide(model, data.x[:1], data.lengths[:1])
-    if objective == "fivo" and model.exact:
-        follows = bool(model.initial(model.first_memory(1)).has_rsample)
+    follows = bounds.check_guide(model, data.select(slice(0, 1)))  # by the laws that it makes
+    if not (objective == "iwae" and model.exact):
+        follows = follows and follows_parameters(model)
     if objective in ("iwae", "fivo") and not follows:
         other = "mle" if model.exact else "elbo"
         raise ValueError(
@@ -94,21 +95,23 @@ def make_objective(model: SequenceModel, objective: str, num_particles: int) -> 
     """The loss, for a weight of log p(z) - log q(z) (1 unless the ELBO is annealed)."""
     if objective == "fivo":
         return lambda weight: (
-            lambda x, lengths: -smc.log_marginal_likelihood(model, x, lengths, num_particles, resample="adaptive").sum()
+            lambda data: (
+                -smc.log_marginal_likelihood(model, data, num_particles=num_particles, resample="adaptive").sum()
+            )
         )
     if objective == "iwae":
         return lambda weight: (
-            lambda x, lengths: -bounds.iwae(bounds.log_weights(model, x, lengths, num_particles)).sum()
+            lambda data: -bounds.iwae(bounds.log_weights(model, data, num_particles=num_particles)).sum()
         )
     elbo = Trace_ELBO()(model.model, model.guide)  # type: ignore[arg-type]
 
     def annealed(weight: float) -> Objective:
-        def loss(x: Tensor, lengths: Tensor) -> Tensor:
-            many = bounds.repeated(x, num_particles), bounds.repeated(lengths, num_particles)
+        def loss(data: Sequences) -> Tensor:
+            many = data.repeated(num_particles)
             if weight == 1:
-                return elbo(*many) / num_particles
+                return elbo(many) / num_particles
             with ScaledLatents(weight):
-                return elbo(*many) / num_particles
+                return elbo(many) / num_particles
 
         return loss
 

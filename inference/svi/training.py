@@ -175,7 +175,7 @@ class Run(run_state.Progress):
         batch = self.train.select((mine if len(mine) else index[:1]).to(self.train.x.device))
         self.optimizer.zero_grad(set_to_none=True)
         with self.processes.speaking():
-            loss: Tensor = self.loss(batch.x, batch.lengths, self.kl_weight)
+            loss: Tensor = self.loss(batch, self.kl_weight)
             loss = loss * float(len(mine) > 0)
             if self.processes.size == 1:
                 self.check_finite("loss", loss, epoch)
@@ -237,9 +237,9 @@ class Loss(nn.Module):
         self.model = model
         self.objective = make_objective(model, plan.objective, plan.num_particles)
 
-    def forward(self, x: Tensor, lengths: Tensor, weight: float) -> Tensor:
+    def forward(self, data: Sequences, weight: float) -> Tensor:
         """Nats, the sum over the sequences, log p(z) - log q(z) weighed by `weight`."""
         try:
-            return self.objective(weight)(x, lengths)
+            return self.objective(weight)(data)
         except DegenerateWeightsError:
             return math.nan * torch.stack([p.sum() for p in self.model.parameters() if p.requires_grad]).sum()

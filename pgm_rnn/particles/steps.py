@@ -1,6 +1,7 @@
 """One step of a particle filter: resample, propose, weigh."""
 
 import math
+from typing import Any
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
@@ -12,11 +13,11 @@ from pgm_rnn.particles.noise import Uniforms, invert
 from pgm_rnn.particles.options import Options
 from pgm_rnn.particles.resampling import Lookedahead, look_ahead, resample
 from pgm_rnn.particles.state import Particles, Proposed, Step
-from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequence_model.conditionals import Conditionals, memory_of
 
 
 def init(
-    model: SequenceModel,
+    model: Conditionals,
     x: Tensor,
     options: Options,
     *,
@@ -32,13 +33,13 @@ def init(
 
 
 def step(
-    model: SequenceModel,
+    model: Conditionals,
     particles: Particles,
     x: Tensor,
     options: Options,
     *,
     inputs: Tensor | None = None,
-    driver: Tensor | None = None,
+    read: Any = None,
     features: Tensor | None = None,
     active: Tensor | None = None,
     number: int = 2,
@@ -51,21 +52,21 @@ def step(
         x: (B, *event).
         options: as for `init`.
         inputs: u_t, (B, input_dim).
-        driver: what the memory reads, (B, ...), of `SequenceModel.drivers`; None to make it from inputs and x_{t-1}.
+        read: what the memory reads of x_{t-1} and u_t, (B, ...), where it is known: `Memory.reads`.
         features: of the guide, (B, F).
         active: False where a sequence has ended, (B,): it stays as it is, x_t is padding. None for nowhere.
         number: t, for the uniforms and for errors.
     """
-    if driver is None:
-        driver = _driver(model, particles, inputs)
-    proposed = move(model, particles, options, x=x, driver=driver, features=features, active=active, number=number)
+    if read is None:
+        read = memory_of(model).read(particles.x, inputs)
+    proposed = move(model, particles, options, x=x, read=read, features=features, active=active, number=number)
     if active is None:
         return weigh(model, proposed, x, options, number=number)
     return _frozen(particles, weigh(model, proposed, x, options, active=active, number=number), active)
 
 
 def start(
-    model: SequenceModel,
+    model: Conditionals,
     batch: int,
     options: Options,
     *,
@@ -75,7 +76,7 @@ def start(
 ) -> Proposed:
     """Particles for z_1, from p(z_1 | x_1) where x_1 is given, (B, *event)."""
     num, u = options.num_particles, options.uniforms(1)
-    h = model.first_memory(batch, None if inputs is None else inputs[:, None])
+    h = memory_of(model).start(batch, inputs)
     h = None if h is None else h.expand(num, *h.shape)
     if given is not None:
         z, log_ratio = _draw(model.initial_given(h, given).expand([num, batch]), u), None
@@ -88,12 +89,12 @@ def start(
 
 
 def move(
-    model: SequenceModel,
+    model: Conditionals,
     particles: Particles,
     options: Options,
     *,
     x: Tensor | None = None,
-    driver: Tensor | None = None,
+    read: Any = None,
     features: Tensor | None = None,
     active: Tensor | None = None,
     number: int = 2,
@@ -110,22 +111,16 @@ def move(
     else:
         drawn_by = look_ahead(particles, x, options, active, number)
     particles, resampled, ancestors = resample(particles, drawn_by, options, u)
-    z_before, driver = particles.z, _driver(model, particles, None) if driver is None else driver
-    driver = None if driver is None else driver.expand(options.num_particles, *driver.shape)
-    h = model.drive(particles.h, z_before, driver)
+    z_before, memory = particles.z, memory_of(model)
+    read = memory.read(particles.x) if read is None else read
+    h = memory.step(particles.h, z_before, memory.repeated(read, options.num_particles))
     z, log_ratio = _propose(model, model.transition(z_before, h), z_before, h, features, options, u)
     log_weights = particles.log_weights if log_ratio is None else particles.log_weights + log_ratio
     return Proposed(z, h, log_weights, resampled, ancestors)
 
 
-def _driver(model: SequenceModel, particles: Particles, inputs: Tensor | None) -> Tensor | None:
-    if inputs is not None or particles.h is None:
-        return inputs
-    return model.read(particles.x)
-
-
 def weigh(
-    model: SequenceModel,
+    model: Conditionals,
     proposed: Proposed,
     x: Tensor,
     options: Options,
@@ -141,7 +136,7 @@ def weigh(
 
 
 def _propose(
-    model: SequenceModel,
+    model: Conditionals,
     law: TorchDistribution,
     z_before: Tensor | None,
     h: Tensor | None,
@@ -150,8 +145,7 @@ def _propose(
     uniforms: Uniforms | None,
 ) -> tuple[Tensor, Tensor | None]:
     """States from the proposal and log p(z_t | ...) - log q(z_t | ...), (N, B); None for the model's own law."""
-    own = options.proposal is None and type(model).proposal is SequenceModel.proposal
-    if options.proposal == "bootstrap" or own:
+    if options.proposal == "bootstrap" or (options.proposal is None and not model.has_proposal):
         return _draw(law, uniforms), None
     propose = model.proposal if options.proposal is None else options.proposal
     assert callable(propose)  # a name was dealt with above

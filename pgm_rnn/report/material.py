@@ -20,10 +20,10 @@ from pgm_rnn.data.series import Series, read_series
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian, Poisson
 from pgm_rnn.inference import forward_backward, kalman, smc, svi
 from pgm_rnn.inference.diagnosis import check_scores
-from pgm_rnn.inference.forward_backward import has_finite_states
 from pgm_rnn.inference.svi.evaluation import num_modelled
-from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequence_model import SequenceModel, memory_of
 from pgm_rnn.sequence_model.observations import check_observations
+from pgm_rnn.sequence_model.tables import has_tables
 from pgm_rnn.sequences import Sequences, as_sequences, length_mask
 
 SCORE_PARTICLES = 128
@@ -262,19 +262,18 @@ def _cut(num: int, options: FileOptions, unit: str) -> dict[str, slice]:
 @torch.no_grad()
 def _predictive_terms(model: SequenceModel, data: Sequences) -> Tensor:
     """log p(x_t | x_{1:t-1}) in nats, (batch, T), by a particle filter where it has no closed form."""
-    x, lengths, _ = data
-    if has_finite_states(model):
-        return forward_backward.filter(model, x, lengths).log_normalizers.double()
-    if not model.has_latent:
-        x, _ = model.check(x, lengths)
-        return model.emission(None, model.unroll_memory(x)).log_prob(x).double()
+    if has_tables(model):
+        return forward_backward.filter(model, data).log_normalizers.double()
+    if model.states is None:
+        x, _ = model.check(*data[:2])
+        return model.emission(None, memory_of(model).unroll(x)).log_prob(x).double()
     if not model.exact:
         try:
-            found = smc.filter(model, x, lengths, num_particles=SCORE_PARTICLES, degenerate="-inf", seed=0)
+            found = smc.filter(model, data, num_particles=SCORE_PARTICLES, degenerate="-inf", seed=0)
         except smc.DegenerateWeightsError:  # a weight that is no number: there is no score
-            return torch.full(x.shape[:2], torch.nan, dtype=torch.float64)
+            return torch.full(data.x.shape[:2], torch.nan, dtype=torch.float64)
         return found.log_normalizers.double()
-    return kalman.filter(model, x, lengths).log_normalizers.double()  # type: ignore[arg-type]  # linear and Gaussian
+    return kalman.filter(model, data).log_normalizers.double()
 
 
 def _warn_of_no_score(model: SequenceModel, family: Emission, data: Sequences, values: Tensor) -> None:

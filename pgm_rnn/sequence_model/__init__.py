@@ -1,7 +1,25 @@
 """The interface: what a model says of itself, and what follows from it."""
 
-from pgm_rnn.sequence_model.model import First, Forecast, Memory, Rendering, SequenceModel
+from pgm_rnn.sequence_model.ancestral import Forecast
+from pgm_rnn.sequence_model.conditionals import First, memory_of
+from pgm_rnn.sequence_model.mixins import DensityAtOnce, DrawsGuide, ReadsAhead, SumsOutStates, UnrollsMemory
+from pgm_rnn.sequence_model.model import SequenceModel
+from pgm_rnn.sequence_model.programs import Memory, Rendering
 from pgm_rnn.sequence_model.sequence_law import SequenceLaw
 from pgm_rnn.sequence_model.state_law import StateLaw
 
-__all__ = ["First", "Forecast", "Memory", "Rendering", "SequenceLaw", "SequenceModel", "StateLaw"]
+__all__ = [
+    "DensityAtOnce",
+    "DrawsGuide",
+    "First",
+    "Forecast",
+    "Memory",
+    "ReadsAhead",
+    "Rendering",
+    "SequenceLaw",
+    "SequenceModel",
+    "StateLaw",
+    "SumsOutStates",
+    "UnrollsMemory",
+    "memory_of",
+]

@@ -1,73 +1,156 @@
-"""The memory h_1, ..., h_T of given observations and states, computed once for a draw and its densities.
+"""The memory h_1, ..., h_T of a model: none, what a recurrence makes of the past, inputs, or both side by side.
 
-Whoever draws states step by step needs their memory and their laws on the way. They go with the draw, so that the
-density of the same states, in the guide and in the model, is one pass over all steps without a second recursion.
+    start      h_1
+    read       what h_t takes from x_{t-1} and u_t, which needs no h and can be made for all steps at once
+    step       h_t from h_{t-1}, z_{t-1} and what was read
+    unroll     all of them, given all observations and states
+
+Where a model has inputs beside a memory, h_t = cat(memory_t, u_t).
 """
 
-import weakref
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
-from pgm_rnn.sequence_model.parameters import current_parameters
 
-if TYPE_CHECKING:
-    from pgm_rnn.sequence_model.model import SequenceModel
+class Memory:
+    """No memory: h is None throughout."""
+
+    def start(self, num_sequences: int, u: Tensor | None = None) -> Any:
+        """h_1, (num_sequences, dim), given the inputs u_1 (num_sequences, input_dim) of a model that has some."""
+        return None
+
+    def read(self, x: Tensor, u: Tensor | None = None) -> Any:
+        """What `step` takes from x_{t-1} (..., *event) and u_t (..., input_dim)."""
+        return None
+
+    def reads(self, x: Tensor, inputs: Tensor | None = None) -> Sequence[Any]:
+        """What the steps to h_2, ..., h_T take from x (batch, T, *event) and inputs (batch, T, input_dim)."""
+        return [None] * (x.shape[1] - 1)
+
+    def step(self, h: Any, z: Tensor | None, read: Any) -> Any:
+        """h_t, (..., dim), from h_{t-1} (..., dim), z_{t-1} (..., *latent) and what was read."""
+        return None
+
+    def unroll(self, x: Tensor, z: Tensor | None = None, inputs: Tensor | None = None) -> Any:
+        """What the laws read of h_1, ..., h_T, (batch, T, dim), given x (batch, T, *event), z and inputs."""
+        return self.step_by_step(x, z, inputs)
+
+    def step_by_step(self, x: Tensor, z: Tensor | None = None, inputs: Tensor | None = None) -> Any:
+        """h_1, ..., h_T, all of their entries, (batch, T, dim), by a loop over the steps."""
+        h = [self.start(len(x), None if inputs is None else inputs[:, 0])]
+        states = [None] * x.shape[1] if z is None else z.unbind(1)
+        for read, z_t in zip(self.reads(x, inputs), states, strict=False):
+            h.append(self.step(h[-1], z_t, read))
+        return None if h[0] is None else torch.stack(h, dim=1)
+
+    def repeated(self, read: Any, num: int) -> Any:
+        """What was read of (B, ...), for `num` particles of each sequence: (num, B, ...)."""
+        return None if read is None else read.expand(num, *read.shape)
 
 
-class Drawn(NamedTuple):
-    """States of all steps, and what was computed on the way to them.
+class Inputs(Memory):
+    """h_t = u_t."""
+
+    def start(self, num_sequences: int, u: Tensor | None = None) -> Any:
+        """u_1."""
+        return u
+
+    def read(self, x: Tensor, u: Tensor | None = None) -> Any:
+        """u_t."""
+        return u
+
+    def reads(self, x: Tensor, inputs: Tensor | None = None) -> Sequence[Any]:
+        """u_2, ..., u_T."""
+        return () if inputs is None else inputs[:, 1:].unbind(1)
+
+    def step(self, h: Any, z: Tensor | None, read: Any) -> Any:
+        """u_t."""
+        return read
+
+    def unroll(self, x: Tensor, z: Tensor | None = None, inputs: Tensor | None = None) -> Any:
+        """The inputs."""
+        return inputs
+
+
+@dataclass(frozen=True)
+class Recurrence(Memory):
+    """h_t = recurrence(h_{t-1}, z_{t-1}, x_{t-1}).
 
     Attributes:
-        z: (batch, T, *latent).
-        h: their memory, (batch, T, dim), or None.
-        law: of each state given those before it, batch (batch, T), or None.
+        initial: h_1, (dim,).
+        recurrence: of (h, z, x).
+        reads_state: whether the recurrence is given z, or None in its place.
+        reader: of x, what can be computed of observations alone; None for x itself.
+        advance: of (h, z, what was read); None for the recurrence.
+        at_once: of (x, z), all steps in one call; None for a loop.
     """
 
-    z: Tensor
-    h: Tensor | None
-    law: TorchDistribution | None = None
+    initial: Tensor
+    recurrence: Callable[[Any, Any, Tensor], Tensor]
+    reads_state: bool = False
+    reader: Callable[[Tensor], Tensor] | None = None
+    advance: Callable[[Any, Any, Tensor], Tensor] | None = None
+    at_once: Callable[[Tensor, Any], Tensor] | None = None
+
+    def start(self, num_sequences: int, u: Tensor | None = None) -> Any:
+        """h_1 for every sequence."""
+        return self.initial.expand(num_sequences, -1)
+
+    def read(self, x: Tensor, u: Tensor | None = None) -> Any:
+        """x_{t-1}, or what the model computes of it alone."""
+        return x if self.reader is None else self.reader(x)
+
+    def reads(self, x: Tensor, inputs: Tensor | None = None) -> Sequence[Any]:
+        """The same for t = 2..T, computed at once."""
+        return self.read(x[:, :-1]).unbind(1)
+
+    def step(self, h: Any, z: Tensor | None, read: Any) -> Any:
+        """The recurrence."""
+        return (self.advance or self.recurrence)(h, z if self.reads_state else None, read)
+
+    def unroll(self, x: Tensor, z: Tensor | None = None, inputs: Tensor | None = None) -> Any:
+        """All steps, in one call where the model can."""
+        return self.step_by_step(x, z, inputs) if self.at_once is None else self.at_once(x, z)
 
 
-class _Kept(NamedTuple):
-    """What a draw was made with, and what came of it."""
+@dataclass(frozen=True)
+class WithInputs(Memory):
+    """h_t = cat(memory_t, u_t); the recurrence sees h_{t-1} and returns memory_t.
 
-    model: "weakref.ref[SequenceModel]"
-    state: tuple[object, ...]
-    x: Tensor
-    h: Tensor | None
-    law: TorchDistribution | None
+    Attributes:
+        memory: without the inputs.
+    """
 
+    memory: Memory
 
-def keep_with(model: "SequenceModel", x: Tensor, drawn: Drawn) -> Tensor:
-    """States that were just drawn, with their memory and law, which are forgotten with them."""
-    z, h, law = drawn
-    z._kept = _Kept(weakref.ref(model), _state(model, z), x, h, law)  # type: ignore[attr-defined]
-    return z
+    def start(self, num_sequences: int, u: Tensor | None = None) -> Any:
+        """cat(memory_1, u_1)."""
+        return _beside(self.memory.start(num_sequences), u)
 
+    def read(self, x: Tensor, u: Tensor | None = None) -> Any:
+        """Both parts."""
+        return self.memory.read(x), u
 
-def law_of(model: "SequenceModel", x: Tensor, z: Tensor) -> TorchDistribution | None:
-    """The law of each state given those before it that z was drawn from, if that is known."""
-    kept = _kept(model, x, z)
-    return None if kept is None else kept.law
+    def reads(self, x: Tensor, inputs: Tensor | None = None) -> Sequence[Any]:
+        """Both parts of each step."""
+        return [] if inputs is None else list(zip(self.memory.reads(x), inputs[:, 1:].unbind(1), strict=True))
 
+    def step(self, h: Any, z: Tensor | None, read: Any) -> Any:
+        """cat(memory_t, u_t)."""
+        own, u = read
+        return _beside(self.memory.step(h, z, own), u)
 
-def memory_of(model: "SequenceModel", x: Tensor, z: Tensor | None, inputs: Tensor | None) -> Tensor | None:
-    """`model.unroll_memory(x, z, inputs)`, or what went with z where nothing has changed since it was drawn."""
-    kept = _kept(model, x, z)
-    return model.unroll_memory(x, z, inputs) if kept is None or kept.h is None else kept.h
-
-
-def _kept(model: "SequenceModel", x: Tensor, z: Tensor | None) -> _Kept | None:
-    """What goes with z, if it was drawn for this model and these observations and nothing has changed since."""
-    kept: _Kept | None = getattr(z, "_kept", None)
-    if kept is None or z is None or kept.model() is not model or kept.state != _state(model, z):
-        return None
-    return kept if kept.x is x or torch.equal(kept.x, x) else None
+    def repeated(self, read: Any, num: int) -> Any:
+        """Both parts."""
+        own, u = read
+        return self.memory.repeated(own, num), u.expand(num, *u.shape)
 
 
-def _state(model: "SequenceModel", z: Tensor) -> tuple[object, ...]:
-    """What changes when z, a parameter, or whether gradients are taken changes."""
-    return (torch.is_grad_enabled(), z._version, *((id(p), p._version) for p in current_parameters(model).values()))
+def _beside(memory: Tensor, u: Tensor | None) -> Tensor:
+    if u is None:
+        raise ValueError("expected inputs for a model that has some, got None")
+    return torch.cat([memory, u.expand(*memory.shape[:-1], -1)], dim=-1)

@@ -1,10 +1,76 @@
 """What a model asks of the observations it is given, whatever the engine."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from pgm_rnn.checks import check_choice
 from pgm_rnn.emissions import Emission
-from pgm_rnn.sequences import as_sequences, length_mask
+from pgm_rnn.sequence_model.conditionals import Conditionals, First, check_states, example_of
+from pgm_rnn.sequences import Sequences, as_sequences, check_mask, length_mask, over_events
+
+
+def checked(
+    model: Conditionals,
+    data: Sequences | Tensor,
+    lengths: Tensor | None = None,
+    *,
+    z: Tensor | None = None,
+    inputs: Tensor | None = None,
+    mask: Tensor | None = None,
+    with_states: bool = False,
+) -> Sequences:
+    """The data of a public function as one batch: zeros in the padding and where x is missing, in the model's dtype.
+
+    Args:
+        model: whose family, inputs and states they must fit.
+        data: a batch, or observations (batch, T, *event).
+        lengths: (batch,) steps of each sequence, None for T.
+        z: latent states (batch, T, *latent), where they are given.
+        inputs: (batch, T, input_dim) for a model with inputs.
+        mask: True where x was observed, (batch, T) or the shape of x; None for everywhere.
+        with_states: whether the batch's latent states are wanted, and checked; without, they are left out.
+
+    Raises:
+        TypeError: no tensor, or a wrong dtype.
+        ValueError: wrong shape, device, lengths, NaN or values outside the family's support.
+    """
+    given, example = as_sequences(data, lengths, z=z, inputs=inputs, mask=mask), example_of(model)
+    check_device(given.x, example)
+    observed = given.observed
+    x, lengths = check_observations(model.family, given.x, given.lengths, example, observed)
+    inputs = check_inputs(given.inputs, model.input_dim, x, example)
+    z = given.z if with_states else None
+    if z is not None:
+        z = check_states(model.states, z, length_mask(lengths, x.shape[1]))
+    return Sequences(x, lengths, z, inputs, None if observed is None else given.mask)
+
+
+def without_gaps(data: Sequences, engine: str) -> Sequences:
+    """The data themselves.
+
+    Raises:
+        ValueError: an observation is missing, which the engine cannot sum out.
+    """
+    if data.observed is not None:
+        raise ValueError(
+            f"expected every observation for {engine}, got missing ones; forward_backward and kalman sum them out, or "
+            "fill them in"
+        )
+    return data
+
+
+def chosen_first(model: Conditionals, first: First | None) -> First:
+    """`first`, or the model's own for None.
+
+    Raises:
+        ValueError: an unknown word.
+    """
+    if first is None:
+        return model.first
+    check_choice("first", first, ("model", "condition"))
+    return first
 
 
 def check_observations(
@@ -30,18 +96,17 @@ def check_observations(
         TypeError: an x that is no tensor or has the wrong dtype.
         ValueError: wrong shape, device or lengths, NaN or values outside the family's support.
     """
-    x, lengths, _ = as_sequences(x, lengths)
+    x, lengths = as_sequences(x, lengths)[:2]
     event_shape = family.event_shape
     if x.shape[2:] != event_shape:
         expected = ", ".join(["batch", "T", *map(str, event_shape)])
         raise ValueError(f"expected {name} of shape ({expected}), got {tuple(x.shape)}")
-    if x.device != like.device:
-        raise ValueError(f"expected {name} on {like.device} as the model, got {x.device}; move one of them with .to")
+    check_device(x, like, name)
     x = _in_dtype(family, x, like.dtype, name)
     if bool((lengths < x.shape[1]).any()):
-        x = x.where(_over_events(length_mask(lengths, x.shape[1]), x), 0)  # zero is in every family's support
+        x = x.where(over_events(length_mask(lengths, x.shape[1]), x), 0)  # zero is in every family's support
     if mask is not None:
-        x = x.where(_over_events(check_mask(mask, x), x), 0)
+        x = x.where(over_events(check_mask(mask, x), x), 0)
     invalid = family.invalid(x)
     if bool(invalid.any()):
         where = tuple(invalid.nonzero()[0].tolist())
@@ -50,30 +115,26 @@ def check_observations(
     return x, lengths
 
 
-def check_mask(mask: Tensor, x: Tensor) -> Tensor:
-    """The mask itself.
-
-    Raises:
-        TypeError: no tensor of truth values.
-        ValueError: a shape that is neither (batch, T) nor that of x, or another device.
-    """
-    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-        got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
-        raise TypeError(f"expected mask as a tensor of truth values, True where observed, got {got}; use mask.bool()")
-    if mask.shape not in (x.shape[:2], x.shape):
-        raise ValueError(f"expected mask of shape {tuple(x.shape[:2])} or {tuple(x.shape)}, got {tuple(mask.shape)}")
-    if mask.device != x.device:
-        raise ValueError(f"expected mask on {x.device} as x, got {mask.device}; move it with .to")
-    return mask
+def check_device(x: Tensor, like: Tensor, name: str = "x") -> None:
+    """Raise a ValueError unless a tensor is where the model is."""
+    if x.device != like.device:
+        raise ValueError(f"expected {name} on {like.device} as the model, got {x.device}; move one of them with .to")
 
 
-def check_inputs(inputs: Tensor | None, input_dim: int | None, x: Tensor) -> Tensor | None:
+def check_inputs(inputs: Any, input_dim: int | None, x: Tensor, like: Tensor | None = None) -> Tensor | None:
     """The inputs u of a model that has some, (batch, T, input_dim) for observations x (batch, T, *event).
+
+    Args:
+        inputs: what was given.
+        input_dim: of the model, None where it has no inputs.
+        x: observations, or any tensor (batch, T, ...).
+        like: a tensor whose dtype and device the inputs must have; None for x.
 
     Raises:
         ValueError: inputs for a model without, or none for a model with inputs; wrong shape, device, NaN or infinity.
-        TypeError: another dtype than that of x.
+        TypeError: another dtype.
     """
+    like = x if like is None else like
     if input_dim is None:
         if inputs is not None:
             raise ValueError("expected no inputs, for the model takes none, got some; drop them")
@@ -82,16 +143,11 @@ def check_inputs(inputs: Tensor | None, input_dim: int | None, x: Tensor) -> Ten
     if not isinstance(inputs, Tensor) or tuple(inputs.shape) != expected:
         got = tuple(inputs.shape) if isinstance(inputs, Tensor) else inputs
         raise ValueError(f"expected inputs of shape {expected}, got {got}")
-    if inputs.dtype != x.dtype:
-        raise TypeError(f"expected inputs of dtype {x.dtype} as the observations, got {inputs.dtype}")
-    if inputs.device != x.device or not bool(inputs.isfinite().all()):
+    if inputs.dtype != like.dtype:
+        raise TypeError(f"expected inputs of dtype {like.dtype} as the model's parameters, got {inputs.dtype}")
+    if inputs.device != like.device or not bool(inputs.isfinite().all()):
         raise ValueError("expected finite inputs on the device of the observations, got others")
     return inputs
-
-
-def _over_events(mask: Tensor, x: Tensor) -> Tensor:
-    """A mask (batch, T) or of the shape of x, made to broadcast over the events of x."""
-    return mask[(...,) + (None,) * (x.dim() - mask.dim())]
 
 
 def _in_dtype(family: Emission, x: Tensor, dtype: torch.dtype, name: str) -> Tensor:

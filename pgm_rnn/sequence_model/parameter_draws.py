@@ -7,36 +7,36 @@ x     the whole sequence, observed   batch (*draws, batch), event (T, *event)
 The draws' plates are to the left of the plate of the sequences, dim=-1. Each draw's laws are made one after the other.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from collections.abc import Sequence as Each
+from typing import Any
 
 import pyro
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
-from pgm_rnn.checks import check_choice
 from pgm_rnn.distributions.side_by_side import SideBySide
-from pgm_rnn.sequence_model.memory import memory_of
+from pgm_rnn.sequence_model.conditionals import Conditionals, First
+from pgm_rnn.sequence_model.densities import memory_given
+from pgm_rnn.sequence_model.observations import checked, chosen_first
 from pgm_rnn.sequence_model.parameters import call_with
-from pgm_rnn.sequence_model.programs import check_options, checked, checked_inputs, known_site, modelled_steps
+from pgm_rnn.sequence_model.programs import Memory, Rendering, check_options, known_site, modelled_steps
 from pgm_rnn.sequence_model.sequence_law import SequenceLaw
 from pgm_rnn.sequence_model.state_law import StateLaw
-
-if TYPE_CHECKING:
-    from pgm_rnn.sequence_model.model import First, Memory, Rendering, SequenceModel
+from pgm_rnn.sequences import Sequences
 
 
 def run_under_draws(
-    model: "SequenceModel",
-    parameters: Sequence[Mapping[str, Tensor]],
+    model: Conditionals,
+    parameters: Each[Mapping[str, Tensor]],
     draws: torch.Size,
-    x: Tensor,
+    x: Sequences | Tensor,
     lengths: Tensor | None = None,
     *,
-    rendering: "Rendering" = "fused",
-    first: "First | None" = None,
-    memory: "Memory" = "deterministic",
+    rendering: Rendering = "fused",
+    first: First | None = None,
+    memory: Memory = "deterministic",
     inputs: Tensor | None = None,
 ) -> None:
     """The fused program under several draws of the parameters, each with the density of the model that it makes.
@@ -61,44 +61,37 @@ def run_under_draws(
             f"expected rendering='fused' and memory='deterministic' for draws of the parameters side by side, got "
             f"{rendering!r} and {memory!r}; or draw one at a time, with vectorize_particles=False or parallel=False"
         )
-    first = model.first if first is None else first
-    check_choice("first", first, ("model", "condition"))
-    given, steps = checked(model, x, lengths, rendering, first)
-    assert given is not None  # checked
-    _under_draws(model, parameters, draws, given, steps, first, checked_inputs(model, given, steps, inputs))
+    data = checked(model, x, lengths, inputs=inputs)
+    _under_draws(model, parameters, draws, data, chosen_first(model, first))
 
 
 def _under_draws(
-    model: "SequenceModel",
-    parameters: Sequence[Mapping[str, Tensor]],
-    draws: torch.Size,
-    x: Tensor,
-    lengths: Tensor,
-    first: "First",
-    inputs: Tensor | None,
+    model: Conditionals, parameters: Each[Mapping[str, Tensor]], draws: torch.Size, data: Sequences, first: First
 ) -> None:
-    def side_by_side(make: Callable[..., TorchDistribution], *each: Sequence[Tensor | None]) -> SideBySide:
+    x, lengths, _, inputs, _ = data
+
+    def side_by_side(make: Callable[..., TorchDistribution], *each: Each[Any]) -> SideBySide:
         laws = [call_with(model, own, make, *row) for own, *row in zip(parameters, *each, strict=True)]
         return SideBySide(laws, draws)
 
-    def observations(z: Tensor | None, h: Tensor | None) -> TorchDistribution:
+    def observations(z: Tensor | None, h: Any) -> TorchDistribution:
         law, mask = model.emission(z, h), modelled_steps(lengths, x.shape[1], first)
         return (law if mask is None else law.mask(mask)).to_event(1)
 
     with pyro.plate("sequences", x.shape[0], dim=-1):
-        if model.has_latent and model.exact:
+        if model.states is not None and model.exact:
             law = side_by_side(lambda: SequenceLaw(model, lengths, x.shape[1], first, inputs))
             pyro.sample("x", law, obs=x)
             return
-        states: Sequence[Tensor | None] = [None] * len(parameters)
-        if model.has_latent:
+        states: Each[Tensor | None] = [None] * len(parameters)
+        if model.states is not None:
             law = side_by_side(lambda: StateLaw(model, x, lengths, first, inputs))
             states = law.rows(pyro.sample("z", law))
         memories = [
-            call_with(model, own, memory_of, model, x, z_d, inputs) for own, z_d in zip(parameters, states, strict=True)
+            call_with(model, own, memory_given, model, data._replace(z=z))
+            for own, z in zip(parameters, states, strict=True)
         ]
-        known = [h for h in memories if h is not None]
-        if known and inputs is None:
-            h = torch.stack(known)
+        if model.initial_memory is not None and inputs is None:
+            h = torch.stack(memories)
             known_site("h", h.reshape(*draws, *h.shape[1:]), event_dim=2, like=h)
         pyro.sample("x", side_by_side(observations, states, memories), obs=x)

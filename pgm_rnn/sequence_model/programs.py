@@ -1,12 +1,12 @@
 """The two renderings of a sequence model as a Pyro program: one density, different sites.
 
-unrolled, one site a variable and step (t = 1..T), inside the plate "sequences", the steps inside `pyro.markov`:
+unrolled, one site per variable and step (t = 1..T), inside the plate "sequences", the steps inside `pyro.markov`:
 
     h_t   Delta                          batch (batch,), event (state_dim,)
     z_t   initial / transition           marked for parallel enumeration where it has finitely many values
     x_t   emission, observed             batch (batch,), event as the family
 
-fused, one site a variable, time inside the event; latent states that can be summed out are no site:
+fused, one site per variable, time inside the event; latent states that can be summed out are no site:
 
     z     all latent states              batch (batch,), event (T, *latent)
     h     Delta                          batch (batch,), event (T, dim)
@@ -18,7 +18,7 @@ Steps behind a sequence's length are masked. Under first="condition" x_1 is an i
 a deterministic site, the fused one leaves its factor out.
 """
 
-from typing import TYPE_CHECKING
+from typing import Any, Literal
 
 import pyro
 import pyro.distributions as dist
@@ -27,100 +27,97 @@ from pyro import poutine
 from torch import Tensor
 
 from pgm_rnn.checks import check_choice
-from pgm_rnn.sequence_model.memory import memory_of
-from pgm_rnn.sequence_model.observations import check_inputs
+from pgm_rnn.sequence_model.conditionals import Conditionals, First, example_of, memory_of
+from pgm_rnn.sequence_model.densities import memory_given
+from pgm_rnn.sequence_model.drawn import Drawn, sample_with_way
+from pgm_rnn.sequence_model.observations import check_inputs, checked
 from pgm_rnn.sequence_model.sequence_law import SequenceLaw
 from pgm_rnn.sequence_model.state_law import StateLaw
-from pgm_rnn.sequences import check_lengths, length_mask
+from pgm_rnn.sequences import Sequences, check_lengths, length_mask
 
-if TYPE_CHECKING:
-    from pgm_rnn.sequence_model.model import First, Memory, Rendering, SequenceModel
+Rendering = Literal["fused", "unrolled"]
+Memory = Literal["deterministic", "sampled"]
 
 
 def run_model(
-    model: "SequenceModel",
-    x: Tensor | None,
+    model: Conditionals,
+    site_prefix: str,
+    x: Sequences | Tensor | None,
     lengths: Tensor | None,
-    rendering: "Rendering",
-    first: "First",
-    memory: "Memory",
     inputs: Tensor | None,
+    rendering: Rendering,
+    first: First,
+    memory: Memory,
 ) -> Tensor:
     """Run the program of p(x, z) in one of its renderings; see `SequenceModel.model`."""
     check_options(rendering, memory)
-    x, lengths = checked(model, x, lengths, rendering, first)
-    inputs = checked_inputs(model, x, lengths, inputs)
-    _register(model)
+    if x is None:
+        if rendering == "fused" or first == "condition":
+            raise ValueError(
+                "expected observations x, got None; only rendering='unrolled' with first='model' can draw them"
+            )
+        lengths, inputs = _of_drawn(model, lengths, inputs)
+        _register(model, site_prefix)
+        return _unrolled(model, None, lengths, inputs, first, memory)
+    data = checked(model, x, lengths, inputs=inputs)
+    _register(model, site_prefix)
     if rendering == "unrolled":
-        return _unrolled(model, x, lengths, first, memory, inputs)
-    assert x is not None  # checked
-    _fused(model, x, lengths, first, memory, inputs)
-    return x
+        _unrolled(model, data.x, data.lengths, data.inputs, first, memory)
+    else:
+        _fused(model, data, first, memory)
+    return data.x
 
 
 def run_guide(
-    model: "SequenceModel",
-    x: Tensor | None,
+    model: Conditionals,
+    site_prefix: str,
+    x: Sequences | Tensor | None,
     lengths: Tensor | None,
-    rendering: "Rendering",
-    first: "First",
-    memory: "Memory",
     inputs: Tensor | None,
+    rendering: Rendering,
+    first: First,
+    memory: Memory,
 ) -> None:
     """Run the guide in one of its renderings; see `SequenceModel.guide`."""
     check_options(rendering, memory)
     sampled_memory = memory == "sampled" and model.initial_memory is not None
-    sampled_states = model.has_latent and not (rendering == "fused" and model.exact)
+    sampled_states = model.states is not None and not (rendering == "fused" and model.exact)
     if not sampled_memory and not sampled_states:
         return
-    x, lengths = checked(model, x, lengths, rendering, first)
     if x is None:
         raise ValueError("expected observations x for the guide, got None; a guide is a law given x")
-    inputs = checked_inputs(model, x, lengths, inputs)
-    _register(model)
-    with pyro.plate("sequences", x.shape[0], dim=-1):
-        if rendering == "fused":
-            z = None if not sampled_states else pyro.sample("z", StateLaw(model, x, lengths, first, inputs, guide=True))
-            if sampled_memory:
-                _fused_memory(model, x, z, memory, inputs)
-        else:
-            _unrolled_guide(model, x, lengths, memory, inputs)
+    data = checked(model, x, lengths, inputs=inputs)
+    _register(model, site_prefix)
+    with pyro.plate("sequences", len(data.x), dim=-1):
+        if rendering == "unrolled":
+            _unrolled_guide(model, data, memory)
+            return
+        drawn = _fused_states(model, data, first, guide=True) if sampled_states else None
+        if sampled_memory:
+            _fused_memory(model, data, drawn, memory)
 
 
-def check_options(rendering: "Rendering", memory: "Memory") -> None:
+def check_options(rendering: Rendering, memory: Memory) -> None:
     """Raise a ValueError unless both are known."""
     check_choice("rendering", rendering, ("fused", "unrolled"))
     check_choice("memory", memory, ("deterministic", "sampled"))
 
 
-def checked(
-    model: "SequenceModel", x: Tensor | None, lengths: Tensor | None, rendering: "Rendering", first: "First"
-) -> tuple[Tensor | None, Tensor]:
-    """Observations, if there are any, and explicit lengths; a ValueError where a rendering cannot do without x."""
-    if x is not None:
-        return model.check(x, lengths)
-    if rendering == "fused" or first == "condition":
-        raise ValueError(
-            "expected observations x, got None; only rendering='unrolled' with first='model' can draw them"
-        )
+def _of_drawn(model: Conditionals, lengths: Tensor | None, inputs: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Checked lengths and inputs of observations that are to be drawn."""
     if lengths is None:
         raise ValueError("expected lengths (batch,) where x is to be drawn, got None")
-    return None, check_lengths(lengths)
+    lengths = check_lengths(lengths)
+    return lengths, check_inputs(inputs, model.input_dim, example_of(model).new_empty(len(lengths), int(lengths.max())))
 
 
-def checked_inputs(model: "SequenceModel", x: Tensor | None, lengths: Tensor, inputs: Tensor | None) -> Tensor | None:
-    """The inputs of a model that has some, of one row for each sequence and step."""
-    like = next(model.parameters()).new_empty(len(lengths), int(lengths.max())) if x is None else x
-    return check_inputs(inputs, model.input_dim, like)
-
-
-def _register(model: "SequenceModel") -> None:
+def _register(model: Conditionals, site_prefix: str) -> None:
     """Show the parameters to Pyro's own SVI, unless parameters are to stay out of the global store."""
     if not pyro.settings.get("module_local_params"):
-        pyro.module(model.site_prefix, model)
+        pyro.module(site_prefix, model)
 
 
-def _memory_site(name: str, h: Tensor, memory: "Memory", event_dim: int) -> Tensor:
+def _memory_site(name: str, h: Tensor, memory: Memory, event_dim: int) -> Tensor:
     if memory == "deterministic":
         return known_site(name, h, event_dim, like=h)
     return pyro.sample(name, dist.Delta(h, event_dim=event_dim, validate_args=False))
@@ -134,7 +131,7 @@ def known_site(name: str, value: Tensor, event_dim: int, like: Tensor) -> Tensor
 
 
 class _Known(dist.MaskedDistribution):
-    """A Delta law that counts nothing; that of a plain mask counts zeros of torch's default dtype."""
+    """A Delta law without a density; Pyro's masked Delta would return zeros of torch's default dtype."""
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Zeros, batch shape."""
@@ -142,12 +139,12 @@ class _Known(dist.MaskedDistribution):
 
 
 def _unrolled(
-    model: "SequenceModel",
+    model: Conditionals,
     x: Tensor | None,
     lengths: Tensor,
-    first: "First",
-    memory: "Memory",
     inputs: Tensor | None,
+    first: First,
+    memory: Memory,
 ) -> Tensor:
     num_steps = int(lengths.max()) if x is None else x.shape[1]
     mask = length_mask(lengths, num_steps).unbind(1)
@@ -158,10 +155,7 @@ def _unrolled(
         for t in pyro.markov(range(num_steps)):
             with poutine.mask(mask=mask[t]):  # type: ignore[call-overload]
                 h = _next_memory(model, t, h, z, x_t, lengths.shape[0], inputs)
-                if inputs is not None:
-                    h = known_site(f"u_{t + 1}", inputs[:, t], event_dim=1, like=inputs)
-                elif h is not None:
-                    h = _memory_site(f"h_{t + 1}", h, memory, event_dim=1)
+                h = _memory_sites(model, t, h, inputs, memory)
                 conditioned = given[t] if t == 0 and first == "condition" else None
                 z = _next_latent(model, t, z, h, conditioned)
                 x_t = _next_observation(model, t, z, h, given[t], conditioned)
@@ -170,23 +164,26 @@ def _unrolled(
 
 
 def _next_memory(
-    model: "SequenceModel",
-    t: int,
-    h: Tensor | None,
-    z: Tensor | None,
-    x: Tensor | None,
-    num_sequences: int,
-    inputs: Tensor | None,
-) -> Tensor | None:
-    if x is None:
-        return model.first_memory(num_sequences, inputs)
-    return model.next_memory(h, z, x, None if inputs is None else inputs[:, t])
+    model: Conditionals, t: int, h: Any, z: Tensor | None, x: Tensor | None, num_sequences: int, inputs: Tensor | None
+) -> Any:
+    """h_t, made of the step before it and the present inputs."""
+    u, steps = None if inputs is None else inputs[:, t], memory_of(model)
+    return steps.start(num_sequences, u) if x is None else steps.step(h, z, steps.read(x, u))
 
 
-def _next_latent(
-    model: "SequenceModel", t: int, z: Tensor | None, h: Tensor | None, conditioned: Tensor | None
-) -> Tensor | None:
-    if not model.has_latent:
+def _memory_sites(model: Conditionals, t: int, h: Any, inputs: Tensor | None, memory: Memory) -> Any:
+    """The sites u_t and h_t, where there are inputs and a memory; h = cat(memory, u_t) as the laws see it."""
+    if inputs is not None:
+        u = known_site(f"u_{t + 1}", inputs[:, t], event_dim=1, like=inputs)
+        if model.initial_memory is None:
+            return u
+        own = _memory_site(f"h_{t + 1}", h[..., : -inputs.shape[-1]], memory, event_dim=1)
+        return torch.cat([own, u.expand(*own.shape[:-1], -1)], dim=-1)
+    return None if h is None else _memory_site(f"h_{t + 1}", h, memory, event_dim=1)
+
+
+def _next_latent(model: Conditionals, t: int, z: Tensor | None, h: Any, conditioned: Tensor | None) -> Tensor | None:
+    if model.states is None:
         return None
     if z is not None:
         law = model.transition(z, h)
@@ -196,28 +193,34 @@ def _next_latent(
 
 
 def _next_observation(
-    model: "SequenceModel", t: int, z: Tensor | None, h: Tensor | None, given: Tensor | None, conditioned: Tensor | None
+    model: Conditionals, t: int, z: Tensor | None, h: Any, given: Tensor | None, conditioned: Tensor | None
 ) -> Tensor:
     if conditioned is not None:
-        return known_site(f"x_{t + 1}", conditioned, len(model.family.event_shape), like=next(model.parameters()))
+        return known_site(f"x_{t + 1}", conditioned, len(model.family.event_shape), like=example_of(model))
     return pyro.sample(f"x_{t + 1}", model.emission(z, h), obs=given)
 
 
-def _fused(
-    model: "SequenceModel", x: Tensor, lengths: Tensor, first: "First", memory: "Memory", inputs: Tensor | None
-) -> None:
-    with pyro.plate("sequences", x.shape[0], dim=-1):
-        if model.has_latent and model.exact:
-            pyro.sample("x", SequenceLaw(model, lengths, x.shape[1], first, inputs), obs=x)
+def _fused(model: Conditionals, data: Sequences, first: First, memory: Memory) -> None:
+    num_steps = data.x.shape[1]
+    with pyro.plate("sequences", len(data.x), dim=-1):
+        if model.states is not None and model.exact:
+            pyro.sample("x", SequenceLaw(model, data.lengths, num_steps, first, data.inputs), obs=data.x)
             return
-        z = pyro.sample("z", StateLaw(model, x, lengths, first, inputs)) if model.has_latent else None
-        h = _fused_memory(model, x, z, memory, inputs)
-        law = model.emission(z, h)
-        mask = modelled_steps(lengths, x.shape[1], first)
-        pyro.sample("x", (law if mask is None else law.mask(mask)).to_event(1), obs=x)
+        drawn = None if model.states is None else _fused_states(model, data, first)
+        h = _fused_memory(model, data, drawn, memory)
+        law = model.emission(None if drawn is None else drawn.z, h)
+        mask = modelled_steps(data.lengths, num_steps, first)
+        pyro.sample("x", (law if mask is None else law.mask(mask)).to_event(1), obs=data.x)
 
 
-def modelled_steps(lengths: Tensor, num_steps: int, first: "First") -> Tensor | None:
+def _fused_states(model: Conditionals, data: Sequences, first: First, *, guide: bool = False) -> Drawn:
+    """The site "z", and what its draw, here or in the guide, has computed on the way."""
+    law = StateLaw(model, data.x, data.lengths, first, data.inputs, guide)
+    z, law.way = sample_with_way("z", law, law.way)
+    return law.way.to(model, data.x, z) or Drawn(z)
+
+
+def modelled_steps(lengths: Tensor, num_steps: int, first: First) -> Tensor | None:
     """True where an observation has a law, (batch, T); None if that is everywhere."""
     if first == "model" and bool((lengths == num_steps).all()):
         return None
@@ -227,28 +230,29 @@ def modelled_steps(lengths: Tensor, num_steps: int, first: "First") -> Tensor | 
     return mask
 
 
-def _fused_memory(
-    model: "SequenceModel", x: Tensor, z: Tensor | None, memory: "Memory", inputs: Tensor | None
-) -> Tensor | None:
-    h = memory_of(model, x, z, inputs)
-    return h if h is None or inputs is not None else _memory_site("h", h, memory, event_dim=2)
+def _fused_memory(model: Conditionals, data: Sequences, drawn: Drawn | None, memory: Memory) -> Any:
+    """The site "h", where there is a memory; inputs beside it are no part of the site."""
+    h = memory_given(model, data._replace(z=None if drawn is None else drawn.z), drawn)
+    if h is None or model.initial_memory is None:
+        return h
+    if data.inputs is None:
+        return _memory_site("h", h, memory, event_dim=2)
+    own = _memory_site("h", h[..., : -data.inputs.shape[-1]], memory, event_dim=2)
+    return torch.cat([own, data.inputs], dim=-1)
 
 
-def _unrolled_guide(
-    model: "SequenceModel", x: Tensor, lengths: Tensor, memory: "Memory", inputs: Tensor | None
-) -> None:
+def _unrolled_guide(model: Conditionals, data: Sequences, memory: Memory) -> None:
     """Hidden states by the recurrence, latent states by the proposal; enumerated ones are the engine's."""
-    encoded = model.encode(x, lengths) if model.has_latent else None
-    features = [None] * x.shape[1] if encoded is None else encoded.unbind(1)
+    encoded = model.encode(data.x, data.lengths) if model.states is not None else None
+    features = [None] * data.x.shape[1] if encoded is None else encoded.unbind(1)
     h = z = x_t = None
-    steps = zip(x.unbind(1), length_mask(lengths, x.shape[1]).unbind(1), features, strict=True)
-    for t, (x_next, valid, features_t) in enumerate(steps):
+    for t, (x_next, valid) in enumerate(zip(data.x.unbind(1), data.mask.unbind(1), strict=True)):
         with poutine.mask(mask=valid):  # type: ignore[call-overload]
-            h = _next_memory(model, t, h, z, x_t, x.shape[0], inputs)
-            if h is not None and memory == "sampled" and inputs is None:
+            h = _next_memory(model, t, h, z, x_t, len(data.x), data.inputs)
+            if memory == "sampled" and model.initial_memory is not None and data.inputs is None:
                 h = _memory_site(f"h_{t + 1}", h, memory, event_dim=1)
-            if model.has_latent:
-                law = model.proposal(z, h, features_t)
+            if model.states is not None:
+                law = model.proposal(z, h, features[t])
                 if law.has_enumerate_support:
                     return
                 z = pyro.sample(f"z_{t + 1}", law)

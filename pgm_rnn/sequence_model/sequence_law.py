@@ -1,23 +1,24 @@
 """The law of a whole padded sequence as one Pyro distribution, its latent states summed out."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from pyro.distributions import constraints
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
+from pgm_rnn.sequence_model.ancestral import drawn_sequences
+from pgm_rnn.sequence_model.conditionals import Conditionals, First
+from pgm_rnn.sequence_model.densities import marginal_log_prob
+from pgm_rnn.sequence_model.observations import checked
 from pgm_rnn.sequence_model.parameters import Snapshot
-
-if TYPE_CHECKING:
-    from pgm_rnn.sequence_model.model import First, SequenceModel
 
 
 class SequenceLaw(TorchDistribution):
     """p(x_{1:T}) of a model that can sum its latent states out: batch shape (batch,), event shape (T, *event).
 
     Args:
-        model: any model with an exact `log_marginal_likelihood`.
+        model: any model with an exact likelihood.
         lengths: (batch,) steps of each sequence; entries behind them do not count.
         num_steps: T, the padded length.
         first: as in `SequenceModel`.
@@ -29,10 +30,10 @@ class SequenceLaw(TorchDistribution):
 
     def __init__(
         self,
-        model: "SequenceModel",
+        model: Conditionals,
         lengths: Tensor,
         num_steps: int,
-        first: "First",
+        first: First,
         inputs: Tensor | None = None,
     ) -> None:
         self.sequence_model, self.lengths, self.first, self.inputs = model, lengths, first, inputs
@@ -42,8 +43,8 @@ class SequenceLaw(TorchDistribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Exact log p(x_{1:T}) in nats, (batch,)."""
-        log_likelihood = self.sequence_model.log_marginal_likelihood
-        return self.snapshot.call(log_likelihood, value, self.lengths, first=self.first, inputs=self.inputs)
+        data = checked(self.sequence_model, value, self.lengths, inputs=self.inputs)
+        return self.snapshot.call(marginal_log_prob, self.sequence_model, data, self.first)
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         """Ancestral draws, (*sample_shape, batch, T, *event); what stands behind the lengths means nothing."""
@@ -51,5 +52,6 @@ class SequenceLaw(TorchDistribution):
         num_sequences, inputs = (shape + self.batch_shape).numel(), self.inputs
         if inputs is not None:
             inputs = inputs.repeat(shape.numel(), 1, 1)
-        drawn = self.snapshot.call(self.sequence_model.sample, num_sequences, self.event_shape[0], inputs=inputs)
+        with torch.no_grad():
+            drawn = self.snapshot.call(drawn_sequences, self.sequence_model, num_sequences, self.event_shape[0], inputs)
         return drawn.x.reshape(shape + self.batch_shape + self.event_shape)

@@ -1,18 +1,18 @@
 """The law of all latent states of a padded sequence as one Pyro distribution, a model's own or its guide's."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from pyro.distributions import constraints
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
-from pgm_rnn.sequence_model.memory import Drawn, keep_with, law_of, memory_of
+from pgm_rnn.sequence_model.conditionals import Conditionals, First, follows_parameters, memory_of
+from pgm_rnn.sequence_model.densities import guide_log_probs, memory_given, state_log_probs
+from pgm_rnn.sequence_model.drawn import Drawn, Way
+from pgm_rnn.sequence_model.mixins import DrawsGuide
 from pgm_rnn.sequence_model.parameters import Snapshot
-from pgm_rnn.sequences import length_mask
-
-if TYPE_CHECKING:
-    from pgm_rnn.sequence_model.model import First, SequenceModel
+from pgm_rnn.sequences import Sequences
 
 
 class StateLaw(TorchDistribution):
@@ -25,25 +25,31 @@ class StateLaw(TorchDistribution):
         first: as in `SequenceModel`.
         inputs: (batch, T, input_dim) for a model with inputs.
         guide: whether the states follow the proposal instead of the model.
+        way: keeps what a draw computes on the way, for the densities of the same states.
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012  (torch's own name and type)
 
     def __init__(
         self,
-        model: "SequenceModel",
+        model: Conditionals,
         x: Tensor,
         lengths: Tensor,
-        first: "First",
+        first: First,
         inputs: Tensor | None = None,
         guide: bool = False,
+        *,
+        way: Way | None = None,
     ) -> None:
-        self.sequence_model, self.x, self.lengths, self.first, self.inputs = model, x, lengths, first, inputs
+        self.sequence_model, self.first, self.guide = model, first, guide
+        self.data = Sequences(x, lengths, inputs=inputs)
+        self.way = Way() if way is None else way
         self.padded = bool((lengths < x.shape[1]).any())
-        self.guide, self.snapshot = guide, Snapshot(model)
+        self.snapshot = Snapshot(model)
         self.features = model.encode(x, lengths) if guide else None
-        start = self._first_law(model.first_memory(len(x), inputs))
-        self.has_rsample = bool(start.has_rsample)
+        self.memory = memory_of(model)
+        start = self._first_law(self.memory.start(len(x), None if inputs is None else inputs[:, 0]))
+        self.has_rsample = follows_parameters(model) and bool(start.has_rsample)
         self._support = constraints.independent(start.support, 1)
         super().__init__(lengths.shape, torch.Size([x.shape[1], *start.event_shape]), validate_args=False)
 
@@ -60,7 +66,7 @@ class StateLaw(TorchDistribution):
         """
         if torch.Size(batch_shape) != self.batch_shape:
             raise ValueError(
-                f"expected one draw of the states of {len(self.x)} sequences at a time, got a batch of "
+                f"expected one draw of the states of {len(self.data.x)} sequences at a time, got a batch of "
                 f"{tuple(batch_shape)}; use num_particles with vectorize_particles=False, Predictive with "
                 "parallel=False, or the bounds of pgm_rnn.inference.svi"
             )
@@ -71,18 +77,17 @@ class StateLaw(TorchDistribution):
         return self.snapshot.call(self._log_prob, value)
 
     def _log_prob(self, value: Tensor) -> Tensor:
-        model = self.sequence_model
-        law = law_of(model, self.x, value) if self.guide else None
-        if law is not None:
-            log_probs = law.log_prob(value)
-        elif self.guide:
-            log_probs = self._proposal_log_probs(value, memory_of(model, self.x, value, self.inputs))
+        model, drawn = self.sequence_model, self.way.to(self.sequence_model, self.data.x, value)
+        if self.guide and drawn is not None and drawn.law is not None:
+            log_probs = drawn.law.log_prob(value)
         else:
-            h = memory_of(model, self.x, value, self.inputs)
-            log_probs = model.latent_log_probs(self.x, value, h, self.first)
-        if not self.padded:
-            return log_probs.sum(-1)
-        return log_probs.where(length_mask(self.lengths, value.shape[1]), 0.0).sum(-1)
+            data = self.data._replace(z=value)
+            h = memory_given(model, data, drawn)
+            if self.guide:
+                log_probs = guide_log_probs(model, data, h, self.features)
+            else:
+                log_probs = state_log_probs(model, data, h, self.first)
+        return (log_probs.where(self.data.mask, 0.0) if self.padded else log_probs).sum(-1)
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         """Draws that follow their parameters, (batch, T, *latent); one at a time, for the memory is a batch's."""
@@ -91,24 +96,24 @@ class StateLaw(TorchDistribution):
         return self.snapshot.call(self._rsample)
 
     def _rsample(self) -> Tensor:
-        drawn = self.sequence_model.unroll_guide(self.x, self.features) if self.guide else None
-        return keep_with(self.sequence_model, self.x, self._step_by_step() if drawn is None else drawn)
+        model, drawn = self.sequence_model, None
+        if self.guide and isinstance(model, DrawsGuide):
+            drawn = model.draw_guide(self.data.x, self.features)
+        return self.way.keep(model, self.data.x, self._step_by_step() if drawn is None else drawn)
 
     def _step_by_step(self) -> Drawn:
-        model, num_steps = self.sequence_model, self.x.shape[1]
-        features = [None] * num_steps if self.features is None else self.features.unbind(1)
-        h = model.first_memory(len(self.x), self.inputs)
-        memory, states = [h], [self._draw(self._first_law(h))]
-        for driver, features_t in zip(model.drivers(self.x, self.inputs), features[1:], strict=True):
-            h = model.drive(memory[-1], states[-1], driver)
-            memory.append(h)
-            states.append(self._draw(self._next_law(states[-1], h, features_t)))
-        known = [h for h in memory if h is not None]
-        return Drawn(torch.stack(states, dim=1), torch.stack(known, dim=1) if known else None)
+        x, inputs, memory = self.data.x, self.data.inputs, memory_of(self.sequence_model)
+        features = [None] * x.shape[1] if self.features is None else self.features.unbind(1)
+        h = [memory.start(len(x), None if inputs is None else inputs[:, 0])]
+        states = [self._draw(self._first_law(h[0]))]
+        for read, features_t in zip(memory.reads(x, inputs), features[1:], strict=True):
+            h.append(memory.step(h[-1], states[-1], read))
+            states.append(self._draw(self._next_law(states[-1], h[-1], features_t)))
+        return Drawn(torch.stack(states, dim=1), None if h[0] is None else torch.stack(h, dim=1))
 
     def _draw(self, law: TorchDistribution) -> Tensor:
         if len(law.batch_shape) == 0:
-            law = law.expand(self.lengths.shape)
+            law = law.expand(self.batch_shape)
         return law.rsample() if self.has_rsample else law.sample()
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
@@ -116,24 +121,14 @@ class StateLaw(TorchDistribution):
         with torch.no_grad():
             return self.rsample(sample_shape)
 
-    def _first_law(self, h: Tensor | None) -> TorchDistribution:
+    def _first_law(self, h: Any) -> TorchDistribution:
         if self.guide:
             return self.sequence_model.proposal(None, h, None if self.features is None else self.features[:, 0])
         if self.first == "condition":
-            return self.sequence_model.initial_given(h, self.x[:, 0])
+            return self.sequence_model.initial_given(h, self.data.x[:, 0])
         return self.sequence_model.initial(h)
 
-    def _next_law(self, z: Tensor, h: Tensor | None, features: Tensor | None) -> TorchDistribution:
+    def _next_law(self, z: Tensor, h: Any, features: Tensor | None) -> TorchDistribution:
         if self.guide:
             return self.sequence_model.proposal(z, h, features)
         return self.sequence_model.transition(z, h)
-
-    def _proposal_log_probs(self, z: Tensor, h: Tensor | None) -> Tensor:
-        if not self.sequence_model.reads_state:
-            return self.sequence_model.proposal(None, h, self.features).log_prob(z)
-        h_1, later_h = (None, None) if h is None else (h[:, 0], h[:, 1:])
-        steps = [self._first_law(h_1).log_prob(z[:, 0])[:, None]]
-        if z.shape[1] > 1:
-            features = None if self.features is None else self.features[:, 1:]
-            steps.append(self.sequence_model.proposal(z[:, :-1], later_h, features).log_prob(z[:, 1:]))
-        return torch.cat(steps, dim=1)

@@ -71,7 +71,7 @@ def estimated(
 ) -> tuple[Tensor, Tensor]:
     """Log marginal likelihoods by particle filters, and their standard errors, (batch,) each."""
     runs = [
-        smc.log_marginal_likelihood(model, data.x, data.lengths, num_particles, seed=seed * num_runs + i)
+        smc.log_marginal_likelihood(model, data, num_particles=num_particles, seed=seed * num_runs + i)
         for i in range(num_runs)
     ]
     log_z = torch.stack(runs)

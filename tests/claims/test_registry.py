@@ -55,7 +55,7 @@ def test_a_claim_whose_control_passes_fails() -> None:
     assert conclude(claim, 1, residual=0.0, tolerance=1e-9, control_residual=0.0, seconds=0.0).verdict == "fails"
 
 
-def _forget_the_state(self: RNN, h: Tensor, z: Tensor | None, x: Tensor) -> Tensor:
+def _forget_the_state(self: RNN, h: Tensor, z: None, x: Tensor) -> Tensor:
     return RNN_RECURRENCE(self, 0.9 * h, z, x)
 
 

@@ -105,7 +105,7 @@ def _forward_only(self: BidirectionalRNN, x: Tensor, lengths: Tensor) -> Tensor:
     return torch.cat([both.chunk(2, dim=-1)[0], torch.zeros_like(both.chunk(2, dim=-1)[1])], dim=-1)
 
 
-def _detached_memory(self: RNN, h: Tensor, z: Tensor | None, x: Tensor) -> Tensor:
+def _detached_memory(self: RNN, h: Tensor, z: None, x: Tensor) -> Tensor:
     return RNN_RECURRENCE(self, h.detach(), z, x) + 0 * h
 
 

@@ -46,7 +46,7 @@ class Guided(SequenceModel):
         return self.inner.transition(z, h)
 
     @override
-    def emission(self, z: Tensor | None, h: Tensor | None) -> TorchDistribution:
+    def emission(self, z: Tensor, h: Tensor | None) -> TorchDistribution:
         return self.inner.emission(z, h)
 
     @override
@@ -115,7 +115,7 @@ every_known = pytest.mark.parametrize("name", ["network", "guided", "unguided"])
 @torch.no_grad()
 def draws(model: SequenceModel, x: Tensor, num_particles: int, repeats: int, seed: int = 0) -> Tensor:
     """Log weights of `repeats` copies of one sequence, (K, repeats)."""
-    return bounds.log_weights(model, x.expand(repeats, *x.shape[1:]), None, num_particles, seed=seed)
+    return bounds.log_weights(model, x.expand(repeats, *x.shape[1:]), num_particles=num_particles, seed=seed)
 
 
 def mean_and_error(values: Tensor) -> tuple[float, float]:
@@ -170,7 +170,7 @@ def test_the_order_is_lost_where_a_weight_is_wrong() -> None:
 def test_pyros_elbo_is_the_mean_log_weight_draw_by_draw() -> None:
     model, x = LatentToy(), torch.randn(3, 4)
     x = x.where(torch.arange(4) < LENGTHS[:, None], 0.0)
-    log_w = bounds.log_weights(model, x, LENGTHS, 5, seed=2)
+    log_w = bounds.log_weights(model, x, LENGTHS, num_particles=5, seed=2)
     with seeded(2, stream=11):
         theirs = -Trace_ELBO().differentiable_loss(model.model, model.guide, x.repeat(5, 1), LENGTHS.repeat(5)) / 5
     torch.testing.assert_close(bounds.elbo(log_w).sum(), theirs)
@@ -208,7 +208,7 @@ def test_on_a_long_sequence_fivo_is_tighter_than_iwae_with_as_many_particles() -
     x = x.expand(200, *x.shape[1:])
     with torch.no_grad():
         fivo = smc.log_marginal_likelihood(model, x, num_particles=16, seed=0)
-        iwae = bounds.iwae(bounds.log_weights(model, x, None, 16, seed=0))
+        iwae = bounds.iwae(bounds.log_weights(model, x, num_particles=16, seed=0))
     (upper, error), (lower, other) = mean_and_error(fivo), mean_and_error(iwae)
     assert lower + LIMIT * math.hypot(error, other) < upper < log_p
 
@@ -233,7 +233,7 @@ def test_effective_particles_are_one_for_one_weight_and_all_for_equal_ones() -> 
 @every_law
 def test_every_models_weights_are_finite_one_a_particle_and_sequence(name: str, family: Any) -> None:
     model, x = make_model(name, family), ragged(family)
-    log_w = bounds.log_weights(model, x, LENGTHS, 3)
+    log_w = bounds.log_weights(model, x, LENGTHS, num_particles=3)
     assert log_w.shape == (3, 3)
     assert log_w.isfinite().all()
     if model.exact:
@@ -245,21 +245,22 @@ def test_the_padding_does_not_matter(name: str) -> None:
     model, x = make_model(name, Gaussian(2)), ragged(Gaussian(2))
     other = x.where((torch.arange(4) < LENGTHS[:, None])[..., None], 7.0)
     assert torch.equal(
-        bounds.log_weights(model, x, LENGTHS, 2, seed=0), bounds.log_weights(model, other, LENGTHS, 2, seed=0)
+        bounds.log_weights(model, x, LENGTHS, num_particles=2, seed=0),
+        bounds.log_weights(model, other, LENGTHS, num_particles=2, seed=0),
     )
 
 
 @every_model_of_vectors
 def test_a_single_sequence_of_one_step_is_enough_for_weights(name: str) -> None:
     model, x = make_model(name, Gaussian(2)), ragged(Gaussian(2))[:1, :1]
-    log_w, first = bounds.log_weights_after_first(model, x, None, 4, seed=0)
+    log_w, first = bounds.log_weights_after_first(model, x, num_particles=4, seed=0)
     torch.testing.assert_close(log_w, first)
 
 
 def test_the_first_weights_are_those_of_the_first_step_alone() -> None:
     model, x = LatentToy(), torch.randn(3, 4)
-    log_w, first = bounds.log_weights_after_first(model, x, None, 20_000, seed=0)
-    short = bounds.log_weights(model, x[:, :1], None, 20_000, seed=1)
+    log_w, first = bounds.log_weights_after_first(model, x, num_particles=20_000, seed=0)
+    short = bounds.log_weights(model, x[:, :1], num_particles=20_000, seed=1)
     (mean, error), (other, spread) = (
         mean_and_error(first[:, 0].exp().detach()),
         mean_and_error(short[:, 0].exp().detach()),
@@ -282,8 +283,8 @@ def test_the_gradient_is_the_slope_with_the_same_random_numbers(name: str, objec
     def value() -> Tensor:
         if objective.startswith("fivo"):
             resample: Any = objective.removeprefix("fivo ")
-            return smc.log_marginal_likelihood(model, x, lengths, 4, resample=resample, seed=0).sum()
-        log_w = bounds.log_weights(model, x, lengths, 4, seed=0)
+            return smc.log_marginal_likelihood(model, x, lengths, num_particles=4, resample=resample, seed=0).sum()
+        log_w = bounds.log_weights(model, x, lengths, num_particles=4, seed=0)
         return (bounds.elbo(log_w) if objective == "elbo" else bounds.iwae(log_w)).sum()
 
     found = gradients(value(), model)
@@ -320,7 +321,7 @@ def test_a_guide_that_misses_states_of_the_model_is_an_error() -> None:
 
 def test_bad_options_are_errors() -> None:
     with pytest.raises(ValueError, match="expected num_particles to be an integer of at least 1, got 0"):
-        bounds.log_weights(LatentToy(), torch.zeros(2, 3), None, 0)
+        bounds.log_weights(LatentToy(), torch.zeros(2, 3), num_particles=0)
     with pytest.raises(ValueError, match="at least one sequence and one step"):
         bounds.log_weights(LatentToy(), torch.zeros(0, 3))
     with pytest.raises(ValueError, match=r"got 0 at index 1; drop empty sequences first"):

@@ -11,7 +11,8 @@ from torch import Tensor
 from pgm_rnn.emissions import Gaussian
 from pgm_rnn.inference.svi import Evaluation, bounds, evaluate, evaluation
 from pgm_rnn.models import HMM, LinearGaussianSSM, NoisyRNN
-from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequence_model import SequenceModel, memory_of
+from pgm_rnn.sequences import Sequences, as_sequences
 from tests.inference.test_bounds import Positive, by_quadrature, scalar_network
 from tests.instances import every_exact_law, make_hmm, make_model, make_rnn, ragged
 from tests.latent_toy import LatentToy
@@ -128,7 +129,7 @@ def test_without_the_first_frame_a_bound_leaves_out_what_the_first_step_adds(bou
     x = sequences(model)
     found = evaluate(model, x, LENGTHS, bound=bound, num_particles=20_000, normalisation="skip-first", seed=3)
     if bound == "elbo":
-        log_w, first = bounds.log_weights_after_first(model, x, LENGTHS, 20_000, seed=5)
+        log_w, first = bounds.log_weights_after_first(model, x, LENGTHS, num_particles=20_000, seed=5)
         later = (log_w - first).detach().mean(0)
         torch.testing.assert_close(found.log_likelihoods, later, rtol=0.05, atol=0.05)
     else:
@@ -142,12 +143,12 @@ def test_without_the_first_frame_a_bound_leaves_out_what_the_first_step_adds(bou
 def test_the_elbo_without_the_first_frame_is_the_sum_of_its_later_terms() -> None:
     """One draw, its terms written out for t = 2..T."""
     model, x = scalar_network(), sequences(scalar_network())
-    log_w, first = bounds.log_weights_after_first(model, x, None, 1, seed=0)
-    trace, _ = bounds._traces(model, x, None, None)
+    log_w, first = bounds.log_weights_after_first(model, x, num_particles=1, seed=0)
+    trace, _ = bounds._traces(model, as_sequences(x))
     assert trace.nodes["z"]["value"].shape == (4, 6, 1)
-    z = bounds._weighed(model, x, None, 1, None, 0)[1]
+    z = bounds._weighed(model, as_sequences(x), 1, 0)[1]
     assert z is not None
-    h = model.unroll_memory(x, z[0])
+    h = memory_of(model).unroll(x, z[0])
     terms = model.emission(z[0], h).log_prob(x)  # the guide is the model's own law of the states
     torch.testing.assert_close(log_w[0] - first[0], terms[:, 1:].sum(-1))
     torch.testing.assert_close(first[0], terms[:, 0])
@@ -220,9 +221,9 @@ def test_particles_and_sequences_are_taken_in_parts_where_they_are_many(
     sizes: list[int] = []
     program = model.guide
 
-    def guide(x: Tensor, *arguments: Any, **options: Any) -> Any:
-        sizes.append(x.shape[:2].numel())
-        return program(x, *arguments, **options)
+    def guide(data: Sequences, **options: Any) -> Any:
+        sizes.append(data.x.shape[:2].numel())
+        return program(data, **options)
 
     object.__setattr__(model, "guide", guide)
     parts = evaluate(model, x, LENGTHS, bound, num_particles=2_000)

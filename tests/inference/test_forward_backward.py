@@ -13,7 +13,7 @@ from pgm_rnn.inference import em, forward_backward
 from pgm_rnn.kernels import hmm as kernels
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.rnn import RNN
-from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequence_model import SequenceModel, memory_of
 from tests.definitions import path_probs
 from tests.instances import LENGTHS, every_family, make_hmm, ragged
 
@@ -133,7 +133,7 @@ class SwitchingWalk(SequenceModel):
         return dist.Normal(self.slope[z] * h[..., 0] + self.level[z], 1.0)
 
     def emission_log_probs(self, x: Tensor) -> Tensor:
-        h = self.unroll_memory(x)
+        h = memory_of(self).unroll(x)
         assert h is not None
         return self.emission(torch.arange(NUM_STATES).expand(1, 1, -1), h[:, :, None]).log_prob(x[..., None])
 
@@ -150,7 +150,7 @@ def test_predictions_of_a_model_with_a_memory_are_those_of_its_own_emission() ->
 
 def test_em_says_what_it_misses_in_a_model_of_ones_own() -> None:
     with pytest.raises(TypeError, match=r"by set_probs, SwitchingWalk has no set_probs; svi.fit\(objective='mle'\)"):
-        em.fit(SwitchingWalk(), torch.randn(3, 6))  # type: ignore[arg-type]
+        em.fit(SwitchingWalk(), torch.randn(3, 6))
 
 
 @every_family
@@ -186,7 +186,7 @@ def test_sampled_paths_have_the_posteriors_law_and_not_the_priors() -> None:
     limit = 5.0  # standard errors
     hmm = HMM.random(NUM_STATES, 2, seed=3).double()
     x, num_samples = torch.tensor([[0, 1, 1], [1, 0, 0]]), 20_000
-    draws = forward_backward.sample_states(hmm, x, torch.tensor([3, 2]), num_samples, seed=0)
+    draws = forward_backward.sample_states(hmm, x, torch.tensor([3, 2]), num_samples=num_samples, seed=0)
     assert draws.shape == (num_samples, 2, 3)
     assert not draws[:, 1, 2].any()
     for i, length in ((0, 3), (1, 2)):
@@ -234,7 +234,7 @@ def test_an_impossible_sequence_has_a_likelihood_and_no_posterior() -> None:
 
 
 def test_a_model_without_finitely_many_states_is_an_error_that_names_another_engine() -> None:
-    with pytest.raises(TypeError, match=r"needs a model with finitely many states, RNN has none; kalman"):
+    with pytest.raises(TypeError, match=r"needs a model with finitely many states, RNN has none; svi"):
         forward_backward.filter(RNN(num_symbols=3), torch.zeros(1, 2, dtype=torch.int64))  # type: ignore[arg-type]
 
 

@@ -12,8 +12,8 @@ import pgm_rnn
 from pgm_rnn.emissions import Gaussian
 from pgm_rnn.inference import em, forward_backward, kalman
 from pgm_rnn.inference.em.gaussian_em import is_trainable
-from pgm_rnn.inference.forward_backward import has_finite_states
 from pgm_rnn.inference.kalman.kinds import has_gaussian_states, is_linear
+from pgm_rnn.sequence_model.tables import has_tables
 from tests.instances import OF_VECTORS, make_model
 
 KINDS = {
@@ -37,7 +37,7 @@ def protocols() -> Iterator[type[Any]]:
 @pytest.mark.parametrize("name", OF_VECTORS)
 def test_the_kind_of_every_registered_model(name: str) -> None:
     model = make_model(name, Gaussian(2))
-    found = has_finite_states(model), has_gaussian_states(model), is_linear(model), is_trainable(model)
+    found = has_tables(model), has_gaussian_states(model), is_linear(model), is_trainable(model)
     assert found == KINDS.get(name, (False,) * 4)
 
 
@@ -52,11 +52,11 @@ def test_no_protocol_can_be_asked_by_isinstance() -> None:
 def test_a_model_without_the_states_an_engine_needs_is_an_error_that_names_another_engine() -> None:
     x = torch.zeros(2, 3, 2)
     rnn, lgssm = make_model("rnn-gru", Gaussian(2)), make_model("lgssm", Gaussian(2))
-    with pytest.raises(TypeError, match="a model with finitely many states, RNN has none; kalman takes Gaussian"):
-        forward_backward.filter(rnn, x)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="a model with finitely many states, LinearGaussianSSM has none"):
-        forward_backward.filter(lgssm, x)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="a model with Gaussian states, RNN has none; forward_backward takes"):
-        kalman.filter(rnn, x)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="a model with finitely many states, NoisyRNN has none"):
-        em.fit(make_model("noisy-rnn", Gaussian(2)), x)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"a model with finitely many states, RNN has none; svi\.evaluate"):
+        forward_backward.filter(rnn, x)
+    with pytest.raises(TypeError, match="LinearGaussianSSM has linear Gaussian states; kalman takes it"):
+        forward_backward.filter(lgssm, x)
+    with pytest.raises(TypeError, match=r"a model with Gaussian states, RNN has none; svi\.evaluate"):
+        kalman.filter(rnn, x)
+    with pytest.raises(TypeError, match="NoisyRNN has nonlinear Gaussian states; kalman takes it by a method"):
+        em.fit(make_model("noisy-rnn", Gaussian(2)), x)

@@ -106,7 +106,7 @@ def test_filtered_means_are_the_exact_ones_at_every_step() -> None:
     model, num_particles = make("lgssm"), 200
     x = repeated(model, 400)
     result = smc.filter(model, x, num_particles=num_particles, functions={"z": lambda z, h: z}, seed=0)
-    exact = kalman.filter(model, x[:1])  # type: ignore[arg-type]
+    exact = kalman.filter(model, x[:1])
     allowed = 2 / num_particles  # a ratio of estimates is biased by the order of 1 / N
     difference = (result.means["z"].mean(0) - exact.filtered_means[0]).abs()
     errors = result.means["z"].std(0) / 400**0.5
@@ -119,7 +119,7 @@ def test_filtered_probabilities_are_the_exact_ones_at_every_step() -> None:
     x = repeated(model, 400)
     one_hot = {"k": lambda z, h: torch.nn.functional.one_hot(z, 3).double()}
     means = smc.filter(model, x, num_particles=num_particles, functions=one_hot, seed=0).means["k"]
-    exact = forward_backward.filter(model, x[:1]).filtered_probs[0]  # type: ignore[arg-type]
+    exact = forward_backward.filter(model, x[:1]).filtered_probs[0]
     errors = means.std(0) / 400**0.5
     assert bool(((means.mean(0) - exact).abs() < LIMIT * errors + 2 / num_particles).all())
 
@@ -222,10 +222,12 @@ def test_a_model_with_memory_has_its_likelihood_by_quadrature() -> None:
 @pytest.mark.parametrize("method", ["backward", "ancestors"])
 def test_paths_have_the_smoothed_moments_and_not_the_filtered_ones(method: Any) -> None:
     model, repeats, lengths = make("lgssm"), 400, torch.tensor([NUM_STEPS, 3]).repeat(200)
-    result = smc.smooth(model, repeated(model, repeats), lengths, 200, 50, method=method, seed=0)
+    result = smc.smooth(
+        model, repeated(model, repeats), lengths, num_particles=200, num_paths=50, method=method, seed=0
+    )
     assert result.paths.shape == (50, repeats, NUM_STEPS, 2)
     for length in (NUM_STEPS, 3):
-        exact = kalman.smooth(model, repeated(model, 1)[:, :length])  # type: ignore[arg-type]
+        exact = kalman.smooth(model, repeated(model, 1)[:, :length])
         paths = result.paths[:, lengths == length]
         assert not paths[:, :, length:].any()
         means = paths[:, :, :length].mean(0)  # one a repetition
@@ -245,16 +247,16 @@ def test_fixed_lag_states_know_the_observations_until_the_lag_and_no_more() -> N
     means = result.paths.mean(0)
     errors = means.std(0) / repeats**0.5
     for t in range(NUM_STEPS):
-        until = kalman.smooth(model, x[:1, : t + 2]).smoothed_means[0, t]  # type: ignore[arg-type]
+        until = kalman.smooth(model, x[:1, : t + 2]).smoothed_means[0, t]
         assert bool(((means[:, t].mean(0) - until).abs() < LIMIT * errors[t] + 2 / 200).all())
-    everything = kalman.smooth(model, x[:1]).smoothed_means[0]  # type: ignore[arg-type]
+    everything = kalman.smooth(model, x[:1]).smoothed_means[0]
     assert float(((means.mean(0) - everything).abs() / errors)[: NUM_STEPS - 2].max()) > LIMIT
 
 
 def test_paths_of_finite_states_have_the_smoothed_probabilities() -> None:
     model = make("hmm")
     result = smc.smooth(model, repeated(model, 400), num_particles=200, num_paths=50, seed=0)
-    exact = forward_backward.smooth(model, repeated(model, 1)).smoothed_probs[0]  # type: ignore[arg-type]
+    exact = forward_backward.smooth(model, repeated(model, 1)).smoothed_probs[0]
     found = torch.nn.functional.one_hot(result.paths, 3).double().mean(0)  # (repetitions, T, K)
     errors = found.std(0) / 400**0.5
     assert bool(((found.mean(0) - exact).abs() < LIMIT * errors + 2 / 200).all())

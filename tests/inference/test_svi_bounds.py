@@ -138,12 +138,13 @@ def test_the_weight_scales_the_latent_site_and_no_other() -> None:
 
 
 def test_the_annealed_loss_is_reconstruction_plus_weight_times_divergence() -> None:
-    model, (x, lengths, _) = network(), data()
+    model, batch = network(), data()
+    x, lengths = batch[:2]
     make = objectives.make_objective(model, "elbo", 1)
 
     def loss(weight: float) -> Tensor:
         with pyro.settings.context(module_local_params=True), seeded(0):
-            return make(weight)(x, lengths)
+            return make(weight)(batch)
 
     with seeded(0), torch.no_grad():
         z = StateLaw(model, x, lengths, "model", guide=True).sample()

@@ -10,6 +10,7 @@ from pgm_rnn.graph import read_graph
 from pgm_rnn.inference import forward_backward
 from pgm_rnn.models.belief_rnn import BeliefRNN
 from pgm_rnn.models.hmm import HMM
+from pgm_rnn.sequence_model import memory_of
 from tests.definitions import all_words
 from tests.instances import LENGTHS, assert_same, every_family, every_first, gradients, make_hmm, make_rnn, ragged
 
@@ -85,7 +86,7 @@ def test_an_impossible_symbol_has_probability_zero(units: str) -> None:
 def test_its_hidden_state_is_the_predicted_law_of_the_hmms_state(units: str) -> None:
     hmm, x = make_hmm(Gaussian(2), num_states=3), ragged(Gaussian(2))
     rnn = BeliefRNN(hmm, units=units)  # type: ignore[arg-type]
-    h = rnn.unroll_memory(x)
+    h = memory_of(rnn).unroll(x)
     assert h is not None
     predicted = forward_backward.filter(hmm, x).predicted_probs
     torch.testing.assert_close(rnn.belief(h).detach(), predicted)

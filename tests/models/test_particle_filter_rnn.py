@@ -17,7 +17,7 @@ from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from pgm_rnn.models.noisy_rnn import NoisyRNN
 from pgm_rnn.models.particle_filter_rnn import ParticleFilterRNN
 from pgm_rnn.particles.noise import SeededNoise, Uniforms
-from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequence_model import SequenceModel, memory_of
 from tests.instances import gradients, make_hmm, make_model, make_rnn
 from tests.latent_toy import LatentToy
 
@@ -116,7 +116,7 @@ def test_with_many_particles_it_has_the_models_likelihood_and_its_exponential_is
 def test_sequences_at_different_steps_meet_the_uniforms_of_their_own() -> None:
     model = MODELS["hmm"]
     rnn, x = ParticleFilterRNN(model, 8), model.sample(2, 4, seed=1).x
-    h = rnn.unroll_memory(x)
+    h = memory_of(rnn).unroll(x)
     assert h is not None
     both = rnn.recurrence(torch.stack([h[0, 1], h[1, 3]]), None, torch.stack([x[0, 1], x[1, 3]]))
     alone = [rnn.recurrence(h[b, t][None], None, x[b, t][None])[0] for b, t in ((0, 1), (1, 3))]

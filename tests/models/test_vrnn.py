@@ -65,7 +65,7 @@ def test_its_own_loop_draws_what_the_steps_draw(cell: str, monkeypatch: pytest.M
         return z, value, gradients(value.sum() + z.square().sum(), model)
 
     drawn, value, slopes = draw()
-    monkeypatch.setattr(VRNN, "unroll_guide", lambda *_: None)
+    monkeypatch.setattr(VRNN, "draw_guide", lambda *_: None)
     monkeypatch.setattr(torch, "randn", in_order_of_steps(3, 4, 2))
     expected, expected_value, expected_slopes = draw()
     torch.testing.assert_close(drawn, expected)

@@ -143,7 +143,15 @@ class ParticleFilterRate(Claim):
         x = torch.tensor([X]).expand(self.num_runs, -1)
         found = []
         for number, size in enumerate(self.sizes):
-            result = smc.filter(chain.hmm(), x, None, size, "bootstrap", "multinomial", 1.0, seed=10 * seed + number)
+            result = smc.filter(
+                chain.hmm(),
+                x,
+                num_particles=size,
+                proposal="bootstrap",
+                resampling="multinomial",
+                ess_threshold=1.0,
+                seed=10 * seed + number,
+            )
             weights = result.log_weights.softmax(0)  # (N, runs)
             found.append((weights * (result.particles == 0)).sum(0))
         return self._distance(chain, found)

@@ -69,7 +69,14 @@ class ParticleFilterIsAnRNN(Claim):
         (scheme, part), (chain, words) = case, self._instance(seed)
         rnn = self._network(chain, case, seed)
         engine = smc.filter(
-            rnn.of, words, None, self.num_particles, "bootstrap", scheme, part, noise=rnn.noise, keep="all"
+            rnn.of,
+            words,
+            num_particles=self.num_particles,
+            proposal="bootstrap",
+            resampling=scheme,
+            ess_threshold=part,
+            noise=rnn.noise,
+            keep="all",
         )
         assert engine.history is not None  # it was asked for
         particles, terms = recursion(rnn, words)

@@ -67,7 +67,12 @@ class ImportanceWeighted(Claim):
         if any(b < a for a, b in zip(bounds, [*bounds[1:], exact], strict=True)):
             return float("inf")
         draws = smc.log_marginal_likelihood(
-            chain.hmm(), x.expand(NUM_RUNS, -1), None, case, resample="never", proposal="bootstrap", seed=seed
+            chain.hmm(),
+            x.expand(NUM_RUNS, -1),
+            num_particles=case,
+            resample="never",
+            proposal="bootstrap",
+            seed=seed,
         ).detach()
         return largest([z_score(draws, bounds[case - 1]), z_score(draws.exp(), chain.probs(x)[0])])
 

@@ -134,7 +134,7 @@ class VrnnLinearLimit(Claim):
     @torch.no_grad()
     def _deviation(self, vrnn: VRNN, seed: int) -> float:
         x = vrnn.sample(self.num_sequences, self.num_steps, seed=seed).x
-        result = smc.filter(vrnn, x, None, self.num_particles, proposal="bootstrap", ess_threshold=0, seed=seed)
+        result = smc.filter(vrnn, x, num_particles=self.num_particles, proposal="bootstrap", ess_threshold=0, seed=seed)
         # each log weight is log(w / N), with resampling never done
         relative = (result.log_weights - linear_log_likelihood(vrnn, x)).exp() * self.num_particles  # (N, batch)
         errors = relative.std(0) / self.num_particles**0.5

@@ -1,0 +1,80 @@
+"""Ancestral draws: each variable from its law given those before it.
+
+h_t = recurrence(h_{t-1}, z_{t-1}, x_{t-1}),   z_t ~ transition(z_{t-1}, h_t),   x_t ~ emission(z_t, h_t)
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pgm_rnn.sequence_model.conditionals import Conditionals, memory_of
+from pgm_rnn.sequences import Sequences
+
+
+class Step(NamedTuple):
+    """The variables of one step.
+
+    Attributes:
+        h: memory, (*batch, dim), or None.
+        z: latent states, (*batch, *latent), or None.
+        x: observations, (*batch, *event).
+    """
+
+    h: Any
+    z: Tensor | None
+    x: Tensor
+
+
+class Forecast(NamedTuple):
+    """Draws of what follows some sequences.
+
+    Attributes:
+        x: observations, (batch, num_steps, *event) or (num_samples, batch, num_steps, *event).
+        z: latent states, (..., num_steps, *latent), or None.
+    """
+
+    x: Tensor
+    z: Tensor | None
+
+
+def first_step(model: Conditionals, num_sequences: int, inputs: Tensor | None) -> Step:
+    """Draws of the first step, given inputs (num_sequences, T, input_dim)."""
+    h = memory_of(model).start(num_sequences, None if inputs is None else inputs[:, 0])
+    z = None if model.states is None else model.initial(h).expand([num_sequences]).sample()
+    return Step(h, z, model.emission(z, h).expand([num_sequences]).sample())
+
+
+def following(model: Conditionals, last: Step, num_steps: int, inputs: Tensor | None) -> list[Step]:
+    """Draws of the steps after the last one, given their inputs (*batch, num_steps, input_dim).
+
+    Nothing depends on the number of axes in front: they may be sequences, or particles and sequences.
+    """
+    memory, steps = memory_of(model), [last]
+    given = [None] * num_steps if inputs is None else inputs.unbind(-2)
+    for u in given:
+        h, z, x = steps[-1]
+        h = memory.step(h, z, memory.read(x, u))
+        z = None if z is None else model.transition(z, h).sample()
+        steps.append(Step(h, z, model.emission(z, h).sample()))
+    return steps[1:]
+
+
+def stacked(steps: list[Step], dim: int) -> Forecast:
+    """The observations and latent states of some steps, time at the axis `dim`."""
+    _, states, observations = zip(*steps, strict=True)
+    return Forecast(torch.stack(observations, dim), None if states[0] is None else torch.stack(states, dim))
+
+
+def drawn_sequences(model: Conditionals, num_sequences: int, num_steps: int, inputs: Tensor | None) -> Sequences:
+    """Whole sequences, given inputs (num_sequences, num_steps, input_dim) of a model that has some.
+
+    Raises:
+        ValueError: a model that conditions on x_1.
+    """
+    if model.first == "condition":
+        raise ValueError("a model with first='condition' has no law of x_1 to draw from; use forecast(x_1, num_steps)")
+    start = first_step(model, num_sequences, inputs)
+    later = following(model, start, num_steps - 1, None if inputs is None else inputs[:, 1:])
+    x, z = stacked([start, *later], dim=1)
+    return Sequences(x, torch.full((num_sequences,), num_steps, device=x.device), z, inputs)

@@ -1,0 +1,159 @@
+"""What a model says of itself: its conditional laws, and plain attributes that engines read.
+
+    h_t = recurrence(h_{t-1}, z_{t-1}, x_{t-1})     deterministic memory, h_1 = initial_memory
+    z_t ~ transition(z_{t-1}, h_t)                  latent state, z_1 ~ initial(h_1)
+    x_t ~ emission(z_t, h_t)                        observation,   t = 1..T
+
+Values of z are (*batch, *latent), h is (*batch, memory_dim) and x is (*batch, *event), with the same number of leading
+axes, any of which may have size 1: particles, sequences and steps occur together. Methods broadcast, and a law's batch
+shape need only broadcast to *batch. What is absent is None: h without memory and inputs, z without a latent state.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any, Literal
+
+import torch
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor, nn
+
+from pgm_rnn.checks import check_choice
+from pgm_rnn.emissions import Emission
+from pgm_rnn.sequence_model.memory import Inputs, Memory, Recurrence, WithInputs
+from pgm_rnn.states import FiniteStates, GaussianStates, States
+
+First = Literal["model", "condition"]
+
+
+class Conditionals(nn.Module, ABC):
+    """The conditional laws of a sequence model; `SequenceModel` derives everything else from them.
+
+    Args:
+        family: the family of observation laws; fixes event shape, dtype and valid values.
+        first: "model" for p(x_{1:T}), "condition" for p(x_{2:T} | x_1).
+
+    Attributes:
+        states: what the latent state is, or None where there is none; see `pgm_rnn.states`. Where a class defines
+            `transition` and says nothing, it is `States()`.
+        initial_memory: h_1, (memory_dim,), or None for a model without memory.
+        input_dim: width of exogenous inputs u_t, or None. With inputs every method sees h = cat(memory, u_t).
+        memory_reads_state: whether `recurrence` reads z_{t-1}. If not it gets z = None, and the exact engines apply.
+        transition_reads_state: whether the laws of z_t, the model's and the guide's, read z_{t-1}, or h_t alone.
+        reparametrised: whether draws of z_t follow the parameters (`rsample`), unless the states are finite.
+        has_proposal: whether the guide differs from the model's own laws; set where a class defines `proposal`.
+    """
+
+    states: States | None = None
+    input_dim: int | None = None
+    memory_reads_state: bool = False
+    transition_reads_state: bool = True
+    reparametrised: bool = True
+    has_proposal: bool = False
+    initial_memory: Tensor | None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Note what the class defines."""
+        super().__init_subclass__(**options)
+        if cls.states is None and "transition" in vars(cls):
+            cls.states = States()
+        if "proposal" in vars(cls):
+            cls.has_proposal = True
+
+    def __init__(self, family: Emission, first: First = "model") -> None:
+        super().__init__()
+        check_choice("first", first, ("model", "condition"))
+        self.family = family
+        self.first: First = first
+        if not hasattr(type(self), "initial_memory"):
+            self.register_buffer("initial_memory", None)
+
+    def recurrence(self, h: Any, z: Any, x: Tensor) -> Tensor:
+        """h_t from h_{t-1} (..., memory_dim), z_{t-1} (..., *latent) and x_{t-1} (..., *event): (..., memory_dim)."""
+        raise NotImplementedError(f"{type(self).__name__} has no memory")
+
+    def initial(self, h: Any) -> TorchDistribution:
+        """Law of z_1 given h_1."""
+        raise NotImplementedError(f"{type(self).__name__} has no latent state")
+
+    def initial_given(self, h: Any, x: Tensor) -> TorchDistribution:
+        """Law of z_1 given h_1 and x_1, p(z_1 | x_1), which `first="condition"` needs where there is a latent state."""
+        raise ValueError(
+            f"first='condition' needs p(z_1 | x_1), which {type(self).__name__} does not have in closed form; "
+            "use first='model'"
+        )
+
+    def transition(self, z: Any, h: Any) -> TorchDistribution:
+        """Law of z_t given z_{t-1} and h_t."""
+        raise NotImplementedError(f"{type(self).__name__} has no latent state")
+
+    @abstractmethod
+    def emission(self, z: Any, h: Any) -> TorchDistribution:
+        """Law of x_t given z_t and h_t, event shape that of the family."""
+
+    def proposal(self, z: Any, h: Any, features: Any) -> TorchDistribution:
+        """The guide's q(z_t | z_{t-1}, h_t, features_t), z_{t-1} None at t = 1; the model's own unless overridden."""
+        return self.initial(h) if z is None else self.transition(z, h)
+
+    def encode(self, x: Tensor, lengths: Tensor) -> Tensor | None:
+        """Precomputes what the proposal reads of the observations at each step, (batch, T, num_features) or None."""
+        return None
+
+    @property
+    def has_latent(self) -> bool:
+        """Whether there is a latent state z."""
+        return self.states is not None
+
+    @property
+    def exact(self) -> bool:
+        """Whether log p(x_{1:T}) is known in closed form, latent states summed out."""
+        return self.states is None or (isinstance(self.states, FiniteStates) and not self.memory_reads_state)
+
+    def _recurrence(self) -> Recurrence:
+        """How the memory is stepped, where there is one; `mixins` have quicker ways."""
+        assert self.initial_memory is not None  # who asks has looked
+        return Recurrence(self.initial_memory, self.recurrence, self.memory_reads_state)
+
+
+def memory_of(model: Conditionals) -> Memory:
+    """The memory of a model, with its present parameters."""
+    if model.initial_memory is None:
+        return Memory() if model.input_dim is None else Inputs()
+    own = model._recurrence()
+    return own if model.input_dim is None else WithInputs(own)
+
+
+def follows_parameters(model: Conditionals) -> bool:
+    """Whether draws of latent states are differentiable in the parameters."""
+    return model.reparametrised and not isinstance(model.states, FiniteStates)
+
+
+def example_of(model: nn.Module) -> Tensor:
+    """A tensor with the model's device and floating dtype: its first parameter or buffer, or torch's default."""
+    return next((t for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()), torch.empty(0))
+
+
+def check_states(states: States | None, z: Any, mask: Tensor) -> Tensor:
+    """Latent states with a fixed value in the padding, where the mask (batch, T) is False.
+
+    Raises:
+        TypeError: finite states that are no integers.
+        ValueError: states of another shape or device, or outside 0..K - 1.
+    """
+    if not isinstance(z, Tensor) or z.shape[:2] != mask.shape:
+        got = tuple(z.shape) if isinstance(z, Tensor) else z
+        raise ValueError(f"expected z of shape {tuple(mask.shape)} + latent shape as x, got {got}")
+    if z.device != mask.device:
+        raise ValueError(f"expected z on {mask.device} as x, got {z.device}; move it with .to")
+    latent = () if isinstance(states, FiniteStates) else (states.dim,) if isinstance(states, GaussianStates) else None
+    if latent is not None and z.shape[2:] != latent:
+        raise ValueError(f"expected z of shape {(*mask.shape, *latent)}, got {tuple(z.shape)}")
+    z = z.where(mask[(...,) + (None,) * (z.dim() - 2)], 0)
+    return _numbered(z, states.num_states) if isinstance(states, FiniteStates) else z
+
+
+def _numbered(z: Tensor, num_states: int) -> Tensor:
+    """Numbers of states as int64."""
+    if z.is_floating_point() or z.dtype == torch.bool:
+        raise TypeError(f"expected states z as integers, got {z.dtype}; use z.long()")
+    if bool(((z < 0) | (z >= num_states)).any()):
+        raise ValueError(f"expected states in 0..{num_states - 1}, got {int(z.min())}..{int(z.max())}")
+    return z.long()

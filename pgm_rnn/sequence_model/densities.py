@@ -1,0 +1,98 @@
+"""Log densities of given observations and states, all steps at once.
+
+log p(x, z) = sum_t log p(z_t | z_{t-1}, h_t) + log p(x_t | z_t, h_t),   log q(z | x) = sum_t log q(z_t | z_{t-1}, h_t)
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pgm_rnn.kernels import hmm
+from pgm_rnn.sequence_model.conditionals import Conditionals, First, memory_of
+from pgm_rnn.sequence_model.drawn import Drawn
+from pgm_rnn.sequence_model.mixins import DensityAtOnce, SumsOutStates
+from pgm_rnn.sequence_model.tables import has_tables, tables_of
+from pgm_rnn.sequences import Sequences
+
+
+def memory_given(model: Conditionals, data: Sequences, drawn: Drawn | None = None) -> Any:
+    """h_1, ..., h_T of checked data, (batch, T, dim), or None, taken from the draw of its states if it is there."""
+    if drawn is not None and drawn.h is not None:
+        return drawn.h
+    return memory_of(model).unroll(data.x, data.z, data.inputs)
+
+
+def joint_log_prob(model: Conditionals, data: Sequences, first: First) -> Tensor:
+    """log p(x_{1:T}, z_{1:T}) of checked data, or log p(x_{1:T}) without a latent state: nats, (batch,)."""
+    h = memory_given(model, data)
+    log_probs = model.emission(data.z, h).log_prob(data.x)  # (batch, T)
+    if first == "condition":
+        log_probs = torch.cat([torch.zeros_like(log_probs[:, :1]), log_probs[:, 1:]], dim=1)
+    if data.z is not None:
+        log_probs = log_probs + state_log_probs(model, data, h, first)
+    return log_probs.where(data.mask, 0.0).sum(-1)
+
+
+def marginal_log_prob(model: Conditionals, data: Sequences, first: First) -> Tensor:
+    """Exact log p(x_{1:T}) of checked data, nats, (batch,), latent states and missing observations summed out.
+
+    Raises:
+        ValueError: the model has no exact likelihood, or a memory that reads observations which are missing.
+    """
+    if isinstance(model, SumsOutStates):
+        return model.sum_out_states(data, first)
+    if has_tables(model):
+        return _summed_over_tables(model, data, first)
+    if model.states is not None:
+        raise ValueError(f"{type(model).__name__} has no exact likelihood; estimate it with an SMC engine or bound it")
+    if data.observed is not None:
+        raise ValueError(
+            f"expected no mask: the memory of {type(model).__name__} reads every observation, got one; "
+            "fill in what is missing, or use a model with latent states"
+        )
+    return joint_log_prob(model, data._replace(z=None), first)
+
+
+def _summed_over_tables(model: Conditionals, data: Sequences, first: First) -> Tensor:
+    """The same by the forward algorithm, for any model with finitely many states."""
+    initial, transition, log_emission = tables_of(model, data)
+    log_prob = hmm.log_marginal_likelihood(initial, transition, log_emission, data.lengths)
+    if first == "condition":
+        log_prob = log_prob - (initial.log() + log_emission[:, 0]).logsumexp(-1)
+    return log_prob
+
+
+def state_log_probs(model: Conditionals, data: Sequences, h: Any, first: First) -> Tensor:
+    """log p(z_t | z_{t-1}, h_t) of every step, nats, (batch, T), for memory h (batch, T, dim) or None."""
+    z = data.z
+    assert z is not None  # who asks has them
+    if first == "model" and isinstance(model, DensityAtOnce):
+        return model.state_log_probs(z, h)
+    if first == "model" and not model.transition_reads_state:
+        return model.initial(h).log_prob(z)
+    h_1, later = _parted(h)
+    start = model.initial(h_1) if first == "model" else model.initial_given(h_1, data.x[:, 0])
+    steps = [start.log_prob(z[:, 0])[:, None]]
+    if z.shape[1] > 1:
+        steps.append(model.transition(z[:, :-1], later).log_prob(z[:, 1:]))
+    return torch.cat(steps, dim=1)
+
+
+def guide_log_probs(model: Conditionals, data: Sequences, h: Any, features: Tensor | None) -> Tensor:
+    """log q(z_t | z_{t-1}, h_t, features_t) of every step, nats, (batch, T)."""
+    z = data.z
+    assert z is not None  # who asks has them
+    if not model.transition_reads_state:
+        return model.proposal(None, h, features).log_prob(z)
+    h_1, later = _parted(h)
+    features_1, features_later = _parted(features)
+    steps = [model.proposal(None, h_1, features_1).log_prob(z[:, 0])[:, None]]
+    if z.shape[1] > 1:
+        steps.append(model.proposal(z[:, :-1], later, features_later).log_prob(z[:, 1:]))
+    return torch.cat(steps, dim=1)
+
+
+def _parted(values: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """Values (batch, T, ...) at the first step, (batch, ...), and at those after it."""
+    return (None, None) if values is None else (values[:, 0], values[:, 1:])

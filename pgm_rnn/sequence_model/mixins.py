@@ -1,0 +1,75 @@
+"""What only some models have beside their conditionals: quicker ways to compute the same, and states summed out."""
+
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from pgm_rnn.sequence_model.conditionals import Conditionals, First
+from pgm_rnn.sequence_model.drawn import Drawn
+from pgm_rnn.sequence_model.memory import Recurrence
+from pgm_rnn.sequences import Sequences
+
+
+class ReadsAhead(Conditionals, ABC):
+    """A recurrence whose part that reads x alone is computed for all steps at once."""
+
+    @abstractmethod
+    def read(self, x: Tensor) -> Tensor:
+        """What `advance` needs of observations (..., *event)."""
+
+    @abstractmethod
+    def advance(self, h: Any, z: Any, read: Tensor) -> Tensor:
+        """The recurrence, from what `read` has made of x_{t-1}: (..., memory_dim)."""
+
+    def recurrence(self, h: Any, z: Any, x: Tensor) -> Tensor:
+        """h_t from h_{t-1}, z_{t-1} and x_{t-1}: (..., memory_dim)."""
+        return self.advance(h, z, self.read(x))
+
+    def _recurrence(self) -> Recurrence:
+        return replace(super()._recurrence(), reader=self.read, advance=self.advance)
+
+
+class UnrollsMemory(Conditionals, ABC):
+    """A memory whose steps are computed in one call, such as by a fused network."""
+
+    @abstractmethod
+    def unroll_memory(self, x: Tensor, z: Tensor | None = None, inputs: Tensor | None = None) -> Tensor:
+        """What the emission reads of h_1, ..., h_T, (batch, T, dim), given observations (batch, T, *event)."""
+
+    def _recurrence(self) -> Recurrence:
+        return replace(super()._recurrence(), at_once=self.unroll_memory)
+
+
+class DrawsGuide(Conditionals, ABC):
+    """A guide whose states are drawn by a loop of the model's own, which makes no law at a step."""
+
+    @abstractmethod
+    def draw_guide(self, x: Tensor, features: Tensor | None) -> Drawn | None:
+        """States drawn from the proposal with their memory and law, or None for the general loop."""
+
+
+class DensityAtOnce(Conditionals, ABC):
+    """State laws that are evaluated for all steps, the first included, in one call."""
+
+    @abstractmethod
+    def state_log_probs(self, z: Tensor, h: Any) -> Tensor:
+        """log p(z_1 | h_1) and log p(z_t | z_{t-1}, h_t), nats, (batch, T)."""
+
+
+class SumsOutStates(Conditionals, ABC):
+    """A model whose latent states are summed out exactly."""
+
+    @property
+    def exact(self) -> bool:
+        """True."""
+        return True
+
+    @abstractmethod
+    def sum_out_states(self, data: Sequences, first: First) -> Tensor:
+        """log p(x_{1:T}) of checked observations, nats, (batch,)."""
+
+    @abstractmethod
+    def last_states(self, data: Sequences, index: Tensor) -> Tensor:
+        """A draw of z_L given x_{1:L} for each of the checked sequences at `index` (k,), with repetitions."""

@@ -1,0 +1,45 @@
+"""What depends on parameters alone, computed once in a run instead of at every step.
+
+A part of a model that computes such a thing is a `ComputedOnce`; an engine runs its steps in `computed_once(model)`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Generic, TypeVar
+
+from torch import nn
+
+Value = TypeVar("Value")
+
+
+class ComputedOnce(nn.Module, Generic[Value]):
+    """A module with a value that is a function of its parameters, kept while an engine runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept: list[Value] = []
+
+    def compute(self) -> Value:
+        """The value from the present parameters."""
+        raise NotImplementedError(f"{type(self).__name__} has no value")
+
+    @property
+    def value(self) -> Value:
+        """The value: that which is kept, or computed."""
+        return self._kept[-1] if self._kept else self.compute()
+
+
+@contextmanager
+def computed_once(model: nn.Module) -> Iterator[None]:
+    """Within the block every `ComputedOnce` of the model keeps the value that it has at the beginning.
+
+    The parameters must not change within.
+    """
+    parts = [part for part in model.modules() if isinstance(part, ComputedOnce)]
+    for part in parts:
+        part._kept.append(part.compute())
+    try:
+        yield
+    finally:
+        for part in parts:
+            part._kept.pop()

@@ -1,0 +1,69 @@
+"""A model with finitely many states as tables, which the exact recursions take.
+
+    initial[k] = p(z_1 = k),   transition[i, j] = p(z_t = j | z_{t-1} = i),   log_emission[t, k] = log p(x_t | z_t = k)
+
+A model may give them itself, by `initial_probs`, `transition_probs` and `emission_log_probs(x)`; otherwise its laws are
+evaluated at all K states. Tables differ by sequence and step where the laws read a memory or inputs.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pgm_rnn.kernels import hmm
+from pgm_rnn.sequence_model.conditionals import Conditionals, memory_of
+from pgm_rnn.sequences import Sequences
+from pgm_rnn.states import FiniteStates
+
+
+class Tables(NamedTuple):
+    """Probabilities of states and densities of checked observations.
+
+    Attributes:
+        initial: p(z_1), (K,) or (batch, K).
+        transition: p(z_t | z_{t-1}), (K, K), or (batch or 1, T - 1, K, K) where it differs by step.
+        log_emission: log p(x_t | z_t = k), (batch, T, K), nats, 0 where x_t is missing.
+    """
+
+    initial: Tensor
+    transition: Tensor
+    log_emission: Tensor
+
+
+def has_tables(model: object) -> bool:
+    """Whether a model has finitely many states, and none of them in the way of a table: a memory that reads z."""
+    finite = isinstance(getattr(model, "states", None), FiniteStates) and not getattr(
+        model, "memory_reads_state", False
+    )
+    return finite or hasattr(model, "emission_log_probs")
+
+
+def tables_of(model: Any, data: Sequences) -> Tables:
+    """The tables of checked data."""
+    if hasattr(model, "emission_log_probs"):
+        tables = Tables(model.initial_probs, model.transition_probs, model.emission_log_probs(data.x))
+    else:
+        tables = _evaluated(model, data)
+    if data.observed is None:
+        return tables
+    return tables._replace(log_emission=hmm.without_missing(tables.log_emission, data.mask))
+
+
+def _evaluated(model: Conditionals, data: Sequences) -> Tables:
+    """The laws at all states; states in front, then sequences and steps, of size 1 where nothing differs."""
+    assert isinstance(model.states, FiniteStates)  # has_tables
+    K, batch = model.states.num_states, data.x.shape[:2]
+    states = torch.arange(K, device=data.x.device)[:, None, None]  # (K, 1, 1)
+    h = memory_of(model).unroll(data.x, None, data.inputs)
+    h, later = (None, None) if h is None else (h[None], h[None, :, 1:])
+    log_emission = model.emission(states, h).log_prob(data.x[None]).expand(K, *batch)
+    first = model.initial(None if h is None else h[:, :, 0])
+    log_initial = first.log_prob(states[..., 0]).expand(K, -1)  # (K, batch or 1)
+    log_transition = model.transition(states, later).log_prob(states[:, None])  # (new, old, batch or 1, T - 1 or 1)
+    transition = log_transition.exp().permute(2, 3, 1, 0)
+    return Tables(
+        log_initial.exp().mT.squeeze(0),
+        transition[0, 0] if transition.shape[:2] == (1, 1) else transition.expand(-1, batch[1] - 1, -1, -1),
+        log_emission.movedim(0, -1),
+    )

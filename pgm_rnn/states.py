@@ -1,0 +1,64 @@
+"""What a model says of its latent state z_t: the value of its attribute `states`, from which exactness follows.
+
+None                            no latent state: log p(x) is exact
+FiniteStates(K)                 z_t in 0..K - 1: the forward algorithm and its kin
+GaussianStates(D, linear=True)  z_t in R^D, all laws normal, their means linear in z: the Kalman filter
+GaussianStates(D)               the same with any means: extended and unscented filters, SMC, SVI
+States()                        anything else: SMC and SVI
+"""
+
+from dataclasses import dataclass
+
+from pgm_rnn.checks import check_counts
+
+
+@dataclass(frozen=True)
+class States:
+    """A latent state of which nothing more is known."""
+
+
+@dataclass(frozen=True)
+class FiniteStates(States):
+    """A latent state with finitely many values, the integers 0..num_states - 1; event shape ().
+
+    Args:
+        num_states: K, at least 1.
+
+    Raises:
+        ValueError: no state.
+    """
+
+    num_states: int
+
+    def __post_init__(self) -> None:
+        check_counts(num_states=self.num_states)
+
+
+@dataclass(frozen=True)
+class GaussianStates(States):
+    """A latent vector, (D,), all of whose laws are normal with covariances that do not depend on it.
+
+    Args:
+        dim: D, at least 1.
+        linear: whether the means of z_t and x_t are linear (affine) functions of z_{t-1} and z_t.
+
+    Raises:
+        ValueError: no entry.
+    """
+
+    dim: int
+    linear: bool = False
+
+    def __post_init__(self) -> None:
+        check_counts(dim=self.dim)
+
+
+def described(states: States | None) -> str:
+    """The states in words, for errors: "none" without a latent state, "finite states", "linear Gaussian states", ..."""
+    if states is None:
+        return "none"
+    if isinstance(states, FiniteStates):
+        return "finite states"
+    if isinstance(states, GaussianStates):
+        return "linear Gaussian states" if states.linear else "nonlinear Gaussian states"
+    return "states of no known structure"
