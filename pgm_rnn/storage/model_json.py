@@ -5,12 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pgm_rnn.storage import version_1, version_2
 from pgm_rnn.storage.description import DESCRIPTION, DIGESTS, FORMAT, Description, Parsed, StorageError
+from pgm_rnn.storage.version_1 import parsed_1
+from pgm_rnn.storage.version_2 import content_2, parsed_2
 from pgm_rnn.version import __version__
 
 WRITTEN = 2
-VERSIONS: dict[int, Callable[[dict[str, Any], Path], Parsed]] = {1: version_1.parsed, 2: version_2.parsed}
+VERSIONS: dict[int, Callable[[dict[str, Any], Path], Parsed]] = {1: parsed_1, 2: parsed_2}
 """How each version that this package reads is read."""
 
 
@@ -22,7 +23,7 @@ def as_json(description: Description, tensors: bytes) -> bytes:
     """
     try:
         plain = Description(**json.loads(json.dumps(description._asdict(), allow_nan=False)))
-        content = {"format": FORMAT, "version": WRITTEN, **version_2.content(plain, tensors)}
+        content = {"format": FORMAT, "version": WRITTEN, **content_2(plain, tensors)}
         return (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise TypeError(f"expected info that JSON can hold, got: {error}") from None

@@ -20,7 +20,7 @@ LAW = ("name", "options", "dtype")
 """Entries that the model's law depends on, beside its numbers."""
 
 
-def parsed(content: dict[str, Any], path: Path) -> Parsed:
+def parsed_1(content: dict[str, Any], path: Path) -> Parsed:
     """What a model.json of version 1 says; `path` is for the errors.
 
     Raises:

@@ -35,7 +35,7 @@ LAW = ("name", "class", "arguments", "dtype")
 _CLASS = re.compile(r"[^\s:]+:[^\s:]+")
 
 
-def content(description: Description, tensors: bytes) -> dict[str, Any]:
+def content_2(description: Description, tensors: bytes) -> dict[str, Any]:
     """The entries of model.json for a model whose numbers are packed in `tensors`."""
     entries: dict[str, Any] = {
         "class" if key == "model_class" else key: value for key, value in description._asdict().items()
@@ -43,7 +43,7 @@ def content(description: Description, tensors: bytes) -> dict[str, Any]:
     return {**entries, DIGESTS: Digests(sha256(tensors), digest_of(entries, LAW))._asdict()}
 
 
-def parsed(content: dict[str, Any], path: Path) -> Parsed:
+def parsed_2(content: dict[str, Any], path: Path) -> Parsed:
     """What a model.json of version 2 says; `path` is for the errors.
 
     Raises:

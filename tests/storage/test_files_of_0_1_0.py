@@ -13,11 +13,12 @@ from torch import Tensor
 from pgm_rnn import get_model, load_model, save_model
 from pgm_rnn.emissions import Bernoulli
 from pgm_rnn.inference import svi
-from pgm_rnn.inference.checkpoints import CHECKPOINT, CheckpointError
+from pgm_rnn.inference.checkpoints import CHECKPOINT, CheckpointError, Checkpoints, State, parsed
 from pgm_rnn.models import BidirectionalRNN
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences
 from pgm_rnn.storage import DESCRIPTION, Model, describe
+from pgm_rnn.version import __version__
 from pgm_rnn.zoo import load_pretrained
 from pgm_rnn.zoo.make import publish
 from tests.instances import assert_same
@@ -26,7 +27,7 @@ from tests.test_cli import call
 HOME = Path(__file__).parent / "fixtures" / "0.1.0"
 VALUES = load_file(HOME / "values.safetensors")
 NAMES = sorted(path.name for path in (HOME / "models").iterdir())
-RTOL = {torch.float64: 1e-10, torch.float32: 1e-4}
+RTOL = {torch.float64: 1e-10, torch.float32: 1e-5}
 
 every_model = pytest.mark.parametrize("name", NAMES)
 
@@ -38,8 +39,7 @@ def law_at(name: str, model: Model, x: Tensor) -> Tensor:
         return model.log_prob(VALUES[f"{name}.labels"], x, lengths)
     if f"{name}.z" in VALUES:
         return model.log_prob(x, VALUES[f"{name}.z"], lengths)
-    inputs = VALUES.get(f"{name}.inputs")
-    return model.log_marginal_likelihood(x, lengths, **({} if inputs is None else {"inputs": inputs}))
+    return model.log_marginal_likelihood(x, lengths, inputs=VALUES.get(f"{name}.inputs"))
 
 
 def version(folder: Path) -> int:
@@ -126,8 +126,6 @@ def test_a_fit_that_0_1_0_began_ends_as_it_would_have_there(stopped: tuple[str, 
 
 
 def test_it_goes_on_as_a_run_of_this_version(stopped: tuple[str, Path]) -> None:
-    from pgm_rnn import __version__
-
     name, folder = stopped
     assert run_in(folder)["version of pgm_rnn"] == "0.1.0"
     end = fit(name, folder).model.state_dict()
@@ -139,6 +137,18 @@ def test_another_run_than_the_one_that_0_1_0_began_is_an_error(stopped: tuple[st
     name, folder = stopped
     with pytest.raises(CheckpointError, match=r"with another learning_rate: 0\.01 there, 0\.02 here"):
         fit(name, folder, learning_rate=0.02)
+
+
+def test_an_option_that_the_writer_did_not_have_is_at_its_default(stopped: tuple[str, Path]) -> None:
+    name, folder = stopped
+    files = Checkpoints(folder, 0).load()
+    assert files is not None
+    tensors, content = parsed(*files, folder)
+    del content["run"]["clip_norm"]
+    Checkpoints(folder, 0).save(State(tensors, content))
+    with pytest.raises(CheckpointError, match=r"with another clip_norm: 5\.0 there, 1\.0 here"):
+        fit(name, folder, clip_norm=1.0)
+    assert fit(name, folder).stopped_by == "num_epochs"
 
 
 # A fit of the command line.
@@ -159,7 +169,6 @@ def test_the_command_line_evaluates_what_its_former_version_fitted(
     (row,) = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("all ")]
     (before,) = [line.split() for line in Path("evaluated.txt").read_text().splitlines() if line.startswith("all ")]
     assert row == before
-    assert float(row[1]) == 1.405
 
 
 def test_the_command_line_replaces_it_only_when_asked(
@@ -170,20 +179,14 @@ def test_the_command_line_replaces_it_only_when_asked(
     assert call(monkeypatch, *command) == 2
     assert "which holds an earlier one" in capsys.readouterr().err
     assert (fitted / DESCRIPTION).read_bytes() == before
-    scores = describe(fitted).info["scores"]
     assert call(monkeypatch, *command, "--overwrite") == 0
     assert version(fitted) == 2
-    for now, then in zip(describe(fitted).info["scores"], scores, strict=True):
-        assert now["nats_per_step"] == pytest.approx(then["nats_per_step"], rel=1e-6)
+    assert describe(fitted).info["pgm_rnn"] == __version__
 
 
 def test_it_is_published_as_it_is(fitted: Path, tmp_path: Path) -> None:
     publish(fitted, "former", "Storms.", tmp_path / "zoo")
-    assert version_in_zoo(tmp_path / "zoo" / "former") == 1
+    assert json.loads((tmp_path / "zoo" / "former" / "config.json").read_text())["version"] == 1
     card = (tmp_path / "zoo" / "former" / "README.md").read_text()
     assert "- model: `hmm`, num_states 2\n- observations: Gaussian(2), first=model\n" in card
     assert_same(load_pretrained("former", home=tmp_path / "zoo").state_dict(), load_model(fitted).state_dict())
-
-
-def version_in_zoo(entry: Path) -> int:
-    return int(json.loads((entry / "config.json").read_text())["version"])

@@ -1,6 +1,7 @@
 """What version 2 of model.json holds; which versions are read, and what is said of the others."""
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -182,8 +183,6 @@ def test_a_damaged_file_of_version_1_is_one_sentence(changes: dict[str, Any], me
 
 
 def test_the_package_and_its_metadata_have_one_version() -> None:
-    import tomllib
-
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert "version" not in project["project"]
     assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "pgm_rnn.version.__version__"}
