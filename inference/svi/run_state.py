@@ -48,6 +48,7 @@ class Progress:
         self.position = Position()
         self.start = time.perf_counter()
 
+
 GOES_ON_FROM = ("0.1.0",)
 """Earlier versions whose checkpoints this one goes on from: it takes the same steps, up to rounding."""
 

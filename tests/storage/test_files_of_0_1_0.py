@@ -13,7 +13,7 @@ from torch import Tensor
 from pgm_rnn import get_model, load_model, save_model
 from pgm_rnn.emissions import Bernoulli
 from pgm_rnn.inference import svi
-from pgm_rnn.inference.checkpoints import CHECKPOINT, CheckpointError, Checkpoints, State, parsed
+from pgm_rnn.inference.svi.checkpoints import CHECKPOINT, CheckpointError, Checkpoints, State, parsed
 from pgm_rnn.models import BidirectionalRNN
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences
