@@ -20,7 +20,7 @@ from pgm_rnn.sequences import Sequences
 from pgm_rnn.storage import DESCRIPTION, Model, describe
 from pgm_rnn.version import __version__
 from pgm_rnn.zoo import load_pretrained
-from pgm_rnn.zoo.make import publish
+from pgm_rnn.zoo.publish import publish
 from tests.instances import assert_same
 from tests.test_cli import call
 
