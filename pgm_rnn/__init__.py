@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pgm_rnn import moved
+from pgm_rnn.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from pgm_rnn import data, distributions, emissions, graph, inference, models
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from pgm_rnn.sequences import Sequences, pad
     from pgm_rnn.storage import load_model, save_model
     from pgm_rnn.zoo import list_pretrained, load_pretrained
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "SequenceModel": "pgm_rnn.sequence_model",

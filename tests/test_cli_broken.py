@@ -1,6 +1,5 @@
 """`pgm-rnn sample`, `evaluate` and `forecast` of a saved model whose numbers make no law: one sentence."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from pgm_rnn.models import HMM, LinearGaussianSSM
 from pgm_rnn.models.registry import model_info
 from pgm_rnn.report.soundness import blamed_on_model
 from pgm_rnn.storage import DESCRIPTION, TENSORS, StorageError
+from tests.storage.earlier import without_digests
 from tests.test_cli import call
 
 Capture = pytest.CaptureFixture[str]
@@ -24,14 +24,6 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def without_digests(folder: str) -> None:
-    """As an earlier version of the package would have written a model."""
-    path = Path(folder, DESCRIPTION)
-    content = json.loads(path.read_text())
-    content.pop("sha256", None)
-    path.write_text(json.dumps(content))
-
-
 @pytest.mark.parametrize("name", list_models())
 @pytest.mark.parametrize("value", VALUES)
 def test_a_model_of_any_kind_with_numbers_of_no_law_is_one_sentence_or_a_finite_result(
@@ -39,7 +31,7 @@ def test_a_model_of_any_kind_with_numbers_of_no_law_is_one_sentence_or_a_finite_
 ) -> None:
     model = get_model(name, seed=0, **model_info(name).smallest)
     save_model(model, "broken")
-    without_digests("broken")
+    without_digests(Path("broken"))
     numbers = {key: torch.full_like(tensor, value) for key, tensor in load_file(f"broken/{TENSORS}").items()}
     save_file(numbers, f"broken/{TENSORS}")
     np.save("x.npy", model.sample(2, 5, seed=0).x.reshape(2, 5, -1).numpy())

@@ -22,6 +22,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from pgm_rnn.files import held, write_whole
+from pgm_rnn.version import __version__
 
 CHECKPOINT = "checkpoint.json"
 FORMAT, VERSION = "pgm_rnn checkpoint", 1
@@ -167,7 +168,10 @@ def _unpacked(described: bytes, where: object) -> dict[str, Any]:
     if not isinstance(body, dict) or body.get("format") != FORMAT:
         raise CheckpointError(f"expected a {CHECKPOINT} that a run wrote, got something else in {where}")
     if body.get("version") != VERSION:
-        raise CheckpointError(f"expected version {VERSION} of checkpoints, got {body.get('version')!r} in {where}")
+        raise CheckpointError(
+            f"expected version {VERSION} of checkpoints, which pgm_rnn {__version__} reads, got "
+            f"{body.get('version')!r} in {where}; update pgm_rnn, or start a new run in another folder"
+        )
     content = body.get("content")
     if (
         not isinstance(content, dict)

@@ -49,6 +49,10 @@ class Progress:
         self.start = time.perf_counter()
 
 
+GOES_ON_FROM = ("0.1.0",)
+"""Earlier versions whose checkpoints this one goes on from: it takes the same steps, up to rounding."""
+
+
 def identity(
     model: SequenceModel, train: Sequences, valid: Sequences | None, plan: Plan, num_processes: int
 ) -> dict[str, Any]:
@@ -66,6 +70,17 @@ def identity(
         "version of pgm_rnn": pgm_rnn.__version__,
         "version of torch": str(torch.__version__),
     }
+
+
+def as_described_now(run: dict[str, Any]) -> dict[str, Any]:
+    """The identity in a checkpoint as this version would have written it.
+
+    The version is this one where it was one of `GOES_ON_FROM`; options that the writer did not have are at their
+    defaults, which is how it ran.
+    """
+    defaults = {option.name: option.default for option in dataclasses.fields(Plan)}
+    version = run.get("version of pgm_rnn")
+    return {**defaults, **run, "version of pgm_rnn": pgm_rnn.__version__ if version in GOES_ON_FROM else version}
 
 
 def check_alike(me: dict[str, Any], processes: Processes) -> None:

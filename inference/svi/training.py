@@ -100,7 +100,7 @@ class Run(run_state.Progress):
                     "or choose another folder"
                 )
             state = parsed(*files, folder)
-            check_run(state.content["run"], self.me or {}, folder)
+            check_run(run_state.as_described_now(state.content["run"]), self.me or {}, folder)
             with run_state.blamed_on(folder):
                 run_state.restore(self, state)
 

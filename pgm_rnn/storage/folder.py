@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pgm_rnn.files import TURN, in_turn, move, sha256, write_whole
-from pgm_rnn.storage.description import DESCRIPTION, TENSORS, StorageError, content_of, read_bytes, tensors_digest
+from pgm_rnn.storage.description import DESCRIPTION, TENSORS, StorageError
+from pgm_rnn.storage.model_json import content_of, read_bytes, tensors_digest
 
 _LEAVINGS = re.compile(r"\.model-[0-9a-f]{16}\.safetensors|\.\.model-[0-9a-f]{16}\.safetensors\.new|\.model\.json\.new")
 """What a writer that was killed may leave in the folder, beside its lock."""

@@ -1,23 +1,21 @@
-"""A model's description and back: which model of the zoo it is, with which options and families."""
+"""A model's description and back: which model of the zoo it is, and what it is made from."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
-import pgm_rnn
 from pgm_rnn.checks import check_choice
-from pgm_rnn.emissions import Bernoulli, Categorical, Emission, FullGaussian, Gaussian, NadeBits, Pen, Poisson
 from pgm_rnn.models.bidirectional_rnn import NAME as LABEL_LAW
 from pgm_rnn.models.bidirectional_rnn import BidirectionalRNN
 from pgm_rnn.models.registry import get_model, list_models
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.storage.arguments import as_json, from_json
 from pgm_rnn.storage.description import Description
 from pgm_rnn.storage.tensors import check_fit
+from pgm_rnn.version import __version__
 
-_FAMILIES: tuple[type[Emission], ...] = (Categorical, Bernoulli, Gaussian, FullGaussian, Poisson, Pen, NadeBits)
-FAMILIES = {family.__name__: family for family in _FAMILIES}
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float64, torch.float32, torch.bfloat16)}
 Model = SequenceModel | BidirectionalRNN
 """What can be kept: a law of sequences, or one of their labels."""
@@ -31,15 +29,18 @@ def described_as(model: Model, tensors: dict[str, Tensor], info: dict[str, Any])
         ValueError: parameters of several dtypes.
     """
     name, options = model.recipe
+    given: dict[str, Any]
     if isinstance(model, BidirectionalRNN):
-        options = {"inputs": _family_as_json(model.inputs), "labels": _family_as_json(model.labels), **options}
+        given = {"inputs": model.inputs, "labels": model.labels, **options}
     else:
-        options = {"emission": _family_as_json(model.family), "first": model.first, **options}
+        given = {"emission": model.family, "first": model.first, **options}
+    arguments = {key: as_json(value) for key, value in given.items()}
     dtypes = {str(value.dtype).removeprefix("torch.") for value in tensors.values()}
     if len(dtypes) != 1 or not dtypes <= set(DTYPES):
         expected = ", ".join(DTYPES)
         raise ValueError(f"expected parameters of one dtype of {expected}, got {', '.join(sorted(dtypes))}; use .to")
-    description = Description(name, options, dtypes.pop(), pgm_rnn.__version__, info)
+    model_class = f"{type(model).__module__}:{type(model).__qualname__}"
+    description = Description(name, model_class, arguments, dtypes.pop(), __version__, info)
     again = made(description)
     if type(again) is not type(model):
         raise TypeError(f"expected a model of the zoo, got {type(model).__name__}, which is not what {name} makes")
@@ -47,40 +48,19 @@ def described_as(model: Model, tensors: dict[str, Tensor], info: dict[str, Any])
     return description
 
 
-def _family_as_json(family: Emission) -> dict[str, Any]:
-    if type(family) not in _FAMILIES:
-        raise TypeError(f"expected an emission of {', '.join(FAMILIES)}, got {type(family).__name__}")
-    return {"family": type(family).__name__, **vars(family)}
-
-
 def made(description: Description) -> Model:
     """A model of the described shape, with random parameters.
 
     Raises:
-        ValueError, TypeError, KeyError: options that are none of the model's.
+        ValueError, TypeError, KeyError: no model of the zoo, or arguments that it does not take.
     """
-    check_choice("dtype", description.dtype, DTYPES)
-    check_choice("model", description.name, [*list_models(), LABEL_LAW])
-    options = dict(description.options)
-    keys = ("inputs", "labels") if description.name == LABEL_LAW else ("emission",)
-    families: dict[str, Any] = {key: _family_from_json(options.pop(key)) for key in keys}
-    if description.name != LABEL_LAW:
-        return get_model(description.name, seed=0, **families, **options).to(DTYPES[description.dtype])
+    name, model_class, written, dtype = description[:4]
+    if name is None:
+        raise ValueError(f"expected a model of the zoo, got one of the class {model_class}, which no registry has")
+    check_choice("dtype", dtype, DTYPES)
+    check_choice("model", name, [*list_models(), LABEL_LAW])
+    arguments = {key: from_json(value) for key, value in written.items()}
+    if name != LABEL_LAW:
+        return get_model(name, seed=0, **arguments).to(DTYPES[dtype])
     with seeded(0):
-        return BidirectionalRNN(**families, **options).to(DTYPES[description.dtype])
-
-
-def _family_from_json(described: Any) -> Emission:
-    arguments = dict(described)
-    name = arguments.pop("family")
-    check_choice("family", name, FAMILIES)
-    return FAMILIES[name](**arguments)
-
-
-def check_sizes(options: dict[str, Any], num_numbers: int) -> None:
-    """Raise a ValueError if an option is a larger size than the tensors have numbers, before memory is asked for."""
-    for name, value in options.items():
-        nested = value.items() if isinstance(value, dict) else [(name, value)]
-        for key, size in nested:
-            if key not in ("seed", "num_particles") and isinstance(size, int) and size > num_numbers:
-                raise ValueError(f"expected {key} to fit the {num_numbers} numbers of the model, got {size}")
+        return BidirectionalRNN(**arguments).to(DTYPES[dtype])

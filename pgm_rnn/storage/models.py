@@ -11,17 +11,10 @@ from safetensors.torch import save
 
 from pgm_rnn.files import sha256
 from pgm_rnn.storage import folder as files
-from pgm_rnn.storage.description import (
-    DESCRIPTION,
-    TENSORS,
-    Description,
-    StorageError,
-    as_json,
-    law_digest,
-    parsed,
-    read_description,
-)
-from pgm_rnn.storage.making import DTYPES, Model, check_sizes, described_as, made
+from pgm_rnn.storage.arguments import check_sizes
+from pgm_rnn.storage.description import DESCRIPTION, TENSORS, Description, StorageError
+from pgm_rnn.storage.making import DTYPES, Model, described_as, made
+from pgm_rnn.storage.model_json import as_json, parsed, read_description
 from pgm_rnn.storage.tensors import HALF, check_fit, check_numbers, in_half, unpacked
 
 
@@ -133,10 +126,10 @@ def made_from(described: bytes, packed: bytes, description_path: Path, tensors_p
     Raises:
         StorageError: contents that are something else, do not fit each other, or were changed since.
     """
-    description, digests = parsed(described, description_path)
+    description, digests, law = parsed(described, description_path)
     numbers = unpacked(packed, tensors_path)
     with _blamed_on(description_path):
-        check_sizes(description.options, sum(value.numel() for value in numbers.values()))
+        check_sizes(description.arguments, sum(value.numel() for value in numbers.values()))
         model = made(description)
     dtype = DTYPES[description.dtype]
     wide = {name: value.to(dtype) if value.dtype == HALF else value for name, value in numbers.items()}
@@ -146,10 +139,10 @@ def made_from(described: bytes, packed: bytes, description_path: Path, tensors_p
             f"expected {tensors_path} as it was saved together with {description_path.name}, it was changed or cut "
             "short since, or is another model's; copy both files again"
         )
-    if digests.law not in (None, law_digest(description._asdict())):
+    if digests.law not in (None, law):
         raise StorageError(
-            f"expected the model's name, options and dtype in {description_path} as they were saved, they were changed "
-            "since; copy the file again"
+            f"expected the model's name, arguments and dtype in {description_path} as they were saved, they were "
+            "changed since; copy the file again"
         )
     check_numbers(wide, tensors_path)
     model.load_state_dict(wide)

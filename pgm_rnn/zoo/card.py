@@ -24,10 +24,11 @@ def card(
 
 
 def _facts(description: Description, model: Model) -> str:
-    families = {key: _family(value) for key, value in description.options.items() if isinstance(value, dict)}
-    sizes = {key: value for key, value in description.options.items() if key != "first" and key not in families}
+    arguments = description.arguments
+    families = {key: _family(value["family"]) for key, value in arguments.items() if isinstance(value, dict)}
+    sizes = {key: value for key, value in arguments.items() if key != "first" and key not in families}
     if "emission" in families:
-        families = {"observations": f"{families['emission']}, first={description.options['first']}"}
+        families = {"observations": f"{families['emission']}, first={arguments['first']}"}
     rows = {
         "model": f"`{description.name}`, " + ", ".join(f"{key} {value}" for key, value in sizes.items()),
         **families,
@@ -38,7 +39,7 @@ def _facts(description: Description, model: Model) -> str:
 
 
 def _family(family: dict[str, Any]) -> str:
-    return f"{family['family']}({', '.join(str(v) for k, v in family.items() if k != 'family')})"
+    return f"{family['name']}({', '.join(map(str, family['arguments'].values()))})"
 
 
 def _scores(info: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from pgm_rnn.storage import Description, Model
-from pgm_rnn.storage.description import parsed
+from pgm_rnn.storage.model_json import parsed
 from pgm_rnn.storage.models import made_from
 from pgm_rnn.zoo import label_references, references
 from pgm_rnn.zoo.label_references import LabelReference
@@ -68,7 +68,7 @@ def describe_pretrained(name: str, *, home: Path = HOME) -> Description:
     Raises:
         ValueError, StorageError: as `load_pretrained`.
     """
-    return parsed(read_published(name, (CONFIG,), home)[CONFIG], home / name / CONFIG)[0]
+    return parsed(read_published(name, (CONFIG,), home)[CONFIG], home / name / CONFIG).description
 
 
 def reference(name: str, *, home: Path = HOME) -> Reference | LabelReference:

@@ -18,10 +18,10 @@ import torch
 from pgm_rnn import load_model, save_model
 from pgm_rnn.models import HMM
 from pgm_rnn.storage import StorageError
-from pgm_rnn.storage.description import DESCRIPTION
 from pgm_rnn.storage.folder import read
 from pgm_rnn.zoo.entries import CARD, CONFIG, FILES, MANIFEST, REFERENCE, TENSORS, list_pretrained, load_pretrained
 from pgm_rnn.zoo.publication import put
+from tests.storage.earlier import without_digests
 
 STEPS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.scandir", "os.listdir"}
 
@@ -119,9 +119,7 @@ def of_today(place: Path) -> None:
 def of_yesterday(place: Path) -> None:
     """A model as it was saved before there were digests."""
     save_model(model(0), place)
-    content = json.loads((place / DESCRIPTION).read_text())
-    del content["sha256"]
-    (place / DESCRIPTION).write_text(json.dumps(content))
+    without_digests(place)
 
 
 def publications(home: Path, there: bool, seen: set[str]) -> int:

@@ -15,10 +15,13 @@ import pytest
 import torch
 
 from pgm_rnn import load_model, save_model
+from pgm_rnn.emissions import Categorical
 from pgm_rnn.files import in_turn
 from pgm_rnn.models import HMM, NoisyRNN
 from pgm_rnn.storage import DESCRIPTION, TENSORS, StorageError, describe
+from pgm_rnn.storage.arguments import as_json
 from tests.instances import assert_same
+from tests.storage.earlier import in_version_1, without_digests
 
 ROOT = Path(__file__).parents[2]
 
@@ -203,12 +206,12 @@ def test_an_option_that_was_changed_and_fits_all_the_same_is_an_error(tmp_path: 
     save_model(NoisyRNN.random(2, 3, activation="relu"), tmp_path / "model")
     path = tmp_path / "model" / DESCRIPTION
     content = json.loads(path.read_text())
-    assert content["options"]["activation"] == "relu"
-    content["options"]["activation"] = "tanh"
+    assert content["arguments"]["activation"] == "relu"
+    content["arguments"]["activation"] = "tanh"
     path.write_text(json.dumps(content))
-    with pytest.raises(StorageError, match=r"expected the model's name, options and dtype in .* as they were saved"):
+    with pytest.raises(StorageError, match=r"expected the model's name, arguments and dtype in .* as they were saved"):
         load_model(tmp_path / "model")
-    content["options"]["activation"], content["info"] = "relu", {"looked at by": "a reader"}  # notes may be added
+    content["arguments"]["activation"], content["info"] = "relu", {"looked at by": "a reader"}  # notes may be added
     path.write_text(json.dumps(content, indent=7))
     load_model(tmp_path / "model")
     assert describe(tmp_path / "model").info == {"looked at by": "a reader"}
@@ -216,10 +219,7 @@ def test_an_option_that_was_changed_and_fits_all_the_same_is_an_error(tmp_path: 
 
 def test_a_model_that_was_saved_without_digests_loads(tmp_path: Path) -> None:
     save_model(model(0), tmp_path / "model")
-    path = tmp_path / "model" / DESCRIPTION
-    content = json.loads(path.read_text())
-    del content["sha256"]
-    path.write_text(json.dumps(content))
+    without_digests(tmp_path / "model")
     assert_same(load_model(tmp_path / "model").state_dict(), model(0).state_dict())
 
 
@@ -239,8 +239,7 @@ def test_nan_is_neither_saved_nor_loaded(tmp_path: Path) -> None:
     broken = model(0)
     save_model(broken, tmp_path / "model")
     path = tmp_path / "model" / DESCRIPTION
-    content = json.loads(path.read_text())
-    del content["sha256"]  # as a package without digests would have written it
+    content = in_version_1(json.loads(path.read_text()))
     with torch.no_grad():
         broken.transition_logits[0, 1] = torch.nan
     with pytest.raises(
@@ -273,7 +272,7 @@ def test_numbers_beyond_half_precision_are_not_stored_as_infinity(tmp_path: Path
     ("options", "message"),
     [
         ({"num_states": 10**9}, "expected num_states to fit the 12 numbers of the model, got 1000000000"),
-        ({"emission": {"family": "Categorical", "num_symbols": 10**12}}, "expected num_symbols to fit the 12 numbers"),
+        ({"emission": as_json(Categorical(10**12))}, "expected num_symbols to fit the 12 numbers"),
         ({"num_states": 1e999}, "that this version can follow"),
         ({"num_states": [2]}, "that this version can follow"),
     ],
@@ -284,7 +283,7 @@ def test_sizes_that_no_memory_holds_are_an_error_before_any_is_asked_for(
     save_model(model(0), tmp_path / "model")
     path = tmp_path / "model" / DESCRIPTION
     content = json.loads(path.read_text())
-    content["options"] |= options
+    content["arguments"] |= options
     path.write_text(json.dumps(content))
     with pytest.raises(StorageError, match=message):
         load_model(tmp_path / "model")
@@ -294,7 +293,7 @@ def test_notes_that_are_no_notes_are_an_error(tmp_path: Path) -> None:
     save_model(model(0), tmp_path / "model")
     path = tmp_path / "model" / DESCRIPTION
     path.write_text(json.dumps(json.loads(path.read_text()) | {"info": []}))
-    with pytest.raises(StorageError, match=r"expected notes by name as info in .*, got list"):
+    with pytest.raises(StorageError, match=r"expected info by name, as a JSON object, in .*, got list"):
         load_model(tmp_path / "model")
 
 

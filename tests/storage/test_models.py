@@ -38,6 +38,11 @@ def saved_and_loaded(model: SequenceModel, folder: Path) -> SequenceModel:
     return of_sequences(load_model(folder / "model"))
 
 
+def family(name: str, **arguments: Any) -> dict[str, Any]:
+    """A family as it stands in model.json."""
+    return {"family": {"name": name, "arguments": arguments}}
+
+
 def saved(folder: Path) -> Path:
     save_model(HMM.random(2, 3, seed=0), folder)
     return folder
@@ -139,9 +144,10 @@ def test_saving_and_loading_leave_the_random_state_alone(tmp_path: Path) -> None
 def test_the_description_says_what_was_saved(tmp_path: Path) -> None:
     save_model(HMM.random(2, emission=Bernoulli(88), seed=0), tmp_path / "model", info={"data": "jsb", "seed": 0})
     found = describe(tmp_path / "model")
-    family = {"family": "Bernoulli", "size": 88}
-    assert (found.name, found.dtype, found.pgm_rnn) == ("hmm", "float64", pgm_rnn.__version__)
-    assert found.options == {"emission": family, "first": "model", "num_states": 2}
+    family = {"family": {"name": "Bernoulli", "arguments": {"size": 88}}}
+    assert (found.name, found.model_class) == ("hmm", "pgm_rnn.models.hmm:HMM")
+    assert (found.dtype, found.pgm_rnn) == ("float64", pgm_rnn.__version__)
+    assert found.arguments == {"emission": family, "first": "model", "num_states": 2}
     assert found.info == {"data": "jsb", "seed": 0}
 
 
@@ -165,8 +171,8 @@ def test_a_law_of_labels_comes_back_to_the_bit(family: Emission, task: Task, tmp
         assert torch.equal(loaded.log_prob(y, x, LENGTHS), model.log_prob(y, x, LENGTHS))
     found = describe(tmp_path / "model")
     assert (found.name, found.info) == ("bidirectional-rnn", {"seed": 0})
-    assert found.options["labels"] == {"family": type(family).__name__, **vars(family)}
-    assert found.options["inputs"] == {"family": "Gaussian", "size": 2}
+    assert found.arguments["labels"] == {"family": {"name": type(family).__name__, "arguments": vars(family)}}
+    assert found.arguments["inputs"] == {"family": {"name": "Gaussian", "arguments": {"size": 2}}}
 
 
 @pytest.mark.parametrize("cell", list(NETWORKS))
@@ -212,14 +218,11 @@ def test_a_law_of_labels_that_cannot_be_made_again_is_not_saved(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"labels": None}, "that this version can follow, got .*'labels'"),
-        ({"inputs": {"family": "Cauchy"}}, "expected family to be one of .*, got 'Cauchy'"),
+        ({"labels": None}, "that this version can follow, got .*expected exactly one of num_labels and labels"),
+        ({"inputs": family("Cauchy")}, "expected family to be one of .*, got 'Cauchy'"),
+        ({"labels": family("Categorical", num_symbols=0)}, "expected num_symbols to be an integer of at least 1"),
         (
-            {"labels": {"family": "Categorical", "num_symbols": 0}},
-            "expected num_symbols to be an integer of at least 1",
-        ),
-        (
-            {"labels": {"family": "Categorical", "num_symbols": 4}},
+            {"labels": family("Categorical", num_symbols=4)},
             r"expected readout\.(weight|bias) in .* \(4,.*, got .* \(2,",
         ),
         ({"task": "parsing"}, "expected task to be one of tagging, classification, got 'parsing'"),
@@ -234,8 +237,8 @@ def test_a_description_of_another_law_of_labels_is_an_error(
     save_model(BidirectionalRNN("gru", 3, 2, hidden_dim=2), tmp_path / "model")
     path = tmp_path / "model" / DESCRIPTION
     content = json.loads(path.read_text())
-    options = content["options"] | changes
-    content["options"] = {key: value for key, value in options.items() if value is not None}
+    arguments = content["arguments"] | changes
+    content["arguments"] = {key: value for key, value in arguments.items() if value is not None}
     path.write_text(json.dumps(content))
     with pytest.raises(StorageError, match=message):
         load_model(tmp_path / "model")
@@ -328,31 +331,35 @@ def edited(folder: Path, **changes: Any) -> Path:
     return folder / "model"
 
 
-OPTIONS = {"emission": {"family": "Categorical", "num_symbols": 3}, "num_states": 2}
+ARGUMENTS = {"emission": family("Categorical", num_symbols=3), "num_states": 2}
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"format": "a recipe for soup"}, "expected a model.json of a saved model, got something else at .*model.json"),
-        ({"version": 2, "pgm_rnn": "9.1"}, "expected version 1 of the format, got .* of pgm_rnn 9.1; update pgm_rnn"),
-        ({"version": None}, "expected version 1 of the format"),
         ({"licence": "MIT"}, "expected the keys name, .* in .*model.json, they differ in licence"),
         ({"dtype": None}, "they differ in dtype"),
         ({"name": "hm"}, "expected model to be one of .*, got 'hm'; did you mean 'hmm'"),
         ({"name": 3}, "expected model to be one of"),
         ({"dtype": "int7"}, "expected dtype to be one of float64, .*, got 'int7'"),
-        ({"options": OPTIONS | {"num_stats": 2}}, "that this version can follow, got .*'num_stats'"),
-        ({"options": OPTIONS | {"seed": 2}}, "that this version can follow, got .*'seed'"),
-        ({"options": {"num_states": 2}}, "that this version can follow, got .*'emission'"),
-        ({"options": OPTIONS | {"emission": {"family": "Cauchy"}}}, "expected family to be one of .*, got 'Cauchy'"),
-        ({"options": OPTIONS | {"emission": "Bernoulli"}}, "that this version can follow"),
-        ({"options": OPTIONS | {"emission": {"family": "Bernoulli", "wide": 3}}}, "'wide'"),
-        ({"options": OPTIONS | {"num_states": 0}}, "expected num_states to be an integer of at least 1, got 0"),
-        ({"options": OPTIONS | {"num_states": 3}}, r"expected .* in .* as torch.float64 \(3,.*, got .* \(2,"),
-        ({"options": []}, "that this version can follow"),
+        ({"class": "HMM"}, "expected class as 'package.module:Name' in .*model.json, got 'HMM'"),
+        ({"class": 3}, "expected class as 'package.module:Name' in .*model.json, got 3"),
+        ({"arguments": ARGUMENTS | {"num_stats": 2}}, "that this version can follow, got .*'num_stats'"),
+        ({"arguments": ARGUMENTS | {"seed": 2}}, "that this version can follow, got .*'seed'"),
+        (
+            {"arguments": {"num_states": 2}},
+            "that this version can follow, got .*exactly one of num_symbols and emission",
+        ),
+        ({"arguments": ARGUMENTS | {"emission": family("Cauchy")}}, "expected family to be one of .*, got 'Cauchy'"),
+        ({"arguments": ARGUMENTS | {"emission": "Bernoulli"}}, "expected a family such as .* as emission, got str"),
+        ({"arguments": ARGUMENTS | {"emission": {"family": "Bernoulli"}}}, "expected a family as its name and its arg"),
+        ({"arguments": ARGUMENTS | {"emission": family("Bernoulli", wide=3)}}, "'wide'"),
+        ({"arguments": ARGUMENTS | {"num_states": 0}}, "expected num_states to be an integer of at least 1, got 0"),
+        ({"arguments": ARGUMENTS | {"num_states": 3}}, r"expected .* in .* as torch.float64 \(3,.*, got .* \(2,"),
+        ({"arguments": []}, "expected arguments by name, as a JSON object, in .*model.json, got list"),
         ({"dtype": "float32"}, r"expected .* as torch.float32 .*, got torch.float64"),
-        ({"name": "rnn-gru", "options": OPTIONS | {"num_states": None}}, "that this version can follow"),
+        ({"name": "rnn-gru", "arguments": ARGUMENTS | {"num_states": None}}, "that this version can follow"),
     ],
 )
 def test_a_description_that_does_not_fit_is_one_clear_error(
