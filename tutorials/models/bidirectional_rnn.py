@@ -42,7 +42,7 @@ def guide(x: Tensor, lengths: Tensor, net: BidirectionalRNN, y: Tensor | None = 
 
 
 def data(num_sequences: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Random bits x, lengths, and labels y_t: the majority of x_{t-1}, x_t, x_{t+1}, with zeros outside the sequence."""
+    """Random bits x, lengths, and labels y_t: the majority of x_{t-1}, x_t, x_{t+1}; outside are zeros."""
     lengths = torch.randint(3, 9, (num_sequences,))
     x = torch.randint(2, (num_sequences, 8)) * (torch.arange(8) < lengths[:, None])
     padded = nn.functional.pad(x, (1, 1))

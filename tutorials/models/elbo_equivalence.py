@@ -28,7 +28,7 @@ class RNN(nn.Module):
         self.readout = nn.Linear(hidden_dim, num_symbols)
 
     def run(self, x: Tensor, h: Tensor) -> Tensor:
-        """The hidden states after symbols x (batch, T), from the state h (batch, hidden_dim): (batch, T, hidden_dim)."""
+        """Hidden states after symbols x (batch, T), from the state h (batch, hidden_dim): (batch, T, hidden_dim)."""
         return self.network(self.embedding(x), h[None].contiguous())[0]
 
 
