@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 def model(x: Tensor, lengths: Tensor, initial_probs: Tensor, A: Tensor, B: Tensor) -> None:
-    """p(x) of the network, for symbols x (batch, T), of which the first `lengths` (batch,) of each sequence count."""
+    """p(x) of symbols x (batch, T) under the network; sequence i has lengths[i] steps, the rest is padding."""
     h = initial_probs.expand(len(x), -1)
     with pyro.plate("sequences", len(x), dim=-1):
         for t, x_t in enumerate(x.unbind(1), start=1):
@@ -32,7 +32,7 @@ def guide(x: Tensor, lengths: Tensor, *_: Tensor) -> None:
 
 
 def hmm(x: Tensor, lengths: Tensor, initial_probs: Tensor, A: Tensor, B: Tensor) -> None:
-    """p(x, z) of the HMM."""
+    """p(x, z) under the HMM."""
     z = None
     with pyro.plate("sequences", len(x), dim=-1):
         for t, x_t in pyro.markov(enumerate(x.unbind(1), start=1)):

@@ -1,4 +1,4 @@
-"""A bidirectional network labels every step of a sequence from what is before it and what is after it.
+"""A bidirectional network labels every step of a sequence from what comes before it and what comes after it.
 
     f_t = forward(f_{t-1}, x_t),    f_0 = 0            chain from the left
     b_t = backward(b_{t+1}, x_t),   b_{T+1} = 0        chain from the right
@@ -27,7 +27,7 @@ class BidirectionalRNN(nn.Module):
 
 
 def model(x: Tensor, lengths: Tensor, net: BidirectionalRNN, y: Tensor | None = None) -> Tensor:
-    """p(y | x), for symbols x (batch, T), of which the first `lengths` (batch,) count; returns y (batch, T)."""
+    """p(y | x) of symbols x (batch, T); sequence i has lengths[i] steps, the rest is padding; returns y (batch, T)."""
     pyro.module("net", net)
     packed = pack_padded_sequence(net.embedding(x), lengths, batch_first=True, enforce_sorted=False)
     h, _ = pad_packed_sequence(net.network(packed)[0], batch_first=True, total_length=x.shape[1])
@@ -60,10 +60,10 @@ def main() -> None:
     law = poutine.trace(model).get_trace(x, lengths, net).nodes["y"]["fn"]
     right = (law.probs.argmax(-1) == y)[torch.arange(8) < lengths[:, None]].float().mean()
 
-    print("Negative log likelihood of the labels, in nats per step; a coin costs log 2 = 0.693:")
+    print("Negative log likelihood of the labels, in nats per step; a fair coin has log 2 = 0.693:")
     print(f"  before training  {losses[0]:.3f}")
     print(f"  after training   {losses[-1]:.3f}")
-    print("Part of the labels of new sequences that are right:")
+    print("Share of the labels of new sequences that are predicted correctly:")
     print(f"  after training   {right:.3f}")
 
 

@@ -26,7 +26,7 @@ class DMM(nn.Module):
         self.emitter = pyro.nn.DenseNN(latent_dim, [hidden_dim, hidden_dim], [obs_dim])
         self.reader, self.from_z = nn.GRUCell(obs_dim, hidden_dim), nn.Linear(latent_dim, hidden_dim)
         self.guide_mean, self.guide_scale = (nn.Linear(hidden_dim, latent_dim) for _ in range(2))
-        nn.init.eye_(self.linear.weight)  # a state begins by staying where it is
+        nn.init.eye_(self.linear.weight)  # before training, a state stays where it is
 
     def transition(self, z: Tensor) -> dist.Distribution:
         """p(z_t | z_{t-1}): the mean lies between a linear map of z_{t-1} and a network's proposal."""
@@ -41,7 +41,7 @@ class DMM(nn.Module):
 
 
 def model(x: Tensor, lengths: Tensor, net: DMM) -> None:
-    """p(x, z), for bits x (batch, T, M), of which the first `lengths` (batch,) of each sequence count."""
+    """p(x, z) of bits x (batch, T, M); sequence i has lengths[i] steps, the rest is padding."""
     pyro.module("net", net)
     z = net.z_0.expand(len(x), -1)
     with pyro.plate("sequences", len(x), dim=-1):
@@ -63,17 +63,17 @@ def guide(x: Tensor, lengths: Tensor, net: DMM) -> None:
 
 
 def main() -> None:
-    """Learn which keys of a piano sound together, and that a chord lasts."""
+    """Learn two chords of a piano with eight keys, and that a chord lasts."""
     pyro.set_rng_seed(0)
     chord = (torch.rand(20, 6) < torch.tensor([0.5] + 5 * [0.1])).cumsum(1) % 2  # one of two, (20, 6)
     x, lengths = torch.eye(2)[chord].repeat_interleave(4, dim=-1), torch.randint(3, 7, (20,))  # x: (20, 6, 8)
     net, steps = DMM(obs_dim=8, latent_dim=2, hidden_dim=16), lengths.sum()
     svi = SVI(model, guide, pyro.optim.ClippedAdam({"lr": 0.03}), Trace_ELBO())
     losses = [svi.step(x, lengths, net) / steps for _ in range(100)]
-    print("Negative ELBO, which bounds the negative log likelihood from above, in nats per step of eight keys:")
-    print(f"  keys as eight coins  {8 * dist.Bernoulli(0.5).entropy():.3f}")
-    print(f"  before training      {losses[0]:.3f}")
-    print(f"  after training       {sum(losses[-10:]) / 10:.3f}")
+    print("Negative ELBO, an upper bound of the negative log likelihood, in nats per step of eight keys:")
+    print(f"  eight fair coins  {8 * dist.Bernoulli(0.5).entropy():.3f}")
+    print(f"  before training   {losses[0]:.3f}")
+    print(f"  after training    {sum(losses[-10:]) / 10:.3f}")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ class RNN(nn.Module):
 
     def run(self, x: Tensor, h: Tensor) -> Tensor:
         """Hidden states after symbols x (batch, T), from the state h (batch, hidden_dim): (batch, T, hidden_dim)."""
-        return self.network(self.embedding(x), h[None].contiguous())[0]
+        return self.network(self.embedding(x), h[None])[0]
 
 
 def state_law(h: Tensor, noise: float) -> dist.Distribution:
@@ -38,7 +38,7 @@ def state_law(h: Tensor, noise: float) -> dist.Distribution:
 
 
 def model(x: Tensor, lengths: Tensor, net: RNN, noise: float = 0.0) -> None:
-    """p(x, h), for symbols x (batch, T), of which the first `lengths` (batch,) of each sequence count."""
+    """p(x, h) of symbols x (batch, T); sequence i has lengths[i] steps, the rest is padding."""
     h = net.h_1.expand(len(x), -1)
     with pyro.plate("sequences", len(x), dim=-1):
         for t, x_t in enumerate(x.unbind(1), start=1):
@@ -53,7 +53,7 @@ guide = poutine.block(model, hide_types=["observe"])
 
 
 def main() -> None:
-    """Compare the ELBO and its gradient with the loss that everyone trains networks by."""
+    """Compare the ELBO and its gradient with the usual training loss."""
     pyro.set_rng_seed(0)
     torch.set_default_dtype(torch.float64)
     net, x, lengths = RNN(num_symbols=3, hidden_dim=4), torch.randint(3, (4, 6)), torch.tensor([6, 5, 4, 3])
@@ -61,18 +61,17 @@ def main() -> None:
     logits = net.readout(torch.cat([start[:, None], net.run(x[:, :-1], start)], dim=1))  # (4, 6, 3)
     loss = cross_entropy(logits[inside], x[inside], reduction="sum")
     negative_elbo = Trace_ELBO().differentiable_loss(model, guide, x, lengths, net)
-    slopes = (torch.autograd.grad(value, list(net.parameters())) for value in (loss, negative_elbo))
+    gradients = (torch.autograd.grad(value, list(net.parameters())) for value in (loss, negative_elbo))
 
-    print("Log likelihood of four sequences, in nats, and largest difference of the two gradients:")
+    print("Log likelihood of four sequences, in nats, and the largest difference of the gradients of the first two:")
     print(f"  by torch's cross entropy  {-loss:.12f}")
     print(f"  one draw of the ELBO      {-negative_elbo:.12f}")
     print(f"  another                   {-Trace_ELBO().loss(model, guide, x, lengths, net):.12f}")
-    print(f"  gradients                 {max((a - b).abs().max() for a, b in zip(*slopes, strict=True)):.12f}")
-    print("With normal noise of scale 0.5 around f the ELBO is below the log likelihood; by 100 draws of it,")
-    print(f"  mean                      {-Trace_ELBO(num_particles=100).loss(model, guide, x, lengths, net, 0.5):.3f}")
-    print(
-        f"  log of the mean exp       {-RenyiELBO(0, num_particles=100).loss(model, guide, x, lengths, net, 0.5):.3f}"
-    )
+    print(f"  gradients                 {max((a - b).abs().max() for a, b in zip(*gradients, strict=True)):.12f}")
+    noisy = model, guide, x, lengths, net, 0.5
+    print("With normal noise around f the ELBO is less than the log likelihood. Estimates for scale 0.5, by 100 draws:")
+    print(f"  ELBO                      {-Trace_ELBO(num_particles=100).loss(*noisy):.3f}")
+    print(f"  log likelihood            {-RenyiELBO(alpha=0, num_particles=100).loss(*noisy):.3f}")
 
 
 if __name__ == "__main__":

@@ -18,10 +18,12 @@ from torch.distributions import constraints
 def model(
     x: Tensor, lengths: Tensor, initial_probs: Tensor, transition_probs: Tensor, emission_probs: Tensor
 ) -> list[Tensor]:
-    """p(x, z), for symbols x (batch, T), of which the first `lengths` (batch,) of each sequence count; returns z."""
+    """p(x, z) of symbols x (batch, T); sequence i has lengths[i] steps, the rest is padding; returns z."""
     states: list[Tensor] = []
     with pyro.plate("sequences", len(x), dim=-1):
-        for t, x_t in pyro.markov(enumerate(x.unbind(1), start=1)):  # only z_{t-1} is kept: T tables of K x K, not K^T
+        for t, x_t in pyro.markov(
+            enumerate(x.unbind(1), start=1)
+        ):  # z_t depends on z_{t-1} alone: K x K tables, not one of K^T
             with poutine.mask(mask=t <= lengths):
                 probs = transition_probs[states[-1]] if states else initial_probs
                 states.append(pyro.sample(f"z_{t}", dist.Categorical(probs), infer={"enumerate": "parallel"}))
@@ -61,7 +63,7 @@ def main() -> None:
     print(f"  before training         {losses[0]:.4f}")
     print(f"  after training          {losses[-1]:.4f}")
     print(f"  of the true parameters  {elbo.loss(model, guide, x, lengths, *truth) / steps:.4f}")
-    print("Part of the steps whose state the most likely path (Viterbi's) has right:")
+    print("Share of the steps at which the most likely path (Viterbi) is in the true state:")
     print(f"  after training          {right:.3f}")
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 def model(x: Tensor, lengths: Tensor, m: Tensor, P: Tensor, A: Tensor, Q: Tensor, C: Tensor, R: Tensor) -> None:
-    """p(x, z), for observations x (batch, T, M), of which the first `lengths` (batch,) of each sequence count."""
+    """p(x, z) of observations x (batch, T, M); sequence i has lengths[i] steps, the rest is padding."""
     z = None
     with pyro.plate("sequences", len(x), dim=-1):
         for t, x_t in pyro.markov(enumerate(x.unbind(1), start=1)):
@@ -43,7 +43,7 @@ def exact_law(num_steps: int, m: Tensor, P: Tensor, A: Tensor, Q: Tensor, C: Ten
 
 
 def main() -> None:
-    """Track something that moves, of which only a noisy position is seen."""
+    """Track an object of which only a noisy position is observed."""
     pyro.set_rng_seed(0)
     A, C = torch.tensor([[1.0, 1.0], [0.0, 0.9]]), torch.tensor([[1.0, 0.0]])  # z is (position, velocity)
     parameters = torch.zeros(2), torch.eye(2), A, 0.1 * torch.eye(2), C, 0.5 * torch.eye(1)
@@ -56,11 +56,11 @@ def main() -> None:
     draws = {"num_particles": 1000, "vectorize_particles": True, "max_plate_nesting": 1}
     elbo, weighted = Trace_ELBO(**draws), RenyiELBO(alpha=0, **draws)
 
-    print("log p(x_1, ..., x_6) in nats, and two bounds, with 1000 draws of a guide that does not look at x:")
+    print("log p(x_1, ..., x_6) in nats, and two lower bounds, with 1000 draws of a guide that does not look at x:")
     print(f"  ELBO                       {-elbo.loss(model, guide, x, lengths, *parameters):.3f}")
     print(f"  importance-weighted bound  {-weighted.loss(model, guide, x, lengths, *parameters):.3f}")
     print(f"  exact                      {law.log_prob(x).item():.3f}")
-    print("The last position: the truth, what was seen of it, and what the filter infers from all six observations:")
+    print("The last position: the truth, its noisy observation, and what the filter infers from all six observations:")
     print(f"  true                       {position:.3f}")
     print(f"  observed                   {x[0, -1, 0]:.3f}")
     print(f"  filtered, mean             {now.mean[0, 0]:.3f}")

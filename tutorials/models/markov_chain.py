@@ -16,7 +16,7 @@ from torch.distributions import constraints
 
 
 def model(x: Tensor, lengths: Tensor, initial_probs: Tensor, transition_probs: Tensor) -> None:
-    """p(x), for symbols x (batch, T), of which the first `lengths` (batch,) of each sequence count."""
+    """p(x) of symbols x (batch, T); sequence i has lengths[i] steps, the rest is padding."""
     probs = initial_probs
     with pyro.plate("sequences", len(x), dim=-1):
         for t, x_t in enumerate(x.unbind(1), start=1):
@@ -55,11 +55,11 @@ def main() -> None:
     losses = [svi.step(x, lengths) for _ in range(150)]
     exact = Trace_ELBO().loss(model, guide, x, lengths, *count(x, lengths))
 
-    print("Log likelihood of 20 sequences, in nats: the same maximum twice.")
+    print("Log likelihood of 20 sequences, in nats. Gradients and counts reach the same maximum:")
     print(f"  uniform probabilities  {-losses[0]:.3f}")
     print(f"  trained by gradients   {-losses[-1]:.3f}")
     print(f"  counted                {-exact:.3f}")
-    print("p(x_t = 1 | x_{t-1} = 0), by gradients and by counts:")
+    print("Estimates of p(x_t = 1 | x_{t-1} = 0):")
     print(f"  trained                {pyro.param('transition_probs')[0, 1].item():.3f}")
     print(f"  counted                {count(x, lengths)[1][0, 1].item():.3f}")
 

@@ -1,7 +1,7 @@
-"""A recurrent network with L hidden states at once; which of them to believe is a latent variable, summed out.
+"""A recurrent network with L hidden states at once: which of them emits is a latent variable, summed out.
 
     h_t^k = f(h_{t-1}^k, x_{t-1})                                   hidden states, h_1^1, ..., h_1^L parameters
-    k ~ Uniform(1..L), once or at every step                        the particle that speaks
+    k ~ Uniform(1..L), once or at every step                        the particle that emits
     x_t ~ Categorical(softmax(W h_t^k + b))                         observation, t = 1..T
 
 Sohl-Dickstein & Kingma (2015), sec. 3.1 and app. A: one k for the sequence is eq. (18)-(26), one per step eq. (17).
@@ -28,7 +28,7 @@ class MultiParticleRNN(nn.Module):
 
 
 def model(x: Tensor, lengths: Tensor, net: MultiParticleRNN, average: str = "sequence") -> None:
-    """p(x, k), for symbols x (batch, T), of which the first `lengths` (batch,) of each sequence count."""
+    """p(x, k) of symbols x (batch, T); sequence i has lengths[i] steps, the rest is padding."""
     pyro.module("net", net)
     h, rows = net.h_1.expand(len(x), -1, -1), torch.arange(len(x))  # h: (batch, L, hidden_dim)
     uniform, enumerated = dist.Categorical(logits=torch.zeros(len(net.h_1))), {"enumerate": "parallel"}
@@ -56,7 +56,7 @@ def uniform_guide(x: Tensor, lengths: Tensor, net: MultiParticleRNN) -> None:
 
 
 def main() -> None:
-    """Train on sequences that repeat one symbol or alternate two, and compare the two averages."""
+    """Learn sequences that repeat one symbol or alternate two, and compare the two averages."""
     pyro.set_rng_seed(0)
     pairs = torch.cartesian_prod(torch.arange(3), torch.arange(3))
     x, lengths = pairs.repeat(1, 3), torch.tensor([6, 5, 4]).repeat(3)  # x: (9, 6)
@@ -64,10 +64,10 @@ def main() -> None:
     svi = SVI(model, guide, pyro.optim.Adam({"lr": 0.05}), elbo)
     losses = [svi.step(x, lengths, net) / len(x) for _ in range(60)]
 
-    print("Negative log likelihood of a sequence, in nats; nine, each as likely as the others, cost log 9 = 2.197:")
+    print("Negative log likelihood per sequence, in nats. For nine equally frequent ones, log 9 = 2.197 is the least:")
     print(f"  one k per sequence, before training  {losses[0]:.3f}")
     print(f"  one k per sequence, after training   {losses[-1]:.3f}")
-    print("The same network under the other law, and the bound that does not ask which particle explains x:")
+    print("The same network with the other average, and an upper bound that weighs all particles alike, whatever x is:")
     print(f"  one k per step                       {elbo.loss(model, guide, x, lengths, net, 'step') / len(x):.3f}")
     print(f"  -ELBO with q(k | x) = 1/L            {elbo.loss(model, uniform_guide, x, lengths, net) / len(x):.3f}")
 

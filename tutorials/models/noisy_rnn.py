@@ -21,21 +21,20 @@ Parameters = namedtuple("Parameters", "m P A Q C R W")  # (D,), (D, D), (D, D), 
 
 
 def guide_step(state: dict[str, Tensor], t: int, h: Tensor, x_t: Tensor, net: Parameters) -> Tensor:
-    """Draw z_t given state["z"], which is z_{t-1}, and h_t."""
-    law = dist.MultivariateNormal(net.m, net.P)
-    if t > 1:
-        law = dist.MultivariateNormal(torch.tanh(state["z"] @ net.A.mT + h @ net.W.mT), net.Q)
-    return pyro.sample(f"z_{t}", law)
+    """Draw z_t given h_t and state["z"], which is z_{t-1}. This guide does not look at x_t."""
+    if t == 1:
+        return pyro.sample("z_1", dist.MultivariateNormal(net.m, net.P))
+    return pyro.sample(f"z_{t}", dist.MultivariateNormal(torch.tanh(state["z"] @ net.A.mT + h @ net.W.mT), net.Q))
 
 
 def model_step(state: dict[str, Tensor], t: int, h: Tensor, x_t: Tensor, net: Parameters) -> Tensor:
-    """Draw z_t and x_t, and leave z_t in state["z"]."""
+    """Draw z_t and x_t, and keep z_t in state["z"]."""
     z = state["z"] = guide_step(state, t, h, x_t, net)
     return pyro.sample(f"x_{t}", dist.MultivariateNormal(z @ net.C.mT, net.R), obs=x_t)
 
 
 def model(x: Tensor, lengths: Tensor, net: Parameters) -> None:
-    """p(x, z), for observations x (batch, T, M), of which the first `lengths` (batch,) of each sequence count."""
+    """p(x, z) of observations x (batch, T, M); sequence i has lengths[i] steps, the rest is padding."""
     state, h = {}, torch.zeros_like(x[:, 0])
     with pyro.plate("sequences", len(x), dim=-1):
         for t, x_t in pyro.markov(enumerate(x.unbind(1), start=1)):
@@ -44,7 +43,7 @@ def model(x: Tensor, lengths: Tensor, net: Parameters) -> None:
 
 
 def guide(x: Tensor, lengths: Tensor, net: Parameters) -> None:
-    """q(z | x): the model's own transitions, which know only what is fed back of x."""
+    """q(z | x): the model's own transitions, which see of x only what is fed back."""
     state, h = {}, torch.zeros_like(x[:, 0])
     with pyro.plate("sequences", len(x), dim=-1):
         for t, x_t in pyro.markov(enumerate(x.unbind(1), start=1)):
@@ -55,7 +54,7 @@ def guide(x: Tensor, lengths: Tensor, net: Parameters) -> None:
 def main() -> None:
     """Draw one sequence from an oscillating network, and find its states with 1000 particles."""
     pyro.set_rng_seed(0)
-    torch.set_default_dtype(torch.float64)  # the weights that SMCFilter resamples by should sum to one
+    torch.set_default_dtype(torch.float64)  # in float32 the weights of SMCFilter may sum to less than one
     A, C, W = torch.tensor([[1.5, -1.0], [1.0, 1.5]]), torch.tensor([[1.0, 0.0]]), torch.tensor([[0.2], [0.0]])
     net = Parameters(torch.zeros(2), torch.eye(2), A, 0.05 * torch.eye(2), C, 0.5 * torch.eye(1), W)
     draw = poutine.trace(poutine.uncondition(model)).get_trace(torch.zeros(1, 40, 1), torch.tensor([40]), net).nodes
@@ -68,11 +67,11 @@ def main() -> None:
         means.append(smc.get_empirical()["z"].mean)
     error = (torch.stack(means) - z).square().mean(0).sqrt()
 
-    print("Each state has two entries, of which the output shows the first, with noise. Root mean square errors:")
-    print(f"  first entry, read off the output          {(x - z[:, :1]).square().mean().sqrt():.3f}")
-    print(f"  first entry, mean of the particles        {error[0]:.3f}")
-    print(f"  second entry, guessed to be its mean      {z[:, 1].std(correction=0):.3f}")
-    print(f"  second entry, mean of the particles       {error[1]:.3f}")
+    print("A state has two entries; the output shows the first of them, with noise. Root mean square errors:")
+    print(f"  first entry, taken to be the output     {(x - z[:, :1]).square().mean().sqrt():.3f}")
+    print(f"  first entry, mean of the particles      {error[0]:.3f}")
+    print(f"  second entry, taken to be its average   {z[:, 1].std(correction=0):.3f}")
+    print(f"  second entry, mean of the particles     {error[1]:.3f}")
 
 
 if __name__ == "__main__":

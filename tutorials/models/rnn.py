@@ -7,6 +7,7 @@ Choe, Shin & Spencer (2017), sec. 3.1 and fig. 3; Sohl-Dickstein & Kingma (2015)
 """
 
 import math
+from collections.abc import Callable
 
 import pyro
 import pyro.distributions as dist
@@ -17,9 +18,9 @@ from torch import Tensor, nn
 
 
 class RNN(nn.Module):
-    """The network's parts; `cell` is nn.RNNCell, nn.GRUCell, or any other map from (input, h) to the next h."""
+    """The network's parts. `cell`, the function f, is nn.GRUCell, nn.RNNCell or any map from (input, h) to a new h."""
 
-    def __init__(self, num_symbols: int, hidden_dim: int, cell: type[nn.Module] = nn.GRUCell) -> None:
+    def __init__(self, num_symbols: int, hidden_dim: int, cell: Callable[[int, int], nn.Module] = nn.GRUCell) -> None:
         super().__init__()
         self.h_1 = nn.Parameter(torch.zeros(hidden_dim))
         self.embedding = nn.Embedding(num_symbols, hidden_dim)
@@ -28,7 +29,7 @@ class RNN(nn.Module):
 
 
 def model(x: Tensor, lengths: Tensor, net: RNN) -> None:
-    """p(x), for symbols x (batch, T), of which the first `lengths` (batch,) of each sequence count."""
+    """p(x) of symbols x (batch, T); sequence i has lengths[i] steps, the rest is padding."""
     pyro.module("net", net)
     h = net.h_1.expand(len(x), -1)
     with pyro.plate("sequences", len(x), dim=-1):
@@ -52,8 +53,8 @@ def main() -> None:
     svi = SVI(model, guide, pyro.optim.Adam({"lr": 0.03}), Trace_ELBO())
     losses = [svi.step(x, lengths, net) / len(x) for _ in range(150)]
 
-    print("Negative log likelihood of a sequence, in nats. The first symbol is a guess among three, which costs")
-    print("log 3; whoever has learnt to count pays nothing for the others.")
+    print("Negative log likelihood per sequence, in nats. The first symbol is one of three at random and costs log 3;")
+    print("the others cost nothing once the network can count.")
     print(f"  log 3            {math.log(3):.4f}")
     print(f"  before training  {losses[0]:.4f}")
     print(f"  after training   {losses[-1]:.4f}")

@@ -37,7 +37,7 @@ def state_law(h: Tensor, noise: float) -> dist.Distribution:
 
 
 def model(x: Tensor, lengths: Tensor, net: RNN, noise: float = 0.0) -> None:
-    """p(x_2, ..., x_T, h | x_1), for symbols x (batch, T), of which the first `lengths` (batch,) count."""
+    """p(x_2, ..., x_T, h | x_1) of symbols x (batch, T); sequence i has lengths[i] steps, the rest is padding."""
     h = net.h_1.expand(len(x), -1)
     with pyro.plate("sequences", len(x), dim=-1):
         for t, x_t in enumerate(x.unbind(1), start=1):
@@ -54,18 +54,16 @@ guide = poutine.block(model, hide_types=["observe"])
 
 @torch.no_grad()
 def main() -> None:
-    """Infer h by importance sampling, and run the network."""
+    """Infer the hidden states by importance sampling, and run the network."""
     pyro.set_rng_seed(0)
     torch.set_default_dtype(torch.float64)
     net, x, lengths = RNN(num_symbols=3, hidden_dim=4), torch.randint(3, (1, 8)), torch.tensor([8])
     hidden = net.run(x[:, :-1], net.h_1[None])[0]  # h_2, ..., h_8, one run of torch's network
 
     print("Log likelihood of x_2, ..., x_8 given x_1, in nats, by torch's cross entropy:")
-    print(f"  network                    {-cross_entropy(net.readout(hidden), x[0, 1:], reduction='sum'):.12f}")
-    print(
-        "By importance sampling, with 100 draws of h; their effective sample size, and their largest distance from the"
-    )
-    print("hidden states that the network has itself. Without noise one draw would do.")
+    print(f"  the network itself         {-cross_entropy(net.readout(hidden), x[0, 1:], reduction='sum'):.12f}")
+    print("By importance sampling, with 100 draws of h_2, ..., h_8: log likelihood, effective sample size, and largest")
+    print("distance of a draw from the network's own hidden states. Without noise a single draw would do.")
     for noise in (0.0, 0.5):
         posterior = Importance(model, guide, num_samples=100).run(x, lengths, net, noise)
         draws = [[trace.nodes[f"h_{t}"]["value"][0] for t in range(2, 9)] for trace in posterior.exec_traces]

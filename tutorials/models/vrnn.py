@@ -37,7 +37,7 @@ def normal(numbers: Tensor) -> dist.Distribution:
 
 
 def model(x: Tensor, lengths: Tensor, net: VRNN) -> None:
-    """p(x, z), for bits x (batch, T, M), of which the first `lengths` (batch,) of each sequence count."""
+    """p(x, z) of bits x (batch, T, M); sequence i has lengths[i] steps, the rest is padding."""
     pyro.module("net", net)
     h = net.h_1.expand(len(x), -1)
     with pyro.plate("sequences", len(x), dim=-1):
@@ -61,7 +61,7 @@ def guide(x: Tensor, lengths: Tensor, net: VRNN) -> None:
 
 
 def main() -> None:
-    """Learn a light that runs round four lamps, from any of them and either way."""
+    """Learn a light that runs round four lamps, from any of them and in either direction."""
     pyro.set_rng_seed(0)
     start, way = torch.cartesian_prod(torch.arange(4), torch.tensor([-1, 1])).T[..., None]
     x, lengths = torch.eye(4)[(start + way * torch.arange(5)) % 4], torch.tensor([5, 5, 4, 4]).repeat(2)  # x: (8, 5, 4)
@@ -69,10 +69,10 @@ def main() -> None:
     svi = SVI(model, guide, pyro.optim.Adam({"lr": 0.03}), Trace_ELBO())
     losses = [svi.step(x, lengths, net) / steps for _ in range(120)]
 
-    print("Negative ELBO, which bounds the negative log likelihood from above, in nats per step of four lamps:")
-    print(f"  each lamp on a quarter of the time  {4 * dist.Bernoulli(0.25).entropy():.3f}")
-    print(f"  before training                     {losses[0]:.3f}")
-    print(f"  after training                      {sum(losses[-10:]) / 10:.3f}")
+    print("Negative ELBO, an upper bound of the negative log likelihood, in nats per step of four lamps:")
+    print(f"  independent lamps, each on with probability 1/4  {4 * dist.Bernoulli(0.25).entropy():.3f}")
+    print(f"  before training                                  {losses[0]:.3f}")
+    print(f"  after training                                   {sum(losses[-10:]) / 10:.3f}")
 
 
 if __name__ == "__main__":
