@@ -1,5 +1,7 @@
 """Each script of tutorials/models is the zoo's model: the same density, site by site, and the same bound."""
 
+from functools import partial
+
 import pytest
 import torch
 from pyro import poutine
@@ -11,13 +13,12 @@ from pgm_rnn.models import BidirectionalRNN, MultiParticleRNN
 from tests.instances import LENGTHS, draw, ragged, randomised
 from tests.tutorials.pairs import PAIRS, Pair, load, loaded
 
-TIGHT = {"rtol": 1e-9, "atol": 1e-9}
+assert_close = partial(torch.testing.assert_close, rtol=1e-9, atol=1e-9)
 OF_PARTICLES = [name for name in PAIRS if name.startswith("multi_particle_rnn")]
 """Their latent variable is a site of the script; the zoo sums it out by itself."""
 DRAWN = ("linear_gaussian", "noisy_rnn", "deep_markov", "vrnn")
 """Those whose latent states the guide draws."""
 
-every_pair = pytest.mark.parametrize("name", PAIRS)
 every_pair_of_equal_sites = pytest.mark.parametrize("name", [name for name in PAIRS if name not in OF_PARTICLES])
 every_exact_pair = pytest.mark.parametrize("name", [name for name in PAIRS if name not in DRAWN])
 
@@ -51,12 +52,13 @@ def total(trace: poutine.Trace) -> Tensor:
 
 def values(trace: poutine.Trace, letter: str) -> dict[str, Tensor]:
     """Of the sites h_1, h_2, ... or of another letter."""
-    return {name: site["value"].detach() for name, site in trace.nodes.items() if name.startswith(f"{letter}_")}
+    return {name: value(trace, name) for name in trace.nodes if name.startswith(f"{letter}_")}
 
 
-def stacked(z: dict[str, Tensor]) -> Tensor | None:
-    """Latent states (batch, T, *latent), if there are any."""
-    return torch.stack(list(z.values()), dim=1) if z else None
+def value(trace: poutine.Trace, name: str) -> Tensor:
+    found = trace.nodes[name]["value"]
+    assert isinstance(found, Tensor)
+    return found.detach()
 
 
 @every_pair_of_equal_sites
@@ -70,11 +72,11 @@ def test_every_site_has_the_zoos_density_and_every_hidden_state_the_zoos_value(n
         ours, zoos = log_probs(found), log_probs(expected)
         assert {site for site in ours if site[0] != "h"} == {site for site in zoos if site[0] != "h"} - given
         for site in ours:
-            torch.testing.assert_close(ours[site], zoos[site], **TIGHT)
+            assert_close(ours[site], zoos[site])
     for t, (site, h) in enumerate(values(model, "h").items(), start=1):
-        zoos_h = zoos_model.nodes[site]["value"][..., : h.shape[-1]]  # behind a filter's particles are their weights
+        zoos_h = value(zoos_model, site)[..., : h.shape[-1]]  # behind a filter's particles are their weights
         inside = t <= LENGTHS
-        torch.testing.assert_close(h[inside].to(zoos_h), zoos_h.expand(h.shape)[inside], **TIGHT)
+        assert_close(h[inside].to(zoos_h), zoos_h.expand(h.shape)[inside])
 
 
 @every_pair_of_equal_sites
@@ -82,9 +84,11 @@ def test_its_joint_density_is_the_zoos_and_not_that_of_other_parameters(name: st
     pair = PAIRS[name]()
     x = ragged(pair.zoo.family)
     _, model = traces(pair, x)
+    drawn = list(values(model, "z").values())
+    z = torch.stack(drawn, dim=1) if drawn else None
 
     def difference() -> float:
-        zoos = pair.zoo.log_prob(x, stacked(values(model, "z")), LENGTHS, first=pair.options.get("first"))
+        zoos = pair.zoo.log_prob(x, z, LENGTHS, first=pair.options.get("first"))
         return float((total(model) - zoos.detach()).abs().max())
 
     assert difference() < 1e-9
@@ -101,9 +105,9 @@ def test_its_elbo_is_the_exact_log_likelihood_where_nothing_is_left_to_draw(name
         return -torch.tensor(elbo.loss(pair.script.model, pair.script.guide, x, lengths, *pair.arguments))
 
     exact = pair.zoo.log_prob(x, lengths=LENGTHS, first=pair.options.get("first")).detach()
-    torch.testing.assert_close(found(x, LENGTHS), exact.sum(), **TIGHT)
+    assert_close(found(x, LENGTHS), exact.sum())
     one_by_one = [found(x[i : i + 1], LENGTHS[i : i + 1]) for i in range(len(x))]
-    torch.testing.assert_close(torch.stack(one_by_one), exact, **TIGHT)
+    assert_close(torch.stack(one_by_one), exact)
     randomised(pair.zoo, seed=1)
     other = pair.zoo.log_prob(x, lengths=LENGTHS, first=pair.options.get("first")).detach()
     assert float((found(x, LENGTHS) - other.sum()).abs()) > 1e-2
@@ -115,13 +119,13 @@ def test_its_elbo_is_the_zoos_at_the_same_draws(name: str) -> None:
     pair = PAIRS[name]()
     x = ragged(pair.zoo.family)
     guide, model = traces(pair, x)
-    z = stacked(values(model, "z"))
+    z = torch.stack(list(values(model, "z").values()), dim=1)
 
     def zoos() -> Tensor:
         drawn = poutine.trace(poutine.condition(pair.zoo.guide, data={"z": z})).get_trace(x, LENGTHS)
         return (pair.zoo.log_prob(x, z, LENGTHS) - total(drawn)).detach()
 
-    torch.testing.assert_close(total(model) - total(guide), zoos(), **TIGHT)
+    assert_close(total(model) - total(guide), zoos())
     randomised(pair.zoo, seed=1)
     assert float((total(model) - total(guide) - zoos()).abs().max()) > 1e-2
 
@@ -130,7 +134,7 @@ def test_the_linear_gaussian_scripts_exact_law_is_the_zoos() -> None:
     pair = PAIRS["linear_gaussian"]()
     x = draw(pair.zoo.family, 3, 5)
     found = pair.script.exact_law(5, *pair.arguments).log_prob(x)
-    torch.testing.assert_close(found, pair.zoo.log_prob(x).detach(), **TIGHT)
+    assert_close(found, pair.zoo.log_prob(x).detach())
     assert float((found - randomised(pair.zoo, seed=1).log_prob(x).detach()).abs().min()) > 1e-2
 
 
@@ -140,7 +144,7 @@ def test_the_uniform_guides_elbo_is_the_mean_of_the_particles_log_likelihoods() 
     x, net = ragged(pair.zoo.family), pair.arguments[0]
     bound = -TraceEnum_ELBO(max_plate_nesting=1).loss(pair.script.model, pair.script.uniform_guide, x, LENGTHS, net)
     expected = pair.zoo.particle_log_probs(x, LENGTHS).mean(-1).sum()
-    torch.testing.assert_close(torch.tensor(bound), expected.detach(), **TIGHT)
+    assert_close(torch.tensor(bound), expected.detach())
     assert bound < float(pair.zoo.log_prob(x, lengths=LENGTHS).sum().detach()) - 1e-3
 
 
@@ -149,7 +153,7 @@ def test_the_belief_scripts_hmm_is_the_zoos() -> None:
     x, elbo = ragged(pair.zoo.family), TraceEnum_ELBO(max_plate_nesting=1)
     for arguments, zoo in ((pair.arguments, pair.zoo), (other.arguments, other.zoo)):
         found = -torch.tensor(elbo.loss(script.hmm, script.guide, x, LENGTHS, *arguments))
-        torch.testing.assert_close(found, zoo.log_prob(x, lengths=LENGTHS).sum().detach(), **TIGHT)
+        assert_close(found, zoo.log_prob(x, lengths=LENGTHS).sum().detach())
 
 
 def test_the_bidirectional_scripts_labels_have_the_zoos_law() -> None:
@@ -158,7 +162,7 @@ def test_the_bidirectional_scripts_labels_have_the_zoos_law() -> None:
     x, y = ragged(Categorical(3)), ragged(Categorical(2), seed=1)
     trace = poutine.trace(script.model).get_trace(x, LENGTHS, net, y)
     trace.compute_log_prob()
-    torch.testing.assert_close(trace.nodes["y"]["log_prob"].sum(-1), zoo.log_prob(y, x, LENGTHS), **TIGHT)
-    torch.testing.assert_close(trace.nodes["h"]["value"], zoo.features(x, LENGTHS), **TIGHT)
+    assert_close(trace.nodes["y"]["log_prob"].sum(-1), zoo.log_prob(y, x, LENGTHS))
+    assert_close(value(trace, "h"), zoo.features(x, LENGTHS))
     other = randomised(zoo, seed=1).log_prob(y, x, LENGTHS).detach()
     assert float((trace.nodes["y"]["log_prob"].sum(-1).detach() - other).abs().min()) > 1e-3

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import pgm_rnn.models
-from pgm_rnn.models.registry import get_model, list_models, model_info
+from pgm_rnn.models.registry import list_models, model_info
 from tests.tutorials.pairs import FOLDER, PAIRS, load
 
 SCRIPTS = sorted(FOLDER.glob("*.py"))
@@ -48,7 +48,8 @@ def test_it_says_its_law_and_where_that_comes_from_and_has_a_model_and_a_guide(p
 
 @pytest.mark.parametrize("name", list_models())
 def test_every_registered_model_has_its_script(name: str) -> None:
-    module = type(get_model(name, **model_info(name).smallest)).__module__
+    info = model_info(name)
+    module = type(info.make(**info.smallest)).__module__
     assert (FOLDER / f"{module.rpartition('.')[2]}.py").exists(), "write the model as a script of plain Pyro"
 
 
@@ -84,10 +85,10 @@ CLAIMS: dict[str, Callable[..., bool]] = {
     "bidirectional_rnn": lambda before, after, right: after < 0.05 < before and right > 0.98,
     "theorem_5": lambda network, exact, all_draws, none, noisy, some, distance: (
         abs(network - exact) < 1e-10
-        and all_draws == 100
+        and all_draws == 50
         and none == 0
         and abs(network - noisy) > 1e-3
-        and some < 95
+        and some < 45
         and distance > 0.1
     ),
     "elbo_equivalence": lambda loss, draw, another, slopes, mean, log_mean: (

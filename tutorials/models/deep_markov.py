@@ -42,7 +42,7 @@ class DMM(nn.Module):
 
 def model(x: Tensor, lengths: Tensor, net: DMM) -> None:
     """p(x, z) of bits x (batch, T, M); sequence i has lengths[i] steps, the rest is padding."""
-    pyro.module("net", net)
+    pyro.module("net", net)  # the guide's parts too
     z = net.z_0.expand(len(x), -1)
     with pyro.plate("sequences", len(x), dim=-1):
         for t, x_t in pyro.markov(enumerate(x.unbind(1), start=1)):

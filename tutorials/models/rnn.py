@@ -50,8 +50,8 @@ def main() -> None:
     x = (torch.arange(9)[:, None] + torch.arange(8)) % 3
     lengths = torch.tensor([8, 7, 6]).repeat_interleave(3)
     net = RNN(num_symbols=3, hidden_dim=8)
-    svi = SVI(model, guide, pyro.optim.Adam({"lr": 0.03}), Trace_ELBO())
-    losses = [svi.step(x, lengths, net) / len(x) for _ in range(150)]
+    svi = SVI(model, guide, pyro.optim.Adam({"lr": 0.05}), Trace_ELBO())
+    losses = [svi.step(x, lengths, net) / len(x) for _ in range(100)]
 
     print("Negative log likelihood per sequence, in nats. The first symbol is one of three at random and costs log 3;")
     print("the others cost nothing once the network can count.")

@@ -62,10 +62,10 @@ def main() -> None:
 
     print("Log likelihood of x_2, ..., x_8 given x_1, in nats, by torch's cross entropy:")
     print(f"  the network itself         {-cross_entropy(net.readout(hidden), x[0, 1:], reduction='sum'):.12f}")
-    print("By importance sampling, with 100 draws of h_2, ..., h_8: log likelihood, effective sample size, and largest")
+    print("By importance sampling, with 50 draws of h_2, ..., h_8: log likelihood, effective sample size, and largest")
     print("distance of a draw from the network's own hidden states. Without noise a single draw would do.")
     for noise in (0.0, 0.5):
-        posterior = Importance(model, guide, num_samples=100).run(x, lengths, net, noise)
+        posterior = Importance(model, guide, num_samples=50).run(x, lengths, net, noise)
         draws = [[trace.nodes[f"h_{t}"]["value"][0] for t in range(2, 9)] for trace in posterior.exec_traces]
         print(f"  noise {noise}, log likelihood  {posterior.get_log_normalizer():.12f}")
         print(f"  noise {noise}, sample size     {posterior.get_ESS():.3f}")

@@ -38,7 +38,7 @@ def normal(numbers: Tensor) -> dist.Distribution:
 
 def model(x: Tensor, lengths: Tensor, net: VRNN) -> None:
     """p(x, z) of bits x (batch, T, M); sequence i has lengths[i] steps, the rest is padding."""
-    pyro.module("net", net)
+    pyro.module("net", net)  # the guide's parts too
     h = net.h_1.expand(len(x), -1)
     with pyro.plate("sequences", len(x), dim=-1):
         for t, x_t in enumerate(x.unbind(1), start=1):
