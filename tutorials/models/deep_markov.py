@@ -2,7 +2,7 @@
 
     z_t ~ N(mean(z_{t-1}), scale(z_{t-1})^2)       latent state, z_0 a parameter
     x_t ~ Bernoulli(sigmoid(emitter(z_t)))         observation, bits, t = 1..T
-    q(z_t | z_{t-1}, x_{t:T}) = N(...)             guide; a network has read x_T, ..., x_t
+    q(z_t | z_{t-1}, x_{t:T}) = N(...)             guide, after a network has read x_T, ..., x_t
 
 Krishnan, Shalit & Sontag (2017), eq. (2), the gated transition and the guide ST-R.
 """

@@ -19,15 +19,15 @@ def model(
     x: Tensor, lengths: Tensor, initial_probs: Tensor, transition_probs: Tensor, emission_probs: Tensor
 ) -> list[Tensor]:
     """p(x, z) of symbols x (batch, T); sequence i has lengths[i] steps, the rest is padding; returns z."""
-    states: list[Tensor] = []
+    z, states = None, []
     with pyro.plate("sequences", len(x), dim=-1):
-        for t, x_t in pyro.markov(
-            enumerate(x.unbind(1), start=1)
-        ):  # z_t depends on z_{t-1} alone: K x K tables, not one of K^T
+        # pyro.markov promises that z_t depends on z_{t-1} alone: enumeration takes T tables of K x K, not one of K^T.
+        for t, x_t in pyro.markov(enumerate(x.unbind(1), start=1)):
             with poutine.mask(mask=t <= lengths):
-                probs = transition_probs[states[-1]] if states else initial_probs
-                states.append(pyro.sample(f"z_{t}", dist.Categorical(probs), infer={"enumerate": "parallel"}))
-                pyro.sample(f"x_{t}", dist.Categorical(emission_probs[states[-1]]), obs=x_t)
+                probs = initial_probs if z is None else transition_probs[z]
+                z = pyro.sample(f"z_{t}", dist.Categorical(probs), infer={"enumerate": "parallel"})
+                pyro.sample(f"x_{t}", dist.Categorical(emission_probs[z]), obs=x_t)
+            states.append(z)
     return states
 
 
