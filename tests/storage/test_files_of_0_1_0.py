@@ -87,7 +87,7 @@ def model_of(name: str) -> SequenceModel:
 
 def fit(name: str, folder: Path | None, **options: Any) -> svi.Fit:
     """The fit that README.md describes, from the checkpoint in a folder, if any."""
-    known = load_file(HOME / "fits" / f"{name}.safetensors")
+    known = load_file(HOME / "runs" / f"{name}.safetensors")
     train, valid = (Sequences(known[f"{split}.x"], known[f"{split}.lengths"]) for split in ("train", "valid"))
     given: dict[str, Any] = {"num_epochs": 12, "batch_size": 3, "learning_rate": 0.01, "schedule": "cosine", "seed": 1}
     if name == "elbo":
@@ -100,7 +100,7 @@ def fit(name: str, folder: Path | None, **options: Any) -> svi.Fit:
 def stopped(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, Path]:
     """A fit's name and its checkpoint, under the version of torch that wrote it, whichever runs here."""
     name = str(request.param)
-    folder = Path(shutil.copytree(HOME / "fits" / name, tmp_path / name))
+    folder = Path(shutil.copytree(HOME / "runs" / name, tmp_path / name))
     monkeypatch.setattr("torch.__version__", run_in(folder)["version of torch"])
     return name, folder
 
@@ -112,7 +112,7 @@ def run_in(folder: Path) -> dict[str, Any]:
 
 def test_a_fit_that_0_1_0_began_ends_as_it_would_have_there(stopped: tuple[str, Path]) -> None:
     name, folder = stopped
-    known = load_file(HOME / "fits" / f"{name}.safetensors")
+    known = load_file(HOME / "runs" / f"{name}.safetensors")
     end = {key.removeprefix("end."): value for key, value in known.items() if key.startswith("end.")}
     halfway = json.loads((folder / CHECKPOINT).read_text())["content"]["position"]
     assert (halfway["epoch"], halfway["batch"]) == (7, 1)
