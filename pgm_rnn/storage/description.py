@@ -24,7 +24,7 @@ class Description(NamedTuple):
 
     Attributes:
         name: of the model in the zoo.
-        options: what `get_model` or `BidirectionalRNN` makes it from; a family of observations, inputs or labels as
+        options: what `get_model` or the law of labels makes it from; a family of observations, inputs or labels as
             {"family": "Bernoulli", "size": 88}.
         dtype: of its parameters, such as "float32".
         pgm_rnn: version of the package that wrote it.

@@ -8,18 +8,18 @@ from torch import Tensor
 import pgm_rnn
 from pgm_rnn.checks import check_choice
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, FullGaussian, Gaussian, NadeBits, Pen, Poisson
-from pgm_rnn.models.bidirectional_rnn import NAME as LABEL_LAW
-from pgm_rnn.models.bidirectional_rnn import BidirectionalRNN
+from pgm_rnn.models.label_registry import LABEL_MODELS
 from pgm_rnn.models.registry import get_model, list_models
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequence_model.label_model import LabelModel
 from pgm_rnn.storage.description import Description
 from pgm_rnn.storage.tensors import check_fit
 
 _FAMILIES: tuple[type[Emission], ...] = (Categorical, Bernoulli, Gaussian, FullGaussian, Poisson, Pen, NadeBits)
 FAMILIES = {family.__name__: family for family in _FAMILIES}
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float64, torch.float32, torch.bfloat16)}
-Model = SequenceModel | BidirectionalRNN
+Model = SequenceModel | LabelModel
 """What can be kept: a law of sequences, or one of their labels."""
 
 
@@ -31,7 +31,7 @@ def described_as(model: Model, tensors: dict[str, Tensor], info: dict[str, Any])
         ValueError: parameters of several dtypes.
     """
     name, options = model.recipe
-    if isinstance(model, BidirectionalRNN):
+    if isinstance(model, LabelModel):
         options = {"inputs": _family_as_json(model.inputs), "labels": _family_as_json(model.labels), **options}
     else:
         options = {"emission": _family_as_json(model.family), "first": model.first, **options}
@@ -60,14 +60,14 @@ def made(description: Description) -> Model:
         ValueError, TypeError, KeyError: options that are none of the model's.
     """
     check_choice("dtype", description.dtype, DTYPES)
-    check_choice("model", description.name, [*list_models(), LABEL_LAW])
+    check_choice("model", description.name, [*list_models(), *LABEL_MODELS])
     options = dict(description.options)
-    keys = ("inputs", "labels") if description.name == LABEL_LAW else ("emission",)
+    keys = ("inputs", "labels") if description.name in LABEL_MODELS else ("emission",)
     families: dict[str, Any] = {key: _family_from_json(options.pop(key)) for key in keys}
-    if description.name != LABEL_LAW:
+    if description.name not in LABEL_MODELS:
         return get_model(description.name, seed=0, **families, **options).to(DTYPES[description.dtype])
     with seeded(0):
-        return BidirectionalRNN(**families, **options).to(DTYPES[description.dtype])
+        return LABEL_MODELS[description.name](**families, **options).to(DTYPES[description.dtype])
 
 
 def _family_from_json(described: Any) -> Emission:
