@@ -232,10 +232,9 @@ def test_a_killed_fit_goes_on_to_the_same_bits(
     data = ragged_data(task)
 
     def run(folder: str, **more: Any) -> supervised.LabelFit:
-        files = {"checkpoint": tmp_path / folder, "metrics": tmp_path / f"{folder}.jsonl"}
-        options = {"num_epochs": 3, "batch_size": 8, "learning_rate": 0.02, "progress": False} | more
-        valid = data.select(torch.arange(5))
-        return supervised.fit(some(name, task), data, valid, checkpoint_seconds=0, **files, **options)
+        options: dict[str, Any] = {"num_epochs": 3, "batch_size": 8, "learning_rate": 0.02, "progress": False} | more
+        options |= {"checkpoint": tmp_path / folder, "checkpoint_seconds": 0, "metrics": tmp_path / f"{folder}.jsonl"}
+        return supervised.fit(some(name, task), data, data.select(torch.arange(5)), **options)
 
     whole = run("whole")
     step, steps = Run.step, iter(range(100))
