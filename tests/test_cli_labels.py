@@ -1,7 +1,9 @@
 """`pgm-rnn fit bidirectional-rnn` and `tagger` as a person meets them: tables, saved models, wrong arguments."""
 
+import errno
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from pgm_rnn.data import Dataset, catalogue, load
 from pgm_rnn.data.dataset import Labels
 from pgm_rnn.emissions import Categorical, Gaussian
 from pgm_rnn.inference import forward_backward
+from pgm_rnn.inference.svi.metrics import Metrics
 from pgm_rnn.inference.svi.training import Run
 from pgm_rnn.models import BidirectionalRNN, Tagger
 from pgm_rnn.models.label_registry import LABEL_MODELS
@@ -138,6 +141,23 @@ def test_a_fit_goes_on_from_its_checkpoint_and_notes_its_epochs(name: str, monke
     assert [json.loads(line)["epoch"] for line in Path("m.jsonl").read_text().splitlines()] == [1, 2]
     assert call(monkeypatch, *with_files) == 0  # the same command again, as after a kill
     assert_same(load_model("out").state_dict(), load_model("whole").state_dict())
+
+
+def test_a_disk_that_is_full_costs_no_fit(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    add = Metrics.add
+
+    def full(self: Metrics, epoch: int, values: Mapping[str, float | None]) -> None:
+        if epoch == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        add(self, epoch, values)
+
+    monkeypatch.setattr(Metrics, "add", full)
+    assert call(monkeypatch, *TAGGER.split(), "--metrics", "m.jsonl") == 2
+    captured = capsys.readouterr()
+    assert "the fit could not go on, could not write m.jsonl: No space left on device; the parameters" in captured.err
+    assert captured.err.rstrip().endswith("are saved in out; make room or choose another place, and fit again")
+    assert "ended by an error after" in captured.out
+    load_model("out")
 
 
 def test_one_seed_gives_one_classifier(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ LabelledData = Annotated[
         help="japanese-vowels or pen-digits, whose sequences have labels; synthetic-hmm, whose steps have states.",
     ),
 ]
-HIDDEN_DIM = Annotated[int, typer.Option(help="The width of each network's hidden state.")]
+HIDDEN_DIM = Annotated[int, typer.Option(help="Width of each network's hidden state.")]
 HOW = ("epochs", "learning_rate", "schedule", "batch_size", "weight_decay", "patience")
 OWN_DEFAULTS = {"cell": "gru", "hidden_dim": 32, "num_layers": 1, "learning_rate": 3e-3, "batch_size": 32}
 
@@ -36,21 +36,21 @@ COMMANDS = {
     "bidirectional-rnn": LabelFit(
         "Two recurrent networks in opposite directions, a law of labels given the whole sequence.",
         {
-            "cell": Annotated[str, typer.Option(help="Of both networks: elman, gru or lstm.")],
+            "cell": Annotated[str, typer.Option(help="Cell of both networks: elman, gru or lstm.")],
             "hidden_dim": HIDDEN_DIM,
             "num_layers": Annotated[
-                int, typer.Option(help="How many layers are stacked; each reads both of the one below.")
+                int, typer.Option(help="Stacked layers; each reads both directions of the one below.")
             ],
         },
     ),
     "tagger": LabelFit(
         "One recurrent network, a law of labels given the sequence up to each of them.",
         {
-            "cell": Annotated[str, typer.Option(help="Of the recurrence: elman, gru, lstm or another.")],
+            "cell": Annotated[str, typer.Option(help="Cell of the network: elman, gru, lstm or another.")],
             "hidden_dim": HIDDEN_DIM,
-            "num_layers": Annotated[int, typer.Option(help="How many layers are stacked.")],
+            "num_layers": Annotated[int, typer.Option(help="Stacked layers.")],
             "embedding_dim": Annotated[
-                int | None, typer.Option(help="The width of a symbol's embedding.", show_default="one-hot symbols")
+                int | None, typer.Option(help="Width of a symbol's embedding.", show_default="one-hot symbols")
             ],
         },
     ),
