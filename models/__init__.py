@@ -1,4 +1,4 @@
-"""The zoo: every model is a `pgm_rnn.sequence_model.SequenceModel`, but for `BidirectionalRNN`, a law of labels."""
+"""The zoo: models of sequences (`SequenceModel`), and `BidirectionalRNN` and `Tagger`, which are laws of labels."""
 
 from pgm_rnn.emissions import Bernoulli, Categorical, FullGaussian, Gaussian, NadeBits, Pen, Poisson
 from pgm_rnn.models.belief_rnn import BeliefRNN
@@ -11,6 +11,7 @@ from pgm_rnn.models.multi_particle_rnn import MultiParticleRNN
 from pgm_rnn.models.noisy_rnn import NoisyRNN
 from pgm_rnn.models.particle_filter_rnn import ParticleFilterRNN
 from pgm_rnn.models.rnn import RNN
+from pgm_rnn.models.tagger import Tagger
 from pgm_rnn.models.vrnn import VRNN
 
 __all__ = [
@@ -32,4 +33,5 @@ __all__ = [
     "ParticleFilterRNN",
     "Pen",
     "Poisson",
+    "Tagger",
 ]

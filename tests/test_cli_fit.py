@@ -18,6 +18,7 @@ from pgm_rnn.inference import kalman, smc, svi
 from pgm_rnn.inference.em.baum_welch import BaumWelch
 from pgm_rnn.inference.em.gaussian_em import GaussianEm
 from pgm_rnn.inference.svi import training
+from pgm_rnn.inference.svi.goals import Goal
 from pgm_rnn.models import HMM, RNN, LinearGaussianSSM, NoisyRNN
 from pgm_rnn.report import material
 from pgm_rnn.report.fitted import Job, scores_table
@@ -499,9 +500,9 @@ def test_a_network_is_trained_on_transposed_copies_of_a_roll(
     seen: list[int] = []
     run = training.Run.__init__
 
-    def watched(self: training.Run, model: object, train: Any, *others: Any) -> None:
-        seen.append(len(train.lengths))
-        run(self, model, train, *others)  # type: ignore[arg-type]
+    def watched(self: training.Run, goal: Goal, *others: Any) -> None:
+        seen.append(len(goal.train.lengths))
+        run(self, goal, *others)
 
     monkeypatch.setattr(training.Run, "__init__", watched)
     command = f"fit rnn {rolls} --hidden-dim 2 --overwrite --transpose"

@@ -1,9 +1,10 @@
-"""`pgm-rnn fit bidirectional-rnn` as a person meets it: tables, the saved model, and every wrong argument."""
+"""`pgm-rnn fit bidirectional-rnn` and `tagger` as a person meets them: tables, saved models, wrong arguments."""
 
+import errno
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,8 +14,10 @@ from pgm_rnn.data import Dataset, catalogue, load
 from pgm_rnn.data.dataset import Labels
 from pgm_rnn.emissions import Categorical, Gaussian
 from pgm_rnn.inference import forward_backward
-from pgm_rnn.inference.svi import supervised
-from pgm_rnn.models import BidirectionalRNN
+from pgm_rnn.inference.svi.metrics import Metrics
+from pgm_rnn.inference.svi.training import Run
+from pgm_rnn.models import BidirectionalRNN, Tagger
+from pgm_rnn.models.label_registry import LABEL_MODELS
 from pgm_rnn.report.label_fitting import SplitScore, label_table
 from pgm_rnn.sequences import Sequences
 from tests.instances import assert_same
@@ -96,6 +99,67 @@ def test_states_are_tagged_beside_the_exact_smoother(monkeypatch: pytest.MonkeyP
     assert max(map(len, output.splitlines()[2:-1])) <= 80
 
 
+def test_a_causal_tagger_stands_beside_the_exact_filter(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    command = TAGGER.replace("bidirectional-rnn", "tagger") + " --cell deep-transition --num-layers 2 --embedding-dim 2"
+    assert call(monkeypatch, *command.split(), "--json", "r.json") == 0
+    output, record = capsys.readouterr().out, json.loads(Path("r.json").read_text())
+    model, data = load_model("out").requires_grad_(False), load("synthetic-hmm", seed=0)
+    assert isinstance(model, Tagger)
+    expected = {"hidden_dim": 2, "num_layers": 2, "embedding_dim": 2, "cell": "deep-transition"}
+    assert model.recipe[1] == expected | {"task": "tagging", "start": "zero"}
+    assert data.model is not None
+    assert data.test is not None
+    assert data.test.z is not None
+    probs = forward_backward.filter(data.model, data.test.x).filtered_probs
+    nats = -float(probs.gather(-1, data.test.z[..., None]).log().mean())
+    assert record["filter"][2]["nats_per_label"] == pytest.approx(nats, rel=1e-5)
+    score = record["scores"][2]["nats_per_label"]
+    assert score == pytest.approx(-float(model.log_prob(data.test.z, data.test.x).sum()) / 800, rel=1e-5)
+    assert "smoother" not in record
+    assert "the exact filter of the model that drew the data" in output
+
+
+@pytest.mark.parametrize("name", list(LABEL_MODELS))
+def test_a_fit_goes_on_from_its_checkpoint_and_notes_its_epochs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = f"fit {name} --data synthetic-hmm --hidden-dim 2 --epochs 2 --batch-size 1000 --device cpu"
+    assert call(monkeypatch, *command.split(), "--output", "whole", "--metrics", "whole.jsonl") == 0
+    with_files = [*command.split(), "--output", "out", "--metrics", "m.jsonl", "--checkpoint", "run", "--resume"]
+    epoch = Run.epoch
+
+    def killed(self: Run, number: int) -> dict[str, str]:
+        if number == 2:
+            raise SystemError
+        return epoch(self, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "epoch", killed)
+        with pytest.raises(SystemError):
+            call(monkeypatch, *with_files, "--checkpoint-minutes", "0")
+    assert not Path("out").exists()
+    assert call(monkeypatch, *with_files, "--checkpoint-minutes", "0") == 0
+    assert_same(load_model("out").state_dict(), load_model("whole").state_dict())
+    assert [json.loads(line)["epoch"] for line in Path("m.jsonl").read_text().splitlines()] == [1, 2]
+    assert call(monkeypatch, *with_files) == 0  # the same command again, as after a kill
+    assert_same(load_model("out").state_dict(), load_model("whole").state_dict())
+
+
+def test_a_disk_that_is_full_costs_no_fit(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    add = Metrics.add
+
+    def full(self: Metrics, epoch: int, values: Mapping[str, float | None]) -> None:
+        if epoch == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        add(self, epoch, values)
+
+    monkeypatch.setattr(Metrics, "add", full)
+    assert call(monkeypatch, *TAGGER.split(), "--metrics", "m.jsonl") == 2
+    captured = capsys.readouterr()
+    assert "the fit could not go on, could not write m.jsonl: No space left on device; the parameters" in captured.err
+    assert captured.err.rstrip().endswith("are saved in out; make room or choose another place, and fit again")
+    assert "ended by an error after" in captured.out
+    load_model("out")
+
+
 def test_one_seed_gives_one_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
     for folder, seed in (("a", "1"), ("b", "1"), ("c", "2")):
         monkeypatch.setitem(catalogue._LOADERS, "pen-digits", lambda seed: made_digits())
@@ -107,15 +171,15 @@ def test_one_seed_gives_one_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_interrupted_fit_reports_and_saves_what_there_is(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    epoch, calls = supervised._Run.epoch, []
+    epoch, calls = Run.epoch, []
 
-    def interrupted(self: Any, number: int) -> dict[str, str]:
+    def interrupted(self: Run, number: int) -> dict[str, str]:
         calls.append(number)
         if number == 2:
             raise KeyboardInterrupt
         return epoch(self, number)
 
-    monkeypatch.setattr(supervised._Run, "epoch", interrupted)
+    monkeypatch.setattr(Run, "epoch", interrupted)
     assert call(monkeypatch, *TAGGER.split(), "--json", "r.json") == 130
     assert "interrupted after 1 epoch" in capsys.readouterr().out
     assert json.loads(Path("r.json").read_text())["stopped_by"] == "interrupt"
@@ -149,6 +213,9 @@ def test_a_table_of_labels_fits_eighty_columns(capsys: Capture) -> None:
         ("--data synthetic-hmm --batch-size 0", "expected batch_size to be an integer of at least 1, got 0"),
         ("--data synthetic-hmm --learning-rate 0", "expected learning_rate to be a positive number"),
         ("--data synthetic-hmm --schedule cosin", "did you mean 'cosine'"),
+        ("--data synthetic-hmm --resume", "expected --checkpoint with --resume, got none"),
+        ("--data synthetic-hmm --device tpu", "expected device to be cpu or cuda, got 'tpu'"),
+        ("--data synthetic-hmm --metrics no/such/m.jsonl", "no/such"),
         ("--data synthetic-hmm --patience 0", "expected patience to be an integer of at least 1, got 0"),
         ("--data synthetic-hmm --output river.csv", "expected a new folder or one that holds a saved model"),
         ("--data synthetic-hmm --json no/such/x.json", "expected --json to name a file"),

@@ -1,1 +1,7 @@
-"""Long checks that `make matrix` and `make nightly` run; they need nothing but Python itself."""
+"""Tools of development, which no installed package has; each is run from a checkout.
+
+matrix              long checks on every Python, by `make matrix` and `make nightly`; needs nothing but Python itself
+damages             damages the models on purpose and measures which claims notice
+claims_pages        writes docs/claims.md and docs/errata.md
+experiments_page    writes docs/experiments/README.md and its pictures
+"""

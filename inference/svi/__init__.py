@@ -11,10 +11,11 @@ Pyro"s global parameter store. The run itself is in `training`, the bounds in `b
 """
 
 from pgm_rnn.inference.svi.checkpoints import CheckpointError
-from pgm_rnn.inference.svi.engine import checked_device, fit
+from pgm_rnn.inference.svi.engine import fit
 from pgm_rnn.inference.svi.evaluation import Evaluation, evaluate, ratio_error
 from pgm_rnn.inference.svi.plan import Epoch, minibatches
 from pgm_rnn.inference.svi.processes import ProcessLostError
+from pgm_rnn.inference.svi.session import checked_device
 from pgm_rnn.inference.svi.training import Fit
 
 __all__ = [

@@ -5,19 +5,16 @@ import os
 import pyro
 import torch
 
-from pgm_rnn.inference.svi.checkpoints import checkpoints_in
 from pgm_rnn.inference.svi.evaluation import num_modelled
-from pgm_rnn.inference.svi.metrics import Metrics
+from pgm_rnn.inference.svi.goals import SequenceGoal
 from pgm_rnn.inference.svi.objectives import check_objective, chosen_objective
 from pgm_rnn.inference.svi.plan import Plan
 from pgm_rnn.inference.svi.processes import Processes
-from pgm_rnn.inference.svi.training import Fit, Run
+from pgm_rnn.inference.svi.session import RANK_STREAM, Files, carried_out, on_device
+from pgm_rnn.inference.svi.training import Fit
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences, as_sequences
-
-RANK_STREAM = 2**21
-"""Apart, in streams of a seed, are the draws of two processes of one fit."""
 
 
 def fit(
@@ -94,8 +91,7 @@ def fit(
     """
     if not isinstance(model, SequenceModel):
         raise TypeError(f"expected a SequenceModel, such as RNN or HMM, got {type(model).__name__}")
-    if resume and checkpoint is None:
-        raise ValueError("expected checkpoint=FOLDER with resume=True, got none; it says where to go on from")
+    files = Files(metrics, tensorboard, checkpoint, resume, checkpoint_seconds)
     objective = chosen_objective(model, objective)
     plan = Plan(
         objective=objective,
@@ -114,12 +110,9 @@ def fit(
         progress=progress,
     )
     train, valid = as_sequences(train), None if valid is None else as_sequences(valid)
-    home = next(model.parameters()).device
-    away = home if device is None else checked_device(device)
-    if device is not None:
-        train, valid = train.to(away), None if valid is None else valid.to(away)
-    try:
-        model.to(away)
+    with on_device(model, device) as away:
+        if device is not None:
+            train, valid = train.to(away), None if valid is None else valid.to(away)
         for data in (train, valid):
             if data is not None:
                 model.check(data.x, data.lengths)
@@ -128,27 +121,5 @@ def fit(
         stream = 3 + RANK_STREAM * processes.rank
         with pyro.settings.context(module_local_params=True), seeded(seed, stream=stream):
             check_objective(model, objective, num_particles, kl_warmup, train)
-            first = processes.rank == 0
-            with (
-                checkpoints_in(checkpoint if first else None, checkpoint_seconds) as checkpoints,
-                Metrics(metrics, tensorboard) if first else Metrics() as written,
-            ):
-                run = Run(model, train, valid, plan, written, processes, checkpoints)
-                run.begin(checkpoint is not None, resume)
-                return run.until_done()
-    finally:
-        model.to(home)
-
-
-def checked_device(device: str) -> torch.device:
-    """The device of this name.
-
-    Raises:
-        ValueError: another name than cpu and cuda, or no CUDA on this machine.
-    """
-    kind = str(device).partition(":")[0]
-    if kind not in ("cpu", "cuda"):
-        raise ValueError(f"expected device to be cpu or cuda, got {device!r}")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"expected a CUDA device for device={device!r}, this machine has none; use device='cpu'")
-    return torch.device(device)
+            ended = carried_out(SequenceGoal(model, train, valid, plan), plan, files, processes)
+    return Fit(model, *ended, objective, num_particles)

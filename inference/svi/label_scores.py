@@ -1,21 +1,19 @@
-"""How well a law of labels given whole sequences predicts: nats per label, accuracy, and what it confuses.
+"""How well a law of labels predicts: nats per label, accuracy, and what it confuses.
 
 A label is one of a sequence (classification) or of a step (tagging). Both figures are exact; the accuracy is the part
 of the labels that are the law's most probable ones.
 """
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from pgm_rnn.emissions import Categorical
 from pgm_rnn.inference.svi.evaluation import ratio_error
+from pgm_rnn.sequence_model.label_model import LabelModel
 from pgm_rnn.sequences import Sequences, length_mask
-
-if TYPE_CHECKING:
-    from pgm_rnn.models.bidirectional_rnn import BidirectionalRNN
 
 CHUNK = 1024
 """Sequences that are scored at a time."""
@@ -38,6 +36,10 @@ class Labelled(NamedTuple):
         """The sequences at `index` (k,) with their labels, still T steps wide."""
         x, lengths = self.inputs.x[index], self.inputs.lengths[index]
         return Labelled(Sequences(x, lengths), self.labels[index])
+
+    def to(self, device: torch.device) -> "Labelled":
+        """The same on a device."""
+        return Labelled(self.inputs.to(device), self.labels.to(device))
 
 
 class LabelScore(NamedTuple):
@@ -74,30 +76,36 @@ class Confusion(NamedTuple):
 
 
 @torch.no_grad()
-def evaluate(model: "BidirectionalRNN", data: Labelled) -> LabelScore:
+def evaluate(model: LabelModel, data: Labelled) -> LabelScore:
     """Nats per label and accuracy of a law of labels, both exact.
 
     Raises:
         ValueError, TypeError: data that do not fit the model.
     """
-    check_labelled(data)
-    chunks = [data.select(index) for index in torch.arange(len(data.labels), device=data.labels.device).split(CHUNK)]
-    log_probs = torch.cat([model.log_prob(chunk.labels, *chunk.inputs[:2]) for chunk in chunks])
-    counts = label_counts(model, data)
+    values, counts = log_probs(model, data), label_counts(model, data)
     if not isinstance(model.labels, Categorical):
-        return score(log_probs, torch.full_like(log_probs, math.nan), counts)
-    hits = torch.cat([_hits(model, chunk) for chunk in chunks])
-    return score(log_probs, hits, counts)
+        return score(values, torch.full_like(values, math.nan), counts)
+    return score(values, torch.cat([_hits(model, chunk) for chunk in _chunks(data)]), counts)
 
 
 @torch.no_grad()
-def predicted(model: "BidirectionalRNN", inputs: Sequences) -> Tensor:
+def log_probs(model: LabelModel, data: Labelled) -> Tensor:
+    """log p(y | x) of each sequence, nats, (batch,).
+
+    Raises:
+        ValueError, TypeError: data that do not fit the model.
+    """
+    check_labelled(data)
+    return torch.cat([model.log_prob(chunk.labels, *chunk.inputs[:2]) for chunk in _chunks(data)])
+
+
+@torch.no_grad()
+def predicted(model: LabelModel, inputs: Sequences) -> Tensor:
     """The most probable label of each sequence (batch,) or step (batch, T), whose labels are symbols."""
-    found: Tensor = model.label_law(inputs.x, inputs.lengths).logits.argmax(-1)
-    return found
+    return model.predict(inputs.x, inputs.lengths)
 
 
-def confusions(model: "BidirectionalRNN", data: Labelled) -> list[Confusion]:
+def confusions(model: LabelModel, data: Labelled) -> list[Confusion]:
     """The pairs of labels that are most often confused, the worst first, of a model whose labels are symbols."""
     size = model.labels.num_params
     labels, found = data.labels, predicted(model, data.inputs)
@@ -110,11 +118,11 @@ def confusions(model: "BidirectionalRNN", data: Labelled) -> list[Confusion]:
     return [Confusion(a, b, int(wrong[a, b]), int(table[a].sum())) for a, b in pairs if wrong[a, b] > 0]
 
 
-def score(log_probs: Tensor, hits: Tensor, counts: Tensor) -> LabelScore:
+def score(values: Tensor, hits: Tensor, counts: Tensor) -> LabelScore:
     """The score of sequences with log p(y | x), and so many labels found of so many, (batch,) each."""
     total = int(counts.sum())
-    means = (-float(log_probs.double().sum()) / total, float(hits.double().sum()) / total)
-    errors = (ratio_error(-log_probs, counts), ratio_error(hits, counts))
+    means = (-float(values.double().sum()) / total, float(hits.double().sum()) / total)
+    errors = (ratio_error(-values, counts), ratio_error(hits, counts))
     return LabelScore(means[0], errors[0], means[1], errors[1], len(counts), total)
 
 
@@ -124,14 +132,20 @@ def check_labelled(data: Labelled) -> None:
         raise ValueError(f"expected labels of {len(data.inputs.lengths)} sequences, got those of {len(data.labels)}")
 
 
-def _hits(model: "BidirectionalRNN", data: Labelled) -> Tensor:
+def _chunks(data: Labelled) -> list[Labelled]:
+    """A few sequences at a time."""
+    numbers = torch.arange(len(data.labels), device=data.labels.device)
+    return [data.select(index) for index in numbers.split(CHUNK)]
+
+
+def _hits(model: LabelModel, data: Labelled) -> Tensor:
     right = (predicted(model, data.inputs) == data.labels).double()
     if model.task == "classification":
         return right
     return (right * length_mask(data.inputs.lengths, right.shape[1])).sum(1)
 
 
-def label_counts(model: "BidirectionalRNN", data: Labelled) -> Tensor:
+def label_counts(model: LabelModel, data: Labelled) -> Tensor:
     """How many labels each sequence has, (batch,)."""
     lengths = data.inputs.lengths
     return lengths if model.task == "tagging" else torch.ones_like(lengths)

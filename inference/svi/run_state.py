@@ -11,17 +11,16 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 import pgm_rnn
 from pgm_rnn.inference.svi.checkpoints import CheckpointError, State
+from pgm_rnn.inference.svi.goals import Goal
 from pgm_rnn.inference.svi.metrics import Metrics
 from pgm_rnn.inference.svi.plan import Epoch, Plan, Position
 from pgm_rnn.inference.svi.processes import Processes
-from pgm_rnn.sequence_model import SequenceModel
-from pgm_rnn.sequences import Sequences
 
 
 class Progress:
@@ -30,7 +29,7 @@ class Progress:
     Attributes:
         best_state: the parameters that are kept.
         best_epoch: the epoch after which they were taken, 0 for those at the start.
-        best_loss: theirs, nats per step.
+        best_loss: theirs, nats per step or label.
         history: one entry per epoch.
         num_steps: gradient steps so far.
         position: in the present epoch.
@@ -38,7 +37,7 @@ class Progress:
     """
 
     def __init__(
-        self, model: SequenceModel, optimizer: Optimizer, scheduler: LRScheduler, metrics: Metrics, processes: Processes
+        self, model: nn.Module, optimizer: Optimizer, scheduler: LRScheduler, metrics: Metrics, processes: Processes
     ) -> None:
         self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
         self.metrics, self.processes = metrics, processes
@@ -53,20 +52,19 @@ GOES_ON_FROM = ("0.1.0",)
 """Earlier versions whose checkpoints this one goes on from: it takes the same steps, up to rounding."""
 
 
-def identity(
-    model: SequenceModel, train: Sequences, valid: Sequences | None, plan: Plan, num_processes: int
-) -> dict[str, Any]:
+def identity(goal: Goal, plan: Plan, num_processes: int) -> dict[str, Any]:
     """What two runs that end with the same bits agree in, by the words an error uses; data by their SHA-256."""
     options = dataclasses.asdict(plan)
     del options["progress"]
+    train, valid = goal.tensors()
     return {
-        "model": _described(model),
-        "shape": {name: [*value.shape, str(value.dtype)] for name, value in model.state_dict().items()},
+        "model": goal.described(),
+        "shape": {name: [*value.shape, str(value.dtype)] for name, value in goal.model.state_dict().items()},
         "training data": _digest(train),
         "validation data": None if valid is None else _digest(valid),
         **options,
         "number of processes": num_processes,
-        "kind of device": next(model.parameters()).device.type,
+        "kind of device": next(goal.model.parameters()).device.type,
         "version of pgm_rnn": pgm_rnn.__version__,
         "version of torch": str(torch.__version__),
     }
@@ -168,18 +166,9 @@ def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def _described(model: SequenceModel) -> str:
-    try:
-        name, options = model.recipe
-    except TypeError:
-        name, options = type(model).__name__, {}
-    family = f"{type(model.family).__name__} {vars(model.family)}"
-    return f"{name} {options}, {family}, first={model.first}"
-
-
-def _digest(data: Sequences) -> str:
+def _digest(data: tuple[Tensor, ...]) -> str:
     digest = hashlib.sha256()
-    for tensor in (data.x, data.lengths):
+    for tensor in data:
         digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

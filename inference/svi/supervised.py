@@ -1,20 +1,15 @@
-"""Supervised fits: a law of labels given whole sequences learns by gradient steps.
+"""Supervised fits: a law of labels given sequences learns by gradient steps.
 
     loss = - sum_i log p(y^{(i)} | x^{(i)})
 
-A label is one of a sequence (classification) or of a step (tagging). What the law is worth is in `label_scores`.
+A label is one of a sequence (classification) or of a step (tagging). The loop is that of `svi.fit`; how well the law
+predicts is measured by `label_scores`.
 """
 
-import copy
-import math
-import time
-from typing import TYPE_CHECKING, Literal, NamedTuple
+import os
+from typing import NamedTuple
 
-import torch
-from torch.optim.lr_scheduler import LambdaLR
-from tqdm import tqdm
-
-from pgm_rnn.inference.diagnosis import cause
+from pgm_rnn.inference.svi.goals import LabelGoal
 from pgm_rnn.inference.svi.label_scores import (
     Confusion,
     Labelled,
@@ -22,13 +17,14 @@ from pgm_rnn.inference.svi.label_scores import (
     check_labelled,
     confusions,
     evaluate,
-    label_counts,
     predicted,
 )
-from pgm_rnn.inference.svi.plan import Plan, minibatches
-
-if TYPE_CHECKING:
-    from pgm_rnn.models.bidirectional_rnn import BidirectionalRNN
+from pgm_rnn.inference.svi.plan import Plan
+from pgm_rnn.inference.svi.processes import Processes
+from pgm_rnn.inference.svi.session import RANK_STREAM, Files, carried_out, on_device
+from pgm_rnn.inference.svi.training import Reason
+from pgm_rnn.randomness import seeded
+from pgm_rnn.sequence_model.label_model import LabelModel
 
 __all__ = [
     "Confusion",
@@ -68,15 +64,15 @@ class LabelFit(NamedTuple):
         seconds: wall-clock time.
     """
 
-    model: "BidirectionalRNN"
+    model: LabelModel
     history: tuple[LabelEpoch, ...]
     best_epoch: int
-    stopped_by: Literal["num_epochs", "patience", "interrupt"]
+    stopped_by: Reason
     seconds: float
 
 
 def fit(
-    model: "BidirectionalRNN",
+    model: LabelModel,
     train: Labelled,
     valid: Labelled | None = None,
     *,
@@ -86,34 +82,55 @@ def fit(
     weight_decay: float = 0.0,
     clip_norm: float = 5.0,
     schedule: str = "constant",
+    lr_warmup: float = 0,
     patience: int = 10,
+    metrics: str | os.PathLike[str] | None = None,
+    tensorboard: str | None = None,
+    device: str | None = None,
     seed: int = 0,
     progress: bool = True,
+    checkpoint: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    checkpoint_seconds: float = 120.0,
 ) -> LabelFit:
     """Maximise sum_i log p(y^{(i)} | x^{(i)}) with AdamW, in place.
 
     The parameters at the end are those of the epoch with the lowest validation loss, or the last ones without
-    validation data. The same model, data and seed give the same parameters bit for bit on one machine's CPU.
+    validation data. The same model, data and seed give the same parameters bit for bit on one machine's CPU, also if
+    the run is killed and goes on from its checkpoint. Under torchrun the processes share each minibatch, as in
+    `svi.fit`.
 
     Args:
         model: a law of labels.
         train: sequences with labels as the model's task has them.
         valid: the same, for early stopping.
         num_epochs: passes over the training data, at most.
-        batch_size: sequences a step.
+        batch_size: sequences per gradient step.
         learning_rate: of AdamW, the largest one.
         weight_decay: of AdamW, decoupled.
         clip_norm: largest norm of a gradient (nats per label).
         schedule: of the learning rate, "constant", or "cosine" down to 0 over `num_epochs`.
+        lr_warmup: epochs over which the learning rate rises linearly; parts of an epoch are fine.
         patience: epochs without a better validation loss before it stops.
-        seed: of the order of the data.
+        metrics: a file to which each epoch appends a line of JSON: losses, learning rate, seconds.
+        tensorboard: a folder for the same numbers as TensorBoard shows them.
+        device: "cpu" or "cuda", where model and data are taken for the fit; the model comes back to where it was.
+            None leaves both where they are.
+        seed: of the order of the data, and of anything that the model draws.
         progress: a bar on a terminal.
+        checkpoint: a folder for the state of the run, which one run at a time has to itself.
+        resume: go on from the checkpoint in it, if there is one; without it such a folder is an error.
+        checkpoint_seconds: as in `svi.fit`.
 
     Raises:
-        ValueError, TypeError: data or options that do not fit.
+        CheckpointError: a checkpoint that is damaged, of another run, or there without `resume`.
+        ValueError, TypeError: data or options that do not fit, or no CUDA where it is asked for.
+        OSError: `metrics` or `checkpoint` cannot be written, or another run is using that folder.
+        ModuleNotFoundError: `tensorboard` is given and the package is not installed.
         FloatingPointError: the loss became NaN or infinite; the parameters are those of the best epoch so far.
 
     Example:
+        >>> import torch
         >>> from pgm_rnn import Sequences
         >>> from pgm_rnn.models import BidirectionalRNN
         >>> model = BidirectionalRNN(num_symbols=2, num_labels=2, hidden_dim=4, task="classification")
@@ -123,6 +140,7 @@ def fit(
         >>> evaluate(model, data).accuracy
         1.0
     """
+    files = Files(metrics, tensorboard, checkpoint, resume, checkpoint_seconds)
     plan = Plan(
         num_epochs=num_epochs,
         batch_size=batch_size,
@@ -130,75 +148,22 @@ def fit(
         weight_decay=weight_decay,
         clip_norm=clip_norm,
         schedule=schedule,
+        lr_warmup=lr_warmup,
         patience=patience,
         seed=seed,
         progress=progress,
     )
-    for data in (train, valid):
-        if data is not None:
-            check_labelled(data)
-    return _Run(model, train, valid, plan).until_done()
-
-
-class _Run:
-    """A fit under way: the model, its optimiser, and the best parameters so far."""
-
-    def __init__(self, model: "BidirectionalRNN", train: Labelled, valid: Labelled | None, plan: Plan) -> None:
-        self.model, self.train, self.valid, self.plan = model, train, valid, plan
-        self.optimizer = torch.optim.AdamW(model.parameters(), plan.learning_rate, weight_decay=plan.weight_decay)
-        a_step = 1 / -(-len(train.labels) // plan.batch_size)
-        self.scheduler = LambdaLR(self.optimizer, lambda step: plan.rate_factor((step + 0.5) * a_step))
-        self.best_loss = math.inf if valid is None else evaluate(model, valid).nats_per_label
-        self.best_epoch, self.best_state = 0, copy.deepcopy(model.state_dict())
-        self.history: list[LabelEpoch] = []
-
-    def until_done(self) -> LabelFit:
-        """Epochs until a limit, an interrupt, or `patience` of them without a better validation loss."""
-        start, hidden = time.perf_counter(), None if self.plan.progress else True
-        stopped_by: Literal["num_epochs", "patience", "interrupt"] = "num_epochs"
-        bar = tqdm(range(1, self.plan.num_epochs + 1), unit="epoch", disable=hidden, leave=False)
-        try:
-            for epoch in bar:
-                bar.set_postfix(self.epoch(epoch))
-                if self.valid is not None and epoch - self.best_epoch >= self.plan.patience:
-                    stopped_by = "patience"
-                    break
-        except KeyboardInterrupt:
-            stopped_by = "interrupt"
-        finally:
-            bar.close()
-            self.model.load_state_dict(self.best_state)
-        return LabelFit(self.model, tuple(self.history), self.best_epoch, stopped_by, time.perf_counter() - start)
-
-    def epoch(self, epoch: int) -> dict[str, str]:
-        """One pass over the data; what a progress bar shows of it."""
-        self.model.train()
-        nats = labels = 0.0
-        for index in minibatches(len(self.train.labels), self.plan.batch_size, self.plan.seed, epoch):
-            batch = self.train.select(index.to(self.train.labels.device))
-            number = int(label_counts(self.model, batch).sum())
-            nats, labels = nats + self.step(batch, number, epoch), labels + number
-        self.model.eval()
-        valid = None if self.valid is None else evaluate(self.model, self.valid).nats_per_label
-        self.history.append(LabelEpoch(epoch, nats / labels, valid))
-        if valid is None or valid < self.best_loss:
-            self.best_loss, self.best_epoch = nats / labels if valid is None else valid, epoch
-            self.best_state = copy.deepcopy(self.model.state_dict())
-        shown = {"train": f"{nats / labels:.3f}"} | ({} if valid is None else {"valid": f"{valid:.3f}"})
-        return shown | {"best": str(self.best_epoch)}
-
-    def step(self, batch: Labelled, num_labels: int, epoch: int) -> float:
-        """One gradient step: the loss before it, nats."""
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = -self.model.log_prob(batch.labels, batch.inputs.x, batch.inputs.lengths).sum()
-        (loss / num_labels).backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.plan.clip_norm)
-        if not bool(loss.isfinite() & norm.isfinite()):
-            why = cause(self.model, self.model.inputs, self.train.inputs, self.scheduler.last_epoch)
-            raise FloatingPointError(
-                f"the loss became {float(loss.detach())} in epoch {epoch}; the parameters are those of epoch "
-                f"{self.best_epoch}; {why}"
-            )
-        self.optimizer.step()
-        self.scheduler.step()
-        return float(loss.detach())
+    if not isinstance(model, LabelModel):
+        raise TypeError(f"expected a law of labels, such as Tagger, got {type(model).__name__}; svi.fit fits sequences")
+    with on_device(model, device) as away:
+        if device is not None:
+            train, valid = train.to(away), None if valid is None else valid.to(away)
+        for data in (train, valid):
+            if data is not None:
+                check_labelled(data)
+                model.check(data.labels, data.inputs.x, data.inputs.lengths)
+        processes = Processes(away)
+        with seeded(seed, stream=3 + RANK_STREAM * processes.rank):
+            ended = carried_out(LabelGoal(model, train, valid), plan, files, processes)
+    history = tuple(LabelEpoch(*entry[:3]) for entry in ended.history)
+    return LabelFit(model, history, ended.best_epoch, ended.stopped_by, ended.seconds)

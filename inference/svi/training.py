@@ -4,7 +4,7 @@ import copy
 import math
 import time
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +14,13 @@ from tqdm import tqdm
 from pgm_rnn.inference.diagnosis import cause
 from pgm_rnn.inference.svi import run_state
 from pgm_rnn.inference.svi.checkpoints import CheckpointError, Checkpoints, check_run, parsed
-from pgm_rnn.inference.svi.evaluation import evaluate, modelled_steps, num_modelled
+from pgm_rnn.inference.svi.goals import Goal
 from pgm_rnn.inference.svi.metrics import Metrics
-from pgm_rnn.inference.svi.objectives import make_objective
 from pgm_rnn.inference.svi.plan import Epoch, Plan, Position, minibatches
 from pgm_rnn.inference.svi.processes import Processes
-from pgm_rnn.particles import DegenerateWeightsError
 from pgm_rnn.sequence_model import SequenceModel
-from pgm_rnn.sequences import Sequences
+
+Reason = Literal["num_epochs", "patience", "interrupt"]
 
 
 @dataclass(frozen=True)
@@ -41,28 +40,32 @@ class Fit:
     model: SequenceModel
     history: tuple[Epoch, ...]
     best_epoch: int
-    stopped_by: Literal["num_epochs", "patience", "interrupt"]
+    stopped_by: Reason
     seconds: float
     objective: str = "mle"
     num_particles: int = 1
+
+
+class Ended(NamedTuple):
+    """How a run ended; its model has the best parameters found. The attributes are those of `Fit`."""
+
+    history: tuple[Epoch, ...]
+    best_epoch: int
+    stopped_by: Reason
+    seconds: float
 
 
 class Run(run_state.Progress):
     """A fit under way: the model, its optimiser, and the best parameters so far."""
 
     def __init__(
-        self,
-        model: SequenceModel,
-        train: Sequences,
-        valid: Sequences | None,
-        plan: Plan,
-        metrics: Metrics,
-        processes: Processes,
-        checkpoints: Checkpoints,
+        self, goal: Goal, plan: Plan, metrics: Metrics, processes: Processes, checkpoints: Checkpoints
     ) -> None:
-        self.train, self.valid, self.plan, self.checkpoints = train, valid, plan, checkpoints
-        self.epochs_a_step = 1 / -(-len(train.lengths) // plan.batch_size)
-        self.loss = processes.parallel(Loss(model, plan))
+        self.goal, self.plan, self.checkpoints = goal, plan, checkpoints
+        self.num_train = len(goal.train.lengths)
+        self.epochs_a_step = 1 / -(-self.num_train // plan.batch_size)
+        self.loss = processes.parallel(Loss(goal))
+        model = goal.model
         optimizer = torch.optim.AdamW(model.parameters(), plan.learning_rate, weight_decay=plan.weight_decay)
         scheduler = LambdaLR(optimizer, lambda step: plan.rate_factor(self.epochs_at(step)))
         self.me: dict[str, Any] | None = None
@@ -85,12 +88,12 @@ class Run(run_state.Progress):
             ValueError: processes with different models, data or options.
         """
         if checkpointed or self.processes.size > 1:
-            me = run_state.identity(self.model, self.train, self.valid, self.plan, self.processes.size)
+            me = run_state.identity(self.goal, self.plan, self.processes.size)
             run_state.check_alike(me, self.processes)
             self.me = me if checkpointed else None
         files = None if self.me is None else self._files()
         if files is None:
-            self.best_loss = math.inf if self.valid is None else self.valid_loss(self.valid)
+            self.best_loss = self.valid_loss() if self.judged else math.inf
             self.save()
         else:
             folder = self.checkpoints.folder or "the first process's folder"
@@ -115,10 +118,10 @@ class Run(run_state.Progress):
         if self.me is not None:
             self.checkpoints.save(run_state.captured(self, self.me))
 
-    def until_done(self) -> Fit:
+    def until_done(self) -> Ended:
         """Epochs until a limit, an interrupt, or `patience` of them without a better validation loss."""
         plan, shown = self.plan, self.plan.progress and self.processes.rank == 0
-        stopped_by: Literal["num_epochs", "patience", "interrupt"] | None = None
+        stopped_by: Reason | None = None
         done = self.position.epoch - 1
         bar = tqdm(total=plan.num_epochs, initial=done, unit="epoch", disable=None if shown else True, leave=False)
         try:
@@ -131,13 +134,17 @@ class Run(run_state.Progress):
         finally:
             bar.close()
             self.model.load_state_dict(self.best_state)
-        seconds, history = time.perf_counter() - self.start, tuple(self.history)
-        return Fit(self.model, history, self.best_epoch, stopped_by, seconds, plan.objective, plan.num_particles)
+        return Ended(tuple(self.history), self.best_epoch, stopped_by, time.perf_counter() - self.start)
+
+    @property
+    def judged(self) -> bool:
+        """Whether there are validation data."""
+        return self.goal.num_valid is not None
 
     def stopped(self) -> Literal["num_epochs", "patience"] | None:
         """What ends the run after the epochs that are done, None if nothing does."""
         done, plan = self.position.epoch - 1, self.plan
-        if self.valid is not None and done - max(self.best_epoch, plan.kl_warmup) >= plan.patience:
+        if self.judged and done - max(self.best_epoch, plan.kl_warmup) >= plan.patience:
             return "patience"
         return "num_epochs" if done >= plan.num_epochs else None
 
@@ -147,19 +154,19 @@ class Run(run_state.Progress):
         if at.batch == 0:
             at.rate, at.weight = float(self.scheduler.get_last_lr()[0]), self.kl_weight
         self.model.train()
-        for index in minibatches(len(self.train.lengths), self.plan.batch_size, self.plan.seed, epoch)[at.batch :]:
+        for index in minibatches(self.num_train, self.plan.batch_size, self.plan.seed, epoch)[at.batch :]:
             nats, due = self.step(index, epoch, self.checkpoints.is_due())
             at.batch, at.total, at.seconds = at.batch + 1, at.total + nats, time.perf_counter() - began
             if due:
                 self.save()
         self.check_finite("sum of a parameter's changes", self.change(), epoch)
         self.model.eval()
-        train_loss = at.total / num_modelled(self.model, self.train.lengths)
-        valid_loss = None if self.valid is None else self.valid_loss(self.valid)
+        train_loss = at.total / self.goal.num_units(torch.arange(self.num_train))
+        valid_loss = self.valid_loss() if self.judged else None
         entry = Epoch(epoch, train_loss, valid_loss, time.perf_counter() - began)
         self.history.append(entry)
         self.keep_best(epoch, train_loss if valid_loss is None else valid_loss)
-        self.metrics.add(epoch, entry._asdict() | {"learning_rate": at.rate, "kl_weight": at.weight})
+        self.metrics.add(epoch, self.goal.measured(entry, at.rate, at.weight))
         self.position = Position(epoch + 1)
         shown = {"train": f"{train_loss:.3f}"} | ({} if valid_loss is None else {"valid": f"{valid_loss:.3f}"})
         return shown | {"best": str(self.best_epoch)}
@@ -169,17 +176,16 @@ class Run(run_state.Progress):
 
         Each process takes its part. One without any takes the first sequence with weight zero, for all have to call.
         """
-        lengths = self.train.lengths[index.to(self.train.lengths.device)]
-        num_steps = max(1, int(modelled_steps(self.model, lengths).sum()))
+        num_units = max(1, self.goal.num_units(index))
         mine = self.processes.part(index)
-        batch = self.train.select((mine if len(mine) else index[:1]).to(self.train.x.device))
+        batch = self.goal.batch(mine if len(mine) else index[:1])
         self.optimizer.zero_grad(set_to_none=True)
         with self.processes.speaking():
             loss: Tensor = self.loss(batch, self.kl_weight)
             loss = loss * float(len(mine) > 0)
             if self.processes.size == 1:
                 self.check_finite("loss", loss, epoch)
-            (loss * (self.processes.size / num_steps)).backward()
+            (loss * (self.processes.size / num_units)).backward()
             total, someone = self.processes.totals(float(loss.detach()), float(due and self.processes.rank == 0))
         self.check_finite("loss", torch.tensor(total), epoch)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.plan.clip_norm)
@@ -189,19 +195,11 @@ class Run(run_state.Progress):
         self.num_steps += 1
         return total, someone > 0
 
-    def valid_loss(self, valid: Sequences) -> float:
-        """Nats per step by the objective's bound; the same random numbers each time, so that epochs compare."""
-        bound = "exact" if self.plan.objective == "mle" else self.plan.objective
-        options: dict[str, Any] = {"num_particles": self.plan.judges, "seed": self.plan.seed}
-        index = self.processes.part(torch.arange(len(valid.lengths), device=valid.lengths.device))
-        nats = 0.0
-        if int(modelled_steps(self.model, valid.lengths[index]).sum()) > 0:
-            try:
-                found = evaluate(self.model, valid.select(index), bound=bound, **options)
-                nats = -float(found.log_likelihoods.double().sum())
-            except (DegenerateWeightsError, FloatingPointError):
-                nats = math.inf
-        return self.processes.totals(nats)[0] / num_modelled(self.model, valid.lengths)
+    def valid_loss(self) -> float:
+        """Nats per unit by the objective's bound; the same random numbers each time, so that epochs compare."""
+        assert self.goal.num_valid is not None
+        mine = self.processes.part(torch.arange(self.goal.num_valid, device=self.goal.train.lengths.device))
+        return self.processes.totals(self.goal.valid_nats(mine))[0] / self.goal.num_valid_units()
 
     @torch.no_grad()
     def change(self) -> Tensor:
@@ -216,7 +214,7 @@ class Run(run_state.Progress):
         """Raise a FloatingPointError unless the number is finite."""
         if not torch.isfinite(value):
             rate = self.optimizer.param_groups[0]["lr"]
-            why = cause(self.model, self.model.family, self.train, self.num_steps)
+            why = cause(self.model, self.goal.family, self.goal.train, self.num_steps)
             raise FloatingPointError(
                 f"the {what} became {float(value.detach())} in epoch {epoch} at learning rate {rate:g}; the parameters "
                 f"are those of epoch {self.best_epoch}; {why}"
@@ -224,22 +222,18 @@ class Run(run_state.Progress):
 
     def keep_best(self, epoch: int, loss: float) -> None:
         """Remember the parameters if they are the best so far."""
-        if self.valid is None or loss < self.best_loss:
+        if not self.judged or loss < self.best_loss:
             self.best_loss, self.best_epoch = loss, epoch
             self.best_state = copy.deepcopy(self.model.state_dict())
 
 
 class Loss(nn.Module):
-    """The objective's loss of a batch as a module, so that it can run in parallel; NaN where a filter has no weight."""
+    """A goal's loss of a batch as a module with the model in it, so that it can run in parallel."""
 
-    def __init__(self, model: SequenceModel, plan: Plan) -> None:
+    def __init__(self, goal: Goal) -> None:
         super().__init__()
-        self.model = model
-        self.objective = make_objective(model, plan.objective, plan.num_particles)
+        self.model, self.goal = goal.model, goal
 
-    def forward(self, data: Sequences, weight: float) -> Tensor:
+    def forward(self, batch: Any, weight: float) -> Tensor:
         """Nats, the sum over the sequences, log p(z) - log q(z) weighed by `weight`."""
-        try:
-            return self.objective(weight)(data)
-        except DegenerateWeightsError:
-            return math.nan * torch.stack([p.sum() for p in self.model.parameters() if p.requires_grad]).sum()
+        return self.goal.loss(batch, weight)

@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 
 from pgm_rnn.cli.gradient import COMMANDS, command_of
-from pgm_rnn.cli.labels import NAME as LABELS
-from pgm_rnn.cli.labels import bidirectional_rnn
+from pgm_rnn.cli.labels import COMMANDS as LABEL_COMMANDS
+from pgm_rnn.cli.labels import label_command
 from pgm_rnn.cli.options import (
     Column,
     Data,
@@ -129,7 +129,8 @@ def markov_chain(
     end(fit_markov_chain(job, pseudo_count=pseudo_count))
 
 
-app.command(LABELS)(bidirectional_rnn())
+for _name, _law in LABEL_COMMANDS.items():
+    app.command(_name, help=_law.help)(label_command(_name))
 
 for _name, _fit in COMMANDS.items():
     app.command(_name, help=_fit.help)(command_of(_name))

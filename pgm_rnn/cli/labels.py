@@ -1,14 +1,13 @@
-"""The command line's `pgm-rnn fit bidirectional-rnn`: the labels of a data set, from whole sequences."""
+"""The command line's `pgm-rnn fit bidirectional-rnn` and `pgm-rnn fit tagger`: laws of the labels of a data set."""
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from pgm_rnn.cli.gradient import DEFAULTS, LEARNING, RESULT, with_options
+from pgm_rnn.cli.gradient import DEFAULTS, LEARNING, RESULT, RUN, with_options
 from pgm_rnn.cli.options import end, job_of
 
-NAME = "bidirectional-rnn"
 LabelledData = Annotated[
     str,
     typer.Option(
@@ -16,31 +15,62 @@ LabelledData = Annotated[
         help="japanese-vowels or pen-digits, whose sequences have labels; synthetic-hmm, whose steps have states.",
     ),
 ]
-SIZE: dict[str, Any] = {
-    "cell": Annotated[str, typer.Option(help="Of both networks: elman, gru or lstm.")],
-    "hidden_dim": Annotated[int, typer.Option(help="The width of each network's hidden state.")],
-    "num_layers": Annotated[int, typer.Option(help="How many layers are stacked; each reads both of the one below.")],
-}
+HIDDEN_DIM = Annotated[int, typer.Option(help="Width of each network's hidden state.")]
 HOW = ("epochs", "learning_rate", "schedule", "batch_size", "weight_decay", "patience")
-OPTIONS: dict[str, Any] = {
-    "data": LabelledData,
-    **SIZE,
-    **{option: LEARNING[option] for option in HOW},
-    **RESULT,
-}
 OWN_DEFAULTS = {"cell": "gru", "hidden_dim": 32, "num_layers": 1, "learning_rate": 3e-3, "batch_size": 32}
 
 
-def bidirectional_rnn() -> Callable[..., None]:
-    """What the command runs, with its options."""
+class LabelFit(NamedTuple):
+    """A command.
+
+    Attributes:
+        help: one line.
+        sizes: options of the model, by the names of its arguments.
+    """
+
+    help: str
+    sizes: dict[str, Any]
+
+
+COMMANDS = {
+    "bidirectional-rnn": LabelFit(
+        "Two recurrent networks in opposite directions, a law of labels given the whole sequence.",
+        {
+            "cell": Annotated[str, typer.Option(help="Cell of both networks: elman, gru or lstm.")],
+            "hidden_dim": HIDDEN_DIM,
+            "num_layers": Annotated[
+                int, typer.Option(help="Stacked layers; each reads both directions of the one below.")
+            ],
+        },
+    ),
+    "tagger": LabelFit(
+        "One recurrent network, a law of labels given the sequence up to each of them.",
+        {
+            "cell": Annotated[str, typer.Option(help="Cell of the network: elman, gru, lstm or another.")],
+            "hidden_dim": HIDDEN_DIM,
+            "num_layers": Annotated[int, typer.Option(help="Stacked layers.")],
+            "embedding_dim": Annotated[
+                int | None, typer.Option(help="Width of a symbol's embedding.", show_default="one-hot symbols")
+            ],
+        },
+    ),
+}
+"""Every command, by the name of its model."""
+
+
+def label_command(name: str) -> Callable[..., None]:
+    """What `pgm-rnn fit NAME` runs, with its options."""
+    sizes = COMMANDS[name].sizes
 
     def command(**given: Any) -> None:
-        """Two recurrent networks in opposite directions, a law of labels given the whole sequence."""
         from pgm_rnn.report.label_fitting import fit_labels
 
-        options = {"num_epochs": given["epochs"]} | {option: given[option] for option in HOW[1:]}
+        options = {option: given[option] for option in (*HOW, *RUN)}
+        options["num_epochs"] = options.pop("epochs")
+        options["checkpoint_seconds"] = 60 * options.pop("checkpoint_minutes")
         kept = (given[option] for option in ("seed", "output", "json"))
         job = job_of(given["data"], None, None, None, None, *kept, overwrite=given["overwrite"])
-        end(fit_labels(job, {size: given[size] for size in SIZE}, options))
+        end(fit_labels(job, name, {size: given[size] for size in sizes}, options))
 
-    return with_options(command, OPTIONS, DEFAULTS | OWN_DEFAULTS)
+    learning = {option: LEARNING[option] for option in HOW}
+    return with_options(command, {"data": LabelledData, **sizes, **learning, **RUN, **RESULT}, DEFAULTS | OWN_DEFAULTS)

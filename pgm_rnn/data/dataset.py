@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Labels(NamedTuple):
-    """What each whole sequence is, to classify it: y for `BidirectionalRNN(..., task="classification")`.
+    """What each whole sequence is, to classify it: y for a law of labels with task="classification".
 
     Attributes:
         family: of one label, `Categorical(number of labels)`.

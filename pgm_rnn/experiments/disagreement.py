@@ -142,7 +142,7 @@ def _row(settings: Settings, cell: Cell, problem: Problem, num_sequences: int, n
     mean = laws.log().mean(0).softmax(-1)
     predicted = laws.argmax(-1)
     scores = [state_scores(problem, law) for law in laws]
-    residuals = [intertwining_residuals(network.weights, problem) for network in networks]
+    residuals = [intertwining_residuals(network.tagger, problem) for network in networks]
     pairs = [float((predicted[i] == predicted[j]).double().mean()) for i in range(len(laws)) for j in range(i)]
     names = ("agreement", "agreement_all", "expected_accuracy", "forward_expected_accuracy", "near_ties", "kl")
     averages: Row = {name: sum(float(score[name]) for score in scores) / len(scores) for name in names}

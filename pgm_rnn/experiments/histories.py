@@ -14,9 +14,10 @@ from torch import Tensor
 
 from pgm_rnn.experiments.lbfgs import minimized
 from pgm_rnn.experiments.scores import divergence
-from pgm_rnn.experiments.taggers import Weights
+from pgm_rnn.experiments.taggers import Weights, tagger_of
 from pgm_rnn.inference import forward_backward
 from pgm_rnn.models.hmm import HMM
+from pgm_rnn.models.tagger import Tagger
 
 UNIT = 1e-6
 """Nats a step that are L-BFGS's unit of the loss, so that its tolerances are below the divergences looked for."""
@@ -106,6 +107,11 @@ class Fitted(NamedTuple):
     weights: Weights
     kl: float
     converged: bool
+
+    @property
+    def tagger(self) -> Tagger:
+        """The network itself."""
+        return tagger_of(self.weights)
 
 
 def fit(histories: Histories, first: Weights, num_iterations: int, *, trains_start: bool = False) -> Fitted:

@@ -24,7 +24,7 @@ from pgm_rnn.experiments.problem import Problem, make_problem
 from pgm_rnn.experiments.scores import NEAR_TIE
 from pgm_rnn.experiments.settings import NUM_STEPS, PAPER_TEST, Settings
 from pgm_rnn.experiments.summary import column, curve, each_draw, middle, number, values_of, where
-from pgm_rnn.experiments.taggers import initial_weights, label_log_probs
+from pgm_rnn.experiments.taggers import initial_weights
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -171,8 +171,7 @@ def _largest_odds(beliefs: Tensor, different: Tensor) -> float:
 def _different_on_test(problem: Problem, best: Fitted) -> int:
     """Predictions that differ from the forward algorithm's on the paper's test set."""
     x, beliefs = problem.test.x[:PAPER_TEST], problem.beliefs[:PAPER_TEST]
-    predicted = label_log_probs(best.weights, x[None])[0].transpose(0, 1).argmax(-1)
-    return int((predicted != beliefs.argmax(-1)).sum())
+    return int((best.tagger.predict(x) != beliefs.argmax(-1)).sum())
 
 
 def _is_exact(draw: list[Row]) -> bool:

@@ -8,13 +8,14 @@ Choe, Shin & Spencer (2017), sec. 3.2. phi is a kernel ridge regression of hidde
 test sequences; the residual is taken on the other half. Zero if some phi makes C.2 hold and the regression finds it.
 """
 
+import copy
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from pgm_rnn.experiments.problem import Problem
-from pgm_rnn.experiments.taggers import Weights, hidden_states
+from pgm_rnn.models.tagger import Tagger
 
 MOST_POINTS = 1500
 RIDGE = 1e-6
@@ -33,16 +34,16 @@ class Residuals(NamedTuple):
 
 
 @torch.no_grad()
-def intertwining_residuals(weights: Weights, problem: Problem) -> Residuals:
-    """Residuals of one network, of a stack of one, on its problem's test sequences."""
+def intertwining_residuals(network: Tagger, problem: Problem) -> Residuals:
+    """Residuals of one network on its problem's test sequences."""
     x = problem.test.x
-    h = hidden_states(weights, x[None])[0].transpose(0, 1).double()  # (N, T, k)
+    h = network.features(x).double()  # (N, T, k)
     half = len(x) // 2
     points = _spread(torch.arange(half * x.shape[1]), MOST_POINTS)
     phi = KernelRidge(problem.beliefs[:half].flatten(0, 1)[points], h[:half].flatten(0, 1)[points])
     beliefs, later_h, symbols = problem.beliefs[half:], h[half:], x[half:, 1:]
     fitted = phi(beliefs.flatten(0, 1)).view(*later_h.shape)
-    stepped = step(weights, fitted[:, :-1].flatten(0, 1), symbols.flatten())
+    stepped = step(network, fitted[:, :-1].flatten(0, 1), symbols.flatten())
     variance = (later_h - later_h.mean((0, 1))).square().sum(-1).mean()
     return Residuals(
         float((fitted[:, 1:].flatten(0, 1) - stepped).square().sum(-1).mean() / variance),
@@ -50,10 +51,10 @@ def intertwining_residuals(weights: Weights, problem: Problem) -> Residuals:
     )
 
 
-def step(weights: Weights, h: Tensor, x: Tensor) -> Tensor:
-    """f_{alpha,x}(h) of the network of a stack of one: (N, k) for hidden states (N, k) and symbols (N,)."""
-    recurrent, inputs, bias = (weights[name][0].double() for name in ("U", "W", "b"))
-    return torch.tanh(h @ recurrent.mT + inputs.mT[x] + bias)
+def step(network: Tagger, h: Tensor, x: Tensor) -> Tensor:
+    """f_{alpha,x}(h), (N, k), in float64 for hidden states (N, k) and symbols (N,)."""
+    cell = copy.deepcopy(network.cell).double()
+    return cell.step(network.inputs.as_input(x).double(), h.double())
 
 
 class KernelRidge:

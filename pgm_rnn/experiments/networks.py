@@ -6,6 +6,7 @@ Of those that share model and number of sequences the held-out loss keeps one: t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -15,8 +16,9 @@ from pgm_rnn.experiments.experiment import Cell, Row
 from pgm_rnn.experiments.problem import Problem, hmm_parameter_count
 from pgm_rnn.experiments.scores import state_scores
 from pgm_rnn.experiments.settings import Settings
-from pgm_rnn.experiments.taggers import Weights, initial_weights, label_log_probs, parameter_count
+from pgm_rnn.experiments.taggers import Weights, initial_weights, parameter_count, tagger_of
 from pgm_rnn.experiments.training import Targets, Task, train
+from pgm_rnn.models.tagger import Tagger
 
 
 class Candidate(NamedTuple):
@@ -51,10 +53,16 @@ class Network:
     held_out_loss: float
     train_loss: float
 
+    @cached_property
+    def tagger(self) -> Tagger:
+        """The network itself, as the zoo has it."""
+        return tagger_of(self.weights)
+
     @torch.no_grad()
     def probs(self, x: Tensor) -> Tensor:
         """p(y_t | x_{1:t}) of symbols (N, T): (N, T, m), float64."""
-        return label_log_probs(self.weights, x[None])[0].transpose(0, 1).double().softmax(-1)
+        logits: Tensor = self.tagger.label_law(x).logits
+        return logits.double().softmax(-1)
 
 
 def all_candidates(settings: Settings, problems: Sequence[Problem], hidden_dim: int) -> list[Candidate]:

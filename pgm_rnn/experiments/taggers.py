@@ -1,48 +1,34 @@
-"""Many small recurrent networks that label sequences, computed as one: their weights are stacked.
+"""Many small taggers computed as one: the parameters of `pgm_rnn.models.Tagger`s of one shape, stacked.
 
     h_0 = 0,   h_t = tanh(W x_t + U h_{t-1} + b)        x_t one-hot
     y_t ~ Categorical(softmax(V h_t + c))               p(y_t | x_{1:t})
 
 Choe, Shin & Spencer (2017), sec. 2.1 and 4.1; the label is the hidden Markov model's state z_t, or the next symbol.
-A network is an "elman" cell of `pgm_rnn.models.cells` under the head of `Categorical`; what is stacked is their
-parameters. Differences from the paper: on request h_0 is trained, as in `pgm_rnn.models.RNN`.
+`stacked` makes a stack of Taggers and `tagger_of` makes a Tagger of a stack; between them stand matrix products over
+all networks at once, which are faster than torch.func.vmap of a Tagger (docs/benchmarks.md, "Many small networks").
 """
 
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from pgm_rnn.emissions import Categorical
-from pgm_rnn.models.cells import CELLS, Cell
+from pgm_rnn.models.tagger import Start, Tagger
 from pgm_rnn.randomness import seeded
 
 Weights = dict[str, Tensor]
 """W (S, k, p), U (S, k, k), b (S, k), V (S, m, k), c (S, m) and h_0 (S, k) of S networks."""
-
-
-class Tagger(nn.Module):
-    """One network: the law p(y_t | x_{1:t}) of a label at every step.
-
-    Args:
-        num_symbols: p, of the sequence.
-        num_labels: m.
-        hidden_dim: k.
-    """
-
-    def __init__(self, num_symbols: int, num_labels: int, hidden_dim: int) -> None:
-        super().__init__()
-        self.inputs = Categorical(num_symbols)
-        self.cell: Cell = CELLS["elman"](num_symbols, hidden_dim, 1)
-        self.readout = Categorical(num_labels).head(hidden_dim)
-        self.start = nn.Parameter(torch.zeros(hidden_dim))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """log p(y_t | x_{1:t}) in nats, (B, T, m), for symbols (B, T)."""
-        after = self.cell.unroll(F.one_hot(x.mT, self.inputs.num_symbols).to(self.start.dtype), self.start)[1:]
-        log_probs: Tensor = self.readout(after).logits
-        return log_probs.transpose(0, 1)
+NAMES = {
+    "W": "cell.network.weight_ih_l0",
+    "U": "cell.network.weight_hh_l0",
+    "b": "cell.network.bias_ih_l0",
+    "V": "readout.weight",
+    "c": "readout.bias",
+    "h_0": "initial_memory",
+}
+"""What a Tagger calls them; b is the sum of the cell's two biases, which are only ever added."""
+OTHER_BIAS = "cell.network.bias_hh_l0"
 
 
 def parameter_count(num_symbols: int, num_labels: int, hidden_dim: int) -> int:
@@ -51,30 +37,36 @@ def parameter_count(num_symbols: int, num_labels: int, hidden_dim: int) -> int:
 
 
 def initial_weights(num_symbols: int, num_labels: int, hidden_dim: int, seeds: Sequence[int]) -> Weights:
-    """Fresh networks, torch's initialisation, one a seed, in float32."""
+    """Fresh taggers with torch's initialisation, one per seed, in float32."""
     networks = []
     for seed in seeds:
         with seeded(seed):
-            networks.append(Tagger(num_symbols, num_labels, hidden_dim).float())
+            networks.append(Tagger("elman", num_symbols, num_labels, hidden_dim).float())
     return stacked(networks)
 
 
 @torch.no_grad()
 def stacked(networks: Sequence[Tagger]) -> Weights:
-    """The weights of networks of one shape; the cell's two biases, which are only ever added, become one."""
-    tables = [dict(network.named_parameters()) for network in networks]
+    """The weights of Elman taggers of one shape that read one-hot symbols."""
+    tables = [{**dict(network.named_parameters()), **dict(network.named_buffers())} for network in networks]
 
     def stack(name: str) -> Tensor:
         return torch.stack([table[name] for table in tables])
 
-    return {
-        "W": stack("cell.network.weight_ih_l0"),
-        "U": stack("cell.network.weight_hh_l0"),
-        "b": stack("cell.network.bias_ih_l0") + stack("cell.network.bias_hh_l0"),
-        "V": stack("readout.weight"),
-        "c": stack("readout.bias"),
-        "h_0": stack("start"),
-    }
+    weights = {symbol: stack(name) for symbol, name in NAMES.items()}
+    return {**weights, "b": weights["b"] + stack(OTHER_BIAS)}
+
+
+def tagger_of(weights: Weights, index: int = 0) -> Tagger:
+    """One network of a stack, in its dtype; its h_0 counts as trained unless it is zero."""
+    one = {symbol: value[index].detach().clone() for symbol, value in weights.items()}
+    (hidden_dim, num_symbols), num_labels = one["W"].shape, len(one["c"])
+    with torch.device("meta"):  # no numbers, which would be drawn only to be replaced
+        start: Start = "trained" if bool(one["h_0"].any()) else "zero"
+        network = Tagger("elman", num_symbols, num_labels, hidden_dim, start=start)
+    state = {name: one[symbol] for symbol, name in NAMES.items()}
+    network.load_state_dict({**state, OTHER_BIAS: torch.zeros_like(one["b"])}, assign=True)
+    return network
 
 
 def hidden_states(weights: Weights, x: Tensor) -> Tensor:

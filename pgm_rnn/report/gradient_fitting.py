@@ -22,6 +22,7 @@ from pgm_rnn.report.keeping import halved
 from pgm_rnn.report.material import FileOptions, Material
 from pgm_rnn.report.records import check_appendable
 from pgm_rnn.report.saved import open_saved
+from pgm_rnn.report.unfinished import finish_or_fail, fitted
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences
 from pgm_rnn.storage import holds_model
@@ -116,7 +117,9 @@ def fit_by_gradient(
     with launched(training.device) as first:
         if first:
             announce(job, material, title)
-        found, failure = _fitted(model, material, job.seed, options)
+        found, failure = fitted(
+            model, options, lambda: svi.fit(model, material.train, material.valid, seed=job.seed, **options)
+        )
     half, why = halved(model) if half else (False, "")
     best = "those of the best epoch so far" if found is None else f"those of epoch {found.best_epoch}, the best"
     judged = f"{best} on the validation data" if material.valid is not None else "the last ones"
@@ -131,53 +134,9 @@ def fit_by_gradient(
         ended_by, num_epochs, seconds = found.stopped_by, len(found.history), found.seconds
     outcome = Outcome(model, ended_by, num_epochs, "epoch", seconds, remark, plain, half)
     if first:
-        _finish_or_fail(job, folder, material, outcome, failure)
+        way_out = "go on with --resume" if training.checkpoint else f"go on from its numbers with --start {folder}"
+        finish_or_fail(lambda: finish(job, folder, material, outcome), folder, failure, way_out)
     return outcome
-
-
-def _fitted(
-    model: SequenceModel, material: Material, seed: int, options: dict[str, Any]
-) -> tuple[svi.Fit | None, OSError | None]:
-    """The fit, or why it could not go on: a file of its own that could not be written, after some of the work.
-
-    Raises:
-        OSError: the same before any of the work.
-    """
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    try:
-        return svi.fit(model, material.train, material.valid, seed=seed, **options), None
-    except OSError as error:
-        if all(bool((value == before[name]).all()) for name, value in model.state_dict().items()):
-            raise _of_its_files(error, options) from error
-        return None, _of_its_files(error, options)
-
-
-def _of_its_files(error: OSError, options: dict[str, Any]) -> OSError:
-    """The error with the name of the file: the checkpoint's has it already, the metrics' has not."""
-    if error.filename is not None or error.errno is None or options["metrics"] is None:
-        return error
-    return OSError(error.errno, error.strerror or str(error), str(options["metrics"]))
-
-
-def _finish_or_fail(job: Job, folder: Path, material: Material, outcome: Outcome, failure: OSError | None) -> None:
-    """Score and save what was fitted, and raise the error that ended it, if one did.
-
-    Raises:
-        OSError: it says which file could not be written, and where the model is.
-    """
-    if failure is None:
-        finish(job, folder, material, outcome)
-        return
-    why = f"could not write {failure.filename}: {failure.strerror}" if failure.filename else str(failure)
-    try:
-        finish(job, folder, material, outcome)
-    except OSError as error:
-        raise OSError(f"the fit could not go on, {why}; {error}") from failure
-    on = "go on with --resume" if outcome.options["checkpoint"] else f"go on from its numbers with --start {folder}"
-    raise OSError(
-        f"the fit could not go on, {why}; the parameters so far are saved in {folder}; make room or choose another "
-        f"place, and {on}"
-    ) from failure
 
 
 def _with_nade(material: Material, nade_dim: int | None) -> Material:

@@ -1,12 +1,16 @@
-"""`pgm-rnn fit bidirectional-rnn`: a law of the labels of a data set, classified sequences or tagged steps.
+"""`pgm-rnn fit` of laws of labels: classified sequences or tagged steps of a data set.
 
 Where the data say what each sequence is, that is what is learnt. Where they were drawn from a model with known states,
-the states are, and its exact smoother p(z_t | x_{1:T}) is scored beside: on average no
-law of single labels has fewer nats.
+the states are, and the exact law of the states is scored beside: the smoother's p(z_t | x_{1:T}), or for a causal model
+the filter's p(z_t | x_{1:t}). On average no law of single labels that reads the same has fewer nats.
 """
 
+import dataclasses
 import math
+import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich import box
@@ -16,12 +20,13 @@ from rich.table import Table
 from pgm_rnn.checks import check_choice
 from pgm_rnn.data import Dataset, list_datasets, load
 from pgm_rnn.emissions import Categorical
-from pgm_rnn.inference import forward_backward
+from pgm_rnn.inference import forward_backward, svi
 from pgm_rnn.inference.svi import label_scores, supervised
 from pgm_rnn.inference.svi.label_scores import Labelled, LabelScore
 from pgm_rnn.inference.svi.plan import Plan
-from pgm_rnn.models.bidirectional_rnn import NAME, BidirectionalRNN, Task
+from pgm_rnn.inference.svi.processes import launched
 from pgm_rnn.models.hmm import HMM
+from pgm_rnn.models.label_registry import LABEL_MODELS
 from pgm_rnn.randomness import seeded
 from pgm_rnn.report.fitted import (
     Job,
@@ -33,6 +38,10 @@ from pgm_rnn.report.fitted import (
     record_of,
     say_how_it_ended,
 )
+from pgm_rnn.report.records import check_appendable
+from pgm_rnn.report.unfinished import finish_or_fail, fitted
+from pgm_rnn.sequence_model.label_model import LabelModel, Task
+from pgm_rnn.storage import holds_model
 
 SPLITS = ("train", "valid", "test")
 SHOWN = 3
@@ -69,34 +78,77 @@ class SplitScore(NamedTuple):
     num_labels: int
 
 
-def fit_labels(job: Job, sizes: Mapping[str, Any], options: Mapping[str, Any]) -> Outcome:
-    """Fit a `BidirectionalRNN` to a data set's labels, stopped early by its validation split.
+def fit_labels(job: Job, name: str, sizes: Mapping[str, Any], options: Mapping[str, Any]) -> Outcome:
+    """Fit a law of labels to a data set's, stopped early by its validation split.
 
     Args:
         job: the data, and where the result goes.
+        name: of the model, in `LABEL_MODELS`.
         sizes: of the model, by the names of its arguments.
         options: of `supervised.fit`, by the names of its arguments.
 
     Raises:
         ValueError: arguments out of range, or a source that is no data set with labels.
+        OSError: a file could not be written; what was fitted until then is saved, and the error says where.
     """
     check_choice("--data", job.source, list_datasets())
-    folder = check_job(job, NAME, sizes["hidden_dim"])
-    Plan(**options)  # what is out of range is found out before the data are read
+    resumed = options["checkpoint"] if options["resume"] else None
+    folder = check_job(job, name, sizes["hidden_dim"], resumed)
+    job = replace(job, overwrite=job.overwrite or holds_model(folder))  # a run that goes on replaces what it saved
+    _check_options(options)  # what is out of range is found out before the data are read
     data = label_data(job.source, job.seed)
-    train = data.splits["train"]
-    with seeded(job.seed):
-        model = BidirectionalRNN(**sizes, inputs=data.dataset.emission, labels=data.family, task=data.task)
-    if train.inputs.x.is_floating_point():
-        model = model.to(train.inputs.x.dtype)
-    shown = f"{sizes['cell']}, hidden dim {sizes['hidden_dim']}, {data.task}"
-    announce(job, data.dataset, f"{NAME}, {shown} with {data.family.num_symbols} labels, AdamW on log p(y | x)")
-    found = supervised.fit(model, train, data.splits.get("valid"), seed=job.seed, **options)
-    judged = f"those of epoch {found.best_epoch}, the best on the validation data"
-    remark = f"the parameters are {judged if 'valid' in data.splits else 'the last ones'}"
-    outcome = Outcome(model, found.stopped_by, len(found.history), "epoch", found.seconds, remark, dict(options))
-    _finish(job, folder, data, outcome)
+    model = _made(name, sizes, data, job.seed)
+    start_time = time.perf_counter()
+    with launched(options["device"]) as first:
+        if first:
+            shown = f"{sizes['cell']}, hidden dim {sizes['hidden_dim']}, {data.task}"
+            announce(job, data.dataset, f"{name}, {shown} with {data.family.num_symbols} labels, AdamW on log p(y | x)")
+        found, failure = fitted(
+            model,
+            options,
+            lambda: supervised.fit(model, data.splits["train"], data.splits.get("valid"), seed=job.seed, **options),
+        )
+    outcome = _outcome(model, found, data, options, time.perf_counter() - start_time)
+    if first:
+        way_out = "go on with --resume" if options["checkpoint"] else "fit again"
+        finish_or_fail(lambda: _finish(job, folder, data, outcome), folder, failure, way_out)
     return outcome
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    """Raise a ValueError if an option is out of range, or an OSError if the metrics file cannot be written."""
+    planned = {field.name for field in dataclasses.fields(Plan)}
+    Plan(**{name: value for name, value in options.items() if name in planned})
+    if options["resume"] and options["checkpoint"] is None:
+        raise ValueError("expected --checkpoint with --resume, got none; it names the folder to go on from")
+    if options["device"] is not None:
+        svi.checked_device(options["device"])
+    if options["metrics"] is not None:
+        check_appendable(options["metrics"])
+
+
+def _made(name: str, sizes: Mapping[str, Any], data: LabelData, seed: int) -> LabelModel:
+    """A new model for the data, in their dtype."""
+    x = data.splits["train"].inputs.x
+    with seeded(seed):
+        model = LABEL_MODELS[name](**sizes, inputs=data.dataset.emission, labels=data.family, task=data.task)
+    return model.to(x.dtype) if x.is_floating_point() else model
+
+
+def _outcome(
+    model: LabelModel,
+    found: supervised.LabelFit | None,
+    data: LabelData,
+    options: Mapping[str, Any],
+    seconds: float,
+) -> Outcome:
+    """What a fit came to; None for one that an error ended, after so many seconds."""
+    best = "those of the best epoch so far" if found is None else f"those of epoch {found.best_epoch}, the best"
+    remark = f"the parameters are {f'{best} on the validation data' if 'valid' in data.splits else 'the last ones'}"
+    plain = {option: str(value) if isinstance(value, Path) else value for option, value in options.items()}
+    if found is None:
+        return Outcome(model, "error", None, "epoch", seconds, remark, plain)
+    return Outcome(model, found.stopped_by, len(found.history), "epoch", found.seconds, remark, plain)
 
 
 def label_data(name: str, seed: int) -> LabelData:
@@ -120,16 +172,23 @@ def label_data(name: str, seed: int) -> LabelData:
     return LabelData(dataset, "tagging", Categorical(dataset.model.num_states), splits, dataset.model)
 
 
-def smoother_score(truth: HMM, data: Labelled) -> LabelScore:
-    """The score of p(z_t | x_{1:T}) by the model that drew the states: what a tagger can come to on average."""
-    probs = forward_backward.smooth(truth, data.inputs.x, data.inputs.lengths).smoothed_probs
+def exact_score(truth: HMM, data: Labelled, *, causal: bool) -> LabelScore:
+    """The score of the model that drew the states: of p(z_t | x_{1:T}), or of p(z_t | x_{1:t}) if `causal`.
+
+    On average no law of single labels that reads the same has a better one.
+    """
+    x, lengths = data.inputs.x, data.inputs.lengths
+    if causal:
+        probs = forward_backward.filter(truth, x, lengths).filtered_probs
+    else:
+        probs = forward_backward.smooth(truth, x, lengths).smoothed_probs
     mask = data.inputs.mask
     log_probs = probs.gather(-1, data.labels[..., None]).squeeze(-1).log().where(mask, 0.0)  # (batch, T)
     hits = (probs.argmax(-1) == data.labels) & mask
-    return label_scores.score(log_probs.sum(1), hits.sum(1), data.inputs.lengths)
+    return label_scores.score(log_probs.sum(1), hits.sum(1), lengths)
 
 
-def _finish(job: Job, folder: Any, data: LabelData, outcome: Outcome) -> None:
+def _finish(job: Job, folder: Path, data: LabelData, outcome: Outcome) -> None:
     """Score and print, save the model, write the results."""
     say_how_it_ended(outcome)
     model, last = outcome.model.eval(), list(data.splits)[-1]
@@ -143,9 +202,13 @@ def _finish(job: Job, folder: Any, data: LabelData, outcome: Outcome) -> None:
     record = record_of(job, data.dataset.description, outcome, scores)
     record["confusions"] = [pair._asdict() for pair in confused]
     if data.truth is not None:
-        exact = [SplitScore(split, *smoother_score(data.truth, part)) for split, part in data.splits.items()]
-        out.print("\nthe exact smoother of the model that drew the data", label_table(exact), sep="\n")
-        record["smoother"] = [score._asdict() for score in exact]
+        which = "filter" if model.causal else "smoother"
+        exact = [
+            SplitScore(split, *exact_score(data.truth, part, causal=model.causal))
+            for split, part in data.splits.items()
+        ]
+        out.print(f"\nthe exact {which} of the model that drew the data", label_table(exact), sep="\n")
+        record[which] = [score._asdict() for score in exact]
     keep(job, folder, outcome, record)
 
 

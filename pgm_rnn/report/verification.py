@@ -16,7 +16,7 @@ from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.claims import CLAIMS, Result, check
 from pgm_rnn.claims.claim import chosen_cases
 from pgm_rnn.claims.on_data import check_on_data, num_chunks
-from pgm_rnn.claims.pages import by_paper, place_of
+from pgm_rnn.claims.sources import by_paper, place_of
 from pgm_rnn.data import Dataset, load
 from pgm_rnn.inference import svi
 from pgm_rnn.models.cells import CELLS

@@ -6,18 +6,18 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.checks import check_choice
-from pgm_rnn.models.bidirectional_rnn import NAME as LABEL_LAW
-from pgm_rnn.models.bidirectional_rnn import BidirectionalRNN
+from pgm_rnn.models.label_registry import LABEL_MODELS
 from pgm_rnn.models.registry import get_model, list_models
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequence_model.label_model import LabelModel
 from pgm_rnn.storage.arguments import as_json, from_json
 from pgm_rnn.storage.description import Description
 from pgm_rnn.storage.tensors import check_fit
 from pgm_rnn.version import __version__
 
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float64, torch.float32, torch.bfloat16)}
-Model = SequenceModel | BidirectionalRNN
+Model = SequenceModel | LabelModel
 """What can be kept: a law of sequences, or one of their labels."""
 
 
@@ -30,7 +30,7 @@ def described_as(model: Model, tensors: dict[str, Tensor], info: dict[str, Any])
     """
     name, options = model.recipe
     given: dict[str, Any]
-    if isinstance(model, BidirectionalRNN):
+    if isinstance(model, LabelModel):
         given = {"inputs": model.inputs, "labels": model.labels, **options}
     else:
         given = {"emission": model.family, "first": model.first, **options}
@@ -58,9 +58,9 @@ def made(description: Description) -> Model:
     if name is None:
         raise ValueError(f"expected a model of the zoo, got one of the class {model_class}, which no registry has")
     check_choice("dtype", dtype, DTYPES)
-    check_choice("model", name, [*list_models(), LABEL_LAW])
+    check_choice("model", name, [*list_models(), *LABEL_MODELS])
     arguments = {key: from_json(value) for key, value in written.items()}
-    if name != LABEL_LAW:
+    if name not in LABEL_MODELS:
         return get_model(name, seed=0, **arguments).to(DTYPES[dtype])
     with seeded(0):
-        return BidirectionalRNN(**arguments).to(DTYPES[dtype])
+        return LABEL_MODELS[name](**arguments).to(DTYPES[dtype])

@@ -32,7 +32,7 @@ def save_model(
     the same folder wait for their turn.
 
     Args:
-        model: any registered model or a `BidirectionalRNN`, on any device.
+        model: any registered model, of sequences or of labels, on any device.
         folder: where; it and the folders above it are made.
         info: notes that JSON can hold, such as data set, nats per step and seed.
         half: store the numbers in half precision, of 11 bits; they come back in the model's own dtype, and with the

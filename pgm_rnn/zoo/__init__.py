@@ -1,6 +1,6 @@
 """Trained models: `load_pretrained(name)`, one of `list_pretrained()`.
 
-NAME/config.json          what `get_model` or `BidirectionalRNN` makes the model from, and how it was trained
+NAME/config.json          what the model is made from, and how it was trained
 NAME/model.safetensors    its numbers, and those of its guide
 NAME/README.md            the model card
 NAME/reference.json       log marginal likelihoods of a few sequences, or of their labels, to test engines against

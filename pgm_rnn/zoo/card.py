@@ -45,7 +45,7 @@ def _family(family: dict[str, Any]) -> str:
 def _scores(info: dict[str, Any]) -> str:
     scores = info["scores"]
     if "nats_per_label" in scores[0]:
-        return _label_scores(scores, info.get("smoother", []))
+        return _label_scores(info)
     rows = ["| split | nats per step | standard error | bound | sequences | steps |", "|---|---|---|---|---|---|"]
     for score in scores:
         numbers = (f"{score['nats_per_step']:.4f}", _rounded(score["standard_error"]), score["bound"])
@@ -56,20 +56,20 @@ def _scores(info: dict[str, Any]) -> str:
     return "\n".join(rows) + "\n\n" + note
 
 
-def _label_scores(scores: list[dict[str, Any]], smoother: list[dict[str, Any]]) -> str:
+def _label_scores(info: dict[str, Any]) -> str:
     head = ("split", "nats per label", "standard error", "accuracy", "standard error", "sequences", "labels")
     rows = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    exact = [{**score, "split": f"{score['split']}, exact smoother"} for score in smoother]
-    for score in [*scores, *exact]:
+    which = "filter" if "filter" in info else "smoother"
+    exact = [{**score, "split": f"{score['split']}, exact {which}"} for score in info.get(which, [])]
+    for score in [*info["scores"], *exact]:
         figures = ("nats_per_label", "standard_error", "accuracy", "accuracy_error")
         numbers = [_rounded(score[figure]) for figure in figures]
         cells = [score["split"], *numbers, _count(score, "sequences"), _count(score, "labels")]
         rows.append("| " + " | ".join(cells) + " |")
-    note = (
-        "Sum of -log p(label | whole sequence) over the number of labels, exact; the errors are those over sequences."
-    )
-    if smoother:
-        note += " The exact smoother is that of the model that drew the data: on average no law of labels is better."
+    given = "sequence up to it" if which == "filter" else "whole sequence"
+    note = f"Sum of -log p(label | {given}) over the number of labels, exact; the errors are those over sequences."
+    if exact:
+        note += f" The exact {which} is that of the model that drew the data: on average no law of labels is better."
     return "\n".join(rows) + "\n\n" + note
 
 

@@ -1,4 +1,4 @@
-"""A few sequences with labels whose log probabilities are known, of a law of labels given whole sequences.
+"""A few sequences with labels whose log probabilities are known, of a law of labels.
 
     x_t^{(i)} ~ the inputs' family with all of its unconstrained numbers zero: uniform symbols, fair bits, normal reals
     y^{(i)} ~ p(y | x^{(i)}),   log p(y^{(i)} | x^{(i)}), i = 1..n, exact
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.emissions import Emission
-from pgm_rnn.models.bidirectional_rnn import BidirectionalRNN
 from pgm_rnn.randomness import seeded
+from pgm_rnn.sequence_model.label_model import LabelModel
 from pgm_rnn.sequences import Sequences
 from pgm_rnn.zoo.references import LENGTHS, SEED
 
@@ -41,7 +41,7 @@ class LabelReference(NamedTuple):
 
 
 @torch.no_grad()
-def made(model: BidirectionalRNN) -> LabelReference:
+def made(model: LabelModel) -> LabelReference:
     """The reference of a law of labels; the same for the same numbers."""
     model = copy.deepcopy(model).double()
     lengths = torch.tensor(LENGTHS)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pgm_rnn.models import BidirectionalRNN
+from pgm_rnn.sequence_model.label_model import LabelModel
 from pgm_rnn.storage import DESCRIPTION, Model
 from pgm_rnn.storage import TENSORS as SAVED_TENSORS
 from pgm_rnn.storage.folder import read
@@ -74,7 +74,7 @@ def _card(folder: Path, *parts: Any) -> str:
 
 def _reference(model: Model) -> tuple[Reference | LabelReference, dict[str, Any]]:
     """The reference of a model, and as JSON."""
-    if isinstance(model, BidirectionalRNN):
+    if isinstance(model, LabelModel):
         of_labels = label_references.made(model)
         return of_labels, label_references.as_json(of_labels)
     of_sequences = references.made(model)

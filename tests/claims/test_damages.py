@@ -3,7 +3,7 @@
 import pytest
 
 from pgm_rnn.claims import CLAIMS
-from pgm_rnn.claims.damages import DAMAGES, NOTICED_BY, Damage, measured, notices
+from tools.damages import DAMAGES, NOTICED_BY, Damage, measured, notices
 
 BY_NAME = {damage.name: damage for damage in DAMAGES}
 SLOW = ("particle-filter-rate", "particle-filter-unbiased")
@@ -48,6 +48,6 @@ def test_a_damage_ends_with_its_block(damage: Damage) -> None:
 
 
 def test_the_matrix_is_measured_damage_by_damage(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pgm_rnn.claims.damages.DAMAGES", (BY_NAME["wrong graph: no arcs"],))
+    monkeypatch.setattr("tools.damages.DAMAGES", (BY_NAME["wrong graph: no arcs"],))
     claims = [CLAIMS["figure-4-is-figure-3"], CLAIMS["forward-start"]]
     assert measured(claims) == {"wrong graph: no arcs": ("figure-4-is-figure-3",)}

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from pgm_rnn.claims import CLAIMS
-from pgm_rnn.claims.pages import by_paper, escaped, main, pages, paper_of, place_of
+from pgm_rnn.claims.sources import by_paper, paper_of, place_of
+from tools.claims_pages import escaped, main, pages
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -13,7 +14,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 @pytest.mark.parametrize("name", ["claims.md", "errata.md"])
 def test_the_committed_pages_are_those_that_the_registry_makes(name: str) -> None:
     expected = pages()[name]
-    assert (DOCS / name).read_text(encoding="utf-8") == expected, "run python -m pgm_rnn.claims.pages"
+    assert (DOCS / name).read_text(encoding="utf-8") == expected, "run python -m tools.claims_pages"
 
 
 def test_every_claim_has_a_section_and_every_erratum_two() -> None:

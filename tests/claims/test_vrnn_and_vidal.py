@@ -74,7 +74,7 @@ def test_the_posteriors_of_all_words_are_the_engines() -> None:
 
 VRNN_PRIOR = VRNN.transition
 RNN_RECURRENCE, UPDATE = RNN.recurrence, linearised_filter._update
-LINEAR_CHAIN, FEATURES = LinearGaussianSSM.chain, BidirectionalRNN._features
+LINEAR_CHAIN, HIDDEN = LinearGaussianSSM.chain, BidirectionalRNN.hidden
 
 
 def _standard_prior(self: VRNN, z: Tensor | None, h: Tensor | None) -> Any:
@@ -101,7 +101,7 @@ def _wrong_sign(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _forward_only(self: BidirectionalRNN, x: Tensor, lengths: Tensor) -> Tensor:
-    both = FEATURES(self, x, lengths)
+    both = HIDDEN(self, x, lengths)
     return torch.cat([both.chunk(2, dim=-1)[0], torch.zeros_like(both.chunk(2, dim=-1)[1])], dim=-1)
 
 
@@ -142,7 +142,7 @@ DAMAGES: dict[str, tuple[str, Any, str, Any]] = {
     "gates of a GRU exchanged": ("gru-reset", cells, "gru", _exchanged_gates),
     "gates of an LSTM exchanged": ("gate-equations", cells, "lstm", _exchanged_lstm),
     "a derivative of other gates": ("lstm-highway", cells, "lstm", _exchanged_lstm),
-    "a network that looks back only": ("bidirectional-is-smoothing", BidirectionalRNN, "_features", _forward_only),
+    "a network that looks back only": ("bidirectional-is-smoothing", BidirectionalRNN, "hidden", _forward_only),
 }
 
 

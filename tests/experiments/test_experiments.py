@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from pgm_rnn.experiments.experiment import KEYS, Cell, Experiment, Row
-from pgm_rnn.experiments.page import NAME, main, page
 from pgm_rnn.experiments.record import read_record, write_record
 from pgm_rnn.experiments.registry import EXPERIMENTS
 from pgm_rnn.experiments.settings import Settings
 from pgm_rnn.experiments.sweep import Done, run_cell, sweep
 from pgm_rnn.experiments.tables import as_csv, from_csv
+from tools.experiments_page import NAME, main, page
 
 DOCS = Path(__file__).parents[2] / "docs" / "experiments"
 
@@ -120,4 +120,4 @@ def test_a_table_survives_being_written_and_read() -> None:
 
 
 def test_the_committed_page_is_what_the_committed_numbers_say() -> None:
-    assert (DOCS / NAME).read_text(encoding="utf-8") == page(DOCS), "run python -m pgm_rnn.experiments.page"
+    assert (DOCS / NAME).read_text(encoding="utf-8") == page(DOCS), "run python -m tools.experiments_page"

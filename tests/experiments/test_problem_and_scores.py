@@ -9,8 +9,8 @@ from pgm_rnn.experiments.intertwining import KernelRidge, intertwining_residuals
 from pgm_rnn.experiments.problem import Problem, make_problem
 from pgm_rnn.experiments.scores import chance_agreement, divergence, state_scores
 from pgm_rnn.experiments.settings import Settings, reproducible
-from pgm_rnn.experiments.taggers import Tagger, stacked
-from pgm_rnn.models import HMM
+from pgm_rnn.experiments.taggers import tagger_of
+from pgm_rnn.models import HMM, Tagger
 from pgm_rnn.sequences import Sequences
 
 SETTINGS = Settings(num_states=(3,), num_sequences=(50,), num_test=120)
@@ -98,34 +98,34 @@ def test_the_residual_of_c2_is_zero_where_phi_exists_and_not_where_the_cell_forg
     # With one symbol ever seen a belief is a function of time alone, and so is any network's hidden state.
     with reproducible():
         settings = Settings(num_symbols=1, num_states=(2,), num_sequences=(5,), num_test=100)
-        network = Tagger(1, 2, 3)
-        weights = stacked([network])
-        exact = intertwining_residuals(weights, make_problem(settings, 2, 0))
+        exact = intertwining_residuals(Tagger("elman", 1, 2, 3), make_problem(settings, 2, 0))
         # With three symbols a network that counts its symbols does not follow the beliefs.
         problem = make_problem(SETTINGS, 3, 0)
-        other = intertwining_residuals(initial_like(weights, 3), problem)
+        other = intertwining_residuals(counting(3, 3), problem)
     assert exact.c2 < 1e-4
     assert other.c2 > 1e-2
 
 
-def initial_like(weights: dict[str, torch.Tensor], num_symbols: int) -> dict[str, torch.Tensor]:
-    """A network of the same width whose recurrence keeps what it has and adds a little for each symbol."""
-    hidden_dim = weights["U"].shape[-1]
-    return {
-        "W": 0.05 * torch.randn(1, hidden_dim, num_symbols),
-        "U": 1.05 * torch.eye(hidden_dim)[None],
-        "b": torch.zeros(1, hidden_dim),
-        "V": torch.randn(1, 3, hidden_dim),
-        "c": torch.zeros(1, 3),
-        "h_0": torch.zeros(1, hidden_dim),
-    }
+def counting(hidden_dim: int, num_symbols: int) -> Tagger:
+    """A network whose recurrence keeps what it has and adds a little for each symbol."""
+    return tagger_of(
+        {
+            "W": 0.05 * torch.randn(1, hidden_dim, num_symbols),
+            "U": 1.05 * torch.eye(hidden_dim)[None],
+            "b": torch.zeros(1, hidden_dim),
+            "V": torch.randn(1, 3, hidden_dim),
+            "c": torch.zeros(1, 3),
+            "h_0": torch.zeros(1, hidden_dim),
+        }
+    )
 
 
-def test_a_step_is_the_cells() -> None:
-    network = Tagger(3, 2, 4)
+def test_a_step_is_that_of_the_paper() -> None:
+    network = Tagger("elman", 3, 2, 4).float()
     x, h = torch.tensor([0, 2, 1]), torch.randn(3, 4)
-    expected = network.cell.step(torch.nn.functional.one_hot(x, 3).to(h.dtype), h)
-    torch.testing.assert_close(step(stacked([network]), h, x), expected)
+    w, u, *biases = (value.double() for value in network.cell.parameters())
+    expected = torch.tanh(w.T[x] + h @ u.T + sum(biases))
+    torch.testing.assert_close(step(network, h, x), expected)
 
 
 def test_kernel_regression_passes_through_a_smooth_map() -> None:

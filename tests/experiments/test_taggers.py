@@ -5,36 +5,45 @@ import torch
 
 from pgm_rnn.experiments.problem import hmm_parameter_count
 from pgm_rnn.experiments.taggers import (
-    Tagger,
     hidden_states,
     initial_weights,
     label_log_probs,
     parameter_count,
     stacked,
+    tagger_of,
 )
-from pgm_rnn.models import HMM
+from pgm_rnn.models import HMM, Tagger
+from pgm_rnn.models.tagger import Start
+from tests.instances import assert_same
 
 
 @pytest.mark.parametrize(("num_symbols", "num_labels", "hidden_dim"), [(3, 2, 1), (3, 5, 4), (10, 2, 20)])
 def test_a_stack_computes_what_each_network_computes(num_symbols: int, num_labels: int, hidden_dim: int) -> None:
-    networks = [Tagger(num_symbols, num_labels, hidden_dim) for _ in range(3)]
+    networks = [Tagger("elman", num_symbols, num_labels, hidden_dim, start="trained") for _ in range(3)]
     for network in networks:
-        torch.nn.init.normal_(network.start)
+        torch.nn.init.normal_(network.initial_memory)
     x = torch.randint(num_symbols, (3, 7, 8))
     together = label_log_probs(stacked(networks), x)
-    one_by_one = torch.stack([network(x_of) for network, x_of in zip(networks, x, strict=True)])
+    one_by_one = torch.stack([network.label_law(x_of).logits for network, x_of in zip(networks, x, strict=True)])
     torch.testing.assert_close(together, one_by_one.transpose(1, 2))
 
 
-def test_a_network_is_the_equations_of_the_paper() -> None:
-    network = Tagger(3, 2, 4)
-    weights = {name: value[0] for name, value in stacked([network]).items()}
-    x = torch.tensor([[2, 0]])
-    h, expected = torch.zeros(4), []
-    for symbol in x[0]:
-        h = torch.tanh(weights["W"][:, symbol] + weights["U"] @ h + weights["b"])
-        expected.append((weights["V"] @ h + weights["c"]).log_softmax(-1))
-    torch.testing.assert_close(network(x)[0], torch.stack(expected))
+@pytest.mark.parametrize("start", ["zero", "trained"])
+def test_a_network_of_a_stack_is_a_tagger_of_the_zoo_with_its_law(start: Start) -> None:
+    networks, before = [Tagger("elman", 3, 5, 4, start=start).float() for _ in range(3)], torch.get_rng_state()
+    if start == "trained":
+        for network in networks:
+            torch.nn.init.normal_(network.initial_memory)
+        before = torch.get_rng_state()
+    weights = stacked(networks)
+    found = [tagger_of(weights, i) for i in range(3)]
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(network.recipe == other.recipe for network, other in zip(found, networks, strict=True))
+    assert_same(stacked(found), weights)
+    x = torch.randint(3, (6, 8))
+    for network, other in zip(found, networks, strict=True):
+        assert network.readout.weight.dtype == torch.float32
+        torch.testing.assert_close(network.label_law(x).logits, other.label_law(x).logits)
 
 
 def test_networks_start_at_zero_and_differ_by_their_seeds_alone() -> None:

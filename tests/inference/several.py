@@ -18,8 +18,11 @@ import torch.distributed as dist
 
 from pgm_rnn.emissions import Bernoulli, Categorical
 from pgm_rnn.inference import svi
+from pgm_rnn.inference.svi import supervised
 from pgm_rnn.inference.svi.processes import leave
+from pgm_rnn.inference.svi.supervised import LabelFit, Labelled
 from pgm_rnn.inference.svi.training import Run
+from pgm_rnn.models.tagger import Tagger
 from pgm_rnn.models.vrnn import VRNN
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import SequenceModel
@@ -28,6 +31,7 @@ from tests.instances import make_rnn, ragged
 
 LENGTHS = torch.tensor([5, 1, 4, 5, 1, 3, 1])
 """In minibatches of three and four the last one leaves a process with nothing, and some have sequences of one step."""
+GIVEN: dict[str, Any] = {"num_epochs": 6, "batch_size": 3, "learning_rate": 0.02, "progress": False}
 
 
 def exact(**options: Any) -> svi.Fit:
@@ -42,13 +46,21 @@ def drawn(**options: Any) -> svi.Fit:
     return _fit(model, Bernoulli(3), num_particles=2, **options)
 
 
+def labelled(**options: Any) -> LabelFit:
+    """Labels of steps, on the same minibatches."""
+    with seeded(0):
+        model = Tagger("gru", 3, 2, hidden_dim=3).double()
+    x, y = ragged(Categorical(3), LENGTHS, 0), ragged(Categorical(2), LENGTHS, 1)
+    data = Labelled(Sequences(x, LENGTHS), y)
+    return supervised.fit(model, data, data, **GIVEN | options)
+
+
 def _fit(model: SequenceModel, family: Categorical | Bernoulli, **options: Any) -> svi.Fit:
     train, valid = (Sequences(ragged(family, LENGTHS, seed), LENGTHS) for seed in (0, 1))
-    given: dict[str, Any] = {"num_epochs": 6, "batch_size": 3, "learning_rate": 0.02, "progress": False}
-    return svi.fit(model, train, valid, **given | options)
+    return svi.fit(model, train, valid, **GIVEN | options)
 
 
-def written(fit: svi.Fit) -> dict[str, Any]:
+def written(fit: svi.Fit | LabelFit) -> dict[str, Any]:
     """What a test compares, numbers in full."""
     history = [list(entry[:3]) for entry in fit.history]
     parameters = {name: value.tolist() for name, value in fit.model.state_dict().items()}
@@ -56,8 +68,8 @@ def written(fit: svi.Fit) -> dict[str, Any]:
 
 
 def fits(folder: Path, rank: int) -> None:
-    """Fits of both kinds, one of them checkpointed at every step, and that one once more from its end."""
-    found = {"exact": written(exact()), "drawn": written(drawn())}
+    """Fits of every kind, one of them checkpointed at every step, and that one once more from its end."""
+    found = {"exact": written(exact()), "labelled": written(labelled()), "drawn": written(drawn())}
     options: dict[str, Any] = {"checkpoint": folder / "run", "checkpoint_seconds": 0}
     options["metrics"] = folder / "metrics.jsonl"
     found["whole"] = written(drawn(**options))

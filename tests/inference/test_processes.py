@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,20 +43,23 @@ def found(folder: Path) -> list[dict[str, Any]]:
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 
-def test_two_processes_have_the_loss_curve_of_one_on_the_same_minibatches(found: list[dict[str, Any]]) -> None:
-    expected = several.written(several.exact())
+@pytest.mark.parametrize(("task", "fit"), [("exact", several.exact), ("labelled", several.labelled)])
+def test_two_processes_have_the_loss_curve_of_one_on_the_same_minibatches(
+    task: str, fit: Callable[..., Any], found: list[dict[str, Any]]
+) -> None:
+    expected = several.written(fit())
     history = torch.tensor(expected["history"])
-    assert expected["best"] == found[0]["exact"]["best"]
+    assert expected["best"] == found[0][task]["best"]
     # Sums of about a hundred numbers in another order, and Adam, which divides by a gradient's size.
-    torch.testing.assert_close(torch.tensor(found[0]["exact"]["history"]), history, rtol=1e-9, atol=0.0)
+    torch.testing.assert_close(torch.tensor(found[0][task]["history"]), history, rtol=1e-9, atol=0.0)
     for name, value in expected["parameters"].items():
-        parameter = torch.tensor(found[0]["exact"]["parameters"][name])
+        parameter = torch.tensor(found[0][task]["parameters"][name])
         torch.testing.assert_close(parameter, torch.tensor(value), rtol=1e-7, atol=1e-9)
-    other = several.written(several.exact(seed=1))  # another order of the data is another curve
+    other = several.written(fit(seed=1))  # another order of the data is another curve
     assert (torch.tensor(other["history"])[:, 1] - history[:, 1]).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("task", ["exact", "drawn", "whole", "again"])
+@pytest.mark.parametrize("task", ["exact", "labelled", "drawn", "whole", "again"])
 def test_the_processes_end_with_identical_parameters(task: str, found: list[dict[str, Any]]) -> None:
     assert found[0][task] == found[1][task]
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian, NadeBits, Poisson
 from pgm_rnn.models.bidirectional_rnn import NETWORKS, BidirectionalRNN, Task
+from pgm_rnn.models.tagger import Tagger
 from tests.definitions import all_words, layer_step, log_density
 from tests.instances import LENGTHS, draw, gradients, ragged, randomised, spoiled
 
@@ -81,6 +82,18 @@ def test_a_step_more_of_the_sequence_changes_the_law(task: Task) -> None:
     assert not torch.allclose(shorter[0, 0], longer[0, 0])
 
 
+@every_task
+def test_what_a_constructor_is_given_is_what_it_draws(task: Task) -> None:
+    """The order of the draws is part of what a seed means: embedding, network, readout."""
+    torch.manual_seed(0)
+    model = BidirectionalRNN("gru", 3, 2, hidden_dim=4, task=task)
+    torch.manual_seed(0)
+    table, network = nn.Embedding(3, 4), nn.GRU(4, 4, batch_first=True, bidirectional=True)
+    readout = nn.Linear(8, 2)
+    expected = [*table.parameters(), *network.parameters(), *readout.parameters()]
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), expected, strict=True))
+
+
 def test_the_probabilities_of_all_labellings_sum_to_one() -> None:
     model, x, words = make(), draw(Gaussian(2), 1, 3), all_words(3, 3)
     total = model.log_prob(words, x.expand(len(words), -1, -1)).exp().sum()
@@ -132,25 +145,12 @@ def test_the_program_has_the_features_and_the_labels_as_sites(task: Task) -> Non
 # What two chains are for.
 
 
-class CausalTagger(nn.Module):
-    """The forward chain alone."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embedding, self.network = nn.Embedding(2, 6), nn.GRU(6, 6, batch_first=True)
-        self.readout = Categorical(2).head(6)
-
-    def log_prob(self, y: Tensor, x: Tensor) -> Tensor:
-        """log p(y_{1:T} | x), each label from the symbols up to its own step."""
-        value: Tensor = self.readout(self.network(self.embedding(x))[0]).log_prob(y).sum(-1)
-        return value
-
-
 def test_the_next_symbol_is_learnt_by_two_chains_and_cannot_be_by_one() -> None:
     x = all_words(2, 5)  # each word once: what follows says nothing of what is to come
     y = torch.cat([x[:, 1:], torch.zeros(32, 1, dtype=torch.long)], dim=1)
     nats = {}
-    for module in (BidirectionalRNN("gru", num_symbols=2, num_labels=2, hidden_dim=6), CausalTagger()):
+    sizes: dict[str, Any] = {"num_symbols": 2, "num_labels": 2, "hidden_dim": 6}
+    for module in (BidirectionalRNN("gru", **sizes), Tagger("gru", **sizes)):
         torch.manual_seed(0)
         randomised(module)
         optimizer = torch.optim.Adam(module.parameters(), 0.05)
@@ -161,7 +161,7 @@ def test_the_next_symbol_is_learnt_by_two_chains_and_cannot_be_by_one() -> None:
             optimizer.step()
         nats[type(module)] = float(loss.detach())
     assert nats[BidirectionalRNN] < 0.05
-    assert nats[CausalTagger] >= 0.8 * torch.log(torch.tensor(2.0)) - 1e-12
+    assert nats[Tagger] >= 0.8 * torch.log(torch.tensor(2.0)) - 1e-12
 
 
 def test_one_label_of_the_sequence_is_learnt_from_both_ends() -> None:

@@ -14,8 +14,8 @@ from pgm_rnn import get_model, load_model, save_model
 from pgm_rnn.emissions import Bernoulli
 from pgm_rnn.inference import svi
 from pgm_rnn.inference.svi.checkpoints import CHECKPOINT, CheckpointError, Checkpoints, State, parsed
-from pgm_rnn.models import BidirectionalRNN
 from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequence_model.label_model import LabelModel
 from pgm_rnn.sequences import Sequences
 from pgm_rnn.storage import DESCRIPTION, Model, describe
 from pgm_rnn.version import __version__
@@ -35,7 +35,7 @@ every_model = pytest.mark.parametrize("name", NAMES)
 def law_at(name: str, model: Model, x: Tensor) -> Tensor:
     """The log probability that README.md names for this model, (batch,)."""
     lengths = VALUES["lengths"]
-    if isinstance(model, BidirectionalRNN):
+    if isinstance(model, LabelModel):
         return model.log_prob(VALUES[f"{name}.labels"], x, lengths)
     if f"{name}.z" in VALUES:
         return model.log_prob(x, VALUES[f"{name}.z"], lengths)

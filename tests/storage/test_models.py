@@ -11,8 +11,10 @@ import torch
 import pgm_rnn
 from pgm_rnn import load_model, save_model
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian
-from pgm_rnn.models import HMM, RNN, BidirectionalRNN, LinearGaussianSSM, NoisyRNN
+from pgm_rnn.models import HMM, RNN, BidirectionalRNN, LinearGaussianSSM, NoisyRNN, Tagger
 from pgm_rnn.models.bidirectional_rnn import NETWORKS, Task
+from pgm_rnn.models.cells import CELLS
+from pgm_rnn.models.label_registry import LABEL_MODELS
 from pgm_rnn.models.registry import get_model
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.storage import DESCRIPTION, TENSORS, StorageError, describe, rounded_to_half
@@ -154,23 +156,27 @@ def test_the_description_says_what_was_saved(tmp_path: Path) -> None:
 # A law of labels.
 
 
+LABEL_OPTIONS: dict[str, dict[str, Any]] = {"bidirectional-rnn": {}, "tagger": {"start": "trained"}}
+every_label_model = pytest.mark.parametrize("name", list(LABEL_MODELS))
+
+
+@every_label_model
 @every_family_of_heads
 @pytest.mark.parametrize("task", ["tagging", "classification"])
-def test_a_law_of_labels_comes_back_to_the_bit(family: Emission, task: Task, tmp_path: Path) -> None:
+def test_a_law_of_labels_comes_back_to_the_bit(family: Emission, task: Task, name: str, tmp_path: Path) -> None:
     """With the family as that of its inputs, and as that of its labels."""
     for inputs, labels in ((family, Categorical(3)), (Gaussian(2), family)):
-        model = randomised(
-            BidirectionalRNN("lstm", hidden_dim=3, num_layers=2, inputs=inputs, labels=labels, task=task)
-        )
+        sizes: dict[str, Any] = {"hidden_dim": 3, "num_layers": 2, **LABEL_OPTIONS[name]}
+        model = randomised(LABEL_MODELS[name]("lstm", inputs=inputs, labels=labels, task=task, **sizes))
         save_model(model, tmp_path / "model", info={"seed": 0})
         loaded = load_model(tmp_path / "model")
-        assert isinstance(loaded, BidirectionalRNN)
+        assert isinstance(loaded, LABEL_MODELS[name])
         assert (loaded.inputs, loaded.labels, loaded.recipe) == (inputs, labels, model.recipe)
         assert_same(loaded.state_dict(), model.state_dict())
         x, y = ragged(inputs), ragged(labels, seed=1) if task == "tagging" else draw(labels, 3, seed=1)
         assert torch.equal(loaded.log_prob(y, x, LENGTHS), model.log_prob(y, x, LENGTHS))
     found = describe(tmp_path / "model")
-    assert (found.name, found.info) == ("bidirectional-rnn", {"seed": 0})
+    assert (found.name, found.info) == (name, {"seed": 0})
     assert found.arguments["labels"] == {"family": {"name": type(family).__name__, "arguments": vars(family)}}
     assert found.arguments["inputs"] == {"family": {"name": "Gaussian", "arguments": {"size": 2}}}
 
@@ -194,8 +200,19 @@ def test_a_law_of_labels_keeps_its_cell_and_its_dtype(cell: str, dtype: torch.dt
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_law_of_labels_is_stored_in_half_precision(tmp_path: Path) -> None:
-    model = rounded_to_half(BidirectionalRNN("gru", 3, 2, hidden_dim=2))
+@pytest.mark.parametrize("cell", list(CELLS))
+def test_a_tagger_keeps_its_options(cell: str, tmp_path: Path) -> None:
+    model = Tagger(cell, 3, 2, hidden_dim=2, embedding_dim=4)
+    save_model(model, tmp_path / "model")
+    loaded = load_model(tmp_path / "model")
+    options = {"hidden_dim": 2, "num_layers": 1, "embedding_dim": 4, "cell": cell, "task": "tagging", "start": "zero"}
+    assert loaded.recipe == model.recipe == ("tagger", options)
+    assert_same(loaded.state_dict(), model.state_dict())
+
+
+@every_label_model
+def test_a_law_of_labels_is_stored_in_half_precision(name: str, tmp_path: Path) -> None:
+    model = rounded_to_half(LABEL_MODELS[name]("gru", 3, 2, hidden_dim=2))
     save_model(model, tmp_path / "model", half=True)
     assert_same(load_model(tmp_path / "model").state_dict(), model.state_dict())
 

@@ -19,6 +19,7 @@ from pgm_rnn.emissions import Categorical, Emission, Gaussian
 from pgm_rnn.inference import forward_backward, svi
 from pgm_rnn.models import HMM, BidirectionalRNN, NoisyRNN
 from pgm_rnn.models.bidirectional_rnn import Task
+from pgm_rnn.models.label_registry import LABEL_MODELS
 from pgm_rnn.models.registry import list_models
 from pgm_rnn.report.label_fitting import label_data
 from pgm_rnn.report.material import in_dtype_of
@@ -84,7 +85,7 @@ def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_an_entry_is_a_model_of_the_list_or_a_law_of_labels(name: str) -> None:
     expected = SequenceModel if DESCRIBED[name].name in list_models() else BidirectionalRNN
     assert isinstance(pr.load_pretrained(name), expected)
-    assert "bidirectional-rnn" not in list_models()
+    assert not set(LABEL_MODELS) & set(list_models())
 
 
 @every_model
@@ -258,22 +259,27 @@ def test_a_model_without_a_likelihood_gets_a_reference_with_errors(
     assert (gaps < 5).all()
 
 
+@pytest.mark.parametrize(
+    ("model_name", "exact", "given"),
+    [("bidirectional-rnn", "smoother", "whole sequence"), ("tagger", "filter", "sequence up to it")],
+)
 def test_a_law_of_labels_is_published_with_its_scores_and_confusions(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model_name: str, exact: str, given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.set_default_dtype(torch.float32)
     monkeypatch.chdir(tmp_path)
-    command = "fit bidirectional-rnn --data synthetic-hmm --hidden-dim 2 --epochs 1 --batch-size 2000 --output fitted"
+    command = f"fit {model_name} --data synthetic-hmm --hidden-dim 2 --epochs 1 --batch-size 2000 --output fitted"
     assert call(monkeypatch, *command.split()) == 0
     publish(tmp_path / "fitted", "tagger", "All of it.", tmp_path / "zoo")
     loaded, model = zoo.load_pretrained("tagger", home=tmp_path / "zoo"), pr.load_model(tmp_path / "fitted")
     assert_same(loaded.state_dict(), model.state_dict())
     card = (tmp_path / "zoo" / "tagger" / entries.CARD).read_text()
     info = read_description(tmp_path / "zoo" / "tagger" / entries.CONFIG).info
-    for score, label in ((info["scores"][2], "test"), (info["smoother"][2], "test, exact smoother")):
+    for score, label in ((info["scores"][2], "test"), (info[exact][2], f"test, exact {exact}")):
         figures = ("nats_per_label", "standard_error", "accuracy", "accuracy_error")
         numbers = " | ".join(f"{score[figure]:.4f}" for figure in figures)
         assert f"| {label} | {numbers} | 100 | 800 |" in card
+    assert f"Sum of -log p(label | {given}) over the number of labels, exact" in card
     worst = info["confusions"][0]
     assert f"{worst['label']} as {worst['taken_for']} ({worst['times']} of {worst['of']})" in card
     for fact in ("- inputs: Categorical(3)\n", "- labels: Categorical(2)\n", "task tagging", "\nAll of it.\n"):
@@ -282,11 +288,14 @@ def test_a_law_of_labels_is_published_with_its_scores_and_confusions(
     assert f"{known.nats_per_label:.6f} nats per label, exact" in card
 
 
+@pytest.mark.parametrize("name", list(LABEL_MODELS))
 @every_family_of_heads
 @pytest.mark.parametrize("task", ["tagging", "classification"])
-def test_a_reference_of_labels_is_of_values_that_the_model_takes_and_comes_back(family: Emission, task: Task) -> None:
+def test_a_reference_of_labels_is_of_values_that_the_model_takes_and_comes_back(
+    family: Emission, task: Task, name: str
+) -> None:
     for inputs, labels in ((family, Categorical(3)), (Gaussian(2), family)):
-        model = randomised(BidirectionalRNN("gru", hidden_dim=2, inputs=inputs, labels=labels, task=task))
+        model = randomised(LABEL_MODELS[name]("gru", hidden_dim=2, inputs=inputs, labels=labels, task=task))
         known, again = label_references.made(model), label_references.made(model)
         torch.testing.assert_close(model.log_prob(known.labels, *known.data[:2]), known.log_probs)
         assert len(known.data.x.flatten().unique()) > 1

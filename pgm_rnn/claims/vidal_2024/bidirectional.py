@@ -6,7 +6,7 @@
 Whatever reads x_{1:t} alone is at least G = E KL(smoothed || filtered) away from the smoothed posterior.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,37 +17,21 @@ from pgm_rnn.claims.tables import all_sequences
 from pgm_rnn.claims.vidal_2024 import PAPER
 from pgm_rnn.models.bidirectional_rnn import BidirectionalRNN
 from pgm_rnn.models.hmm import HMM
+from pgm_rnn.models.tagger import Tagger
 from pgm_rnn.randomness import seeded
+from pgm_rnn.sequence_model.label_model import LabelModel
 
 NUM_STEPS, NUM_SYMBOLS, NUM_STATES, HIDDEN_DIM = 6, 2, 2, 8
 
 
-class ForwardTagger(nn.Module):
-    """The forward chain alone: labels of a step from the symbols up to it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(NUM_SYMBOLS, HIDDEN_DIM)
-        self.network = nn.GRU(HIDDEN_DIM, HIDDEN_DIM, batch_first=True)
-        self.readout = nn.Linear(HIDDEN_DIM, NUM_STATES)
-
-    def logits(self, x: Tensor) -> Tensor:
-        """log q(z_t | x_{1:t}), (batch, T, NUM_STATES)."""
-        logits: Tensor = self.readout(self.network(self.embedding(x))[0])
-        return logits.log_softmax(-1)
+def both_ways() -> LabelModel:
+    """The network that reads the whole sequence."""
+    return BidirectionalRNN("gru", NUM_SYMBOLS, NUM_STATES, HIDDEN_DIM)
 
 
-class BothWays(nn.Module):
-    """The library's network, by the same name of its logits."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tagger = BidirectionalRNN("gru", NUM_SYMBOLS, NUM_STATES, HIDDEN_DIM)
-
-    def logits(self, x: Tensor) -> Tensor:
-        """log q(z_t | x_{1:T}), (batch, T, NUM_STATES)."""
-        law: Tensor = self.tagger.label_law(x).logits
-        return law.log_softmax(-1)
+def forward_only() -> LabelModel:
+    """The network whose labels depend on the symbols up to them."""
+    return Tagger("gru", NUM_SYMBOLS, NUM_STATES, HIDDEN_DIM, embedding_dim=HIDDEN_DIM)
 
 
 class Posteriors:
@@ -79,15 +63,15 @@ class Posteriors:
         return float((self.probs * terms.sum((1, 2))).sum())
 
 
-def trained(module: ForwardTagger | BothWays, x: Tensor, z: Tensor, num_steps: int) -> ForwardTagger | BothWays:
-    """The module after so many steps of Adam on the cross entropy of sampled states."""
-    optimizer = torch.optim.Adam(module.parameters(), 0.02)
+def trained(model: LabelModel, x: Tensor, z: Tensor, num_steps: int) -> LabelModel:
+    """The model after so many steps of Adam on the cross entropy of sampled states."""
+    optimizer = torch.optim.Adam(model.parameters(), 0.02)
     for _ in range(num_steps):
         optimizer.zero_grad()
-        loss = nn.functional.nll_loss(module.logits(x).flatten(0, 1), z.flatten())
+        loss = -model.log_prob(z, x).sum() / z.numel()
         loss.backward()
         optimizer.step()
-    return module
+    return model
 
 
 class BidirectionalIsSmoothing(Claim):
@@ -124,14 +108,14 @@ class BidirectionalIsSmoothing(Claim):
     def residual(self, case: int, seed: int) -> float:
         posteriors, unit = self._posteriors()
         distances = []
-        for module, posterior in ((BothWays, posteriors.smoothed), (ForwardTagger, posteriors.filtered)):
-            distances.append(posteriors.divergence(posterior, self._log_q(module, posteriors, seed)))
+        for make, posterior in ((both_ways, posteriors.smoothed), (forward_only, posteriors.filtered)):
+            distances.append(posteriors.divergence(posterior, self._log_q(make, posteriors, seed)))
         return largest(distances) / unit
 
     @override
     def control_residual(self, case: int, seed: int) -> float:
         posteriors, unit = self._posteriors()
-        return posteriors.divergence(posteriors.smoothed, self._log_q(ForwardTagger, posteriors, seed)) / unit
+        return posteriors.divergence(posteriors.smoothed, self._log_q(forward_only, posteriors, seed)) / unit
 
     def _hmm(self) -> HMM:
         """Sticky states that show themselves in two of three symbols or so, so that what follows matters."""
@@ -144,9 +128,10 @@ class BidirectionalIsSmoothing(Claim):
         posteriors = Posteriors(self._hmm())
         return posteriors, posteriors.divergence(posteriors.smoothed, posteriors.filtered.log())
 
-    def _log_q(self, kind: type[ForwardTagger] | type[BothWays], posteriors: Posteriors, seed: int) -> Tensor:
+    def _log_q(self, make: Callable[[], LabelModel], posteriors: Posteriors, seed: int) -> Tensor:
         drawn = self._hmm().sample(self.num_sequences, NUM_STEPS, seed=seed)
         assert drawn.z is not None
         with seeded(seed, stream=4):
-            module = trained(kind().double(), drawn.x, drawn.z, self.num_updates)
-        return module.logits(posteriors.words).detach()
+            model = trained(make().double(), drawn.x, drawn.z, self.num_updates)
+        log_q: Tensor = model.label_law(posteriors.words).logits.log_softmax(-1)
+        return log_q.detach()

@@ -1,4 +1,4 @@
-"""`docs/experiments/README.md` and its pictures, made from the CSV files: `python -m pgm_rnn.experiments.page`.
+"""`docs/experiments/README.md` and its pictures, made from the CSV files: `python -m tools.experiments_page`.
 
 Nothing is run here. Every verdict and every number in its reason is computed from the rows; a test compares the page
 with the file.
@@ -12,7 +12,7 @@ from pgm_rnn.experiments.record import Record, read_record, redraw
 from pgm_rnn.experiments.registry import EXPERIMENTS
 from pgm_rnn.files import write_whole
 
-COMMAND = "python -m pgm_rnn.experiments.page"
+COMMAND = "python -m tools.experiments_page"
 NAME = "README.md"
 
 

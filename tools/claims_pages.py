@@ -1,4 +1,4 @@
-"""`docs/claims.md` and `docs/errata.md`, written from the registry: `python -m pgm_rnn.claims.pages`.
+"""`docs/claims.md` and `docs/errata.md`, written from the registry: `python -m tools.claims_pages`.
 
 Nothing is measured here, and the pages hold no number that a run would change; a test compares them with the files.
 """
@@ -6,35 +6,14 @@ Nothing is measured here, and the pages hold no number that a run would change; 
 import re
 import sys
 from collections.abc import Iterable
-from itertools import groupby
 from pathlib import Path
-from typing import TypeVar
 
 from pgm_rnn.claims import CLAIMS
-from pgm_rnn.claims.claim import UNITS, Claim, Result
-from pgm_rnn.claims.damages import DAMAGES, NOTICED_BY
+from pgm_rnn.claims.claim import UNITS, Claim
+from pgm_rnn.claims.sources import by_paper, place_of
+from tools.damages import DAMAGES, NOTICED_BY
 
-Sourced = TypeVar("Sourced", Claim, Result)
-
-COMMAND = "python -m pgm_rnn.claims.pages"
-
-
-def paper_of(source: str) -> str:
-    """The paper of a claim's source: "Choe, Shin & Spencer (2017), sec. 3.2" without the place."""
-    return source.partition("), ")[0] + ")"
-
-
-def place_of(source: str) -> str:
-    """Where in the paper."""
-    return source.partition("), ")[2]
-
-
-def by_paper(claims: Iterable[Sourced]) -> list[tuple[str, list[Sourced]]]:
-    """Claims or results under their papers, in the order in which papers first appear."""
-    claims = list(claims)
-    papers = list(dict.fromkeys(paper_of(claim.source) for claim in claims))
-    ordered = sorted(claims, key=lambda claim: papers.index(paper_of(claim.source)))
-    return [(paper, list(group)) for paper, group in groupby(ordered, key=lambda claim: paper_of(claim.source))]
+COMMAND = "python -m tools.claims_pages"
 
 
 def claims_page(claims: Iterable[Claim]) -> str:
@@ -64,7 +43,7 @@ def _damage_section() -> list[str]:
         "## What damage the claims notice",
         "",
         "Each column is a damage done to the package on purpose, x a claim whose residual then leaves its tolerance",
-        "on one of a few instances. `python -m pgm_rnn.claims.damages` measures the matrix.",
+        "on one of a few instances. `python -m tools.damages` measures the matrix.",
         "",
         *(f"{number}. {name}" for number, name in enumerate(names, start=1)),
         "",

@@ -1,4 +1,4 @@
-"""Damage to the models on purpose, and which claims notice: `python -m pgm_rnn.claims.damages` measures the matrix.
+"""Damage to the models on purpose, and which claims notice: `python -m tools.damages` measures the matrix.
 
 A damage replaces one attribute of the package for a while. A claim notices if its residual leaves the tolerance on one
 of a few instances; what it notices is written down in `NOTICED_BY`, for `docs/claims.md` and for the tests.
@@ -148,11 +148,11 @@ def _exchanged_gates(sound: Function) -> Function:
 
 
 def _no_future(sound: Function) -> Function:
-    def features(self: BidirectionalRNN, x: Tensor, lengths: Tensor) -> Tensor:
+    def hidden(self: BidirectionalRNN, x: Tensor, lengths: Tensor) -> Tensor:
         past, future = sound(self, x, lengths).chunk(2, dim=-1)
         return torch.cat([past, torch.zeros_like(future)], dim=-1)
 
-    return features
+    return hidden
 
 
 DAMAGES: tuple[Damage, ...] = (
@@ -172,7 +172,7 @@ DAMAGES: tuple[Damage, ...] = (
     Damage("wrong sign of the extended filter's mean", linearised_filter, "_update", _negative_mean),
     Damage("dropped state in the VRNN's memory", VRNN, "advance", _forgotten_state),
     Damage("wrong gates: input and forget exchanged", cells, "lstm", _exchanged_gates),
-    Damage("dropped future of the bidirectional network", BidirectionalRNN, "_features", _no_future),
+    Damage("dropped future of the bidirectional network", BidirectionalRNN, "hidden", _no_future),
 )
 """The damages of the matrix, by kind."""
 

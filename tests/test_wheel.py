@@ -1,0 +1,88 @@
+"""What an installed package holds: all modules but the tools of development, and nothing that imports those."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = {"pgm_rnn": ROOT / "pgm_rnn", "pgm_rnn/models": ROOT / "models", "pgm_rnn/inference": ROOT / "inference"}
+DEVELOPMENT = {"pgm_rnn/zoo/make.py", "pgm_rnn/zoo/recipes.py"}
+TOOLS = {"pgm_rnn.zoo.make", "pgm_rnn.zoo.recipes", "tools"}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that setuptools fills for a wheel."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "setup.py", "--quiet", "build_py", "--build-lib", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return folder
+
+
+def modules(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*.py")}
+
+
+def test_the_wheel_holds_every_module_but_the_tools_of_development(built: Path) -> None:
+    there = set()
+    for package, folder in FOLDERS.items():
+        for parent, _, files in os.walk(folder):  # follows no links
+            there |= {f"{package}/{(Path(parent) / name).relative_to(folder)}" for name in files if name[-3:] == ".py"}
+    assert there >= DEVELOPMENT
+    assert modules(built) == there - DEVELOPMENT
+    assert {path.name for path in built.iterdir()} == {"pgm_rnn"}
+    assert (built / "pgm_rnn" / "py.typed").is_file()
+    assert (built / "pgm_rnn" / "zoo" / "manifest.json").is_file()
+
+
+def imported_anywhere(path: Path) -> set[str]:
+    """Modules that a file imports at any place in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def test_nothing_in_the_wheel_imports_what_is_not_in_it(built: Path) -> None:
+    for name in modules(built):
+        tools = {module for module in imported_anywhere(built / name) if module.split(".")[0] == "tools"}
+        assert not tools | (imported_anywhere(built / name) & TOOLS), name
+    makers = imported_anywhere(ROOT / "pgm_rnn" / "zoo" / "make.py")
+    assert "pgm_rnn.zoo.recipes" in makers  # what is looked for would be found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("verify --quick --claim remark-1", "remark-1"),
+        ("explain figure-4-is-figure-3", "figure-4-is-figure-3"),
+        ("fit tagger --help", "embedding-dim"),
+        ("leaderboard --help", "leaderboard"),
+    ],
+)
+def test_commands_run_without_the_tools(arguments: str, said: str, built: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "ignore", "-m", "pgm_rnn", *arguments.split()]
+    environment = os.environ | {"PYTHONPATH": str(built), "COLUMNS": "100"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert said in done.stdout
+
+
+def test_an_entry_is_made_again_from_a_checkout_alone(built: Path, tmp_path: Path) -> None:
+    code = "from pgm_rnn.zoo.make import make; print(make.__module__)"
+    found = {}
+    for tree in (ROOT, built):
+        environment = os.environ | {"PYTHONPATH": str(tree)}
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        found[tree] = (done.returncode, done.stdout.strip(), done.stderr.splitlines()[-1:])
+    assert found[ROOT][:2] == (0, "pgm_rnn.zoo.make")
+    assert found[built][0] == 1
+    assert found[built][2] == ["ModuleNotFoundError: No module named 'pgm_rnn.zoo.make'"]
