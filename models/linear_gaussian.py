@@ -13,7 +13,7 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
 from pgm_rnn.checks import check_choice, check_counts
-from pgm_rnn.emissions import Emission
+from pgm_rnn.emissions import Emission, Gaussian
 from pgm_rnn.kernels import kalman
 from pgm_rnn.models.gaussian_states import (
     COVARIANCES,
@@ -23,6 +23,7 @@ from pgm_rnn.models.gaussian_states import (
     normal,
     random_parts,
 )
+from pgm_rnn.models.info import ModelInfo
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import First
 
@@ -204,3 +205,17 @@ class LinearGaussianSSM(GaussianStateModel):
         last = lengths[index] - 1
         cov = result.filtered_covs[index % len(result.filtered_covs), last]
         return None, normal(result.filtered_means[index, last], torch.linalg.cholesky(cov)).sample()
+
+
+INFO = ModelInfo(
+    "lgssm",
+    LinearGaussianSSM.random,
+    "-",
+    "Gaussian, linear",
+    "Choe et al. sec. 2.2; Vidal, LDS",
+    {"latent_dim": 1, "obs_dim": 1},
+    (Gaussian,),
+    only_vectors=True,
+    title="`LinearGaussianSSM`, with inputs",
+    small={"latent_dim": 2},
+)

@@ -13,6 +13,7 @@ import torch
 
 from pgm_rnn import list_models, load_model
 from pgm_rnn.data import Dataset, catalogue, load
+from pgm_rnn.data.catalogue import DatasetInfo
 from pgm_rnn.emissions import Categorical, Emission, Gaussian, NadeBits, Pen, Poisson
 from pgm_rnn.inference import kalman, smc, svi
 from pgm_rnn.inference.em.baum_welch import BaumWelch
@@ -558,7 +559,7 @@ def test_handwriting_gets_an_hmm_with_one_normal_law_a_state(monkeypatch: pytest
     drawn = HMM.random(2, emission=Pen(1), seed=0).sample(12, 6, seed=1)
     train, valid, test = (drawn.select(torch.arange(i, i + 4)) for i in (0, 4, 8))
     strokes = Dataset("strokes", "Made strokes", Pen(20), train, valid, test)
-    monkeypatch.setitem(catalogue._LOADERS, "strokes", lambda seed: strokes)
+    monkeypatch.setitem(catalogue.DATASETS, "strokes", DatasetInfo("strokes", lambda seed: strokes, Pen))
     options = ["--num-states", "2", "--half", "--output", "out"]
     assert call(monkeypatch, "fit", "hmm", "--data", "strokes", *options) == 0
     assert load_model("out").family == Pen(1)
