@@ -1,6 +1,6 @@
 """`fit`: its options, its checkpoints and its processes."""
 
-import os
+from typing import Any
 
 import pyro
 import torch
@@ -9,7 +9,8 @@ from pgm_rnn.inference.svi.checkpoints import checkpoints_in
 from pgm_rnn.inference.svi.evaluation import num_modelled
 from pgm_rnn.inference.svi.metrics import Metrics
 from pgm_rnn.inference.svi.objectives import check_objective, chosen_objective
-from pgm_rnn.inference.svi.plan import Plan
+from pgm_rnn.inference.svi.options import among, check_options, take_options
+from pgm_rnn.inference.svi.plan import Plan, Surroundings
 from pgm_rnn.inference.svi.processes import Processes
 from pgm_rnn.inference.svi.training import Fit, Run
 from pgm_rnn.randomness import seeded
@@ -20,31 +21,14 @@ RANK_STREAM = 2**21
 """Apart, in streams of a seed, are the draws of two processes of one fit."""
 
 
+@take_options(Plan, Surroundings)
 def fit(
     model: SequenceModel,
     train: Sequences | torch.Tensor,
     valid: Sequences | torch.Tensor | None = None,
     objective: str | None = None,
-    num_particles: int = 1,
-    *,
-    num_epochs: int = 100,
-    batch_size: int = 32,
-    learning_rate: float = 1e-3,
-    weight_decay: float = 0.0,
-    clip_norm: float = 5.0,
-    schedule: str = "constant",
-    lr_warmup: float = 0,
-    kl_warmup: float = 0,
-    patience: int = 10,
-    valid_particles: int | None = None,
-    metrics: str | os.PathLike[str] | None = None,
-    tensorboard: str | None = None,
-    device: str | None = None,
-    seed: int = 0,
-    progress: bool = True,
-    checkpoint: str | os.PathLike[str] | None = None,
-    resume: bool = False,
-    checkpoint_seconds: float = 120.0,
+    num_particles: int = Plan.num_particles,
+    **options: Any,
 ) -> Fit:
     """Maximise sum_i log p(x^{(i)}) (Choe et al., 2017, sec. 3.1), or a lower bound on it, with Adam, in place.
 
@@ -63,26 +47,7 @@ def fit(
         valid: the same, for early stopping by the objective's bound, with the same random numbers after every epoch.
         objective: "mle", "elbo", "iwae" or "fivo"; None for "mle" where the model is `exact`, "elbo" otherwise.
         num_particles: K draws of the guide a sequence, or N particles of the filter.
-        num_epochs: passes over the training data, at most.
-        batch_size: sequences a step.
-        learning_rate: of Adam, the largest one.
-        weight_decay: of AdamW, decoupled.
-        clip_norm: largest norm of a gradient (nats per step).
-        schedule: of the learning rate, "constant", or "cosine" down to 0 over `num_epochs`.
-        lr_warmup: epochs over which the learning rate rises linearly; parts of an epoch are fine.
-        kl_warmup: epochs over which the weight of log p(z) - log q(z) rises linearly to 1, objective "elbo" only.
-        patience: epochs without a better validation loss, none of them in the KL warm-up, before it stops.
-        valid_particles: of the validation bound, `num_particles` if None.
-        metrics: a file to which each epoch appends a line of JSON: losses, learning rate, KL weight, seconds.
-        tensorboard: a folder for the same numbers as TensorBoard shows them.
-        device: "cpu" or "cuda", where model and data are taken for the fit; the model comes back to where it was.
-            None leaves both where they are.
-        seed: of the order of the data and of anything drawn.
-        progress: a bar on a terminal.
-        checkpoint: a folder for the state of the run, which one run at a time has to itself.
-        resume: go on from the checkpoint in it, if there is one; without it such a folder is an error.
-        checkpoint_seconds: from one checkpoint to the next, or longer where writing one would take more than 1 % of
-            that time; 0 for one after every step.
+        options: the fields of `Plan` and `Surroundings` (`pgm_rnn.inference.svi.plan`), by keyword.
 
     Raises:
         CheckpointError: a checkpoint that is damaged, of another run, or there without `resume`.
@@ -94,29 +59,14 @@ def fit(
     """
     if not isinstance(model, SequenceModel):
         raise TypeError(f"expected a SequenceModel, such as RNN or HMM, got {type(model).__name__}")
-    if resume and checkpoint is None:
-        raise ValueError("expected checkpoint=FOLDER with resume=True, got none; it says where to go on from")
+    check_options(fit, options)
+    where = Surroundings(**among(options, Surroundings))
     objective = chosen_objective(model, objective)
-    plan = Plan(
-        objective=objective,
-        num_particles=num_particles,
-        num_epochs=num_epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        clip_norm=clip_norm,
-        schedule=schedule,
-        lr_warmup=lr_warmup,
-        kl_warmup=kl_warmup,
-        patience=patience,
-        valid_particles=valid_particles,
-        seed=seed,
-        progress=progress,
-    )
+    plan = Plan(objective=objective, num_particles=num_particles, **among(options, Plan))
     train, valid = as_sequences(train), None if valid is None else as_sequences(valid)
     home = next(model.parameters()).device
-    away = home if device is None else checked_device(device)
-    if device is not None:
+    away = home if where.device is None else checked_device(where.device)
+    if where.device is not None:
         train, valid = train.to(away), None if valid is None else valid.to(away)
     try:
         model.to(away)
@@ -126,15 +76,15 @@ def fit(
                 num_modelled(model, data.lengths)
         processes = Processes(away)
         stream = 3 + RANK_STREAM * processes.rank
-        with pyro.settings.context(module_local_params=True), seeded(seed, stream=stream):
-            check_objective(model, objective, num_particles, kl_warmup, train)
+        with pyro.settings.context(module_local_params=True), seeded(plan.seed, stream=stream):
+            check_objective(model, objective, num_particles, plan.kl_warmup, train)
             first = processes.rank == 0
             with (
-                checkpoints_in(checkpoint if first else None, checkpoint_seconds) as checkpoints,
-                Metrics(metrics, tensorboard) if first else Metrics() as written,
+                checkpoints_in(where.checkpoint if first else None, where.checkpoint_seconds) as checkpoints,
+                Metrics(where.metrics, where.tensorboard) if first else Metrics() as written,
             ):
                 run = Run(model, train, valid, plan, written, processes, checkpoints)
-                run.begin(checkpoint is not None, resume)
+                run.begin(where.checkpoint is not None, where.resume)
                 return run.until_done()
     finally:
         model.to(home)

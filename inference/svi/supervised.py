@@ -8,7 +8,7 @@ A label is one of a sequence (classification) or of a step (tagging). What the l
 import copy
 import math
 import time
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
@@ -25,6 +25,7 @@ from pgm_rnn.inference.svi.label_scores import (
     label_counts,
     predicted,
 )
+from pgm_rnn.inference.svi.options import check_options, take_options
 from pgm_rnn.inference.svi.plan import Plan, minibatches
 
 if TYPE_CHECKING:
@@ -75,20 +76,12 @@ class LabelFit(NamedTuple):
     seconds: float
 
 
+@take_options(Plan, bounds=False)
 def fit(
     model: "BidirectionalRNN",
     train: Labelled,
     valid: Labelled | None = None,
-    *,
-    num_epochs: int = 100,
-    batch_size: int = 32,
-    learning_rate: float = 1e-3,
-    weight_decay: float = 0.0,
-    clip_norm: float = 5.0,
-    schedule: str = "constant",
-    patience: int = 10,
-    seed: int = 0,
-    progress: bool = True,
+    **options: Any,
 ) -> LabelFit:
     """Maximise sum_i log p(y^{(i)} | x^{(i)}) with AdamW, in place.
 
@@ -99,15 +92,7 @@ def fit(
         model: a law of labels.
         train: sequences with labels as the model's task has them.
         valid: the same, for early stopping.
-        num_epochs: passes over the training data, at most.
-        batch_size: sequences a step.
-        learning_rate: of AdamW, the largest one.
-        weight_decay: of AdamW, decoupled.
-        clip_norm: largest norm of a gradient (nats per label).
-        schedule: of the learning rate, "constant", or "cosine" down to 0 over `num_epochs`.
-        patience: epochs without a better validation loss before it stops.
-        seed: of the order of the data.
-        progress: a bar on a terminal.
+        options: the fields of `Plan` (`pgm_rnn.inference.svi.plan`) that are not for bounds, by keyword.
 
     Raises:
         ValueError, TypeError: data or options that do not fit.
@@ -123,17 +108,8 @@ def fit(
         >>> evaluate(model, data).accuracy
         1.0
     """
-    plan = Plan(
-        num_epochs=num_epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        clip_norm=clip_norm,
-        schedule=schedule,
-        patience=patience,
-        seed=seed,
-        progress=progress,
-    )
+    check_options(fit, options)
+    plan = Plan(**options)
     for data in (train, valid):
         if data is not None:
             check_labelled(data)
