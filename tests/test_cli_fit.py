@@ -176,7 +176,7 @@ def made_data(name: str) -> Dataset:
 def test_speech_and_handwriting_are_fitted_scored_and_saved(
     command: str, name: str, bound: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(material, "load", lambda name, seed: made_data(name))
+    monkeypatch.setattr(material, "load", lambda name, **options: made_data(name))
     assert call(monkeypatch, "fit", *command.split(), "--data", name, "--output", "out", "--json", "r.json") == 0
     model, data = of_sequences(load_model("out")), made_data(name)
     assert model.family == data.emission
@@ -203,7 +203,7 @@ def test_speech_and_handwriting_are_fitted_scored_and_saved(
 def test_a_model_that_handwriting_does_not_fit_is_one_sentence(
     command: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    monkeypatch.setattr(material, "load", lambda name, seed: made_data(name))
+    monkeypatch.setattr(material, "load", lambda name, **options: made_data(name))
     assert call(monkeypatch, "fit", *command.split(), "--data", "kanji") == 2
     captured = capsys.readouterr()
     assert message in captured.err

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pgm_rnn.checks import check_choice
-from pgm_rnn.data import Dataset, list_datasets, load
+from pgm_rnn.data import Dataset, load
 from pgm_rnn.emissions import Categorical
 from pgm_rnn.inference import forward_backward
 from pgm_rnn.inference.svi import label_scores, supervised
@@ -23,6 +23,7 @@ from pgm_rnn.inference.svi.plan import Plan
 from pgm_rnn.models.bidirectional_rnn import NAME, BidirectionalRNN, Task
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.randomness import seeded
+from pgm_rnn.registries import OWN, Registries
 from pgm_rnn.report.fitted import (
     Job,
     Outcome,
@@ -80,10 +81,10 @@ def fit_labels(job: Job, sizes: Mapping[str, Any], options: Mapping[str, Any]) -
     Raises:
         ValueError: arguments out of range, or a source that is no data set with labels.
     """
-    check_choice("--data", job.source, list_datasets())
+    check_choice("--data", job.source, sorted(job.registries.datasets))
     folder = check_job(job, NAME, sizes["hidden_dim"])
     Plan(**options)  # what is out of range is found out before the data are read
-    data = label_data(job.source, job.seed)
+    data = label_data(job.source, job.seed, job.registries)
     train = data.splits["train"]
     with seeded(job.seed):
         model = BidirectionalRNN(**sizes, inputs=data.dataset.emission, labels=data.family, task=data.task)
@@ -99,13 +100,13 @@ def fit_labels(job: Job, sizes: Mapping[str, Any], options: Mapping[str, Any]) -
     return outcome
 
 
-def label_data(name: str, seed: int) -> LabelData:
+def label_data(name: str, seed: int, registries: Registries = OWN) -> LabelData:
     """A data set with labels of its sequences, or with the states that it was drawn with.
 
     Raises:
         ValueError: it has neither.
     """
-    dataset = load(name, seed=seed)
+    dataset = load(name, seed=seed, datasets=registries.datasets)
     parts = {split: data for split in SPLITS if (data := getattr(dataset, split)) is not None}
     if dataset.labels is not None:
         labels = dataset.labels
