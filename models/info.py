@@ -76,7 +76,7 @@ class ModelInfo:
         shares_weights: whether it takes families whose members share weights, by `Emission.head`.
         only_vectors: whether it takes vectors only.
         title: what the README's table calls it, in Markdown; models with equal rows share one.
-        fit: how the command line fits it by gradient steps; None if it has a command of its own.
+        fit: how the command line fits it by gradient steps; None if it has another command, for EM, or none.
         small: sizes of an instance for the tests.
         unbounded_memory: whether h of such an instance grows so fast that its sequences leave every grid.
         stepped_parameters: parameters in which its likelihood is a step function, so that the gradient is zero.

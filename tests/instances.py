@@ -105,7 +105,7 @@ def spoiled(x: Tensor, lengths: Tensor, garbage: float) -> Tensor:
 
 def program_loss(model: SequenceModel, x: Tensor, lengths: Tensor | None = None, **options: Any) -> Tensor:
     """-ELBO of the Pyro programs, summed over the batch; latent states are enumerated where they are sites."""
-    enumerate_states = isinstance(model, HMM) and options.get("rendering") == "unrolled"
+    enumerate_states = OWN.engines["forward_backward"].takes(model) and options.get("rendering") == "unrolled"
     elbo = TraceEnum_ELBO(max_plate_nesting=1) if enumerate_states else Trace_ELBO()
     pyro.set_rng_seed(0)  # a guide that draws draws the same
     return elbo.differentiable_loss(model.model, model.guide, x, lengths, **options)

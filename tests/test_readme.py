@@ -1,5 +1,7 @@
 """The README's table of models is what the models say of themselves."""
 
+import re
+
 import pytest
 
 from pgm_rnn.registries import OWN
@@ -11,6 +13,15 @@ def test_the_table_of_models_is_that_of_the_registry() -> None:
     text = README.read_text(encoding="utf-8")
     assert models_table(OWN.models.values()) in text, "python -m tools.readme writes it"
     assert with_table(text, models_table(OWN.models.values())) == text
+
+
+def test_every_data_set_and_every_engine_is_named() -> None:
+    text = README.read_text(encoding="utf-8")
+    call = re.search(r"`pgm_rnn\.data\.load\((.*?)\)`", text)
+    assert call is not None
+    assert set(re.findall(r'"([a-z-]+)"', call[1])) == set(OWN.datasets)
+    rows = set(re.findall(r"^\| `([a-z_]+)\.", text, re.MULTILINE))
+    assert rows == set(OWN.engines)
 
 
 def test_a_new_model_gets_a_row_and_the_text_around_it_stays() -> None:

@@ -116,8 +116,8 @@ def spikes(seed: int) -> Dataset:
     """Laplace numbers, 5 steps in pairs."""
     with seeded(seed):
         x = dist.Laplace(torch.zeros(()), torch.ones(())).sample((30, 5, 2))
-    parts = [Sequences(x[i : i + 10], torch.full((10,), 5)) for i in (0, 10, 20)]
-    return Dataset("spikes", "Thirty sequences of 5 pairs of numbers", Laplace(2), *parts)
+    train, valid, test = (Sequences(x[i : i + 10], torch.full((10,), 5)) for i in (0, 10, 20))
+    return Dataset("spikes", "Thirty sequences of 5 pairs of numbers", Laplace(2), train, valid, test)
 
 
 SPIKES = DatasetInfo("spikes", spikes, Laplace)

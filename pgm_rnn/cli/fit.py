@@ -1,6 +1,7 @@
 """The command line's `pgm-rnn fit`: which model, to what, and where the result goes.
 
-A model that is fitted by gradient steps has a command by its `GradientFit`; the others have theirs here.
+A model that is fitted by gradient steps has a command by its `GradientFit`; those fitted by EM or counts have theirs
+here.
 """
 
 import inspect
@@ -145,14 +146,14 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
 
 
 def fit_app(registries: Registries) -> typer.Typer:
-    """`pgm-rnn fit`, with a command for each model of the registries."""
+    """`pgm-rnn fit`, with a command for each model of the registries that has a `GradientFit` or is in `COMMANDS`."""
     app = typer.Typer(no_args_is_help=True)
     for command in dict.fromkeys(info.command for info in registries.models.values()):
         info = next(info for info in registries.models.values() if info.command == command)
-        if info.fit is None:
-            app.command(command)(_of_registries(registries, info, *COMMANDS[command]))
-        else:
+        if info.fit is not None:
             app.command(command, help=info.fit.help)(command_of(info, registries))
+        elif command in COMMANDS:
+            app.command(command)(_of_registries(registries, info, *COMMANDS[command]))
     app.command(LABELS)(bidirectional_rnn(registries))
     return app
 

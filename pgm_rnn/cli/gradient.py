@@ -38,10 +38,9 @@ VALID_PARTICLES = 16
 def annotated(option: Option) -> Any:
     """A training option as the command line takes it."""
     flag = [f"--{option.command.replace('_', '-')}"] if option.kind is bool else []
-    shown = {"show_default": option.shown} if option.shown else {}
-    named = {"metavar": option.metavar} if option.metavar else {}
     kind = Path | None if option.metavar else option.kind
-    return Annotated[kind, typer.Option(*flag, help=option.command_help or option.help, **named, **shown)]
+    text, shown = option.command_help or option.help, option.shown or True
+    return Annotated[kind, typer.Option(*flag, help=text, metavar=option.metavar or None, show_default=shown)]
 
 
 PLANNED = [option for option in options_of(Plan) if option.command]

@@ -235,7 +235,8 @@ def _material(job: Job, info: ModelInfo) -> Material:
         if bool(material.train.x.isnan().any()):
             raise ValueError(f"expected every number to be there for {info.name}, got missing ones; fill them in")
     if not info.takes(material.family):
-        wanted = "vectors of real numbers" if vectors else "other observations"
+        taken = [name for name, each in job.registries.families.items() if any(map(info.takes, each.examples.values()))]
+        wanted = "vectors of real numbers" if vectors else f"{' or '.join(taken)} observations"
         raise ValueError(
             f"expected {wanted} for {info.name}, got {job.source}, whose observations are {material.family.support}; "
             "use pgm-rnn fit hmm or rnn, or a file"
