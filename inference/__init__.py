@@ -1,4 +1,15 @@
 """The engines: each is a module of functions, written once against `pgm_rnn.sequence_model.SequenceModel`."""
 
-ENGINES = ("em", "forward_backward", "kalman", "mcmc", "pmmh", "smc", "svi")
-"""Names of the engines, each a module of this package; contract tests walk them."""
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    ENGINES: tuple[str, ...]
+
+
+def __getattr__(name: str) -> tuple[str, ...]:
+    """`ENGINES`: names of the engines, each a module of this package, from the registry."""
+    if name != "ENGINES":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from pgm_rnn.inference import registry
+
+    return tuple(registry.ENGINES)

@@ -24,6 +24,7 @@ from pgm_rnn.checks import check_choice
 from pgm_rnn.emissions import Emission
 from pgm_rnn.emissions.mixing import log_weights, mixture
 from pgm_rnn.models.hmm import HMM
+from pgm_rnn.models.info import NUM_STATES, GradientFit, ModelInfo
 from pgm_rnn.sequence_model import First, SequenceModel
 from pgm_rnn.sequence_model.observations import chosen_first
 from pgm_rnn.sequences import Sequences
@@ -167,3 +168,18 @@ def _logsumexp(logs: Tensor) -> Tensor:
     largest = logs.detach().amax(-2, keepdim=True)
     largest = largest.where(largest > -torch.inf, 0.0)
     return log_weights((logs - largest).exp().sum(-2)) + largest[..., 0, :]
+
+
+INFO = ModelInfo(
+    "belief-rnn",
+    BeliefRNN.random,
+    "the HMM's belief state",
+    "-",
+    "Choe et al., Proposition 6",
+    {"num_states": 2, "num_symbols": 2},
+    title='`BeliefRNN(hmm)`, `units="log-odds"` for one hidden unit less',
+    fit=GradientFit(
+        "The forward algorithm of an HMM as a recurrent network, by gradient steps.", {"num_states": NUM_STATES}
+    ),
+    small={"num_states": 2},
+)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from pgm_rnn.kernels.gates import gru, lstm
+from pgm_rnn.models.info import Size
 
 
 class Cell(nn.Module, ABC):
@@ -219,3 +220,7 @@ CELLS: dict[str, Callable[[int, int, int], Cell]] = {
     "deep-transition": DeepTransitionCell,
 }
 """Name to maker (input_dim, hidden_dim, num_layers) of each cell."""
+
+
+CELL = Size("Cell of the recurrence, such as elman, gru or lstm.", kind=str, choices=tuple(CELLS))
+NUM_LAYERS = Size("Number of stacked layers.", shown="1")

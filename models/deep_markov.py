@@ -20,6 +20,7 @@ from pgm_rnn.checks import check_counts
 from pgm_rnn.distributions.normal import Normal
 from pgm_rnn.emissions import Emission
 from pgm_rnn.kernels import positive
+from pgm_rnn.models.info import HIDDEN_DIM, LATENT_DIM, STEPS_ON_A_BOUND, GradientFit, ModelInfo, Size
 from pgm_rnn.models.networks import Layers, NormalHead
 from pgm_rnn.models.vrnn import chosen_bits
 from pgm_rnn.sequence_model import DensityAtOnce, DrawsGuide, First, SequenceModel
@@ -163,3 +164,25 @@ class Combiner(nn.Module):
         """Mean and standard deviation given z (..., latent_dim), None for the first state, and r_t / 2."""
         from_z = torch.tanh(self.from_z(self.z_0 if z is None else z))
         return self.head.loc_and_scale(torch.add(features, from_z, alpha=0.5))
+
+
+INFO = ModelInfo(
+    "dmm",
+    DeepMarkovModel,
+    "-",
+    "Gaussian, gated transition",
+    "Krishnan et al. (2017)",
+    {"obs_dim": 2, "latent_dim": 1, "hidden_dim": 4},
+    shares_weights=True,
+    title="`DeepMarkovModel`, its guide reads the future",
+    fit=GradientFit(
+        "A deep Markov model, by gradient steps on a bound; its guide reads the future.",
+        {
+            "latent_dim": LATENT_DIM,
+            "hidden_dim": HIDDEN_DIM,
+            "guide_dim": Size("Width of the guide's network.", shown="--hidden-dim"),
+        },
+        STEPS_ON_A_BOUND,
+    ),
+    small={"latent_dim": 2, "hidden_dim": 3},
+)

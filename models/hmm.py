@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from pgm_rnn.checks import check_counts, check_probs
 from pgm_rnn.emissions import Categorical, Emission, EmissionTable, chosen_family
 from pgm_rnn.kernels import hmm
+from pgm_rnn.models.info import ModelInfo
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import First, SequenceModel, SumsOutStates
 from pgm_rnn.sequences import Sequences
@@ -225,3 +226,15 @@ def _as_table(emission: object, num_states: int) -> EmissionTable:
     if emission.num_states != num_states:
         raise ValueError(f"expected an emission for {num_states} states, got one for {emission.num_states}")
     return emission
+
+
+INFO = ModelInfo(
+    "hmm",
+    HMM.random,
+    "-",
+    "discrete, enumerated",
+    "Choe et al. sec. 2.2, 3.2",
+    {"num_states": 2, "num_symbols": 2},
+    title="`HMM`",
+    small={"num_states": 2},
+)

@@ -14,7 +14,7 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
 from pgm_rnn.checks import check_choice, check_counts
-from pgm_rnn.emissions import Emission
+from pgm_rnn.emissions import Emission, Gaussian
 from pgm_rnn.kernels import kalman
 from pgm_rnn.models.gaussian_states import (
     COVARIANCES,
@@ -23,6 +23,7 @@ from pgm_rnn.models.gaussian_states import (
     chosen_obs_dim,
     random_parts,
 )
+from pgm_rnn.models.info import ModelInfo
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import First, SumsOutStates
 from pgm_rnn.sequences import Sequences
@@ -198,3 +199,17 @@ class LinearGaussianSSM(SumsOutStates, GaussianStateModel):
         cov = result.filtered_covs[index % len(result.filtered_covs), last]
         scale_tril = torch.linalg.cholesky(cov)
         return dist.MultivariateNormal(result.filtered_means[index, last], scale_tril=scale_tril).sample()
+
+
+INFO = ModelInfo(
+    "lgssm",
+    LinearGaussianSSM.random,
+    "-",
+    "Gaussian, linear",
+    "Choe et al. sec. 2.2; Vidal, LDS",
+    {"latent_dim": 1, "obs_dim": 1},
+    (Gaussian,),
+    only_vectors=True,
+    title="`LinearGaussianSSM`, with inputs",
+    small={"latent_dim": 2},
+)

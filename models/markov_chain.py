@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pgm_rnn.checks import check_probs
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, chosen_family
+from pgm_rnn.models.info import ModelInfo
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import First, SequenceModel, UnrollsMemory
 from pgm_rnn.sequence_model.observations import check_observations
@@ -213,3 +214,15 @@ def _counts(before: Tensor, now: Tensor, num_values: int) -> Tensor:
     index = ((before + 1) * num_values + now) * entries + torch.arange(entries, device=now.device)
     counts = index.flatten().bincount(minlength=(num_values + 1) * num_values * entries)
     return counts.reshape(num_values + 1, num_values, entries)
+
+
+INFO = ModelInfo(
+    "markov-chain",
+    MarkovChain.random,
+    "the observation before",
+    "-",
+    "Vidal, taxonomy",
+    {"num_symbols": 2},
+    (Categorical, Bernoulli),
+    title="`MarkovChain`, estimated by counts",
+)

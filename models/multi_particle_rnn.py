@@ -26,7 +26,8 @@ from torch import Tensor, nn
 
 from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.emissions import Categorical, Emission, chosen_family
-from pgm_rnn.models.cells import CELLS
+from pgm_rnn.models.cells import CELL, CELLS
+from pgm_rnn.models.info import HIDDEN_DIM, GradientFit, ModelInfo, Size
 from pgm_rnn.models.rnn import symbol_embedding
 from pgm_rnn.sequence_model import First, SequenceModel, UnrollsMemory
 from pgm_rnn.sequence_model.observations import chosen_first
@@ -193,3 +194,19 @@ class MultiParticleRNN(UnrollsMemory, SequenceModel):
 
     def _input(self, x: Tensor) -> Tensor:
         return self.family.as_input(x) if self.embedding is None else self.embedding(x)
+
+
+INFO = ModelInfo(
+    "multi-particle-rnn",
+    MultiParticleRNN,
+    "L hidden states and their weights",
+    "-",
+    "Sohl-Dickstein & Kingma sec. 3.1, app. A",
+    {"num_symbols": 2, "num_particles": 2},
+    title="`MultiParticleRNN`: L starts of one cell, averaged over sequences or at each step",
+    fit=GradientFit(
+        "One recurrent cell from several trained starts, by gradient steps on the exact mixture.",
+        {"num_particles": Size("Number of starts."), "cell": CELL, "hidden_dim": HIDDEN_DIM},
+    ),
+    small={"hidden_dim": 3},
+)

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.checks import check_choice, check_counts
-from pgm_rnn.emissions import Emission
+from pgm_rnn.emissions import Emission, Gaussian
 from pgm_rnn.models.gaussian_states import GaussianStateModel, as_parameter, chosen_obs_dim, random_parts
+from pgm_rnn.models.info import LATENT_DIM, STEPS_ON_A_BOUND, GradientFit, ModelInfo
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import First
 
@@ -137,3 +138,22 @@ class NoisyRNN(GaussianStateModel):
     def emission_mean(self, z: Tensor, h: Tensor | None = None) -> Tensor:
         """f(C z), (..., M), of states (..., D)."""
         return FUNCTIONS[self.output](z @ self.emission_matrix.mT)
+
+
+INFO = ModelInfo(
+    "noisy-rnn",
+    NoisyRNN.random,
+    "-",
+    "Gaussian, nonlinear",
+    "Vidal, EKF for RNNs; Sohl-Dickstein & Kingma sec. 2.3",
+    {"latent_dim": 1, "obs_dim": 1},
+    (Gaussian,),
+    only_vectors=True,
+    title="`NoisyRNN`, with inputs or fed back",
+    fit=GradientFit(
+        "A recurrent network with noise on its state and its output, by gradient steps on a bound.",
+        {"latent_dim": LATENT_DIM},
+        STEPS_ON_A_BOUND,
+    ),
+    small={"latent_dim": 2},
+)

@@ -20,6 +20,7 @@ from pgm_rnn.checks import check_counts
 from pgm_rnn.distributions.particle_mixture import ParticleMixture
 from pgm_rnn.emissions import Emission
 from pgm_rnn.models.hmm import HMM
+from pgm_rnn.models.info import NUM_STATES, GradientFit, ModelInfo, Size
 from pgm_rnn.particles import Options, Proposed, move, start, weigh
 from pgm_rnn.particles.noise import SeededNoise, Uniforms
 from pgm_rnn.sequence_model import First, SequenceModel, memory_of
@@ -179,3 +180,20 @@ class ParticleFilterRNN(SequenceModel):
         z = z if self.latent_dtype.is_floating_point else z.round().to(self.latent_dtype)
         own = own.reshape(*h.shape[:-1], num, -1).movedim(-2, 0).contiguous() if memory else None
         return _Unpacked(z, own, log_weights.movedim(-1, 0).contiguous(), step[..., 0])
+
+
+INFO = ModelInfo(
+    "particle-filter-rnn",
+    ParticleFilterRNN.random,
+    "the particles",
+    "-",
+    "Choe et al. sec. 3.3, fig. 4",
+    {"num_states": 2, "num_symbols": 2, "num_particles": 10},
+    title="`ParticleFilterRNN(model, num_particles, seed)`, of any model with states",
+    fit=GradientFit(
+        "The seeded particle filter of an HMM as a recurrent network; its laws of observations learn.",
+        {"num_states": NUM_STATES, "num_particles": Size("Number of particles in the memory.")},
+    ),
+    small={"num_states": 2, "num_particles": 5},
+    stepped_parameters=("of.initial_logits", "of.transition_logits"),  # they choose which state a uniform draws
+)

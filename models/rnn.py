@@ -8,6 +8,8 @@ Differences from the papers: h_1 is a trained parameter as in the second (the fi
 observation has a law, the emission at h_1, unless first="condition".
 """
 
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +18,8 @@ from torch import Tensor, nn
 
 from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.emissions import Categorical, Emission, chosen_family
-from pgm_rnn.models.cells import CELLS
+from pgm_rnn.models.cells import CELL, CELLS, NUM_LAYERS
+from pgm_rnn.models.info import HIDDEN_DIM, GradientFit, ModelInfo
 from pgm_rnn.sequence_model import First, SequenceModel, UnrollsMemory
 
 
@@ -104,3 +107,28 @@ def symbol_embedding(family: Emission, hidden_dim: int, embedding_dim: int | Non
     if embedding_dim is not None:
         raise ValueError(f"expected embedding_dim only for symbols, got {embedding_dim} for {family}")
     return None
+
+
+_FIT = GradientFit(
+    "A recurrent network, by gradient steps until the validation loss stops improving.",
+    {"cell": replace(CELL, default="lstm"), "hidden_dim": replace(HIDDEN_DIM, default=64), "num_layers": NUM_LAYERS},
+    command="rnn",
+    named_by="cell",
+)
+INFOS = tuple(
+    ModelInfo(
+        f"rnn-{cell}",
+        partial(RNN, cell),
+        "the hidden state",
+        "-",
+        "Choe et al. sec. 3.1, fig. 3; Sohl-Dickstein & Kingma sec. 1",
+        {"num_symbols": 2},
+        shares_weights=True,
+        title="`RNN`: Elman (tanh, relu, sigmoid, linear), GRU, LSTM, stacked, deep transition",
+        fit=_FIT,
+        small={"hidden_dim": 3},
+        unbounded_memory=cell == "elman-linear",
+    )
+    for cell in CELLS
+)
+"""One entry for each cell."""

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.distributions.normal import Normal
 from pgm_rnn.emissions import Bernoulli, Emission
-from pgm_rnn.models.cells import CELLS, StackedCell
+from pgm_rnn.models.cells import CELL, CELLS, StackedCell
+from pgm_rnn.models.info import HIDDEN_DIM, LATENT_DIM, STEPS_ON_A_BOUND, GradientFit, ModelInfo
 from pgm_rnn.models.networks import ACTIVATIONS, Layers, NormalHead
 from pgm_rnn.sequence_model import DrawsGuide, First, ReadsAhead, SequenceModel
 from pgm_rnn.sequence_model.drawn import Drawn
@@ -194,3 +195,21 @@ def chosen_bits(obs_dim: int | None, emission: Emission | None) -> Emission:
     if not isinstance(emission, Emission):
         raise TypeError(f"expected a family such as Bernoulli(88) as emission, got {type(emission).__name__}")
     return emission
+
+
+INFO = ModelInfo(
+    "vrnn",
+    VRNN,
+    "the hidden state",
+    "Gaussian, prior from h",
+    "the VRNN note, sec. 3; Chung et al. (2015)",
+    {"obs_dim": 2, "latent_dim": 1, "hidden_dim": 4},
+    shares_weights=True,
+    title="`VRNN`: prior, encoder, decoder, hidden",
+    fit=GradientFit(
+        "A variational recurrent network, by gradient steps on a bound.",
+        {"latent_dim": LATENT_DIM, "hidden_dim": HIDDEN_DIM, "cell": CELL},
+        STEPS_ON_A_BOUND,
+    ),
+    small={"latent_dim": 2, "hidden_dim": 3},
+)

@@ -5,8 +5,18 @@ import pytest
 import torch
 from hypothesis import settings
 
+from pgm_rnn.registries import OWN
+from tests.cases import cases_of
+
 settings.register_profile("suite", deadline=None, derandomize=True, database=None, max_examples=50)
 settings.load_profile("suite")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The cases of each mark `every(KIND)`."""
+    registries = getattr(metafunc.module, "REGISTRIES", OWN)
+    for mark in metafunc.definition.iter_markers("every"):
+        metafunc.parametrize(*cases_of(mark.args[0], registries))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,6 +13,7 @@ import torch
 
 from pgm_rnn import list_models, load_model
 from pgm_rnn.data import Dataset, catalogue, load
+from pgm_rnn.data.catalogue import DatasetInfo
 from pgm_rnn.emissions import Categorical, Emission, Gaussian, NadeBits, Pen, Poisson
 from pgm_rnn.inference import kalman, smc, svi
 from pgm_rnn.inference.em.baum_welch import BaumWelch
@@ -176,7 +177,7 @@ def made_data(name: str) -> Dataset:
 def test_speech_and_handwriting_are_fitted_scored_and_saved(
     command: str, name: str, bound: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(material, "load", lambda name, seed: made_data(name))
+    monkeypatch.setattr(material, "load", lambda name, **options: made_data(name))
     assert call(monkeypatch, "fit", *command.split(), "--data", name, "--output", "out", "--json", "r.json") == 0
     model, data = of_sequences(load_model("out")), made_data(name)
     assert model.family == data.emission
@@ -203,7 +204,7 @@ def test_speech_and_handwriting_are_fitted_scored_and_saved(
 def test_a_model_that_handwriting_does_not_fit_is_one_sentence(
     command: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    monkeypatch.setattr(material, "load", lambda name, seed: made_data(name))
+    monkeypatch.setattr(material, "load", lambda name, **options: made_data(name))
     assert call(monkeypatch, "fit", *command.split(), "--data", "kanji") == 2
     captured = capsys.readouterr()
     assert message in captured.err
@@ -559,7 +560,7 @@ def test_handwriting_gets_an_hmm_with_one_normal_law_a_state(monkeypatch: pytest
     drawn = HMM.random(2, emission=Pen(1), seed=0).sample(12, 6, seed=1)
     train, valid, test = (drawn.select(torch.arange(i, i + 4)) for i in (0, 4, 8))
     strokes = Dataset("strokes", "Made strokes", Pen(20), train, valid, test)
-    monkeypatch.setitem(catalogue._LOADERS, "strokes", lambda seed: strokes)
+    monkeypatch.setitem(catalogue.DATASETS, "strokes", DatasetInfo("strokes", lambda seed: strokes, Pen))
     options = ["--num-states", "2", "--half", "--output", "out"]
     assert call(monkeypatch, "fit", "hmm", "--data", "strokes", *options) == 0
     assert load_model("out").family == Pen(1)

@@ -11,6 +11,7 @@ import torch
 
 from pgm_rnn import load_model
 from pgm_rnn.data import Dataset, catalogue, load
+from pgm_rnn.data.catalogue import DatasetInfo
 from pgm_rnn.data.dataset import Labels
 from pgm_rnn.emissions import Categorical, Gaussian
 from pgm_rnn.inference import forward_backward
@@ -50,7 +51,7 @@ def made_digits(seed: int = 0) -> Dataset:
 
 
 def test_sequences_are_classified_scored_and_saved(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    monkeypatch.setitem(catalogue._LOADERS, "pen-digits", made_digits)
+    monkeypatch.setitem(catalogue.DATASETS, "pen-digits", DatasetInfo("pen-digits", made_digits, Gaussian))
     command = "fit bidirectional-rnn --data pen-digits --cell lstm --hidden-dim 4 --num-layers 2 --epochs 3"
     assert call(monkeypatch, *command.split(), "--json", "r.json") == 0
     output, folder = capsys.readouterr().out, "fits/bidirectional-rnn-pen-digits-4"
@@ -162,7 +163,9 @@ def test_a_disk_that_is_full_costs_no_fit(monkeypatch: pytest.MonkeyPatch, capsy
 
 def test_one_seed_gives_one_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
     for folder, seed in (("a", "1"), ("b", "1"), ("c", "2")):
-        monkeypatch.setitem(catalogue._LOADERS, "pen-digits", lambda seed: made_digits())
+        monkeypatch.setitem(
+            catalogue.DATASETS, "pen-digits", DatasetInfo("pen-digits", lambda seed: made_digits(), Gaussian)
+        )
         command = f"fit bidirectional-rnn --data pen-digits --hidden-dim 3 --epochs 1 --seed {seed} --output {folder}"
         assert call(monkeypatch, *command.split()) == 0
     a, b, c = (load_model(name).state_dict() for name in "abc")
@@ -227,7 +230,7 @@ def test_what_the_user_got_wrong_is_one_sentence_before_any_work(
     options: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     strokes = Dataset("strokes", "made up", Gaussian(2), Sequences(torch.zeros(2, 3, 2), torch.tensor([3, 2])))
-    monkeypatch.setitem(catalogue._LOADERS, "strokes", lambda seed: strokes)
+    monkeypatch.setitem(catalogue.DATASETS, "strokes", DatasetInfo("strokes", lambda seed: strokes, Gaussian))
     Path("river.csv").write_text("1\n2\n")
     assert call(monkeypatch, "fit", "bidirectional-rnn", *options.split()) == 2
     captured = capsys.readouterr()

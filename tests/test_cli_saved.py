@@ -220,7 +220,7 @@ def test_draws_that_are_not_finite_are_no_picture(monkeypatch: pytest.MonkeyPatc
     model = LinearGaussianSSM.random(latent_dim=2, obs_dim=2, seed=0)
     with torch.no_grad():
         model.emission_matrix.fill_(torch.inf)
-    monkeypatch.setattr(predicting, "open_saved", lambda folder: saved.Saved(model, {}))
+    monkeypatch.setattr(predicting, "open_saved", lambda folder, registries: saved.Saved(model, {}))
     assert call(monkeypatch, *["sample", "linear", "--out", "a.png"]) == 2
     assert "expected finite numbers to draw, got others; write them to a .npz" in capsys.readouterr().err
     assert not Path("a.png").exists()
@@ -251,7 +251,7 @@ def made_data(name: str, seed: int = 0) -> Dataset:
 
 
 def test_real_sequences_are_shown_as_draws_are(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    monkeypatch.setattr(showing, "load", made_data)
+    monkeypatch.setattr(showing, "load", lambda name, **options: made_data(name))
     test = made_data("jsb").test
     assert test is not None
     assert "3 sequences, 14 steps of music" in run(monkeypatch, capsys, "show jsb --out a.mid")
@@ -297,7 +297,7 @@ def test_real_sequences_are_shown_as_draws_are(monkeypatch: pytest.MonkeyPatch, 
 def test_what_cannot_be_shown_is_one_sentence(
     arguments: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    monkeypatch.setattr(showing, "load", made_data)
+    monkeypatch.setattr(showing, "load", lambda name, **options: made_data(name))
     Path("folder.mid").mkdir()
     before = sorted(Path().iterdir())
     assert call(monkeypatch, *arguments.split()) == 2
@@ -314,17 +314,17 @@ def text() -> Dataset:
 def test_a_model_of_text_draws_text_without_the_data_if_its_fit_noted_the_characters(
     monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    monkeypatch.setattr(material, "load", lambda name, seed: text())
+    monkeypatch.setattr(material, "load", lambda name, **options: text())
     command = "fit rnn --data tiny-shakespeare --cell gru --hidden-dim 2 --epochs 1 --output text"
     run(monkeypatch, capsys, command)
-    monkeypatch.setattr(saved, "load", lambda name: pytest.fail("the data are not there"))
+    monkeypatch.setattr(saved, "load", lambda name, **options: pytest.fail("the data are not there"))
     output = run(monkeypatch, capsys, "sample text --num-sequences 1 --num-steps 30")
     symbols = of_sequences(load_model("text")).sample(1, 30, seed=0).x[0].tolist()
     assert output == "".join("ab\n"[symbol] for symbol in symbols) + "\n"
 
 
 def test_a_model_of_text_draws_text(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    monkeypatch.setattr(saved, "load", lambda name, seed=0: text())
+    monkeypatch.setattr(saved, "load", lambda name, **options: text())
     model = HMM.random(num_states=2, num_symbols=3, seed=0)
     save_model(model, "text", info={"data": "tiny-shakespeare"})
     output = run(monkeypatch, capsys, "sample text --num-sequences 1 --num-steps 30")

@@ -2,28 +2,23 @@
 
 import copy
 import pickle
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from pyro.distributions import Normal
 from torch import Tensor
 
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian
 from pgm_rnn.graph import read_graph
-from pgm_rnn.inference import ENGINES, em, forward_backward, kalman, mcmc, pmmh, smc, svi
-from pgm_rnn.models.hmm import HMM
-from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
-from pgm_rnn.models.registry import get_model
+from pgm_rnn.models.registry import made_by
+from pgm_rnn.registries import OWN
 from pgm_rnn.sequence_model import SequenceModel
-from pgm_rnn.sequence_model.priors import WithPriors
 from pgm_rnn.sequences import Sequences
+from tests import instances
+from tests.cases import every
 from tests.definitions import all_words
 from tests.instances import (
     LENGTHS,
-    SIZES,
-    STEPPED,
     draw,
     every_bounded_model,
     every_exact_law,
@@ -38,37 +33,10 @@ from tests.instances import (
 )
 
 
-def one_prior(model: SequenceModel) -> WithPriors:
-    """A program in which the model's first parameter is random."""
-    name, value = next(iter(model.named_parameters()))
-    return WithPriors(model, {name: Normal(value.detach(), 0.1)})
-
-
-RUNS: dict[str, Callable[[Any, Sequences], object]] = {
-    "em": lambda model, batch: em.fit(model, batch, num_iterations=2, progress=False),
-    "forward_backward": lambda model, batch: forward_backward.smooth(model, *batch[:2]),
-    "kalman": lambda model, batch: kalman.smooth(model, *batch[:2]),
-    "mcmc": lambda model, batch: mcmc.run(one_prior(model), *batch[:2], num_samples=2, num_warmup=2, progress=False),
-    "pmmh": lambda model, batch: pmmh.run(one_prior(model), *batch[:2], num_samples=2, num_warmup=2, progress=False),
-    "smc": lambda model, batch: smc.filter(model, *batch[:2], num_particles=20),
-    "svi": lambda model, batch: svi.fit(model, batch, num_epochs=1, progress=False),
-}
-"""How each engine is run; one that is listed and not here fails its test."""
-TAKES: dict[str, tuple[type[SequenceModel], ...]] = {
-    "em": (HMM, LinearGaussianSSM),
-    "forward_backward": (HMM,),
-    "kalman": (LinearGaussianSSM,),
-    "mcmc": (SequenceModel,),
-    "pmmh": (HMM, LinearGaussianSSM),
-    "smc": (HMM, LinearGaussianSSM),
-    "svi": (SequenceModel,),
-}
-"""Which models each engine takes; the others are an error that names another engine."""
-
-
 @every_law
 def test_the_registry_makes_a_sequence_model(name: str, family: Emission) -> None:
-    model = get_model(name, seed=0, emission=family, **SIZES.get(name, {}))
+    info = instances.REGISTRIES.models[name]
+    model = made_by(info, seed=0, emission=family, **info.small)
     assert isinstance(model, SequenceModel)
     assert model.family == family
     assert model.first == "model"
@@ -129,7 +97,7 @@ def test_the_conditional_law_is_the_joint_over_the_first_observation(name: str, 
 @every_exact_law
 def test_the_joint_with_the_states_sums_to_the_marginal(name: str, family: Emission) -> None:
     model, x = make_model(name, family), draw(family, 1, 4)
-    if not isinstance(model, HMM):
+    if not OWN.engines["forward_backward"].takes(model):
         assert torch.equal(model.log_prob(x), model.log_marginal_likelihood(x))
         return
     paths = all_words(2, 4)
@@ -150,10 +118,11 @@ def test_an_observation_depends_on_the_past_only(name: str, family: Emission) ->
 @every_exact_law
 def test_every_parameter_has_a_finite_gradient(name: str, family: Emission) -> None:
     model = make_model(name, family)
+    stepped = instances.REGISTRIES.models[name].stepped_parameters
     found = gradients(model.log_prob(draw(family, 8, 5)).sum(), model)
     for parameter, gradient in found.items():
         assert gradient.isfinite().all(), parameter
-        assert bool(gradient.any()) != (parameter in STEPPED.get(name, ())), parameter
+        assert bool(gradient.any()) != (parameter in stepped), parameter
 
 
 @every_model_of_symbols
@@ -223,15 +192,15 @@ def test_the_graph_is_acyclic_and_an_observation_has_the_present_as_parents(name
     assert all(order[a] <= order[b] for a, b in graph.edges)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@every_exact_model_of_vectors
-def test_every_engine_runs_on_a_ragged_batch_or_says_why_not(name: str, engine: str) -> None:
-    model = make_model(name, Gaussian(2))
-    if not isinstance(model, TAKES[engine]):
-        with pytest.raises(TypeError, match=rf"needs a model with .* states, {type(model).__name__} has .*; "):
-            RUNS[engine](model, Sequences(ragged(Gaussian(2)), LENGTHS))
+@every("engine on an exact model of vectors")
+def test_every_engine_runs_on_a_ragged_batch_or_says_why_not(engine: str, name: str) -> None:
+    model, data = make_model(name, Gaussian(2)), Sequences(ragged(Gaussian(2)), LENGTHS)
+    entry = instances.REGISTRIES.engines[engine]
+    if not entry.takes(model):
+        with pytest.raises(TypeError, match=rf"needs a model with .* states, {type(model).__name__} has [A-Za-z ]+; "):
+            entry.example(model, data)
         return
-    RUNS[engine](model, Sequences(ragged(Gaussian(2)), LENGTHS))
+    entry.example(model, data)
     assert all(p.isfinite().all() for p in model.parameters())
 
 

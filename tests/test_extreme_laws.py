@@ -17,7 +17,7 @@ from pgm_rnn.models.covariance import Covariance
 from pgm_rnn.models.deep_markov import GatedTransition
 from pgm_rnn.models.networks import NormalHead
 from tests.definitions import log_density
-from tests.instances import FAMILIES, HEAD_FAMILIES, draw, every_family
+from tests.instances import FAMILIES, draw, every_family, every_family_of_heads
 
 PRECISIONS = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 LEAST = {torch.float32: 2.3e-13, torch.float64: 2.8e-103}
@@ -109,7 +109,7 @@ def test_a_mixture_of_symbols_keeps_the_rarest(dtype: torch.dtype) -> None:
 
 @PRECISIONS
 @pytest.mark.parametrize("size", [1e2, 1e3, 1e4])
-@pytest.mark.parametrize("family", HEAD_FAMILIES.values(), ids=HEAD_FAMILIES)
+@every_family_of_heads
 def test_a_head_that_reads_large_features_has_finite_laws(family: Emission, size: float, dtype: torch.dtype) -> None:
     head = family.head(4).to(dtype)
     features = (size * torch.randn(64, 4)).to(dtype)

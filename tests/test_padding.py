@@ -10,10 +10,11 @@ from torch import Tensor
 
 from pgm_rnn.emissions import Emission
 from pgm_rnn.inference import svi
+from pgm_rnn.registries import OWN
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences
+from tests.cases import cases_of
 from tests.instances import (
-    EXACT_LAWS,
     FAMILIES,
     assert_same,
     every_exact_law,
@@ -42,7 +43,7 @@ class Pair:
 
 @st.composite
 def pairs(draw: st.DrawFn) -> Pair:
-    name, family = draw(st.sampled_from([law.values for law in EXACT_LAWS]))
+    name, family = draw(st.sampled_from([law.values for law in cases_of("exact law", OWN)[1]]))
     assert isinstance(name, str)
     assert isinstance(family, Emission)
     lengths = torch.tensor(draw(st.lists(st.integers(1, 5), min_size=1, max_size=4)))

@@ -21,9 +21,11 @@ class Metrics:
         ModuleNotFoundError: TensorBoard is asked for and not installed.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None = None, tensorboard: str | None = None) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str] | None = None, tensorboard: str | os.PathLike[str] | None = None
+    ) -> None:
         self.tensorboard = tensorboard
-        self.writer: Any = None if tensorboard is None else _summary_writer(tensorboard)
+        self.writer: Any = None if tensorboard is None else _summary_writer(os.fspath(tensorboard))
         self.file: IO[str] | None = None if path is None else Path(path).open("a", encoding="utf-8")  # noqa: SIM115
 
     def add(self, epoch: int, values: Mapping[str, float | None]) -> None:
@@ -59,7 +61,7 @@ class Metrics:
             self.file.truncate(num_bytes)
         if self.tensorboard is not None:
             self.writer.close()
-            self.writer = _summary_writer(self.tensorboard, purge_step=epoch)
+            self.writer = _summary_writer(os.fspath(self.tensorboard), purge_step=epoch)
 
     def __enter__(self) -> "Metrics":
         return self

@@ -1,6 +1,7 @@
-"""How a fit runs: its options, step size and weights over the epochs, the data's order, and where it is in them."""
+"""How a fit runs: all its options, step size and weights over the epochs, the order of the data, and its position."""
 
 import math
+import os
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.checks import check_choice, check_counts
+from pgm_rnn.inference.svi.options import option
 from pgm_rnn.randomness import derived_seed
 
 SCHEDULES = ("constant", "cosine")
@@ -16,22 +18,39 @@ _ORDER_STREAM = 2**20  # of epoch 0; draws use small numbers
 
 @dataclass(frozen=True)
 class Plan:
-    """How a fit runs; the attributes are described at `svi.fit`."""
+    """How a fit runs: every option that decides which numbers come out, and a progress bar.
 
-    objective: str = "mle"
-    num_particles: int = 1
-    num_epochs: int = 100
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    clip_norm: float = 5.0
-    schedule: str = "constant"
-    lr_warmup: float = 0
-    kl_warmup: float = 0
-    patience: int = 10
-    valid_particles: int | None = None
-    seed: int = 0
-    progress: bool = True
+    A new option is one more field: `svi.fit`, `supervised.fit` and the command line take it from here.
+
+    Raises:
+        ValueError: an option out of range.
+    """
+
+    objective: str = option(
+        "mle", "What the fit maximises: mle, the log likelihood, or a bound on it: elbo, iwae or fivo.", bounds=True
+    )
+    num_particles: int = option(1, "Draws of the guide per sequence, or particles of the filter.", bounds=True)
+    num_epochs: int = option(100, "Largest number of passes over the training data.", command="epochs")
+    batch_size: int = option(32, "Sequences per gradient step.")
+    learning_rate: float = option(1e-3, "Largest learning rate of AdamW.")
+    weight_decay: float = option(0.0, "Weight decay of AdamW, decoupled from the gradient.")
+    clip_norm: float = option(5.0, "Largest norm of a gradient, in nats per step.")
+    schedule: str = option("constant", "Schedule of the learning rate: constant, or cosine down to 0.")
+    lr_warmup: float = option(0.0, "Epochs over which the learning rate rises linearly; parts of an epoch are fine.")
+    kl_warmup: float = option(
+        0.0, "With elbo: epochs over which the weight of log p(z) - log q(z) rises linearly to 1.", bounds=True
+    )
+    patience: int = option(
+        10, "Epochs without a better validation loss, none of them in the KL warm-up, before the fit stops."
+    )
+    valid_particles: int | None = option(
+        None,
+        "Particles of the validation bound; `num_particles` if None.",
+        bounds=True,
+        command_help="Particles of the validation bound.",
+    )
+    seed: int = option(0, "Random seed for the order of the data and for everything that is drawn.", command="")
+    progress: bool = option(True, "Whether a terminal shows a progress bar.", command="")
 
     def __post_init__(self) -> None:
         check_counts(num_epochs=self.num_epochs, batch_size=self.batch_size, patience=self.patience)
@@ -56,6 +75,50 @@ class Plan:
     def kl_weight(self, epochs: float) -> float:
         """The weight of log p(z) - log q(z) after so many epochs."""
         return 1.0 if epochs >= self.kl_warmup else epochs / self.kl_warmup
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Where a fit runs and what it writes on the way; none of it changes the numbers that come out.
+
+    Raises:
+        ValueError: a run that is to go on from no checkpoint.
+    """
+
+    metrics: str | os.PathLike[str] | None = option(
+        None,
+        "File to which each epoch appends a line of JSON: losses, learning rate, KL weight, seconds.",
+        metavar="FILE",
+    )
+    tensorboard: str | os.PathLike[str] | None = option(
+        None, "Folder for the same numbers as TensorBoard shows them.", metavar="FOLDER"
+    )
+    device: str | None = option(
+        None,
+        'Where model and data are taken for the fit, "cpu" or "cuda"; the model comes back. None leaves both there.',
+        shown="cpu",
+        command_help="Device of the fit: cpu or cuda.",
+    )
+    checkpoint: str | os.PathLike[str] | None = option(
+        None, "Folder for the state of the run, which one run at a time has to itself.", metavar="FOLDER"
+    )
+    resume: bool = option(
+        False,
+        "Whether to go on from the checkpoint in that folder, if there is one; without it such a folder is an error.",
+        command_help="With --checkpoint: go on from the checkpoint in that folder, if there is one.",
+    )
+    checkpoint_seconds: float = option(
+        120.0,
+        "Seconds from one checkpoint to the next, or longer where writing one takes more than 1 % of that time; 0 for "
+        "one after every step.",
+        command="checkpoint_minutes",
+        unit=60,
+        command_help="With --checkpoint: minutes from one checkpoint to the next.",
+    )
+
+    def __post_init__(self) -> None:
+        if self.resume and self.checkpoint is None:
+            raise ValueError("expected checkpoint=FOLDER with resume=True, got none; it says where to go on from")
 
 
 class Epoch(NamedTuple):

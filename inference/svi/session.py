@@ -1,9 +1,7 @@
 """Around a run: the device that it has for itself, and the files that it writes."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -11,7 +9,7 @@ from torch import nn
 from pgm_rnn.inference.svi.checkpoints import checkpoints_in
 from pgm_rnn.inference.svi.goals import Goal
 from pgm_rnn.inference.svi.metrics import Metrics
-from pgm_rnn.inference.svi.plan import Plan
+from pgm_rnn.inference.svi.plan import Plan, Surroundings
 from pgm_rnn.inference.svi.processes import Processes
 from pgm_rnn.inference.svi.training import Ended, Run
 
@@ -19,27 +17,8 @@ RANK_STREAM = 2**21
 """Apart, in streams of a seed, are the draws of two processes of one fit."""
 
 
-@dataclass(frozen=True)
-class Files:
-    """What a run writes; the attributes are described at `svi.fit`.
-
-    Raises:
-        ValueError: a run that is to go on from no checkpoint.
-    """
-
-    metrics: str | os.PathLike[str] | None = None
-    tensorboard: str | None = None
-    checkpoint: str | os.PathLike[str] | None = None
-    resume: bool = False
-    checkpoint_seconds: float = 120.0
-
-    def __post_init__(self) -> None:
-        if self.resume and self.checkpoint is None:
-            raise ValueError("expected checkpoint=FOLDER with resume=True, got none; it says where to go on from")
-
-
-def carried_out(goal: Goal, plan: Plan, files: Files, processes: Processes) -> Ended:
-    """A whole run, or the rest of it; the first process writes its files.
+def carried_out(goal: Goal, plan: Plan, where: Surroundings, processes: Processes) -> Ended:
+    """A whole run, or the rest of it; the first process writes its where.
 
     Raises:
         CheckpointError: a checkpoint that is damaged, of another run, or there without `resume`.
@@ -48,11 +27,11 @@ def carried_out(goal: Goal, plan: Plan, files: Files, processes: Processes) -> E
     """
     first = processes.rank == 0
     with (
-        checkpoints_in(files.checkpoint if first else None, files.checkpoint_seconds) as checkpoints,
-        Metrics(files.metrics, files.tensorboard) if first else Metrics() as written,
+        checkpoints_in(where.checkpoint if first else None, where.checkpoint_seconds) as checkpoints,
+        Metrics(where.metrics, where.tensorboard) if first else Metrics() as written,
     ):
         run = Run(goal, plan, written, processes, checkpoints)
-        run.begin(files.checkpoint is not None, files.resume)
+        run.begin(where.checkpoint is not None, where.resume)
         return run.until_done()
 
 

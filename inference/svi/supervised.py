@@ -6,8 +6,7 @@ A label is one of a sequence (classification) or of a step (tagging). The loop i
 predicts is measured by `label_scores`.
 """
 
-import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pgm_rnn.inference.svi.goals import LabelGoal
 from pgm_rnn.inference.svi.label_scores import (
@@ -19,9 +18,10 @@ from pgm_rnn.inference.svi.label_scores import (
     evaluate,
     predicted,
 )
-from pgm_rnn.inference.svi.plan import Plan
+from pgm_rnn.inference.svi.options import among, check_options, take_options
+from pgm_rnn.inference.svi.plan import Plan, Surroundings
 from pgm_rnn.inference.svi.processes import Processes
-from pgm_rnn.inference.svi.session import RANK_STREAM, Files, carried_out, on_device
+from pgm_rnn.inference.svi.session import RANK_STREAM, carried_out, on_device
 from pgm_rnn.inference.svi.training import Reason
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model.label_model import LabelModel
@@ -71,27 +71,12 @@ class LabelFit(NamedTuple):
     seconds: float
 
 
+@take_options(Plan, Surroundings, bounds=False)
 def fit(
     model: LabelModel,
     train: Labelled,
     valid: Labelled | None = None,
-    *,
-    num_epochs: int = 100,
-    batch_size: int = 32,
-    learning_rate: float = 1e-3,
-    weight_decay: float = 0.0,
-    clip_norm: float = 5.0,
-    schedule: str = "constant",
-    lr_warmup: float = 0,
-    patience: int = 10,
-    metrics: str | os.PathLike[str] | None = None,
-    tensorboard: str | None = None,
-    device: str | None = None,
-    seed: int = 0,
-    progress: bool = True,
-    checkpoint: str | os.PathLike[str] | None = None,
-    resume: bool = False,
-    checkpoint_seconds: float = 120.0,
+    **options: Any,
 ) -> LabelFit:
     """Maximise sum_i log p(y^{(i)} | x^{(i)}) with AdamW, in place.
 
@@ -104,23 +89,7 @@ def fit(
         model: a law of labels.
         train: sequences with labels as the model's task has them.
         valid: the same, for early stopping.
-        num_epochs: passes over the training data, at most.
-        batch_size: sequences per gradient step.
-        learning_rate: of AdamW, the largest one.
-        weight_decay: of AdamW, decoupled.
-        clip_norm: largest norm of a gradient (nats per label).
-        schedule: of the learning rate, "constant", or "cosine" down to 0 over `num_epochs`.
-        lr_warmup: epochs over which the learning rate rises linearly; parts of an epoch are fine.
-        patience: epochs without a better validation loss before it stops.
-        metrics: a file to which each epoch appends a line of JSON: losses, learning rate, seconds.
-        tensorboard: a folder for the same numbers as TensorBoard shows them.
-        device: "cpu" or "cuda", where model and data are taken for the fit; the model comes back to where it was.
-            None leaves both where they are.
-        seed: of the order of the data, and of anything that the model draws.
-        progress: a bar on a terminal.
-        checkpoint: a folder for the state of the run, which one run at a time has to itself.
-        resume: go on from the checkpoint in it, if there is one; without it such a folder is an error.
-        checkpoint_seconds: as in `svi.fit`.
+        options: the fields of `Plan` and `Surroundings` that are not for bounds, by keyword.
 
     Raises:
         CheckpointError: a checkpoint that is damaged, of another run, or there without `resume`.
@@ -140,30 +109,19 @@ def fit(
         >>> evaluate(model, data).accuracy
         1.0
     """
-    files = Files(metrics, tensorboard, checkpoint, resume, checkpoint_seconds)
-    plan = Plan(
-        num_epochs=num_epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        clip_norm=clip_norm,
-        schedule=schedule,
-        lr_warmup=lr_warmup,
-        patience=patience,
-        seed=seed,
-        progress=progress,
-    )
+    check_options(fit, options)
+    plan, where = Plan(**among(options, Plan)), Surroundings(**among(options, Surroundings))
     if not isinstance(model, LabelModel):
         raise TypeError(f"expected a law of labels, such as Tagger, got {type(model).__name__}; svi.fit fits sequences")
-    with on_device(model, device) as away:
-        if device is not None:
+    with on_device(model, where.device) as away:
+        if where.device is not None:
             train, valid = train.to(away), None if valid is None else valid.to(away)
         for data in (train, valid):
             if data is not None:
                 check_labelled(data)
                 model.check(data.labels, data.inputs.x, data.inputs.lengths)
         processes = Processes(away)
-        with seeded(seed, stream=3 + RANK_STREAM * processes.rank):
-            ended = carried_out(LabelGoal(model, train, valid), plan, files, processes)
+        with seeded(plan.seed, stream=3 + RANK_STREAM * processes.rank):
+            ended = carried_out(LabelGoal(model, train, valid), plan, where, processes)
     history = tuple(LabelEpoch(*entry[:3]) for entry in ended.history)
     return LabelFit(model, history, ended.best_epoch, ended.stopped_by, ended.seconds)

@@ -1,10 +1,17 @@
-"""The command line's `pgm-rnn fit`: which model, to what, and where the result goes."""
+"""The command line's `pgm-rnn fit`: which model, to what, and where the result goes.
 
-from typing import Annotated
+A model that is fitted by gradient steps has a command by its `GradientFit`; those fitted by EM or counts have theirs
+here.
+"""
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, Any
 
 import typer
 
-from pgm_rnn.cli.gradient import COMMANDS, command_of
+from pgm_rnn.cli.gradient import command_of
 from pgm_rnn.cli.labels import COMMANDS as LABEL_COMMANDS
 from pgm_rnn.cli.labels import label_command
 from pgm_rnn.cli.options import (
@@ -17,18 +24,21 @@ from pgm_rnn.cli.options import (
     Seed,
     TestFraction,
     ValidFraction,
+    data_of,
+    emission_of,
     end,
     job_of,
+    registries_of,
 )
+from pgm_rnn.models.info import ModelInfo
+from pgm_rnn.registries import Registries
 
-app = typer.Typer(no_args_is_help=True)
-
-Iterations = Annotated[int, typer.Option(help="Of EM, at most.")]
+Iterations = Annotated[int, typer.Option(help="Largest number of iterations of EM.")]
 Tolerance = Annotated[float, typer.Option(help="Stop when an iteration gains less, nats per step.")]
 
 
-@app.command()
 def hmm(
+    context: typer.Context,
     data: Data,
     num_states: Annotated[int, typer.Option(help="How many hidden states.")],
     iterations: Iterations = 100,
@@ -62,7 +72,10 @@ def hmm(
     """A hidden Markov model, by Baum-Welch from many starts, one of them read off the data."""
     from pgm_rnn.report.fitting import fit_hmm
 
-    job = job_of(data, emission, column, valid_fraction, test_fraction, seed, output, json, overwrite=overwrite)
+    registries = registries_of(context)
+    job = job_of(
+        registries, data, emission, column, valid_fraction, test_fraction, seed, output, json, overwrite=overwrite
+    )
     end(
         fit_hmm(
             job,
@@ -77,15 +90,9 @@ def hmm(
     )
 
 
-@app.command()
 def lgssm(
-    data: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME|FILE",
-            help="japanese-vowels, pen-digits, or a .csv (a column a variable), .npy or .npz.",
-        ),
-    ],
+    context: typer.Context,
+    data: Data,
     latent_dim: Annotated[int, typer.Option(help="How many hidden numbers.")],
     iterations: Iterations = 500,
     tolerance: Tolerance = 1e-6,
@@ -102,18 +109,16 @@ def lgssm(
     """A linear-Gaussian state-space model, by EM from a start read off the data; missing numbers are summed out."""
     from pgm_rnn.report.fitting import fit_lgssm
 
-    job = job_of(data, None, column, valid_fraction, test_fraction, seed, output, json, overwrite=overwrite)
+    registries = registries_of(context)
+    job = job_of(registries, data, None, column, valid_fraction, test_fraction, seed, output, json, overwrite=overwrite)
     end(fit_lgssm(job, latent_dim=latent_dim, num_iterations=iterations, tolerance=tolerance))
 
 
-@app.command()
 def markov_chain(
+    context: typer.Context,
     data: Data,
     pseudo_count: Annotated[float, typer.Option(help="Added to every count.")] = 0.1,
-    emission: Annotated[
-        str | None,
-        typer.Option(help="With a file: categorical (symbols) or bernoulli (bits).", show_default="categorical"),
-    ] = None,
+    emission: FileEmission = None,
     column: Column = None,
     valid_fraction: ValidFraction = None,
     test_fraction: TestFraction = None,
@@ -125,12 +130,50 @@ def markov_chain(
     """A first-order Markov chain over symbols, or one for each bit, by counts."""
     from pgm_rnn.report.counting import fit_markov_chain
 
-    job = job_of(data, emission, column, valid_fraction, test_fraction, seed, output, json, overwrite=overwrite)
+    registries = registries_of(context)
+    job = job_of(
+        registries, data, emission, column, valid_fraction, test_fraction, seed, output, json, overwrite=overwrite
+    )
     end(fit_markov_chain(job, pseudo_count=pseudo_count))
 
 
-for _name, _law in LABEL_COMMANDS.items():
-    app.command(_name, help=_law.help)(label_command(_name))
+COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
+    "hmm": (hmm, "gaussian"),
+    "lgssm": (lgssm, ""),
+    "markov-chain": (markov_chain, "categorical"),
+}
+"""Commands of models that are fitted by EM or by counts, and what they take a file's numbers for."""
 
-for _name, _fit in COMMANDS.items():
-    app.command(_name, help=_fit.help)(command_of(_name))
+
+def fit_app(registries: Registries) -> typer.Typer:
+    """`pgm-rnn fit`, with a command for each model of the registries that has a `GradientFit` or is in `COMMANDS`."""
+    app = typer.Typer(no_args_is_help=True)
+    for command in dict.fromkeys(info.command for info in registries.models.values()):
+        info = next(info for info in registries.models.values() if info.command == command)
+        if info.fit is not None:
+            app.command(command, help=info.fit.help)(command_of(info, registries))
+        elif command in COMMANDS:
+            app.command(command)(_of_registries(registries, info, *COMMANDS[command]))
+    for name, law in LABEL_COMMANDS.items():
+        app.command(name, help=law.help)(label_command(name, registries))
+    return app
+
+
+def _of_registries(
+    registries: Registries, info: ModelInfo, command: Callable[..., None], default: str
+) -> Callable[..., None]:
+    """A command whose help names what is in the registries."""
+
+    @wraps(command)
+    def named(**given: Any) -> None:
+        command(**given)
+
+    options = {"data": data_of(registries, info), "emission": emission_of(registries, info, default)}
+    signature = inspect.signature(command)
+    parameters = [
+        parameter.replace(annotation=options.get(name, parameter.annotation))
+        for name, parameter in signature.parameters.items()
+    ]
+    named.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    named.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return named

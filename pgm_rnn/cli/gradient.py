@@ -1,61 +1,60 @@
-"""The command line's `pgm-rnn fit` of models that learn by gradient steps: one table of options, a command a model.
+"""The command line's `pgm-rnn fit` of models that learn by gradient steps: a command for each model's `GradientFit`.
 
-A command takes the sizes of its model and the options of `svi.fit` that its objective has; what an option is called
-here, it is called in `svi.fit`, `--epochs` for num_epochs apart.
+A command takes the sizes that the model's entry names and the training options of `Plan` and `Surroundings`. An option
+has the name that it has in `svi.fit`, except for `--epochs` (num_epochs) and `--checkpoint-minutes`.
 """
 
 import inspect
 from collections.abc import Callable, Mapping
-from copy import copy
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import typer
 
+from pgm_rnn.checks import check_choice
 from pgm_rnn.cli.options import (
     Column,
-    Data,
-    FileEmission,
     Json,
     Output,
     Overwrite,
     Seed,
     TestFraction,
     ValidFraction,
+    data_of,
+    emission_of,
     end,
     job_of,
+    registries_of,
 )
+from pgm_rnn.inference.svi.options import Option, options_of
+from pgm_rnn.inference.svi.plan import Plan, Surroundings
+from pgm_rnn.models.info import GradientFit, ModelInfo, Size
+from pgm_rnn.registries import Registries
 
 VALID_PARTICLES = 16
 """At least as many judge the validation data: the noise of fewer would stop a fit early."""
 
-SIZES: dict[str, Any] = {
-    "num_states": Annotated[
-        int | None, typer.Option(help="Hidden states of the HMM that it comes from.", show_default="needed")
-    ],
-    "latent_dim": Annotated[int | None, typer.Option(help="How many hidden numbers.", show_default="its own")],
-    "cell": Annotated[
-        str | None, typer.Option(help="Of the recurrence: elman, gru, lstm or another.", show_default="its own")
-    ],
-    "hidden_dim": Annotated[
-        int | None, typer.Option(help="The width of its hidden state, or of its networks.", show_default="its own")
-    ],
-    "guide_dim": Annotated[
-        int | None, typer.Option(help="The width of the guide's network.", show_default="--hidden-dim")
-    ],
-    "num_layers": Annotated[int | None, typer.Option(help="How many layers are stacked.", show_default="1")],
-    "num_particles": Annotated[int | None, typer.Option(help="How many it carries.", show_default="its own")],
-}
-"""Options of models, by the names of their arguments."""
 
-LEARNING: dict[str, Any] = {
-    "epochs": Annotated[int, typer.Option(help="Passes over the training data, at most.")],
-    "learning_rate": Annotated[float, typer.Option(help="Of Adam, the largest one.")],
-    "schedule": Annotated[str, typer.Option(help="Of the learning rate: constant, or cosine down to 0.")],
-    "batch_size": Annotated[int, typer.Option(help="Sequences a gradient step.")],
-    "weight_decay": Annotated[float, typer.Option(help="Of AdamW: it pulls the numbers towards 0.")],
-    "patience": Annotated[int, typer.Option(help="Epochs without a better validation loss before it stops.")],
+def annotated(option: Option) -> Any:
+    """A training option as the command line takes it."""
+    flag = [f"--{option.command.replace('_', '-')}"] if option.kind is bool else []
+    kind = Path | None if option.metavar else option.kind
+    text, shown = option.command_help or option.help, option.shown or True
+    return Annotated[kind, typer.Option(*flag, help=text, metavar=option.metavar or None, show_default=shown)]
+
+
+PLANNED = [option for option in options_of(Plan) if option.command]
+PLACED = [option for option in options_of(Surroundings) if option.command]
+LEARNING: dict[str, Any] = {option.command: annotated(option) for option in PLANNED if not option.bounds}
+"""Training options by their names at the command line: those of every fit, those of bounds, and where a fit runs."""
+BOUND: dict[str, Any] = {option.command: annotated(option) for option in PLANNED if option.bounds} | {
+    "valid_particles": Annotated[
+        int | None,
+        typer.Option(help="Particles of the validation bound.", show_default=f"{VALID_PARTICLES} or more"),
+    ]
+}
+RUN: dict[str, Any] = {option.command: annotated(option) for option in PLACED}
+MATERIAL: dict[str, Any] = {
     "transpose": Annotated[int, typer.Option(help="Piano rolls: train on copies up to so many keys off, too.")],
     "nade_dim": Annotated[
         int | None,
@@ -66,136 +65,67 @@ LEARNING: dict[str, Any] = {
         bool, typer.Option("--half", help="Round to half precision in the end and store so, in half the space.")
     ],
 }
-BOUND: dict[str, Any] = {
-    "objective": Annotated[str, typer.Option(help="What to maximise: elbo, iwae or fivo.")],
-    "num_particles": Annotated[int, typer.Option(help="Draws a sequence, or particles of fivo's filter.")],
-    "valid_particles": Annotated[
-        int | None, typer.Option(help="The same, for the validation data.", show_default=f"{VALID_PARTICLES} or more")
-    ],
-    "kl_warmup": Annotated[
-        float, typer.Option(help="With elbo: epochs in which log p(z) - log q(z) comes to count in full.")
-    ],
-}
-RUN: dict[str, Any] = {
-    "device": Annotated[str | None, typer.Option(help="cpu or cuda.", show_default="cpu")],
-    "metrics": Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Append a line of JSON an epoch to this file.")
-    ],
-    "checkpoint": Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Keep the state of the run here, every few minutes.")
-    ],
-    "checkpoint_minutes": Annotated[float, typer.Option(help="With --checkpoint: how often.")],
-    "resume": Annotated[
-        bool, typer.Option("--resume", help="With --checkpoint: go on from what is there, if anything.")
-    ],
-}
-FILE: dict[str, Any] = {
-    "emission": FileEmission,
-    "column": Column,
-    "valid_fraction": ValidFraction,
-    "test_fraction": TestFraction,
-}
+FILE: dict[str, Any] = {"column": Column, "valid_fraction": ValidFraction, "test_fraction": TestFraction}
 RESULT: dict[str, Any] = {"seed": Seed, "output": Output, "json": Json, "overwrite": Overwrite}
-
 DEFAULTS: dict[str, Any] = {
-    "epochs": 150,
-    "learning_rate": 1e-2,
-    "schedule": "constant",
-    "batch_size": 16,
-    "weight_decay": 0.0,
-    "patience": 10,
+    **{option.command: option.default for option in PLANNED},
+    **{option.command: option.default / option.unit if option.unit != 1 else option.default for option in PLACED},
     "transpose": 0,
     "half": False,
-    "objective": "elbo",
-    "kl_warmup": 0.0,
-    "checkpoint_minutes": 2.0,
-    "resume": False,
     "overwrite": False,
     "seed": 0,
 }
 """Of the options that are not None unless given."""
 
 
-def shown(annotation: Any) -> Any:
-    """The same option, whose help shows the default of its command in place of words."""
-    kind, option = get_args(annotation)
-    option = copy(option)
-    option.show_default = True
-    return Annotated[kind, option]
+def named_at_command_line(defaults: Mapping[str, object]) -> dict[str, object]:
+    """Defaults by the options' names at the command line, from those by their names in `svi.fit`."""
+    names = {option.name: option.command for option in PLANNED}
+    return {names[name]: value for name, value in defaults.items()}
 
 
-@dataclass(frozen=True)
-class GradientFit:
-    """A command.
+def training_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What `svi.fit` is told, from what a command was given."""
+    return {
+        option.name: given[option.command] * option.unit if option.unit != 1 else given[option.command]
+        for option in (*PLANNED, *PLACED)
+        if option.command in given
+    }
 
-    Attributes:
-        help: one line.
-        sizes: names in `SIZES`.
-        is_bound: whether the model has a guide, so that there is a bound to choose.
-        defaults: where they differ from `DEFAULTS`.
+
+def size_option(size: Size) -> Any:
+    """A model's size as the command line takes it."""
+    shown = True if size.default is not None else size.shown
+    return Annotated[size.kind | None, typer.Option(help=size.help, show_default=shown)]
+
+
+def command_of(info: ModelInfo, registries: Registries) -> Callable[..., None]:
+    """What `pgm-rnn fit` of a model runs, with a signature of its own for the command line to read.
+
+    Args:
+        info: of the model, or of one of those that share a `GradientFit`.
+        registries: where data sets and families are.
     """
+    fit = info.fit
+    assert fit is not None  # such models have commands here
+    sizes = {size: size_option(entry) for size, entry in fit.sizes.items()}
+    options = {
+        "data": data_of(registries, info),
+        **sizes,
+        **(BOUND if fit.by_bound else {}),
+        **LEARNING,
+        **MATERIAL,
+        "emission": emission_of(registries, info, "gaussian"),
+        **FILE,
+        **RUN,
+        **RESULT,
+    }
+    own = {size: entry.default for size, entry in fit.sizes.items()} | named_at_command_line(fit.defaults)
 
-    help: str
-    sizes: tuple[str, ...]
-    is_bound: bool = False
-    defaults: Mapping[str, object] = field(default_factory=dict)
+    def command(context: typer.Context, **given: Any) -> None:
+        _fit(info.command, fit, registries_of(context), given)
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """Every option's annotation, in the order of the help."""
-        sizes = {name: shown(SIZES[name]) if name in self.defaults else SIZES[name] for name in self.sizes}
-        return {"data": Data, **sizes, **(BOUND if self.is_bound else {}), **LEARNING, **FILE, **RUN, **RESULT}
-
-
-_LATENT: Mapping[str, object] = {"learning_rate": 3e-3, "num_particles": 1}
-COMMANDS = {
-    "rnn": GradientFit(
-        "A recurrent network, by gradient steps until the validation data say stop.",
-        ("cell", "hidden_dim", "num_layers"),
-        defaults={"cell": "lstm", "hidden_dim": 64},
-    ),
-    "belief-rnn": GradientFit(
-        "The forward algorithm of an HMM as a recurrent network, by gradient steps.",
-        ("num_states",),
-    ),
-    "particle-filter-rnn": GradientFit(
-        "An HMM's seeded particle filter as a recurrent network; its laws of observations learn.",
-        ("num_states", "num_particles"),
-    ),
-    "multi-particle-rnn": GradientFit(
-        "One recurrent cell from several trained starts, by gradient steps on the exact mixture.",
-        ("num_particles", "cell", "hidden_dim"),
-    ),
-    "noisy-rnn": GradientFit(
-        "A recurrent network with noise on its state and its output, by gradient steps on a bound.",
-        ("latent_dim",),
-        is_bound=True,
-        defaults=_LATENT,
-    ),
-    "dmm": GradientFit(
-        "A deep Markov model, by gradient steps on a bound; its guide reads the future.",
-        ("latent_dim", "hidden_dim", "guide_dim"),
-        is_bound=True,
-        defaults=_LATENT,
-    ),
-    "vrnn": GradientFit(
-        "A variational recurrent network, by gradient steps on a bound.",
-        ("latent_dim", "hidden_dim", "cell"),
-        is_bound=True,
-        defaults=_LATENT,
-    ),
-}
-"""Every command, by its name; that of `rnn` makes the zoo's rnn-CELL."""
-
-
-def command_of(name: str) -> Callable[..., None]:
-    """What `pgm-rnn fit NAME` runs, with a signature of its own for the command line to read."""
-    fit = COMMANDS[name]
-
-    def command(**given: Any) -> None:
-        _fit(name, fit, given)
-
-    return with_options(command, fit.options, DEFAULTS | dict(fit.defaults))
+    return with_options(command, options, DEFAULTS | own)
 
 
 def with_options(
@@ -205,32 +135,27 @@ def with_options(
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [
         inspect.Parameter(option, keyword, annotation=annotation)
-        if option == "data"
+        if option in ("context", "data")
         else inspect.Parameter(option, keyword, annotation=annotation, default=defaults.get(option))
-        for option, annotation in options.items()
+        for option, annotation in {"context": typer.Context, **options}.items()
     ]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = dict(options)
+    command.__annotations__ = {"context": typer.Context, **options}
     return command
 
 
-def _fit(name: str, fit: GradientFit, given: dict[str, Any]) -> None:
+def _fit(name: str, fit: GradientFit, registries: Registries, given: dict[str, Any]) -> None:
     """Fit the model that a command is for, with what it was given."""
-    from pgm_rnn.checks import check_choice
-    from pgm_rnn.models.cells import CELLS
-    from pgm_rnn.report.gradient_fitting import Training, fit_by_gradient
+    from pgm_rnn.report.gradient_fitting import fit_by_gradient
 
-    if given.get("cell") is not None:
-        check_choice("--cell", given["cell"], CELLS)
-    options = {option: given[option] for option in (*LEARNING, *RUN)}
-    options["num_epochs"], options["checkpoint_seconds"] = options.pop("epochs"), 60 * options.pop("checkpoint_minutes")
-    if fit.is_bound:
+    for size, entry in fit.sizes.items():
+        if entry.choices and given[size] is not None:
+            check_choice(f"--{size.replace('_', '-')}", given[size], entry.choices)
+    if fit.by_bound:
         check_choice("--objective", given["objective"], ("elbo", "iwae", "fivo"))
-        options |= {option: given[option] for option in BOUND}
-        options["valid_particles"] = given["valid_particles"] or max(given["num_particles"], VALID_PARTICLES)
-    material = {option: options.pop(option) for option in ("transpose", "nade_dim", "start", "half")}
+        given["valid_particles"] = given["valid_particles"] or max(given["num_particles"], VALID_PARTICLES)
     sizes = {size: given[size] for size in fit.sizes}
-    if name == "rnn":
-        name = f"rnn-{sizes.pop('cell')}"
-    job = job_of(**{option: given[option] for option in ("data", *FILE, *RESULT)})
-    end(fit_by_gradient(job, name, sizes, Training(**options), **material))
+    model = name if fit.named_by is None else f"{name}-{sizes.pop(fit.named_by)}"
+    told = {option: value for option, value in given.items() if option not in fit.sizes and option != "seed"}
+    job = job_of(registries, **{option: given[option] for option in ("data", "emission", *FILE, *RESULT)})
+    end(fit_by_gradient(job, model, sizes, training_options(told), **{option: given[option] for option in MATERIAL}))

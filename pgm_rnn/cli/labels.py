@@ -5,19 +5,28 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from pgm_rnn.cli.gradient import DEFAULTS, LEARNING, RESULT, RUN, with_options
-from pgm_rnn.cli.options import end, job_of
+from pgm_rnn.cli.gradient import (
+    DEFAULTS,
+    LEARNING,
+    RESULT,
+    RUN,
+    named_at_command_line,
+    training_options,
+    with_options,
+)
+from pgm_rnn.cli.options import end, job_of, labelled_data, registries_of
+from pgm_rnn.models.info import STEPS
+from pgm_rnn.registries import Registries
 
-LabelledData = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME",
-        help="japanese-vowels or pen-digits, whose sequences have labels; synthetic-hmm, whose steps have states.",
-    ),
-]
 HIDDEN_DIM = Annotated[int, typer.Option(help="Width of each network's hidden state.")]
-HOW = ("epochs", "learning_rate", "schedule", "batch_size", "weight_decay", "patience")
-OWN_DEFAULTS = {"cell": "gru", "hidden_dim": 32, "num_layers": 1, "learning_rate": 3e-3, "batch_size": 32}
+OWN_DEFAULTS = {
+    **named_at_command_line(STEPS),
+    "cell": "gru",
+    "hidden_dim": 32,
+    "num_layers": 1,
+    "learning_rate": 3e-3,
+    "batch_size": 32,
+}
 
 
 class LabelFit(NamedTuple):
@@ -58,19 +67,17 @@ COMMANDS = {
 """Every command, by the name of its model."""
 
 
-def label_command(name: str) -> Callable[..., None]:
-    """What `pgm-rnn fit NAME` runs, with its options."""
+def label_command(name: str, registries: Registries) -> Callable[..., None]:
+    """What `pgm-rnn fit NAME` runs, with its options; `--data` lists the data sets with labels."""
     sizes = COMMANDS[name].sizes
 
-    def command(**given: Any) -> None:
+    def command(context: typer.Context, **given: Any) -> None:
         from pgm_rnn.report.label_fitting import fit_labels
 
-        options = {option: given[option] for option in (*HOW, *RUN)}
-        options["num_epochs"] = options.pop("epochs")
-        options["checkpoint_seconds"] = 60 * options.pop("checkpoint_minutes")
+        options = training_options({option: given[option] for option in (*LEARNING, *RUN)})
         kept = (given[option] for option in ("seed", "output", "json"))
-        job = job_of(given["data"], None, None, None, None, *kept, overwrite=given["overwrite"])
+        job = job_of(registries_of(context), given["data"], None, None, None, None, *kept, overwrite=given["overwrite"])
         end(fit_labels(job, name, {size: given[size] for size in sizes}, options))
 
-    learning = {option: LEARNING[option] for option in HOW}
-    return with_options(command, {"data": LabelledData, **sizes, **learning, **RUN, **RESULT}, DEFAULTS | OWN_DEFAULTS)
+    options = {"data": labelled_data(registries), **sizes, **LEARNING, **RUN, **RESULT}
+    return with_options(command, options, DEFAULTS | OWN_DEFAULTS)

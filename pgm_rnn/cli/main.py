@@ -13,33 +13,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from pgm_rnn.cli import fit, reproduce, saved
+from pgm_rnn.cli import reproduce, saved
+from pgm_rnn.cli.lazy import FitGroup
+from pgm_rnn.cli.options import registries_of
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Recurrent networks, hidden Markov models and state-space models as one graphical model in Pyro.",
-)
-
-app.add_typer(fit.app, name="fit", help="Fit a model to a data set or a file, score it and save it.")
-for _command in (
-    saved.evaluate,
-    saved.sample,
-    saved.show,
-    saved.forecast,
-    saved.publish,
-    saved.leaderboard,
-):
-    app.command()(_command)
-app.command()(reproduce.reproduce)
+if TYPE_CHECKING:
+    from pgm_rnn.registries import Registries
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """What the system says of a disk, or of one's share of it, that is full."""
@@ -124,13 +109,12 @@ def _complain(error: object) -> NoReturn:
     sys.exit(2)
 
 
-@app.callback()
 def main() -> None:
     """Recurrent networks, hidden Markov models and state-space models as one graphical model in Pyro."""
 
 
-@app.command()
 def verify(
+    context: typer.Context,
     claim: Annotated[list[str] | None, typer.Option(help="Check only this claim; may be given again.")] = None,
     data: Annotated[str | None, typer.Option(help="Fit an RNN to this data set and check the claims on it.")] = None,
     cell: Annotated[str | None, typer.Option(help="With --data: the RNN's cell.", show_default="lstm")] = None,
@@ -156,11 +140,11 @@ def verify(
     if data is not None and quick:
         raise ValueError("expected --quick without --data; on data, --epochs and --hidden-dim make it quick")
     if data is None:
-        results = verification.verify_claims(claim or [], seed, quick=quick)
+        results = verification.verify_claims(claim or [], seed, quick=quick, claims=registries_of(context).claims)
     elif claim:
         raise ValueError("expected --claim or --data, got both; on data the claims that apply are checked")
     else:
-        results = verification.verify_on_data(data, seed=seed, **given)  # type: ignore[arg-type]
+        results = verification.verify_on_data(data, seed=seed, datasets=registries_of(context).datasets, **given)  # type: ignore[arg-type]
     if output is not None:
         verification.write_results(results, output)
     failed = [result.id for result in results if result.verdict != "holds"]
@@ -168,8 +152,8 @@ def verify(
         raise typer.Exit(1)
 
 
-@app.command()
 def explain(
+    context: typer.Context,
     claim: Annotated[str, typer.Argument(help="A claim, for example theorem-5; `pgm-rnn verify` lists them.")],
     quick: Annotated[bool, typer.Option("--quick", help="Measure a few instances.")] = False,
     seed: Annotated[int, typer.Option(help="Of the instances.")] = 0,
@@ -177,19 +161,57 @@ def explain(
     """Print a claim, why it is true, how it is measured and its latest residual; exit status 1 unless it holds."""
     from pgm_rnn.report.explanation import explain_claim
 
-    if explain_claim(claim, seed, quick=quick).verdict != "holds":
+    if explain_claim(claim, seed, quick=quick, claims=registries_of(context).claims).verdict != "holds":
         raise typer.Exit(1)
 
 
-@app.command()
 def graph(
+    context: typer.Context,
     model: Annotated[str, typer.Argument(help="A model of the zoo, for example rnn-lstm or hmm.")],
     steps: Annotated[int, typer.Option(help="How many steps to unroll.")] = 3,
 ) -> None:
     """Print a model's directed graph, read out of its Pyro program, as a Mermaid flowchart."""
     from pgm_rnn.checks import check_counts
     from pgm_rnn.graph import read_graph, to_mermaid
-    from pgm_rnn.models.registry import get_model, model_info
+    from pgm_rnn.models.registry import made_by, model_info
 
     check_counts(steps=steps)
-    typer.echo(to_mermaid(read_graph(get_model(model, seed=0, **model_info(model).smallest), steps)))
+    info = model_info(model, models=registries_of(context).models)
+    typer.echo(to_mermaid(read_graph(made_by(info, seed=0, **info.smallest), steps)))
+
+
+def build_app(registries: "Registries | None" = None) -> typer.Typer:
+    """The command line of some registries, the package's own if None.
+
+    What derives from the registries is made when a command asks for it, so that `pgm-rnn --help` need not import torch.
+    """
+    app = typer.Typer(
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "obj": registries},
+        help="Recurrent networks, hidden Markov models and state-space models as one graphical model in Pyro.",
+    )
+    fit = typer.Typer(cls=FitGroup, no_args_is_help=True)
+    app.add_typer(fit, name="fit", help="Fit a model to a data set or a file, score it and save it.")
+    app.callback()(main)
+    for command in COMMANDS:
+        app.command()(command)
+    return app
+
+
+COMMANDS = (
+    saved.evaluate,
+    saved.sample,
+    saved.show,
+    saved.forecast,
+    saved.publish,
+    saved.leaderboard,
+    reproduce.reproduce,
+    verify,
+    explain,
+    graph,
+)
+"""All but `pgm-rnn fit`."""
+
+app = build_app()

@@ -1,22 +1,18 @@
 """What the commands of `pgm-rnn fit` share: options, the job they make, and how they end."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from pgm_rnn.models.info import ModelInfo
+    from pgm_rnn.registries import Registries
     from pgm_rnn.report.fitted import Job, Outcome
 
-Data = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME|FILE",
-        help="japanese-vowels, jsb, kanji, nottingham, pen-digits, synthetic-hmm, tiny-shakespeare, or a .csv, .npy "
-        "or .npz.",
-    ),
-]
-Seed = Annotated[int, typer.Option(help="Of the fit, and of synthetic data.")]
+Data = Annotated[str, typer.Option(metavar="NAME|FILE", help="A data set's name, or a .csv, .npy or .npz.")]
+Seed = Annotated[int, typer.Option(help="Random seed for the fit and for synthetic data.")]
 Output = Annotated[
     Path | None,
     typer.Option(metavar="FOLDER", help="Save the model here.", show_default="fits/MODEL-DATA-SIZE"),
@@ -37,16 +33,56 @@ ValidFraction = Annotated[
     float | None,
     typer.Option(help="With a file: the part before the test, which says when to stop.", show_default="0.1"),
 ]
-FileEmission = Annotated[
-    str | None,
-    typer.Option(
-        help="With a file: gaussian (real numbers), poisson (counts), bernoulli (bits), categorical (symbols).",
-        show_default="gaussian",
-    ),
-]
+FileEmission = Annotated[str | None, typer.Option(help="With a file: what its numbers are.", show_default="gaussian")]
+
+
+KINDS = {"sequences": "sequences have labels", "steps": "steps have known states"}
+"""What labels say, by `DatasetInfo.labels`, in words."""
+
+
+def registries_of(context: typer.Context) -> "Registries":
+    """The registries that the command line was built for."""
+    from pgm_rnn.registries import OWN
+
+    return OWN if context.obj is None else context.obj
+
+
+def data_option(names: Iterable[str]) -> Any:
+    """`--data`, which lists names of data sets."""
+    text = f"{', '.join(names)}, or a .csv (one column per variable), .npy or .npz."
+    return Annotated[str, typer.Option(metavar="NAME|FILE", help=text)]
+
+
+def data_of(registries: "Registries", info: "ModelInfo") -> Any:
+    """`--data` of a model, which lists the data sets that it can be fitted to."""
+    return data_option(
+        name for name, data in sorted(registries.datasets.items()) if issubclass(data.family, info.families)
+    )
+
+
+def labelled_data(registries: "Registries") -> Any:
+    """`--data` of a law of labels, which lists the data sets whose sequences or steps have labels."""
+    of = {
+        labels: [name for name, data in sorted(registries.datasets.items()) if data.labels == labels]
+        for labels in KINDS
+    }
+    text = "; ".join(f"{' or '.join(names)}, whose {KINDS[labels]}" for labels, names in of.items() if names) + "."
+    return Annotated[str, typer.Option(metavar="NAME", help=text)]
+
+
+def emission_of(registries: "Registries", info: "ModelInfo", default: str) -> Any:
+    """`--emission` of a model: what the numbers in a file are taken for."""
+    offered = [
+        f"{name} ({family.numbers})"
+        for name, family in registries.families.items()
+        if family.of_numbers is not None and any(info.takes(example) for example in family.examples.values())
+    ]
+    text = f"With a file: what its numbers are: {', '.join(offered)}."
+    return Annotated[str | None, typer.Option(help=text, show_default=default)]
 
 
 def job_of(
+    registries: "Registries",
     data: str,
     emission: str | None,
     column: list[str] | None,
@@ -63,7 +99,7 @@ def job_of(
     from pgm_rnn.report.material import FileOptions
 
     options = FileOptions(tuple(column or ()), emission, valid_fraction, test_fraction)
-    return Job(data, seed, output, json, options, overwrite)
+    return Job(data, seed, output, json, options, overwrite, registries)
 
 
 def end(outcome: "Outcome") -> None:

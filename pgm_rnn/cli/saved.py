@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pgm_rnn.cli.options import registries_of
+
 if TYPE_CHECKING:
     from pgm_rnn.report.saved import Source
 
@@ -40,6 +42,7 @@ Tempo = Annotated[float | None, typer.Option(help="Of music in a .mid: quarter n
 
 
 def evaluate(
+    context: typer.Context,
     folder: Folder,
     data: Data,
     bound: Annotated[
@@ -64,7 +67,7 @@ def evaluate(
 
     evaluate_saved(
         folder,
-        _source(data, split, column),
+        _source(context, data, split, column),
         bound=bound,
         num_particles=num_particles,
         normalisation=normalisation,
@@ -75,6 +78,7 @@ def evaluate(
 
 
 def sample(
+    context: typer.Context,
     folder: Folder,
     num_sequences: Annotated[int, typer.Option(help="How many.")] = 5,
     num_steps: Annotated[int, typer.Option(help="How long each is.")] = 20,
@@ -85,10 +89,19 @@ def sample(
     """Draw sequences from a saved model: music, handwriting, text or numbers. Vectors need --out."""
     from pgm_rnn.report.predicting import sample_saved
 
-    sample_saved(folder, num_sequences=num_sequences, num_steps=num_steps, seed=seed, tempo=tempo, output=out)
+    sample_saved(
+        folder,
+        num_sequences=num_sequences,
+        num_steps=num_steps,
+        seed=seed,
+        tempo=tempo,
+        output=out,
+        registries=registries_of(context),
+    )
 
 
 def show(
+    context: typer.Context,
     data: Annotated[str, typer.Argument(metavar="DATA", help="A data set's name, such as jsb or kanji.")],
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
     first: Annotated[int, typer.Option(help="The first sequence to show, from 0.")] = 0,
@@ -100,10 +113,20 @@ def show(
     """Show real sequences as sample shows draws, to compare the two."""
     from pgm_rnn.report.showing import show_data
 
-    show_data(data, split=split, first=first, num_sequences=num_sequences, num_steps=num_steps, tempo=tempo, output=out)
+    show_data(
+        data,
+        split=split,
+        first=first,
+        num_sequences=num_sequences,
+        num_steps=num_steps,
+        tempo=tempo,
+        output=out,
+        datasets=registries_of(context).datasets,
+    )
 
 
 def forecast(
+    context: typer.Context,
     folder: Folder,
     data: Data,
     num_steps: Annotated[int, typer.Option(help="How far to go.")] = 10,
@@ -120,7 +143,7 @@ def forecast(
 
     forecast_saved(
         folder,
-        _source(data, split, column),
+        _source(context, data, split, column),
         num_steps=num_steps,
         num_samples=num_samples,
         num_particles=num_particles,
@@ -162,7 +185,7 @@ def leaderboard(
     shown(data, output, into or HOME)
 
 
-def _source(data: str, split: str | None, columns: list[str] | None) -> "Source":
+def _source(context: typer.Context, data: str, split: str | None, columns: list[str] | None) -> "Source":
     from pgm_rnn.report.saved import Source
 
-    return Source(data, split, tuple(columns or ()))
+    return Source(data, split, tuple(columns or ()), registries_of(context))

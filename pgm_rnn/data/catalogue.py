@@ -1,6 +1,7 @@
-"""The data sets' names."""
+"""The one list of the data sets; the command line and its help derive what they know of a data set from it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from pgm_rnn.checks import check_choice
 from pgm_rnn.data.dataset import Dataset
@@ -9,29 +10,54 @@ from pgm_rnn.data.piano_rolls import jsb_chorales, nottingham
 from pgm_rnn.data.speech import japanese_vowels
 from pgm_rnn.data.synthetic import synthetic_hmm
 from pgm_rnn.data.text import tiny_shakespeare
+from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian, Pen
 
-_LOADERS: dict[str, Callable[[int], Dataset]] = {
-    "japanese-vowels": lambda seed: japanese_vowels(),
-    "jsb": lambda seed: jsb_chorales(),
-    "kanji": lambda seed: kanji(),
-    "nottingham": lambda seed: nottingham(),
-    "pen-digits": lambda seed: pen_digits(),
-    "synthetic-hmm": synthetic_hmm,
-    "tiny-shakespeare": lambda seed: tiny_shakespeare(),
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """An entry of the registry of data sets.
+
+    Attributes:
+        name: what `load` calls it.
+        load: it, from a seed, which matters for synthetic data only.
+        family: the class of its observations' family.
+        labels: what labels say: "" for none, "sequences" where there is one for each sequence, "steps" where the state
+            at each step is known.
+    """
+
+    name: str
+    load: Callable[[int], Dataset]
+    family: type[Emission]
+    labels: str = ""
+
+
+DATASETS: dict[str, DatasetInfo] = {
+    info.name: info
+    for info in (
+        DatasetInfo("japanese-vowels", lambda seed: japanese_vowels(), Gaussian, "sequences"),
+        DatasetInfo("jsb", lambda seed: jsb_chorales(), Bernoulli),
+        DatasetInfo("kanji", lambda seed: kanji(), Pen),
+        DatasetInfo("nottingham", lambda seed: nottingham(), Bernoulli),
+        DatasetInfo("pen-digits", lambda seed: pen_digits(), Gaussian, "sequences"),
+        DatasetInfo("synthetic-hmm", synthetic_hmm, Categorical, "steps"),
+        DatasetInfo("tiny-shakespeare", lambda seed: tiny_shakespeare(), Categorical),
+    )
 }
+"""Every data set by its name."""
 
 
 def list_datasets() -> list[str]:
     """The names that `load` knows, sorted."""
-    return sorted(_LOADERS)
+    return sorted(DATASETS)
 
 
-def load(name: str, *, seed: int = 0) -> Dataset:
+def load(name: str, *, seed: int = 0, datasets: Mapping[str, DatasetInfo] = DATASETS) -> Dataset:
     """The data set called `name`.
 
     Args:
         name: one of `list_datasets()`.
         seed: what synthetic data are drawn from; the others are the same for every seed.
+        datasets: the registry; `DATASETS` with entries of your own added to it, for example.
 
     Raises:
         ValueError: there is no data set of that name.
@@ -44,5 +70,5 @@ def load(name: str, *, seed: int = 0) -> Dataset:
         >>> data.test.x.shape
         torch.Size([100, 8])
     """
-    check_choice("the data set", name, list_datasets())
-    return _LOADERS[name](seed)
+    check_choice("the data set", name, sorted(datasets))
+    return datasets[name].load(seed)

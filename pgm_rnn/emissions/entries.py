@@ -13,6 +13,7 @@ from pgm_rnn.checks import check_counts
 from pgm_rnn.distributions.normal import ScaledNormal
 from pgm_rnn.distributions.poisson import Poisson as CountLaw
 from pgm_rnn.emissions.family import Emission, EmissionTable
+from pgm_rnn.emissions.info import FamilyInfo, normal_draws, size_of, whole_draws
 from pgm_rnn.kernels import positive
 
 _MOST_NATS = 200.0
@@ -181,3 +182,31 @@ def inverse_softplus(name: str, y: Tensor) -> Tensor:
     if not bool((y > 0).all()):
         raise ValueError(f"expected {name} to be positive, got {float(y.min())}")
     return y + torch.log(-torch.expm1(-y))
+
+
+INFOS = (
+    FamilyInfo(
+        "bernoulli",
+        Bernoulli,
+        whole_draws(2),
+        examples={"bit": Bernoulli(), "bits": Bernoulli(2)},
+        numbers="bits",
+        of_numbers=lambda x: Bernoulli(size_of(x)),
+    ),
+    FamilyInfo(
+        "gaussian",
+        Gaussian,
+        normal_draws,
+        examples={"real": Gaussian(), "reals": Gaussian(2)},
+        numbers="real numbers",
+        of_numbers=lambda x: Gaussian(size_of(x)),
+    ),
+    FamilyInfo(
+        "poisson",
+        Poisson,
+        whole_draws(4),
+        examples={"count": Poisson(), "counts": Poisson(2)},
+        numbers="counts",
+        of_numbers=lambda x: Poisson(size_of(x)),
+    ),
+)

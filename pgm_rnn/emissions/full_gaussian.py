@@ -14,6 +14,7 @@ from typing_extensions import override
 from pgm_rnn.checks import check_counts, check_covariance
 from pgm_rnn.emissions.entries import inverse_softplus
 from pgm_rnn.emissions.family import Emission, EmissionTable
+from pgm_rnn.emissions.info import FamilyInfo, normal_draws
 from pgm_rnn.kernels import positive
 
 
@@ -105,3 +106,6 @@ def _places(size: int) -> Tensor:
     rows, columns = torch.tril_indices(size, size, offset=-1)
     places[rows, columns] = torch.arange(size, size + len(rows))
     return places
+
+
+INFO = FamilyInfo("full-gaussian", FullGaussian, normal_draws, examples={"correlated-reals": FullGaussian(2)})

@@ -18,6 +18,7 @@ from typing_extensions import override
 
 from pgm_rnn.checks import check_counts
 from pgm_rnn.emissions.family import Emission, EmissionHead
+from pgm_rnn.emissions.info import FamilyInfo, whole_draws
 from pgm_rnn.kernels import nade, positive
 
 
@@ -129,3 +130,6 @@ class NadeLaw(TorchDistribution):
         law = self.expand([*sample_shape, *self.batch_shape])
         bias, start = (part.reshape(-1, part.shape[-1]) for part in (law.bias, law.start))
         return nade.draw(bias, start, self.W, self.V).reshape(law.bias.shape)
+
+
+INFO = FamilyInfo("nade", NadeBits, whole_draws(2), examples={"linked-bits": NadeBits(3, 4)}, estimated={})

@@ -8,6 +8,7 @@ Difference from the paper: e = sigmoid(e_hat), where eq. (18) has 1 / (1 + exp(e
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from typing_extensions import override
 
 from pgm_rnn.checks import check_counts, check_probs
 from pgm_rnn.emissions.family import Emission, EmissionTable
+from pgm_rnn.emissions.info import FamilyInfo, normal_draws
 from pgm_rnn.kernels import positive
 
 _PER_COMPONENT = 6
@@ -149,3 +151,12 @@ class PenLaw(TorchDistribution):
     def _components(self) -> tuple[Tensor, ...]:
         """Numbers of pi, mu_x, mu_y, sigma_x, sigma_y and rho, each (..., num_components)."""
         return self.params[..., :-1].chunk(_PER_COMPONENT, dim=-1)
+
+
+def _draw(family: Emission, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    x = normal_draws(family, shape, generator)
+    x[..., 2] = (x[..., 2] > 0).double()
+    return x
+
+
+INFO = FamilyInfo("pen", Pen, _draw, examples={"strokes": Pen(2)}, estimated={"Pen1": Pen(1)})

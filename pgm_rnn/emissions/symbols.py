@@ -1,5 +1,6 @@
 """Symbols: p(x = j) = softmax(params)_j, the family that `num_symbols` is short for."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyro.distributions as dist
@@ -11,6 +12,7 @@ from typing_extensions import override
 
 from pgm_rnn.checks import check_counts, check_probs
 from pgm_rnn.emissions.family import Emission, EmissionTable
+from pgm_rnn.emissions.info import FamilyInfo
 
 
 @dataclass(frozen=True)
@@ -108,3 +110,36 @@ def chosen_family(num_symbols: int | None, emission: Emission | None) -> Emissio
     if not isinstance(emission, Emission):
         raise TypeError(f"expected a family such as Bernoulli(88) as emission, got {type(emission).__name__}")
     return emission
+
+
+MAX_SYMBOLS = 1_000_000
+"""There are tables with one number per symbol and state."""
+
+
+def symbols_of(x: Tensor) -> Categorical:
+    """The family of symbols 0, 1, 2, ... among the numbers in a file, (batch, T).
+
+    Raises:
+        ValueError: more than one variable, other numbers than 0, 1, 2, ..., or a number of at least `MAX_SYMBOLS`.
+    """
+    if x.dim() != 2:
+        raise ValueError(f"expected one variable of symbols, got {x.shape[-1]}; choose one with --column")
+    if not bool(((x >= 0) & (x == x.floor())).all()):
+        raise ValueError("expected symbols 0, 1, 2, ... for --emission categorical, got other numbers")
+    if float(x.max()) >= MAX_SYMBOLS:
+        raise ValueError(f"expected symbols below {MAX_SYMBOLS:,}, got {float(x.max()):g}; number them from 0")
+    return Categorical(int(x.max()) + 1)
+
+
+def _draw(family: Emission, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    return torch.randint(family.num_params, tuple(shape), generator=generator)
+
+
+INFO = FamilyInfo(
+    "categorical",
+    Categorical,
+    _draw,
+    examples={"symbols": Categorical(3)},
+    numbers="symbols",
+    of_numbers=symbols_of,
+)

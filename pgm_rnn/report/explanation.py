@@ -1,6 +1,7 @@
 """`pgm-rnn explain CLAIM`: what is claimed, why it is true, how it is measured, and the measurement."""
 
 import textwrap
+from collections.abc import Mapping
 
 from rich.console import Console
 from rich.progress import Progress
@@ -12,14 +13,14 @@ from pgm_rnn.claims.claim import UNITS, check, chosen_cases
 WIDTH = 80
 
 
-def explain_claim(name: str, seed: int, *, quick: bool = False) -> Result:
+def explain_claim(name: str, seed: int, *, quick: bool = False, claims: Mapping[str, Claim] = CLAIMS) -> Result:
     """Measure one claim and print it with everything that is known of it.
 
     Raises:
         ValueError: an unknown claim.
     """
-    check_choice("claim", name, CLAIMS)
-    claim = CLAIMS[name]
+    check_choice("claim", name, claims)
+    claim = claims[name]
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(claim.id, total=len(chosen_cases(claim, quick)))
         result = check(claim, seed, advance=lambda: progress.advance(task), quick=quick)

@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 import pgm_rnn
-from pgm_rnn.data import Dataset, list_datasets
+from pgm_rnn.data import Dataset
+from pgm_rnn.registries import OWN, Registries
 from pgm_rnn.report.keeping import check_place, saved_somewhere
 from pgm_rnn.report.material import FileOptions, Material, Score, check_source, from_file, named
 from pgm_rnn.report.records import check_output, finite, write_json
@@ -32,6 +33,7 @@ class Job:
         json: a file for the results, or None.
         file: how to read and to cut a file.
         overwrite: whether an earlier fit in the folder may be replaced.
+        registries: where models, families and data sets are.
     """
 
     source: str
@@ -40,6 +42,7 @@ class Job:
     json: Path | None = None
     file: FileOptions = field(default_factory=FileOptions)
     overwrite: bool = False
+    registries: Registries = OWN
 
     @property
     def path(self) -> Path:
@@ -85,7 +88,7 @@ def check_job(job: Job, model: str, size: int | str, resumed: Path | None = None
         ValueError: a source that is not there, options that are not for it, results that could not be written, or an
             earlier fit in their place.
     """
-    check_source(job.source, job.file)
+    check_source(job.source, job.file, job.registries)
     if job.json is not None:
         check_output(job.json)
     folder = job.output or Path("fits") / f"{model}-{job.path.stem}-{size}"
@@ -95,10 +98,10 @@ def check_job(job: Job, model: str, size: int | str, resumed: Path | None = None
 
 def material_of(job: Job, defaults: FileOptions) -> Material:
     """What the job names; `defaults` are for what it does not say of a file."""
-    if job.source in list_datasets():
-        return named(job.source, job.seed)
+    if job.source in job.registries.datasets:
+        return named(job.source, job.seed, job.registries)
     given = {name: value for name, value in job.file._asdict().items() if value is not None}
-    return from_file(job.path, defaults._replace(**given))
+    return from_file(job.path, defaults._replace(**given), job.registries)
 
 
 def announce(job: Job, material: Material | Dataset, title: str, hint: str = "") -> None:
@@ -164,7 +167,9 @@ def keep(job: Job, folder: Path, outcome: Outcome, record: dict[str, Any]) -> No
         ValueError: the model has no numbers to keep.
     """
     record = finite(record)  # type: ignore[assignment]
-    place = saved_somewhere(outcome.model, folder, record, half=outcome.half, overwrite=job.overwrite)
+    place = saved_somewhere(
+        outcome.model, folder, record, half=outcome.half, overwrite=job.overwrite, registries=job.registries
+    )
     _console().print(f'\nsaved in {place}; pgm_rnn.load_model("{place.as_posix()}") gives the model back')
     if job.json is not None:
         write_json({**record, "folder": str(place)}, job.json)

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from pgm_rnn.checks import check_counts
-from pgm_rnn.data import list_datasets
 from pgm_rnn.emissions import Gaussian, Pen
 from pgm_rnn.inference import em, kalman
 from pgm_rnn.models import HMM
@@ -110,7 +109,7 @@ def _one_component(material: Material) -> Material:
 def _hint(job: Job, material: Material) -> str:
     x = material.train.x
     whole = x.is_floating_point() and bool(((x >= 0) & (x == x.floor())).all())
-    if job.source in list_datasets() or job.file.emission is not None or not whole:
+    if job.source in job.registries.datasets or job.file.emission is not None or not whole:
         return ""
     return "whole numbers, taken for real ones; for counts or symbols: --emission poisson, --emission categorical"
 

@@ -1,22 +1,23 @@
 """`pgm-rnn fit` of models that learn by gradient steps: networks, and models whose latent states have a guide."""
 
-import dataclasses
 import inspect
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pgm_rnn.checks import check_choice, check_counts
-from pgm_rnn.data import list_datasets
 from pgm_rnn.data.piano_rolls import NUM_KEYS, transposed
 from pgm_rnn.emissions import Bernoulli, Gaussian, NadeBits
 from pgm_rnn.inference import svi
 from pgm_rnn.inference.svi.objectives import check_objective, chosen_objective
-from pgm_rnn.inference.svi.plan import Plan
+from pgm_rnn.inference.svi.options import among
+from pgm_rnn.inference.svi.plan import Plan, Surroundings
 from pgm_rnn.inference.svi.processes import launched
-from pgm_rnn.models.registry import get_model, model_info
+from pgm_rnn.models.info import ModelInfo
+from pgm_rnn.models.registry import made_by, model_info
+from pgm_rnn.registries import Registries
 from pgm_rnn.report.fitted import Job, Outcome, announce, check_job, counted, finish, material_of
 from pgm_rnn.report.keeping import halved
 from pgm_rnn.report.material import FileOptions, Material
@@ -31,49 +32,45 @@ FILE = FileOptions(emission="gaussian", valid_fraction=0.1, test_fraction=0.2)
 """How a file is taken unless the job says otherwise; validation data say when to stop."""
 
 
-@dataclass(frozen=True)
-class Training:
-    """What `svi.fit` is told, by the names of its arguments."""
+def checked_objective(options: Mapping[str, Any], model: SequenceModel, data: Sequences) -> str:
+    """The objective, None resolved; everything that can be wrong is found out before the work.
 
-    num_epochs: int
-    batch_size: int
-    learning_rate: float
-    schedule: str = "constant"
-    objective: str | None = None
-    num_particles: int = 1
-    valid_particles: int | None = None
-    kl_warmup: float = 0
-    patience: int = 10
-    weight_decay: float = 0.0
-    device: str | None = None
-    metrics: Path | None = None
-    checkpoint: Path | None = None
-    checkpoint_seconds: float = 120.0
-    resume: bool = False
+    Args:
+        options: of `svi.fit`, by the names of its arguments.
+        model: to fit.
+        data: to train on.
 
-    def check(self, model: SequenceModel, data: Sequences) -> str:
-        """The objective, None resolved; everything that can be wrong is found out before the work.
+    Raises:
+        ValueError: options out of range or not for this model.
+    """
+    objective = chosen_objective(model, options.get("objective"))
+    plan = Plan(**among(options, Plan) | {"objective": objective})
+    check_objective(model, objective, plan.num_particles, plan.kl_warmup, data)
+    return objective
 
-        Raises:
-            ValueError: options out of range or not for this model.
-        """
-        objective = chosen_objective(model, self.objective)
-        planned = {field.name for field in dataclasses.fields(Plan)}
-        options = {name: value for name, value in vars(self).items() if name in planned}
-        plan = Plan(**options | {"objective": objective})
-        check_objective(model, objective, plan.num_particles, plan.kl_warmup, data)
-        if self.resume and self.checkpoint is None:
-            raise ValueError("expected --checkpoint with --resume, got none; it names the folder to go on from")
-        if self.device is not None:
-            svi.checked_device(self.device)
-        return objective
+
+def checked_surroundings(options: Mapping[str, Any]) -> Surroundings:
+    """Where a fit runs and what it writes, checked before the work.
+
+    Raises:
+        ValueError: no folder to go on from, or a device that is not there.
+        OSError: the file of metrics cannot be written.
+    """
+    if options.get("resume") and options.get("checkpoint") is None:
+        raise ValueError("expected --checkpoint with --resume, got none; it names the folder to go on from")
+    where = Surroundings(**among(options, Surroundings))
+    if where.device is not None:
+        svi.checked_device(where.device)
+    if where.metrics is not None:
+        check_appendable(Path(where.metrics))
+    return where
 
 
 def fit_by_gradient(
     job: Job,
     name: str,
     sizes: Mapping[str, int | str | None],
-    training: Training,
+    training: Mapping[str, Any],
     *,
     transpose: int = 0,
     nade_dim: int | None = None,
@@ -86,7 +83,7 @@ def fit_by_gradient(
         job: the data, and where the result goes.
         name: of the model in the zoo.
         sizes: its options; None for what was not given. The first one names the folder.
-        training: how.
+        training: options of `svi.fit`, by the names of its arguments.
         transpose: how many keys off the copies of a piano roll go that are trained on too, in both directions.
         nade_dim: of `NadeBits`, which take the place of independent bits; None leaves them independent.
         start: of a saved model of the same shape, whose numbers the fit begins with.
@@ -97,24 +94,24 @@ def fit_by_gradient(
         OSError: a file could not be written; what was fitted until then is saved, and the error says where.
     """
     given = {size: value for size, value in sizes.items() if value is not None}
-    _check_sizes(name, given)
-    resumed = training.checkpoint if training.resume else None
+    info = model_info(name, models=job.registries.models)
+    _check_sizes(info, sizes)
+    where = checked_surroundings(training)
+    resumed = Path(where.checkpoint) if where.resume and where.checkpoint is not None else None
     folder = check_job(job, name, next(iter(given.values()), "default"), resumed)
     job = replace(job, overwrite=job.overwrite or holds_model(folder))  # a run that goes on replaces what it saved
-    if training.metrics is not None:
-        check_appendable(training.metrics)
-    material = _transposed(_with_nade(_material(job, name), nade_dim), transpose)
-    made = get_model(name, seed=job.seed, emission=material.family, **given)
+    material = _transposed(_with_nade(_material(job, info), nade_dim), transpose)
+    made = made_by(info, seed=job.seed, emission=material.family, **given)
     x = material.train.x
     model = made.to(x.dtype) if x.is_floating_point() else made
-    before = None if start is None else _begin_with(model, start)
+    before = None if start is None else _begin_with(model, start, job.registries)
     shown = "".join(f", {size.replace('_', ' ')} {value}" for size, value in given.items())
-    objective = training.check(model, material.train)
-    particles = f" with {counted(training.num_particles, 'particle')}" if objective != "mle" else ""
+    objective = checked_objective(training, model, material.train)
+    particles = f" with {counted(training['num_particles'], 'particle')}" if objective != "mle" else ""
     title = f"{name}{shown}, {type(material.family).__name__} emission, Adam on {objective}{particles}"
-    options = vars(training) | {"objective": objective}
+    options = {**training, "objective": objective}
     start_time = time.perf_counter()
-    with launched(training.device) as first:
+    with launched(where.device) as first:
         if first:
             announce(job, material, title)
         found, failure = fitted(
@@ -134,7 +131,7 @@ def fit_by_gradient(
         ended_by, num_epochs, seconds = found.stopped_by, len(found.history), found.seconds
     outcome = Outcome(model, ended_by, num_epochs, "epoch", seconds, remark, plain, half)
     if first:
-        way_out = "go on with --resume" if training.checkpoint else f"go on from its numbers with --start {folder}"
+        way_out = "go on with --resume" if where.checkpoint else f"go on from its numbers with --start {folder}"
         finish_or_fail(lambda: finish(job, folder, material, outcome), folder, failure, way_out)
     return outcome
 
@@ -158,14 +155,14 @@ def _transposed(material: Material, num_keys: int) -> Material:
     return replace(material, train=transposed(material.train, num_keys))
 
 
-def _begin_with(model: SequenceModel, start: Path) -> dict[str, Any]:
+def _begin_with(model: SequenceModel, start: Path, registries: Registries) -> dict[str, Any]:
     """Give a model the numbers of a saved one, and return what is known of how that was fitted.
 
     Raises:
         StorageError: no saved model is there.
         ValueError: it has another shape.
     """
-    saved = open_saved(start)
+    saved = open_saved(start, registries)
     mine, its = (found.recipe for found in (model, saved.model))
     if its != mine or saved.model.family != model.family:
         raise ValueError(
@@ -175,29 +172,32 @@ def _begin_with(model: SequenceModel, start: Path) -> dict[str, Any]:
     return {name: saved.info.get(name) for name in ("command", "seconds", "epochs", "fit")}
 
 
-def _check_sizes(name: str, sizes: Mapping[str, int | str]) -> None:
-    taken = inspect.signature(model_info(name).make).parameters
-    for size, parameter in taken.items():
-        if size in ("num_states", "latent_dim") and parameter.default is parameter.empty and size not in sizes:
-            raise ValueError(f"expected --{size.replace('_', '-')} for {name}, got none")
-    check_counts(**{size: value for size, value in sizes.items() if not isinstance(value, str)})
+def _check_sizes(info: ModelInfo, sizes: Mapping[str, int | str | None]) -> None:
+    """Raise a ValueError unless every size that the maker needs is there, and counts are counts."""
+    taken = inspect.signature(info.make).parameters
+    for size, value in sizes.items():
+        if value is None and taken[size].default is inspect.Parameter.empty:
+            raise ValueError(f"expected --{size.replace('_', '-')} for {info.name}, got none")
+    check_counts(**{size: value for size, value in sizes.items() if isinstance(value, int)})
 
 
-def _material(job: Job, name: str) -> Material:
+def _material(job: Job, info: ModelInfo) -> Material:
     """What the job names; vectors of real numbers where the model takes nothing else."""
-    vectors = model_info(name).families == (Gaussian,)
-    if not vectors or job.source in list_datasets():
+    vectors = info.only_vectors and info.families == (Gaussian,)
+    if not vectors or job.source in job.registries.datasets:
         material = material_of(job, FILE)
     else:
         if job.file.emission is not None:
             check_choice("--emission", job.file.emission, ("gaussian",))
-        material = material_of(Job(job.source, file=job.file._replace(emission=None)), FILE._replace(emission=None))
+        whole = replace(job, seed=0, file=job.file._replace(emission=None))
+        material = material_of(whole, FILE._replace(emission=None))
         if bool(material.train.x.isnan().any()):
-            raise ValueError(f"expected every number to be there for {name}, got missing ones; fill them in")
-    family = material.family
-    if vectors and (not isinstance(family, Gaussian) or family.size is None):
+            raise ValueError(f"expected every number to be there for {info.name}, got missing ones; fill them in")
+    if not info.takes(material.family):
+        taken = [name for name, each in job.registries.families.items() if any(map(info.takes, each.examples.values()))]
+        wanted = "vectors of real numbers" if vectors else f"{' or '.join(taken)} observations"
         raise ValueError(
-            f"expected vectors of real numbers for {name}, got {job.source}, whose observations are {family.support}; "
+            f"expected {wanted} for {info.name}, got {job.source}, whose observations are {material.family.support}; "
             "use pgm-rnn fit hmm or rnn, or a file"
         )
     return material

@@ -8,6 +8,7 @@ from typing import Any
 
 from pgm_rnn.files import in_turn
 from pgm_rnn.inference.svi.checkpoints import CHECKPOINT
+from pgm_rnn.registries import OWN, Registries
 from pgm_rnn.report.records import is_writable
 from pgm_rnn.storage import Model, StorageError, check_replaceable, describe, holds_model, rounded_to_half, save_model
 
@@ -45,7 +46,9 @@ def halved(model: Model) -> tuple[bool, str]:
         return False, f"stored in full precision: {error}"
 
 
-def saved_somewhere(model: Model, folder: Path, record: dict[str, Any], *, half: bool, overwrite: bool) -> Path:
+def saved_somewhere(
+    model: Model, folder: Path, record: dict[str, Any], *, half: bool, overwrite: bool, registries: Registries = OWN
+) -> Path:
     """Save a fitted model in a folder and return it; where that fails, save it elsewhere and say so.
 
     Raises:
@@ -53,12 +56,12 @@ def saved_somewhere(model: Model, folder: Path, record: dict[str, Any], *, half:
         StorageError: it has NaN for numbers.
     """
     try:
-        save_model(model, folder, record, half=half, overwrite=overwrite)
+        save_model(model, folder, record, half=half, overwrite=overwrite, registries=registries)
         return folder
     except StorageError:
         raise
     except (OSError, ValueError) as error:
-        reason, elsewhere = str(error).split("\n")[0], _saved_elsewhere(model, folder, record, half=half)
+        reason, elsewhere = str(error).split("\n")[0], _saved_elsewhere(model, folder, record, half, registries)
         if elsewhere is None:
             remedy = "could not be kept elsewhere either; make room and fit again (--checkpoint keeps what was done)"
         else:
@@ -66,16 +69,18 @@ def saved_somewhere(model: Model, folder: Path, record: dict[str, Any], *, half:
         raise OSError(f"could not save in {folder}: {reason}; the fitted model {remedy}") from error
 
 
-def _saved_elsewhere(model: Model, folder: Path, record: dict[str, Any], *, half: bool) -> Path | None:
+def _saved_elsewhere(
+    model: Model, folder: Path, record: dict[str, Any], half: bool, registries: Registries
+) -> Path | None:
     """Beside the folder or in the folder for temporary files; None where neither takes it."""
     beside = folder.with_name(f"{folder.name}-{secrets.token_hex(3)}")
     with suppress(OSError, ValueError):
-        save_model(model, beside, record, half=half, overwrite=False)
+        save_model(model, beside, record, half=half, overwrite=False, registries=registries)
         return beside
     with suppress(OSError, ValueError):
         scratch = Path(tempfile.mkdtemp(prefix="pgm_rnn-"))
         try:
-            save_model(model, scratch / folder.name, record, half=half, overwrite=False)
+            save_model(model, scratch / folder.name, record, half=half, overwrite=False, registries=registries)
             return scratch / folder.name
         except BaseException:
             scratch.rmdir()

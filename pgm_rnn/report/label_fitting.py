@@ -5,7 +5,6 @@ the states are, and the exact law of the states is scored beside: the smoother's
 the filter's p(z_t | x_{1:t}). On average no law of single labels that reads the same has fewer nats.
 """
 
-import dataclasses
 import math
 import time
 from collections.abc import Iterable, Mapping
@@ -18,16 +17,18 @@ from rich.console import Console
 from rich.table import Table
 
 from pgm_rnn.checks import check_choice
-from pgm_rnn.data import Dataset, list_datasets, load
+from pgm_rnn.data import Dataset, load
 from pgm_rnn.emissions import Categorical
 from pgm_rnn.inference import forward_backward, svi
 from pgm_rnn.inference.svi import label_scores, supervised
 from pgm_rnn.inference.svi.label_scores import Labelled, LabelScore
+from pgm_rnn.inference.svi.options import among
 from pgm_rnn.inference.svi.plan import Plan
 from pgm_rnn.inference.svi.processes import launched
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.label_registry import LABEL_MODELS
 from pgm_rnn.randomness import seeded
+from pgm_rnn.registries import OWN, Registries
 from pgm_rnn.report.fitted import (
     Job,
     Outcome,
@@ -91,12 +92,12 @@ def fit_labels(job: Job, name: str, sizes: Mapping[str, Any], options: Mapping[s
         ValueError: arguments out of range, or a source that is no data set with labels.
         OSError: a file could not be written; what was fitted until then is saved, and the error says where.
     """
-    check_choice("--data", job.source, list_datasets())
+    check_choice("--data", job.source, sorted(job.registries.datasets))
     resumed = options["checkpoint"] if options["resume"] else None
     folder = check_job(job, name, sizes["hidden_dim"], resumed)
     job = replace(job, overwrite=job.overwrite or holds_model(folder))  # a run that goes on replaces what it saved
     _check_options(options)  # what is out of range is found out before the data are read
-    data = label_data(job.source, job.seed)
+    data = label_data(job.source, job.seed, job.registries)
     model = _made(name, sizes, data, job.seed)
     start_time = time.perf_counter()
     with launched(options["device"]) as first:
@@ -117,8 +118,7 @@ def fit_labels(job: Job, name: str, sizes: Mapping[str, Any], options: Mapping[s
 
 def _check_options(options: Mapping[str, Any]) -> None:
     """Raise a ValueError if an option is out of range, or an OSError if the metrics file cannot be written."""
-    planned = {field.name for field in dataclasses.fields(Plan)}
-    Plan(**{name: value for name, value in options.items() if name in planned})
+    Plan(**among(options, Plan))
     if options["resume"] and options["checkpoint"] is None:
         raise ValueError("expected --checkpoint with --resume, got none; it names the folder to go on from")
     if options["device"] is not None:
@@ -151,13 +151,13 @@ def _outcome(
     return Outcome(model, found.stopped_by, len(found.history), "epoch", found.seconds, remark, plain)
 
 
-def label_data(name: str, seed: int) -> LabelData:
+def label_data(name: str, seed: int, registries: Registries = OWN) -> LabelData:
     """A data set with labels of its sequences, or with the states that it was drawn with.
 
     Raises:
         ValueError: it has neither.
     """
-    dataset = load(name, seed=seed)
+    dataset = load(name, seed=seed, datasets=registries.datasets)
     parts = {split: data for split in SPLITS if (data := getattr(dataset, split)) is not None}
     if dataset.labels is not None:
         labels = dataset.labels

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.checks import check_choice
-from pgm_rnn.data import list_datasets, load
+from pgm_rnn.data import load
 from pgm_rnn.data.series import Series, read_series
-from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian, Poisson
+from pgm_rnn.emissions import Emission, Gaussian
 from pgm_rnn.inference import forward_backward, kalman, smc, svi
 from pgm_rnn.inference.diagnosis import check_scores
 from pgm_rnn.inference.svi.evaluation import num_modelled
+from pgm_rnn.registries import OWN, Registries
 from pgm_rnn.sequence_model import SequenceModel, memory_of
 from pgm_rnn.sequence_model.observations import check_observations
 from pgm_rnn.sequence_model.tables import has_tables
@@ -30,10 +31,6 @@ SCORE_PARTICLES = 128
 """Of the particle filter that scores a model without a likelihood in closed form."""
 MAX_SCORED = 500
 """Training sequences, the first ones, that a particle filter scores: all of a large data set would take too long."""
-MAX_SYMBOLS = 1_000_000
-"""There are tables with a number a symbol and state."""
-FAMILIES = ("gaussian", "poisson", "bernoulli", "categorical")
-"""What the numbers in a file may be taken for: real numbers, counts, bits, symbols 0, 1, 2, ..."""
 
 
 class Score(NamedTuple):
@@ -88,7 +85,7 @@ class FileOptions(NamedTuple):
 
     Attributes:
         columns: the variables to take, all if empty.
-        emission: one of `FAMILIES`.
+        emission: name of a family that numbers in a file may be taken for.
         valid_fraction: of the series, or of the steps of a single one.
         test_fraction: the same.
     """
@@ -99,23 +96,24 @@ class FileOptions(NamedTuple):
     test_fraction: float | None = None
 
 
-def check_source(source: str, options: FileOptions) -> None:
+def check_source(source: str, options: FileOptions, registries: Registries = OWN) -> None:
     """Raise a ValueError unless `source` is a data set or a file, and the options are for what it is."""
-    if source in list_datasets():
+    if source in registries.datasets:
         for name, value in options._asdict().items():
             if value is not None and value != ():
                 option = name.rstrip("s").replace("_", "-")
                 raise ValueError(f"expected --{option} only with a file, got it with the data set {source}")
         return
     if not Path(source).exists():
-        check_choice("--data", source, [*list_datasets(), "or a file that is there"])
+        check_choice("--data", source, [*sorted(registries.datasets), "or a file that is there"])
     if options.emission is not None:
-        check_choice("--emission", options.emission, FAMILIES)
+        offered = [name for name, info in registries.families.items() if info.of_numbers is not None]
+        check_choice("--emission", options.emission, offered)
 
 
-def named(name: str, seed: int) -> Material:
+def named(name: str, seed: int, registries: Registries = OWN) -> Material:
     """The data set called `name`; `seed` is what synthetic data are drawn from."""
-    dataset = load(name, seed=seed)
+    dataset = load(name, seed=seed, datasets=registries.datasets)
 
     def scores(model: SequenceModel) -> list[Score]:
         splits = {split: getattr(dataset, split) for split in ("train", "valid", "test")}
@@ -157,7 +155,7 @@ def _scored(model: SequenceModel, split: str, data: Sequences) -> Score:
     return Score(split, *found[:3], len(data.lengths), found.num_steps)
 
 
-def from_file(path: Path, options: FileOptions) -> Material:
+def from_file(path: Path, options: FileOptions, registries: Registries = OWN) -> Material:
     """The series in a file, the emission None for real vectors of any width.
 
     Raises:
@@ -168,7 +166,7 @@ def from_file(path: Path, options: FileOptions) -> Material:
     series, names = found.x, found.columns
     lengths = torch.full(series.shape[:1], series.shape[1]) if found.lengths is None else found.lengths
     inside = length_mask(lengths, series.shape[1])  # (batch, T)
-    family, x = _observations(series, options.emission)
+    family, x = _observations(series, options.emission, registries)
     single = len(x) == 1
     parts = _cut(x.shape[1] if single else len(x), options, "steps" if single else "series")
     units = {split: _part(x, lengths, part, single) for split, part in parts.items()}
@@ -209,7 +207,7 @@ def _listed(names: Sequence[str]) -> str:
     return f" ({', '.join(names[:6])}{', ...' if len(names) > 6 else ''})"
 
 
-def _observations(series: Tensor, emission: str | None) -> tuple[Emission, Tensor]:
+def _observations(series: Tensor, emission: str | None, registries: Registries) -> tuple[Emission, Tensor]:
     """A family and observations (batch, T, *event) of it, from numbers (batch, T, M)."""
     if emission is None:
         return Gaussian(series.shape[-1]), series
@@ -221,23 +219,11 @@ def _observations(series: Tensor, emission: str | None) -> tuple[Emission, Tenso
             "fill them in, or use pgm-rnn fit lgssm, which sums them out"
         )
     x = series.squeeze(-1)
-    if emission == "categorical":
-        return _symbols(x)
-    size = None if x.dim() == 2 else x.shape[-1]
-    families: dict[str, Callable[[int | None], Emission]]
-    families = {"gaussian": Gaussian, "poisson": Poisson, "bernoulli": Bernoulli}
-    family = families[emission](size)
+    of_numbers = registries.families[emission].of_numbers
+    assert of_numbers is not None  # `check_source` saw to it
+    family = of_numbers(x)
+    x = x.long() if family.needs_integers else x
     return family, check_observations(family, x, None, x)[0]
-
-
-def _symbols(x: Tensor) -> tuple[Emission, Tensor]:
-    if x.dim() != 2:
-        raise ValueError(f"expected one variable of symbols, got {x.shape[-1]}; choose one with --column")
-    if not bool(((x >= 0) & (x == x.floor())).all()):
-        raise ValueError("expected symbols 0, 1, 2, ... for --emission categorical, got other numbers")
-    if float(x.max()) >= MAX_SYMBOLS:
-        raise ValueError(f"expected symbols below {MAX_SYMBOLS:,}, got {float(x.max()):g}; number them from 0")
-    return Categorical(int(x.max()) + 1), x.long()
 
 
 def _cut(num: int, options: FileOptions, unit: str) -> dict[str, slice]:

@@ -10,8 +10,8 @@ from rich.table import Table
 from torch import Tensor
 
 from pgm_rnn.checks import check_counts
-from pgm_rnn.data import list_datasets
 from pgm_rnn.inference import smc, svi
+from pgm_rnn.registries import OWN, Registries
 from pgm_rnn.report.fitted import counted, scores_table
 from pgm_rnn.report.material import Score
 from pgm_rnn.report.media import ARRAYS, medium_of, text_lines
@@ -45,13 +45,13 @@ def evaluate_saved(
     """
     if json is not None:
         check_output(json)
-    saved = open_saved(folder)
+    saved = open_saved(folder, source.registries)
     data = observations(saved, source)
     options: dict[str, Any] = {"num_particles": num_particles, "batch_size": batch_size, "seed": seed}
     with blamed_on_model(folder):
         found = svi.evaluate(saved.model, data, bound=bound, normalisation=normalisation, **options)
     check_score(found.nats_per_step, folder)
-    split = "all" if source.name not in list_datasets() else source.split or "test"
+    split = "all" if source.name not in source.registries.datasets else source.split or "test"
     out = _console()
     out.print(scores_table([Score(split, *found[:3], len(data.lengths), found.num_steps)]))
     out.print("± standard error over sequences" + _monte_carlo(found))
@@ -75,7 +75,14 @@ def _monte_carlo(found: svi.Evaluation) -> str:
 
 
 def sample_saved(
-    folder: Path, *, num_sequences: int, num_steps: int, seed: int, tempo: float | None, output: Path | None
+    folder: Path,
+    *,
+    num_sequences: int,
+    num_steps: int,
+    seed: int,
+    tempo: float | None,
+    output: Path | None,
+    registries: Registries = OWN,
 ) -> None:
     """Draw sequences from a saved model, into a file of the kind that its name says or onto the terminal.
 
@@ -84,8 +91,8 @@ def sample_saved(
         OSError: it cannot be written.
     """
     beats = checked_tempo(tempo, output)
-    saved = open_saved(folder)
-    vocabulary = None if output is not None and output.suffix.lower() == ARRAYS else vocabulary_of(saved)
+    saved = open_saved(folder, registries)
+    vocabulary = None if output is not None and output.suffix.lower() == ARRAYS else vocabulary_of(saved, registries)
     medium = medium_of(saved.model.family, saved.info.get("data"), vocabulary, beats)
     check_out(medium, saved.model.family, output)
     with blamed_on_model(folder):
@@ -115,7 +122,7 @@ def forecast_saved(
     """
     check_counts(num_steps=num_steps, num_samples=num_samples, num_particles=num_particles)
     _check_npz(output)
-    saved = open_saved(folder)
+    saved = open_saved(folder, source.registries)
     data = observations(saved, source)
     if not 0 <= sequence < len(data.lengths):
         raise ValueError(f"expected --sequence in 0..{len(data.lengths) - 1}, got {sequence}")
@@ -135,7 +142,7 @@ def forecast_saved(
         return
     draws = ahead.x[:, 0]  # (num_samples, num_steps, *event)
     if saved.model.family.needs_integers:
-        for line in text_lines(list(draws[:MAX_SHOWN]), vocabulary_of(saved)):
+        for line in text_lines(list(draws[:MAX_SHOWN]), vocabulary_of(saved, source.registries)):
             _console().print(line)
     else:
         _console().print(_summary(draws, int(data.lengths[0])))

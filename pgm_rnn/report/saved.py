@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from pgm_rnn.checks import check_choice
-from pgm_rnn.data import Dataset, list_datasets, load
+from pgm_rnn.data import Dataset, load
 from pgm_rnn.data.series import read_series
 from pgm_rnn.emissions import Bernoulli, Categorical, NadeBits, Pen
+from pgm_rnn.registries import OWN, Registries
 from pgm_rnn.report.columns import columns_to_take
 from pgm_rnn.report.fitted import counted
 from pgm_rnn.report.material import in_dtype_of
@@ -33,11 +34,13 @@ class Source:
         name: of a data set, or a file.
         split: of a data set, "test" if None; a file is taken whole.
         columns: of a file, none for those of the fit; the fit's in another order are put into its order.
+        registries: where data sets, models and families are.
     """
 
     name: str
     split: str | None = None
     columns: tuple[str, ...] = ()
+    registries: Registries = OWN
 
 
 class Saved(NamedTuple):
@@ -47,7 +50,7 @@ class Saved(NamedTuple):
     info: dict[str, Any]
 
 
-def open_saved(folder: Path) -> Saved:
+def open_saved(folder: Path, registries: Registries = OWN) -> Saved:
     """The model in a folder, or the one of the trained zoo that has this name.
 
     Raises:
@@ -59,7 +62,7 @@ def open_saved(folder: Path) -> Saved:
             return _saved(*load_trained(name), name)
         for close in difflib.get_close_matches(name, trained, n=1, cutoff=0.8):
             raise StorageError(f"expected the folder of a saved model, got {name}; did you mean the trained {close}?")
-    return _saved(*load_with_description(folder), folder)
+    return _saved(*load_with_description(folder, registries=registries), folder)
 
 
 def _saved(model: Model, description: Description, where: object) -> Saved:
@@ -77,11 +80,11 @@ def observations(saved: Saved, source: Source) -> Sequences:
     Raises:
         ValueError: no such source or split, or observations of another family.
     """
-    if source.name in list_datasets():
+    if source.name in source.registries.datasets:
         data = _split(saved, source)
     else:
         if not Path(source.name).exists():
-            check_choice("--data", source.name, [*list_datasets(), "or a file that is there"])
+            check_choice("--data", source.name, [*sorted(source.registries.datasets), "or a file that is there"])
         if source.split is not None:
             raise ValueError("expected --split only with a data set, got it with a file, which is taken whole")
         data = _from_file(saved, source)
@@ -97,7 +100,7 @@ def _split(saved: Saved, source: Source) -> Sequences:
     check_choice("--split", split, SPLITS)  # before the data are read
     same = saved.info.get("data") == source.name
     seed = saved.info.get("seed", 0) if same else 0
-    dataset = load(source.name, seed=seed if isinstance(seed, int) else 0)
+    dataset = load(source.name, seed=seed if isinstance(seed, int) else 0, datasets=source.registries.datasets)
     _check_family(saved.model, dataset.emission, source.name)
     return split_of(dataset, split)
 
@@ -155,17 +158,17 @@ def _columns_of_fit(saved: Saved) -> tuple[str, ...]:
     return tuple(column for column in columns if isinstance(column, str)) if isinstance(columns, list) else ()
 
 
-def vocabulary_of(saved: Saved) -> str | None:
+def vocabulary_of(saved: Saved, registries: Registries = OWN) -> str | None:
     """The characters of the text that the model was fitted to, if any: as its fit noted them, or as the data have them.
 
     Raises:
         DataError: the fit noted none, and the data are neither there nor to be had.
     """
     name = saved.info.get("data")
-    if not isinstance(saved.model.family, Categorical) or name not in list_datasets():
+    if not isinstance(saved.model.family, Categorical) or name not in registries.datasets:
         return None
     noted = saved.info.get("vocabulary")
     if isinstance(noted, str) and len(noted) == saved.model.family.num_symbols:
         return noted
-    dataset = load(str(name))
+    dataset = load(str(name), datasets=registries.datasets)
     return dataset.vocabulary if dataset.emission == saved.model.family else None

@@ -1,6 +1,7 @@
 """Sequences to look at or to listen to: `pgm-rnn show` for real ones, and what `pgm-rnn sample` does alike."""
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ from rich.console import Console
 from torch import Tensor
 
 from pgm_rnn.checks import check_choice, check_counts
-from pgm_rnn.data import list_datasets, load
+from pgm_rnn.data import load
+from pgm_rnn.data.catalogue import DATASETS, DatasetInfo
 from pgm_rnn.emissions import Emission
 from pgm_rnn.files import write_whole
 from pgm_rnn.report.media import ARRAYS, Medium, medium_of, text_lines
@@ -26,6 +28,7 @@ def show_data(
     num_steps: int | None,
     tempo: float | None,
     output: Path | None,
+    datasets: Mapping[str, DatasetInfo] = DATASETS,
 ) -> None:
     """Write sequences of a data set as `sample` writes draws, or print them.
 
@@ -37,14 +40,15 @@ def show_data(
         num_steps: how many steps of each at most, None for all.
         tempo: of music, beats a minute.
         output: the file, None for the terminal.
+        datasets: where data sets are.
 
     Raises:
         ValueError: no such data set, split or sequence, or a file that cannot hold them.
         OSError: it cannot be written.
     """
-    check_choice("the data set", name, list_datasets())
+    check_choice("the data set", name, sorted(datasets))
     check_counts(num_sequences=num_sequences, num_steps=1 if num_steps is None else num_steps)
-    dataset = load(name)
+    dataset = load(name, datasets=datasets)
     data = split_of(dataset, split)
     if not 0 <= first < len(data.lengths):
         raise ValueError(f"expected --first in 0..{len(data.lengths) - 1}, got {first}")

@@ -1,9 +1,9 @@
 """`pgm-rnn verify`: the claims are checked under a progress bar and end as a table and as JSON."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from rich import box
@@ -13,57 +13,66 @@ from rich.table import Table
 from rich.text import Text
 
 from pgm_rnn.checks import check_choice, check_counts
-from pgm_rnn.claims import CLAIMS, Result, check
+from pgm_rnn.claims import CLAIMS, Claim, Result, check
 from pgm_rnn.claims.claim import chosen_cases
 from pgm_rnn.claims.on_data import check_on_data, num_chunks
 from pgm_rnn.claims.sources import by_paper, place_of
 from pgm_rnn.data import Dataset, load
+from pgm_rnn.data.catalogue import DATASETS, DatasetInfo
 from pgm_rnn.inference import svi
 from pgm_rnn.models.cells import CELLS
+from pgm_rnn.models.info import STEPS
 from pgm_rnn.models.rnn import RNN
 from pgm_rnn.randomness import seeded
 from pgm_rnn.report.records import write_json
 
 
-def verify_claims(names: Sequence[str], seed: int, *, quick: bool = False) -> list[Result]:
+def verify_claims(
+    names: Sequence[str], seed: int, *, quick: bool = False, claims: Mapping[str, Claim] = CLAIMS
+) -> list[Result]:
     """Check the claims called `names`, or all of them, on random instances, few if `quick`; print a table.
 
     Raises:
         ValueError: an unknown claim.
     """
     for name in names:
-        check_choice("claim", name, CLAIMS)
-    claims = [CLAIMS[name] for name in dict.fromkeys(names)] or list(CLAIMS.values())
+        check_choice("claim", name, claims)
+    chosen = [claims[name] for name in dict.fromkeys(names)] or list(claims.values())
     results = []
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=sum(len(chosen_cases(claim, quick)) for claim in claims))
-        for claim in claims:
+        task = progress.add_task("", total=sum(len(chosen_cases(claim, quick)) for claim in chosen))
+        for claim in chosen:
             progress.update(task, description=claim.id)
             results.append(check(claim, seed, advance=lambda: progress.advance(task), quick=quick))
     console = Console(highlight=False)
     console.print(f"random instances, seed {seed}, {torch.get_num_threads()} threads\n")
-    console.print(results_table(results))
+    console.print(results_table(results, claims))
     return results
 
 
 def verify_on_data(
-    name: str, *, seed: int, cell: str = "lstm", hidden_dim: int = 64, num_epochs: int = 150
+    name: str,
+    *,
+    seed: int,
+    cell: str = "lstm",
+    hidden_dim: int = 64,
+    num_epochs: int | None = None,
+    datasets: Mapping[str, DatasetInfo] = DATASETS,
 ) -> list[Result]:
     """Fit an RNN to a data set, print its nats per step, and check on the held-out sequences what applies.
 
     Raises:
         ValueError: an unknown data set or cell, or sizes below 1.
     """
-    check_counts(hidden_dim=hidden_dim, num_epochs=num_epochs)
+    options: dict[str, Any] = {**STEPS} if num_epochs is None else {**STEPS, "num_epochs": num_epochs}
+    check_counts(hidden_dim=hidden_dim, num_epochs=options["num_epochs"])
     check_choice("cell", cell, CELLS)
-    dataset = load(name, seed=seed)
+    dataset = load(name, seed=seed, datasets=datasets)
     console = Console(highlight=False, soft_wrap=True)
     with seeded(seed):
         rnn = RNN(cell, emission=dataset.emission, hidden_dim=hidden_dim)
     console.print(f"{name}: {dataset.description}")
-    fit = svi.fit(
-        rnn, dataset.train, dataset.valid, num_epochs=num_epochs, batch_size=16, learning_rate=1e-2, seed=seed
-    )
+    fit = svi.fit(rnn, dataset.train, dataset.valid, seed=seed, **options)
     console.print(
         f"{cell}, {hidden_dim} hidden units, seed {seed}, {torch.get_num_threads()} threads: {len(fit.history)} epochs "
         f"in {fit.seconds:.0f} s, stopped by {fit.stopped_by}, the best is number {fit.best_epoch}"
@@ -88,7 +97,7 @@ def _print_scores(console: Console, rnn: RNN, dataset: Dataset) -> None:
             )
 
 
-def results_table(results: Iterable[Result]) -> Group:
+def results_table(results: Iterable[Result], claims: Mapping[str, Claim] = CLAIMS) -> Group:
     """A table a paper with a row a claim: what was measured, what rounding explains, what the control measured.
 
     It fits 80 columns.
@@ -106,7 +115,7 @@ def results_table(results: Iterable[Result]) -> Group:
     tables.append("n: instances; control: least residual where a hypothesis is broken; it must exceed tolerance")
     if any(result.kind == "erratum" for result in results):
         tables.append("*: an erratum; the claim is corrected, the control is as printed")
-    if any(CLAIMS[result.id].unit == "standard errors" for result in results):
+    if any(claims[result.id].unit == "standard errors" for result in results):
         tables.append("tolerance 6.0e+00: residual and control are numbers of standard errors")
     return Group(*tables)
 

@@ -9,7 +9,6 @@ is what it says; `arguments` and `making` make a model of that and back; `tensor
 two files together, `models` puts a model in and takes it out.
 """
 
-from pgm_rnn.storage.arguments import FAMILIES
 from pgm_rnn.storage.description import DESCRIPTION, TENSORS, Description, StorageError
 from pgm_rnn.storage.folder import check_replaceable, holds_model
 from pgm_rnn.storage.making import Model
@@ -25,7 +24,6 @@ from pgm_rnn.storage.models import (
 
 __all__ = [
     "DESCRIPTION",
-    "FAMILIES",
     "TENSORS",
     "Description",
     "Model",

@@ -6,32 +6,32 @@ of value it is; there is one kind:
     {"family": {"name": "Gaussian", "arguments": {"size": 2}}}      the family Gaussian(size=2)
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pgm_rnn.checks import check_choice
-from pgm_rnn.emissions import Bernoulli, Categorical, Emission, FullGaussian, Gaussian, NadeBits, Pen, Poisson
+from pgm_rnn.emissions import Emission
+from pgm_rnn.emissions.info import FamilyInfo
 
-_FAMILIES: tuple[type[Emission], ...] = (Categorical, Bernoulli, Gaussian, FullGaussian, Poisson, Pen, NadeBits)
-FAMILIES = {family.__name__: family for family in _FAMILIES}
 _NO_SIZES = ("seed", "uniforms_seed", "num_particles")
 """Whole numbers among the arguments of the zoo's models that no tensor's size depends on."""
 
 
-def as_json(value: Any) -> Any:
+def as_json(value: Any, families: Mapping[str, FamilyInfo]) -> Any:
     """An argument as it stands in model.json.
 
     Raises:
-        TypeError: a family that is none of `FAMILIES`.
+        TypeError: a family that is not among those.
     """
     if not isinstance(value, Emission):
         return value
-    if type(value) not in _FAMILIES:
-        raise TypeError(f"expected an emission of {', '.join(FAMILIES)}, got {type(value).__name__}")
+    classes = _by_class(families)
+    if type(value) not in classes.values():
+        raise TypeError(f"expected an emission of {', '.join(classes)}, got {type(value).__name__}")
     return {"family": {"name": type(value).__name__, "arguments": dict(vars(value))}}
 
 
-def from_json(written: Any) -> Any:
+def from_json(written: Any, families: Mapping[str, FamilyInfo]) -> Any:
     """The argument that `as_json` wrote.
 
     Raises:
@@ -44,8 +44,14 @@ def from_json(written: Any) -> Any:
     family = written["family"]
     if not (isinstance(family, dict) and family.keys() == {"name", "arguments"}):
         raise ValueError(f"expected a family as its name and its arguments, got {family!r}")
-    check_choice("family", family["name"], FAMILIES)
-    return FAMILIES[family["name"]](**family["arguments"])
+    classes = _by_class(families)
+    check_choice("family", family["name"], classes)
+    return classes[family["name"]](**family["arguments"])
+
+
+def _by_class(families: Mapping[str, FamilyInfo]) -> dict[str, type[Emission]]:
+    """Families by the names of their classes, which files have for them."""
+    return {info.family.__name__: info.family for info in families.values()}
 
 
 def check_sizes(arguments: dict[str, Any], num_numbers: int) -> None:

@@ -1,13 +1,17 @@
 """A model's description and back: which model of the zoo it is, and what it is made from."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from pgm_rnn.checks import check_choice
+from pgm_rnn.emissions import registry as families
+from pgm_rnn.emissions.info import FamilyInfo
+from pgm_rnn.models.info import ModelInfo
 from pgm_rnn.models.label_registry import LABEL_MODELS
-from pgm_rnn.models.registry import get_model, list_models
+from pgm_rnn.models.registry import MODELS, made_by
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.label_model import LabelModel
@@ -21,7 +25,29 @@ Model = SequenceModel | LabelModel
 """What can be kept: a law of sequences, or one of their labels."""
 
 
-def described_as(model: Model, tensors: dict[str, Tensor], info: dict[str, Any]) -> Description:
+class Known(Protocol):
+    """What models and families there are to be saved, such as `pgm_rnn.registries.Registries`."""
+
+    @property
+    def models(self) -> Mapping[str, ModelInfo]:
+        """Models by their names."""
+
+    @property
+    def families(self) -> Mapping[str, FamilyInfo]:
+        """Families by their names."""
+
+
+class _Own(NamedTuple):
+    """Those of the package."""
+
+    models: Mapping[str, ModelInfo] = MODELS
+    families: Mapping[str, FamilyInfo] = families.FAMILIES
+
+
+OWN: Known = _Own()
+
+
+def described_as(model: Model, tensors: dict[str, Tensor], info: dict[str, Any], known: Known = OWN) -> Description:
     """What goes into model.json, after a trial that the model can be made from it.
 
     Raises:
@@ -34,21 +60,21 @@ def described_as(model: Model, tensors: dict[str, Tensor], info: dict[str, Any])
         given = {"inputs": model.inputs, "labels": model.labels, **options}
     else:
         given = {"emission": model.family, "first": model.first, **options}
-    arguments = {key: as_json(value) for key, value in given.items()}
+    arguments = {key: as_json(value, known.families) for key, value in given.items()}
     dtypes = {str(value.dtype).removeprefix("torch.") for value in tensors.values()}
     if len(dtypes) != 1 or not dtypes <= set(DTYPES):
         expected = ", ".join(DTYPES)
         raise ValueError(f"expected parameters of one dtype of {expected}, got {', '.join(sorted(dtypes))}; use .to")
     model_class = f"{type(model).__module__}:{type(model).__qualname__}"
     description = Description(name, model_class, arguments, dtypes.pop(), __version__, info)
-    again = made(description)
+    again = made(description, known)
     if type(again) is not type(model):
         raise TypeError(f"expected a model of the zoo, got {type(model).__name__}, which is not what {name} makes")
     check_fit(again.state_dict(), tensors, "the model")
     return description
 
 
-def made(description: Description) -> Model:
+def made(description: Description, known: Known = OWN) -> Model:
     """A model of the described shape, with random parameters.
 
     Raises:
@@ -58,9 +84,9 @@ def made(description: Description) -> Model:
     if name is None:
         raise ValueError(f"expected a model of the zoo, got one of the class {model_class}, which no registry has")
     check_choice("dtype", dtype, DTYPES)
-    check_choice("model", name, [*list_models(), *LABEL_MODELS])
-    arguments = {key: from_json(value) for key, value in written.items()}
-    if name not in LABEL_MODELS:
-        return get_model(name, seed=0, **arguments).to(DTYPES[dtype])
+    check_choice("model", name, [*known.models, *LABEL_MODELS])
+    arguments = {key: from_json(value, known.families) for key, value in written.items()}
+    if name in known.models:
+        return made_by(known.models[name], seed=0, **arguments).to(DTYPES[dtype])
     with seeded(0):
         return LABEL_MODELS[name](**arguments).to(DTYPES[dtype])

@@ -13,7 +13,7 @@ from pgm_rnn.files import sha256
 from pgm_rnn.storage import folder as files
 from pgm_rnn.storage.arguments import check_sizes
 from pgm_rnn.storage.description import DESCRIPTION, TENSORS, Description, StorageError
-from pgm_rnn.storage.making import DTYPES, Model, described_as, made
+from pgm_rnn.storage.making import DTYPES, OWN, Known, Model, described_as, made
 from pgm_rnn.storage.model_json import as_json, parsed, read_description
 from pgm_rnn.storage.tensors import HALF, check_fit, check_numbers, in_half, unpacked
 
@@ -25,6 +25,7 @@ def save_model(
     *,
     half: bool = False,
     overwrite: bool = True,
+    registries: Known = OWN,
 ) -> None:
     """Write a model of the zoo into a folder, from which `load_model` makes one with the same law to the bit.
 
@@ -38,6 +39,7 @@ def save_model(
         half: store the numbers in half precision, of 11 bits; they come back in the model's own dtype, and with the
             same law if `rounded_to_half` was called before.
         overwrite: whether a saved model that is there may be replaced, which is the default.
+        registries: where models and families are, such as a `pgm_rnn.registries.Registries` with some of your own.
 
     Raises:
         TypeError: a model that is not in the zoo, or notes that JSON cannot hold.
@@ -58,7 +60,7 @@ def save_model(
     files.check_replaceable(place)
     packed = torch.contiguous_format
     tensors = {name: value.cpu().clone(memory_format=packed) for name, value in model.state_dict().items()}
-    description = described_as(model, tensors, info or {})
+    description = described_as(model, tensors, info or {}, registries)
     check_numbers(tensors, "the model")
     if half:
         tensors = {name: in_half(name, value) for name, value in tensors.items()}
@@ -79,24 +81,28 @@ def rounded_to_half(model: Model) -> Model:
     return model
 
 
-def load_model(folder: str | os.PathLike[str]) -> Model:
+def load_model(folder: str | os.PathLike[str], *, registries: Known = OWN) -> Model:
     """The model that `save_model` wrote into a folder, on the CPU, in the dtype it had.
+
+    Args:
+        folder: of the model.
+        registries: as for `save_model`.
 
     Raises:
         StorageError: the folder or a file is missing, is no such file, was changed since it was written, or was
             written by a newer version; tensors that do not fit the description or are not numbers.
     """
-    return load_with_description(folder)[0]
+    return load_with_description(folder, registries=registries)[0]
 
 
-def load_with_description(folder: str | os.PathLike[str]) -> tuple[Model, Description]:
+def load_with_description(folder: str | os.PathLike[str], *, registries: Known = OWN) -> tuple[Model, Description]:
     """The model in a folder and what is known of it; both are of one save, also while another process saves.
 
     Raises:
         StorageError: as `load_model`.
     """
     place = Path(folder)
-    return made_from(*files.read(place), place / DESCRIPTION, place / TENSORS)
+    return made_from(*files.read(place), place / DESCRIPTION, place / TENSORS, registries)
 
 
 def read_model(description: Path, tensors: Path) -> Model:
@@ -120,7 +126,9 @@ def describe(folder: str | os.PathLike[str]) -> Description:
     return read_description(Path(folder) / DESCRIPTION)
 
 
-def made_from(described: bytes, packed: bytes, description_path: Path, tensors_path: Path) -> tuple[Model, Description]:
+def made_from(
+    described: bytes, packed: bytes, description_path: Path, tensors_path: Path, known: Known = OWN
+) -> tuple[Model, Description]:
     """The model of the contents of two files, and its description; the paths are for the errors.
 
     Raises:
@@ -130,7 +138,7 @@ def made_from(described: bytes, packed: bytes, description_path: Path, tensors_p
     numbers = unpacked(packed, tensors_path)
     with _blamed_on(description_path):
         check_sizes(description.arguments, sum(value.numel() for value in numbers.values()))
-        model = made(description)
+        model = made(description, known)
     dtype = DTYPES[description.dtype]
     wide = {name: value.to(dtype) if value.dtype == HALF else value for name, value in numbers.items()}
     check_fit(model.state_dict(), wide, tensors_path)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from pgm_rnn.data import DataError, Dataset, list_datasets, load
+from pgm_rnn.data.catalogue import DATASETS
 from pgm_rnn.emissions import Bernoulli, Categorical, Gaussian, Pen
 from pgm_rnn.sequences import Sequences
 
@@ -74,6 +75,9 @@ def test_every_data_set_holds_what_its_emission_can_emit(name: str, request: pyt
     data = load(name)
     assert data.name == name
     assert data.description
+    entry = DATASETS[name]
+    assert type(data.emission) is entry.family
+    assert entry.labels == ("sequences" if data.labels else "steps" if data.model else "")
     for split in splits_of(data):
         assert split.x.shape[2:] == data.emission.event_shape
         assert not bool(data.emission.invalid(split.x).any())

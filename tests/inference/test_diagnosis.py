@@ -12,11 +12,11 @@ from pgm_rnn.emissions import Gaussian
 from pgm_rnn.inference import svi
 from pgm_rnn.inference.diagnosis import cause
 from pgm_rnn.models import HMM, RNN, VRNN
-from pgm_rnn.models.registry import get_model
+from pgm_rnn.models.registry import get_model, model_info
 from pgm_rnn.report import material
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import as_sequences
-from tests.instances import OF_VECTORS, SIZES, assert_same, of_sequences
+from tests.instances import assert_same, every_model_of_vectors, of_sequences
 
 UNLIKELY = pytest.mark.filterwarnings("ignore:Encountered (NaN|[+]inf):UserWarning")
 
@@ -27,12 +27,12 @@ def walks(scale: float, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def untrained(name: str, seed: int, dtype: torch.dtype = torch.float32) -> SequenceModel:
-    model = get_model(name, seed=seed, emission=Gaussian(2), **SIZES.get(name, {"hidden_dim": 8}))
+    model = get_model(name, seed=seed, emission=Gaussian(2), **model_info(name).small)
     return of_sequences(model).to(dtype)
 
 
 @pytest.mark.parametrize("scale", [1e2, 1e3, 1e4])
-@pytest.mark.parametrize("name", OF_VECTORS)
+@every_model_of_vectors
 def test_large_observations_have_finite_scores_under_every_model(name: str, scale: float) -> None:
     for seed in range(3):
         model = untrained(name, seed)

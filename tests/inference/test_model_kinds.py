@@ -14,7 +14,7 @@ from pgm_rnn.inference import em, forward_backward, kalman
 from pgm_rnn.inference.em.gaussian_em import is_trainable
 from pgm_rnn.inference.kalman.kinds import has_gaussian_states, is_linear
 from pgm_rnn.sequence_model.tables import has_tables
-from tests.instances import OF_VECTORS, make_model
+from tests.instances import every_model_of_vectors, make_model
 
 KINDS = {
     "hmm": (True, False, False, False),
@@ -34,7 +34,7 @@ def protocols() -> Iterator[type[Any]]:
                 yield value
 
 
-@pytest.mark.parametrize("name", OF_VECTORS)
+@every_model_of_vectors
 def test_the_kind_of_every_registered_model(name: str) -> None:
     model = make_model(name, Gaussian(2))
     found = has_tables(model), has_gaussian_states(model), is_linear(model), is_trainable(model)

@@ -10,6 +10,7 @@ import pytest
 import pgm_rnn
 from pgm_rnn import load_model, save_model
 from pgm_rnn.emissions import Categorical, Gaussian
+from pgm_rnn.emissions.registry import FAMILIES
 from pgm_rnn.models import HMM, ParticleFilterRNN
 from pgm_rnn.storage import DESCRIPTION, StorageError, describe
 from pgm_rnn.storage.arguments import as_json, from_json
@@ -119,7 +120,7 @@ def test_a_kind_of_argument_that_is_unknown_is_named(argument: dict[str, Any], f
 
 @pytest.mark.parametrize("value", [3, 0.5, "tanh", None, True, [1, 2], Categorical(3), Gaussian(2), Gaussian()])
 def test_an_argument_comes_back(value: object) -> None:
-    assert from_json(json.loads(json.dumps(as_json(value)))) == value
+    assert from_json(json.loads(json.dumps(as_json(value, FAMILIES))), FAMILIES) == value
 
 
 @pytest.mark.parametrize("digest", ["tensors", "law"])

@@ -1,0 +1,86 @@
+"""The one list of the engines; the contract tests run each of them on every model, and `ENGINES` has their names."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from pyro.distributions import Normal
+
+from pgm_rnn.inference import em, forward_backward, kalman, mcmc, pmmh, smc, svi
+from pgm_rnn.inference.em.gaussian_em import is_trainable
+from pgm_rnn.inference.kalman.kinds import is_linear
+from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequence_model.priors import WithPriors
+from pgm_rnn.sequence_model.tables import has_tables
+from pgm_rnn.sequences import Sequences
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An entry of the registry of engines.
+
+    Attributes:
+        name: what the package calls it.
+        takes: whether its example can run on a model; what the model says of itself decides.
+        example: a quick run on a model and a ragged batch. On another model it raises a TypeError that says what the
+            engine needs.
+    """
+
+    name: str
+    takes: Callable[[SequenceModel], bool]
+    example: Callable[[SequenceModel, Sequences], object]
+
+
+def has_likelihood(model: SequenceModel) -> bool:
+    """Whether log p(x) has a closed form."""
+    return model.exact
+
+
+def has_latent_states(model: SequenceModel) -> bool:
+    """Whether there is a latent state z."""
+    return model.states is not None
+
+
+def is_fitted_by_em(model: SequenceModel) -> bool:
+    """Whether the M-step has a closed form."""
+    return (has_tables(model) and hasattr(model, "set_probs")) or is_trainable(model)
+
+
+def one_prior(model: SequenceModel) -> WithPriors:
+    """A program in which the model's first parameter is random."""
+    name, value = next(iter(model.named_parameters()))
+    return WithPriors(model, {name: Normal(value.detach(), 0.1)})
+
+
+ENGINES: Mapping[str, Engine] = {
+    engine.name: engine
+    for engine in (
+        Engine("em", is_fitted_by_em, lambda model, data: em.fit(model, data, num_iterations=2, progress=False)),
+        Engine(
+            "forward_backward",
+            has_tables,
+            lambda model, data: forward_backward.smooth(model, data),
+        ),
+        Engine("kalman", is_linear, lambda model, data: kalman.smooth(model, data)),
+        Engine(
+            "mcmc",
+            has_likelihood,
+            lambda model, data: mcmc.run(
+                one_prior(model), data.x, data.lengths, num_samples=2, num_warmup=2, progress=False
+            ),
+        ),
+        Engine(
+            "pmmh",
+            has_latent_states,
+            lambda model, data: pmmh.run(
+                one_prior(model), data.x, data.lengths, num_samples=2, num_warmup=2, progress=False
+            ),
+        ),
+        Engine(
+            "smc",
+            has_latent_states,
+            lambda model, data: smc.filter(model, data, num_particles=20),
+        ),
+        Engine("svi", lambda model: True, lambda model, data: svi.fit(model, data, num_epochs=1, progress=False)),
+    )
+}
+"""Every engine by its name."""

@@ -1,0 +1,18 @@
+"""The one list of the families; storage, the command line and the tests derive what they know of a family from it."""
+
+from collections.abc import Mapping
+
+from pgm_rnn.emissions import entries, full_gaussian, nade, pen, symbols
+from pgm_rnn.emissions.info import FamilyInfo
+
+FAMILIES: Mapping[str, FamilyInfo] = {
+    info.name: info
+    for info in (
+        symbols.INFO,
+        *entries.INFOS,
+        full_gaussian.INFO,
+        pen.INFO,
+        nade.INFO,
+    )
+}
+"""Every family by its name."""

@@ -1,0 +1,84 @@
+"""All that the package has lists of: models, families, data sets, engines and claims.
+
+What is in a registry has a command line, can be saved and loaded, and is run by the contract tests. A registry of your
+own is the package's with entries added to it:
+
+    mine = replace(OWN, models={**OWN.models, INFO.name: INFO})
+    pgm_rnn.cli.build_app(mine)()
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
+
+from pgm_rnn.data.catalogue import DATASETS, DatasetInfo
+from pgm_rnn.emissions.info import FamilyInfo
+from pgm_rnn.emissions.registry import FAMILIES
+from pgm_rnn.models.info import ModelInfo
+from pgm_rnn.models.registry import MODELS
+
+if TYPE_CHECKING:
+    from pgm_rnn.claims import Claim
+    from pgm_rnn.inference.registry import Engine
+
+Entry = TypeVar("Entry")
+
+
+class Later(Mapping[str, Entry]):
+    """A registry that is imported when it is first looked at: that of the claims takes a second.
+
+    Args:
+        imported: gives the registry.
+    """
+
+    def __init__(self, imported: Callable[[], Mapping[str, Entry]]) -> None:
+        self._imported = imported
+
+    @cached_property
+    def _entries(self) -> Mapping[str, Entry]:
+        return self._imported()
+
+    def __getitem__(self, name: str) -> Entry:
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+def _engines() -> "Mapping[str, Engine]":
+    from pgm_rnn.inference.registry import ENGINES
+
+    return ENGINES
+
+
+def _claims() -> "Mapping[str, Claim]":
+    from pgm_rnn.claims import CLAIMS
+
+    return CLAIMS
+
+
+@dataclass(frozen=True)
+class Registries:
+    """Entries by their names, the package's own unless others are given.
+
+    Attributes:
+        models: models of sequences.
+        families: families of observations.
+        datasets: data sets.
+        engines: engines.
+        claims: statements of the papers.
+    """
+
+    models: Mapping[str, ModelInfo] = field(default_factory=lambda: MODELS)
+    families: Mapping[str, FamilyInfo] = field(default_factory=lambda: FAMILIES)
+    datasets: Mapping[str, DatasetInfo] = field(default_factory=lambda: DATASETS)
+    engines: "Mapping[str, Engine]" = field(default_factory=lambda: Later(_engines))
+    claims: "Mapping[str, Claim]" = field(default_factory=lambda: Later(_claims))
+
+
+OWN = Registries()
+"""Those of the package."""

@@ -1,0 +1,178 @@
+"""One new entry of each kind, as somebody would add it: a model, a family, a data set, an engine and a claim.
+
+`ENLARGED` are the package's registries with these in them. Nothing else in the repository names them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import pyro.distributions as dist
+import torch
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor, nn
+
+from pgm_rnn.claims import Claim
+from pgm_rnn.data import Dataset
+from pgm_rnn.data.catalogue import DatasetInfo
+from pgm_rnn.emissions import Emission, chosen_family
+from pgm_rnn.emissions.entries import Entries
+from pgm_rnn.emissions.info import FamilyInfo, normal_draws, size_of
+from pgm_rnn.inference.registry import Engine
+from pgm_rnn.kernels import positive
+from pgm_rnn.models.info import STEPS, GradientFit, ModelInfo, Size
+from pgm_rnn.randomness import seeded
+from pgm_rnn.registries import OWN
+from pgm_rnn.sequence_model import First, SequenceModel
+from pgm_rnn.sequences import Sequences
+
+# A model.
+
+
+class Echo(SequenceModel):
+    """x_t ~ g(h_t), h_t = tanh(W x_{t-1} + b): a network that remembers one observation."""
+
+    def __init__(
+        self,
+        num_symbols: int | None = None,
+        *,
+        emission: Emission | None = None,
+        num_echoes: int = 4,
+        first: First = "model",
+    ) -> None:
+        super().__init__(chosen_family(num_symbols, emission), first)
+        self.num_echoes = num_echoes
+        self.initial_memory = nn.Parameter(torch.zeros(num_echoes))
+        self.hear, self.say = nn.Linear(self.family.input_dim, num_echoes), self.family.head(num_echoes)
+
+    @property
+    def recipe(self) -> tuple[str, dict[str, Any]]:
+        return "echo", {"num_echoes": self.num_echoes}
+
+    def recurrence(self, h: Tensor, z: Tensor | None, x: Tensor) -> Tensor:
+        return torch.tanh(self.hear(self.family.as_input(x).to(h.dtype)))
+
+    def emission(self, z: Tensor | None, h: Tensor | None) -> TorchDistribution:
+        law: TorchDistribution = self.say(h)
+        return law
+
+
+ECHO = ModelInfo(
+    "echo",
+    Echo,
+    "the observation before, squeezed",
+    "-",
+    "nobody",
+    {"num_symbols": 2},
+    shares_weights=True,
+    title="`Echo`",
+    fit=GradientFit(
+        "A network that remembers one observation.",
+        {"num_echoes": Size("Width of the memory.", default=3)},
+        {**STEPS, "num_epochs": 7},
+    ),
+    small={"num_echoes": 2},
+)
+
+# A family of observations.
+
+
+@dataclass(frozen=True)
+class Laplace(Entries):
+    """Real observations with independent Laplace entries: params are (loc, inverse softplus of the scale)."""
+
+    params_per_entry: ClassVar[int] = 2
+
+    @property
+    def support(self) -> str:
+        return "finite real numbers"
+
+    @property
+    def continuous(self) -> bool:
+        return True
+
+    def distribution(self, params: Tensor) -> TorchDistribution:
+        loc, raw = self._per_entry(params)
+        return dist.Laplace(loc, positive.scale(raw), validate_args=False).to_event(len(self.event_shape))
+
+    def invalid(self, x: Tensor) -> Tensor:
+        return ~x.isfinite()
+
+
+LAPLACE = FamilyInfo(
+    "laplace",
+    Laplace,
+    normal_draws,
+    examples={"sharp-real": Laplace(), "sharp-reals": Laplace(2)},
+    estimated={},
+    numbers="real numbers with heavier tails",
+    of_numbers=lambda x: Laplace(size_of(x)),
+)
+
+# A data set.
+
+
+def spikes(seed: int) -> Dataset:
+    """Laplace numbers, 5 steps in pairs."""
+    with seeded(seed):
+        x = dist.Laplace(torch.zeros(()), torch.ones(())).sample((30, 5, 2))
+    train, valid, test = (Sequences(x[i : i + 10], torch.full((10,), 5)) for i in (0, 10, 20))
+    return Dataset("spikes", "Thirty sequences of 5 pairs of numbers", Laplace(2), train, valid, test)
+
+
+SPIKES = DatasetInfo("spikes", spikes, Laplace)
+
+# An engine.
+
+
+def loudness(model: SequenceModel, data: Sequences) -> Tensor:
+    """Mean log p(x) over a batch."""
+    if model.initial_memory is None:
+        raise TypeError(f"loudness needs a model with memory states, {type(model).__name__} has none; svi.evaluate")
+    return model.log_prob(data.x, lengths=data.lengths).mean()
+
+
+LOUDNESS = Engine("loudness", lambda model: model.initial_memory is not None, loudness)
+
+# A claim.
+
+
+class EchoesFade(Claim):
+    """The law of x_2 given x_1 is that of x_3 given x_2: h has no other past."""
+
+    id = "echoes-fade"
+    source = "Nobody (2020), Remark 1"
+    statement = "p(x_3 | x_1, x_2) does not depend on x_1"
+    hypotheses = "the memory is a function of the observation before"
+    routes = "two sequences that differ in x_1"
+    control = "two sequences that differ in x_2"
+
+    def cases(self) -> Sequence[int]:
+        return range(3)
+
+    @property
+    def tolerance(self) -> float:
+        return 1e-12
+
+    def residual(self, case: int, seed: int) -> float:
+        return self._change(0, seed)
+
+    def control_residual(self, case: int, seed: int) -> float:
+        return self._change(1, seed)
+
+    def _change(self, step: int, seed: int) -> float:
+        torch.manual_seed(seed)
+        model, x = Echo(3).double(), torch.tensor([[0, 1, 2], [0, 1, 2]])
+        x[1, step] = 2
+        terms = model.log_prob(x) - model.log_prob(x[:, :2])  # log p(x_3 | x_1, x_2), (2,)
+        return abs(float((terms[0] - terms[1]).detach()))
+
+
+ENLARGED = replace(
+    OWN,
+    models={**OWN.models, "echo": ECHO},
+    families={**OWN.families, "laplace": LAPLACE},
+    datasets={**OWN.datasets, "spikes": SPIKES},
+    engines={**OWN.engines, "loudness": LOUDNESS},
+    claims={**OWN.claims, "echoes-fade": EchoesFade()},
+)
