@@ -92,7 +92,7 @@ def test_svi_fit_takes_every_option_with_the_default_of_its_field() -> None:
 
 def test_the_labels_fit_takes_every_option_that_is_not_for_bounds() -> None:
     parameters = inspect.signature(supervised.fit).parameters
-    expected = [each.name for each in options_of(Plan) if not each.bounds]
+    expected = [each.name for each in options_of(Plan, Surroundings) if not each.bounds]
     assert list(parameters) == ["model", "train", "valid", *expected]
 
 

@@ -9,9 +9,10 @@ from pyro.infer import TraceEnum_ELBO
 from torch import Tensor
 
 from pgm_rnn.emissions import Categorical
-from pgm_rnn.models import BidirectionalRNN, MultiParticleRNN
+from pgm_rnn.inference import forward_backward
+from pgm_rnn.models import HMM, BidirectionalRNN, MultiParticleRNN, Tagger
 from tests.instances import LENGTHS, draw, ragged, randomised
-from tests.tutorials.pairs import PAIRS, Pair, load, loaded
+from tests.tutorials.pairs import PAIRS, Pair, load, loaded, renamed
 
 assert_close = partial(torch.testing.assert_close, rtol=1e-9, atol=1e-9)
 OF_PARTICLES = [name for name in PAIRS if name.startswith("multi_particle_rnn")]
@@ -166,3 +167,20 @@ def test_the_bidirectional_scripts_labels_have_the_zoos_law() -> None:
     assert_close(value(trace, "h"), zoo.features(x, LENGTHS))
     other = randomised(zoo, seed=1).log_prob(y, x, LENGTHS).detach()
     assert float((trace.nodes["y"]["log_prob"].sum(-1).detach() - other).abs().min()) > 1e-3
+
+
+def test_the_taggers_labels_have_the_zoos_law_and_its_forward_algorithm_is_the_zoos() -> None:
+    script, zoo = load("tagger"), randomised(Tagger("gru", 3, 2, hidden_dim=4, embedding_dim=4))
+    state = {name: value for name, value in zoo.state_dict().items() if name != "initial_memory"}  # it starts at zero
+    net = loaded(script.Tagger(3, 2, 4), renamed(state, {"cell.": ""}))
+    x, y = ragged(Categorical(3)), ragged(Categorical(2), seed=1)
+    trace = poutine.trace(script.model).get_trace(x, LENGTHS, net, y)
+    trace.compute_log_prob()
+    labels = trace.nodes["y"]["log_prob"].sum(-1)
+    assert_close(labels, zoo.log_prob(y, x, LENGTHS))
+    hidden = value(trace, "h")
+    assert_close(hidden[0], zoo.features(x, LENGTHS)[0])  # of the longest sequence: the zoo has zeros in the padding
+    other = randomised(zoo, seed=1).log_prob(y, x, LENGTHS).detach()
+    assert float((labels.detach() - other).abs().min()) > 1e-3
+    hmm = HMM(*(table.double() for table in (script.START, script.MOVE, script.SEE)))
+    assert_close(script.forward(x).double(), forward_backward.filter(hmm, x).filtered_probs)

@@ -60,7 +60,10 @@ def test_every_model_that_the_package_hands_out_has_its_script_and_none_is_left_
 
 
 def test_every_script_is_compared_with_the_zoo() -> None:
-    assert {path.stem for path in SCRIPTS} == {name.partition("-")[0] for name in PAIRS} | {"bidirectional_rnn"}
+    assert {path.stem for path in SCRIPTS} == {name.partition("-")[0] for name in PAIRS} | {
+        "bidirectional_rnn",
+        "tagger",
+    }
 
 
 CLAIMS: dict[str, Callable[..., bool]] = {
@@ -83,6 +86,7 @@ CLAIMS: dict[str, Callable[..., bool]] = {
         abs(thousand - exact) < 0.05 < abs(ten - exact) and abs(ratio - 1) < 4 * error < 0.5
     ),
     "bidirectional_rnn": lambda before, after, right: after < 0.05 < before and right > 0.98,
+    "tagger": lambda before, after, best: best < after < best + 0.02 < before - 0.1,
     "theorem_5": lambda network, exact, all_draws, none, noisy, some, distance: (
         abs(network - exact) < 1e-10
         and all_draws == 50
