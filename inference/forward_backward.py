@@ -26,6 +26,7 @@ from pgm_rnn.inference.diagnosis import check_numbers
 from pgm_rnn.inference.suitable import unsuitable
 from pgm_rnn.kernels import hmm
 from pgm_rnn.randomness import seeded
+from pgm_rnn.results import shown
 from pgm_rnn.sequence_model import SequenceModel, memory_of
 from pgm_rnn.sequence_model.observations import checked
 from pgm_rnn.sequence_model.tables import has_tables, tables_of
@@ -73,10 +74,24 @@ def check_possible(log_normalizers: Tensor, consequence: str) -> None:
 class Filtered:
     """Result of `filter`; its posteriors raise `ImpossibleSequenceError` if some sequence has probability zero."""
 
+    def __repr__(self) -> str:
+        """The main numbers."""
+        return shown(self, "log_marginal_likelihood", "num_steps", "num_states")
+
     _transition: Tensor
     _initial: Tensor
     _lengths: Tensor
     _forward: hmm.Forward
+
+    @property
+    def num_steps(self) -> int:
+        """T, the longest sequence's number of steps."""
+        return self._forward.log_normalizers.shape[1]
+
+    @property
+    def num_states(self) -> int:
+        """K."""
+        return self._initial.shape[-1]
 
     @property
     def log_marginal_likelihood(self) -> Tensor:
@@ -110,6 +125,10 @@ class Filtered:
 class Smoothed(Filtered):
     """Result of `smooth`: that of `filter`, and what the whole sequence says."""
 
+    def __repr__(self) -> str:
+        """The main numbers."""
+        return shown(self, "log_marginal_likelihood", "num_steps", "num_states")
+
     @cached_property
     def _backward(self) -> hmm.Backward:
         self._check_possible()
@@ -136,6 +155,10 @@ class MostLikelyStates(NamedTuple):
         states: the most probable path, (B, T), int64, 0 in the padding.
         log_prob: log p(x_{1:T}, z_{1:T}) of that path, (B,), nats; -inf for an impossible sequence.
     """
+
+    def __repr__(self) -> str:
+        """The main numbers."""
+        return shown(self, "log_prob", "states")
 
     states: Tensor
     log_prob: Tensor

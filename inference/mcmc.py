@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pgm_rnn.checks import check_counts
 from pgm_rnn.randomness import seeded
+from pgm_rnn.results import shown
 
 
 class Posterior(NamedTuple):
@@ -29,9 +30,23 @@ class Posterior(NamedTuple):
         seconds: wall-clock time.
     """
 
+    def __repr__(self) -> str:
+        """The main numbers."""
+        return shown(self, "means", "num_chains", "num_samples", "seconds")
+
     samples: dict[str, Tensor]
     divergences: Tensor
     seconds: float
+
+    @property
+    def num_chains(self) -> int:
+        """Chains."""
+        return len(self.divergences)
+
+    @property
+    def num_samples(self) -> int:
+        """Draws of each chain."""
+        return next(iter(self.samples.values())).shape[1]
 
     @property
     def means(self) -> dict[str, Tensor]:

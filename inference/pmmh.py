@@ -26,6 +26,7 @@ from pgm_rnn.inference import smc
 from pgm_rnn.inference.mcmc import Posterior
 from pgm_rnn.particles import DegenerateWeightsError
 from pgm_rnn.randomness import seeded
+from pgm_rnn.results import shown
 from pgm_rnn.sequence_model.parameters import call_with
 from pgm_rnn.sequence_model.priors import WithPriors
 
@@ -43,6 +44,10 @@ class ParticlePosterior(NamedTuple):
         acceptance: the part of the moves that were accepted after the warm-up.
         log_likelihoods: the estimate that each draw was accepted with, (num_samples,), nats.
     """
+
+    def __repr__(self) -> str:
+        """The main numbers."""
+        return shown(self, "posterior", "acceptance")
 
     posterior: Posterior
     acceptance: float

@@ -1,8 +1,10 @@
+import inspect
+
 import pytest
 import torch
 from torch import Tensor
 
-from pgm_rnn.checks import check_choice, check_counts, check_frozen, check_probs
+from pgm_rnn.checks import by_keyword, check_choice, check_counts, check_frozen, check_probs
 
 
 def test_what_is_right_passes() -> None:
@@ -82,3 +84,17 @@ def test_what_a_fit_leaves_alone_is_some_of_the_parts_and_not_all() -> None:
         check_frozen(["alhpa"], ("alpha", "beta"))
     with pytest.raises(ValueError, match="expected something left to fit, got all of a, b frozen; leave one out"):
         check_frozen(["b", "a"], ("a", "b"))
+
+
+def test_too_many_positional_arguments_are_an_error_that_spells_them() -> None:
+    @by_keyword
+    def run(model: str, x: int, lengths: int | None = None, *, num_particles: int = 3, seed: int = 0) -> int:
+        """Double."""
+        return 2 * num_particles
+
+    assert run("hmm", 1, num_particles=5) == 10
+    assert run.__doc__ == "Double."
+    assert list(inspect.signature(run).parameters) == ["model", "x", "lengths", "num_particles", "seed"]
+    message = r"at most 3 arguments of run by position, got 5; write num_particles=\.\.\., seed=\.\.\."
+    with pytest.raises(TypeError, match=message):
+        run("hmm", 1, None, 5, 1)  # type: ignore[call-arg]

@@ -14,6 +14,7 @@ from pgm_rnn.inference.em import remarks, units
 from pgm_rnn.inference.em.baum_welch import BaumWelch, TrainableFiniteModel
 from pgm_rnn.inference.em.climb import Climbed, Steps, StoppedBy, climb
 from pgm_rnn.inference.em.gaussian_em import MIN_SCALE, GaussianEm, TrainableLinearModel, is_trainable
+from pgm_rnn.results import shown
 from pgm_rnn.sequences import Sequences, as_sequences
 
 StartFrom = Literal["auto", "model", "data"]
@@ -27,6 +28,10 @@ class Restarts(NamedTuple):
         valid_log_likelihoods: of the validation data, (R,), nats; None if there were none.
         chosen: the start whose parameters the model has; 0 began at the model's own, or was read off the data.
     """
+
+    def __repr__(self) -> str:
+        """The main numbers."""
+        return shown(self, "log_likelihoods", "chosen")
 
     log_likelihoods: Tensor
     valid_log_likelihoods: Tensor | None
@@ -46,11 +51,25 @@ class EmFit(NamedTuple):
         seconds: wall-clock time.
     """
 
+    def __repr__(self) -> str:
+        """The main numbers."""
+        return shown(self, "model", "num_iterations", "log_likelihood", "stopped_by", "seconds")
+
     model: TrainableFiniteModel | TrainableLinearModel
     log_likelihoods: Tensor
     restarts: Restarts
     stopped_by: StoppedBy
     seconds: float
+
+    @property
+    def num_iterations(self) -> int:
+        """Iterations that were done."""
+        return len(self.log_likelihoods) - 1
+
+    @property
+    def log_likelihood(self) -> Tensor:
+        """log p of the training data under the new parameters, nats."""
+        return self.log_likelihoods[-1]
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from pgm_rnn.inference.kalman.linearisation import METHODS
 from pgm_rnn.inference.kalman.problem import prepared, reads_observations
 from pgm_rnn.kernels import gaussian_backward, kalman
 from pgm_rnn.randomness import seeded
+from pgm_rnn.results import shown
 from pgm_rnn.sequence_model.observations import check_inputs
 from pgm_rnn.sequences import Sequences, length_mask
 
@@ -25,6 +26,10 @@ class Filtered:
         moments: what the filter computed, covariances once where sequences share them.
         lengths: (B,).
     """
+
+    def __repr__(self) -> str:
+        """The main numbers."""
+        return shown(self, "log_marginal_likelihood", "filtered_means")
 
     moments: gaussian_backward.Moments
     lengths: Tensor
@@ -70,6 +75,10 @@ class Filtered:
 class Smoothed(Filtered):
     """Result of `smooth`: that of `filter`, and what the whole sequence says."""
 
+    def __repr__(self) -> str:
+        """The main numbers."""
+        return shown(self, "log_marginal_likelihood", "smoothed_means")
+
     @cached_property
     def _backward(self) -> gaussian_backward.Smoothed:
         return gaussian_backward.smooth(self.moments, self.lengths)
@@ -99,6 +108,10 @@ class Forecast(NamedTuple):
         means: E(x_{L+n} | x_{1:L}), (B, num_steps, M).
         covs: Cov(x_{L+n} | x_{1:L}), (B, num_steps, M, M).
     """
+
+    def __repr__(self) -> str:
+        """The main numbers."""
+        return shown(self, "means", "covs")
 
     state_means: Tensor
     state_covs: Tensor

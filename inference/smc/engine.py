@@ -18,6 +18,7 @@ from pgm_rnn.particles import (
 )
 from pgm_rnn.particles.noise import Noise
 from pgm_rnn.randomness import seeded
+from pgm_rnn.results import shown
 from pgm_rnn.sequence_model import Forecast, SequenceModel
 from pgm_rnn.sequence_model.conditionals import example_of
 from pgm_rnn.sequence_model.observations import check_inputs
@@ -31,6 +32,10 @@ class Smoothed(NamedTuple):
         paths: of equal weight, (num_paths, B, T, *latent), 0 in the padding.
         log_marginal_likelihood: of the filter, (B,), nats.
     """
+
+    def __repr__(self) -> str:
+        """The main numbers."""
+        return shown(self, "log_marginal_likelihood", "paths")
 
     paths: Tensor
     log_marginal_likelihood: Tensor

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.particles import DegenerateWeightsError, Options, Particles, Step, init, step
+from pgm_rnn.results import shown
 from pgm_rnn.sequence_model import SequenceModel, memory_of
 from pgm_rnn.sequence_model.observations import checked, without_gaps
 from pgm_rnn.sequence_model.once import computed_once
@@ -32,6 +33,10 @@ class History(NamedTuple):
         ancestors: of each particle in the step before, (T, N, B).
     """
 
+    def __repr__(self) -> str:
+        """The main numbers."""
+        return shown(self, "z", "log_weights")
+
     z: Tensor
     log_weights: Tensor
     ancestors: Tensor
@@ -51,6 +56,10 @@ class Filtered(NamedTuple):
         history: all steps, where they were kept.
         memory: h at each sequence's end, (N, B, dim), or None.
     """
+
+    def __repr__(self) -> str:
+        """The main numbers."""
+        return shown(self, "log_marginal_likelihood", "particles", "means")
 
     log_marginal_likelihood: Tensor
     log_normalizers: Tensor

@@ -5,6 +5,7 @@ from typing import Any
 import pyro
 import torch
 
+from pgm_rnn.checks import by_keyword
 from pgm_rnn.inference.svi.evaluation import num_modelled
 from pgm_rnn.inference.svi.goals import SequenceGoal
 from pgm_rnn.inference.svi.objectives import check_objective, chosen_objective
@@ -18,11 +19,13 @@ from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences, as_sequences
 
 
+@by_keyword
 @take_options(Plan, Surroundings)
 def fit(
     model: SequenceModel,
     train: Sequences | torch.Tensor,
     valid: Sequences | torch.Tensor | None = None,
+    *,
     objective: str | None = None,
     num_particles: int = Plan.num_particles,
     **options: Any,

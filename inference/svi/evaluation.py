@@ -20,11 +20,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pgm_rnn.checks import check_choice, check_counts
+from pgm_rnn.checks import by_keyword, check_choice, check_counts
 from pgm_rnn.inference import smc
 from pgm_rnn.inference.diagnosis import check_scores
 from pgm_rnn.inference.svi import bounds
 from pgm_rnn.randomness import seeded
+from pgm_rnn.results import shown
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences, as_sequences
 
@@ -52,6 +53,10 @@ class Evaluation(NamedTuple):
             sequences; where it is far below 10, the estimate is too many nats by more than its error. NaN otherwise.
     """
 
+    def __repr__(self) -> str:
+        """The main numbers."""
+        return shown(self, "nats_per_step", "standard_error", "bound", "num_steps")
+
     nats_per_step: float
     standard_error: float
     bound: str
@@ -62,13 +67,14 @@ class Evaluation(NamedTuple):
     effective_particles: float = math.nan
 
 
+@by_keyword
 @torch.no_grad()
 def evaluate(
     model: SequenceModel,
     x: Sequences | Tensor,
     lengths: Tensor | None = None,
-    bound: str | None = None,
     *,
+    bound: str | None = None,
     num_particles: int = 500,
     normalisation: str = "sum",
     batch_size: int = 256,

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-import pgm_rnn
 from pgm_rnn.inference.svi.checkpoints import CheckpointError, State
 from pgm_rnn.inference.svi.goals import Goal
 from pgm_rnn.inference.svi.metrics import Metrics
 from pgm_rnn.inference.svi.plan import Epoch, Plan, Position
 from pgm_rnn.inference.svi.processes import Processes
+from pgm_rnn.version import __version__
 
 
 class Progress:
@@ -65,7 +65,7 @@ def identity(goal: Goal, plan: Plan, num_processes: int) -> dict[str, Any]:
         **options,
         "number of processes": num_processes,
         "kind of device": next(goal.model.parameters()).device.type,
-        "version of pgm_rnn": pgm_rnn.__version__,
+        "version of pgm_rnn": __version__,
         "version of torch": str(torch.__version__),
     }
 
@@ -78,7 +78,7 @@ def as_described_now(run: dict[str, Any]) -> dict[str, Any]:
     """
     defaults = {option.name: option.default for option in dataclasses.fields(Plan)}
     version = run.get("version of pgm_rnn")
-    return {**defaults, **run, "version of pgm_rnn": pgm_rnn.__version__ if version in GOES_ON_FROM else version}
+    return {**defaults, **run, "version of pgm_rnn": __version__ if version in GOES_ON_FROM else version}
 
 
 def check_alike(me: dict[str, Any], processes: Processes) -> None:

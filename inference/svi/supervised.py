@@ -6,6 +6,7 @@ A label is one of a sequence (classification) or of a step (tagging). The loop i
 predicts is measured by `label_scores`.
 """
 
+import math
 from typing import Any, NamedTuple
 
 from pgm_rnn.inference.svi.goals import LabelGoal
@@ -24,6 +25,7 @@ from pgm_rnn.inference.svi.processes import Processes
 from pgm_rnn.inference.svi.session import RANK_STREAM, carried_out, on_device
 from pgm_rnn.inference.svi.training import Reason
 from pgm_rnn.randomness import seeded
+from pgm_rnn.results import shown
 from pgm_rnn.sequence_model.label_model import LabelModel
 
 __all__ = [
@@ -64,11 +66,28 @@ class LabelFit(NamedTuple):
         seconds: wall-clock time.
     """
 
+    def __repr__(self) -> str:
+        """The main numbers."""
+        return shown(self, "model", "num_epochs", "best_epoch", "nats_per_label", "stopped_by", "seconds")
+
     model: LabelModel
     history: tuple[LabelEpoch, ...]
     best_epoch: int
     stopped_by: Reason
     seconds: float
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs that were done."""
+        return len(self.history)
+
+    @property
+    def nats_per_label(self) -> float:
+        """Loss of the parameters that were kept, by the validation data if any; NaN for those at the start."""
+        if self.best_epoch == 0:
+            return math.nan
+        best = self.history[self.best_epoch - 1]
+        return best.train_nats_per_label if best.valid_nats_per_label is None else best.valid_nats_per_label
 
 
 @take_options(Plan, Surroundings, bounds=False)

@@ -18,6 +18,7 @@ from pgm_rnn.inference.svi.goals import Goal
 from pgm_rnn.inference.svi.metrics import Metrics
 from pgm_rnn.inference.svi.plan import Epoch, Plan, Position, minibatches
 from pgm_rnn.inference.svi.processes import Processes
+from pgm_rnn.results import shown
 from pgm_rnn.sequence_model import SequenceModel
 
 Reason = Literal["num_epochs", "patience", "interrupt"]
@@ -37,6 +38,10 @@ class Fit:
         num_particles: of the objective.
     """
 
+    def __repr__(self) -> str:
+        """The main numbers."""
+        return shown(self, "model", "objective", "num_epochs", "best_epoch", "nats_per_step", "stopped_by", "seconds")
+
     model: SequenceModel
     history: tuple[Epoch, ...]
     best_epoch: int
@@ -44,6 +49,19 @@ class Fit:
     seconds: float
     objective: str = "mle"
     num_particles: int = 1
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs that were done."""
+        return len(self.history)
+
+    @property
+    def nats_per_step(self) -> float:
+        """Loss of the parameters that were kept, by the validation data if any; NaN for those at the start."""
+        if self.best_epoch == 0:
+            return math.nan
+        best = self.history[self.best_epoch - 1]
+        return best.train_nats_per_step if best.valid_nats_per_step is None else best.valid_nats_per_step
 
 
 class Ended(NamedTuple):

@@ -14,12 +14,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-import pgm_rnn
 from pgm_rnn.data import Dataset
 from pgm_rnn.registries import OWN, Registries
 from pgm_rnn.report.keeping import check_place, saved_somewhere
 from pgm_rnn.report.material import FileOptions, Material, Score, check_source, from_file, named
 from pgm_rnn.report.records import check_output, finite, write_json
+from pgm_rnn.version import __version__
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ def record_of(
         "stopped_by": outcome.stopped_by,
         "seconds": outcome.seconds,
         "scores": [score._asdict() for score in scores],
-        "pgm_rnn": pgm_rnn.__version__,
+        "pgm_rnn": __version__,
         "torch": torch.__version__,
     }
 

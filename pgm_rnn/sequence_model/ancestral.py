@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from pgm_rnn.results import shown
 from pgm_rnn.sequence_model.conditionals import Conditionals, memory_of
 from pgm_rnn.sequences import Sequences
 
@@ -33,6 +34,10 @@ class Forecast(NamedTuple):
         x: observations, (batch, num_steps, *event) or (num_samples, batch, num_steps, *event).
         z: latent states, (..., num_steps, *latent), or None.
     """
+
+    def __repr__(self) -> str:
+        """The main numbers."""
+        return shown(self, "x", "z")
 
     x: Tensor
     z: Tensor | None

@@ -70,6 +70,20 @@ class SequenceModel(Conditionals):
             raise AttributeError(f"{type(self).__name__} has no {name}; use {moved.METHODS[name]}")
         return super().__getattr__(name)
 
+    def __repr__(self) -> str:
+        """One line: the sizes, the family, the states and the number of parameters."""
+        try:
+            name, options = self.recipe
+        except TypeError:
+            name, options = "", {}
+        sizes = [f"{option}={value!r}" for option, value in options.items() if value is not None]
+        title = [] if name.replace("-", "") in ("", type(self).__name__.lower()) else [name]
+        states = [] if self.states is None or options else [repr(self.states)]
+        numbers = sum(parameter.numel() for parameter in self.parameters())
+        parts = [*title, *sizes, *states, f"emission={self.family}"]
+        first = ["first='condition'"] if self.first == "condition" else []
+        return f"{type(self).__name__}({', '.join([*parts, *first])}; {numbers:,} parameters)"
+
     def unconstrained(self, name: str, value: Tensor) -> tuple[str, Tensor]:
         """The parameter of the module, by name and value, that gives `name` this value; differentiable.
 

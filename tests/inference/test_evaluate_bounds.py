@@ -179,7 +179,7 @@ def test_the_monte_carlo_error_is_the_spread_over_seeds(bound: str, normalisatio
     model = scalar_network()
     x = sequences(model).repeat(10, 1, 1)
     runs = [
-        evaluate(model, x, LENGTHS.repeat(10), bound, num_particles=50, normalisation=normalisation, seed=seed)
+        evaluate(model, x, LENGTHS.repeat(10), bound=bound, num_particles=50, normalisation=normalisation, seed=seed)
         for seed in range(40)
     ]
     spread = float(torch.tensor([run.nats_per_step for run in runs]).std())
@@ -191,7 +191,7 @@ def test_the_monte_carlo_error_is_the_spread_over_seeds(bound: str, normalisatio
 @pytest.mark.parametrize("bound", ["elbo", "iwae", "importance"])
 def test_one_particle_has_no_error(bound: str) -> None:
     model = scalar_network()
-    found = evaluate(model, sequences(model), LENGTHS, bound, num_particles=1)
+    found = evaluate(model, sequences(model), LENGTHS, bound=bound, num_particles=1)
     assert math.isnan(found.monte_carlo_error)
     assert math.isfinite(found.standard_error)
 
@@ -216,7 +216,7 @@ def test_particles_and_sequences_are_taken_in_parts_where_they_are_many(
 ) -> None:
     model = scalar_network()
     x = sequences(model)
-    whole = evaluate(model, x, LENGTHS, bound, num_particles=2_000)
+    whole = evaluate(model, x, LENGTHS, bound=bound, num_particles=2_000)
     monkeypatch.setattr(evaluation, "MAX_STATES", 24 * 300)
     sizes: list[int] = []
     program = model.guide
@@ -226,7 +226,7 @@ def test_particles_and_sequences_are_taken_in_parts_where_they_are_many(
         return program(data, **options)
 
     object.__setattr__(model, "guide", guide)
-    parts = evaluate(model, x, LENGTHS, bound, num_particles=2_000)
+    parts = evaluate(model, x, LENGTHS, bound=bound, num_particles=2_000)
     assert max(sizes, default=0) <= 24 * 300
     assert len(sizes) == (0 if bound == "fivo" else 7)
     error = math.hypot(whole.monte_carlo_error, parts.monte_carlo_error)
@@ -237,7 +237,7 @@ def test_particles_and_sequences_are_taken_in_parts_where_they_are_many(
 def test_the_same_seed_gives_the_same_number_and_leaves_the_random_state(bound: str) -> None:
     model = scalar_network()
     x, before = sequences(model), torch.get_rng_state()
-    first, again, other = (evaluate(model, x, LENGTHS, bound, num_particles=8, seed=seed) for seed in (0, 0, 1))
+    first, again, other = (evaluate(model, x, LENGTHS, bound=bound, num_particles=8, seed=seed) for seed in (0, 0, 1))
     assert torch.equal(first.log_likelihoods, again.log_likelihoods)
     assert not torch.equal(first.log_likelihoods, other.log_likelihoods)
     assert torch.equal(torch.get_rng_state(), before)
