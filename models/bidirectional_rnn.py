@@ -18,6 +18,7 @@ from typing_extensions import override
 
 from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.emissions import Categorical, Emission
+from pgm_rnn.models.info import LabelInfo, Size
 from pgm_rnn.sequence_model.label_model import LabelModel, last_of, one_family
 from pgm_rnn.sequence_model.label_model import Task as Task  # its name of 0.1.0
 
@@ -95,3 +96,15 @@ class BidirectionalRNN(LabelModel):
         """(f_T, b_1), (batch, 2 hidden_dim)."""
         forward, backward = h.chunk(2, dim=-1)
         return torch.cat([last_of(forward, lengths), backward[:, 0]], dim=-1)
+
+
+INFO = LabelInfo(
+    NAME,
+    BidirectionalRNN,
+    "Two recurrent networks in opposite directions, a law of labels given the whole sequence.",
+    {
+        "cell": Size("Cell of both networks: elman, gru or lstm.", default="gru", kind=str),
+        "hidden_dim": Size("Width of each network's hidden state.", default=32),
+        "num_layers": Size("Stacked layers; each reads both directions of the one below.", default=1),
+    },
+)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from pgm_rnn.emissions import Emission
 from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequence_model.label_model import LabelModel
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ STEPS: Mapping[str, object] = {"num_epochs": 150, "batch_size": 16, "learning_ra
 """Options of a fit by gradient steps on an exact likelihood, where the command line differs from `svi.fit`."""
 STEPS_ON_A_BOUND: Mapping[str, object] = {**STEPS, "learning_rate": 3e-3, "objective": "elbo"}
 """The same for a fit on a lower bound."""
+LABEL_STEPS: Mapping[str, object] = {**STEPS, "learning_rate": 3e-3, "batch_size": 32}
+"""The same for a law of labels, where the command line differs from `supervised.fit`."""
 
 
 @dataclass(frozen=True)
@@ -106,3 +109,23 @@ class ModelInfo:
     def command(self) -> str:
         """What `pgm-rnn fit` calls the model."""
         return (self.fit.command if self.fit else "") or self.name
+
+
+@dataclass(frozen=True)
+class LabelInfo:
+    """An entry of the registry of laws of labels; it stands at the end of the model's file.
+
+    Attributes:
+        name: what saved models, the trained zoo and the command line call it.
+        make: its maker, called with sizes, `inputs`, `labels` and `task` by keyword.
+        help: one sentence, for the list of the commands.
+        sizes: options of the model at the command line, by the names of its maker's arguments; the first one that is a
+            number names the folder of a fit.
+        defaults: of the training options, by their names in `supervised.fit`, where the command line has others.
+    """
+
+    name: str
+    make: Callable[..., LabelModel]
+    help: str
+    sizes: Mapping[str, Size]
+    defaults: Mapping[str, object] = field(default_factory=lambda: LABEL_STEPS)

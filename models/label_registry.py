@@ -1,9 +1,9 @@
-"""The one list of the laws of labels; storage, the command line and the contract tests walk it."""
+"""The one list of the laws of labels; storage, the command line and the tests derive what they know from it."""
+
+from collections.abc import Mapping
 
 from pgm_rnn.models import bidirectional_rnn, tagger
-from pgm_rnn.models.bidirectional_rnn import BidirectionalRNN
-from pgm_rnn.models.tagger import Tagger
+from pgm_rnn.models.info import LabelInfo
 
-LabelLaw = type[BidirectionalRNN] | type[Tagger]
-LABEL_MODELS: dict[str, LabelLaw] = {bidirectional_rnn.NAME: BidirectionalRNN, tagger.NAME: Tagger}
-"""Makers, called with sizes, `inputs`, `labels` and `task` by keyword, by name."""
+LABEL_MODELS: Mapping[str, LabelInfo] = {info.name: info for info in (bidirectional_rnn.INFO, tagger.INFO)}
+"""Every law of labels by its name."""

@@ -9,6 +9,7 @@ law is the forward algorithm's p(z_t | x_{1:t}). A step's label never depends on
 reads both directions. Differences from the paper: any cell, several layers, any family; on request h_0 is trained.
 """
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -17,7 +18,8 @@ from typing_extensions import override
 
 from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.emissions import Categorical, Emission
-from pgm_rnn.models.cells import CELLS
+from pgm_rnn.models.cells import CELL, CELLS
+from pgm_rnn.models.info import HIDDEN_DIM, LabelInfo, Size
 from pgm_rnn.sequence_model.label_model import LabelModel, Task, last_of, one_family
 from pgm_rnn.sequences import length_mask
 
@@ -115,3 +117,16 @@ def _embedding(inputs: Emission, embedding_dim: int | None) -> nn.Embedding | No
     if not isinstance(inputs, Categorical):
         raise ValueError(f"expected embedding_dim only for symbols, got {embedding_dim} for {inputs}; leave it out")
     return nn.Embedding(inputs.num_symbols, embedding_dim)
+
+
+INFO = LabelInfo(
+    NAME,
+    Tagger,
+    "One recurrent network, a law of labels given the sequence up to each of them.",
+    {
+        "cell": replace(CELL, default="gru"),
+        "hidden_dim": replace(HIDDEN_DIM, default=32),
+        "num_layers": Size("Stacked layers.", default=1),
+        "embedding_dim": Size("Width of a symbol's embedding.", shown="one-hot symbols"),
+    },
+)

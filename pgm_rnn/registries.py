@@ -1,4 +1,4 @@
-"""All that the package has lists of: models, families, data sets, engines and claims.
+"""All that the package has lists of: models, laws of labels, families, data sets, engines and claims.
 
 What is in a registry has a command line, can be saved and loaded, and is run by the contract tests. A registry of your
 own is the package's with entries added to it:
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, TypeVar
 from pgm_rnn.data.catalogue import DATASETS, DatasetInfo
 from pgm_rnn.emissions.info import FamilyInfo
 from pgm_rnn.emissions.registry import FAMILIES
-from pgm_rnn.models.info import ModelInfo
+from pgm_rnn.models.info import LabelInfo, ModelInfo
+from pgm_rnn.models.label_registry import LABEL_MODELS
 from pgm_rnn.models.registry import MODELS
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class Registries:
 
     Attributes:
         models: models of sequences.
+        label_models: laws of labels given sequences.
         families: families of observations.
         datasets: data sets.
         engines: engines.
@@ -74,6 +76,7 @@ class Registries:
     """
 
     models: Mapping[str, ModelInfo] = field(default_factory=lambda: MODELS)
+    label_models: Mapping[str, LabelInfo] = field(default_factory=lambda: LABEL_MODELS)
     families: Mapping[str, FamilyInfo] = field(default_factory=lambda: FAMILIES)
     datasets: Mapping[str, DatasetInfo] = field(default_factory=lambda: DATASETS)
     engines: "Mapping[str, Engine]" = field(default_factory=lambda: Later(_engines))

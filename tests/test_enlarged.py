@@ -16,7 +16,7 @@ from pgm_rnn.registries import OWN, Registries
 from tests import instances, test_contract
 from tests.instances import every_law, make_model, ragged
 from tests.test_cli import call
-from tests.toys import ENLARGED, Echo, Laplace
+from tests.toys import ENLARGED, Echo, Glance, Laplace
 
 ROOT = Path(__file__).parents[1]
 REGISTRIES = ENLARGED
@@ -85,6 +85,16 @@ def test_a_file_is_taken_for_a_new_family(monkeypatch: pytest.MonkeyPatch) -> No
     assert instances.of_sequences(load_model("out", registries=ENLARGED)).family == Laplace()
 
 
+def test_a_new_law_of_labels_is_fitted_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_default_dtype(torch.float32)
+    assert run(monkeypatch, "fit glance --data spikes --num-glances 2 --epochs 2 --json r.json") == 0
+    record = json.loads(Path("r.json").read_text())
+    assert (record["folder"], record["epochs"], record["fit"]["batch_size"]) == ("fits/glance-spikes-2", 2, 32)
+    model = load_model(record["folder"], registries=ENLARGED)
+    assert isinstance(model, Glance)
+    assert (model.task, model.inputs) == ("classification", Laplace(2))
+
+
 def test_the_help_knows_what_is_new(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     assert run(monkeypatch, "fit --help") == 0
     assert "A network that remembers one observation." in capsys.readouterr().out
@@ -124,7 +134,14 @@ def test_the_command_line_of_the_package_does_not_know_them(
 
 def test_nothing_else_in_the_repository_names_them() -> None:
     new = [set(getattr(ENLARGED, each.name)) - set(getattr(OWN, each.name)) for each in fields(Registries)]
-    assert [sorted(names) for names in new] == [["echo"], ["laplace"], ["spikes"], ["loudness"], ["echoes-fade"]]
+    assert [sorted(names) for names in new] == [
+        ["echo"],
+        ["glance"],
+        ["laplace"],
+        ["spikes"],
+        ["loudness"],
+        ["echoes-fade"],
+    ]
     named = re.compile(rf"[\"']({'|'.join(name for names in new for name in names)})[\"']")
     folders = [ROOT / folder for folder in ("pgm_rnn", "models", "inference", "tests", "tools")]
     files = {path.resolve() for folder in folders for path in folder.rglob("*.py")}

@@ -1,4 +1,6 @@
-"""One new entry of each kind, as somebody would add it: a model, a family, a data set, an engine and a claim.
+"""One new entry of each kind, as somebody would add it.
+
+A model, a law of labels, a family, a data set, an engine and a claim.
 
 `ENLARGED` are the package's registries with these in them. Nothing else in the repository names them.
 """
@@ -13,18 +15,19 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
 from pgm_rnn.claims import Claim
-from pgm_rnn.data import Dataset
+from pgm_rnn.data import Dataset, Labels
 from pgm_rnn.data.catalogue import DatasetInfo
-from pgm_rnn.emissions import Emission, chosen_family
+from pgm_rnn.emissions import Categorical, Emission, chosen_family
 from pgm_rnn.emissions.entries import Entries
 from pgm_rnn.emissions.info import FamilyInfo, normal_draws, size_of
 from pgm_rnn.inference.registry import Engine
 from pgm_rnn.kernels import positive
-from pgm_rnn.models.info import STEPS, GradientFit, ModelInfo, Size
+from pgm_rnn.models.info import STEPS, GradientFit, LabelInfo, ModelInfo, Size
 from pgm_rnn.randomness import seeded
 from pgm_rnn.registries import OWN
 from pgm_rnn.sequence_model import First, SequenceModel
-from pgm_rnn.sequences import Sequences
+from pgm_rnn.sequence_model.label_model import LabelModel, Task, last_of
+from pgm_rnn.sequences import Sequences, length_mask
 
 # A model.
 
@@ -74,6 +77,33 @@ ECHO = ModelInfo(
     small={"num_echoes": 2},
 )
 
+# A law of labels.
+
+
+class Glance(LabelModel):
+    """y_t ~ labels(W x_t + c): a law that reads one step only."""
+
+    causal = True
+
+    def __init__(self, *, inputs: Emission, labels: Emission, task: Task = "tagging", num_glances: int = 2) -> None:
+        super().__init__(inputs, labels, task)
+        self.num_glances = num_glances
+        self.look, self.readout = nn.Linear(inputs.input_dim, num_glances), labels.head(num_glances)
+
+    @property
+    def recipe(self) -> tuple[str, dict[str, Any]]:
+        return "glance", {"task": self.task, "num_glances": self.num_glances}
+
+    def hidden(self, x: Tensor, lengths: Tensor) -> Tensor:
+        h = torch.tanh(self.look(self.inputs.as_input(x).to(self.look.weight.dtype)))
+        return h.where(length_mask(lengths, x.shape[1])[..., None], 0.0)
+
+    def ends(self, h: Tensor, lengths: Tensor) -> Tensor:
+        return last_of(h, lengths)
+
+
+GLANCE = LabelInfo("glance", Glance, "A law that reads one step.", {"num_glances": Size("Width.", default=3)})
+
 # A family of observations.
 
 
@@ -117,10 +147,12 @@ def spikes(seed: int) -> Dataset:
     with seeded(seed):
         x = dist.Laplace(torch.zeros(()), torch.ones(())).sample((30, 5, 2))
     train, valid, test = (Sequences(x[i : i + 10], torch.full((10,), 5)) for i in (0, 10, 20))
-    return Dataset("spikes", "Thirty sequences of 5 pairs of numbers", Laplace(2), train, valid, test)
+    labels = Labels(Categorical(2), *(part.x[:, -1, 0].gt(0).long() for part in (train, valid, test)))
+    text = "Thirty sequences of 5 pairs of numbers"
+    return Dataset("spikes", text, Laplace(2), train, valid, test, labels=labels)
 
 
-SPIKES = DatasetInfo("spikes", spikes, Laplace)
+SPIKES = DatasetInfo("spikes", spikes, Laplace, labels="sequences")
 
 # An engine.
 
@@ -171,6 +203,7 @@ class EchoesFade(Claim):
 ENLARGED = replace(
     OWN,
     models={**OWN.models, "echo": ECHO},
+    label_models={**OWN.label_models, "glance": GLANCE},
     families={**OWN.families, "laplace": LAPLACE},
     datasets={**OWN.datasets, "spikes": SPIKES},
     engines={**OWN.engines, "loudness": LOUDNESS},

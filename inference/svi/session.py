@@ -18,7 +18,7 @@ RANK_STREAM = 2**21
 
 
 def carried_out(goal: Goal, plan: Plan, where: Surroundings, processes: Processes) -> Ended:
-    """A whole run, or the rest of it; the first process writes its where.
+    """A whole run, or the rest of it; the first process writes its files.
 
     Raises:
         CheckpointError: a checkpoint that is damaged, of another run, or there without `resume`.

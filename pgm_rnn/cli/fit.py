@@ -12,7 +12,6 @@ from typing import Annotated, Any
 import typer
 
 from pgm_rnn.cli.gradient import command_of
-from pgm_rnn.cli.labels import COMMANDS as LABEL_COMMANDS
 from pgm_rnn.cli.labels import label_command
 from pgm_rnn.cli.options import (
     Column,
@@ -154,8 +153,8 @@ def fit_app(registries: Registries) -> typer.Typer:
             app.command(command, help=info.fit.help)(command_of(info, registries))
         elif command in COMMANDS:
             app.command(command)(_of_registries(registries, info, *COMMANDS[command]))
-    for name, law in LABEL_COMMANDS.items():
-        app.command(name, help=law.help)(label_command(name, registries))
+    for law in registries.label_models.values():
+        app.command(law.name, help=law.help)(label_command(law, registries))
     return app
 
 

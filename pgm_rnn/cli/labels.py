@@ -1,7 +1,7 @@
-"""The command line's `pgm-rnn fit bidirectional-rnn` and `pgm-rnn fit tagger`: laws of the labels of a data set."""
+"""The command line's `pgm-rnn fit` of laws of labels: a command for each model's `LabelInfo`."""
 
 from collections.abc import Callable
-from typing import Annotated, Any, NamedTuple
+from typing import Any
 
 import typer
 
@@ -11,65 +11,18 @@ from pgm_rnn.cli.gradient import (
     RESULT,
     RUN,
     named_at_command_line,
+    size_option,
     training_options,
     with_options,
 )
 from pgm_rnn.cli.options import end, job_of, labelled_data, registries_of
-from pgm_rnn.models.info import STEPS
+from pgm_rnn.models.info import LabelInfo
 from pgm_rnn.registries import Registries
 
-HIDDEN_DIM = Annotated[int, typer.Option(help="Width of each network's hidden state.")]
-OWN_DEFAULTS = {
-    **named_at_command_line(STEPS),
-    "cell": "gru",
-    "hidden_dim": 32,
-    "num_layers": 1,
-    "learning_rate": 3e-3,
-    "batch_size": 32,
-}
 
-
-class LabelFit(NamedTuple):
-    """A command.
-
-    Attributes:
-        help: one line.
-        sizes: options of the model, by the names of its arguments.
-    """
-
-    help: str
-    sizes: dict[str, Any]
-
-
-COMMANDS = {
-    "bidirectional-rnn": LabelFit(
-        "Two recurrent networks in opposite directions, a law of labels given the whole sequence.",
-        {
-            "cell": Annotated[str, typer.Option(help="Cell of both networks: elman, gru or lstm.")],
-            "hidden_dim": HIDDEN_DIM,
-            "num_layers": Annotated[
-                int, typer.Option(help="Stacked layers; each reads both directions of the one below.")
-            ],
-        },
-    ),
-    "tagger": LabelFit(
-        "One recurrent network, a law of labels given the sequence up to each of them.",
-        {
-            "cell": Annotated[str, typer.Option(help="Cell of the network: elman, gru, lstm or another.")],
-            "hidden_dim": HIDDEN_DIM,
-            "num_layers": Annotated[int, typer.Option(help="Stacked layers.")],
-            "embedding_dim": Annotated[
-                int | None, typer.Option(help="Width of a symbol's embedding.", show_default="one-hot symbols")
-            ],
-        },
-    ),
-}
-"""Every command, by the name of its model."""
-
-
-def label_command(name: str, registries: Registries) -> Callable[..., None]:
-    """What `pgm-rnn fit NAME` runs, with its options; `--data` lists the data sets with labels."""
-    sizes = COMMANDS[name].sizes
+def label_command(info: LabelInfo, registries: Registries) -> Callable[..., None]:
+    """What `pgm-rnn fit` of a law of labels runs, with its options; `--data` lists the data sets with labels."""
+    sizes = {size: size_option(entry) for size, entry in info.sizes.items()}
 
     def command(context: typer.Context, **given: Any) -> None:
         from pgm_rnn.report.label_fitting import fit_labels
@@ -77,7 +30,8 @@ def label_command(name: str, registries: Registries) -> Callable[..., None]:
         options = training_options({option: given[option] for option in (*LEARNING, *RUN)})
         kept = (given[option] for option in ("seed", "output", "json"))
         job = job_of(registries_of(context), given["data"], None, None, None, None, *kept, overwrite=given["overwrite"])
-        end(fit_labels(job, name, {size: given[size] for size in sizes}, options))
+        end(fit_labels(job, info.name, {size: given[size] for size in sizes}, options))
 
     options = {"data": labelled_data(registries), **sizes, **LEARNING, **RUN, **RESULT}
-    return with_options(command, options, DEFAULTS | OWN_DEFAULTS)
+    own = {size: entry.default for size, entry in info.sizes.items()} | named_at_command_line(info.defaults)
+    return with_options(command, options, DEFAULTS | own)

@@ -26,7 +26,7 @@ from pgm_rnn.inference.svi.options import among
 from pgm_rnn.inference.svi.plan import Plan
 from pgm_rnn.inference.svi.processes import launched
 from pgm_rnn.models.hmm import HMM
-from pgm_rnn.models.label_registry import LABEL_MODELS
+from pgm_rnn.models.info import LabelInfo
 from pgm_rnn.randomness import seeded
 from pgm_rnn.registries import OWN, Registries
 from pgm_rnn.report.fitted import (
@@ -84,8 +84,8 @@ def fit_labels(job: Job, name: str, sizes: Mapping[str, Any], options: Mapping[s
 
     Args:
         job: the data, and where the result goes.
-        name: of the model, in `LABEL_MODELS`.
-        sizes: of the model, by the names of its arguments.
+        name: of the model, in the registry of laws of labels.
+        sizes: of the model, by the names of its arguments; None for what was not given.
         options: of `supervised.fit`, by the names of its arguments.
 
     Raises:
@@ -94,15 +94,19 @@ def fit_labels(job: Job, name: str, sizes: Mapping[str, Any], options: Mapping[s
     """
     check_choice("--data", job.source, sorted(job.registries.datasets))
     resumed = options["checkpoint"] if options["resume"] else None
-    folder = check_job(job, name, sizes["hidden_dim"], resumed)
+    sizes = {size: value for size, value in sizes.items() if value is not None}
+    folder = check_job(job, name, next(filter(_is_number, sizes.values()), "default"), resumed)
     job = replace(job, overwrite=job.overwrite or holds_model(folder))  # a run that goes on replaces what it saved
     _check_options(options)  # what is out of range is found out before the data are read
     data = label_data(job.source, job.seed, job.registries)
-    model = _made(name, sizes, data, job.seed)
+    model = _made(job.registries.label_models[name], sizes, data, job.seed)
     start_time = time.perf_counter()
     with launched(options["device"]) as first:
         if first:
-            shown = f"{sizes['cell']}, hidden dim {sizes['hidden_dim']}, {data.task}"
+            named = [
+                f"{size.replace('_', ' ')} {value}" if _is_number(value) else value for size, value in sizes.items()
+            ]
+            shown = ", ".join([*named, data.task])
             announce(job, data.dataset, f"{name}, {shown} with {data.family.num_symbols} labels, AdamW on log p(y | x)")
         found, failure = fitted(
             model,
@@ -127,11 +131,15 @@ def _check_options(options: Mapping[str, Any]) -> None:
         check_appendable(options["metrics"])
 
 
-def _made(name: str, sizes: Mapping[str, Any], data: LabelData, seed: int) -> LabelModel:
+def _is_number(size: object) -> bool:
+    return isinstance(size, int)
+
+
+def _made(info: LabelInfo, sizes: Mapping[str, Any], data: LabelData, seed: int) -> LabelModel:
     """A new model for the data, in their dtype."""
     x = data.splits["train"].inputs.x
     with seeded(seed):
-        model = LABEL_MODELS[name](**sizes, inputs=data.dataset.emission, labels=data.family, task=data.task)
+        model = info.make(**sizes, inputs=data.dataset.emission, labels=data.family, task=data.task)
     return model.to(x.dtype) if x.is_floating_point() else model
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from pgm_rnn.checks import check_choice
 from pgm_rnn.emissions import registry as families
 from pgm_rnn.emissions.info import FamilyInfo
-from pgm_rnn.models.info import ModelInfo
+from pgm_rnn.models.info import LabelInfo, ModelInfo
 from pgm_rnn.models.label_registry import LABEL_MODELS
 from pgm_rnn.models.registry import MODELS, made_by
 from pgm_rnn.randomness import seeded
@@ -30,7 +30,11 @@ class Known(Protocol):
 
     @property
     def models(self) -> Mapping[str, ModelInfo]:
-        """Models by their names."""
+        """Models of sequences by their names."""
+
+    @property
+    def label_models(self) -> Mapping[str, LabelInfo]:
+        """Laws of labels by their names."""
 
     @property
     def families(self) -> Mapping[str, FamilyInfo]:
@@ -41,6 +45,7 @@ class _Own(NamedTuple):
     """Those of the package."""
 
     models: Mapping[str, ModelInfo] = MODELS
+    label_models: Mapping[str, LabelInfo] = LABEL_MODELS
     families: Mapping[str, FamilyInfo] = families.FAMILIES
 
 
@@ -84,9 +89,9 @@ def made(description: Description, known: Known = OWN) -> Model:
     if name is None:
         raise ValueError(f"expected a model of the zoo, got one of the class {model_class}, which no registry has")
     check_choice("dtype", dtype, DTYPES)
-    check_choice("model", name, [*known.models, *LABEL_MODELS])
+    check_choice("model", name, [*known.models, *known.label_models])
     arguments = {key: from_json(value, known.families) for key, value in written.items()}
     if name in known.models:
         return made_by(known.models[name], seed=0, **arguments).to(DTYPES[dtype])
     with seeded(0):
-        return LABEL_MODELS[name](**arguments).to(DTYPES[dtype])
+        return known.label_models[name].make(**arguments).to(DTYPES[dtype])

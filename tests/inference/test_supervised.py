@@ -186,7 +186,7 @@ def test_an_interrupt_leaves_the_best_parameters(monkeypatch: pytest.MonkeyPatch
 
 def some(name: str, task: Task) -> LabelModel:
     with seeded(0):
-        return randomised(LABEL_MODELS[name]("gru", inputs=Gaussian(2), num_labels=3, hidden_dim=3, task=task))
+        return randomised(LABEL_MODELS[name].make("gru", inputs=Gaussian(2), num_labels=3, hidden_dim=3, task=task))
 
 
 def ragged_data(task: Task, num: int = 20) -> Labelled:

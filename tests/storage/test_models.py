@@ -166,10 +166,10 @@ def test_a_law_of_labels_comes_back_to_the_bit(family: Emission, task: Task, nam
     """With the family as that of its inputs, and as that of its labels."""
     for inputs, labels in ((family, Categorical(3)), (Gaussian(2), family)):
         sizes: dict[str, Any] = {"hidden_dim": 3, "num_layers": 2, **LABEL_OPTIONS[name]}
-        model = randomised(LABEL_MODELS[name]("lstm", inputs=inputs, labels=labels, task=task, **sizes))
+        model = randomised(LABEL_MODELS[name].make("lstm", inputs=inputs, labels=labels, task=task, **sizes))
         save_model(model, tmp_path / "model", info={"seed": 0})
         loaded = load_model(tmp_path / "model")
-        assert isinstance(loaded, LABEL_MODELS[name])
+        assert type(loaded) is type(model)
         assert (loaded.inputs, loaded.labels, loaded.recipe) == (inputs, labels, model.recipe)
         assert_same(loaded.state_dict(), model.state_dict())
         x, y = ragged(inputs), ragged(labels, seed=1) if task == "tagging" else draw(labels, 3, seed=1)
@@ -211,7 +211,7 @@ def test_a_tagger_keeps_its_options(cell: str, tmp_path: Path) -> None:
 
 @every_label_model
 def test_a_law_of_labels_is_stored_in_half_precision(name: str, tmp_path: Path) -> None:
-    model = rounded_to_half(LABEL_MODELS[name]("gru", 3, 2, hidden_dim=2))
+    model = rounded_to_half(LABEL_MODELS[name].make("gru", 3, 2, hidden_dim=2))
     save_model(model, tmp_path / "model", half=True)
     assert_same(load_model(tmp_path / "model").state_dict(), model.state_dict())
 

@@ -295,7 +295,7 @@ def test_a_reference_of_labels_is_of_values_that_the_model_takes_and_comes_back(
     family: Emission, task: Task, name: str
 ) -> None:
     for inputs, labels in ((family, Categorical(3)), (Gaussian(2), family)):
-        model = randomised(LABEL_MODELS[name]("gru", hidden_dim=2, inputs=inputs, labels=labels, task=task))
+        model = randomised(LABEL_MODELS[name].make("gru", hidden_dim=2, inputs=inputs, labels=labels, task=task))
         known, again = label_references.made(model), label_references.made(model)
         torch.testing.assert_close(model.log_prob(known.labels, *known.data[:2]), known.log_probs)
         assert len(known.data.x.flatten().unique()) > 1
