@@ -6,8 +6,9 @@ Everybody resamples systematically where the effective sample size falls below h
 from collections.abc import Iterator
 
 from benchmarks.peers import installed
+from benchmarks.smc_models import CHAINS
 from benchmarks.smc_peers import FilterRow, compare
-from benchmarks.smc_problem import CHAINS, exact, random_problem
+from benchmarks.smc_problem import exact, random_problem
 
 SIZES = ((100, 100, 20), (1000, 1000, 8), (100_000, 200, 4))
 """Particles, steps, rounds."""

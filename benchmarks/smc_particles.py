@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.smc_models import CHAINS
 from benchmarks.smc_peers import Filter, Run
 from benchmarks.smc_problem import Problem
 
@@ -36,7 +37,7 @@ def particles(problem: Problem) -> Filter | None:
 
 def _started(problem: Problem) -> "subprocess.Popen[str]":
     """The process, once it has read the problem and run one sequence."""
-    numbers = {name: float(number.detach()) for name, number in problem.model().named_parameters()}
+    numbers = {name: value for name, value in CHAINS[problem.chain]._asdict().items() if value is not None}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "problem.npz"
         np.savez(file, x=problem.x, chain=problem.chain, num_particles=problem.num_particles, **numbers)

@@ -10,13 +10,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from benchmarks.hmm_problem import LOG_SQRT_2PI, Array
-from benchmarks.smc_models import AutoregressionPlusNoise, StochasticVolatility
+from benchmarks.smc_models import CHAINS, made
 from pgm_rnn.inference import kalman
-from pgm_rnn.models import LinearGaussianSSM
+from pgm_rnn.sequence_model import SequenceModel
 
-CHAINS = {"AR(1) plus noise": AutoregressionPlusNoise, "stochastic volatility": StochasticVolatility}
 NUM_SEQUENCES = 64
 
 
@@ -33,27 +33,28 @@ class Problem(NamedTuple):
     num_particles: int
     x: Array
 
-    def model(self, dtype: torch.dtype = torch.float32) -> AutoregressionPlusNoise:
+    def model(self, dtype: torch.dtype = torch.float32) -> SequenceModel:
         """The chain as a model."""
-        return CHAINS[self.chain]().to(dtype)
+        return made(CHAINS[self.chain], dtype)
+
+    def observations(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """x as the model takes it, (B, T, *event)."""
+        return torch.from_numpy(self.x).to(dtype).reshape(*self.x.shape, *self.model().family.event_shape)
 
 
 def random_problem(chain: str, num_particles: int, num_steps: int) -> Problem:
     """Sequences of the chain, the same draws for the same size."""
-    x = CHAINS[chain]().sample(NUM_SEQUENCES, num_steps, seed=0).x
-    return Problem(chain, num_particles, x.numpy())
+    x = made(CHAINS[chain], torch.float32).sample(NUM_SEQUENCES, num_steps, seed=0).x
+    return Problem(chain, num_particles, x.reshape(NUM_SEQUENCES, num_steps).numpy())
 
 
 def exact(problem: Problem) -> NDArray[np.float64]:
     """log p(x_{1:T}) of every sequence, nats, (B,)."""
-    model = problem.model(torch.float64)
-    coefficient, scale, noise = (float(p.detach()) for p in (model.coefficient, model.scale, model.noise))
-    x, variance = problem.x.astype(np.float64), scale**2 / (1 - coefficient**2)
-    if isinstance(model, StochasticVolatility):
-        return _on_a_grid(x, coefficient, scale, variance)
-    matrices = ([[variance]], [[coefficient]], [[scale**2]], [[1.0]], [[noise**2]])
-    linear = LinearGaussianSSM(torch.zeros(1).double(), *(torch.tensor(m, dtype=torch.float64) for m in matrices))
-    return kalman.filter(linear, torch.from_numpy(x)[..., None]).log_marginal_likelihood.numpy()
+    chain = CHAINS[problem.chain]
+    if chain.noise is None:
+        return _on_a_grid(problem.x.astype(np.float64), chain.coefficient, chain.scale, chain.variance)
+    model, x = problem.model(torch.float64), problem.observations(torch.float64)
+    return kalman.filter(model, x).log_marginal_likelihood.numpy()  # type: ignore[arg-type]  # it is linear and Gaussian
 
 
 def _on_a_grid(

@@ -44,7 +44,7 @@ def pyro_in_float64(problem: Problem) -> Filter:
 
 
 def _ours(problem: Problem, dtype: torch.dtype) -> Filter:
-    model, x = problem.model(dtype), torch.from_numpy(problem.x).to(dtype)
+    model, x = problem.model(dtype), problem.observations(dtype)
     options = {
         "num_particles": problem.num_particles,
         "proposal": "bootstrap",
@@ -61,7 +61,7 @@ def _ours(problem: Problem, dtype: torch.dtype) -> Filter:
 
 
 def _pyro(problem: Problem, dtype: torch.dtype) -> Filter:
-    model, x = problem.model(dtype), torch.from_numpy(problem.x).to(dtype)
+    model, x = problem.model(dtype), problem.observations(dtype)
 
     def run(sequences: Sequence[int], seed: int) -> Run:
         ppl.set_rng_seed(seed)
