@@ -25,14 +25,17 @@ class Covariance(ComputedOnce[Factor]):
         self.raw = nn.Parameter(raw_of(scale_tril))
 
     def compute(self) -> Factor:
-        """The factor and its determinant; the diagonal is at least 1.1e-19 in float32, 1.5e-154 in float64."""
+        """The factor, with what a density needs of it."""
+        return Factor.of(self._lower())
+
+    def _lower(self) -> Tensor:
         least = torch.finfo(self.raw.dtype).tiny ** 0.5
-        return Factor.of(self.raw.tril(-1) + self.raw.diagonal().exp().clamp(min=least).diag_embed())
+        return self.raw.tril(-1) + self.raw.diagonal().exp().clamp(min=least).diag_embed()
 
     @property
     def scale_tril(self) -> Tensor:
-        """The lower triangular factor L with positive diagonal."""
-        return self.value.scale_tril
+        """The lower triangular factor L with positive diagonal, at least 1.1e-19 in float32, 1.5e-154 in float64."""
+        return self._lower() if self.kept is None else self.kept.scale_tril
 
     @property
     def matrix(self) -> Tensor:

@@ -19,7 +19,7 @@ class _Fields(NamedTuple):
     lengths: Tensor
     z: Tensor | None = None
     inputs: Tensor | None = None
-    mask: Tensor | None = None
+    observed: Tensor | None = None
 
 
 class Sequences(_Fields):
@@ -30,8 +30,8 @@ class Sequences(_Fields):
         lengths: number of steps of each sequence, (batch,), int64.
         z: latent states, (batch, T, *latent), or None.
         inputs: exogenous inputs, (batch, T, input_dim), or None.
-        mask: True where an observation stands, (batch, T) or the shape of x; False in the padding, and where it is
-            missing. None, when the batch is made, for no gaps.
+        observed: True where an observation stands, (batch, T) or the shape of x, False in the padding and where it is
+            missing; None if none is missing. The argument is called `mask`.
 
     Example:
         >>> batch = pad([torch.tensor([1, 0, 2]), torch.tensor([2])])
@@ -40,7 +40,6 @@ class Sequences(_Fields):
     """
 
     __slots__ = ()
-    mask: Tensor
 
     def __new__(
         cls,
@@ -50,9 +49,9 @@ class Sequences(_Fields):
         inputs: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> "Sequences":
-        """A batch whose mask says where its padding is, too."""
-        if mask is None and isinstance(x, Tensor) and isinstance(lengths, Tensor) and x.dim() > 1:
-            mask = length_mask(lengths, x.shape[1])
+        """A batch; a mask that says no more than the lengths is not kept."""
+        if mask is not None and isinstance(mask, Tensor) and int(mask.sum()) == int(lengths.sum()) * _per_step(mask):
+            mask = None
         return super().__new__(cls, x, lengths, z, inputs, mask)
 
     def __repr__(self) -> str:
@@ -60,17 +59,14 @@ class Sequences(_Fields):
         parts = [f"{len(self.lengths)} of {_range(self.lengths)} steps", f"x {tuple(self.x.shape)} {self.x.dtype}"]
         parts += [f"{n} {tuple(v.shape)}" for n, v in (("z", self.z), ("inputs", self.inputs)) if v is not None]
         if self.observed is not None:
-            parts.append(f"{1 - float(self.mask.sum()) / self._num_entries():.1%} missing")
+            missing = 1 - int(self.observed.sum()) / (self.num_steps * _per_step(self.observed))
+            parts.append(f"{missing:.1%} missing")
         return f"Sequences({', '.join(parts)})"
 
     @property
-    def observed(self) -> Tensor | None:
-        """The mask where an observation within the lengths is missing, None where each is there."""
-        return None if int(self.mask.sum()) == self._num_entries() else self.mask
-
-    def _num_entries(self) -> int:
-        """What the mask would count if nothing was missing."""
-        return self.num_steps * self.mask.shape[2:].numel()
+    def mask(self) -> Tensor:
+        """True where an observation stands: `observed`, or (batch, T) as the lengths say."""
+        return length_mask(self.lengths, self.x.shape[1]) if self.observed is None else self.observed
 
     @property
     def num_steps(self) -> int:
@@ -96,6 +92,11 @@ class Sequences(_Fields):
         if num == 1:
             return self
         return Sequences(*(None if v is None else v.repeat(num, *[1] * (v.dim() - 1)) for v in self))  # type: ignore[arg-type]
+
+
+def _per_step(mask: Tensor) -> int:
+    """Entries of a mask that belong to one step."""
+    return mask.shape[2:].numel()
 
 
 def _range(lengths: Tensor) -> str:
@@ -160,7 +161,7 @@ def as_sequences(
             if value is not None and brought[name]:
                 raise ValueError(f"expected {name} in one place, got them in Sequences and as an argument; drop one")
         z, inputs = data.z if z is None else z, data.inputs if inputs is None else inputs
-        mask = _without_padding(data) if mask is None else mask
+        mask = data.observed if mask is None else mask
         return as_sequences(data.x, data.lengths, z=z, inputs=inputs, mask=mask)
     if not isinstance(data, Tensor):
         raise TypeError(f"expected observations as a tensor (batch, T, *event), got {type(data).__name__}")
@@ -178,14 +179,6 @@ def as_sequences(
     inside = length_mask(lengths, data.shape[1])
     observed = check_mask(mask, data)
     return Sequences(data, lengths, z, inputs, observed & over_events(inside, observed))
-
-
-def _without_padding(data: Sequences) -> Tensor | None:
-    """The mask of a batch if it says more than the lengths do."""
-    if any(not isinstance(part, Tensor) for part in (data.lengths, data.mask)):
-        return None  # the lengths are no tensor, which is an error later
-    inside = length_mask(data.lengths, data.x.shape[1])
-    return None if data.mask.shape == inside.shape and torch.equal(data.mask, inside) else data.mask
 
 
 def check_mask(mask: Tensor, x: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ def checked(
     z = given.z if with_states else None
     if z is not None:
         z = check_states(model.states, z, length_mask(lengths, x.shape[1]))
-    return Sequences(x, lengths, z, inputs, None if observed is None else given.mask)
+    return Sequences(x, lengths, z, inputs, observed)
 
 
 def without_gaps(data: Sequences, engine: str) -> Sequences:

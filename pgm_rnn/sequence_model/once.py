@@ -24,6 +24,11 @@ class ComputedOnce(nn.Module, Generic[Value]):
         raise NotImplementedError(f"{type(self).__name__} has no value")
 
     @property
+    def kept(self) -> Value | None:
+        """The value where an engine keeps it."""
+        return self._kept[-1] if self._kept else None
+
+    @property
     def value(self) -> Value:
         """The value: that which is kept, or computed."""
         return self._kept[-1] if self._kept else self.compute()
