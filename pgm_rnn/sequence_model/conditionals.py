@@ -10,6 +10,7 @@ shape need only broadcast to *batch. What is absent is None: h without memory an
 """
 
 from abc import ABC, abstractmethod
+from itertools import chain
 from typing import Any, Literal
 
 import torch
@@ -128,7 +129,7 @@ def follows_parameters(model: Conditionals) -> bool:
 
 def example_of(model: nn.Module) -> Tensor:
     """A tensor with the model's device and floating dtype: its first parameter or buffer, or torch's default."""
-    return next((t for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()), torch.empty(0))
+    return next((t for t in chain(model.parameters(), model.buffers()) if t.is_floating_point()), torch.empty(0))
 
 
 def check_states(states: States | None, z: Any, mask: Tensor) -> Tensor:

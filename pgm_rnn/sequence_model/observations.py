@@ -39,7 +39,7 @@ def checked(
     given, example = as_sequences(data, lengths, z=z, inputs=inputs, mask=mask), example_of(model)
     check_device(given.x, example)
     observed = given.observed
-    x, lengths = check_observations(model.family, given.x, given.lengths, example, observed)
+    x, lengths = valid(model.family, given.x, example, observed, given.lengths), given.lengths
     inputs = check_inputs(given.inputs, model.input_dim, x, example)
     z = given.z if with_states else None
     if z is not None:
@@ -97,6 +97,11 @@ def check_observations(
         ValueError: wrong shape, device or lengths, NaN or values outside the family's support.
     """
     x, lengths = as_sequences(x, lengths)[:2]
+    return valid(family, x, like, mask, lengths, name), lengths
+
+
+def valid(family: Emission, x: Tensor, like: Tensor, mask: Tensor | None, lengths: Tensor, name: str = "x") -> Tensor:
+    """Observations as `check_observations` returns them, given checked lengths; errors as there."""
     event_shape = family.event_shape
     if x.shape[2:] != event_shape:
         expected = ", ".join(["batch", "T", *map(str, event_shape)])
@@ -112,7 +117,7 @@ def check_observations(
         where = tuple(invalid.nonzero()[0].tolist())
         place = f"sequence {where[0]} at step {where[1] + 1}"
         raise ValueError(f"expected {family.support}, got {x[where].item()} in {place}")
-    return x, lengths
+    return x
 
 
 def check_device(x: Tensor, like: Tensor, name: str = "x") -> None:
