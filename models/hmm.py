@@ -19,6 +19,7 @@ from pgm_rnn.kernels import hmm
 from pgm_rnn.models.info import ModelInfo
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import First, SequenceModel, SumsOutStates
+from pgm_rnn.sequence_model.tables import tables_of
 from pgm_rnn.sequences import Sequences
 from pgm_rnn.states import FiniteStates
 
@@ -190,10 +191,8 @@ class HMM(SumsOutStates, SequenceModel):
 
     def sum_out_states(self, data: Sequences, first: First) -> Tensor:
         """log p(x_{1:T}) by the forward recursion, nats, (batch,); -inf for an impossible sequence."""
-        log_emission = self.emission_log_probs(data.x)
-        if data.observed is not None:
-            log_emission = hmm.without_missing(log_emission, data.mask)
-        log_prob = hmm.log_marginal_likelihood(self.initial_probs, self.transition_probs, log_emission, data.lengths)
+        initial, transition, log_emission = tables_of(self, data)
+        log_prob = hmm.log_marginal_likelihood(initial, transition, log_emission, data.lengths)
         if first == "condition":
             first_log_prob = (self.initial_logits.log_softmax(-1) + log_emission[:, 0]).logsumexp(-1)
             log_prob = (log_prob - first_log_prob).where(log_prob > -torch.inf, -torch.inf)
@@ -201,7 +200,7 @@ class HMM(SumsOutStates, SequenceModel):
 
     def last_states(self, data: Sequences, index: Tensor) -> Tensor:
         """Draws of z_L given x_{1:L} for the sequences at `index`."""
-        log_emission = self.emission_log_probs(data.x)
+        log_emission = tables_of(self, data).log_emission
         filtered = hmm.forward(self.initial_probs, self.transition_probs, log_emission, data.lengths).filtered
         last = filtered[torch.arange(len(data.x), device=filtered.device), data.lengths - 1]  # (batch, K)
         impossible = (last.sum(-1) == 0).nonzero()

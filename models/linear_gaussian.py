@@ -185,16 +185,21 @@ class LinearGaussianSSM(SumsOutStates, GaussianStateModel):
     def sum_out_states(self, data: Sequences, first: First) -> Tensor:
         """log p(x_{1:T}) by the Kalman filter, nats, (batch,)."""
         chain, x = self.chain(data.inputs), self.centred(data.x, data.inputs)
-        observed = None if data.observed is None else kalman.per_entry(data.mask, x)
+        observed = self._observed(data)
         log_prob = kalman.log_marginal_likelihood(chain, x, data.lengths, observed)
         if first == "condition":
             ones, head = torch.ones_like(data.lengths), None if observed is None else observed[:, :1]
             log_prob = log_prob - kalman.log_marginal_likelihood(chain, x[:, :1], ones, head)
         return log_prob
 
+    def _observed(self, data: Sequences) -> Tensor | None:
+        """True where an entry was observed, the shape of x; None where every one was."""
+        return None if data.observed is None else kalman.per_entry(data.observed, data.x)
+
     def last_states(self, data: Sequences, index: Tensor) -> Tensor:
         """Draws of z_L given x_{1:L} for the sequences at `index`."""
-        result = kalman.filter(self.chain(data.inputs), self.centred(data.x, data.inputs), data.lengths)
+        x, observed = self.centred(data.x, data.inputs), self._observed(data)
+        result = kalman.filter(self.chain(data.inputs), x, data.lengths, observed)
         last = data.lengths[index] - 1
         cov = result.filtered_covs[index % len(result.filtered_covs), last]
         scale_tril = torch.linalg.cholesky(cov)

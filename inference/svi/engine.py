@@ -16,6 +16,7 @@ from pgm_rnn.inference.svi.session import RANK_STREAM, carried_out, on_device
 from pgm_rnn.inference.svi.training import Fit
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequence_model.observations import checked, without_gaps
 from pgm_rnn.sequences import Sequences, as_sequences
 
 
@@ -69,7 +70,7 @@ def fit(
             train, valid = train.to(away), None if valid is None else valid.to(away)
         for data in (train, valid):
             if data is not None:
-                model.check(data.x, data.lengths)
+                without_gaps(checked(model, data), "svi.fit")
                 num_modelled(model, data.lengths)
         processes = Processes(away)
         stream = 3 + RANK_STREAM * processes.rank

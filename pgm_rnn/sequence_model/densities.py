@@ -13,7 +13,7 @@ from pgm_rnn.sequence_model.conditionals import Conditionals, First, memory_of
 from pgm_rnn.sequence_model.drawn import Drawn
 from pgm_rnn.sequence_model.mixins import DensityAtOnce, SumsOutStates
 from pgm_rnn.sequence_model.tables import has_tables, tables_of
-from pgm_rnn.sequences import Sequences
+from pgm_rnn.sequences import Sequences, length_mask
 
 
 def memory_given(model: Conditionals, data: Sequences, drawn: Drawn | None = None) -> Any:
@@ -24,14 +24,32 @@ def memory_given(model: Conditionals, data: Sequences, drawn: Drawn | None = Non
 
 
 def joint_log_prob(model: Conditionals, data: Sequences, first: First) -> Tensor:
-    """log p(x_{1:T}, z_{1:T}) of checked data, or log p(x_{1:T}) without a latent state: nats, (batch,)."""
+    """log p(x_{1:T}, z_{1:T}) of checked data, or log p(x_{1:T}) without a latent state: nats, (batch,).
+
+    Raises:
+        ValueError: an observation is missing that the memory reads, or of which a part was observed.
+    """
+    check_gaps(model, data)
+    if data.observed is not None and data.observed.dim() > 2:
+        raise ValueError("expected a mask of one truth value per step where states are given, got one per entry")
     h = memory_given(model, data)
     log_probs = model.emission(data.z, h).log_prob(data.x)  # (batch, T)
+    if data.observed is not None:
+        log_probs = log_probs.where(data.observed, 0.0)
     if first == "condition":
         log_probs = torch.cat([torch.zeros_like(log_probs[:, :1]), log_probs[:, 1:]], dim=1)
     if data.z is not None:
         log_probs = log_probs + state_log_probs(model, data, h, first)
-    return log_probs.where(data.mask, 0.0).sum(-1)
+    return log_probs.where(length_mask(data.lengths, data.x.shape[1]), 0.0).sum(-1)
+
+
+def check_gaps(model: Conditionals, data: Sequences) -> None:
+    """Raise a ValueError if observations are missing that the model's memory reads."""
+    if data.observed is not None and model.initial_memory is not None:
+        raise ValueError(
+            f"expected no mask: the memory of {type(model).__name__} reads every observation, got one; "
+            "fill in what is missing, or use a model with latent states"
+        )
 
 
 def marginal_log_prob(model: Conditionals, data: Sequences, first: First) -> Tensor:
@@ -42,15 +60,11 @@ def marginal_log_prob(model: Conditionals, data: Sequences, first: First) -> Ten
     """
     if isinstance(model, SumsOutStates):
         return model.sum_out_states(data, first)
+    check_gaps(model, data)
     if has_tables(model):
         return _summed_over_tables(model, data, first)
     if model.states is not None:
         raise ValueError(f"{type(model).__name__} has no exact likelihood; estimate it with an SMC engine or bound it")
-    if data.observed is not None:
-        raise ValueError(
-            f"expected no mask: the memory of {type(model).__name__} reads every observation, got one; "
-            "fill in what is missing, or use a model with latent states"
-        )
     return joint_log_prob(model, data._replace(z=None), first)
 
 

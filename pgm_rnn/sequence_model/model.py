@@ -22,7 +22,7 @@ from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import programs
 from pgm_rnn.sequence_model.ancestral import Forecast, Step, drawn_sequences, following, stacked
 from pgm_rnn.sequence_model.conditionals import Conditionals, First, example_of, memory_of
-from pgm_rnn.sequence_model.densities import joint_log_prob, marginal_log_prob
+from pgm_rnn.sequence_model.densities import check_gaps, joint_log_prob, marginal_log_prob
 from pgm_rnn.sequence_model.mixins import SumsOutStates
 from pgm_rnn.sequence_model.observations import check_inputs, check_observations, checked, chosen_first
 from pgm_rnn.sequence_model.programs import Memory, Rendering
@@ -267,6 +267,7 @@ class SequenceModel(Conditionals):
 
     def _last_step(self, data: Sequences, index: Tensor) -> Step:
         """The last step of the sequences at `index` (k,), its latent states drawn given all observations."""
+        check_gaps(self, data)
         last, z = data.lengths[index] - 1, None
         if isinstance(self, SumsOutStates):
             z = self.last_states(data, index)

@@ -19,7 +19,7 @@ from torch import Tensor
 from pgm_rnn.distributions.side_by_side import SideBySide
 from pgm_rnn.sequence_model.conditionals import Conditionals, First
 from pgm_rnn.sequence_model.densities import memory_given
-from pgm_rnn.sequence_model.observations import checked, chosen_first
+from pgm_rnn.sequence_model.observations import checked, chosen_first, without_gaps
 from pgm_rnn.sequence_model.parameters import call_with
 from pgm_rnn.sequence_model.programs import Memory, Rendering, check_options, known_site, modelled_steps
 from pgm_rnn.sequence_model.sequence_law import SequenceLaw
@@ -61,7 +61,7 @@ def run_under_draws(
             f"expected rendering='fused' and memory='deterministic' for draws of the parameters side by side, got "
             f"{rendering!r} and {memory!r}; or draw one at a time, with vectorize_particles=False or parallel=False"
         )
-    data = checked(model, x, lengths, inputs=inputs)
+    data = without_gaps(checked(model, x, lengths, inputs=inputs), "Pyro's programs")
     _under_draws(model, parameters, draws, data, chosen_first(model, first))
 
 

@@ -30,7 +30,7 @@ from pgm_rnn.checks import check_choice
 from pgm_rnn.sequence_model.conditionals import Conditionals, First, example_of, memory_of
 from pgm_rnn.sequence_model.densities import memory_given
 from pgm_rnn.sequence_model.drawn import Drawn, sample_with_way
-from pgm_rnn.sequence_model.observations import check_inputs, checked
+from pgm_rnn.sequence_model.observations import check_inputs, checked, without_gaps
 from pgm_rnn.sequence_model.sequence_law import SequenceLaw
 from pgm_rnn.sequence_model.state_law import StateLaw
 from pgm_rnn.sequences import Sequences, check_lengths, length_mask
@@ -59,7 +59,7 @@ def run_model(
         lengths, inputs = _of_drawn(model, lengths, inputs)
         _register(model, site_prefix)
         return _unrolled(model, None, lengths, inputs, first, memory)
-    data = checked(model, x, lengths, inputs=inputs)
+    data = without_gaps(checked(model, x, lengths, inputs=inputs), "Pyro's programs")
     _register(model, site_prefix)
     if rendering == "unrolled":
         _unrolled(model, data.x, data.lengths, data.inputs, first, memory)
@@ -86,7 +86,7 @@ def run_guide(
         return
     if x is None:
         raise ValueError("expected observations x for the guide, got None; a guide is a law given x")
-    data = checked(model, x, lengths, inputs=inputs)
+    data = without_gaps(checked(model, x, lengths, inputs=inputs), "Pyro's programs")
     _register(model, site_prefix)
     with pyro.plate("sequences", len(data.x), dim=-1):
         if rendering == "unrolled":
