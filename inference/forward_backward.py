@@ -55,6 +55,10 @@ class FiniteStateModel(Protocol):
         """Valid observations and explicit lengths."""
 
 
+FiniteModel = FiniteStateModel | SequenceModel
+"""What the functions take; other models are an error that names an engine."""
+
+
 class ImpossibleSequenceError(ValueError):
     """Posteriors were asked for given observations of probability zero."""
 
@@ -166,7 +170,7 @@ class MostLikelyStates(NamedTuple):
 
 @torch.no_grad()
 def filter(
-    model: FiniteStateModel,
+    model: FiniteModel,
     x: Sequences | Tensor,
     lengths: Tensor | None = None,
     *,
@@ -194,7 +198,7 @@ def filter(
 
 @torch.no_grad()
 def smooth(
-    model: FiniteStateModel,
+    model: FiniteModel,
     x: Sequences | Tensor,
     lengths: Tensor | None = None,
     *,
@@ -208,7 +212,7 @@ def smooth(
 
 @torch.no_grad()
 def most_likely_states(
-    model: FiniteStateModel,
+    model: FiniteModel,
     x: Sequences | Tensor,
     lengths: Tensor | None = None,
     *,
@@ -224,7 +228,7 @@ def most_likely_states(
 @by_keyword
 @torch.no_grad()
 def sample_states(
-    model: FiniteStateModel,
+    model: FiniteModel,
     x: Sequences | Tensor,
     lengths: Tensor | None = None,
     *,
@@ -257,7 +261,7 @@ def sample_states(
 
 @torch.no_grad()
 def predict(
-    model: FiniteStateModel,
+    model: FiniteModel,
     x: Sequences | Tensor,
     lengths: Tensor | None = None,
     *,

@@ -1,10 +1,11 @@
+import inspect
 from typing import Any
 
 import pyro
 import pytest
 import torch
 from pyro import poutine
-from torch import Tensor
+from torch import Tensor, nn
 
 from pgm_rnn.emissions import Categorical, Gaussian
 from pgm_rnn.sequence_model import SequenceModel
@@ -149,3 +150,14 @@ def test_the_programs_return_the_observations() -> None:
     rnn, x = make_rnn("gru", Gaussian()), ragged(Gaussian())
     assert torch.equal(rnn.model(x), x)
     assert torch.equal(rnn.model(x, rendering="unrolled"), x)
+
+
+def test_the_interface_is_small() -> None:
+    own = {name for base in SequenceModel.__mro__[: SequenceModel.__mro__.index(nn.Module)] for name in vars(base)}
+    public = {name for name in own if not name.startswith("_") and callable_or_property(name)}
+    assert len(public) <= 18, sorted(public)
+
+
+def callable_or_property(name: str) -> bool:
+    found = inspect.getattr_static(SequenceModel, name)
+    return callable(found) or isinstance(found, property | staticmethod | classmethod)

@@ -235,7 +235,7 @@ def test_an_impossible_sequence_has_a_likelihood_and_no_posterior() -> None:
 
 def test_a_model_without_finitely_many_states_is_an_error_that_names_another_engine() -> None:
     with pytest.raises(TypeError, match=r"needs a model with finitely many states, RNN has none; svi"):
-        forward_backward.filter(RNN(num_symbols=3), torch.zeros(1, 2, dtype=torch.int64))  # type: ignore[arg-type]
+        forward_backward.filter(RNN(num_symbols=3), torch.zeros(1, 2, dtype=torch.int64))
 
 
 ENGINES = {
