@@ -108,7 +108,7 @@ def test_lengths_that_are_no_integer_tensor_are_an_error(lengths: Tensor, got: s
 
 @pytest.mark.parametrize("shape", [(), (1,), (3,), (2, 1)])
 def test_lengths_are_one_a_sequence(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"expected lengths of shape \(2,\), one a sequence, got"):
+    with pytest.raises(ValueError, match=r"expected lengths of shape \(2,\), one per sequence, got"):
         as_sequences(torch.zeros(2, 5), torch.ones(shape, dtype=torch.int64))
 
 
@@ -140,3 +140,15 @@ def test_sequences_of_different_events_cannot_be_padded(other: Tensor) -> None:
         ValueError, match=r"expected events of shape \(4,\) and dtype torch.float64 as in sequence 0, got .* at index 1"
     ):
         pad([torch.zeros(2, 4, dtype=torch.float64), other])
+
+
+def test_a_mask_is_cut_to_the_lengths_before_it_is_counted() -> None:
+    """One entry of the padding is True and one within the lengths is False: as many as without gaps."""
+    x, lengths = torch.zeros(2, 3), torch.tensor([2, 3])
+    batch = Sequences(x, lengths, mask=torch.tensor([[True, True, True], [False, True, True]]))
+    assert batch.observed is not None
+    assert batch.mask.tolist() == [[True, True, False], [False, True, True]]
+    assert Sequences(x, lengths, mask=torch.ones(2, 3, dtype=torch.bool)).observed is None
+    assert Sequences(x[..., None].expand(2, 3, 4), lengths, mask=torch.ones(2, 3, 4, dtype=torch.bool)).observed is None
+    with pytest.raises(ValueError, match=r"expected mask of shape \(2, 3\)"):
+        as_sequences(Sequences(x, lengths, mask=torch.ones(2, 2, dtype=torch.bool)))

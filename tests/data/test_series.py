@@ -85,10 +85,10 @@ def test_an_array_may_leave_out_axes(
         ("1\n-inf\n", "s.csv", "expected finite numbers, got infinity in .*; leave a cell empty"),
         (b"\xff\xfe1", "s.csv", "expected comma-separated numbers in UTF-8"),
         ("1", "s.txt", r"expected a file that ends in \.csv, \.npy, \.npz, got"),
-        ("hello", "s.npy", "expected an array of numbers in .*, got another file, or objects"),
-        ("", "s.npy", "expected an array of numbers in .*, got another file, or objects"),
-        ("PK\x03\x04", "s.npz", "expected an array of numbers in .*, got another file, or objects"),
-        (np.array([1, None]), "s.npy", "expected an array of numbers in .*, got another file, or objects"),
+        ("hello", "s.npy", "array of numbers in .*, got another kind of file, a damaged file or objects"),
+        ("", "s.npy", "array of numbers in .*, got another kind of file, a damaged file or objects"),
+        ("PK\x03\x04", "s.npz", "array of numbers in .*, got another kind of file, a damaged file or objects"),
+        (np.array([1, None]), "s.npy", "array of numbers in .*, got another kind of file, a damaged file or objects"),
         (np.array(["a"]), "s.npy", "expected an array of numbers in .*, got <U1"),
         (np.ones(2) * 1j, "s.npy", "expected an array of numbers in .*, got complex128"),
         (np.ones(()), "s.npy", r"expected an array \(T,\), .* got shape \(\)"),
@@ -105,5 +105,5 @@ def test_anything_but_numbers_is_one_clear_error(content: Any, name: str, messag
 
 def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     for path in (tmp_path / "nile.csv", tmp_path):
-        with pytest.raises(DataError, match=r"expected a file of numbers, got .*, which is none"):
+        with pytest.raises(DataError, match=r"expected a file of numbers, got .*, which is no file"):
             read_series(path)

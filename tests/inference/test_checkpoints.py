@@ -176,7 +176,7 @@ def test_a_checkpoint_of_another_run_is_an_error_that_says_what_differs(
     assert_same(before, state(model))
 
 
-@pytest.mark.parametrize("version", ["pgm_rnn.__version__", "torch.__version__"])
+@pytest.mark.parametrize("version", ["pgm_rnn.inference.svi.run_state.__version__", "torch.__version__"])
 def test_a_checkpoint_of_another_version_is_an_error(
     version: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
