@@ -34,7 +34,7 @@ def test_a_quick_reproduction_leaves_four_files_and_prints_verdicts(tmp_path: Pa
 
 
 def test_the_help_names_every_experiment() -> None:
-    assert f"{', '.join(EXPERIMENTS)}, or all." == FIGURES
+    assert f"Experiment: {', '.join(EXPERIMENTS)} or all." == FIGURES
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
-"""Supervised fits: a law of labels given sequences learns by gradient steps.
+"""Supervised fits: a label model p(y | x) learns by gradient steps.
 
     loss = - sum_i log p(y^{(i)} | x^{(i)})
 
-A label is one of a sequence (classification) or of a step (tagging). The loop is that of `svi.fit`; how well the law
-predicts is measured by `label_scores`.
+There is one label per sequence (classification) or per step (tagging). The training loop is that of `svi.fit`;
+`label_scores` measures how well the model predicts.
 """
 
 from typing import Any, NamedTuple
@@ -44,8 +44,8 @@ class LabelEpoch(NamedTuple):
 
     Attributes:
         epoch: counted from 1.
-        train_nats_per_label: of the parameters as they were at each step.
-        valid_nats_per_label: after the epoch.
+        train_nats_per_label: training loss, each minibatch's taken before its gradient step.
+        valid_nats_per_label: loss on the validation data after the epoch.
     """
 
     epoch: int
@@ -58,7 +58,7 @@ class LabelFit(NamedTuple):
 
     Attributes:
         model: the model that was given, with the best parameters found.
-        history: one entry an epoch.
+        history: one entry per epoch.
         best_epoch: the epoch after which the parameters were taken, counted from 1; 0 if nothing improved on the start.
         stopped_by: "num_epochs", "patience" or "interrupt".
         seconds: wall-clock time.
@@ -86,14 +86,14 @@ def fit(
     `svi.fit`.
 
     Args:
-        model: a law of labels.
-        train: sequences with labels as the model's task has them.
-        valid: the same, for early stopping.
+        model: a label model, such as `Tagger`.
+        train: sequences with one label per sequence or per step, as the model's task requires.
+        valid: validation data for early stopping.
         options: the fields of `Plan` and `Surroundings` that are not for bounds, by keyword.
 
     Raises:
-        CheckpointError: a checkpoint that is damaged, of another run, or there without `resume`.
-        ValueError, TypeError: data or options that do not fit, or no CUDA where it is asked for.
+        CheckpointError: the checkpoint is damaged, belongs to another run, or exists although `resume` is not given.
+        ValueError, TypeError: data or options that do not fit, or no CUDA on this machine although it is asked for.
         OSError: `metrics` or `checkpoint` cannot be written, or another run is using that folder.
         ModuleNotFoundError: `tensorboard` is given and the package is not installed.
         FloatingPointError: the loss became NaN or infinite; the parameters are those of the best epoch so far.

@@ -1,4 +1,4 @@
-"""The command line's `pgm-rnn fit bidirectional-rnn` and `pgm-rnn fit tagger`: laws of the labels of a data set."""
+"""`pgm-rnn fit bidirectional-rnn` and `pgm-rnn fit tagger`: models of the labels of a data set's sequences."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple
@@ -30,10 +30,10 @@ OWN_DEFAULTS = {
 
 
 class LabelFit(NamedTuple):
-    """A command.
+    """A command that fits a label model.
 
     Attributes:
-        help: one line.
+        help: its one-line help text.
         sizes: options of the model, by the names of its arguments.
     """
 
@@ -43,23 +43,23 @@ class LabelFit(NamedTuple):
 
 COMMANDS = {
     "bidirectional-rnn": LabelFit(
-        "Two recurrent networks in opposite directions, a law of labels given the whole sequence.",
+        "Labels given the whole sequence, by two recurrent networks in opposite directions.",
         {
             "cell": Annotated[str, typer.Option(help="Cell of both networks: elman, gru or lstm.")],
             "hidden_dim": HIDDEN_DIM,
             "num_layers": Annotated[
-                int, typer.Option(help="Stacked layers; each reads both directions of the one below.")
+                int, typer.Option(help="Number of stacked layers; each layer reads both directions of the layer below.")
             ],
         },
     ),
     "tagger": LabelFit(
-        "One recurrent network, a law of labels given the sequence up to each of them.",
+        "Labels given the sequence up to each step, by one recurrent network.",
         {
             "cell": Annotated[str, typer.Option(help="Cell of the network: elman, gru, lstm or another.")],
             "hidden_dim": HIDDEN_DIM,
-            "num_layers": Annotated[int, typer.Option(help="Stacked layers.")],
+            "num_layers": Annotated[int, typer.Option(help="Number of stacked layers.")],
             "embedding_dim": Annotated[
-                int | None, typer.Option(help="Width of a symbol's embedding.", show_default="one-hot symbols")
+                int | None, typer.Option(help="Width of the symbols' embedding.", show_default="one-hot symbols")
             ],
         },
     ),
@@ -68,7 +68,7 @@ COMMANDS = {
 
 
 def label_command(name: str, registries: Registries) -> Callable[..., None]:
-    """What `pgm-rnn fit NAME` runs, with its options; `--data` lists the data sets with labels."""
+    """The function behind `pgm-rnn fit NAME`, with its options; `--data` lists the data sets with labels."""
     sizes = COMMANDS[name].sizes
 
     def command(context: typer.Context, **given: Any) -> None:
