@@ -86,7 +86,7 @@ def cause(model: nn.Module, family: Emission, data: Sequences, num_updates: int)
 
 
 def _largest(data: Sequences) -> str | None:
-    """The place of the largest real observation in words, if it is above `LARGE`; empty otherwise."""
+    """A clause that names the place of the largest real observation if it is above `LARGE`, None otherwise."""
     inside = length_mask(data.lengths, data.x.shape[1])
     sizes = data.x.abs().reshape(*inside.shape, -1).nan_to_num(0.0).amax(-1).where(inside, 0.0)  # (batch, T)
     sequence, step = divmod(int(sizes.argmax()), sizes.shape[1])

@@ -96,7 +96,7 @@ class Checkpoints:
         path = self.folder / _unpacked(described, self.folder)["tensors"]
         if not path.is_file():
             raise CheckpointError(
-                f"expected {path.name} beside {CHECKPOINT} in {self.folder}, it is missing; copy it there, or start a new run"
+                f"expected {path.name} beside {CHECKPOINT} in {self.folder}, got no such file; start a new run"
             )
         return described, path.read_bytes()
 

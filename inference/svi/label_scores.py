@@ -119,7 +119,7 @@ def confusions(model: LabelModel, data: Labelled) -> list[Confusion]:
 
 
 def score(values: Tensor, hits: Tensor, counts: Tensor) -> LabelScore:
-    """The score of sequences from log p(y | x), the number of correct labels and the number of labels, each (batch,)."""
+    """The score of sequences from log p(y | x) and the numbers of correct labels and of labels, each (batch,)."""
     total = int(counts.sum())
     means = (-float(values.double().sum()) / total, float(hits.double().sum()) / total)
     errors = (ratio_error(-values, counts), ratio_error(hits, counts))

@@ -45,7 +45,7 @@ class Option:
 
 
 def option(default: Any, help: str, **more: Any) -> Any:
-    """A dataclass field that is an option. `more` are attributes of `Option`; `command` defaults to the field's name."""
+    """A dataclass field that is an option. `more` are attributes of `Option`; `command` is by default its name."""
     return dataclasses.field(default=default, metadata={"help": help, **more})
 
 

@@ -109,8 +109,8 @@ class Surroundings:
     )
     checkpoint_seconds: float = option(
         120.0,
-        "Seconds between checkpoints, or more if writing one would take over 1 % of that time; 0 for a checkpoint after "
-        "every step.",
+        "Seconds between checkpoints, or more if writing one would take over 1 % of that time; 0 for a checkpoint "
+        "after every step.",
         command="checkpoint_minutes",
         unit=60,
         command_help="With --checkpoint: minutes between checkpoints.",

@@ -84,7 +84,7 @@ class Run(run_state.Progress):
         """Continue from the checkpoint if there is one; otherwise write a first checkpoint before the first step.
 
         Raises:
-            CheckpointError: the checkpoint belongs to another run, is damaged, or exists although `resume` is not given.
+            CheckpointError: the checkpoint belongs to another run, is damaged, or exists and `resume` is not given.
             ValueError: processes with different models, data or options.
         """
         if checkpointed or self.processes.size > 1:
@@ -207,7 +207,7 @@ class Run(run_state.Progress):
         return total, someone > 0
 
     def valid_loss(self) -> float:
-        """Validation loss in nats per unit. It uses the same random numbers each time, so that epochs are comparable."""
+        """Validation loss in nats per unit, with the same random numbers each time, so that epochs are comparable."""
         assert self.goal.num_valid is not None
         mine = self.processes.part(torch.arange(self.goal.num_valid, device=self.goal.train.lengths.device))
         return self.processes.totals(self.goal.valid_nats(mine))[0] / self.goal.num_valid_units()

@@ -3,7 +3,7 @@
 Several networks that differ in their start, and in the order of the sequences, learn from the same sequences. With
 q_s the law of start s and qbar the normalised geometric mean of all of them,
 
-    mean_s KL(p || q_s)  =  KL(p || qbar)  +  mean_s KL(qbar || q_s)        p = p(z_t | x_{1:t}), nats a step
+    mean_s KL(p || q_s)  =  KL(p || qbar)  +  mean_s KL(qbar || q_s)        p = p(z_t | x_{1:t}), nats per step
 
 is what the starts share plus what they, that is the optima they end in, make different; (S - 1) / S of it, for qbar
 keeps a part of the S starts' own, which the verdict corrects. "labels" networks learn
@@ -112,7 +112,7 @@ class Disagreement(Experiment):
         label = "m, hidden states of the HMM"
         note = f"median and middle 80 % of {len(values_of(rows, 'replicate'))} HMMs"
         label_axis(top, label, "agreement", percent=True, note=note)
-        label_axis(middle_panel, label, "KL to forward, nats a step")
+        label_axis(middle_panel, label, "KL to forward, nats per step")
         label_axis(bottom, label, "part of the variance")
         return figure
 
@@ -193,7 +193,7 @@ def _optima(rows: Rows) -> Finding:
     ]
     reason = (
         f"At m = {many}, medians: the starts make {100 * middle(shares, 'share'):.0f} % of the divergence, and their "
-        f"losses on held-out sequences differ by {middle(labels, 'held_out_spread'):.1e} nats a step. Two starts "
+        f"losses on held-out sequences differ by {middle(labels, 'held_out_spread'):.1e} nats per step. Two starts "
         f"agree with each other on {100 * middle(labels, 'start_agreement'):.0f} % and with the forward algorithm on "
         f"{100 * middle(labels, 'agreement_all'):.0f} % of the steps; trained without the labels' noise the latter is "
         f"{100 * middle(beliefs, 'agreement_all'):.0f} %, and the divergence is {100 * middle(left, 'left'):.1f} % of "
@@ -240,7 +240,7 @@ def _approximation(rows: Rows) -> Finding:
     reason = (
         f"C.2's residual, as a part of the hidden states' variance, for m = {states}: {residuals('labels')} with "
         f"labels, {residuals('beliefs')} with beliefs (medians). At m = {many} the same networks come to a divergence "
-        f"of {middle(where(last, method='labels'), 'kl'):.1e} nats a step with labels and of "
+        f"of {middle(where(last, method='labels'), 'kl'):.1e} nats per step with labels and of "
         f"{middle(where(last, method='beliefs'), 'kl'):.1e} with beliefs, which is what their size and training leave."
     )
     return Finding(each_draw(last, is_phi), reason)

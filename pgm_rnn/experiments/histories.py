@@ -1,6 +1,6 @@
 """Every history of a hidden Markov model, and networks fitted to all of them at once: what n = infinity leaves.
 
-    loss = 1/T sum_t sum_{x_{1:t}} p(x_{1:t}) KL(p(z_t | x_{1:t}) || q(z_t | x_{1:t}))        nats a step
+    loss = 1/T sum_t sum_{x_{1:t}} p(x_{1:t}) KL(p(z_t | x_{1:t}) || q(z_t | x_{1:t}))        nats per step
 
 is the expected loss of `training` less its least value: no sequence is drawn and no state. Of p^T sequences many begin
 alike, so histories are a tree in which h_t is computed once for each of the p^t histories of t symbols. The loss is
@@ -20,7 +20,7 @@ from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.tagger import Tagger
 
 UNIT = 1e-6
-"""Nats a step that are L-BFGS's unit of the loss, so that its tolerances are below the divergences looked for."""
+"""Nats per step that are L-BFGS's unit of the loss, so that its tolerances are below the divergences looked for."""
 
 CONVERGED = 1e-9
 """L-BFGS stops where an iteration gains less than this, in `UNIT`, or where no derivative is larger."""
@@ -61,7 +61,7 @@ class Histories(NamedTuple):
         return float(self.probs @ values.to(self.probs.dtype)) / self.num_steps
 
     def kl(self, log_probs: Tensor) -> float:
-        """KL(p || q) in nats a step of log q(z_t | x_{1:t}), (N, m)."""
+        """KL(p || q) in nats per step of log q(z_t | x_{1:t}), (N, m)."""
         return self.mean(divergence(self.beliefs, log_probs))
 
 
@@ -100,7 +100,7 @@ class Fitted(NamedTuple):
 
     Attributes:
         weights: a stack of one network, float64.
-        kl: its expected divergence, nats a step.
+        kl: its expected divergence, nats per step.
         converged: whether it stopped before its last iteration.
     """
 

@@ -131,10 +131,10 @@ class LearnedParticles(Experiment):
         label_axis(
             axes[2],
             label,
-            "KL to p(z | x), nats a step",
+            "KL to p(z | x), nats per step",
             note="states read one exact step ahead; those of the RNN from its units",
         )
-        label_axis(axes[3], label, "log p(x) - log Z, nats a sequence", note="true parameters")
+        label_axis(axes[3], label, "log p(x) - log Z, nats per sequence", note="true parameters")
         for axis in axes:
             axis.legend(fontsize=8.5)
         axes[3].set_ylim(bottom=axes[3].get_ylim()[0] / 4)  # room for the legend
@@ -184,9 +184,9 @@ def _median(rows: list[Row], measured: str) -> str:
 
 UNITS = {
     "expected_accuracy": "expected accuracy in percent",
-    "kl": "KL in nats a step",
-    "ahead_kl": "KL in nats a step",
-    "log_z_gap": "log p(x) - log Z in nats a sequence",
+    "kl": "KL in nats per step",
+    "ahead_kl": "KL in nats per step",
+    "log_z_gap": "log p(x) - log Z in nats per sequence",
 }
 """What a measure is called in a finding."""
 

@@ -44,8 +44,8 @@ class Network:
     Attributes:
         candidate: what it was trained on.
         weights: of a stack of one.
-        held_out_loss: nats a step.
-        train_loss: at the end of training, nats a step.
+        held_out_loss: nats per step.
+        train_loss: at the end of training, nats per step.
     """
 
     candidate: Candidate

@@ -150,7 +150,7 @@ class NextSymbol(Experiment):
             plain_ticks(axis, [float(m) for m in values_of(rows, "num_states")])
             draws = len(values_of(rows, "replicate"))
             note = f"n = {num_sequences}; k = {_width(rows)}; median and middle 80 % of {draws} HMMs"
-            label_axis(axis, "m, hidden states of the HMM", "KL, nats a step", note=note)
+            label_axis(axis, "m, hidden states of the HMM", "KL, nats per step", note=note)
         axes[0].legend(fontsize=9)
         return figure
 
@@ -245,7 +245,7 @@ def _beside(rows: Rows, first: str, second: str) -> Finding:
     counts = ", ".join(f"{count(m)} at m = {m}" for m in states)
     names = [f"{LEARNERS[name][0]} {_medians(last, name)}" for name in (first, second)]
     reason = (
-        f"Draws in which it is closer: {counts}. Median KL in nats a step for m = {', '.join(map(str, states))}: "
+        f"Draws in which it is closer: {counts}. Median KL in nats per step for m = {', '.join(map(str, states))}: "
         f"{'; '.join(names)}; {LEARNERS['chain'][0]} {_medians(last, 'chain')}."
     )
     return Finding(each_draw(last, lambda draw: all(closer(draw, m) for m in states)), reason)

@@ -3,7 +3,7 @@
     accuracy            mean 1[zhat_t = z_t]                  zhat_t = argmax_z q(z | x_{1:t})
     agreement           mean 1[zhat_t = zstar_t]              zstar_t = argmax_z p(z | x_{1:t}), the forward algorithm
     expected accuracy   mean p(zhat_t | x_{1:t})              accuracy without the noise of the drawn states
-    KL                  mean KL(p(z_t | x_{1:t}) || q(z_t | x_{1:t}))        nats a step
+    KL                  mean KL(p(z_t | x_{1:t}) || q(z_t | x_{1:t}))        nats per step
 
     near ties           mean 1[the two most probable states are nearly tied]
     ... among different mean 1[zhat_t is nearly tied with zstar_t], where they differ; 0 where they never do

@@ -38,7 +38,7 @@ class Plan:
 
     Attributes:
         backend: "local" for processes of this machine, "dask" for a cluster that exists.
-        jobs: local processes; -1 for one a core, 1 for none beside this one.
+        jobs: local processes; -1 for one per core, 1 for none beside this one.
         scheduler: the address of the cluster's scheduler.
 
     Raises:
@@ -52,7 +52,7 @@ class Plan:
     def __post_init__(self) -> None:
         check_choice("backend", self.backend, ("local", "dask"))
         if self.jobs != -1 and self.jobs < 1:
-            raise ValueError(f"expected jobs to be a number of processes, or -1 for one a core, got {self.jobs}")
+            raise ValueError(f"expected jobs to be a number of processes, or -1 for one per core, got {self.jobs}")
         if self.backend == "dask" and self.scheduler is None:
             raise ValueError("expected the scheduler's address with --backend dask, as in --scheduler tcp://host:8786")
         if self.backend == "local" and self.scheduler is not None:

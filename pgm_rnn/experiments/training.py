@@ -1,6 +1,6 @@
 """Stacked networks trained side by side, each on its own sequences with its own learning rate: supervised labels.
 
-    loss = -mean_{i,t} log p(y_t^i | x_{1:t}^i)        nats a step
+    loss = -mean_{i,t} log p(y_t^i | x_{1:t}^i)        nats per step
 
 Adam (Kingma & Ba, 2015) on mini-batches drawn without replacement, epoch after epoch; the rate rises over the first
 twentieth of the updates and falls to zero along a cosine. A fifth of a network's sequences, a thousand at most, is held
@@ -78,8 +78,8 @@ class Trained(NamedTuple):
 
     Attributes:
         weights: of every network at its best moment.
-        held_out_loss: its loss there, (S,), nats a step.
-        train_loss: the mean over the last twentieth of the updates' mini-batches, (S,), nats a step.
+        held_out_loss: its loss there, (S,), nats per step.
+        train_loss: the mean over the last twentieth of the updates' mini-batches, (S,), nats per step.
     """
 
     weights: Weights
