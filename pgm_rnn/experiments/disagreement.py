@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 AS_WELL = 0.99
-"""The part of the forward algorithm's expected accuracy that is as good."""
+"""Fraction of the forward algorithm's expected accuracy that counts as performing as well."""
 
 
 class Disagreement(Experiment):
@@ -118,7 +118,7 @@ class Disagreement(Experiment):
 
 
 def _starts(settings: Settings, cell: Cell, problem: Problem, num_sequences: int) -> list[Network]:
-    """Networks of the same data that differ in start and order, trained on labels or on beliefs."""
+    """Networks trained on the same data, labels or beliefs, that differ in start and in the order of sequences."""
     assert problem.train.z is not None  # it was sampled with them
     rate = settings.rates(cell.size)[0]
     candidates = [Candidate(problem, num_sequences, rate, start) for start in range(settings.num_starts)]
@@ -166,9 +166,9 @@ def _row(settings: Settings, cell: Cell, problem: Problem, num_sequences: int, n
 
 
 def _parts(row: Row) -> tuple[float, float]:
-    """What the starts make of the divergence, and what is shared by any number of them.
+    """The part of the divergence that is due to the starts, and the part that all starts share.
 
-    The geometric mean of S starts keeps 1/S of their differences: kl_starts is, for small ones, (1 - 1/S) of them.
+    The geometric mean of S starts keeps 1/S of their differences: for small ones, kl_starts is (1 - 1/S) of them.
     """
     num_starts = number(row, "num_starts")
     starts = number(row, "kl_starts") * num_starts / (num_starts - 1)
@@ -203,7 +203,7 @@ def _optima(rows: Rows) -> Finding:
 
 
 def _more_data(rows: Rows) -> Finding:
-    """Beliefs are what infinitely many labels of the same sequences average to."""
+    """Verdict on more data: beliefs are the average of infinitely many labels of the same sequences."""
     rows = largest(rows)
     states = values_of(rows, "num_states")
 

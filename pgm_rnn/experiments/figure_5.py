@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 LOOKS = (BLUE, ORANGE, GREEN, SKY)
 
 CLOSE = 0.99
-"""The agreement from which on a network counts as having the forward algorithm's predictions, but for near ties."""
+"""Least agreement at which a network counts as having the forward algorithm's predictions, except for near ties."""
 
 SMALL = 1e-3
 """The divergence in nats per step below which the forward probability counts as estimated."""
@@ -170,7 +170,7 @@ def _less_data(rows: Rows) -> Finding:
 
 
 def enough(draw: Rows, size: int) -> float:
-    """The smallest n from which on the network of k units agrees on `CLOSE` of the steps, infinite if there is none."""
+    """The smallest n from which on the network of k units agrees on `CLOSE` of the steps; infinite if there is none."""
     found = sorted(where(draw, size=size), key=lambda row: number(row, "num_sequences"), reverse=True)
     close = takewhile(lambda row: number(row, "agreement_all") >= CLOSE, found)
     return min((number(row, "num_sequences") for row in close), default=inf)

@@ -1,4 +1,4 @@
-"""How close k units come, n = infinity: the architecture's part of figure 5, without data and learning rates."""
+"""How close k units come to the forward algorithm with n = infinity: figure 5 without finite data or learning rates."""
 
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SAME_OPTIMUM = 1.1
-"""Fits whose divergences are within this factor of the least are counted as one optimum."""
+"""Fits whose divergences are within this factor of the least count as one optimum."""
 
 SMALLEST = 1e-15
-"""A divergence in nats that rounding hides."""
+"""Divergence in nats that is indistinguishable from rounding error."""
 
 
 class InfiniteData(Experiment):
@@ -146,12 +146,12 @@ def _row(settings: Settings, cell: Cell, problem: Problem) -> Row:
 
 
 def _num_fits(num_starts: int, hidden_dim: int) -> int:
-    """The wider a network, the fewer fits."""
+    """Number of fits, fewer for wider networks."""
     return max(1, num_starts // hidden_dim)
 
 
 def _fits(settings: Settings, cell: Cell, problem: Problem, histories: Histories) -> list[Fitted]:
-    """Fits from several starts."""
+    """Fits of one network from several starts."""
     sizes = (settings.num_symbols, cell.num_states, cell.size)
     purposes = [(*sizes, problem.replicate, start) for start in range(_num_fits(settings.num_starts, cell.size))]
     seeds = [settings.seed_of("infinite data", *purpose) for purpose in purposes]

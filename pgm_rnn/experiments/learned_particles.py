@@ -45,7 +45,7 @@ STYLES = {
     "all-particles": ("all learned", ORANGE),
     RNN: ("RNN", BLUE),
 }
-"""What a method is called and how its curve looks."""
+"""Label and look of each method's curve."""
 
 
 class LearnedParticles(Experiment):
@@ -144,7 +144,7 @@ class LearnedParticles(Experiment):
 
 @lru_cache(maxsize=1)
 def _problems(settings: Settings, num_states: int, replicates: tuple[int, ...]) -> list[Problem]:
-    """The cells of one group of replicates, which follow each other, share their sequences."""
+    """Problems of a group of replicates, cached because successive cells of the group share their sequences."""
     return [make_problem(settings, num_states, replicate) for replicate in replicates]
 
 
@@ -188,7 +188,7 @@ UNITS = {
     "ahead_kl": "KL in nats per step",
     "log_z_gap": "log p(x) - log Z in nats per sequence",
 }
-"""What a measure is called in a finding."""
+"""Name of each measure in a finding."""
 
 
 def _targets(rows: Rows) -> Finding:

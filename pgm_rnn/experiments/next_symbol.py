@@ -46,10 +46,10 @@ LEARNERS = {
     "direct": ("RNN on the next symbol", VERMILION),
     "hmm": ("HMM of maximum likelihood", GREEN),
 }
-"""What a learner is called and how its curve looks."""
+"""Label and look of each learner's curve."""
 
 HMM_STARTS, HMM_STATES = 4, 8
-"""Of the fitted HMM; one of more states is fitted with these many, for its cost grows with their square."""
+"""Largest number of states of a fitted HMM: the cost of a fit grows with its square."""
 
 
 class Exact(NamedTuple):
