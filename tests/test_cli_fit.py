@@ -388,7 +388,10 @@ def test_a_table_fits_eighty_columns(capsys: Capture) -> None:
         ("hmm --data river.csv --num-states 2 --emission poisson", "expected counts 0, 1, 2, ..., got"),
         ("hmm --data river.csv --num-states 2 --emission categorical", "expected one variable of symbols, got 2"),
         ("hmm --data river.csv --num-states 2 --emission categorical --column flow", "expected symbols 0, 1, 2, ..."),
-        ("hmm --data gaps.csv --num-states 2", "missing one is at step 2 of series 1; fill them in, or use pgm-rnn"),
+        (
+            "hmm --data gaps.csv --num-states 2",
+            "expected no missing values, got the first one at step 2 of series 1; fill them in, or use pgm-rnn",
+        ),
         ("lgssm --data synthetic-hmm --latent-dim 2", "whose observations are symbols in 0..2; use pgm-rnn fit hmm"),
         ("lgssm --data river.csv --latent-dim 0", "expected latent_dim"),
         ("lgssm --data river.csv --latent-dim 95", "expected latent_dim of at most M (T - 1) = 94, got 95"),
@@ -404,7 +407,10 @@ def test_a_table_fits_eighty_columns(capsys: Capture) -> None:
         ("lgssm --data river.csv --latent-dim 1 --output river.csv/x", "expected --output to name a folder"),
         ("lgssm --data river.csv --latent-dim 1 --json no/such/x.json", "expected --json to name a file"),
         ("rnn --data river.cvs", "or an existing file, got 'river.cvs'"),
-        ("rnn --data gaps.csv", "missing one is at step 2 of series 1; fill them in, or use pgm-rnn"),
+        (
+            "rnn --data gaps.csv",
+            "expected no missing values, got the first one at step 2 of series 1; fill them in, or use pgm-rnn",
+        ),
         ("rnn --data synthetic-hmm --cell lsmt", "did you mean 'lstm'"),
         ("rnn --data synthetic-hmm --epochs 0", "expected num_epochs"),
         ("rnn --data synthetic-hmm --learning-rate 0", "expected learning_rate to be a positive number"),

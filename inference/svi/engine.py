@@ -31,7 +31,7 @@ def fit(
 
     The parameters at the end are those of the epoch with the lowest validation loss, or the last ones without
     validation data. The same model, data and seed give the same parameters bit for bit on one machine's CPU, also if
-    the run is killed and goes on from its checkpoint, however often.
+    the run is killed and resumed from its checkpoint, however often.
 
     Where torch.distributed's default process group is initialised, as under torchrun, every process calls `fit` with
     the same arguments and takes its share of each minibatch of `batch_size`; all end with the same parameters. The

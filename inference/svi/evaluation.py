@@ -1,4 +1,4 @@
-"""How well a model predicts: nats per step on held-out sequences, exact, bounded or estimated.
+"""Evaluation of a model: nats per step on held-out sequences, exact, bounded or estimated.
 
 With L_i the log likelihood of sequence i, or the bound or estimate in its place, and T_i its number of steps:
 

@@ -159,7 +159,11 @@ def _restore_optimizer(run: Progress, tensors: dict[str, Tensor], content: dict[
 
 @contextmanager
 def blamed_on(where: object) -> Iterator[None]:
-    """Turn errors from inconsistent parts of a checkpoint into errors about the checkpoint."""
+    """Turn errors from inconsistent parts of a checkpoint into errors about the checkpoint.
+
+    Raises:
+        CheckpointError: the block failed because the parts of the checkpoint do not fit this run.
+    """
     try:
         yield
     except (KeyError, TypeError, IndexError, ValueError, RuntimeError) as error:

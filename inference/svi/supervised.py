@@ -82,7 +82,7 @@ def fit(
 
     The parameters at the end are those of the epoch with the lowest validation loss, or the last ones without
     validation data. The same model, data and seed give the same parameters bit for bit on one machine's CPU, also if
-    the run is killed and goes on from its checkpoint. Under torchrun the processes share each minibatch, as in
+    the run is killed and resumed from its checkpoint. Under torchrun the processes share each minibatch, as in
     `svi.fit`.
 
     Args:
@@ -112,7 +112,7 @@ def fit(
     check_options(fit, options)
     plan, where = Plan(**among(options, Plan)), Surroundings(**among(options, Surroundings))
     if not isinstance(model, LabelModel):
-        raise TypeError(f"expected a law of labels, such as Tagger, got {type(model).__name__}; svi.fit fits sequences")
+        raise TypeError(f"expected a label model, such as Tagger, got {type(model).__name__}; svi.fit fits sequences")
     with on_device(model, where.device) as away:
         if where.device is not None:
             train, valid = train.to(away), None if valid is None else valid.to(away)

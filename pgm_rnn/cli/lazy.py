@@ -8,7 +8,7 @@ from typer.core import TyperGroup
 from pgm_rnn.cli.options import registries_of
 
 KEY = "pgm_rnn.cli.fit"
-"""Where the context keeps the commands once they are made."""
+"""Key under which the context keeps the commands once they are built."""
 
 
 class FitGroup(TyperGroup):

@@ -50,13 +50,13 @@ def fit_hmm(
     options = {"num_iterations": num_iterations, "num_restarts": num_restarts, "tolerance": tolerance}
     options |= {"pseudo_count": pseudo_count, "pseudo_observations": pseudo_observations}
     title = f"HMM, {counted(num_states, 'state')}, {type(material.family).__name__} emission"
-    starts = f"EM from {counted(num_restarts, 'random start')} and one read off the data"
+    starts = f"EM from {counted(num_restarts, 'random start')} and one from k-means"
     announce(job, material, f"{title}, {starts}", _hint(job, material))
     model = HMM.random(num_states, emission=material.family, seed=job.seed).to(_dtype(material))
     more: dict[str, Any] = options | {"num_restarts": num_restarts + 1}
     found, notes = _noted(em.fit, model, material.train, valid=material.valid, seed=job.seed, start="data", **more)
     judge, chosen = "training" if material.valid is None else "validation", found.restarts.chosen
-    best = f"random start {chosen} of {num_restarts}" if chosen else "the start read off the data"
+    best = f"random start {chosen} of {num_restarts}" if chosen else "the start from k-means"
     half, why = halved(model) if half else (False, "")
     remark = "\n".join([f"{best} is the best on the {judge} data", *notes, *([why] if why else [])])
     outcome = _em_outcome(found, options, remark)._replace(half=half)

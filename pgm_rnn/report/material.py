@@ -219,7 +219,7 @@ def _observations(series: Tensor, emission: str | None, registries: Registries) 
     if bool(missing.any()):
         where, step = missing.nonzero()[0].tolist()
         raise ValueError(
-            f"expected no missing values, the first one is at step {step + 1} of series {where + 1}; "
+            f"expected no missing values, got the first one at step {step + 1} of series {where + 1}; "
             "fill them in, or use pgm-rnn fit lgssm, which sums them out"
         )
     x = series.squeeze(-1)

@@ -10,7 +10,7 @@ from pgm_rnn.inference.svi.processes import ProcessLostError
 from pgm_rnn.storage import StorageError
 
 TORCH_SAYS = "Expected parameter "
-"""How torch's distributions begin their long message about a parameter."""
+"""Beginning of the long message of torch's distributions about an invalid parameter."""
 
 
 @contextmanager
@@ -59,8 +59,8 @@ def check_drawn(x: Tensor, where: object) -> None:
     """
     if not bool(x.isfinite().all()):
         raise StorageError(
-            f"expected finite draws from {where}, got others; either its parameters are invalid, so fit it again, or it "
-            "grows without bound, so take fewer steps or look at the draws in an .npz"
+            f"expected finite draws from {where}, got others; either its parameters are invalid, so fit it again, or "
+            "it grows without bound, so take fewer steps or look at the draws in an .npz"
         )
 
 
