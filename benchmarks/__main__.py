@@ -1,4 +1,4 @@
-"""Run the benchmarks that are named, or all of them, and print their tables."""
+"""Run the named benchmarks, or all of them, and print their tables."""
 
 import os
 import sys

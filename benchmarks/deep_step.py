@@ -1,9 +1,9 @@
 """A training step of a VRNN and of a deep Markov model: all sizes 32, 88 keys, batch 20, T = 60, one draw of the guide.
 
-Beside each other: plain torch with everything but the recursion fused (`deep_torch`), our fused program under Pyro's
-Trace_ELBO, the same with a Pyro site a variable and step, and FIVO with four particles. Every step is loss, gradient,
-clipping and Adam. Before they are timed, the mean losses of the three must agree within 4.5 standard errors after
-plain torch has been given the same parameters.
+Compared are plain torch with everything but the recursion fused (`deep_torch`), our fused program under Pyro's
+Trace_ELBO, the same with one Pyro site per variable and step, and FIVO with four particles. A step consists of loss,
+gradient, clipping and Adam. Before the timing, the mean losses of the first three must agree within 4.5 standard errors
+with the same parameters.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ Loss = Callable[[], Tensor]
 
 
 def run(repeats: int = 30) -> list[tuple[str, list[tuple[str, float, float]]]]:
-    """Tables (title, rows of name, milliseconds a step, ratio to plain torch)."""
+    """Tables (title, rows of name, milliseconds per step, ratio to plain torch)."""
     torch.manual_seed(0)
     x = (torch.rand(BATCH, NUM_STEPS, NUM_KEYS) < 0.05).float()
     vrnn, dmm = VRNN(NUM_KEYS, SIZE, SIZE), DeepMarkovModel(NUM_KEYS, SIZE, SIZE)
@@ -45,8 +45,8 @@ def _compare(model: SequenceModel, plain: nn.Module, x: Tensor, repeats: int) ->
     fivo = _step(lambda: -smc.log_marginal_likelihood(model, x, num_particles=4).sum(), model)
     quick = {"plain torch, fused": _step(bare, plain), "pgm_rnn fused": _step(fused, model)}
     times = time_in_turn(quick, repeats)
-    slow = {"plain torch, fused": quick["plain torch, fused"], "a Pyro site a step": _step(unrolled, model)}
-    times |= {"a Pyro site a step": time_in_turn(slow, 8, warmup=1)["a Pyro site a step"]}
+    slow = {"plain torch, fused": quick["plain torch, fused"], "one Pyro site per step": _step(unrolled, model)}
+    times |= {"one Pyro site per step": time_in_turn(slow, 8, warmup=1)["one Pyro site per step"]}
     times |= {"FIVO, 4 particles": time_in_turn(quick | {"FIVO, 4 particles": fivo}, 8, warmup=1)["FIVO, 4 particles"]}
     return [(name, milliseconds, ratio) for name, (milliseconds, ratio) in times.items()]
 

@@ -1,6 +1,6 @@
-"""Training losses of a VRNN and a deep Markov model in plain torch: a loop for the guide, all else once for all steps.
+"""Training losses of a VRNN and a deep Markov model in plain torch: a loop for the guide, all else fused over steps.
 
-What one writes without a graphical model: one draw from the guide, log p(x, z) - log q(z | x), summed.
+This is what one writes without a graphical model: one draw from the guide, log p(x, z) - log q(z | x), summed.
 """
 
 import torch

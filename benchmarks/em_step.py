@@ -21,7 +21,11 @@ NUM_STATES, NUM_KEYS, ITERATIONS = 64, 88, 5
 
 
 def run(repeats: int = 5) -> tuple[str, list[Row]]:
-    """A title that names the data, and rows with milliseconds an iteration; ours pays for a last likelihood, too."""
+    """A title that names the data, and rows with milliseconds per iteration; ours includes a final likelihood.
+
+    Raises:
+        ValueError: the float64 engines do not end with the same parameters.
+    """
     rolls, name = _rolls()
     fits = {"pgm_rnn": _ours(rolls, torch.float32), "pgm_rnn (float64)": _ours(rolls, torch.float64)}
     if not missing(["hmmlearn"]):

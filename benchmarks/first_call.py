@@ -1,4 +1,4 @@
-"""The first value and gradient of an HMM in a fresh interpreter: compiled anew, then loaded from numba's cache."""
+"""The first value and gradient of an HMM in a fresh interpreter: compiled first, then loaded from numba's cache."""
 
 import os
 import subprocess

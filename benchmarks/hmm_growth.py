@@ -1,4 +1,4 @@
-"""How the time of our HMM's gradient grows with the steps and with the batch: slopes of log time against log size."""
+"""Growth of the time of our HMM's gradient with the steps and with the batch: slopes of log time against log size."""
 
 from typing import NamedTuple
 
@@ -15,10 +15,10 @@ class Growth(NamedTuple):
     """Times of a series of sizes.
 
     Attributes:
-        name: what grows.
-        sizes: a decade of it.
+        name: the size that grows.
+        sizes: its values, over a decade.
         milliseconds: median of value and gradient at each size.
-        slope: of log time against log size; 1 is linear.
+        slope: slope of log time against log size; 1 is linear growth.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""hmmlearn's GaussianHMM in float64, the only precision it has; its value alone, for it has no gradient."""
+"""hmmlearn's GaussianHMM in float64, its only precision; it computes the value but no gradient."""
 
 import numpy as np
 from hmmlearn.hmm import GaussianHMM

@@ -27,7 +27,7 @@ def scan_given_densities(given: Recursion) -> Peer:
 
 
 def dynamax(problem: Problem) -> Peer:
-    """dynamax's filter for the whole problem, a sequence at a time under vmap."""
+    """dynamax's filter for the whole problem, one sequence per call under vmap."""
     return jitted(_whole(filtered), problem, num_parameters=3)
 
 

@@ -1,4 +1,4 @@
-"""The problem that every HMM engine gets, in float32: log p(x_{1:T}), x_t normal with unit scale and a mean a state.
+"""The problem for every HMM engine, in float32: log p(x_{1:T}), x_t normal with unit scale and one mean per state.
 
 As in Pyro's DiscreteHMM the chain makes one transition before it first emits: p(z_1) = softmax(start) softmax(moves).
 The whole problem runs from the parameters, softmax and densities included; the recursion alone is given p(z_1), the
@@ -31,7 +31,7 @@ class Problem(NamedTuple):
 
 
 class Recursion(NamedTuple):
-    """What a recursion is given.
+    """The inputs of a recursion.
 
     Attributes:
         initial: p(z_1), (K,).

@@ -1,4 +1,4 @@
-"""What `import pgm_rnn` and its models add to importing torch and Pyro: medians over fresh interpreters."""
+"""Import time of `pgm_rnn` and its models beyond that of torch and Pyro: medians over fresh interpreters."""
 
 import subprocess
 import sys

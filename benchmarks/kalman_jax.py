@@ -23,7 +23,7 @@ def scan(problem: Problem) -> Peer:
 
 
 def dynamax(problem: Problem) -> Peer:
-    """dynamax's filter, a sequence at a time under vmap."""
+    """dynamax's filter, one sequence per call under vmap."""
     return jitted(_filtered, problem, num_parameters=5)
 
 

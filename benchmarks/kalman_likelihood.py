@@ -21,7 +21,7 @@ ENGINES = {
 
 
 def run() -> Iterator[tuple[str, list[Row]]]:
-    """Tables (title, rows), one a size."""
+    """Tables (title, rows), one per size."""
     for size in SIZES:
         problem = random_problem(*size)
         exact = kalman_torch.ours(in_float64(problem))

@@ -1,4 +1,4 @@
-"""statsmodels' Kalman filter, compiled, a sequence at a time; it has the value only."""
+"""statsmodels' compiled Kalman filter, one sequence at a time; it computes the value but no gradient."""
 
 import numpy as np
 from statsmodels.tsa.statespace.kalman_filter import KalmanFilter

@@ -1,4 +1,4 @@
-"""What a peer is: an engine that solves the same problem, and may be missing from this environment."""
+"""A peer: an engine that solves the same problem, and may be missing from this environment."""
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -12,12 +12,12 @@ from benchmarks.timing import seconds_of, time_peers
 
 
 class Peer(NamedTuple):
-    """An engine on one problem. Each call returns when the numbers are there.
+    """An engine on one problem. Each call returns when the results are computed.
 
     Attributes:
         value: the sum of the log likelihoods.
-        gradient: its gradients, one an argument; None where the engine has none.
-        arranged: the gradients in the first engine's layout, done for the check and never timed.
+        gradient: its gradients, one per argument; None if the engine has none.
+        arranged: function that puts the gradients into the first engine's layout, for the check; it is never timed.
     """
 
     value: Callable[[], ArrayLike]
@@ -26,12 +26,12 @@ class Peer(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One line of a table: milliseconds, and how many times as long as the first line's engine.
+    """One line of a table: times in milliseconds with their ratios to those of the first line's engine.
 
     Attributes:
-        name: of the engine.
-        value: of the value.
-        gradient: of value and gradient.
+        name: name of the engine.
+        value: time of the value.
+        gradient: time of value and gradient.
         first_call: milliseconds of the first calls of both, compilation included.
         error: the largest of `relative_errors`.
     """
@@ -44,7 +44,7 @@ class Row(NamedTuple):
 
 
 Engines = dict[str, tuple[str, str, tuple[str, ...]]]
-"""By name: a module of this package, its function that makes a peer of a problem, and the packages it needs."""
+"""For each name: a module of this package, its function that makes a peer from a problem, and the packages it needs."""
 
 
 def installed(engines: Engines, problem: Any) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def compare(peers: dict[str, Peer | None], exact: Peer, tolerance: float = 0.02)
 
 
 def relative_errors(actual: Sequence[ArrayLike], expected: Sequence[ArrayLike]) -> list[float]:
-    """Largest difference in each array, as a part of the largest entry of the expected one."""
+    """Largest difference in each array, relative to the largest entry of the expected array."""
     pairs = [(np.asarray(a, np.float64), np.asarray(b, np.float64)) for a, b in zip(actual, expected, strict=False)]
     return [float(np.abs(a - b).max() / np.abs(b).max()) for a, b in pairs]
 

@@ -1,8 +1,8 @@
 """A training step of an LSTM language model: hidden 128, vocabulary 50, batch 64, T = 100.
 
 The bare step is torch.nn.LSTM and cross entropy on x_2..x_T given x_1; ours is the same likelihood by Pyro's
-Trace_ELBO, fused (one site) and unrolled (a site a variable and step). Before they are timed, the losses must agree.
-The joint law p(x_1..T) is timed too: one more step has a law.
+Trace_ELBO, fused (one site) and unrolled (one site per variable and step). Before the timing, the losses must agree.
+The joint likelihood p(x_1..T) is timed too; it has one more term.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ HIDDEN_DIM, VOCABULARY, BATCH, NUM_STEPS = 128, 50, 64, 100
 
 
 class BareLanguageModel(nn.Module):
-    """What one writes without a graphical model."""
+    """The language model as one writes it without a graphical model."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class BareLanguageModel(nn.Module):
 
 
 def run(repeats: int = 100) -> list[tuple[str, float, float]]:
-    """Rows (name, milliseconds a step, ratio to the bare step)."""
+    """Rows (name, milliseconds per step, ratio to the bare step)."""
     torch.manual_seed(0)
     x = torch.randint(VOCABULARY, (BATCH, NUM_STEPS))
     bare, rnn = BareLanguageModel(), RNN("lstm", num_symbols=VOCABULARY, hidden_dim=HIDDEN_DIM)

@@ -1,6 +1,6 @@
 """Estimates of log p(x_{1:T}) by bootstrap filters: ours beside every peer that is installed.
 
-Everybody resamples systematically where the effective sample size falls below half of the particles.
+All engines resample systematically when the effective sample size falls below half of the particles.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ ENGINES = {
 
 
 def run() -> Iterator[tuple[str, list[FilterRow]]]:
-    """Tables (title, rows), one a chain and size."""
+    """Tables (title, rows), one per chain and size."""
     for chain in CHAINS:
         for num_particles, num_steps, rounds in SIZES:
             problem = random_problem(chain, num_particles, num_steps)

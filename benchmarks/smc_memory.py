@@ -1,8 +1,8 @@
 """Peak memory of our filter with the particles of the last step only: it must not grow with the number of steps.
 
-On the CPU the resident peak of a fresh interpreter, beside that of two steps. glibc's allocator lets the heap fall to
-pieces between the blocks that it does not give back at once; MALLOC_MMAP_THRESHOLD_ has it give back every block of a
-particle's size, and what remains is the filter's. On CUDA what torch has allocated.
+On the CPU the resident peak of a fresh interpreter is measured, and compared with that of two steps. glibc's allocator
+fragments the heap between blocks that it does not return at once; MALLOC_MMAP_THRESHOLD_ makes it return every block of
+a particle's size, so that the rest is the filter's own. On CUDA the memory that torch has allocated is measured.
 """
 
 import os
@@ -33,8 +33,8 @@ class Peak(NamedTuple):
 
     Attributes:
         num_steps: T.
-        megabytes: at most in use.
-        seconds: of the filter, None where a whole process was measured.
+        megabytes: peak memory in use.
+        seconds: time of the filter, None if a whole process was measured.
     """
 
     num_steps: int
@@ -64,7 +64,7 @@ def filtered(num_steps: int, num_particles: int, device: str) -> smc.Filtered:
 
 
 def resident_peak() -> int:
-    """Of this process in bytes; where there is /proc not by getrusage, which begins with the peak of who started it."""
+    """Peak resident memory of this process in bytes, from /proc if it exists: getrusage inherits the parent's peak."""
     if Path("/proc/self/status").exists():
         (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
         return 1024 * int(line.split()[1])

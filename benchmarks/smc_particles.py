@@ -1,4 +1,4 @@
-"""The package particles, in an environment of its own, for it needs numpy below 2.
+"""The package particles, in its own environment, because it needs numpy below 2.
 
 PGM_RNN_PARTICLES_PYTHON names that environment's interpreter.
 """
@@ -22,7 +22,7 @@ VARIABLE = "PGM_RNN_PARTICLES_PYTHON"
 
 
 def particles(problem: Problem) -> Filter | None:
-    """A process that holds the problem and answers lines of JSON; None where no interpreter is named."""
+    """A process that holds the problem and answers lines of JSON; None if no interpreter is named."""
     if not os.environ.get(VARIABLE):
         return None
     worker = _started(problem)

@@ -1,4 +1,4 @@
-"""What a particle filter is here: a run over some sequences, which times itself and estimates log p(x_{1:T})."""
+"""Particle filters as peers: a run over some sequences times itself and estimates log p(x_{1:T})."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,18 +11,18 @@ from scipy.stats import t as student
 
 ESS_THRESHOLD = 0.5
 CHANCE = 1e-5
-"""With which an engine that is right is taken for one that is wrong."""
+"""Probability with which a correct engine fails the check."""
 SLOW = 20.0
-"""Seconds; an engine that would need more for all sequences, by half its time of two, does not run them."""
+"""Seconds; an engine that would need more for all sequences, extrapolated from two, does not run them all."""
 
 
 class Run(NamedTuple):
     """One run.
 
     Attributes:
-        sequences: their numbers.
+        sequences: numbers of the sequences.
         seconds: wall-clock time, measured where the engine runs.
-        estimates: of log p(x_{1:T}) of each sequence, nats; None where the engine failed.
+        estimates: estimates of log p(x_{1:T}) for each sequence, nats; None if the engine failed.
     """
 
     sequences: Sequence[int]
@@ -38,11 +38,11 @@ class FilterRow(NamedTuple):
     """One line of a table.
 
     Attributes:
-        name: of the engine.
-        one: seconds of one sequence, infinite where a run failed; None where the engine is not installed.
-        many: of all sequences, infinite where a run failed, of fewer sequences too; None where they were left out.
-        error: of the estimates, nats, beside that of an unbiased estimate's logarithm; None where runs failed.
-        deviation: the estimates' standard deviation, nats.
+        name: name of the engine.
+        one: seconds for one sequence, infinite if a run failed; None if the engine is not installed.
+        many: seconds for all sequences, infinite if any run failed; None if they were left out.
+        error: mean error of the estimates beyond that of an unbiased estimate's logarithm, nats; None if runs failed.
+        deviation: standard deviation of the estimates, nats.
     """
 
     name: str
@@ -53,15 +53,15 @@ class FilterRow(NamedTuple):
 
 
 def compare(filters: dict[str, Filter | None], exact: NDArray[np.float64], rounds: int) -> list[FilterRow]:
-    """Time the filters in turn, a sequence a round and then all at once, and check their estimates.
+    """Time the filters in turn, one sequence per round and then all at once, and check their estimates.
 
     Args:
-        filters: by name, None for one that is not installed; each is warmed up with one sequence, and with two.
+        filters: filters by name, None for one that is not installed; each is warmed up with one sequence and with two.
         exact: log p(x_{1:T}) of every sequence, nats.
-        rounds: of one sequence.
+        rounds: number of rounds with one sequence.
 
     Raises:
-        ValueError: estimates that are not those of log p(x_{1:T}).
+        ValueError: estimates do not agree with log p(x_{1:T}).
     """
     present = {name: run for name, run in filters.items() if run is not None}
     twos = {name: runs[1:] for name, runs in _in_turn(present, [[0], [0, 1]]).items()}
@@ -80,7 +80,7 @@ def compare(filters: dict[str, Filter | None], exact: NDArray[np.float64], round
 
 
 def _in_turn(filters: dict[str, Filter], rounds: list[Sequence[int]]) -> dict[str, list[Run]]:
-    """A run of each filter over each round's sequences, the round's number for a seed."""
+    """A run of each filter over each round's sequences, with the round's number as seed."""
     runs: dict[str, list[Run]] = {name: [] for name in filters}
     for seed, sequences in enumerate(rounds):
         for name, run in filters.items():
@@ -93,7 +93,7 @@ def _complete(runs: list[Run]) -> bool:
 
 
 def _seconds(runs: list[Run]) -> float:
-    """Median of the runs, infinite where one failed."""
+    """Median time of the runs, infinite if one failed."""
     return median(run.seconds for run in runs) if _complete(runs) else math.inf
 
 

@@ -1,4 +1,4 @@
-"""The problem that every particle filter gets, in float32: log p(x_{1:T}) of one of two chains, and its exact value.
+"""The problem for every particle filter, in float32: log p(x_{1:T}) of one of two chains, and its exact value.
 
 The exact values are computed in float64: the Kalman filter's for AR(1) plus noise, and for stochastic volatility the
 forward recursion on a grid of states, whose error in the integral of a smooth density vanishes faster than any power

@@ -1,9 +1,10 @@
-"""The particle filter of this package, a whole batch at once, and Pyro's SMCFilter, a sequence after the other.
+"""The particle filter of this package, a whole batch at once, and Pyro's SMCFilter, one sequence after the other.
 
-Pyro's filter resamples systematically too, where the effective sample size is below (ours: at most) half of the
-particles, and after a step where we do it before the next one. It has no estimate of p(x_{1:T}): `_Estimating` puts
-one together from two numbers a step, the weight of its first particle before and after. In float32 the distribution
-function that it inverts can end below one; it then looks for a particle behind the last, and the run has failed.
+Pyro's filter also resamples systematically, when the effective sample size is below (ours: at most) half of the
+particles; it does so after a step, ours before the next step. It does not estimate p(x_{1:T}): `_Estimating` computes
+an estimate from two numbers per step, the weight of the first particle before and after normalisation. In float32 the
+distribution function that Pyro's filter inverts can end below one; it then looks for a particle beyond the last one,
+and the run fails.
 """
 
 import math

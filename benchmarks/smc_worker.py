@@ -3,7 +3,7 @@
     python -m benchmarks.smc_worker problem.npz
     {"sequences": [0, 1], "seed": 0}  ->  {"seconds": 0.02, "estimates": [-163.1, -160.9]}
 
-It computes in float64, a sequence after the other, without the summaries that it can collect on the way.
+It computes in float64, one sequence after the other, without the optional summaries of each step.
 """
 
 import json
@@ -44,7 +44,7 @@ CHAINS = {"AR(1) plus noise": AutoregressionPlusNoise, "stochastic volatility": 
 
 
 def main() -> None:
-    """Answer until the questions end."""
+    """Answer requests until standard input ends."""
     problem = dict(np.load(sys.argv[1]))
     x, num_particles = problem.pop("x").astype(np.float64), int(problem.pop("num_particles"))
     model = CHAINS[str(problem.pop("chain"))](**{name: float(number) for name, number in problem.items()})
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def estimate(model: StateSpaceModel, num_particles: int, x: np.ndarray) -> float:
-    """Of log p(x_{1:T}), nats."""
+    """Estimate of log p(x_{1:T}), nats."""
     feynman_kac = Bootstrap(ssm=model, data=x)
     filtering = SMC(fk=feynman_kac, N=num_particles, resampling="systematic", ESSrmin=0.5, collect="off")
     filtering.run()

@@ -9,7 +9,7 @@ from benchmarks.smc_peers import SLOW, FilterRow
 
 
 def print_comparison(title: str, rows: list[Row], timed: str = "value") -> None:
-    """Milliseconds, and how many times as long as the first row's engine; `timed` is what was, beside a gradient."""
+    """Print milliseconds and ratios to the first row's engine; `timed` names the quantity timed besides gradients."""
     with_gradient = any(row.gradient for row in rows)
     gradient = f"{'gradient, ms':>16}{'ratio':>8}" if with_gradient else ""
     print(title)
@@ -24,7 +24,7 @@ def print_comparison(title: str, rows: list[Row], timed: str = "value") -> None:
 
 
 def print_filters(title: str, rows: list[FilterRow], num_sequences: int) -> None:
-    """Milliseconds of one sequence and of many, ratios to the first row's, and the estimates' errors in nats."""
+    """Print milliseconds for one sequence and for many, ratios to the first row's, and errors of the estimates."""
     print(title)
     many = f"{num_sequences} sequences, ms"
     print(f"  {'':26}{'1 sequence, ms':>16}{'ratio':>8}{many:>18}{'ratio':>8}{'error':>10}{'deviation':>12}")
@@ -40,7 +40,7 @@ def print_filters(title: str, rows: list[FilterRow], num_sequences: int) -> None
 
 
 def print_peaks(title: str, peaks: list[Peak]) -> None:
-    """Steps, megabytes, and seconds where they were measured."""
+    """Print steps, megabytes, and seconds where they were measured."""
     print(title)
     for num_steps, megabytes, seconds in peaks:
         took = "" if seconds is None else f"{seconds:12.2f} s"
@@ -49,7 +49,7 @@ def print_peaks(title: str, peaks: list[Peak]) -> None:
 
 
 def print_growth(title: str, series: list[Growth]) -> None:
-    """Sizes, times and slopes."""
+    """Print sizes, times and slopes."""
     print(title)
     for name, sizes, milliseconds, slope in series:
         times = "  ".join(f"{size}: {time:.1f} ms" for size, time in zip(sizes, milliseconds, strict=True))

@@ -1,4 +1,4 @@
-"""Peers timed in turn, so that whatever else the machine does meets all of them alike."""
+"""Peers timed in turn, so that other work on the machine affects all of them alike."""
 
 import math
 import time
@@ -13,8 +13,8 @@ Times = dict[str, tuple[float, float]]
 def time_in_turn(steps: Steps, repeats: int, warmup: int = 3) -> Times:
     """Median milliseconds of each step, and the median over rounds of its ratio to the first step's time.
 
-    The steps are called one after the other `repeats` times: a round's times share the machine's mood. Each round
-    begins with another of them, for a step is slower after one that works on other memory.
+    The steps are called one after the other in each of `repeats` rounds, so that the times of a round share the state
+    of the machine. Each round begins with a different step, because a step is slower after one that uses other memory.
     """
     for step in steps.values():
         for _ in range(warmup):
@@ -33,7 +33,7 @@ def time_in_turn(steps: Steps, repeats: int, warmup: int = 3) -> Times:
 
 
 def time_peers(steps: Steps, repeats: int = 25, slow: float = 0.25) -> Times:
-    """`time_in_turn`, with the peers that take more than `slow` seconds in three rounds of their own."""
+    """`time_in_turn`, but peers that take more than `slow` seconds are timed in three separate rounds."""
     reference = next(iter(steps))
     slow_steps = {name: step for name, step in steps.items() if name != reference and seconds_of(step) > slow}
     times = time_in_turn({name: step for name, step in steps.items() if name not in slow_steps}, repeats)

@@ -1,4 +1,4 @@
-"""The engines: each is a module of functions, written once against `pgm_rnn.sequence_model.SequenceModel`."""
+"""The engines. Each is a module of functions that work on every suitable `pgm_rnn.sequence_model.SequenceModel`."""
 
 from typing import TYPE_CHECKING
 

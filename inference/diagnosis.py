@@ -1,4 +1,4 @@
-"""Why a loss or a likelihood is no finite number, in words: parameters, the scale of the data, the learning rate."""
+"""Diagnosis of a loss or likelihood that is not finite: parameters, the scale of the data, or the learning rate."""
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +11,14 @@ LARGE = 100.0
 
 
 def check_scores(model: nn.Module, family: Emission, data: Sequences, values: Tensor, what: str) -> None:
-    """Raise a FloatingPointError that names the cause if a log likelihood, (batch,), is no number.
+    """Check that log likelihoods, (batch,), are numbers.
 
-    Minus infinity is one where observations may have probability zero; real observations never have density zero, so
-    there it means that the density left the range of numbers.
+    Minus infinity is allowed if observations may have probability zero. Real observations never have density zero, so
+    for them it means that the density underflowed.
+
+    Raises:
+        FloatingPointError: one is NaN, plus infinity, or minus infinity for real observations; the message names the
+            likely cause.
     """
     wrong = values.isnan() | (values == torch.inf) | ((values == -torch.inf) & family.continuous)
     if bool(wrong.any()):
@@ -25,13 +29,16 @@ def check_scores(model: nn.Module, family: Emission, data: Sequences, values: Te
 
 
 TABLES = ("initial_probs", "transition_probs", "emission_probs")
-"""What rows of probabilities a model with finitely many states may have."""
+"""Names of the probability tables that a model with finitely many states may have."""
 
 
 def check_numbers(model: object) -> None:
-    """Raise a ValueError that names the parameter if a model with finitely many states is no law: NaN would follow.
+    """Check that the probabilities of a model with finitely many states are numbers, since NaN would spread silently.
 
-    Parameters may be infinite, where a probability is zero, if each row of the tables that they make is one.
+    Parameters may be infinite where a probability is zero, as long as each row of a table is a distribution.
+
+    Raises:
+        ValueError: a parameter or a table has NaN; the message names it.
     """
     parameters = dict(model.named_parameters()) if isinstance(model, nn.Module) else {}
     if parameters and all(bool(value.detach().sum().isfinite()) for value in parameters.values()):
@@ -53,19 +60,19 @@ def check_numbers(model: object) -> None:
 
 
 def _tables_of(model: object) -> tuple[str, ...]:
-    """The tables of probabilities that a model has; that of the emission only where it emits symbols."""
+    """The probability tables that a model has; the emission's only if it emits symbols."""
     symbols = isinstance(getattr(model, "family", None), Categorical) and hasattr(model, "emission_probs")
     return TABLES if symbols else TABLES[:2]
 
 
 def cause(model: nn.Module, family: Emission, data: Sequences, num_updates: int) -> str:
-    """The likely reason and the way out.
+    """The likely cause of a loss or likelihood that is not finite, and the way out.
 
     Args:
-        model: whose loss or likelihood is not finite.
-        family: of the observations that it reads.
+        model: the model.
+        family: family of the observations that it reads.
         data: these observations.
-        num_updates: gradient steps taken so far; before the first no learning rate is to blame.
+        num_updates: gradient steps taken so far; before the first one the learning rate cannot be the cause.
     """
     broken = [name for name, value in model.named_parameters() if bool((value.isnan() | (value == torch.inf)).any())]
     if num_updates == 0 and broken:
@@ -79,7 +86,7 @@ def cause(model: nn.Module, family: Emission, data: Sequences, num_updates: int)
 
 
 def _largest(data: Sequences) -> str | None:
-    """Where the largest of real observations is, if it is above `LARGE`."""
+    """A clause that names the place of the largest real observation if it is above `LARGE`, None otherwise."""
     inside = length_mask(data.lengths, data.x.shape[1])
     sizes = data.x.abs().reshape(*inside.shape, -1).nan_to_num(0.0).amax(-1).where(inside, 0.0)  # (batch, T)
     sequence, step = divmod(int(sizes.argmax()), sizes.shape[1])
@@ -88,5 +95,5 @@ def _largest(data: Sequences) -> str | None:
         return None
     return (
         f"the observations are large, {largest:.3g} in sequence {sequence} at step {step + 1}, "
-        f"and what follows from them leaves the range of {str(data.x.dtype).removeprefix('torch.')}; "
+        f"and the computation overflows {str(data.x.dtype).removeprefix('torch.')}; "
     )

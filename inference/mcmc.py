@@ -25,8 +25,8 @@ class Posterior(NamedTuple):
     """Result of `run`.
 
     Attributes:
-        samples: by parameter, (num_chains, num_samples, *shape).
-        divergences: transitions that diverged, counted by chain, (num_chains,).
+        samples: draws of each parameter by its name, (num_chains, num_samples, *shape).
+        divergences: number of divergent transitions per chain, (num_chains,).
         seconds: wall-clock time.
     """
 
@@ -55,7 +55,7 @@ class Posterior(NamedTuple):
 
     @property
     def effective_sample_sizes(self) -> dict[str, Tensor]:
-        """How many independent draws the chains are worth, (*shape,)."""
+        """Effective sample size of all chains together, (*shape,)."""
         return {name: effective_sample_size(draws) for name, draws in self.samples.items()}
 
     @property
@@ -69,12 +69,12 @@ class Posterior(NamedTuple):
 
 
 class _CountingNUTS(NUTS):
-    """NUTS that still knows its divergences after it has been cleaned up."""
+    """NUTS that keeps its number of divergences after Pyro has cleaned it up."""
 
     num_divergences = 0
 
     def diagnostics(self) -> dict[str, Any]:
-        """As the parent's, at the end of a chain."""
+        """The parent's diagnostics; Pyro calls this at the end of each chain, when the divergences are still known."""
         found = super().diagnostics()
         self.num_divergences = len(found["divergences"])
         return found
@@ -94,7 +94,7 @@ def run(
     progress: bool = True,
     options: Mapping[str, Any] | None = None,
 ) -> Posterior:
-    """Draws from the posterior law of a program's parameters by the No-U-Turn sampler.
+    """Draws from the posterior distribution of a program's parameters by the No-U-Turn sampler.
 
     Args:
         model: a Pyro program of (x, lengths), such as `pgm_rnn.WithPriors(hmm, {...})`, or of x alone where
@@ -104,16 +104,16 @@ def run(
         lengths: (batch,) steps of each sequence, None for T.
         num_samples: draws kept in each chain.
         num_warmup: draws before them, which adapt the step size and the mass matrix.
-        num_chains: one after the other, each from its own start.
+        num_chains: number of chains, run one after the other, each from its own start.
         target_acceptance: mean acceptance probability to adapt to, between 0 and 1.
         max_tree_depth: the longest trajectory has 2 ** max_tree_depth steps.
-        seed: of starts and draws.
-        progress: a bar on a terminal.
-        options: keywords for the program.
+        seed: random seed for starts and draws.
+        progress: whether a terminal shows a progress bar.
+        options: further keyword arguments of the program.
 
     Raises:
-        TypeError: something that cannot be called.
-        ValueError: options out of range.
+        TypeError: `model` cannot be called.
+        ValueError: an option is out of range.
     """
     if not callable(model):
         raise TypeError(

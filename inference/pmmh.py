@@ -3,12 +3,13 @@
     theta' ~ N(theta, scale^2 S) in unconstrained space,   accept with probability
     min(1, p(theta') Z'(x) / (p(theta) Z(x))),   Z an unbiased estimate of p(x_{1:T} | theta) by a particle filter
 
-The estimate that a parameter was accepted with is kept, which makes the chain exact whatever the number of particles
-(Andrieu, Doucet & Holenstein, 2010). S is the covariance of the warm-up's draws and the scale aims at accepting 0.234
-of the moves (Haario, Saksman & Tamminen, 2001; Roberts, Gelman & Gilks, 1997); both are fixed after the warm-up.
+The estimate with which a parameter was accepted is kept, which makes the chain exact for any number of particles
+(Andrieu, Doucet & Holenstein, 2010). S is the covariance of the warm-up's draws, and the scale is adapted to accept a
+fraction 0.234 of the moves (Haario, Saksman & Tamminen, 2001; Roberts, Gelman & Gilks, 1997). Both are fixed after the
+warm-up.
 
-A proposed parameter with which the filter loses all particles, or whose numbers overflow or leave the support of a law,
-has Z' = 0 and is rejected. So is a draw from the priors to start at: further ones are tried, `STARTS` at most.
+A proposed parameter is rejected, with Z' = 0, if the filter loses all particles, a number overflows, or a value leaves
+the support of a distribution. The same holds for the start, a draw from the priors: up to `STARTS` draws are tried.
 """
 
 import math
@@ -31,18 +32,18 @@ from pgm_rnn.sequence_model.parameters import call_with
 from pgm_rnn.sequence_model.priors import WithPriors
 
 ACCEPTED = 0.234
-"""The part of the moves that the warm-up aims at accepting."""
+"""Fraction of the moves that the warm-up aims to accept."""
 STARTS = 1000
-"""Draws from the priors, one after the other, until one of positive probability is found to start at."""
+"""Largest number of draws from the priors that are tried as a start, until one has positive probability."""
 
 
 class ParticlePosterior(NamedTuple):
     """Result of `run`.
 
     Attributes:
-        posterior: the draws, one chain, as of `mcmc.run`.
-        acceptance: the part of the moves that were accepted after the warm-up.
-        log_likelihoods: the estimate that each draw was accepted with, (num_samples,), nats.
+        posterior: the draws as a single chain, as from `mcmc.run`.
+        acceptance: fraction of the moves after the warm-up that were accepted.
+        log_likelihoods: the estimate with which each draw was accepted, (num_samples,), nats.
     """
 
     def __repr__(self) -> str:
@@ -80,7 +81,7 @@ def run(
     progress: bool = True,
     filter_options: Mapping[str, Any] | None = None,
 ) -> ParticlePosterior:
-    """Draws from the posterior law of a model's parameters, with its states summed out by a particle filter.
+    """Draws from the posterior distribution of a model's parameters, with its states summed out by a particle filter.
 
     Args:
         program: a model and the priors on its parameters.
@@ -88,17 +89,17 @@ def run(
         lengths: (B,) steps of each sequence, None for T.
         num_samples: draws kept.
         num_warmup: moves before them, which adapt the proposal.
-        num_particles: of the filter; the estimates' standard deviation is best around one.
+        num_particles: number of particles of the filter. A standard deviation of log Z around one is most efficient.
         inputs: (B, T, input_dim) for a model with inputs.
-        seed: of everything that is drawn, the start among it: the first of up to `STARTS` draws from the priors that
+        seed: random seed for all draws, including the start: the first of up to `STARTS` draws from the priors to which
             the filter gives a positive probability.
-        progress: a bar on a terminal.
-        filter_options: further keywords of `smc.log_marginal_likelihood`, such as `proposal`.
+        progress: whether a terminal shows a progress bar.
+        filter_options: further keyword arguments of `smc.log_marginal_likelihood`, such as `proposal`.
 
     Raises:
-        TypeError: something else than a `WithPriors`, or a model without latent states.
-        ValueError: options out of range, or none of `STARTS` draws from the priors has a positive probability. An error
-            that comes from the program, and not from a parameter's value, is raised as it is.
+        TypeError: `program` is not a `WithPriors`, or its model has no latent states.
+        ValueError: an option is out of range, or none of `STARTS` draws from the priors has a positive probability. An
+            error that comes from the program, and not from a parameter's value, is raised as it is.
     """
     if not isinstance(program, WithPriors):
         raise TypeError(f"expected a model with priors, WithPriors(model, {{...}}), got {type(program).__name__}")
@@ -121,7 +122,7 @@ def run(
 
 
 class _ImpossibleError(ValueError):
-    """A parameter has probability zero; its text says how that was seen."""
+    """A parameter has probability zero; the message says why."""
 
 
 class _Target:
@@ -135,7 +136,11 @@ class _Target:
         }
 
     def start(self) -> _Point:
-        """The first draw from the priors that has a positive probability; a ValueError where none has."""
+        """The first draw from the priors that has a positive probability.
+
+        Raises:
+            ValueError: none of `STARTS` draws has.
+        """
         for _ in range(STARTS):
             try:
                 return self.possible(self.drawn)
@@ -143,7 +148,7 @@ class _Target:
                 last = error
         names = ", ".join(self.program.priors)
         raise ValueError(
-            f"expected a draw from the priors of positive probability to start at, got none among {STARTS} draws of "
+            f"expected a draw from the priors with positive probability as a start, got none among {STARTS} draws of "
             f"{names} (the last one: {last}); use narrower priors or more particles"
         ) from last
 
@@ -169,14 +174,18 @@ class _Target:
         return _Point(vector, log_prior, estimate.sum())
 
     def proposed(self, vector: Tensor) -> _Point | None:
-        """The point, or None where it has probability zero."""
+        """The proposed point, or None if it has probability zero."""
         try:
             return self.possible(lambda: vector)
         except _ImpossibleError:
             return None
 
     def possible(self, place: Callable[[], Tensor]) -> _Point:
-        """The point at a place; an `_ImpossibleError` where it has probability zero or cannot be computed."""
+        """The point at an unconstrained vector.
+
+        Raises:
+            _ImpossibleError: it has probability zero or cannot be computed.
+        """
         try:
             point = self.at(place())
         except Exception as error:
@@ -189,13 +198,13 @@ class _Target:
         return point
 
     def _pieces(self, vector: Tensor) -> dict[str, Tensor]:
-        """The vector cut into each parameter's unconstrained part."""
+        """The unconstrained vector, split into one piece per parameter."""
         pieces = vector.split([shape.numel() for shape in self.shapes.values()])
         return {name: piece.reshape(shape) for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)}
 
 
 class _Chain:
-    """A random walk under way: where it is, where it was, and how it moves."""
+    """A random walk: its current point, its history, and its proposal."""
 
     def __init__(self, target: _Target, start: _Point) -> None:
         self.target, self.now = target, start
@@ -206,7 +215,7 @@ class _Chain:
         self.root = torch.eye(size, dtype=start.vector.dtype)
 
     def move(self, adapt: bool) -> None:
-        """Propose, accept or stay; in the warm-up, learn the scale and every hundred moves the covariance."""
+        """Make one Metropolis move. In the warm-up, adapt the scale, and every hundred moves the covariance."""
         step = math.exp(self.log_scale) * self.root @ torch.randn_like(self.now.vector)
         proposed = self.target.proposed(self.now.vector + step)
         probability = 0.0 if proposed is None else float((proposed.score - self.now.score).exp().clamp(max=1.0))
@@ -220,7 +229,7 @@ class _Chain:
                 self._learn_covariance()
 
     def forget(self) -> None:
-        """End of the warm-up: its draws are not counted."""
+        """Discard the draws of the warm-up."""
         self.points, self.accepted = [], 0
 
     def _learn_covariance(self) -> None:
@@ -231,10 +240,10 @@ class _Chain:
 
 
 def _says_impossible(error: Exception) -> bool:
-    """Whether an error comes from numbers that a law cannot have, and not from the program.
+    """Whether an error comes from impossible values of a parameter, and not from a mistake in the program.
 
-    The filter has no particle left, a covariance is not positive definite, a number overflows; or torch's or Pyro's
-    laws themselves refuse a parameter or a value.
+    Such errors are: the filter has no particle left, a covariance is not positive definite, a number overflows, or a
+    distribution of torch's or Pyro's rejects a parameter or a value.
     """
     if isinstance(error, DegenerateWeightsError | torch.linalg.LinAlgError | ArithmeticError):  # type: ignore[attr-defined]
         return True
@@ -247,5 +256,5 @@ def _says_impossible(error: Exception) -> bool:
 
 
 def _in_short(error: Exception) -> str:
-    """What an error says, in one line: torch's laws go on with the values that they refuse."""
+    """An error's message in one line, without the list of rejected values that torch's distributions append."""
     return str(error).split("\n")[0].split("; ")[0].removesuffix(", but found invalid values:")

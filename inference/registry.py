@@ -1,4 +1,4 @@
-"""The one list of the engines; the contract tests run each of them on every model, and `ENGINES` has their names."""
+"""The registry of the engines. The contract tests run each engine on every model, and `ENGINES` has their names."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ class Engine:
     """An entry of the registry of engines.
 
     Attributes:
-        name: what the package calls it.
-        takes: whether its example can run on a model; what the model says of itself decides.
-        example: a quick run on a model and a ragged batch. On another model it raises a TypeError that says what the
-            engine needs.
+        name: its name in the package.
+        takes: whether the engine can run on a model, judged by the model's attributes.
+        example: a quick run on a model and a ragged batch. On a model that the engine cannot run on, it raises a
+            TypeError that says what the engine needs.
     """
 
     name: str

@@ -5,7 +5,7 @@
     systematic     the same draw in each part
     residual       floor(N W_n) copies of each, the rest multinomial
 
-All of them invert the distribution function at uniforms in [0, 1), which may be given: then the ancestors are a
+All schemes invert the distribution function at uniforms in [0, 1). If the uniforms are given, the ancestors are a
 deterministic function of weights and uniforms. A particle of weight zero never has a descendant. Sources: Douc, Cappe &
 Moulines (2005); soft resampling: Karkus, Hsu & Lee (2018).
 """
@@ -26,7 +26,7 @@ class Soft(NamedTuple):
 
     Attributes:
         ancestors: (N, B), int64.
-        log_weights: what the resampled particles still weigh, (N, B), differentiable in the weights they came from.
+        log_weights: log weights of the resampled particles, (N, B), differentiable in the old weights.
     """
 
     ancestors: Tensor
@@ -42,9 +42,9 @@ def ancestors(log_weights: Tensor, scheme: str = "systematic", uniforms: Tensor 
         uniforms: in [0, 1), of shape `uniforms_shape(scheme, N, B)`; None draws them by torch's global generator.
 
     Raises:
-        TypeError: log weights or uniforms that are no tensors of floating point.
+        TypeError: log weights or uniforms are not floating-point tensors.
         ValueError: an unknown scheme, uniforms of another shape or outside [0, 1), or a column of log weights with NaN,
-            plus infinity or nothing but minus infinity.
+            plus infinity or only minus infinity.
     """
     _check(log_weights)
     check_choice("resampling", scheme, SCHEMES)
@@ -55,10 +55,10 @@ def ancestors(log_weights: Tensor, scheme: str = "systematic", uniforms: Tensor 
 
 
 def _check(log_weights: Tensor) -> None:
-    """Raise unless particles can be drawn by these log weights, (N, B)."""
+    """Check that particles can be drawn with these log weights, (N, B)."""
     if not isinstance(log_weights, Tensor) or not log_weights.is_floating_point():
         got = log_weights.dtype if isinstance(log_weights, Tensor) else type(log_weights).__name__
-        raise TypeError(f"expected log_weights as a tensor of floating point, got {got}")
+        raise TypeError(f"expected log_weights as a floating-point tensor, got {got}")
     if log_weights.dim() != 2 or 0 in log_weights.shape:
         raise ValueError(f"expected log_weights of shape (N, B) and not empty, got {tuple(log_weights.shape)}")
     wrong = ~log_weights.detach().amax(0).isfinite()  # NaN and the infinite are the largest
@@ -73,16 +73,16 @@ def _check(log_weights: Tensor) -> None:
 
 
 def soft(log_weights: Tensor, share: float = 0.5, scheme: str = "systematic", uniforms: Tensor | None = None) -> Soft:
-    """Resampling from share W + (1 - share) / N, whose new weights keep the gradient of the old ones.
+    """Soft resampling: draws from share W + (1 - share) / N, with new weights that keep the gradient of the old ones.
 
     Args:
         log_weights: unnormalised, (N, B), nats.
-        share: of the weights in the mixture, in (0, 1]; with 1 the new weights are all one, and keep their gradient.
+        share: the weights' share of the mixture, in (0, 1]. With 1 all new weights are one, but keep their gradient.
         scheme: one of `SCHEMES`.
         uniforms: as for `ancestors`.
 
     Raises:
-        ValueError: a share outside (0, 1], or as `ancestors`.
+        TypeError, ValueError: as `ancestors`; also a ValueError for a share outside (0, 1].
     """
     if not 0 < share <= 1:
         raise ValueError(f"expected share in (0, 1], got {share}")

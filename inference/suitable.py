@@ -1,15 +1,15 @@
-"""Which engine takes which model: read off the model's `states`, and said where one does not fit."""
+"""The error of an engine that cannot run a model, which names an engine that can, judged by the model's `states`."""
 
 from pgm_rnn.states import FiniteStates, GaussianStates, described
 
 
 def unsuitable(engine: str, wanted: str, model: object) -> TypeError:
-    """The error of an engine that needs something else of a model; it names an engine that takes it.
+    """The TypeError of an engine that cannot run a model; its message names an engine that can.
 
     Args:
-        engine: as the user calls it, such as "kalman".
-        wanted: what it needs, such as "Gaussian states".
-        model: what it was given.
+        engine: the engine's name, such as "kalman".
+        wanted: the property that it needs, such as "Gaussian states".
+        model: the model that it was given.
     """
     has = described(getattr(model, "states", None))
     return TypeError(f"{engine} needs a model with {wanted}, {type(model).__name__} has {has}; {_taker(model)}")

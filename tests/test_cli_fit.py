@@ -104,7 +104,7 @@ def test_a_network_with_noise_is_fitted_scored_and_saved(
     assert (score["split"], score["bound"], score["num_steps"]) == ("test", "FIVO_128", 48)
     assert score["nats_per_step"] == pytest.approx(-float(terms.sum()) / 48, rel=1e-12)
     output = capsys.readouterr().out
-    assert "FIVO_128: by a particle filter, above the exact number on average" in output
+    assert "FIVO_128: from a particle filter, above the exact number on average" in output
     assert [json.loads(line)["epoch"] for line in Path("m.jsonl").read_text().splitlines()] == [1, 2]
 
 
@@ -279,7 +279,7 @@ def test_whole_numbers_are_real_ones_unless_something_else_is_said(
     arguments = ["fit", "hmm", "--data", "counts.csv", "--num-states", "2", "--iterations", "3", *emission]
     assert call(monkeypatch, *arguments) == 0
     assert load_model("fits/hmm-counts-2").family == family
-    assert ("whole numbers, taken for real ones" in capsys.readouterr().out) == (not emission)
+    assert ("the values are whole numbers, treated as real" in capsys.readouterr().out) == (not emission)
 
 
 @pytest.mark.parametrize(
@@ -370,8 +370,8 @@ def test_a_table_fits_eighty_columns(capsys: Capture) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("hmm --data jbs --num-states 2", "or a file that is there, got 'jbs'; did you mean 'jsb'"),
-        ("hmm --data river.cvs --num-states 2", "or a file that is there, got 'river.cvs'"),
+        ("hmm --data jbs --num-states 2", "or an existing file, got 'jbs'; did you mean 'jsb'"),
+        ("hmm --data river.cvs --num-states 2", "or an existing file, got 'river.cvs'"),
         ("hmm --data synthetic-hmm --num-states 0", "expected num_states"),
         ("hmm --data synthetic-hmm --num-states two", "Invalid value for '--num-states'"),
         ("hmm --data synthetic-hmm", "Missing option '--num-states'"),
@@ -388,7 +388,10 @@ def test_a_table_fits_eighty_columns(capsys: Capture) -> None:
         ("hmm --data river.csv --num-states 2 --emission poisson", "expected counts 0, 1, 2, ..., got"),
         ("hmm --data river.csv --num-states 2 --emission categorical", "expected one variable of symbols, got 2"),
         ("hmm --data river.csv --num-states 2 --emission categorical --column flow", "expected symbols 0, 1, 2, ..."),
-        ("hmm --data gaps.csv --num-states 2", "missing one is at step 2 of series 1; fill them in, or use pgm-rnn"),
+        (
+            "hmm --data gaps.csv --num-states 2",
+            "expected no missing values, got the first one at step 2 of series 1; fill them in, or use pgm-rnn",
+        ),
         ("lgssm --data synthetic-hmm --latent-dim 2", "whose observations are symbols in 0..2; use pgm-rnn fit hmm"),
         ("lgssm --data river.csv --latent-dim 0", "expected latent_dim"),
         ("lgssm --data river.csv --latent-dim 95", "expected latent_dim of at most M (T - 1) = 94, got 95"),
@@ -403,8 +406,11 @@ def test_a_table_fits_eighty_columns(capsys: Capture) -> None:
         ("lgssm --data river.csv --latent-dim 1 --output river.csv", "expected a new folder or one that holds"),
         ("lgssm --data river.csv --latent-dim 1 --output river.csv/x", "expected --output to name a folder"),
         ("lgssm --data river.csv --latent-dim 1 --json no/such/x.json", "expected --json to name a file"),
-        ("rnn --data river.cvs", "or a file that is there, got 'river.cvs'"),
-        ("rnn --data gaps.csv", "missing one is at step 2 of series 1; fill them in, or use pgm-rnn"),
+        ("rnn --data river.cvs", "or an existing file, got 'river.cvs'"),
+        (
+            "rnn --data gaps.csv",
+            "expected no missing values, got the first one at step 2 of series 1; fill them in, or use pgm-rnn",
+        ),
         ("rnn --data synthetic-hmm --cell lsmt", "did you mean 'lstm'"),
         ("rnn --data synthetic-hmm --epochs 0", "expected num_epochs"),
         ("rnn --data synthetic-hmm --learning-rate 0", "expected learning_rate to be a positive number"),
@@ -413,7 +419,7 @@ def test_a_table_fits_eighty_columns(capsys: Capture) -> None:
         ("rnn --data synthetic-hmm --metrics no/such.jsonl", "expected --metrics to name a file in a folder"),
         ("noisy-rnn --data river.csv", "expected --latent-dim for noisy-rnn, got none"),
         ("noisy-rnn --data synthetic-hmm --latent-dim 2", "expected vectors of real numbers for noisy-rnn, got synth"),
-        ("noisy-rnn --data gaps.csv --latent-dim 2", "expected every number to be there for noisy-rnn"),
+        ("noisy-rnn --data gaps.csv --latent-dim 2", "expected no missing values for noisy-rnn"),
         ("noisy-rnn --data river.csv --latent-dim 0", "expected latent_dim"),
         ("noisy-rnn --data river.csv --latent-dim 2 --hidden-dim 3", "No such option: --hidden-dim"),
         ("noisy-rnn --data river.csv --latent-dim 2 --emission poisson", "expected --emission to be one of gaussian"),
@@ -449,7 +455,7 @@ def test_a_variable_without_noise_is_one_sentence(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(GaussianEm, "maximise", exact)
     write_csv(Path("odd.csv"), np.ones((9, 1)))
     assert call(monkeypatch, *["fit", "lgssm", "--data", "odd.csv", "--latent-dim", "2"]) == 2
-    assert "such as a constant or the number of a row; leave it out with --column" in capsys.readouterr().err
+    assert "such as a constant or a row number; leave it out with --column" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [[], ["hmm", "--help"], ["lgssm", "-h"], ["rnn", "-h"], ["noisy-rnn", "-h"]])

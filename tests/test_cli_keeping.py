@@ -87,7 +87,7 @@ def test_a_fit_that_comes_first_in_the_meantime_stays(monkeypatch: pytest.Monkey
     assert call(monkeypatch, *HMM_FIT.split(), "--output", "out") == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    (beside,) = re.findall(r"which holds a saved model; .*; the fitted model is kept in (out-\w+); move it", error)
+    (beside,) = re.findall(r"which holds a saved model; .*; the fitted model is saved in (out-\w+); move it", error)
     assert_same(load_model("out").state_dict(), other.state_dict())
     assert load_model(beside).num_states == 2
 
@@ -135,7 +135,7 @@ def test_a_full_disk_leaves_the_fit_in_the_folder_for_temporary_files(
     assert call(monkeypatch, *HMM_FIT.split(), "--output", "out") == 2
     captured = capsys.readouterr()
     assert captured.err.count("\n") == 1
-    (place,) = re.findall(r"No space left on device: .*; the fitted model is kept in (\S+); move it", captured.err)
+    (place,) = re.findall(r"No space left on device: .*; the fitted model is saved in (\S+); move it", captured.err)
     assert Path(place).is_relative_to(tmp_path / "scratch")
     assert "stopped by num_iterations" in captured.out
     assert describe(place).info["scores"][0]["split"] == "train"
@@ -151,7 +151,10 @@ def test_a_fit_that_no_disk_takes_says_what_to_do(
     assert call(monkeypatch, *HMM_FIT.split(), "--output", "out") == 2
     error = capsys.readouterr().err
     assert "No space left on device" in error
-    assert "; the fitted model could not be kept elsewhere either; make room and fit again (--checkpoint keeps" in error
+    assert (
+        "; the fitted model could not be saved elsewhere either; make room and fit again (--checkpoint would keep"
+        in error
+    )
     assert error.count("\n") == 1
     assert not list((tmp_path / "scratch").iterdir())
     assert not Path("out").exists()
@@ -309,9 +312,10 @@ def test_a_disk_that_fills_up_with_metrics_costs_no_parameters(
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert (
-        "the fit could not go on, could not write m.jsonl: No space left on device; the parameters so far are" in error
+        "the fit could not continue, could not write m.jsonl: No space left on device; the parameters so far are"
+        in error
     )
-    assert "saved in out; make room or choose another place, and go on from its numbers with --start out" in error
+    assert "saved in out; make room or choose another place, and continue from its parameters with --start out" in error
     assert_same(load_model("out").state_dict(), expected)
     notes = describe("out").info
     assert (notes["stopped_by"], notes["epochs"]) == ("error", None)
@@ -325,8 +329,10 @@ def test_a_disk_that_fills_up_with_checkpoints_costs_no_parameters(
     monkeypatch.setattr(files_of_checkpoints, "write_whole", naming_full_from(5))  # one before, two for each epoch
     assert call(monkeypatch, *run.split()) == 2
     error = capsys.readouterr().err
-    assert f"the fit could not go on, could not write {Path.cwd()}/run/state-" in error
-    assert "the parameters so far are saved in out; make room or choose another place, and go on with --resume" in error
+    assert f"the fit could not continue, could not write {Path.cwd()}/run/state-" in error
+    assert (
+        "the parameters so far are saved in out; make room or choose another place, and continue with --resume" in error
+    )
     assert describe("out").info["stopped_by"] == "error"
     monkeypatch.setattr(files_of_checkpoints, "write_whole", write_whole)
     assert call(monkeypatch, *run.split(), "--resume") == 0

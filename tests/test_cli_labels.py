@@ -155,7 +155,9 @@ def test_a_disk_that_is_full_costs_no_fit(monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.setattr(Metrics, "add", full)
     assert call(monkeypatch, *TAGGER.split(), "--metrics", "m.jsonl") == 2
     captured = capsys.readouterr()
-    assert "the fit could not go on, could not write m.jsonl: No space left on device; the parameters" in captured.err
+    assert (
+        "the fit could not continue, could not write m.jsonl: No space left on device; the parameters" in captured.err
+    )
     assert captured.err.rstrip().endswith("are saved in out; make room or choose another place, and fit again")
     assert "ended by an error after" in captured.out
     load_model("out")
@@ -249,4 +251,4 @@ def test_a_law_of_labels_is_no_model_of_sequences(
     assert call(monkeypatch, *TAGGER.split()) == 0
     capsys.readouterr()
     assert call(monkeypatch, *command.split()) == 2
-    assert "expected a model of sequences, got out, a law of their labels" in capsys.readouterr().err
+    assert "expected a model of sequences, got out, a label model" in capsys.readouterr().err

@@ -34,7 +34,7 @@ def test_a_quick_reproduction_leaves_four_files_and_prints_verdicts(tmp_path: Pa
 
 
 def test_the_help_names_every_experiment() -> None:
-    assert f"{', '.join(EXPERIMENTS)}, or all." == FIGURES
+    assert f"Experiment: {', '.join(EXPERIMENTS)} or all." == FIGURES
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_an_interrupted_run_says_how_it_goes_on_and_does(tmp_path: Path, monkeyp
     arguments = ["reproduce", "figure-5", *QUICK, "--out", str(tmp_path / "a")]
     stopped = CliRunner().invoke(app, arguments)
     assert stopped.exit_code == 130
-    assert "the same command goes on from the cells that are finished" in stopped.stderr
+    assert "run the same command again to continue after the finished cells" in stopped.stderr
     assert not list((tmp_path / "a").glob("*.csv"))
     assert CliRunner().invoke(app, arguments).exit_code == 0
     assert [ran.count(cell) for cell in dict.fromkeys(ran)] == [1, 2, 1]

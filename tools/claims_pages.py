@@ -1,6 +1,6 @@
 """`docs/claims.md` and `docs/errata.md`, written from the registry: `python -m tools.claims_pages`.
 
-Nothing is measured here, and the pages hold no number that a run would change; a test compares them with the files.
+Nothing is measured here, and the pages have no number that a run would change. A test compares them with the files.
 """
 
 import re
@@ -23,7 +23,7 @@ def claims_page(claims: Iterable[Claim]) -> str:
         "# The claims",
         "",
         f"Written by `{COMMAND}` from the registry of claims; do not edit. `pgm-rnn verify` measures all",
-        "of them, `pgm-rnn explain CLAIM` one, with its latest residual. A claim holds if the largest difference",
+        "of them, `pgm-rnn explain CLAIM` measures one. A claim holds if the largest difference",
         "between its routes is within the tolerance and the smallest one of its control is not. Where a paper is",
         "wrong or imprecise the claim is the corrected statement and the control the printed one: [errata](errata.md).",
         "",
@@ -36,13 +36,13 @@ def claims_page(claims: Iterable[Claim]) -> str:
 
 
 def _damage_section() -> list[str]:
-    """The damage matrix: a row a claim that notices something, a column a damage."""
+    """The damage matrix: one row per claim that detects a damage, one column per damage."""
     names = [damage.name for damage in DAMAGES]
     rows = dict.fromkeys(claim_id for ids in NOTICED_BY.values() for claim_id in ids)
     lines = [
-        "## What damage the claims notice",
+        "## Which damage the claims detect",
         "",
-        "Each column is a damage done to the package on purpose, x a claim whose residual then leaves its tolerance",
+        "Each column is a deliberate damage to the package; x marks a claim whose residual then exceeds its tolerance",
         "on one of a few instances. `python -m tools.damages` measures the matrix.",
         "",
         *(f"{number}. {name}" for number, name in enumerate(names, start=1)),
@@ -76,13 +76,13 @@ def tolerance_of(claim: Claim) -> str:
 
 
 def errata_page(claims: Iterable[Claim]) -> str:
-    """What is wrong in the papers, beside what holds, as Markdown."""
+    """The errors in the papers with their corrections, as Markdown."""
     lines = [
         "# Errata of the sources",
         "",
         f"Written by `{COMMAND}` from the registry of claims; do not edit. Each entry is a claim whose",
-        "statement is the corrected one and whose control, which must fail, is the printed one. Remarks on the sources",
-        "that are no claims are in [references](references.md).",
+        "statement is the correction and whose control, which must fail, is the printed one. Remarks on the sources",
+        "that are not claims are in [references](references.md).",
         "",
     ]
     for paper, group in by_paper(claim for claim in claims if claim.kind == "erratum"):
@@ -98,12 +98,12 @@ def errata_page(claims: Iterable[Claim]) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text whose formulas Markdown leaves as they are."""
+    """The text with its formulas escaped for Markdown."""
     return re.sub(r"([\\*_<|])", r"\\\1", text)
 
 
 def pages() -> dict[str, str]:
-    """The files' names and contents."""
+    """Names and contents of the files."""
     return {"claims.md": claims_page(CLAIMS.values()), "errata.md": errata_page(CLAIMS.values())}
 
 
@@ -111,7 +111,7 @@ def main(folder: str = "docs") -> None:
     """Write the pages into a folder.
 
     Raises:
-        OSError: it is not there or cannot be written to.
+        OSError: the folder is missing or cannot be written to.
     """
     for name, text in pages().items():
         (Path(folder) / name).write_text(text, encoding="utf-8")

@@ -1,7 +1,7 @@
-"""Damage to the models on purpose, and which claims notice: `python -m tools.damages` measures the matrix.
+"""Deliberate damage to the models, and the claims that detect it: `python -m tools.damages` measures the matrix.
 
-A damage replaces one attribute of the package for a while. A claim notices if its residual leaves the tolerance on one
-of a few instances; what it notices is written down in `NOTICED_BY`, for `docs/claims.md` and for the tests.
+A damage replaces one attribute of the package temporarily. A claim detects it if its residual exceeds the tolerance on
+one of a few instances. `NOTICED_BY` has the measured results, for `docs/claims.md` and for the tests.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -30,13 +30,13 @@ Function = Callable[..., Any]
 
 
 class Damage(NamedTuple):
-    """One attribute of the package, and what makes a damaged one of the sound one.
+    """One attribute of the package, and a function that damages it.
 
     Attributes:
-        name: what is wrong.
-        owner: the class or module.
-        attribute: the function's name.
-        damaged: from the sound function to the damaged one.
+        name: description of the damage.
+        owner: the class or module of the attribute.
+        attribute: name of the attribute, a function.
+        damaged: maps the sound function to the damaged one.
     """
 
     name: str
@@ -256,13 +256,13 @@ NOTICED_BY: dict[str, tuple[str, ...]] = {
     ),
     "dropped future of the bidirectional network": ("bidirectional-is-smoothing",),
 }
-"""Ids of the claims that notice each damage, as the command has measured them."""
+"""Ids of the claims that detect each damage, as measured by the command."""
 
 
 def notices(claim: Claim) -> bool:
-    """Whether a claim's residual leaves its tolerance, or is an error, on one of a few instances.
+    """Whether a claim's residual exceeds its tolerance, or its measurement is an error, on one of a few instances.
 
-    They are those of a quick check, or the first of a claim that draws many samples.
+    These are the instances of a quick check, or the first instance of a claim that draws many samples.
     """
     cases = chosen_cases(claim, quick=True)
     for number, case in cases if claim.unit == "difference" else cases[:1]:
@@ -276,7 +276,7 @@ def notices(claim: Claim) -> bool:
 
 
 def measured(claims: Sequence[Claim]) -> dict[str, tuple[str, ...]]:
-    """Which claims notice each damage, by the damage's name."""
+    """The claims that detect each damage, by the damage's name."""
     matrix = {}
     for damage in DAMAGES:
         with damage.applied():
@@ -285,7 +285,7 @@ def measured(claims: Sequence[Claim]) -> dict[str, tuple[str, ...]]:
 
 
 def main() -> None:
-    """Print the matrix as it is written in this file."""
+    """Print the matrix in the form in which it stands in this file."""
     from pgm_rnn.claims import CLAIMS
 
     for name, ids in measured(list(CLAIMS.values())).items():

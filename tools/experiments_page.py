@@ -24,14 +24,14 @@ def page(folder: Path) -> str:
         "# The experiments",
         "",
         f"Written by `{COMMAND}` from the CSV files in this folder; do not edit. The figures of Choe, Shin & Spencer",
-        "(2017), sec. 4, run as the paper runs them and with replicates: each draw is a random HMM with data and",
-        "networks of its own. A verdict counts the draws that bear a sentence out by the measure beside it; the",
-        "numbers of its reason are the CSV's. Accuracy is the share of right states, agreement the share of",
-        "predictions that are the forward algorithm's, both on a hundred test sequences of 8 steps (800",
-        "predictions) as in the paper; `_all` in a column's name says that all test sequences are used, and",
-        "expected accuracy has the states' exact probabilities in place of drawn states. Where the paper is silent",
-        "(optimiser, rates, when to stop) and a section does not say otherwise: Adam, each network with every",
-        "learning rate listed, the one with the best held-out loss kept.",
+        "(2017), sec. 4, run as in the paper and with replicates: each draw is a random HMM with its own data and",
+        "networks. A verdict counts the draws that confirm a sentence by the stated measure; its numbers come from",
+        "the CSV. Accuracy is the share of correct states, agreement the share of predictions equal to the forward",
+        "algorithm's, both on a hundred test sequences of 8 steps (800 predictions) as in the paper. The suffix",
+        "`_all` means that all test sequences are used. Expected accuracy uses the states' exact probabilities in",
+        "place of drawn states. Where the paper gives no details (optimiser, learning rates, stopping) and a section",
+        "does not say otherwise, each network is trained by Adam with every learning rate listed, and the one with",
+        "the best held-out loss is kept.",
         "",
         "| experiment | sentence | verdict |",
         "|---|---|---|",
@@ -82,7 +82,7 @@ def main(folder: str = "docs/experiments") -> None:
     """Draw the pictures in a folder again, and write its page.
 
     Raises:
-        OSError: it is not there or cannot be written to.
+        OSError: the folder is missing or cannot be written to.
     """
     for experiment in EXPERIMENTS.values():
         redraw(experiment, Path(folder))

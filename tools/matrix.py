@@ -2,8 +2,8 @@
 
     python tools/matrix.py [--tree FOLDER] [--python VERSION] [pytest's arguments]
 
-Every interpreter has an environment of its own in .matrix/, made on first use and upgraded at every run. torch alone is
-pinned, for its newest release may be many gigabytes; the environment variable TORCH holds what pip is told to install,
+Every interpreter has its own environment in .matrix/, created on first use and upgraded at every run. Only torch is
+pinned, because its newest release may be many gigabytes; the environment variable TORCH holds the requirement for pip,
 such as "torch==2.13.0 --extra-index-url https://download.pytorch.org/whl/cpu".
 """
 
@@ -22,14 +22,14 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / ".matrix"
 VERSIONS = ("3.11", "3.12", "3.13")
 SHOWN = ("torch", "numpy", "scipy", "arviz", "numba")
-"""Packages whose versions the table names."""
+"""Packages whose versions are in the table."""
 
 _WHICH = "import ensurepip, sys, venv; print('%d.%d' % sys.version_info[:2])"
 _INSTALLED = "import importlib.metadata as m, json, sys; print(json.dumps({n: m.version(n) for n in sys.argv[1:]}))"
 
 
 class Row(NamedTuple):
-    """What the table says of one version of Python: the packages' versions, pytest's last line, whether all passed."""
+    """The table's row for one version of Python: the packages' versions, pytest's last line, whether all passed."""
 
     version: str
     packages: dict[str, str]
@@ -69,7 +69,7 @@ def interpreters(versions: Sequence[str] = VERSIONS) -> dict[str, Path]:
 
 
 def candidates(version: str) -> Iterator[Path]:
-    """Where an interpreter may be: the present one, those on the search path, then pyenv's."""
+    """Candidate interpreters: the running one, those on the search path, then pyenv's."""
     yield Path(sys.executable)
     for folder in os.environ.get("PATH", "").split(os.pathsep):
         yield Path(folder) / f"python{version}"
@@ -78,7 +78,7 @@ def candidates(version: str) -> Iterator[Path]:
 
 
 def answer(python: Path) -> str | None:
-    """The version that an interpreter gives of itself, None where it does not run, as a shim without a version."""
+    """The version that an interpreter reports, None if it does not run, such as a shim without a version."""
     try:
         done = subprocess.run([python, "-c", _WHICH], capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
@@ -110,7 +110,7 @@ def tested(version: str, python: Path, tree: Path, pytest_options: Sequence[str]
 
 
 def environment(version: str, python: Path, tree: Path, out: TextIO) -> Path:
-    """The folder of the programs of an environment that holds the tree and the newest packages."""
+    """Create or upgrade the environment with the tree and the newest packages; returns its folder of programs."""
     folder = FOLDER / version
     binaries = folder / ("Scripts" if os.name == "nt" else "bin")
     torch = os.environ.get("TORCH") or pinned_torch()

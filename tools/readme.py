@@ -1,4 +1,4 @@
-"""The README's table of models, from what the models' entries say: `python -m tools.readme` writes it."""
+"""The README's table of models, derived from the models' entries: `python -m tools.readme` writes it."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,10 +17,10 @@ def models_table(infos: Iterable[ModelInfo]) -> str:
 
 
 def with_table(text: str, table: str) -> str:
-    """The README with this table in the place of the one that it has.
+    """The README with its table of models replaced by this one.
 
     Raises:
-        ValueError: it has none.
+        ValueError: the README has no such table.
     """
     start = text.index(HEAD)
     return text[:start] + table + text[text.index("\n\n", start) :]

@@ -17,7 +17,7 @@ NUM_STEPS = 6
 
 
 def main() -> None:
-    """Walk from the belief to networks and particles that imitate it."""
+    """Walk from the belief to networks and particles that approximate it."""
     torch.set_default_dtype(torch.float64)
     hmm = HMM.random(num_states=2, num_symbols=3, seed=3).requires_grad_(False)
     histories = all_histories(hmm, NUM_STEPS)
@@ -42,7 +42,7 @@ def main() -> None:
     print(
         f"   {NUM_STEPS} symbols, as with infinitely many data, the best of five starts leaves a KL divergence, in nats"
     )
-    print("   a step, and predicts another state than the forward algorithm in a part of the steps:")
+    print("   per step, and predicts another state than the forward algorithm in a fraction of the steps:")
     for num_units in (1, 2, 3):
         log_probs = best_fit(histories, num_units)
         print(f"   k = {num_units}: {histories.kl(log_probs):.1e}, {disagreement(histories, log_probs):.2%}")
@@ -50,7 +50,7 @@ def main() -> None:
     print(
         "\n4. Particles are draws from the belief; their shares of the states have an error of order 1 / sqrt(M). The"
     )
-    print("   same part of the steps in which they predict another state:")
+    print("   fraction of the steps in which they predict another state:")
     for num_particles in (1, 10, 100, 1000):
         share = shares(hmm, histories, num_particles)
         print(f"   M = {num_particles}: {disagreement(histories, share):.2%}")
@@ -79,7 +79,7 @@ def shares(hmm: HMM, histories: Histories, num_particles: int) -> Tensor:
 
 
 def disagreement(histories: Histories, scores: Tensor) -> float:
-    """In what part of the steps the likeliest state is another one than the belief's."""
+    """Fraction of the steps in which the most likely state differs from the belief's."""
     return histories.mean(scores.argmax(-1) != histories.beliefs.argmax(-1))
 
 

@@ -6,8 +6,8 @@ For a model whose hidden states are Delta distributed, or whose latent states ar
 log likelihood (Sohl-Dickstein & Kingma, 2015, eq. (9)-(15)), and the same code is maximum likelihood: objective "mle".
 Other models have a guide, and objectives "elbo", "iwae" and "fivo" (`pgm_rnn.inference.svi.objectives`).
 
-Pyro"s ELBO runs as a module under torch.optim with parameters local to the model, so that nothing stays behind in
-Pyro"s global parameter store. The run itself is in `training`, the bounds in `bounds`, their report in `evaluation`.
+Pyro's ELBO runs as a module under torch.optim with parameters local to the model, so that nothing stays behind in
+Pyro's global parameter store. The run itself is in `training`, the bounds in `bounds`, their report in `evaluation`.
 """
 
 from pgm_rnn.inference.svi.checkpoints import CheckpointError

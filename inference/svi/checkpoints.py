@@ -1,11 +1,11 @@
-"""A run's latest checkpoint in a folder: numbers as safetensors, the rest as JSON; never a pickle.
+"""A run's latest checkpoint in a folder: tensors as safetensors, the rest as JSON, never a pickle.
 
     state-DIGEST.safetensors    tensors, by name
     checkpoint.json             format, version, which tensors with their SHA-256, the rest, and its own SHA-256
     lock                        held by the run that writes here
 
-The tensors are written first, under a name of their own; that checkpoint.json takes its place, in one step, is what
-makes them the checkpoint. Whenever a run is killed, the old one or the new one is there.
+The tensors are written first, under a new name. Then checkpoint.json is replaced in one atomic step, which makes them
+the checkpoint. So whenever a run is killed, either the old or the new checkpoint is there and complete.
 """
 
 import hashlib
@@ -27,19 +27,19 @@ from pgm_rnn.version import __version__
 CHECKPOINT = "checkpoint.json"
 FORMAT, VERSION = "pgm_rnn checkpoint", 1
 SHARE = 0.01
-"""Of the training time, at most, goes into checkpoints."""
+"""Largest fraction of the training time that is spent on checkpoints."""
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that is damaged, of another run, or in the way of a new one."""
+    """A checkpoint is damaged, belongs to another run, or is in the way of a new one."""
 
 
 class State(NamedTuple):
-    """What a run needs to go on.
+    """The state from which a run can continue.
 
     Attributes:
-        tensors: by name, on the CPU.
-        content: what JSON can hold, infinities included.
+        tensors: its tensors by name, on the CPU.
+        content: the rest, as JSON values; floats may be infinite.
     """
 
     tensors: dict[str, Tensor]
@@ -47,11 +47,12 @@ class State(NamedTuple):
 
 
 class Checkpoints:
-    """The checkpoint in a folder that this process has to itself.
+    """The checkpoint in a folder that only this run uses.
 
     Args:
-        folder: where, or None for a run without checkpoints.
-        seconds: from one to the next, at least, and 100 times what the last one took; 0 for one after every step.
+        folder: the folder, or None for a run without checkpoints.
+        seconds: least time between checkpoints, or 100 times the time that the last one took, whichever is longer;
+            0 for a checkpoint after every step.
     """
 
     def __init__(self, folder: Path | None, seconds: float) -> None:
@@ -59,14 +60,14 @@ class Checkpoints:
         self.next = -math.inf
 
     def is_due(self) -> bool:
-        """Whether it is time for one."""
+        """Whether it is time for a checkpoint."""
         return self.folder is not None and time.perf_counter() >= self.next
 
     def save(self, state: State) -> None:
         """Replace the checkpoint.
 
         Raises:
-            OSError: it cannot be written; the former one stays.
+            OSError: the new one cannot be written; the former one stays.
         """
         if self.folder is None:
             return
@@ -84,21 +85,23 @@ class Checkpoints:
         self.next = began + cost + (max(self.seconds, cost / SHARE) if self.seconds else 0.0)
 
     def load(self) -> tuple[bytes, bytes] | None:
-        """The two files' contents, None where there is no checkpoint.
+        """The contents of the two files, or None if there is no checkpoint.
 
         Raises:
-            CheckpointError: checkpoint.json is damaged, or the file that it names is not there.
+            CheckpointError: checkpoint.json is damaged, or the file that it names is missing.
         """
         if self.folder is None or not (self.folder / CHECKPOINT).is_file():
             return None
         described = (self.folder / CHECKPOINT).read_bytes()
         path = self.folder / _unpacked(described, self.folder)["tensors"]
         if not path.is_file():
-            raise CheckpointError(f"expected {path.name} beside {CHECKPOINT}, it is not in {self.folder}")
+            raise CheckpointError(
+                f"expected {path.name} beside {CHECKPOINT} in {self.folder}, got no such file; start a new run"
+            )
         return described, path.read_bytes()
 
     def _remove_other_tensors(self) -> None:
-        """All but those of the checkpoint, the leavings of a killed run included."""
+        """Remove all tensor files except the checkpoint's, including what a killed run left."""
         assert self.folder is not None
         described = self.folder / CHECKPOINT
         kept = _unpacked(described.read_bytes(), self.folder)["tensors"] if described.is_file() else None
@@ -109,12 +112,12 @@ class Checkpoints:
 
 @contextmanager
 def checkpoints_in(folder: str | os.PathLike[str] | None, seconds: float) -> Iterator[Checkpoints]:
-    """The checkpoint in a folder, which is made and locked.
+    """Open the checkpoint in a folder, which is created if necessary and locked.
 
     Raises:
-        ValueError: `seconds` is no number of at least 0.
+        ValueError: `seconds` is not a number of at least 0.
         BlockingIOError: another run uses the folder.
-        OSError: it cannot be made or written to.
+        OSError: the folder cannot be created or written to.
     """
     if not (isinstance(seconds, int | float) and 0 <= seconds < math.inf):
         raise ValueError(f"expected checkpoint_seconds to be a number of at least 0, got {seconds!r}")
@@ -124,10 +127,10 @@ def checkpoints_in(folder: str | os.PathLike[str] | None, seconds: float) -> Ite
 
 
 def parsed(described: bytes, packed: bytes, where: object) -> State:
-    """What a checkpoint's two files hold.
+    """The state in a checkpoint's two files.
 
     Raises:
-        CheckpointError: they are damaged, or no such files.
+        CheckpointError: they are damaged, or not files of a checkpoint.
     """
     content = _unpacked(described, where)
     if hashlib.sha256(packed).hexdigest() != content["tensors_sha256"]:
@@ -142,12 +145,16 @@ def parsed(described: bytes, packed: bytes, where: object) -> State:
 
 
 def check_run(there: Mapping[str, Any], here: Mapping[str, Any], where: object) -> None:
-    """Raise a CheckpointError unless a checkpoint's run is this one, both described by the same keys."""
+    """Check that a checkpoint belongs to this run, by the two runs' descriptions.
+
+    Raises:
+        CheckpointError: the runs differ; the message names the first difference.
+    """
     for key, value in json.loads(json.dumps(here)).items():
         if there.get(key) != value:
             raise CheckpointError(
                 f"expected a checkpoint of this run in {where}, got one with another {key}: {there.get(key)!r} there, "
-                f"{value!r} here; go on as that run began, or start a new one in another folder"
+                f"{value!r} here; resume with that run's settings, or start a new run in another folder"
             )
 
 

@@ -1,4 +1,4 @@
-"""`fit`: its options, its checkpoints and its processes."""
+"""`fit`: maximum likelihood and variational inference by gradient steps, with checkpoints and several processes."""
 
 from typing import Any
 
@@ -35,25 +35,26 @@ def fit(
 
     The parameters at the end are those of the epoch with the lowest validation loss, or the last ones without
     validation data. The same model, data and seed give the same parameters bit for bit on one machine's CPU, also if
-    the run is killed and goes on from its checkpoint, however often.
+    the run is killed and resumed from its checkpoint, however often.
 
     Where torch.distributed's default process group is initialised, as under torchrun, every process calls `fit` with
-    the same arguments and takes its part of each minibatch of `batch_size`; all end with the same parameters. The
-    objective "mle" then has the loss curve of a single process, to rounding; the draws of a guide or a filter are each
-    process's own, so that other objectives have one of the same law. The first process writes what is written.
+    the same arguments and takes its share of each minibatch of `batch_size`; all end with the same parameters. The
+    objective "mle" then has the loss curve of a single process, up to rounding. Other objectives have a loss curve of
+    the same distribution, because each process draws from the guide or filter by itself. Only the first process writes
+    files.
 
     Args:
         model: any model.
         train: a padded batch, or a tensor (batch, T, *event) without padding.
-        valid: the same, for early stopping by the objective's bound, with the same random numbers after every epoch.
+        valid: validation data for early stopping by the objective, with the same random numbers after every epoch.
         objective: "mle", "elbo", "iwae" or "fivo"; None for "mle" where the model is `exact`, "elbo" otherwise.
-        num_particles: K draws of the guide a sequence, or N particles of the filter.
+        num_particles: K draws of the guide per sequence, or N particles of the filter.
         options: the fields of `Plan` and `Surroundings` (`pgm_rnn.inference.svi.plan`), by keyword.
 
     Raises:
-        CheckpointError: a checkpoint that is damaged, of another run, or there without `resume`.
+        CheckpointError: the checkpoint is damaged, belongs to another run, or exists although `resume` is not given.
         ProcessLostError: another process of the fit ended, or did not answer within its group's timeout.
-        ValueError, TypeError: data or options that do not fit, or no CUDA where it is asked for.
+        ValueError, TypeError: data or options that do not fit, or no CUDA on this machine although it is asked for.
         OSError: `metrics` or `checkpoint` cannot be written, or another run is using that folder.
         ModuleNotFoundError: `tensorboard` is given and the package is not installed.
         FloatingPointError: the loss became NaN or infinite; the parameters are those of the best epoch so far.

@@ -1,6 +1,6 @@
-"""How well a model predicts: nats per step on held-out sequences, exact, bounded or estimated.
+"""Evaluation of a model: nats per step on held-out sequences, exact, bounded or estimated.
 
-With L_i the log likelihood of sequence i or what stands in for it, and T_i its number of steps:
+With L_i the log likelihood of sequence i, or the bound or estimate in its place, and T_i its number of steps:
 
     sum          -sum_i L_i / sum_i T_i                            every step counts the same
     sequence     -(1/B) sum_i L_i / T_i                            every sequence counts the same
@@ -8,9 +8,9 @@ With L_i the log likelihood of sequence i or what stands in for it, and T_i its 
 
 L_i^1 is the same bound on log p(x_1) with the same draws: log p(x_1) itself (exact), the first normaliser of the
 filter (FIVO), the mean of log w_1^k (ELBO) or the logarithm of the mean of w_1^k (IWAE, importance), where
-w_1 = p(x_1, z_1) / q(z_1 | x). So skip-first drops what t = 1 adds to each, and tends to log p(x_{2:T} | x_1) with the
-number of particles; except for "exact" it is a difference of two bounds, and no bound itself. A model with
-first="condition" is given x_1 in any case: there skip-first is "sum", and its steps are T_i - 1 throughout.
+w_1 = p(x_1, z_1) / q(z_1 | x). So skip-first drops the term of t = 1, and tends to log p(x_{2:T} | x_1) as the number
+of particles grows. Except for "exact" it is a difference of two bounds, and itself no bound. A model with
+first="condition" is always given x_1: then skip-first equals "sum", and each sequence counts T_i - 1 steps.
 """
 
 import math
@@ -32,25 +32,26 @@ from pgm_rnn.sequences import Sequences, as_sequences
 BOUNDS = ("exact", "elbo", "iwae", "fivo", "importance")
 NORMALISATIONS = ("sum", "sequence", "skip-first")
 MAX_STATES = 2**18
-"""Particles times sequences times steps (FIVO: without steps) that are held at a time."""
+"""Largest particles x sequences x steps (FIVO: particles x sequences) in memory at a time."""
 FIVO_RUNS = 2
-"""Independent filters whose bounds are averaged; how they differ is the Monte Carlo error."""
+"""Number of independent filters whose bounds are averaged; their spread gives the Monte Carlo error."""
 
 
 class Evaluation(NamedTuple):
     """Result of `evaluate`.
 
     Attributes:
-        nats_per_step: of negative log likelihood, normalised as asked.
-        standard_error: of nats_per_step over the sequences as a sample, by the delta method for a ratio; NaN for one.
-        bound: what stands in for the log likelihood: "exact", or such as "ELBO", "IWAE_64", "FIVO_128" (lower bounds
-            on it, so that nats_per_step is at least the exact one in expectation), "importance_500" (an estimate).
-        log_likelihoods: one a sequence, nats, (batch,).
-        num_steps: the observations counted, one fewer a sequence where x_1 is given or skipped.
+        nats_per_step: negative log likelihood in nats per step, by the chosen normalisation.
+        standard_error: standard error of nats_per_step over the sequences as a sample, by the delta method for a ratio;
+            NaN for a single sequence.
+        bound: how the log likelihood was computed: "exact"; "ELBO", "IWAE_64", "FIVO_128" and the like (lower bounds
+            on it, so that nats_per_step is at least the exact one in expectation); or "importance_500" (an estimate).
+        log_likelihoods: one value per sequence, in nats, (batch,).
+        num_steps: number of observations counted, one fewer per sequence where x_1 is given or skipped.
         normalisation: "sum", "sequence" or "skip-first".
         monte_carlo_error: standard error of nats_per_step over the draws alone; 0 without any, NaN for one particle.
-        effective_particles: of "iwae" and "importance", how many of the K draws carry the weight, the median over the
-            sequences; where it is far below 10, the estimate is too many nats by more than its error. NaN otherwise.
+        effective_particles: for "iwae" and "importance", the effective sample size of the K draws, as the median over
+            the sequences. Far below 10, nats_per_step is biased upwards by more than its error. NaN otherwise.
     """
 
     def __repr__(self) -> str:
@@ -82,10 +83,10 @@ def evaluate(
 ) -> Evaluation:
     """Negative log likelihood in nats per step, exact, bounded from above or estimated.
 
-    "importance" is IWAE_K's number, read as an estimate of log p(x) with an error instead of as a bound; its error is
-    the delta method's, sqrt(Var w / K) / mean w for each sequence, which is far too small where few weights dominate:
-    see `effective_particles`.
-    Of a model that is `exact` every bound but "fivo" is exact. Random numbers depend on the seed, the number of
+    "importance" is the same number as IWAE_K, read as an estimate of log p(x) with an error instead of as a bound. Its
+    error comes from the delta method, sqrt(Var w / K) / mean w for each sequence, and is far too small if few weights
+    dominate: see `effective_particles`.
+    For a model that is `exact`, every bound except "fivo" is exact. Random numbers depend on the seed, the number of
     particles and the batch size.
 
     Args:
@@ -93,10 +94,10 @@ def evaluate(
         x: a padded batch, or observations (batch, T, *event).
         lengths: (batch,) if x is a tensor with padding.
         bound: "exact", "elbo", "iwae", "fivo" or "importance"; None for "exact" where the model is, "elbo" otherwise.
-        num_particles: K of every bound but "exact".
+        num_particles: K, for every bound except "exact".
         normalisation: "sum", "sequence" or "skip-first"; see `pgm_rnn.inference.svi.evaluation`.
-        batch_size: sequences at a time; fewer, or fewer particles, where they would be many.
-        seed: of the draws.
+        batch_size: sequences scored at a time; fewer sequences or particles are taken if memory would be short.
+        seed: random seed for the draws.
 
     Raises:
         ValueError, TypeError: data that do not fit, or a bound that the model does not have.
@@ -135,12 +136,12 @@ _LABELS = {"exact": "exact", "elbo": "ELBO", "iwae": "IWAE", "fivo": "FIVO", "im
 
 
 class Terms(NamedTuple):
-    """What is found of each sequence, (B,).
+    """Results for each sequence, (B,).
 
     Attributes:
-        values: log likelihoods, without their terms of t = 1 if asked.
-        variances: of them, over the draws.
-        effective: particles that carry the weight, or NaN.
+        values: log likelihoods, without the terms of t = 1 if these are skipped.
+        variances: variances of the values over the draws.
+        effective: effective sample sizes, or NaN.
     """
 
     values: Tensor
@@ -149,7 +150,7 @@ class Terms(NamedTuple):
 
 
 Finder = Callable[[SequenceModel, Sequences, int, bool], Terms]
-"""Terms of a batch, for a number of particles, with or without those of t = 1."""
+"""Computes the `Terms` of a batch, given a number of particles and whether the terms of t = 1 are skipped."""
 
 
 def _exact(model: SequenceModel, data: Sequences, num_particles: int, skips: bool) -> Terms:
@@ -158,7 +159,7 @@ def _exact(model: SequenceModel, data: Sequences, num_particles: int, skips: boo
 
 
 def _weighted(mean: Callable[[Tensor], Tensor], variance: Callable[[Tensor, Tensor], Tensor]) -> Finder:
-    """Terms from importance weights, in chunks of particles, given what is made of log weights (K, B)."""
+    """Terms from importance weights, in chunks of particles; the argument reduces log weights (K, B) to values (B,)."""
 
     def terms(model: SequenceModel, data: Sequences, num_particles: int, skips: bool) -> Terms:
         if model.exact:
@@ -186,7 +187,7 @@ def _variance_of_mean(log_w: Tensor, first: Tensor) -> Tensor:
 
 
 def _fivo(model: SequenceModel, data: Sequences, num_particles: int, skips: bool) -> Terms:
-    """The mean of `FIVO_RUNS` filters, a few sequences at a time."""
+    """Means over `FIVO_RUNS` independent filters, computed for a few sequences at a time."""
     size = max(1, MAX_STATES // num_particles)
     runs = []
     for _ in range(FIVO_RUNS):
@@ -220,12 +221,16 @@ def ratio_error(nats: Tensor, steps: Tensor) -> float:
 
 
 def modelled_steps(model: SequenceModel, lengths: Tensor, skips_first: bool = False) -> Tensor:
-    """Number of observations that count in each sequence, (batch,)."""
+    """Number of observations that are scored in each sequence, (batch,)."""
     return lengths - int(model.first == "condition" or skips_first)
 
 
 def num_modelled(model: SequenceModel, lengths: Tensor, skips_first: bool = False) -> int:
-    """Their sum; a ValueError if there is none."""
+    """Number of observations that are scored in all sequences.
+
+    Raises:
+        ValueError: there are none.
+    """
     num_steps = int(modelled_steps(model, lengths, skips_first).sum())
     if num_steps == 0:
         given = "which are skipped" if skips_first else "which the model is given"

@@ -1,9 +1,9 @@
-"""What a run of gradient steps minimises: minus the log probability of sequences, or of their labels.
+"""The goals of gradient fits: minus the log probability of sequences, or of their labels.
 
     sequences    loss = -sum_i L_i,   L_i = log p(x^{(i)}) or a bound on it            in nats per step
     labels       loss = -sum_i log p(y^{(i)} | x^{(i)})                                in nats per label
 
-A goal knows its model, its data and what its loss is divided by. The loop in `training` knows goals alone.
+A goal knows its model, its data and the unit that its loss is divided by. The loop in `training` only knows goals.
 """
 
 import math
@@ -27,14 +27,14 @@ from pgm_rnn.sequences import Sequences
 
 
 class Goal(ABC):
-    """The loss of a batch, what it is divided by, and how the validation data are judged.
+    """The loss of a batch, the unit that it is divided by, and the loss on the validation data.
 
     Attributes:
-        model: whose parameters are sought.
-        family: of the sequences that the model reads.
+        model: the model that is fitted.
+        family: emission family of the sequences that the model reads.
         train: the sequences of the training data.
-        num_valid: validation sequences, None without validation data.
-        unit: what the loss is divided by.
+        num_valid: number of validation sequences, None without validation data.
+        unit: the unit that the loss is divided by, "step" or "label".
     """
 
     model: nn.Module
@@ -45,31 +45,31 @@ class Goal(ABC):
 
     @abstractmethod
     def num_units(self, index: Tensor) -> int:
-        """How many steps or labels the training sequences at `index` have."""
+        """Number of steps or labels of the training sequences at `index`."""
 
     @abstractmethod
     def batch(self, index: Tensor) -> Any:
-        """The training sequences at `index`, as `loss` takes them."""
+        """The training sequences at `index`, in the form that `loss` takes."""
 
     @abstractmethod
     def loss(self, batch: Any, weight: float) -> Tensor:
-        """Minus the objective, summed over the sequences, nats; log p(z) - log q(z), if there is any, by `weight`."""
+        """Minus the objective, summed over the sequences, in nats; `weight` multiplies log p(z) - log q(z), if any."""
 
     @abstractmethod
     def valid_nats(self, index: Tensor) -> float:
-        """The same of the validation sequences at `index`; infinite where a particle filter has lost its particles."""
+        """Loss of the validation sequences at `index`, in nats; infinite if a particle filter lost all particles."""
 
     @abstractmethod
     def num_valid_units(self) -> int:
-        """How many steps or labels the validation data have."""
+        """Number of steps or labels of the validation data."""
 
     @abstractmethod
     def described(self) -> str:
-        """The model's name, options and families: two runs with one description fit the same model."""
+        """The model's name, options and families. Two runs with the same description fit the same model."""
 
     @abstractmethod
     def tensors(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...] | None]:
-        """What the training and the validation data consist of."""
+        """The tensors of the training and of the validation data."""
 
     def measured(self, entry: Epoch, rate: float, weight: float) -> dict[str, float | None]:
         """An epoch's numbers for a metrics file, by name."""
@@ -79,13 +79,13 @@ class Goal(ABC):
 
 
 class SequenceGoal(Goal):
-    """The log likelihood of sequences, or a bound on it.
+    """The log likelihood of sequences, or a bound on it, as a goal.
 
     Args:
-        model: of sequences.
+        model: the model to fit.
         train: the training data.
         valid: the validation data, or None.
-        plan: which objective, with how many particles.
+        plan: the objective and its number of particles.
     """
 
     unit = "step"
@@ -108,7 +108,7 @@ class SequenceGoal(Goal):
     def loss(self, batch: Sequences, weight: float) -> Tensor:
         try:
             return self.objective(weight)(batch)
-        except DegenerateWeightsError:  # NaN ends the run; it hangs on the parameters for the sake of backward
+        except DegenerateWeightsError:  # NaN ends the run; it must depend on the parameters so that backward can run
             return math.nan * torch.stack([p.sum() for p in self.model.parameters() if p.requires_grad]).sum()
 
     @override
@@ -144,10 +144,10 @@ class SequenceGoal(Goal):
 
 
 class LabelGoal(Goal):
-    """The log probability of labels given their sequences.
+    """The log probability of labels given their sequences, as a goal.
 
     Args:
-        model: of labels.
+        model: the label model to fit.
         train: the training data.
         valid: the validation data, or None.
     """

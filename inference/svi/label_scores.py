@@ -1,7 +1,7 @@
-"""How well a law of labels predicts: nats per label, accuracy, and what it confuses.
+"""Scores of a label model: nats per label, accuracy, and the labels that it confuses.
 
-A label is one of a sequence (classification) or of a step (tagging). Both figures are exact; the accuracy is the part
-of the labels that are the law's most probable ones.
+There is one label per sequence (classification) or per step (tagging). Both scores are exact. The accuracy is the
+fraction of labels that the model holds to be the most probable.
 """
 
 import math
@@ -16,29 +16,29 @@ from pgm_rnn.sequence_model.label_model import LabelModel
 from pgm_rnn.sequences import Sequences, length_mask
 
 CHUNK = 1024
-"""Sequences that are scored at a time."""
+"""Number of sequences that are scored at a time."""
 MOST = 5
-"""Pairs of labels, those most often confused, that are told."""
+"""Number of most often confused pairs of labels that are reported."""
 
 
 class Labelled(NamedTuple):
-    """Sequences and what is said of them.
+    """Sequences with their labels.
 
     Attributes:
-        inputs: a padded batch.
-        labels: (batch, *label) of the sequences, or (batch, T, *label) of their steps.
+        inputs: the sequences, a padded batch.
+        labels: (batch, *label), one label per sequence, or (batch, T, *label), one per step.
     """
 
     inputs: Sequences
     labels: Tensor
 
     def select(self, index: Tensor) -> "Labelled":
-        """The sequences at `index` (k,) with their labels, still T steps wide."""
+        """The sequences at `index` (k,) with their labels; both are still padded to T steps."""
         x, lengths = self.inputs.x[index], self.inputs.lengths[index]
         return Labelled(Sequences(x, lengths), self.labels[index])
 
     def to(self, device: torch.device) -> "Labelled":
-        """The same on a device."""
+        """Sequences and labels on another device."""
         return Labelled(self.inputs.to(device), self.labels.to(device))
 
 
@@ -46,12 +46,12 @@ class LabelScore(NamedTuple):
     """Result of `evaluate`; errors are standard errors over the sequences as a sample, NaN for one.
 
     Attributes:
-        nats_per_label: sum of -log p(y | x) over the number of labels.
-        standard_error: of it.
-        accuracy: the part of the labels that are the law's most probable ones; NaN where labels are no symbols.
-        accuracy_error: of it.
-        num_sequences: how many.
-        num_labels: of all of them.
+        nats_per_label: sum of -log p(y | x), divided by the number of labels.
+        standard_error: standard error of nats_per_label.
+        accuracy: fraction of labels that the model holds to be the most probable; NaN if labels are not symbols.
+        accuracy_error: standard error of accuracy.
+        num_sequences: number of sequences.
+        num_labels: number of labels of all sequences.
     """
 
     nats_per_label: float
@@ -63,7 +63,7 @@ class LabelScore(NamedTuple):
 
 
 class Confusion(NamedTuple):
-    """One label taken for another: so many times of all that have it."""
+    """One label that was predicted in place of another, with the number of times."""
 
     label: int
     taken_for: int
@@ -77,10 +77,10 @@ class Confusion(NamedTuple):
 
 @torch.no_grad()
 def evaluate(model: LabelModel, data: Labelled) -> LabelScore:
-    """Nats per label and accuracy of a law of labels, both exact.
+    """Nats per label and accuracy of a label model, both exact.
 
     Raises:
-        ValueError, TypeError: data that do not fit the model.
+        ValueError, TypeError: the data do not fit the model.
     """
     values, counts = log_probs(model, data), label_counts(model, data)
     if not isinstance(model.labels, Categorical):
@@ -93,7 +93,7 @@ def log_probs(model: LabelModel, data: Labelled) -> Tensor:
     """log p(y | x) of each sequence, nats, (batch,).
 
     Raises:
-        ValueError, TypeError: data that do not fit the model.
+        ValueError, TypeError: the data do not fit the model.
     """
     check_labelled(data)
     return torch.cat([model.log_prob(chunk.labels, *chunk.inputs[:2]) for chunk in _chunks(data)])
@@ -101,12 +101,12 @@ def log_probs(model: LabelModel, data: Labelled) -> Tensor:
 
 @torch.no_grad()
 def predicted(model: LabelModel, inputs: Sequences) -> Tensor:
-    """The most probable label of each sequence (batch,) or step (batch, T), whose labels are symbols."""
+    """The most probable label of each sequence (batch,) or step (batch, T), for labels that are symbols."""
     return model.predict(inputs.x, inputs.lengths)
 
 
 def confusions(model: LabelModel, data: Labelled) -> list[Confusion]:
-    """The pairs of labels that are most often confused, the worst first, of a model whose labels are symbols."""
+    """The most often confused pairs of labels, the worst first, for a model whose labels are symbols."""
     size = model.labels.num_params
     labels, found = data.labels, predicted(model, data.inputs)
     if model.task == "tagging":
@@ -119,7 +119,7 @@ def confusions(model: LabelModel, data: Labelled) -> list[Confusion]:
 
 
 def score(values: Tensor, hits: Tensor, counts: Tensor) -> LabelScore:
-    """The score of sequences with log p(y | x), and so many labels found of so many, (batch,) each."""
+    """The score of sequences from log p(y | x) and the numbers of correct labels and of labels, each (batch,)."""
     total = int(counts.sum())
     means = (-float(values.double().sum()) / total, float(hits.double().sum()) / total)
     errors = (ratio_error(-values, counts), ratio_error(hits, counts))
@@ -127,13 +127,17 @@ def score(values: Tensor, hits: Tensor, counts: Tensor) -> LabelScore:
 
 
 def check_labelled(data: Labelled) -> None:
-    """Raise a ValueError unless every sequence has its labels."""
+    """Check that every sequence has its labels.
+
+    Raises:
+        ValueError: the labels belong to more or fewer sequences.
+    """
     if len(data.labels) != len(data.inputs.lengths):
         raise ValueError(f"expected labels of {len(data.inputs.lengths)} sequences, got those of {len(data.labels)}")
 
 
 def _chunks(data: Labelled) -> list[Labelled]:
-    """A few sequences at a time."""
+    """The data in chunks of `CHUNK` sequences."""
     numbers = torch.arange(len(data.labels), device=data.labels.device)
     return [data.select(index) for index in numbers.split(CHUNK)]
 
@@ -146,6 +150,6 @@ def _hits(model: LabelModel, data: Labelled) -> Tensor:
 
 
 def label_counts(model: LabelModel, data: Labelled) -> Tensor:
-    """How many labels each sequence has, (batch,)."""
+    """Number of labels of each sequence, (batch,)."""
     lengths = data.inputs.lengths
     return lengths if model.task == "tagging" else torch.ones_like(lengths)

@@ -1,4 +1,4 @@
-"""Where a fit says how it goes: JSON lines in a file, TensorBoard's event files."""
+"""Metrics of a fit, written per epoch: JSON lines in a file, and TensorBoard event files."""
 
 import json
 import math
@@ -10,15 +10,15 @@ from typing import IO, Any
 
 
 class Metrics:
-    """One line of JSON an epoch, appended and flushed, and the same numbers for TensorBoard; neither unless asked for.
+    """Writes one line of JSON per epoch, and the same numbers for TensorBoard, if asked to.
 
     Args:
-        path: a file of JSON lines, kept and continued if it is there.
-        tensorboard: a folder for TensorBoard.
+        path: file of JSON lines; new lines are appended to an existing file. None for no file.
+        tensorboard: folder for TensorBoard. None for none.
 
     Raises:
         OSError: the file cannot be written.
-        ModuleNotFoundError: TensorBoard is asked for and not installed.
+        ModuleNotFoundError: TensorBoard is asked for but not installed.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class Metrics:
         self.file: IO[str] | None = None if path is None else Path(path).open("a", encoding="utf-8")  # noqa: SIM115
 
     def add(self, epoch: int, values: Mapping[str, float | None]) -> None:
-        """Numbers of one epoch, by name; what is None or not finite is null."""
+        """Write the numbers of one epoch, by name; None and numbers that are not finite become null."""
         numbers = {name: value for name, value in values.items() if value is not None and math.isfinite(value)}
         if self.file is not None:
             self.file.write(json.dumps({name: numbers.get(name) for name in values}) + "\n")
@@ -39,17 +39,17 @@ class Metrics:
                 self.writer.add_scalar(name, value, epoch)
 
     def num_bytes(self) -> int | None:
-        """How long the file is, once the disk has all of it; None without a file."""
+        """Flush the file to disk and return its length in bytes; None without a file."""
         if self.file is None:
             return None
         os.fsync(self.file.fileno())
         return os.fstat(self.file.fileno()).st_size
 
     def go_back(self, num_bytes: int | None, epoch: int) -> None:
-        """Forget what a run wrote after a checkpoint: the file beyond `num_bytes`, TensorBoard's from `epoch` on.
+        """Discard what a run wrote after a checkpoint: the file beyond `num_bytes`, TensorBoard's from `epoch` on.
 
         Raises:
-            ValueError: the run had a file and this one does not, or the other way round, or it is too short.
+            ValueError: the earlier run had a file and this one has none, or vice versa, or the file is too short.
         """
         there = self.num_bytes()
         if (num_bytes is None) != (there is None) or (num_bytes or 0) > (there or 0):
@@ -69,7 +69,7 @@ class Metrics:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close what is open."""
+        """Close all files."""
         for opened in (self.file, self.writer):
             if opened is not None:
                 opened.close()
@@ -80,7 +80,7 @@ def _summary_writer(folder: str, **options: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise ModuleNotFoundError(
-            f"expected the package tensorboard for tensorboard={folder!r}, it is not installed; "
+            f"expected the package tensorboard for tensorboard={folder!r}, but it is not installed; "
             "pip install tensorboard, or use metrics=FILE, which needs nothing"
         ) from None
     return SummaryWriter(folder, **options)

@@ -1,13 +1,13 @@
-"""What `svi.fit` maximises: the log likelihood, or a lower bound on it that the model's guide makes.
+"""The objectives of `svi.fit`: the log likelihood, or a lower bound on it from the model's guide.
 
     mle     log p(x), for a model that is `exact`: Pyro's ELBO, which is tight there
     elbo    (1/K) sum_k log w^k, by Pyro's Trace_ELBO
     iwae    log (1/K) sum_k w^k, sequence by sequence (`bounds`)
     fivo    the log of a particle filter's estimate of p(x) (`smc`), resampled where the effective sample size is low
 
-The gradient goes through the draws, which follow their parameters; that of a filter's resampling is left out, as in
-Maddison et al. (2017), sec. 3.3, so that FIVO's is biased. Under KL annealing the ELBO's log p(z) - log q(z) weighs
-less than log p(x | z) at first (Bowman et al., 2016, sec. 3.1).
+The draws are reparametrised, and the gradient goes through them. The gradient of a filter's resampling is left out, as
+in Maddison et al. (2017), sec. 3.3, so that FIVO's gradient is biased. Under KL annealing the ELBO's term
+log p(z) - log q(z) has a weight below 1 at first (Bowman et al., 2016, sec. 3.1).
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ from pgm_rnn.sequences import Sequences
 OBJECTIVES = ("mle", "elbo", "iwae", "fivo")
 
 Objective = Callable[[Sequences], Tensor]
-"""A batch's loss, the negative of the sum over sequences, nats."""
+"""The loss of a batch: minus the objective, summed over sequences, in nats."""
 
 
 class ScaledLatents(Messenger):
@@ -51,10 +51,10 @@ class ScaledLatents(Messenger):
 
 
 def chosen_objective(model: SequenceModel, objective: str | None) -> str:
-    """The name itself, or for None "mle" where the model is `exact` and "elbo" otherwise.
+    """The objective's name; None stands for "mle" if the model is `exact` and for "elbo" otherwise.
 
     Raises:
-        ValueError: an unknown name, or one that the model cannot be fitted by.
+        ValueError: the name is unknown, or the model cannot be fitted by this objective.
     """
     name = type(model).__name__
     if objective is None:
@@ -70,29 +70,33 @@ def chosen_objective(model: SequenceModel, objective: str | None) -> str:
 def check_objective(
     model: SequenceModel, objective: str, num_particles: int, kl_warmup: float, data: Sequences
 ) -> None:
-    """Raise a ValueError unless the objective can be had of this model, with these options and data."""
+    """Check that the objective is defined for this model, with these options and data.
+
+    Raises:
+        ValueError: it is not; the message names an objective that is, or the option at fault.
+    """
     if not (isinstance(kl_warmup, int | float) and 0 <= kl_warmup < float("inf")):
         raise ValueError(f"expected kl_warmup to be a number of epochs, at least 0, got {kl_warmup!r}")
     if kl_warmup and (objective != "elbo" or model.exact):
         raise ValueError(
             f"expected kl_warmup only with objective elbo of a model that has a guide of its states, got {kl_warmup} "
-            f"with {objective} of {type(model).__name__}; there is no weight of log p(z) - log q(z) to raise"
+            f"with {objective} of {type(model).__name__}; leave kl_warmup out, there is no KL term to anneal"
         )
     if objective == "mle" and num_particles > 1:
         raise ValueError(f"expected num_particles only with elbo, iwae and fivo, got {num_particles} with mle")
-    follows = bounds.check_guide(model, data.select(slice(0, 1)))  # by the laws that it makes
+    follows = bounds.check_guide(model, data.select(slice(0, 1)))  # judged by the distributions that the guide makes
     if not (objective == "iwae" and model.exact):
         follows = follows and follows_parameters(model)
     if objective in ("iwae", "fivo") and not follows:
         other = "mle" if model.exact else "elbo"
         raise ValueError(
-            f"expected draws of states that follow their parameters for objective {objective}, those of "
-            f"{type(model).__name__} do not (discrete states); use {other}"
+            f"expected reparametrised draws of states for objective {objective}, got discrete states from "
+            f"{type(model).__name__}; use {other}"
         )
 
 
 def make_objective(model: SequenceModel, objective: str, num_particles: int) -> Callable[[float], Objective]:
-    """The loss, for a weight of log p(z) - log q(z) (1 unless the ELBO is annealed)."""
+    """The loss, for a weight of log p(z) - log q(z) that is 1 unless the ELBO is annealed."""
     if objective == "fivo":
         return lambda weight: (
             lambda data: (

@@ -1,7 +1,7 @@
-"""Options that stand in one place: a field of a dataclass has an option's name, type, default and help.
+"""Options that are declared once: a field of a dataclass has an option's name, type, default and help text.
 
-The signature and the docstring of a function that takes such options, the command line, and what a fit notes of itself
-are derived from the fields. A new option is one field, and what the code does with it.
+The signature and docstring of functions that take such options, the command line and the record of a fit are derived
+from the fields. A new option is one field and the code that uses it.
 """
 
 import dataclasses
@@ -17,19 +17,19 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Option:
-    """One option.
+    """One option of a function and of the command line.
 
     Attributes:
-        name: as a keyword.
+        name: its name as a keyword.
         kind: its type.
-        default: its value if nothing is given.
-        help: one or two sentences.
-        bounds: whether it is for objectives that are bounds only.
-        command: its name at the command line, with underscores; empty if it is no option there.
+        default: its value if it is not given.
+        help: its help text, one or two sentences.
+        bounds: whether it only applies to objectives that are bounds.
+        command: its name at the command line, with underscores; empty if the command line does not offer it.
         metavar: "FILE" or "FOLDER" for a path, else empty.
-        shown: what the command line shows in place of a default that is None.
-        unit: how many of the keyword's units one of the command line's unit is, such as 60 for minutes.
-        command_help: the help at the command line, where it is another.
+        shown: text that the command line shows in place of a default that is None.
+        unit: the command line's unit in units of the keyword, such as 60 for minutes in place of seconds.
+        command_help: help text at the command line, if it differs.
     """
 
     name: str
@@ -45,12 +45,12 @@ class Option:
 
 
 def option(default: Any, help: str, **more: Any) -> Any:
-    """A field of a dataclass that is an option; `more` are attributes of `Option`. `command` is its name by default."""
+    """A dataclass field that is an option. `more` are attributes of `Option`; `command` is by default its name."""
     return dataclasses.field(default=default, metadata={"help": help, **more})
 
 
 def options_of(*classes: type[Any]) -> Iterator[Option]:
-    """The options that are fields of dataclasses, in their order."""
+    """The options among the fields of dataclasses, in their order."""
     for each in classes:
         kinds = typing.get_type_hints(each)
         for field in dataclasses.fields(each):
@@ -59,10 +59,10 @@ def options_of(*classes: type[Any]) -> Iterator[Option]:
 
 
 def take_options(*classes: type[Any], bounds: bool = True) -> Callable[[Function], Function]:
-    """A decorator for a function whose `**options` are those of dataclasses, those of bounds only if `bounds`.
+    """Decorator for a function whose `**options` are fields of dataclasses; those of bounds only if `bounds`.
 
-    `inspect.signature` and `help` of the function list them, but for what it takes by itself: they stand in place of
-    the docstring's line "options: ...".
+    `inspect.signature` and `help` of the function list these options, except for those that are arguments already. They
+    replace the docstring's line "options: ...".
     """
 
     def decorated(function: Function) -> Function:
@@ -86,7 +86,11 @@ def take_options(*classes: type[Any], bounds: bool = True) -> Callable[[Function
 
 
 def check_options(function: Callable[..., Any], given: Mapping[str, Any]) -> None:
-    """Raise a TypeError that suggests a name unless all keywords are in the function's signature."""
+    """Check that all keywords are in the function's signature.
+
+    Raises:
+        TypeError: an unknown keyword; the message suggests the closest name.
+    """
     names = inspect.signature(function).parameters
     for name in given:
         if name not in names:
@@ -96,6 +100,6 @@ def check_options(function: Callable[..., Any], given: Mapping[str, Any]) -> Non
 
 
 def among(given: Mapping[str, Any], kind: type[Any]) -> dict[str, Any]:
-    """Those of the given options that are fields of a dataclass."""
+    """The given options that are fields of a dataclass."""
     names = {field.name for field in dataclasses.fields(kind)}
     return {name: value for name, value in given.items() if name in names}

@@ -1,4 +1,4 @@
-"""How a fit runs: all its options, step size and weights over the epochs, the order of the data, and its position."""
+"""How a fit runs: its options, the learning rate and KL weight over the epochs, the order of the data, its position."""
 
 import math
 import os
@@ -18,7 +18,7 @@ _ORDER_STREAM = 2**20  # of epoch 0; draws use small numbers
 
 @dataclass(frozen=True)
 class Plan:
-    """How a fit runs: every option that decides which numbers come out, and a progress bar.
+    """How a fit runs: every option that influences its result, and a progress bar.
 
     A new option is one more field: `svi.fit`, `supervised.fit` and the command line take it from here.
 
@@ -27,7 +27,7 @@ class Plan:
     """
 
     objective: str = option(
-        "mle", "What the fit maximises: mle, the log likelihood, or a bound on it: elbo, iwae or fivo.", bounds=True
+        "mle", "Objective: mle (the log likelihood), or a lower bound on it: elbo, iwae or fivo.", bounds=True
     )
     num_particles: int = option(1, "Draws of the guide per sequence, or particles of the filter.", bounds=True)
     num_epochs: int = option(100, "Largest number of passes over the training data.", command="epochs")
@@ -36,12 +36,12 @@ class Plan:
     weight_decay: float = option(0.0, "Weight decay of AdamW, decoupled from the gradient.")
     clip_norm: float = option(5.0, "Largest norm of a gradient, in nats per step.")
     schedule: str = option("constant", "Schedule of the learning rate: constant, or cosine down to 0.")
-    lr_warmup: float = option(0.0, "Epochs over which the learning rate rises linearly; parts of an epoch are fine.")
+    lr_warmup: float = option(0.0, "Epochs over which the learning rate rises linearly; may be a fraction.")
     kl_warmup: float = option(
         0.0, "With elbo: epochs over which the weight of log p(z) - log q(z) rises linearly to 1.", bounds=True
     )
     patience: int = option(
-        10, "Epochs without a better validation loss, none of them in the KL warm-up, before the fit stops."
+        10, "Epochs without a better validation loss after which the fit stops; epochs of the KL warm-up do not count."
     )
     valid_particles: int | None = option(
         None,
@@ -62,27 +62,27 @@ class Plan:
 
     @property
     def judges(self) -> int:
-        """How many particles make the validation bound."""
+        """Number of particles of the validation bound."""
         return self.num_particles if self.valid_particles is None else self.valid_particles
 
     def rate_factor(self, epochs: float) -> float:
-        """What multiplies the learning rate after so many epochs: linear warm-up, then constant or half a cosine."""
+        """Factor of the learning rate after `epochs` epochs: linear warm-up, times a constant or half a cosine."""
         rising = 1.0 if epochs >= self.lr_warmup else epochs / self.lr_warmup
         if self.schedule == "constant":
             return rising
         return rising * 0.5 * (1 + math.cos(math.pi * min(1.0, epochs / self.num_epochs)))
 
     def kl_weight(self, epochs: float) -> float:
-        """The weight of log p(z) - log q(z) after so many epochs."""
+        """Weight of log p(z) - log q(z) after `epochs` epochs: linear from 0 to 1 over `kl_warmup`."""
         return 1.0 if epochs >= self.kl_warmup else epochs / self.kl_warmup
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Where a fit runs and what it writes on the way; none of it changes the numbers that come out.
+    """Where a fit runs and what it writes on the way. None of these options changes the result.
 
     Raises:
-        ValueError: a run that is to go on from no checkpoint.
+        ValueError: `resume` without `checkpoint`.
     """
 
     metrics: str | os.PathLike[str] | None = option(
@@ -91,29 +91,29 @@ class Surroundings:
         metavar="FILE",
     )
     tensorboard: str | os.PathLike[str] | None = option(
-        None, "Folder for the same numbers as TensorBoard shows them.", metavar="FOLDER"
+        None, "Folder for the same numbers as TensorBoard events.", metavar="FOLDER"
     )
     device: str | None = option(
         None,
-        'Where model and data are taken for the fit, "cpu" or "cuda"; the model comes back. None leaves both there.',
+        'Device of the fit, "cpu" or "cuda"; afterwards the model is moved back. None leaves model and data in place.',
         shown="cpu",
         command_help="Device of the fit: cpu or cuda.",
     )
     checkpoint: str | os.PathLike[str] | None = option(
-        None, "Folder for the state of the run, which one run at a time has to itself.", metavar="FOLDER"
+        None, "Folder for checkpoints of the run; only one run at a time can use it.", metavar="FOLDER"
     )
     resume: bool = option(
         False,
-        "Whether to go on from the checkpoint in that folder, if there is one; without it such a folder is an error.",
-        command_help="With --checkpoint: go on from the checkpoint in that folder, if there is one.",
+        "Whether to continue from the checkpoint in that folder, if there is one; an error is raised otherwise.",
+        command_help="With --checkpoint: continue from the checkpoint in that folder, if there is one.",
     )
     checkpoint_seconds: float = option(
         120.0,
-        "Seconds from one checkpoint to the next, or longer where writing one takes more than 1 % of that time; 0 for "
-        "one after every step.",
+        "Seconds between checkpoints, or more if writing one would take over 1 % of that time; 0 for a checkpoint "
+        "after every step.",
         command="checkpoint_minutes",
         unit=60,
-        command_help="With --checkpoint: minutes from one checkpoint to the next.",
+        command_help="With --checkpoint: minutes between checkpoints.",
     )
 
     def __post_init__(self) -> None:
@@ -126,8 +126,8 @@ class Epoch(NamedTuple):
 
     Attributes:
         epoch: counted from 1.
-        train_nats_per_step: the objective's, of the parameters as they were at each step, annealed where it is.
-        valid_nats_per_step: the bound on the validation data after the epoch.
+        train_nats_per_step: training loss, each minibatch's taken before its gradient step, with KL annealing if any.
+        valid_nats_per_step: loss on the validation data after the epoch, without annealing.
         seconds: wall-clock time.
     """
 
@@ -139,15 +139,15 @@ class Epoch(NamedTuple):
 
 @dataclass
 class Position:
-    """Where a run is: in which epoch, counted from 1, after how many of its minibatches, with what in its entry.
+    """Position of a run within an epoch, with what the epoch's metrics need so far.
 
     Attributes:
-        epoch: the present one.
-        batch: minibatches done.
-        total: their losses, nats.
-        seconds: they took.
-        rate: the learning rate of the first.
-        weight: its weight of log p(z) - log q(z).
+        epoch: number of the current epoch, counted from 1.
+        batch: number of minibatches done.
+        total: sum of their losses, nats.
+        seconds: time that they took.
+        rate: learning rate at the epoch's first minibatch.
+        weight: weight of log p(z) - log q(z) at the epoch's first minibatch.
     """
 
     epoch: int = 1
@@ -159,10 +159,10 @@ class Position:
 
 
 def minibatches(num_sequences: int, batch_size: int, seed: int, epoch: int) -> tuple[Tensor, ...]:
-    """Which sequences the steps of an epoch take, (batch_size,) each and the last one the rest, in random order.
+    """Indices of the sequences in each minibatch of an epoch, (batch_size,) each, in random order; the last is shorter.
 
-    A function of its arguments alone, so that a run that goes on in the middle of an epoch, and each of several
-    processes, knows what there is to take.
+    The result depends on the arguments alone, so that a run that is resumed in the middle of an epoch, and every
+    process of a parallel run, uses the same minibatches.
     """
     generator = torch.Generator().manual_seed(derived_seed(seed, _ORDER_STREAM + epoch))
     return torch.randperm(num_sequences, generator=generator).split(batch_size)

@@ -1,4 +1,4 @@
-"""The processes of a data-parallel fit, which torchrun starts: who takes what, and what they tell each other.
+"""The processes of a data-parallel fit, which torchrun starts: each one's share of a minibatch, and communication.
 
     gradient = sum_r d loss_r / d parameters,   loss_r of the sequences r, r + R, r + 2R, ... of a minibatch
 
@@ -23,7 +23,7 @@ class ProcessLostError(RuntimeError):
 
 
 TIMEOUT = timedelta(minutes=10)
-"""How long a process of a command waits for another one."""
+"""How long a process waits for another one."""
 
 
 @contextmanager
@@ -46,10 +46,11 @@ def launched(device: str | None) -> Iterator[bool]:
 
 
 def leave() -> None:
-    """End the process group, what is left of its fits first.
+    """Free what is left of the fits, then destroy the process group.
 
-    A thread of gloo's that still holds a tensor while the interpreter shuts down can abort the process (seen once; the
-    pull request 179291 of pytorch says why), and a fit's optimiser and parallel module are garbage in cycles.
+    A gloo thread that still holds a tensor while the interpreter shuts down can abort the process (seen once; pytorch's
+    pull request 179291 explains it). A fit's optimiser and parallel module lie in reference cycles, hence the explicit
+    garbage collection.
     """
     gc.collect()
     dist.destroy_process_group()
@@ -60,11 +61,11 @@ class Processes:
     """This process among those of torch's default process group, or alone without one.
 
     Args:
-        device: of the model and of what the processes send each other.
+        device: device of the model and of the tensors that the processes exchange.
 
     Attributes:
-        rank: 0, ..., size - 1; the first one writes files and speaks.
-        size: how many there are.
+        rank: 0, ..., size - 1; process 0 writes files and prints.
+        size: number of processes.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -73,7 +74,7 @@ class Processes:
         self.rank, self.size = (dist.get_rank(), dist.get_world_size()) if grouped else (0, 1)
 
     def part(self, index: Tensor) -> Tensor:
-        """This process's share of some indices, (n,): every `size`-th, possibly none."""
+        """This process's share of the indices (n,): every `size`-th, possibly none."""
         return index[self.rank :: self.size]
 
     def parallel(self, module: nn.Module) -> nn.Module:
@@ -85,7 +86,7 @@ class Processes:
             return DistributedDataParallel(module, find_unused_parameters=True)
 
     def totals(self, *values: float) -> Sequence[float]:
-        """Sums over the processes, the same ones in each."""
+        """Sums of the values over the processes, returned in each process."""
         if self.size == 1:
             return values
         sums = torch.tensor(values, dtype=torch.float64, device=self.device)
@@ -94,7 +95,7 @@ class Processes:
         return sums.tolist()
 
     def gathered(self, state: Tensor) -> list[Tensor]:
-        """One tensor a process, of the same shape and type, on the CPU."""
+        """The tensors of all processes, on the CPU; they must have one shape and dtype."""
         if self.size == 1:
             return [state]
         sent = state.to(self.device)
@@ -104,7 +105,7 @@ class Processes:
         return [each.cpu() for each in states]
 
     def from_first(self, content: bytes) -> bytes:
-        """The first process's content, in every process; sent as bytes, not as objects."""
+        """The first process's content, returned in every process. It is sent as bytes, not as pickled objects."""
         if self.size == 1:
             return content
         length = int(self.totals(len(content) if self.rank == 0 else 0)[0])

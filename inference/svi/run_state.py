@@ -1,4 +1,4 @@
-"""What identifies a run, and what it needs to go on to the same bits: parameters, optimiser, random states, place."""
+"""State of a run: its identity, and all that it needs to continue to the same bits (parameters, optimiser, RNGs)."""
 
 import copy
 import dataclasses
@@ -24,16 +24,16 @@ from pgm_rnn.version import __version__
 
 
 class Progress:
-    """Where a fit stands: all that a checkpoint holds of it.
+    """Progress of a fit: all the state that a checkpoint holds.
 
     Attributes:
-        best_state: the parameters that are kept.
-        best_epoch: the epoch after which they were taken, 0 for those at the start.
-        best_loss: theirs, nats per step or label.
+        best_state: the best parameters so far.
+        best_epoch: the epoch after which they were reached, 0 for the initial parameters.
+        best_loss: their loss, nats per step or label.
         history: one entry per epoch.
         num_steps: gradient steps so far.
-        position: in the present epoch.
-        start: when it began, by `time.perf_counter`, the time before a checkpoint included.
+        position: position in the current epoch.
+        start: starting time by `time.perf_counter`, moved back by the time that was spent before a checkpoint.
     """
 
     def __init__(
@@ -49,11 +49,11 @@ class Progress:
 
 
 GOES_ON_FROM = ("0.1.0",)
-"""Earlier versions whose checkpoints this one goes on from: it takes the same steps, up to rounding."""
+"""Earlier versions whose checkpoints this version continues: it takes the same steps, up to rounding."""
 
 
 def identity(goal: Goal, plan: Plan, num_processes: int) -> dict[str, Any]:
-    """What two runs that end with the same bits agree in, by the words an error uses; data by their SHA-256."""
+    """Everything that determines a run's result, by the names that errors use; data stand as their SHA-256."""
     options = dataclasses.asdict(plan)
     del options["progress"]
     train, valid = goal.tensors()
@@ -82,15 +82,21 @@ def as_described_now(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_alike(me: dict[str, Any], processes: Processes) -> None:
-    """Raise a ValueError unless all processes have the same model, data and options."""
+    """Check that all processes have the same model, data and options.
+
+    Raises:
+        ValueError: they differ.
+    """
     digest = hashlib.sha256(json.dumps(me, sort_keys=True, default=str).encode()).digest()
     found = processes.gathered(torch.tensor(list(digest), dtype=torch.uint8))
     if any(not torch.equal(each, found[0]) for each in found):
-        raise ValueError("expected the same model, data and options in every process, they differ; give all the same")
+        raise ValueError(
+            "expected the same model, data and options in every process, got different ones; pass the same to all"
+        )
 
 
 def captured(run: Progress, me: dict[str, Any]) -> State:
-    """The state between two steps; all processes take part, for each has random states of its own."""
+    """The state between two steps. All processes must call it, because each has its own random states."""
     device = next(run.model.parameters()).device
     states = {f"random.{i}": state for i, state in enumerate(run.processes.gathered(torch.get_rng_state()))}
     if device.type == "cuda":
@@ -121,7 +127,7 @@ def captured(run: Progress, me: dict[str, Any]) -> State:
 
 
 def restore(run: Progress, state: State) -> None:
-    """Put a run where it was when `captured` looked."""
+    """Restore a run to the state that `captured` returned."""
     tensors, content = state
     if run.processes.rank == 0:
         run.metrics.go_back(content["metrics_bytes"], content["position"]["epoch"])
@@ -153,12 +159,16 @@ def _restore_optimizer(run: Progress, tensors: dict[str, Tensor], content: dict[
 
 @contextmanager
 def blamed_on(where: object) -> Iterator[None]:
-    """What does not fit together in a checkpoint, as an error about it."""
+    """Turn errors from inconsistent parts of a checkpoint into errors about the checkpoint.
+
+    Raises:
+        CheckpointError: the block failed because the parts of the checkpoint do not fit this run.
+    """
     try:
         yield
     except (KeyError, TypeError, IndexError, ValueError, RuntimeError) as error:
         raise CheckpointError(
-            f"expected a whole checkpoint of this run in {where}, it does not fit: {error}"
+            f"expected a complete checkpoint of this run in {where}, but its parts do not fit: {error}"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Around a run: the device that it has for itself, and the files that it writes."""
+"""The frame of a run: its device, its checkpoint folder and its metrics file."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,10 +18,10 @@ RANK_STREAM = 2**21
 
 
 def carried_out(goal: Goal, plan: Plan, where: Surroundings, processes: Processes) -> Ended:
-    """A whole run, or the rest of it; the first process writes its files.
+    """Carry out a run from its beginning or from its checkpoint. Only the first process writes files.
 
     Raises:
-        CheckpointError: a checkpoint that is damaged, of another run, or there without `resume`.
+        CheckpointError: the checkpoint is damaged, belongs to another run, or exists although `resume` is not given.
         OSError: a file that cannot be written.
         FloatingPointError: the loss became NaN or infinite.
     """
@@ -37,10 +37,10 @@ def carried_out(goal: Goal, plan: Plan, where: Surroundings, processes: Processe
 
 @contextmanager
 def on_device(model: nn.Module, device: str | None) -> Iterator[torch.device]:
-    """A block in which the model is on a device, None for the one it is on; afterwards it is back.
+    """Move the model to a device for the duration of a block; None leaves it in place.
 
     Raises:
-        ValueError: another name than cpu and cuda, or no CUDA on this machine.
+        ValueError: a name other than cpu and cuda, or no CUDA on this machine.
     """
     home = next(model.parameters()).device
     away = home if device is None else checked_device(device)
@@ -55,7 +55,7 @@ def checked_device(device: str) -> torch.device:
     """The device of this name.
 
     Raises:
-        ValueError: another name than cpu and cuda, or no CUDA on this machine.
+        ValueError: a name other than cpu and cuda, or no CUDA on this machine.
     """
     kind = str(device).partition(":")[0]
     if kind not in ("cpu", "cuda"):

@@ -1,9 +1,9 @@
-"""Supervised fits: a law of labels given sequences learns by gradient steps.
+"""Supervised fits: a label model p(y | x) learns by gradient steps.
 
     loss = - sum_i log p(y^{(i)} | x^{(i)})
 
-A label is one of a sequence (classification) or of a step (tagging). The loop is that of `svi.fit`; how well the law
-predicts is measured by `label_scores`.
+There is one label per sequence (classification) or per step (tagging). The training loop is that of `svi.fit`;
+`label_scores` measures how well the model predicts.
 """
 
 import math
@@ -46,8 +46,8 @@ class LabelEpoch(NamedTuple):
 
     Attributes:
         epoch: counted from 1.
-        train_nats_per_label: of the parameters as they were at each step.
-        valid_nats_per_label: after the epoch.
+        train_nats_per_label: training loss, each minibatch's taken before its gradient step.
+        valid_nats_per_label: loss on the validation data after the epoch.
     """
 
     epoch: int
@@ -60,7 +60,7 @@ class LabelFit(NamedTuple):
 
     Attributes:
         model: the model that was given, with the best parameters found.
-        history: one entry an epoch.
+        history: one entry per epoch.
         best_epoch: the epoch after which the parameters were taken, counted from 1; 0 if nothing improved on the start.
         stopped_by: "num_epochs", "patience" or "interrupt".
         seconds: wall-clock time.
@@ -101,18 +101,18 @@ def fit(
 
     The parameters at the end are those of the epoch with the lowest validation loss, or the last ones without
     validation data. The same model, data and seed give the same parameters bit for bit on one machine's CPU, also if
-    the run is killed and goes on from its checkpoint. Under torchrun the processes share each minibatch, as in
+    the run is killed and resumed from its checkpoint. Under torchrun the processes share each minibatch, as in
     `svi.fit`.
 
     Args:
-        model: a law of labels.
-        train: sequences with labels as the model's task has them.
-        valid: the same, for early stopping.
+        model: a label model, such as `Tagger`.
+        train: sequences with one label per sequence or per step, as the model's task requires.
+        valid: validation data for early stopping.
         options: the fields of `Plan` and `Surroundings` that are not for bounds, by keyword.
 
     Raises:
-        CheckpointError: a checkpoint that is damaged, of another run, or there without `resume`.
-        ValueError, TypeError: data or options that do not fit, or no CUDA where it is asked for.
+        CheckpointError: the checkpoint is damaged, belongs to another run, or exists although `resume` is not given.
+        ValueError, TypeError: data or options that do not fit, or no CUDA on this machine although it is asked for.
         OSError: `metrics` or `checkpoint` cannot be written, or another run is using that folder.
         ModuleNotFoundError: `tensorboard` is given and the package is not installed.
         FloatingPointError: the loss became NaN or infinite; the parameters are those of the best epoch so far.
@@ -131,7 +131,7 @@ def fit(
     check_options(fit, options)
     plan, where = Plan(**among(options, Plan)), Surroundings(**among(options, Surroundings))
     if not isinstance(model, LabelModel):
-        raise TypeError(f"expected a law of labels, such as Tagger, got {type(model).__name__}; svi.fit fits sequences")
+        raise TypeError(f"expected a label model, such as Tagger, got {type(model).__name__}; svi.fit fits sequences")
     with on_device(model, where.device) as away:
         if where.device is not None:
             train, valid = train.to(away), None if valid is None else valid.to(away)

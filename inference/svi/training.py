@@ -1,4 +1,4 @@
-"""A fit under way: epochs of minibatches, the parameters that are kept, and the state from which it can go on."""
+"""The training loop: epochs of minibatches, the best parameters so far, and checkpoints to continue from."""
 
 import copy
 import math
@@ -30,12 +30,12 @@ class Fit:
 
     Attributes:
         model: the model that was given, with the best parameters found.
-        history: one entry an epoch.
+        history: one entry per epoch.
         best_epoch: the epoch after which the parameters were taken, counted from 1; 0 if nothing improved on the start.
         stopped_by: "num_epochs", "patience" or "interrupt".
-        seconds: wall-clock time, that before a checkpoint it went on from included.
+        seconds: wall-clock time, including the time before a checkpoint that the run was resumed from.
         objective: "mle", "elbo", "iwae" or "fivo".
-        num_particles: of the objective.
+        num_particles: number of particles of the objective.
     """
 
     def __repr__(self) -> str:
@@ -65,7 +65,7 @@ class Fit:
 
 
 class Ended(NamedTuple):
-    """How a run ended; its model has the best parameters found. The attributes are those of `Fit`."""
+    """End of a run, whose model has the best parameters found. The attributes are those of `Fit`."""
 
     history: tuple[Epoch, ...]
     best_epoch: int
@@ -74,7 +74,7 @@ class Ended(NamedTuple):
 
 
 class Run(run_state.Progress):
-    """A fit under way: the model, its optimiser, and the best parameters so far."""
+    """A run of a fit: the model, its optimiser, and the best parameters so far."""
 
     def __init__(
         self, goal: Goal, plan: Plan, metrics: Metrics, processes: Processes, checkpoints: Checkpoints
@@ -90,19 +90,19 @@ class Run(run_state.Progress):
         super().__init__(model, optimizer, scheduler, metrics, processes)
 
     def epochs_at(self, step: int) -> float:
-        """How many epochs, in parts, are done when a step counted from 0 is half done: never 0, never all of them."""
+        """Fractional number of epochs done in the middle of a step (counted from 0): above 0, below the total."""
         return (step + 0.5) * self.epochs_a_step
 
     @property
     def kl_weight(self) -> float:
-        """The present weight of log p(z) - log q(z)."""
+        """The current weight of log p(z) - log q(z)."""
         return self.plan.kl_weight(self.epochs_at(self.num_steps))
 
     def begin(self, checkpointed: bool, resume: bool) -> None:
-        """Go on from the checkpoint if there is one, or begin, with the first checkpoint before the first step.
+        """Continue from the checkpoint if there is one; otherwise write a first checkpoint before the first step.
 
         Raises:
-            CheckpointError: one of another run, or a damaged one; one that is there without `resume`.
+            CheckpointError: the checkpoint belongs to another run, is damaged, or exists and `resume` is not given.
             ValueError: processes with different models, data or options.
         """
         if checkpointed or self.processes.size > 1:
@@ -132,12 +132,12 @@ class Run(run_state.Progress):
         return (described, packed) if described else None
 
     def save(self) -> None:
-        """Write a checkpoint, if the run has any; all processes take part."""
+        """Write a checkpoint if the run has a folder for it. All processes must call it."""
         if self.me is not None:
             self.checkpoints.save(run_state.captured(self, self.me))
 
     def until_done(self) -> Ended:
-        """Epochs until a limit, an interrupt, or `patience` of them without a better validation loss."""
+        """Run epochs until their limit, an interrupt, or `patience` epochs without a better validation loss."""
         plan, shown = self.plan, self.plan.progress and self.processes.rank == 0
         stopped_by: Reason | None = None
         done = self.position.epoch - 1
@@ -160,14 +160,18 @@ class Run(run_state.Progress):
         return self.goal.num_valid is not None
 
     def stopped(self) -> Literal["num_epochs", "patience"] | None:
-        """What ends the run after the epochs that are done, None if nothing does."""
+        """The reason to stop after the epochs so far, or None to go on."""
         done, plan = self.position.epoch - 1, self.plan
         if self.judged and done - max(self.best_epoch, plan.kl_warmup) >= plan.patience:
             return "patience"
         return "num_epochs" if done >= plan.num_epochs else None
 
     def epoch(self, epoch: int) -> dict[str, str]:
-        """One pass over the data, or the rest of it; what a progress bar shows of it."""
+        """Make one pass over the data, or finish one; returns the values that the progress bar shows.
+
+        Raises:
+            FloatingPointError: the loss, a gradient or a parameter became NaN or infinite.
+        """
         at, began = self.position, time.perf_counter() - self.position.seconds
         if at.batch == 0:
             at.rate, at.weight = float(self.scheduler.get_last_lr()[0]), self.kl_weight
@@ -190,9 +194,16 @@ class Run(run_state.Progress):
         return shown | {"best": str(self.best_epoch)}
 
     def step(self, index: Tensor, epoch: int, due: bool) -> tuple[float, bool]:
-        """One gradient step on the sequences at `index`: their loss before it, nats, and whether a checkpoint is due.
+        """Take a gradient step on the sequences at `index`.
 
-        Each process takes its part. One without any takes the first sequence with weight zero, for all have to call.
+        Each process takes its share. A process whose share is empty takes the first sequence with weight zero, because
+        the collective operations need every process.
+
+        Returns:
+            The loss of these sequences before the step, in nats, and whether a checkpoint is due.
+
+        Raises:
+            FloatingPointError: the loss or the gradient became NaN or infinite.
         """
         num_units = max(1, self.goal.num_units(index))
         mine = self.processes.part(index)
@@ -214,14 +225,17 @@ class Run(run_state.Progress):
         return total, someone > 0
 
     def valid_loss(self) -> float:
-        """Nats per unit by the objective's bound; the same random numbers each time, so that epochs compare."""
+        """Validation loss in nats per unit, with the same random numbers each time, so that epochs are comparable."""
         assert self.goal.num_valid is not None
         mine = self.processes.part(torch.arange(self.goal.num_valid, device=self.goal.train.lengths.device))
         return self.processes.totals(self.goal.valid_nats(mine))[0] / self.goal.num_valid_units()
 
     @torch.no_grad()
     def change(self) -> Tensor:
-        """Of a parameter that began finite; an HMM's logits may begin at minus infinity and stay there."""
+        """Largest sum, over the parameters, of absolute changes from the best state. It is finite if all of them are.
+
+        Entries that are infinite in the best state are left out: an HMM's logits may stay at minus infinity.
+        """
         changes = [
             (parameter - self.best_state[name])[self.best_state[name].isfinite()].abs().sum()
             for name, parameter in self.model.named_parameters()
@@ -229,7 +243,11 @@ class Run(run_state.Progress):
         return torch.stack(changes).amax()
 
     def check_finite(self, what: str, value: Tensor, epoch: int) -> None:
-        """Raise a FloatingPointError unless the number is finite."""
+        """Check that a number of the run is finite.
+
+        Raises:
+            FloatingPointError: it is NaN or infinite; the message names the likely cause.
+        """
         if not torch.isfinite(value):
             rate = self.optimizer.param_groups[0]["lr"]
             why = cause(self.model, self.goal.family, self.goal.train, self.num_steps)
@@ -246,12 +264,12 @@ class Run(run_state.Progress):
 
 
 class Loss(nn.Module):
-    """A goal's loss of a batch as a module with the model in it, so that it can run in parallel."""
+    """The loss of a batch as a module that contains the model, as DistributedDataParallel needs."""
 
     def __init__(self, goal: Goal) -> None:
         super().__init__()
         self.model, self.goal = goal.model, goal
 
     def forward(self, batch: Any, weight: float) -> Tensor:
-        """Nats, the sum over the sequences, log p(z) - log q(z) weighed by `weight`."""
+        """Loss summed over the sequences, in nats, with log p(z) - log q(z) multiplied by `weight`."""
         return self.goal.loss(batch, weight)

@@ -1,11 +1,12 @@
-"""What a claim is: a statement of a paper with a measurement that can fail.
+"""A claim: a statement of a paper, with a measurement that can fail.
 
 A claim compares two independent routes to the same quantity on many instances and keeps the largest difference. Its
 negative control is the same measurement on instances that break the hypothesis, and keeps the smallest difference.
 The claim holds if the first is within a tolerance that follows from the arithmetic and the second is outside.
 
-Claims about averages of draws and about rates have the same shape: `unit` says in what the difference is measured. In
-"standard errors" the tolerance is a number k of them; of a "slope" it is what draws and remainders move it by.
+Claims about averages of draws and about rates have the same shape; `unit` is the unit of the difference. For "standard
+errors" the tolerance is a number k of them; for a "slope" it is the deviation that random draws and remainder terms
+explain.
 """
 
 import math
@@ -25,10 +26,10 @@ UNITS: dict[Unit, str] = {
     "slope": " in the slope",
     "limit": "",
 }
-"""What to write after a residual."""
+"""The text after a residual, by unit."""
 
 QUICK = 4
-"""Instances of a claim, at most, that a quick check measures."""
+"""Largest number of instances of a claim that a quick check measures."""
 
 
 class Result(NamedTuple):
@@ -37,9 +38,9 @@ class Result(NamedTuple):
     Attributes:
         id: the claim's name.
         source: paper and number.
-        statement: what is claimed.
-        kind: of claim, as in `Claim`.
-        instances: how many instances were measured.
+        statement: the statement that is claimed.
+        kind: kind of claim, as in `Claim`.
+        instances: number of instances measured.
         residual: the largest difference between the two routes.
         tolerance: the largest difference that rounding explains.
         control_residual: the smallest difference among the control's instances.
@@ -65,15 +66,15 @@ class Claim(ABC):
     Attributes:
         id: short name.
         source: paper and number.
-        statement: what is claimed.
-        hypotheses: under which conditions.
+        statement: the statement that is claimed.
+        hypotheses: the conditions under which it holds.
         routes: the two computations, and why they are independent.
-        control: which hypothesis the negative control breaks.
+        control: the hypothesis that the negative control breaks.
         kind: "identity", "independence", "inequality", "statistical", "slope", "limit", or "erratum": the statement
             corrects the paper's, which is the control.
-        unit: of residual and tolerance: a "difference" of two numbers, "standard errors", a "slope", or
-            what is left of a "limit".
-        proof: why it is true, in a sentence or two; may be empty.
+        unit: unit of residual and tolerance: a "difference" of two numbers, "standard errors", a "slope", or the
+            remainder of a "limit".
+        proof: the idea of the proof, in a sentence or two; may be empty.
     """
 
     id: str
@@ -88,7 +89,7 @@ class Claim(ABC):
 
     @abstractmethod
     def cases(self) -> Sequence[Any]:
-        """The instances' descriptions; each is measured with a seed of its own."""
+        """Descriptions of the instances; each instance is measured with its own seed."""
 
     @property
     @abstractmethod
@@ -101,10 +102,10 @@ class Claim(ABC):
 
     @abstractmethod
     def control_residual(self, case: Any, seed: int) -> float:
-        """The same on an instance that breaks the hypothesis."""
+        """Difference between the two routes on an instance that breaks the hypothesis."""
 
     def notes(self, seed: int) -> Sequence[str]:
-        """What else was measured, a sentence each, for a reader; nothing by default."""
+        """Further measurements for the reader, one sentence each; none by default."""
         return ()
 
 
@@ -112,10 +113,10 @@ def check(claim: Claim, seed: int = 0, advance: Callable[[], object] = lambda: N
     """Measure a claim and its control on all its instances.
 
     Args:
-        claim: what to check.
-        seed: of the instances.
-        advance: called after each instance, for a progress bar.
-        quick: measure `QUICK` instances at most, spread over all of them.
+        claim: the claim to check.
+        seed: random seed for the instances.
+        advance: function called after each instance, for a progress bar.
+        quick: measure at most `QUICK` instances, spread over all of them.
     """
     start = time.perf_counter()
     residuals, controls = [], []
@@ -137,7 +138,7 @@ def chosen_cases(claim: Claim, quick: bool = False) -> list[tuple[int, Any]]:
 def conclude(
     claim: Claim, instances: int, residual: float, tolerance: float, control_residual: float, seconds: float
 ) -> Result:
-    """The result of a measurement; NaN makes it fail."""
+    """The result of a measurement; NaN makes the claim fail."""
     verdict: Verdict = "holds" if residual <= tolerance < control_residual else "fails"
     return Result(
         claim.id,
@@ -154,13 +155,13 @@ def conclude(
 
 
 def largest(values: Iterable[float]) -> float:
-    """The maximum; NaN if any value is."""
+    """The maximum; NaN if any value is NaN."""
     values = list(values)
     return math.nan if any(math.isnan(v) for v in values) else max(values)
 
 
 def smallest(values: Iterable[float]) -> float:
-    """The minimum; NaN if any value is."""
+    """The minimum; NaN if any value is NaN."""
     values = list(values)
     return math.nan if any(math.isnan(v) for v in values) else min(values)
 
@@ -168,8 +169,8 @@ def smallest(values: Iterable[float]) -> float:
 def rounding(num_steps: int, width: int, dtype: torch.dtype = torch.float64) -> float:
     """A bound in nats on the rounding error of a sum of T log probabilities of a recursion: 64 eps T width.
 
-    A step takes dot products of `width` terms, each off by at most width eps relative to terms of order one; the
-    steps' errors add up to T of them. The factor 64 = 2^6 allows a recursion to double an error in six steps running
-    before it contracts again.
+    A step takes dot products of `width` terms, whose error is at most width eps for terms of order one; the errors of T
+    steps add up. The factor 64 = 2^6 allows a recursion to double an error in six successive steps before it contracts
+    again.
     """
     return 64 * torch.finfo(dtype).eps * num_steps * width

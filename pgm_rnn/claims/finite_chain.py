@@ -1,4 +1,4 @@
-"""A hidden Markov model as three tables, and its law by the definition: the sum over all paths of states.
+"""A hidden Markov model as three tables, and its distribution by definition: the sum over all paths of states.
 
     p(z_{1:T}, x_{1:T}) = p(z_1) p(x_1 | z_1) prod_{t>1} p(z_t | z_{t-1}) p(x_t | z_t)
 
@@ -42,7 +42,7 @@ class FiniteChain(NamedTuple):
 
     @staticmethod
     def sticky(seed: int, num_states: int = 2) -> "FiniteChain":
-        """States that stay with probability 0.8 to 0.9 and mostly emit a symbol of their own."""
+        """States that persist with probability 0.8 to 0.9 and mostly emit their own symbol."""
         generator = torch.Generator().manual_seed(seed % 2**63)
         stay = 0.8 + 0.1 * torch.rand(num_states, 1, generator=generator, dtype=torch.float64)
         away = (1 - torch.eye(num_states, dtype=torch.float64)) / (num_states - 1)

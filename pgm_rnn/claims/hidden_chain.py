@@ -32,14 +32,14 @@ class HiddenChain(NamedTuple):
     kernels: list[Tensor]
 
     def noisy(self, noise: float) -> "HiddenChain":
-        """With probability `noise` the next state is drawn uniformly: the Delta hypothesis broken."""
+        """The chain with the Delta hypothesis broken: with probability `noise` the next state is drawn uniformly."""
         mixed = [(1 - noise) * kernel + noise / kernel.shape[-1] for kernel in self.kernels]
         return HiddenChain(self.emissions, mixed)
 
     def conditional_law(self, num_steps: int) -> Tensor:
         """The table p(x_2, ..., x_T | x_1) over all K^T sequences, (K^T,), by variable elimination.
 
-        The states are summed out from the last to the first: p(x_{t:T} | h_t) is what is left after each step.
+        The states are summed out from the last to the first, which leaves p(x_{t:T} | h_t) after each step.
         """
         future = self.emissions[num_steps - 1]  # (S_T, K)
         for t in range(num_steps - 1, 1, -1):

@@ -14,8 +14,8 @@ from pgm_rnn.randomness import seeded
 def random_rnn(cell: str, emission: Emission, num_layers: int, seed: int, hidden_dim: int = 4) -> RNN:
     """A float64 RNN whose parameters, h_1 included, are normal with variance 1 / hidden_dim.
 
-    Draws again until the law of x_2 depends on x_1: a network of dead units ignores its inputs, and no control could
-    tell it from anything.
+    Parameters are drawn again until p(x_2 | x_1) depends on x_1: a network of dead units ignores its inputs, so that no
+    negative control could fail.
     """
     with seeded(seed), torch.no_grad():
         while True:

@@ -28,24 +28,24 @@ NOISE = 0.05
 
 
 CHUNK = 20
-"""Sequences measured at a time: a piano piece of 1800 steps leaves a long trace."""
+"""Number of sequences measured at a time: the trace of a piano piece of 1800 steps is long."""
 
 
 def num_chunks(data: Sequences) -> int:
-    """How often `check_on_data` calls `advance` for each of its two claims."""
+    """Number of times that `check_on_data` calls `advance` for each of its two claims."""
     return -(-len(data.lengths) // CHUNK)
 
 
 def check_on_data(
     rnn: RNN, data: Sequences, seed: int = 0, advance: Callable[[], object] = lambda: None
 ) -> list[Result]:
-    """Results of the claims that one RNN and given sequences can bear witness to.
+    """Results of the claims that can be checked with one RNN and given sequences.
 
     Args:
         rnn: a fitted RNN.
-        data: the sequences, each an instance.
-        seed: of the controls' noise.
-        advance: called after each claim's part of the sequences, for a progress bar.
+        data: the sequences; each of them is an instance.
+        seed: random seed for the controls' noise.
+        advance: function called after each chunk of sequences of each claim, for a progress bar.
     """
     rnn = copy.deepcopy(rnn).double()
     chunks = [data.select(index) for index in data.lengths.argsort().split(CHUNK)]
@@ -78,6 +78,6 @@ def _trace_residual(rnn: RNN, x: Tensor, lengths: Tensor) -> float:
 
 
 def _noise_effect(rnn: RNN, x: Tensor, lengths: Tensor) -> float:
-    """The same difference when the hidden states are noisy."""
+    """The smallest difference when the hidden states are noisy."""
     with NoisyMemory(NOISE):
         return _trace_residual(rnn, x, lengths)

@@ -1,4 +1,4 @@
-"""Where claims come from: the paper and the place in it."""
+"""Sources of claims: the paper and the place in it."""
 
 from collections.abc import Iterable
 from itertools import groupby

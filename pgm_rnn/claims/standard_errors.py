@@ -1,9 +1,9 @@
-"""How far an average of draws may lie from what it estimates.
+"""Tests of averages of draws: the distance from the expectation in standard errors.
 
     z = |mean - expected| / (s / sqrt(n))
 
 A normal variable exceeds `MANY` = 6 standard errors with probability 2e-9, so that ten thousand comparisons raise a
-false alarm with probability 2e-5. Averages are of at least `FEWEST` draws, of which Student's law has hardly more tail.
+false alarm with probability 2e-5. Averages have at least `FEWEST` draws, for which Student's t has few more tails.
 """
 
 import math
@@ -12,18 +12,18 @@ import torch
 from torch import Tensor
 
 MANY = 6.0
-"""Standard errors that chance explains."""
+"""Largest number of standard errors that chance explains."""
 
 FEWEST = 200
-"""Draws of an average, at least."""
+"""Least number of draws in an average."""
 
 
 def z_score(draws: Tensor, expected: Tensor | float) -> float:
-    """Largest distance of the draws' means from what is expected, in standard errors.
+    """Largest distance of the draws' means from their expectations, in standard errors.
 
     Args:
         draws: independent draws along the first axis, (n, ...).
-        expected: their means, (...).
+        expected: their expectations, (...).
 
     Raises:
         ValueError: fewer than `FEWEST` draws.

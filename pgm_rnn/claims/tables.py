@@ -1,4 +1,4 @@
-"""Laws over finitely many values written out as tables: the definition that every faster computation must meet."""
+"""Distributions over finitely many values as tables: the definition that every faster computation must agree with."""
 
 from itertools import product
 from typing import NamedTuple
@@ -9,10 +9,10 @@ from torch import Tensor
 
 
 class Table(NamedTuple):
-    """A probability table, one axis a variable.
+    """A probability table with one axis per variable.
 
     Attributes:
-        names: the variables, one an axis.
+        names: the variables, one per axis.
         probs: their joint probabilities.
     """
 

@@ -1,4 +1,4 @@
-"""The RNN as its users write it: torch's own cells in a loop, with no graphical model and none of our equations.
+"""The RNN as users write it: torch's cells in a loop, without a graphical model and without our own equations.
 
     h_0 given,   h_s = f(h_{s-1}, x_s),   x_{s+1} ~ g(h_s)          Choe et al. (2017), sec. 2.1
 
@@ -73,7 +73,7 @@ def _layer(cell: StackedCell, i: int) -> Layer:
 
 
 def _with(module: nn.Module, weights: dict[str, nn.Parameter]) -> nn.Module:
-    """A torch cell that uses the very same parameters, so that gradients reach them."""
+    """A torch cell that uses the same parameter tensors, so that gradients reach them."""
     for name, weight in weights.items():
         setattr(module, name, weight)
     return module

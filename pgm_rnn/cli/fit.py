@@ -1,7 +1,7 @@
-"""The command line's `pgm-rnn fit`: which model, to what, and where the result goes.
+"""`pgm-rnn fit`: one command per model, with options for the data, the fit and the output.
 
-A model that is fitted by gradient steps has a command by its `GradientFit`; those fitted by EM or counts have theirs
-here.
+The commands of models that are fitted by EM or by counts stand here. The other commands derive from the models'
+`GradientFit` (`cli.gradient`) and from the label models (`cli.labels`).
 """
 
 import inspect
@@ -33,34 +33,35 @@ from pgm_rnn.models.info import ModelInfo
 from pgm_rnn.registries import Registries
 
 Iterations = Annotated[int, typer.Option(help="Largest number of iterations of EM.")]
-Tolerance = Annotated[float, typer.Option(help="Stop when an iteration gains less, nats per step.")]
+Tolerance = Annotated[float, typer.Option(help="Stop when an iteration gains less than this, in nats per step.")]
 
 
 def hmm(
     context: typer.Context,
     data: Data,
-    num_states: Annotated[int, typer.Option(help="How many hidden states.")],
+    num_states: Annotated[int, typer.Option(help="Number of hidden states.")],
     iterations: Iterations = 100,
     restarts: Annotated[
         int | None,
         typer.Option(
-            help="Random starts, beside one that k-means reads off the data; the best on validation data is kept.",
-            show_default="16, or what fits",
+            help="Number of random starts, in addition to one from k-means; the best on validation data is kept.",
+            show_default="16, or as many as fit in memory",
         ),
     ] = None,
-    pseudo_count: Annotated[float, typer.Option(help="Added to every expected count.")] = 0.1,
+    pseudo_count: Annotated[float, typer.Option(help="Number added to every expected count.")] = 0.1,
     pseudo_observations: Annotated[
-        float, typer.Option(help="Added to those of every state, spread like all the data.")
+        float,
+        typer.Option(help="Number of observations, distributed like the whole data, that are added to each state."),
     ] = 2.0,
     tolerance: Tolerance = 1e-6,
     half: Annotated[
-        bool, typer.Option("--half", help="Round to half precision and store so, in half the space.")
+        bool, typer.Option("--half", help="Round the fitted parameters to half precision, which halves the file.")
     ] = False,
     emission: FileEmission = None,
     column: Column = None,
     valid_fraction: Annotated[
         float | None,
-        typer.Option(help="With a file: the part before the test that chooses the start.", show_default="0.1"),
+        typer.Option(help="With a file: fraction before the test set that selects the start.", show_default="0.1"),
     ] = None,
     test_fraction: TestFraction = None,
     seed: Seed = 0,
@@ -68,7 +69,7 @@ def hmm(
     json: Json = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """A hidden Markov model, by Baum-Welch from many starts, one of them read off the data."""
+    """A hidden Markov model, by Baum-Welch from several random starts and one from k-means."""
     from pgm_rnn.report.fitting import fit_hmm
 
     registries = registries_of(context)
@@ -92,20 +93,21 @@ def hmm(
 def lgssm(
     context: typer.Context,
     data: Data,
-    latent_dim: Annotated[int, typer.Option(help="How many hidden numbers.")],
+    latent_dim: Annotated[int, typer.Option(help="Dimension of the hidden state.")],
     iterations: Iterations = 500,
     tolerance: Tolerance = 1e-6,
     column: Column = None,
     valid_fraction: Annotated[
-        float | None, typer.Option(help="With a file: a part before the test, scored too.", show_default="0")
+        float | None,
+        typer.Option(help="With a file: fraction before the test set that is scored separately.", show_default="0"),
     ] = None,
     test_fraction: TestFraction = None,
-    seed: Annotated[int, typer.Option(help="Kept with the results; this fit draws nothing.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed, stored with the results; this fit is deterministic.")] = 0,
     output: Output = None,
     json: Json = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """A linear-Gaussian state-space model, by EM from a start read off the data; missing numbers are summed out."""
+    """A linear-Gaussian state-space model, by EM from a start computed from the data; values may be missing."""
     from pgm_rnn.report.fitting import fit_lgssm
 
     registries = registries_of(context)
@@ -116,17 +118,17 @@ def lgssm(
 def markov_chain(
     context: typer.Context,
     data: Data,
-    pseudo_count: Annotated[float, typer.Option(help="Added to every count.")] = 0.1,
+    pseudo_count: Annotated[float, typer.Option(help="Number added to every count.")] = 0.1,
     emission: FileEmission = None,
     column: Column = None,
     valid_fraction: ValidFraction = None,
     test_fraction: TestFraction = None,
-    seed: Annotated[int, typer.Option(help="Of synthetic data; counting draws nothing.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed for synthetic data; counting is deterministic.")] = 0,
     output: Output = None,
     json: Json = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """A first-order Markov chain over symbols, or one for each bit, by counts."""
+    """A first-order Markov chain over symbols, or one chain per bit, by counting transitions."""
     from pgm_rnn.report.counting import fit_markov_chain
 
     registries = registries_of(context)
@@ -141,11 +143,11 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "lgssm": (lgssm, ""),
     "markov-chain": (markov_chain, "categorical"),
 }
-"""Commands of models that are fitted by EM or by counts, and what they take a file's numbers for."""
+"""Commands of models that are fitted by EM or by counts, each with its default emission for a file."""
 
 
 def fit_app(registries: Registries) -> typer.Typer:
-    """`pgm-rnn fit`, with a command for each model of the registries that has a `GradientFit` or is in `COMMANDS`."""
+    """`pgm-rnn fit`, with one command for each model that has a `GradientFit` or an entry in `COMMANDS`."""
     app = typer.Typer(no_args_is_help=True)
     for command in dict.fromkeys(info.command for info in registries.models.values()):
         info = next(info for info in registries.models.values() if info.command == command)
@@ -161,7 +163,7 @@ def fit_app(registries: Registries) -> typer.Typer:
 def _of_registries(
     registries: Registries, info: ModelInfo, command: Callable[..., None], default: str
 ) -> Callable[..., None]:
-    """A command whose help names what is in the registries."""
+    """The command, with a help text that lists the data sets and emission families of the registries."""
 
     @wraps(command)
     def named(**given: Any) -> None:

@@ -1,7 +1,7 @@
-"""The command line's `pgm-rnn fit` of models that learn by gradient steps: a command for each model's `GradientFit`.
+"""`pgm-rnn fit` for models that learn by gradient steps: one command for each model that has a `GradientFit`.
 
-A command takes the sizes that the model's entry names and the training options of `Plan` and `Surroundings`. An option
-has the name that it has in `svi.fit`, except for `--epochs` (num_epochs) and `--checkpoint-minutes`.
+A command takes the sizes that the model's entry names and the training options of `Plan` and `Surroundings`. Options
+have their names in `svi.fit`, except for `--epochs` (num_epochs) and `--checkpoint-minutes` (checkpoint_seconds).
 """
 
 import inspect
@@ -32,11 +32,11 @@ from pgm_rnn.models.info import GradientFit, ModelInfo, Size
 from pgm_rnn.registries import Registries
 
 VALID_PARTICLES = 16
-"""At least as many judge the validation data: the noise of fewer would stop a fit early."""
+"""Smallest default of `--valid-particles`: the noise of fewer particles could stop a fit too early."""
 
 
 def annotated(option: Option) -> Any:
-    """A training option as the command line takes it."""
+    """A training option in the form that the command line takes."""
     flag = [f"--{option.command.replace('_', '-')}"] if option.kind is bool else []
     kind = Path | None if option.metavar else option.kind
     text, shown = option.command_help or option.help, option.shown or True
@@ -46,7 +46,9 @@ def annotated(option: Option) -> Any:
 PLANNED = [option for option in options_of(Plan) if option.command]
 PLACED = [option for option in options_of(Surroundings) if option.command]
 LEARNING: dict[str, Any] = {option.command: annotated(option) for option in PLANNED if not option.bounds}
-"""Training options by their names at the command line: those of every fit, those of bounds, and where a fit runs."""
+"""Training options of every fit, by their names at the command line. `BOUND` has those of fits that maximise a bound,
+`RUN` those that say where a fit runs and what it writes.
+"""
 BOUND: dict[str, Any] = {option.command: annotated(option) for option in PLANNED if option.bounds} | {
     "valid_particles": Annotated[
         int | None,
@@ -55,14 +57,21 @@ BOUND: dict[str, Any] = {option.command: annotated(option) for option in PLANNED
 }
 RUN: dict[str, Any] = {option.command: annotated(option) for option in PLACED}
 MATERIAL: dict[str, Any] = {
-    "transpose": Annotated[int, typer.Option(help="Piano rolls: train on copies up to so many keys off, too.")],
+    "transpose": Annotated[
+        int, typer.Option(help="Piano rolls: also train on copies transposed by up to this many keys, up and down.")
+    ],
     "nade_dim": Annotated[
         int | None,
-        typer.Option(help="Bits: laws in which each knows those before it, so wide.", show_default="independent bits"),
+        typer.Option(
+            help="Bits: model each bit given those before it, by a NADE with this hidden width.",
+            show_default="independent bits",
+        ),
     ],
-    "start": Annotated[Path | None, typer.Option(metavar="FOLDER", help="Begin with the numbers of this saved model.")],
+    "start": Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Start from the parameters of this saved model.")
+    ],
     "half": Annotated[
-        bool, typer.Option("--half", help="Round to half precision in the end and store so, in half the space.")
+        bool, typer.Option("--half", help="Round the fitted parameters to half precision, which halves the file.")
     ],
 }
 FILE: dict[str, Any] = {"column": Column, "valid_fraction": ValidFraction, "test_fraction": TestFraction}
@@ -75,17 +84,17 @@ DEFAULTS: dict[str, Any] = {
     "overwrite": False,
     "seed": 0,
 }
-"""Of the options that are not None unless given."""
+"""Defaults of the options; an option that is not here is None unless given."""
 
 
 def named_at_command_line(defaults: Mapping[str, object]) -> dict[str, object]:
-    """Defaults by the options' names at the command line, from those by their names in `svi.fit`."""
+    """Renames defaults: from the options' names in `svi.fit` to their names at the command line."""
     names = {option.name: option.command for option in PLANNED}
     return {names[name]: value for name, value in defaults.items()}
 
 
 def training_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What `svi.fit` is told, from what a command was given."""
+    """The keyword arguments of `svi.fit`, from the options that a command was given."""
     return {
         option.name: given[option.command] * option.unit if option.unit != 1 else given[option.command]
         for option in (*PLANNED, *PLACED)
@@ -94,17 +103,17 @@ def training_options(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def size_option(size: Size) -> Any:
-    """A model's size as the command line takes it."""
+    """A model's size in the form that the command line takes."""
     shown = True if size.default is not None else size.shown
     return Annotated[size.kind | None, typer.Option(help=size.help, show_default=shown)]
 
 
 def command_of(info: ModelInfo, registries: Registries) -> Callable[..., None]:
-    """What `pgm-rnn fit` of a model runs, with a signature of its own for the command line to read.
+    """The function behind `pgm-rnn fit MODEL`, with a signature that the command line reads.
 
     Args:
-        info: of the model, or of one of those that share a `GradientFit`.
-        registries: where data sets and families are.
+        info: entry of the model, or of one of the models that share a `GradientFit`.
+        registries: the data sets and emission families.
     """
     fit = info.fit
     assert fit is not None  # such models have commands here
@@ -131,7 +140,7 @@ def command_of(info: ModelInfo, registries: Registries) -> Callable[..., None]:
 def with_options(
     command: Callable[..., None], options: Mapping[str, Any], defaults: Mapping[str, object]
 ) -> Callable[..., None]:
-    """The command with a signature for the command line to read: an annotation an option, None where no default is."""
+    """Give a command the signature that the command line reads: one annotation per option, None as default default."""
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [
         inspect.Parameter(option, keyword, annotation=annotation)
@@ -145,7 +154,7 @@ def with_options(
 
 
 def _fit(name: str, fit: GradientFit, registries: Registries, given: dict[str, Any]) -> None:
-    """Fit the model that a command is for, with what it was given."""
+    """Fit the command's model with the given options."""
     from pgm_rnn.report.gradient_fitting import fit_by_gradient
 
     for size, entry in fit.sizes.items():

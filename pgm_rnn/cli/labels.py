@@ -1,4 +1,4 @@
-"""The command line's `pgm-rnn fit` of laws of labels: a command for each model's `LabelInfo`."""
+"""`pgm-rnn fit` of label models: a command for each model's `LabelInfo`."""
 
 from collections.abc import Callable
 from typing import Any

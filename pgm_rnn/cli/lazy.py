@@ -1,4 +1,4 @@
-"""`pgm-rnn fit` as a group whose commands are made when one is asked for: what they derive from imports torch."""
+"""`pgm-rnn fit` as a group whose commands are built when one is asked for, because building them imports torch."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from typer.core import TyperGroup
 from pgm_rnn.cli.options import registries_of
 
 KEY = "pgm_rnn.cli.fit"
-"""Where the context keeps the commands once they are made."""
+"""Key under which the context keeps the commands once they are built."""
 
 
 class FitGroup(TyperGroup):
-    """One command for each model of the registries that the context has."""
+    """A group with one command for each model of the context's registries."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Names of the commands, in the order of the help."""

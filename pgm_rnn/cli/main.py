@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from pgm_rnn.registries import Registries
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-"""What the system says of a disk, or of one's share of it, that is full."""
+"""The system's errors for a full disk or an exhausted quota."""
 _USAGE_ERROR: Any = typer.BadParameter.__base__
 
 
 def run() -> None:
-    """Run the command line; errors of the caller end it with one sentence instead of a traceback."""
-    # A waiting thread of torch's sleeps instead of spinning: the claims are many small operations.
+    """Run the command line. An error of the user's ends it with one sentence instead of a traceback."""
+    # Torch's idle threads should sleep instead of spinning: the claims are many small operations.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -95,7 +95,7 @@ def _complain_of_usage(error: Any) -> NoReturn:
 
 
 def _of_system(error: OSError) -> object:
-    """What the system says of a file, and the way out; other errors as they are."""
+    """The system's message about a file, with a way out; other errors as they are."""
     if error.filename is None or not error.strerror or error.strerror.startswith("expected"):
         return error
     remedy = "make room or choose another place" if error.errno in FULL else "choose another place or make it free"
@@ -115,20 +115,23 @@ def main() -> None:
 
 def verify(
     context: typer.Context,
-    claim: Annotated[list[str] | None, typer.Option(help="Check only this claim; may be given again.")] = None,
+    claim: Annotated[list[str] | None, typer.Option(help="Check only this claim; repeat for more.")] = None,
     data: Annotated[str | None, typer.Option(help="Fit an RNN to this data set and check the claims on it.")] = None,
-    cell: Annotated[str | None, typer.Option(help="With --data: the RNN's cell.", show_default="lstm")] = None,
+    cell: Annotated[str | None, typer.Option(help="With --data: cell of the RNN.", show_default="lstm")] = None,
     hidden_dim: Annotated[
-        int | None, typer.Option(help="With --data: the width of its hidden state.", show_default="64")
+        int | None, typer.Option(help="With --data: width of the RNN's hidden state.", show_default="64")
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(help="With --data: passes over the training data, at most.", show_default="150")
+        int | None,
+        typer.Option(help="With --data: largest number of passes over the training data.", show_default="150"),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A few instances of each claim.")] = False,
-    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the results to this file too.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the instances, or of the fit.")] = 0,
+    quick: Annotated[bool, typer.Option("--quick", help="Check only a few instances of each claim.")] = False,
+    json: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write the results to this file, as JSON.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Random seed for the instances, or for the fit.")] = 0,
 ) -> None:
-    """Check the papers' claims and their negative controls; exit status 1 unless every claim holds."""
+    """Check the papers' claims and their negative controls. The exit status is 1 unless every claim holds."""
     from pgm_rnn.report import verification
     from pgm_rnn.report.records import check_output
 
@@ -136,13 +139,17 @@ def verify(
     options = {"cell": cell, "hidden_dim": hidden_dim, "num_epochs": epochs}
     given = {name: value for name, value in options.items() if value is not None}
     if data is None and given:
-        raise ValueError("expected --cell, --hidden-dim and --epochs only with --data, which says what to fit to")
+        raise ValueError(
+            "expected --cell, --hidden-dim and --epochs only with --data, got no --data; name the data set to fit"
+        )
     if data is not None and quick:
-        raise ValueError("expected --quick without --data; on data, --epochs and --hidden-dim make it quick")
+        raise ValueError(
+            "expected --quick without --data, got both; shorten a fit to data with --epochs and --hidden-dim"
+        )
     if data is None:
         results = verification.verify_claims(claim or [], seed, quick=quick, claims=registries_of(context).claims)
     elif claim:
-        raise ValueError("expected --claim or --data, got both; on data the claims that apply are checked")
+        raise ValueError("expected --claim or --data, got both; with --data, all claims that apply are checked")
     else:
         results = verification.verify_on_data(data, seed=seed, datasets=registries_of(context).datasets, **given)  # type: ignore[arg-type]
     if output is not None:
@@ -154,11 +161,14 @@ def verify(
 
 def explain(
     context: typer.Context,
-    claim: Annotated[str, typer.Argument(help="A claim, for example theorem-5; `pgm-rnn verify` lists them.")],
-    quick: Annotated[bool, typer.Option("--quick", help="Measure a few instances.")] = False,
-    seed: Annotated[int, typer.Option(help="Of the instances.")] = 0,
+    claim: Annotated[str, typer.Argument(help="Id of a claim, such as theorem-5; `pgm-rnn verify` lists them.")],
+    quick: Annotated[bool, typer.Option("--quick", help="Measure only a few instances.")] = False,
+    seed: Annotated[int, typer.Option(help="Random seed for the instances.")] = 0,
 ) -> None:
-    """Print a claim, why it is true, how it is measured and its latest residual; exit status 1 unless it holds."""
+    """Explain a claim: its statement, why it is true, how it is measured, and a measurement made now.
+
+    The exit status is 1 unless the claim holds.
+    """
     from pgm_rnn.report.explanation import explain_claim
 
     if explain_claim(claim, seed, quick=quick, claims=registries_of(context).claims).verdict != "holds":
@@ -167,10 +177,10 @@ def explain(
 
 def graph(
     context: typer.Context,
-    model: Annotated[str, typer.Argument(help="A model of the zoo, for example rnn-lstm or hmm.")],
-    steps: Annotated[int, typer.Option(help="How many steps to unroll.")] = 3,
+    model: Annotated[str, typer.Argument(help="Name of a model, such as rnn-lstm or hmm.")],
+    steps: Annotated[int, typer.Option(help="Number of steps to unroll.")] = 3,
 ) -> None:
-    """Print a model's directed graph, read out of its Pyro program, as a Mermaid flowchart."""
+    """Print a model's directed graph, as read from its Pyro program, as a Mermaid flowchart."""
     from pgm_rnn.checks import check_counts
     from pgm_rnn.graph import read_graph, to_mermaid
     from pgm_rnn.models.registry import made_by, model_info
@@ -181,9 +191,10 @@ def graph(
 
 
 def build_app(registries: "Registries | None" = None) -> typer.Typer:
-    """The command line of some registries, the package's own if None.
+    """The command line for the given registries, by default the package's own.
 
-    What derives from the registries is made when a command asks for it, so that `pgm-rnn --help` need not import torch.
+    Commands that depend on the registries are built when they are asked for, so that `pgm-rnn --help` need not import
+    torch.
     """
     app = typer.Typer(
         no_args_is_help=True,
@@ -212,6 +223,6 @@ COMMANDS = (
     explain,
     graph,
 )
-"""All but `pgm-rnn fit`."""
+"""All commands except `pgm-rnn fit`."""
 
 app = build_app()

@@ -1,4 +1,4 @@
-"""What the commands of `pgm-rnn fit` share: options, the job they make, and how they end."""
+"""Shared parts of the commands of `pgm-rnn fit`: options, the job they describe, and the exit status."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,33 +11,38 @@ if TYPE_CHECKING:
     from pgm_rnn.registries import Registries
     from pgm_rnn.report.fitted import Job, Outcome
 
-Data = Annotated[str, typer.Option(metavar="NAME|FILE", help="A data set's name, or a .csv, .npy or .npz.")]
+Data = Annotated[
+    str, typer.Option(metavar="NAME|FILE", help="Name of a data set, or path of a .csv, .npy or .npz file.")
+]
 Seed = Annotated[int, typer.Option(help="Random seed for the fit and for synthetic data.")]
 Output = Annotated[
     Path | None,
-    typer.Option(metavar="FOLDER", help="Save the model here.", show_default="fits/MODEL-DATA-SIZE"),
+    typer.Option(metavar="FOLDER", help="Folder in which the model is saved.", show_default="fits/MODEL-DATA-SIZE"),
 ]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace an earlier fit in the output folder; without it, that is an error.")
+    bool, typer.Option("--overwrite", help="Replace an earlier fit in the output folder, which is an error otherwise.")
 ]
-Json = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the results to this file too.")]
+Json = Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the results to this file, as JSON.")]
 Column = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME", help="With a file: take this column only; may be given again.", show_default="all"),
+    typer.Option(metavar="NAME", help="With a file: a column to use; repeat for more.", show_default="all"),
 ]
 TestFraction = Annotated[
     float | None,
-    typer.Option(help="With a file: the last part, of the series or of a single one's steps.", show_default="0.2"),
+    typer.Option(
+        help="With a file: fraction of the series, or of a single series' steps, at the end that is the test set.",
+        show_default="0.2",
+    ),
 ]
 ValidFraction = Annotated[
     float | None,
-    typer.Option(help="With a file: the part before the test, which says when to stop.", show_default="0.1"),
+    typer.Option(help="With a file: fraction before the test set that is used for early stopping.", show_default="0.1"),
 ]
-FileEmission = Annotated[str | None, typer.Option(help="With a file: what its numbers are.", show_default="gaussian")]
+FileEmission = Annotated[str | None, typer.Option(help="With a file: the type of its values.", show_default="gaussian")]
 
 
 KINDS = {"sequences": "sequences have labels", "steps": "steps have known states"}
-"""What labels say, by `DatasetInfo.labels`, in words."""
+"""Description of each kind of labels, by `DatasetInfo.labels`."""
 
 
 def registries_of(context: typer.Context) -> "Registries":
@@ -49,7 +54,7 @@ def registries_of(context: typer.Context) -> "Registries":
 
 def data_option(names: Iterable[str]) -> Any:
     """`--data`, which lists names of data sets."""
-    text = f"{', '.join(names)}, or a .csv (one column per variable), .npy or .npz."
+    text = f"{', '.join(names)}, or the path of a .csv (one column per variable), .npy or .npz file."
     return Annotated[str, typer.Option(metavar="NAME|FILE", help=text)]
 
 
@@ -61,7 +66,7 @@ def data_of(registries: "Registries", info: "ModelInfo") -> Any:
 
 
 def labelled_data(registries: "Registries") -> Any:
-    """`--data` of a law of labels, which lists the data sets whose sequences or steps have labels."""
+    """`--data` of a label model, which lists the data sets whose sequences or steps have labels."""
     of = {
         labels: [name for name, data in sorted(registries.datasets.items()) if data.labels == labels]
         for labels in KINDS
@@ -71,13 +76,13 @@ def labelled_data(registries: "Registries") -> Any:
 
 
 def emission_of(registries: "Registries", info: "ModelInfo", default: str) -> Any:
-    """`--emission` of a model: what the numbers in a file are taken for."""
+    """`--emission` of a model: the type of the values in a file."""
     offered = [
         f"{name} ({family.numbers})"
         for name, family in registries.families.items()
         if family.of_numbers is not None and any(info.takes(example) for example in family.examples.values())
     ]
-    text = f"With a file: what its numbers are: {', '.join(offered)}."
+    text = f"With a file: the type of its values: {', '.join(offered)}."
     return Annotated[str | None, typer.Option(help=text, show_default=default)]
 
 
@@ -94,7 +99,7 @@ def job_of(
     *,
     overwrite: bool,
 ) -> "Job":
-    """What every fit is told."""
+    """The `Job` that the options common to all fits describe."""
     from pgm_rnn.report.fitted import Job
     from pgm_rnn.report.material import FileOptions
 
@@ -103,6 +108,10 @@ def job_of(
 
 
 def end(outcome: "Outcome") -> None:
-    """Exit status 130 after an interrupt, as a shell expects."""
+    """Exit with status 130 if the fit was interrupted, as a shell expects.
+
+    Raises:
+        typer.Exit: the fit was interrupted.
+    """
     if outcome.stopped_by == "interrupt":
         raise typer.Exit(130)

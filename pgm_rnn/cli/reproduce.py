@@ -5,29 +5,45 @@ from typing import Annotated
 
 import typer
 
-FIGURES = "figure-5, figure-6, figure-7, infinite-data, next-symbol, learned-particles, disagreement, or all."
+FIGURES = (
+    "Experiment: figure-5, figure-6, figure-7, infinite-data, next-symbol, learned-particles, disagreement or all."
+)
 
 
 def reproduce(
     figure: Annotated[str, typer.Argument(help=FIGURES)],
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="For the CSV, JSON, PNG and SVG.")] = Path("experiments"),
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the CSV, JSON, PNG and SVG files.")] = Path(
+        "experiments"
+    ),
     replicates: Annotated[
-        int | None, typer.Option(help="Random HMMs, each with data and networks of its own.", show_default="20")
+        int | None, typer.Option(help="Number of random HMMs, each with its own data and networks.", show_default="20")
     ] = None,
-    num_states: Annotated[list[int] | None, typer.Option(help="m; may be given again.")] = None,
-    hidden_dim: Annotated[list[int] | None, typer.Option(help="k; may be given again.")] = None,
-    num_sequences: Annotated[list[int] | None, typer.Option(help="n, to train on; may be given again.")] = None,
+    num_states: Annotated[
+        list[int] | None, typer.Option(help="Number of states m of the HMMs; repeat for more.")
+    ] = None,
+    hidden_dim: Annotated[
+        list[int] | None, typer.Option(help="Hidden width k of the networks; repeat for more.")
+    ] = None,
+    num_sequences: Annotated[
+        list[int] | None, typer.Option(help="Number n of training sequences; repeat for more.")
+    ] = None,
     updates: Annotated[
-        int | None, typer.Option(help="Gradient steps of a network.", show_default="the experiment's own")
+        int | None, typer.Option(help="Gradient steps per network.", show_default="the experiment's own")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Small sizes, seconds; the verdicts mean nothing.")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Throw an unfinished sweep away.")] = False,
-    backend: Annotated[str, typer.Option(help="local cores, or dask: a cluster that exists.")] = "local",
-    scheduler: Annotated[str | None, typer.Option(metavar="ADDRESS", help="With dask: tcp://host:8786.")] = None,
-    jobs: Annotated[int, typer.Option(help="Local processes; -1 for one a core.")] = -1,
-    seed: Annotated[int, typer.Option(help="Of everything.")] = 0,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Use small sizes that take seconds. The verdicts then mean nothing.")
+    ] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Discard an unfinished sweep and start anew.")] = False,
+    backend: Annotated[
+        str, typer.Option(help="Where the sweep runs: local (the cores of this machine) or dask (a running cluster).")
+    ] = "local",
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="With dask: the scheduler's address, such as tcp://host:8786.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(help="Number of local processes; -1 for one per core.")] = -1,
+    seed: Annotated[int, typer.Option(help="Random seed for HMMs, data and networks.")] = 0,
 ) -> None:
-    """Run the papers' experiments, with replicates; an interrupted one goes on when it is started again."""
+    """Run the papers' experiments, with replicates. An interrupted experiment continues when started again."""
     from pgm_rnn.experiments.sweep import Plan
     from pgm_rnn.report.reproduction import reproduce as run
 

@@ -1,4 +1,4 @@
-"""The command line's `pgm-rnn evaluate`, `sample`, `forecast` on a model that was saved, and `show` on data."""
+"""Commands for saved models and for data: `pgm-rnn evaluate`, `sample`, `forecast`, `publish` and others."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,31 +14,33 @@ Folder = Annotated[
     Path,
     typer.Argument(
         metavar="FOLDER|NAME",
-        help="Of a saved model, such as fits/hmm-jsb-64, or of the trained zoo, such as hmm-jsb-16.",
+        help="Folder of a saved model, such as fits/hmm-jsb-64, or name of a model in the zoo, such as hmm-jsb-16.",
     ),
 ]
-Data = Annotated[str, typer.Option(metavar="NAME|FILE", help="A data set's name, or a .csv, .npy or .npz.")]
+Data = Annotated[
+    str, typer.Option(metavar="NAME|FILE", help="Name of a data set, or path of a .csv, .npy or .npz file.")
+]
 Split = Annotated[
-    str | None, typer.Option(help="With a data set: train, valid or test; a file is taken whole.", show_default="test")
+    str | None, typer.Option(help="With a data set: train, valid or test. A file is used whole.", show_default="test")
 ]
 Column = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME", help="With a file: take this column only; may be given again.", show_default="all"),
+    typer.Option(metavar="NAME", help="With a file: a column to use; repeat for more.", show_default="all"),
 ]
-Seed = Annotated[int, typer.Option(help="Of what is drawn.")]
-Out = Annotated[
-    Path | None, typer.Option(metavar="FILE.npz", help="Write the draws here.", show_default="the terminal")
-]
+Seed = Annotated[int, typer.Option(help="Random seed for the draws.")]
+Out = Annotated[Path | None, typer.Option(metavar="FILE.npz", help="File for all draws.", show_default="the terminal")]
 OutOfAnyKind = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="By its suffix .mid or .png (music), .svg or .png (handwriting), .png (vectors), .txt (text, symbols, "
-        "numbers) or .npz (arrays).",
+        help="File for the sequences. Its suffix is the format: .mid or .png (music), .svg or .png (handwriting), .png "
+        "(vectors), .txt (text, symbols, numbers) or .npz (arrays).",
         show_default="the terminal",
     ),
 ]
-Tempo = Annotated[float | None, typer.Option(help="Of music in a .mid: quarter notes a minute.", show_default="100")]
+Tempo = Annotated[
+    float | None, typer.Option(help="Tempo of a .mid file, in quarter notes per minute.", show_default="100")
+]
 
 
 def evaluate(
@@ -48,21 +50,30 @@ def evaluate(
     bound: Annotated[
         str | None,
         typer.Option(
-            help="exact, elbo, iwae, fivo (upper bounds on the nats) or importance (an estimate).",
-            show_default="exact where it can be, else elbo",
+            help="How the likelihood is computed: exact, elbo, iwae or fivo (upper bounds on the nats), or importance "
+            "(an estimate).",
+            show_default="exact if the model allows it, else elbo",
         ),
     ] = None,
-    num_particles: Annotated[int, typer.Option(help="Of every bound but exact.")] = 500,
+    num_particles: Annotated[
+        int, typer.Option(help="Particles or draws per sequence, for every bound except exact.")
+    ] = 500,
     normalisation: Annotated[
-        str, typer.Option(help="sum (over all steps), sequence (mean over sequences), skip-first (without frame 1).")
+        str,
+        typer.Option(
+            help="How nats are averaged: sum (over all steps), sequence (mean over sequences) or skip-first (over all "
+            "steps but the first of each sequence)."
+        ),
     ] = "sum",
     split: Split = None,
     column: Column = None,
-    batch_size: Annotated[int, typer.Option(help="Sequences at a time.")] = 256,
+    batch_size: Annotated[int, typer.Option(help="Sequences scored at a time.")] = 256,
     seed: Seed = 0,
-    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the result to this file too.")] = None,
+    json: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write the result to this file, as JSON.")
+    ] = None,
 ) -> None:
-    """Score a saved model: nats per step, exact or bounded."""
+    """Score a saved model on data: negative log likelihood in nats per step, exact or bounded."""
     from pgm_rnn.report.predicting import evaluate_saved
 
     evaluate_saved(
@@ -80,13 +91,13 @@ def evaluate(
 def sample(
     context: typer.Context,
     folder: Folder,
-    num_sequences: Annotated[int, typer.Option(help="How many.")] = 5,
-    num_steps: Annotated[int, typer.Option(help="How long each is.")] = 20,
+    num_sequences: Annotated[int, typer.Option(help="Number of sequences.")] = 5,
+    num_steps: Annotated[int, typer.Option(help="Length of each sequence, in steps.")] = 20,
     seed: Seed = 0,
     tempo: Tempo = None,
     out: OutOfAnyKind = None,
 ) -> None:
-    """Draw sequences from a saved model: music, handwriting, text or numbers. Vectors need --out."""
+    """Draw sequences from a saved model: music, handwriting, text or numbers. Vectors need --out FILE."""
     from pgm_rnn.report.predicting import sample_saved
 
     sample_saved(
@@ -102,15 +113,17 @@ def sample(
 
 def show(
     context: typer.Context,
-    data: Annotated[str, typer.Argument(metavar="DATA", help="A data set's name, such as jsb or kanji.")],
-    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
-    first: Annotated[int, typer.Option(help="The first sequence to show, from 0.")] = 0,
-    num_sequences: Annotated[int, typer.Option(help="How many.")] = 5,
-    num_steps: Annotated[int | None, typer.Option(help="Of each, at most.", show_default="all")] = None,
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Name of a data set, such as jsb or kanji.")],
+    split: Annotated[str, typer.Option(help="Split: train, valid or test.")] = "test",
+    first: Annotated[int, typer.Option(help="Index of the first sequence, counted from 0.")] = 0,
+    num_sequences: Annotated[int, typer.Option(help="Number of sequences.")] = 5,
+    num_steps: Annotated[
+        int | None, typer.Option(help="Largest number of steps shown of each sequence.", show_default="all")
+    ] = None,
     tempo: Tempo = None,
     out: OutOfAnyKind = None,
 ) -> None:
-    """Show real sequences as sample shows draws, to compare the two."""
+    """Show sequences of a data set in the formats of `pgm-rnn sample`, to compare them with draws."""
     from pgm_rnn.report.showing import show_data
 
     show_data(
@@ -129,16 +142,18 @@ def forecast(
     context: typer.Context,
     folder: Folder,
     data: Data,
-    num_steps: Annotated[int, typer.Option(help="How far to go.")] = 10,
-    num_samples: Annotated[int, typer.Option(help="Draws a sequence.")] = 1000,
-    sequence: Annotated[int, typer.Option(help="Without --out: which one is shown, from 0.")] = 0,
-    num_particles: Annotated[int, typer.Option(help="Of the filter, for a model without an exact one.")] = 1000,
+    num_steps: Annotated[int, typer.Option(help="Number of steps to forecast.")] = 10,
+    num_samples: Annotated[int, typer.Option(help="Draws per sequence.")] = 1000,
+    sequence: Annotated[int, typer.Option(help="Without --out: index of the sequence to print, counted from 0.")] = 0,
+    num_particles: Annotated[
+        int, typer.Option(help="Particles of the filter, for a model without an exact filter.")
+    ] = 1000,
     split: Split = None,
     column: Column = None,
     seed: Seed = 0,
     out: Out = None,
 ) -> None:
-    """Continue sequences with a saved model: means and 90 % intervals of one, or all draws with --out."""
+    """Forecast sequences with a saved model: prints means and 90 % intervals for one; --out writes all draws."""
     from pgm_rnn.report.predicting import forecast_saved
 
     forecast_saved(
@@ -155,13 +170,14 @@ def forecast(
 
 def publish(
     folder: Folder,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the entry, such as hmm-jsb-16.")],
-    failure_modes: Annotated[str, typer.Option(metavar="TEXT", help="What the model gets wrong, for its card.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the new entry, such as hmm-jsb-16.")],
+    failure_modes: Annotated[str, typer.Option(metavar="TEXT", help="Weaknesses of the model, for its model card.")],
     into: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Of the entries.", show_default="the package's own")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder of the zoo's entries.", show_default="the package's own"),
     ] = None,
 ) -> None:
-    """Make an entry of the trained zoo, for pgm_rnn.load_pretrained, of a model that pgm-rnn fit saved."""
+    """Publish a model that `pgm-rnn fit` saved in the zoo, from where `pgm_rnn.load_pretrained` loads it."""
     from pgm_rnn.zoo.entries import HOME
     from pgm_rnn.zoo.publish import publish as published
 
@@ -169,16 +185,17 @@ def publish(
 
 
 def leaderboard(
-    data: Annotated[str, typer.Option(metavar="NAME", help="The data set: jsb, nottingham or another.")],
+    data: Annotated[str, typer.Option(metavar="NAME", help="Name of a data set, such as jsb or nottingham.")],
     output: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.md", help="Write the section of this page too.", show_default="the terminal alone"),
+        typer.Option(metavar="FILE.md", help="Also update the data set's section in this page.", show_default="none"),
     ] = None,
     into: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Of the entries.", show_default="the package's own")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder of the zoo's entries.", show_default="the package's own"),
     ] = None,
 ) -> None:
-    """Evaluate every trained model of a data set on its test split, beside published figures."""
+    """Evaluate every trained model of a data set on its test set, and list published figures beside them."""
     from pgm_rnn.report.leaderboard import leaderboard as shown
     from pgm_rnn.zoo.entries import HOME
 

@@ -3,7 +3,7 @@
 Several networks that differ in their start, and in the order of the sequences, learn from the same sequences. With
 q_s the law of start s and qbar the normalised geometric mean of all of them,
 
-    mean_s KL(p || q_s)  =  KL(p || qbar)  +  mean_s KL(qbar || q_s)        p = p(z_t | x_{1:t}), nats a step
+    mean_s KL(p || q_s)  =  KL(p || qbar)  +  mean_s KL(qbar || q_s)        p = p(z_t | x_{1:t}), nats per step
 
 is what the starts share plus what they, that is the optima they end in, make different; (S - 1) / S of it, for qbar
 keeps a part of the S starts' own, which the verdict corrects. "labels" networks learn
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 AS_WELL = 0.99
-"""The part of the forward algorithm's expected accuracy that is as good."""
+"""Fraction of the forward algorithm's expected accuracy that counts as performing as well."""
 
 
 class Disagreement(Experiment):
@@ -112,13 +112,13 @@ class Disagreement(Experiment):
         label = "m, hidden states of the HMM"
         note = f"median and middle 80 % of {len(values_of(rows, 'replicate'))} HMMs"
         label_axis(top, label, "agreement", percent=True, note=note)
-        label_axis(middle_panel, label, "KL to forward, nats a step")
+        label_axis(middle_panel, label, "KL to forward, nats per step")
         label_axis(bottom, label, "part of the variance")
         return figure
 
 
 def _starts(settings: Settings, cell: Cell, problem: Problem, num_sequences: int) -> list[Network]:
-    """Networks of the same data that differ in start and order, trained on labels or on beliefs."""
+    """Networks trained on the same data, labels or beliefs, that differ in start and in the order of sequences."""
     assert problem.train.z is not None  # it was sampled with them
     rate = settings.rates(cell.size)[0]
     candidates = [Candidate(problem, num_sequences, rate, start) for start in range(settings.num_starts)]
@@ -166,9 +166,9 @@ def _row(settings: Settings, cell: Cell, problem: Problem, num_sequences: int, n
 
 
 def _parts(row: Row) -> tuple[float, float]:
-    """What the starts make of the divergence, and what is shared by any number of them.
+    """The part of the divergence that is due to the starts, and the part that all starts share.
 
-    The geometric mean of S starts keeps 1/S of their differences: kl_starts is, for small ones, (1 - 1/S) of them.
+    The geometric mean of S starts keeps 1/S of their differences: for small ones, kl_starts is (1 - 1/S) of them.
     """
     num_starts = number(row, "num_starts")
     starts = number(row, "kl_starts") * num_starts / (num_starts - 1)
@@ -193,7 +193,7 @@ def _optima(rows: Rows) -> Finding:
     ]
     reason = (
         f"At m = {many}, medians: the starts make {100 * middle(shares, 'share'):.0f} % of the divergence, and their "
-        f"losses on held-out sequences differ by {middle(labels, 'held_out_spread'):.1e} nats a step. Two starts "
+        f"losses on held-out sequences differ by {middle(labels, 'held_out_spread'):.1e} nats per step. Two starts "
         f"agree with each other on {100 * middle(labels, 'start_agreement'):.0f} % and with the forward algorithm on "
         f"{100 * middle(labels, 'agreement_all'):.0f} % of the steps; trained without the labels' noise the latter is "
         f"{100 * middle(beliefs, 'agreement_all'):.0f} %, and the divergence is {100 * middle(left, 'left'):.1f} % of "
@@ -203,7 +203,7 @@ def _optima(rows: Rows) -> Finding:
 
 
 def _more_data(rows: Rows) -> Finding:
-    """Beliefs are what infinitely many labels of the same sequences average to."""
+    """Verdict on more data: beliefs are the average of infinitely many labels of the same sequences."""
     rows = largest(rows)
     states = values_of(rows, "num_states")
 
@@ -240,7 +240,7 @@ def _approximation(rows: Rows) -> Finding:
     reason = (
         f"C.2's residual, as a part of the hidden states' variance, for m = {states}: {residuals('labels')} with "
         f"labels, {residuals('beliefs')} with beliefs (medians). At m = {many} the same networks come to a divergence "
-        f"of {middle(where(last, method='labels'), 'kl'):.1e} nats a step with labels and of "
+        f"of {middle(where(last, method='labels'), 'kl'):.1e} nats per step with labels and of "
         f"{middle(where(last, method='beliefs'), 'kl'):.1e} with beliefs, which is what their size and training leave."
     )
     return Finding(each_draw(last, is_phi), reason)

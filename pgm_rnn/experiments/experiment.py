@@ -1,4 +1,4 @@
-"""What an experiment is: cells that run anywhere, a picture of their rows, and verdicts on the paper's sentences."""
+"""An experiment: cells that can run anywhere, a picture of their rows, and verdicts on the paper's sentences."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
@@ -19,13 +19,13 @@ PAPER = "Choe, Shin & Spencer (2017)"
 
 
 class Cell(NamedTuple):
-    """A part of an experiment that is computed as one and kept as one.
+    """A part of an experiment that is computed and stored as a unit.
 
     Attributes:
-        kind: what is computed, a word of the experiment's.
+        kind: the kind of computation, a word that the experiment chooses.
         num_states: m.
         size: k, or M for a particle filter.
-        replicates: their numbers.
+        replicates: numbers of the replicates.
     """
 
     kind: str
@@ -35,17 +35,17 @@ class Cell(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Unique among the cells of an experiment, and fit for a file's name."""
+        """A name that is unique among the cells of an experiment and can be a file's name."""
         first, last = self.replicates[0], self.replicates[-1]
         return f"{self.kind}-m{self.num_states}-{self.size}-r{first}-{last}"
 
 
 class Finding(NamedTuple):
-    """What the numbers say of a sentence.
+    """The evidence for or against a sentence.
 
     Attributes:
-        draws: whether it is so, for each random hidden Markov model.
-        reason: numbers that say why, a sentence or two.
+        draws: whether the sentence holds, for each random hidden Markov model.
+        reason: the relevant numbers, in a sentence or two.
     """
 
     draws: list[bool]
@@ -57,11 +57,11 @@ class Sentence:
     """A sentence of the paper about its figures, or a question that it leaves open, and how the rows decide it.
 
     Attributes:
-        place: where it stands, without the paper.
+        place: place in the paper.
         quote: the paper's words.
-        measured: what is looked at in each draw; a whole question where it is one.
-        find: the finding, from the experiment's rows.
-        question: whether the paper asks instead of saying so.
+        measured: the criterion that is measured in each draw; the whole question if it is one.
+        find: function that computes the finding from the experiment's rows.
+        question: whether this is an open question rather than a statement.
     """
 
     place: str
@@ -72,21 +72,21 @@ class Sentence:
 
     @property
     def measure(self) -> str:
-        """What is looked at, as a sentence."""
+        """The criterion, as a sentence."""
         return f"Asked: {self.measured}" if self.question else f"Measured: {self.measured}."
 
     def judge(self, rows: Rows) -> "Verdict":
-        """What the rows say of it."""
+        """The verdict that the rows give."""
         finding = self.find(rows)
         return Verdict(verdict_of(finding.draws, question=self.question), finding)
 
 
 class Verdict(NamedTuple):
-    """What is said of a sentence.
+    """The verdict on a sentence.
 
     Attributes:
-        words: those of `verdict_of`.
-        finding: that they sum up.
+        words: the result of `verdict_of`.
+        finding: the finding that they summarise.
     """
 
     words: str
@@ -94,12 +94,12 @@ class Verdict(NamedTuple):
 
 
 def verdict_of(draws: Sequence[bool], *, question: bool = False) -> str:
-    """The words for how many draws bear a sentence out: "reproduced", "reproduced in x of n draws", "not reproduced".
+    """The verdict in words: "reproduced", "reproduced in x of n draws" or "not reproduced".
 
-    Those for a question are "yes", "yes in x of n draws" and "no".
+    For a question it is "yes", "yes in x of n draws" or "no".
 
     Raises:
-        ValueError: no draws.
+        ValueError: there are no draws.
     """
     if not draws:
         raise ValueError("expected rows that a verdict can be drawn from, got none")
@@ -115,12 +115,12 @@ class Experiment(ABC):
 
     Attributes:
         id: short name.
-        title: what is shown, a line.
+        title: one line on what is shown.
         source: paper and place.
         settings: sizes of a full run.
-        quick: sizes of a run of seconds, which shows that everything works.
-        described: what is done, for the page, in a few sentences.
-        sentences: of the paper, with their verdicts.
+        quick: sizes of a run that takes seconds and shows that everything works.
+        described: the procedure in a few sentences, for the page.
+        sentences: sentences of the paper to judge.
     """
 
     id: str
@@ -132,22 +132,26 @@ class Experiment(ABC):
     sentences: tuple[Sentence, ...]
 
     def check(self, settings: Settings) -> None:  # noqa: B027
-        """Raise a ValueError that says which sizes the sentences cannot be judged on; every size will do by default."""
+        """Check that the sentences can be judged with these sizes; by default all sizes are accepted.
+
+        Raises:
+            ValueError: they cannot; the message names the size at fault.
+        """
 
     @abstractmethod
     def cells(self, settings: Settings) -> list[Cell]:
-        """Every cell, one group of replicates after the other; those that take longest first."""
+        """All cells, one group of replicates after the other, the slowest first."""
 
     @abstractmethod
     def run(self, settings: Settings, cell: Cell) -> list[Row]:
-        """A cell's rows, a function of its arguments alone; called on one thread with float64 as the default."""
+        """The rows of a cell, a function of the arguments alone; it is called on one thread with float64 as default."""
 
     @abstractmethod
     def draw(self, rows: Rows) -> "Figure":
         """The picture."""
 
     def procedure(self, settings: dict[str, Any]) -> str:
-        """How networks were trained, from a record's settings, for the page: what a reader needs to judge numbers."""
+        """How the networks were trained, from a record's settings; readers of the page need it to judge the numbers."""
         return f"{self.trained(settings)}, {settings['num_test']} test sequences"
 
     def trained(self, settings: dict[str, Any]) -> str:
@@ -160,9 +164,9 @@ class Experiment(ABC):
         )
 
     def order(self, rows: Iterable[Row]) -> list[Row]:
-        """Rows as the CSV has them: by the columns in `keys`, whatever cell they come from."""
+        """The rows in the order of the CSV: sorted by the columns in `keys`, whichever cell they come from."""
         return sorted(rows, key=lambda row: [row[key] for key in KEYS if key in row])
 
 
 KEYS = ("method", "num_states", "size", "num_sequences", "replicate", "start")
-"""Columns that say what a row is about; the others are measured."""
+"""Columns that identify a row; the others are measured."""

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 LOOKS = (BLUE, ORANGE, GREEN, SKY)
 
 CLOSE = 0.99
-"""The agreement from which on a network counts as having the forward algorithm's predictions, but for near ties."""
+"""Least agreement at which a network counts as having the forward algorithm's predictions, except for near ties."""
 
 SMALL = 1e-3
-"""The divergence in nats a step below which the forward probability counts as estimated."""
+"""The divergence in nats per step below which the forward probability counts as estimated."""
 
 
 class Figure5(Experiment):
@@ -132,7 +132,7 @@ def _single_unit(rows: Rows) -> Finding:
         "`proposition-6`). Here a unit adds the symbol's part before its curve, which is a tanh and not the curve "
         "along which log-odds pass through the transitions; what is read from it is affine in the unit; and with "
         "h_0 = 0 one bias serves two offsets, the initial law's and the transitions'. Median agreement "
-        f"{100 * middle(zero, 'agreement_all'):.2f} % (KL {middle(zero, 'kl'):.1e} nats a step); with a trained h_0 "
+        f"{100 * middle(zero, 'agreement_all'):.2f} % (KL {middle(zero, 'kl'):.1e} nats per step); with a trained h_0 "
         f"{100 * middle(trained, 'agreement_all'):.2f} % (KL {middle(trained, 'kl'):.1e}), and no difference in "
         f"{sum(each_draw(trained, _same))} of {len(trained)} draws. The unit with h_0 = 0 has at least twice the KL "
         f"that it has with some smaller n in {sum(stuck)} of {len(stuck)} draws: its training ended in a worse "
@@ -170,7 +170,7 @@ def _less_data(rows: Rows) -> Finding:
 
 
 def enough(draw: Rows, size: int) -> float:
-    """The smallest n from which on the network of k units agrees on `CLOSE` of the steps, infinite if there is none."""
+    """The smallest n from which on the network of k units agrees on `CLOSE` of the steps; infinite if there is none."""
     found = sorted(where(draw, size=size), key=lambda row: number(row, "num_sequences"), reverse=True)
     close = takewhile(lambda row: number(row, "agreement_all") >= CLOSE, found)
     return min((number(row, "num_sequences") for row in close), default=inf)
@@ -214,7 +214,7 @@ def _optimum(rows: Rows) -> Finding:
 def _probabilities(rows: Rows) -> Finding:
     wide = _last(rows, size=values_of(rows, "size")[-1])
     reason = (
-        f"The median divergence is {middle(wide, 'kl'):.1e} nats a step, the largest {max(column(wide, 'kl')):.1e}; "
+        f"The median divergence is {middle(wide, 'kl'):.1e} nats per step, the largest {max(column(wide, 'kl')):.1e}; "
         f"with k = 1 the median is {middle(_last(rows, size=1), 'kl'):.1e}."
     )
     return Finding(each_draw(wide, lambda draw: all(number(row, "kl") < SMALL for row in draw)), reason)
@@ -224,7 +224,7 @@ def _replicates(rows: Rows) -> Finding:
     wide = _last(rows, size=values_of(rows, "size")[-1])
     reason = (
         f"Median agreement {100 * middle(wide, 'agreement_all'):.2f} %, least "
-        f"{100 * min(column(wide, 'agreement_all')):.2f} %; median KL {middle(wide, 'kl'):.1e} nats a step."
+        f"{100 * min(column(wide, 'agreement_all')):.2f} %; median KL {middle(wide, 'kl'):.1e} nats per step."
     )
     return Finding(each_draw(wide, lambda draw: all(number(row, "agreement_all") >= CLOSE for row in draw)), reason)
 
@@ -233,7 +233,7 @@ Figure5.sentences = (
     Sentence(
         "sec. 4.1",
         "it also estimates the forward probability",
-        f"the widest network's divergence from p(z_t | x_{{1:t}}) is below {SMALL:g} nats a step at the largest n",
+        f"the widest network's divergence from p(z_t | x_{{1:t}}) is below {SMALL:g} nats per step at the largest n",
         _probabilities,
     ),
     Sentence(

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 POOR = 0.1
-"""The accuracy below which the forward algorithm is said to perform very poorly."""
+"""Accuracy below which the forward algorithm counts as performing very poorly."""
 
 MATCHING = 0.95
-"""The part of the forward algorithm's expected accuracy that matches it."""
+"""Fraction of the forward algorithm's expected accuracy that counts as matching it."""
 
 HARDER = 1.25
-"""The factor by which expected accuracy must fall from each m to the next, where m doubles, for an exponential fall."""
+"""Factor by which expected accuracy must fall each time that m doubles, to count as an exponential fall."""
 
 
 class Figure6(Experiment):

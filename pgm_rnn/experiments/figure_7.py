@@ -104,7 +104,7 @@ class Figure7(Experiment):
 
 
 def filter_row(settings: Settings, problem: Problem, num_particles: int) -> Row:
-    """A bootstrap filter's row."""
+    """The row of a bootstrap filter."""
     num_states = problem.hmm.num_states
     return {
         "method": PARTICLES,
@@ -163,11 +163,11 @@ def _outperforms(rows: Rows) -> Finding:
 
 
 UNIT_BITS = 32
-"""Of a hidden unit, a float32; a particle is one of m states."""
+"""Bits of a hidden unit, a float32; a particle is one of m states."""
 
 
 def _efficient(rows: Rows) -> Finding:
-    """How many particles agree with the forward algorithm as often as k units; all on the paper's test set."""
+    """Number of particles that agree with the forward algorithm as often as k units, on the paper's test set."""
     states = values_of(rows, "num_states")[0]
     tried = values_of(where(rows, method=PARTICLES), "size")
     draws = [where(rows, replicate=replicate) for replicate in values_of(rows, "replicate")]
@@ -200,7 +200,7 @@ def _efficient(rows: Rows) -> Finding:
 
 
 MUCH = 1.5
-"""How many times as often "much more expressive" is to agree with the forward algorithm."""
+"""Ratio of agreements with the forward algorithm that counts as "much more expressive"."""
 
 
 def _unit_against_particle(rows: Rows) -> Finding:

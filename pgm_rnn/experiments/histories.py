@@ -1,6 +1,6 @@
-"""Every history of a hidden Markov model, and networks fitted to all of them at once: what n = infinity leaves.
+"""All histories of a hidden Markov model, and networks fitted to all of them at once: the limit n = infinity.
 
-    loss = 1/T sum_t sum_{x_{1:t}} p(x_{1:t}) KL(p(z_t | x_{1:t}) || q(z_t | x_{1:t}))        nats a step
+    loss = 1/T sum_t sum_{x_{1:t}} p(x_{1:t}) KL(p(z_t | x_{1:t}) || q(z_t | x_{1:t}))        nats per step
 
 is the expected loss of `training` less its least value: no sequence is drawn and no state. Of p^T sequences many begin
 alike, so histories are a tree in which h_t is computed once for each of the p^t histories of t symbols. The loss is
@@ -20,7 +20,7 @@ from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.tagger import Tagger
 
 UNIT = 1e-6
-"""Nats a step that are L-BFGS's unit of the loss, so that its tolerances are below the divergences looked for."""
+"""L-BFGS's unit of the loss in nats per step, chosen so that its tolerances lie below the divergences of interest."""
 
 CONVERGED = 1e-9
 """L-BFGS stops where an iteration gains less than this, in `UNIT`, or where no derivative is larger."""
@@ -48,7 +48,7 @@ class Histories(NamedTuple):
         return self.x.shape[1]
 
     def numbers(self, x: Tensor) -> Tensor:
-        """Which history x_{1:t} is, at every step of sequences (B, T): (B, T)."""
+        """The number of the history x_{1:t} at every step of sequences (B, T): (B, T)."""
         num_symbols, number, first, found = int(self.x.max()) + 1, torch.zeros_like(x[:, 0]), 0, []
         for t in range(x.shape[1]):
             number = number * num_symbols + x[:, t]
@@ -61,7 +61,7 @@ class Histories(NamedTuple):
         return float(self.probs @ values.to(self.probs.dtype)) / self.num_steps
 
     def kl(self, log_probs: Tensor) -> float:
-        """KL(p || q) in nats a step of log q(z_t | x_{1:t}), (N, m)."""
+        """KL(p || q) in nats per step of log q(z_t | x_{1:t}), (N, m)."""
         return self.mean(divergence(self.beliefs, log_probs))
 
 
@@ -76,7 +76,7 @@ def all_histories(hmm: HMM, num_steps: int) -> Histories:
     x = all_sequences(num_symbols, num_steps)
     result = forward_backward.filter(hmm, x)
     log_probs = result.log_normalizers.cumsum(1)
-    firsts = [num_symbols ** (num_steps - t) for t in range(1, num_steps + 1)]  # every so manieth begins differently
+    firsts = [num_symbols ** (num_steps - t) for t in range(1, num_steps + 1)]  # one sequence for each beginning
     return Histories(
         x,
         torch.cat([log_probs[::stride, t] for t, stride in enumerate(firsts)]).exp(),
@@ -100,7 +100,7 @@ class Fitted(NamedTuple):
 
     Attributes:
         weights: a stack of one network, float64.
-        kl: its expected divergence, nats a step.
+        kl: its expected divergence, nats per step.
         converged: whether it stopped before its last iteration.
     """
 
@@ -115,12 +115,12 @@ class Fitted(NamedTuple):
 
 
 def fit(histories: Histories, first: Weights, num_iterations: int, *, trains_start: bool = False) -> Fitted:
-    """A network of least expected divergence, as far as L-BFGS comes from its first weights.
+    """Fit a network to all histories: L-BFGS minimises the expected divergence from the initial weights.
 
     Args:
-        histories: of the model that is imitated.
-        first: weights of a stack of one network.
-        num_iterations: at most.
+        histories: histories of the hidden Markov model.
+        first: initial weights, a stack of one network.
+        num_iterations: largest number of iterations.
         trains_start: whether h_0 is trained too; otherwise it is zero.
     """
     first = {name: value.double() for name, value in first.items()}

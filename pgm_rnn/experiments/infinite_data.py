@@ -1,4 +1,4 @@
-"""How close k units come, n = infinity: the architecture's part of figure 5, without data and learning rates."""
+"""How close k units come to the forward algorithm with n = infinity: figure 5 without finite data or learning rates."""
 
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SAME_OPTIMUM = 1.1
-"""Fits whose divergences are within this factor of the least are counted as one optimum."""
+"""Fits whose divergences are within this factor of the least count as one optimum."""
 
 SMALLEST = 1e-15
-"""A divergence in nats that rounding hides."""
+"""Divergence in nats that is indistinguishable from rounding error."""
 
 
 class InfiniteData(Experiment):
@@ -111,7 +111,7 @@ class InfiniteData(Experiment):
         for axis in (top, bottom):
             plain_ticks(axis, [float(k) for k in values_of(rows, "size")])
             axis.legend(fontsize=9)
-        label_axis(top, label, "KL to forward, nats a step", note=f"median and middle 80 % of {draws} HMMs")
+        label_axis(top, label, "KL to forward, nats per step", note=f"median and middle 80 % of {draws} HMMs")
         label_axis(bottom, label, f"HMMs, of {draws}", note="no prediction differs from the forward algorithm's")
         return figure
 
@@ -146,12 +146,12 @@ def _row(settings: Settings, cell: Cell, problem: Problem) -> Row:
 
 
 def _num_fits(num_starts: int, hidden_dim: int) -> int:
-    """The wider a network, the fewer fits."""
+    """Number of fits, fewer for wider networks."""
     return max(1, num_starts // hidden_dim)
 
 
 def _fits(settings: Settings, cell: Cell, problem: Problem, histories: Histories) -> list[Fitted]:
-    """Fits from several starts."""
+    """Fits of one network from several starts."""
     sizes = (settings.num_symbols, cell.num_states, cell.size)
     purposes = [(*sizes, problem.replicate, start) for start in range(_num_fits(settings.num_starts, cell.size))]
     seeds = [settings.seed_of("infinite data", *purpose) for purpose in purposes]
@@ -201,7 +201,7 @@ def _single_unit(rows: Rows) -> Finding:
         f"On the hundred test sequences no prediction differs in {sum(each_draw(zero, _is_exact_on_test))} of "
         f"{len(zero)} draws, and with a trained h_0 in {sum(each_draw(trained, _is_exact_on_test))}; after all "
         f"histories in {sum(each_draw(zero, _is_exact))} and {sum(each_draw(trained, _is_exact))}.{where_different} "
-        f"Median KL {middle(zero, 'kl'):.1e} nats a step, with a trained h_0 {middle(trained, 'kl'):.1e}; "
+        f"Median KL {middle(zero, 'kl'):.1e} nats per step, with a trained h_0 {middle(trained, 'kl'):.1e}; "
         f"{sum(number(row, 'converged') for row in zero):.0f} of the best fits with h_0 = 0 converged, the others "
         "were still improving. The log-odds of two states are one number, and `BeliefRNN` with that one unit is the "
         "forward algorithm (claim `proposition-6`), but it adds the symbol after its curve. The unit here adds it "
@@ -222,7 +222,7 @@ def _capacity(rows: Rows) -> Finding:
     exact = ", ".join(f"{sum(each_draw(_at(rows, k), _is_exact))} with k = {k}" for k in sizes)
     medians = ", ".join(f"{middle(_at(rows, k), 'kl'):.1e}" for k in sizes)
     reason = (
-        f"Median of the least KL found, in nats a step, for k = {', '.join(map(str, sizes))}: {medians}. Draws in "
+        f"Median of the least KL found, in nats per step, for k = {', '.join(map(str, sizes))}: {medians}. Draws in "
         f"which no prediction differs after any history: {exact}."
     )
     return Finding(each_draw(zero, falls), reason)
@@ -235,7 +235,7 @@ def _optima(rows: Rows) -> Finding:
         f"Of the single unit's fits from random starts {100 * share:.0f} % (median) end within "
         f"{100 * (SAME_OPTIMUM - 1):.0f} % of the least divergence found; the worst fit's is "
         f"{median(map(_worst_to_best, one)):.0f} times the best's (median). The forward algorithm's divergence is "
-        f"zero; the least of a single unit's is {min(column(one, 'kl')):.0e} nats a step."
+        f"zero; the least of a single unit's is {min(column(one, 'kl')):.0e} nats per step."
     )
     return Finding(each_draw(one, lambda draw: _worst_to_best(draw[0]) >= 2), reason)
 

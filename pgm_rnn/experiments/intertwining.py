@@ -26,7 +26,7 @@ class Residuals(NamedTuple):
 
     Attributes:
         c2: the residual of C.2.
-        phi: what phi leaves of the hidden states, E |h - phi(b)|^2 / E |h - E h|^2.
+        phi: fraction of the hidden states' variance that phi does not explain, E |h - phi(b)|^2 / E |h - E h|^2.
     """
 
     c2: float

@@ -17,8 +17,8 @@ class Minimum(NamedTuple):
     """Result of `minimized`.
 
     Attributes:
-        tensors: where it ended, with the names and shapes of the start.
-        value: of the loss there.
+        tensors: the final tensors, with the names and shapes of the start.
+        value: loss of these tensors.
         converged: whether it stopped before its last iteration.
     """
 
@@ -38,17 +38,17 @@ def minimized(
     unit: float = 1.0,
     after: Callable[[Tensors], None] = lambda tensors: None,
 ) -> Minimum:
-    """A minimum of a loss, as far as L-BFGS comes.
+    """Minimise a loss by L-BFGS.
 
     Args:
-        loss: a scalar of tensors with these names and shapes.
-        start: the first.
-        num_iterations: at most, and at most twice as many values of the loss.
-        memory: steps that it remembers.
-        gain: it stops where an iteration gains less than this part of the loss, or of the unit where that is larger.
-        derivative: it stops where no derivative is larger, in the unit.
-        unit: of the loss.
-        after: called with the tensors after each iteration.
+        loss: function from tensors with these names and shapes to a scalar.
+        start: the initial tensors.
+        num_iterations: largest number of iterations; the loss is evaluated at most twice as often.
+        memory: number of past steps that L-BFGS stores.
+        gain: L-BFGS stops if an iteration gains less than this fraction of the loss, or of `unit` if that is larger.
+        derivative: L-BFGS stops if no derivative is larger than this, in units of `unit`.
+        unit: scale of the loss.
+        after: function called with the tensors after each iteration.
     """
     shapes = {name: value.shape for name, value in start.items()}
 

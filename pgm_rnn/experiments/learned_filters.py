@@ -1,8 +1,9 @@
 """Particle filters trained end to end on a random hidden Markov model's sequences, and what their gradients are worth.
 
-A method says what is learned, from which loss, with which gradient (`pgm_rnn.experiments.particle_networks`). Each
-update runs every filter several times on each of a few sequences, so that the runs are one another's baseline. Adam,
-its rate falling linearly to zero. All numbers are in float32; each replicate has a generator of its own.
+A method determines what is learned, from which loss and with which gradient (`pgm_rnn.experiments.particle_networks`).
+Each update runs every filter several times on each of a few sequences, so that the runs serve as one another's
+baseline. The optimiser is Adam, with a learning rate that falls linearly to zero. All numbers are in float32, and each
+replicate has its own generator.
 """
 
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ RATE = 0.05
 """The learning rate at the beginning, of logits."""
 
 NUM_RUNS = 4
-"""Runs of a filter on a sequence of an update; `Settings.batch_size` counts runs."""
+"""Runs of a filter per sequence of an update; `Settings.batch_size` counts runs."""
 
 TEST_RUNS = 5
 """Runs on each test sequence, over which the scores are averaged."""
@@ -41,11 +42,11 @@ class Method:
     """A kind of filter.
 
     Attributes:
-        proposal: where q begins: the transition, or p(z_t | z_{t-1}, x_t).
-        share: of the weights in the law of the ancestors.
-        objective: what is trained for, None for a filter that is used as it is.
-        gradient: which draws the gradient sees.
-        learns_model: all parameters are learned, none is known; otherwise the proposal alone.
+        proposal: initial proposal q: the transition, or p(z_t | z_{t-1}, x_t).
+        share: the weights' share of the distribution of the ancestors.
+        objective: the training objective, None for a filter that is not trained.
+        gradient: the draws that the gradient accounts for.
+        learns_model: whether all parameters are learned; otherwise only the proposal is.
     """
 
     proposal: Literal["prior", "optimal"] = "prior"
@@ -71,7 +72,7 @@ METHODS = {
 def make_filters(
     method: Method, problems: Sequence[Problem], num_symbols: int, generators: Sequence[torch.Generator]
 ) -> ParticleNetworks:
-    """One filter a problem, before any training."""
+    """One filter per problem, before any training."""
     if method.learns_model:
         num_states = problems[0].hmm.num_states
         return ParticleNetworks.blank(num_states, num_symbols, generators, share=method.share).float()
@@ -88,7 +89,7 @@ def train_filters(
     num_particles: int,
     generators: Sequence[torch.Generator],
 ) -> ParticleNetworks:
-    """One filter a problem, trained on its first n sequences if the method has an objective."""
+    """One filter per problem, trained on its first n sequences if the method has an objective."""
     networks = make_filters(method, problems, settings.num_symbols, generators)
     if method.objective is None:
         return networks
@@ -119,7 +120,7 @@ def drawn_batch(
 
 
 def filter_rows(settings: Settings, problems: Sequence[Problem], cell: Cell) -> list[Row]:
-    """A row a problem: scores of the states read from the particles, and "ahead_", read one exact step ahead."""
+    """One row per problem: scores of states read from the particles, and ("ahead_") one exact step ahead of them."""
     method = METHODS[cell.kind]
     generators = generators_for(settings, problems, cell)
     networks = train_filters(method, settings, problems, cell.size, generators)
@@ -161,7 +162,7 @@ def _scores(problem: Problem, trace: Trace) -> Row:
 
 
 def gradient_rows(settings: Settings, problems: Sequence[Problem], cell: Cell) -> list[Row]:
-    """Gradients that see not all draws beside the unbiased one, at the prior proposal, for two objectives.
+    """Compare gradients that leave out some draws with the unbiased one, at the prior proposal, for two objectives.
 
     projection    <g, f> / <f, f> of the expected gradients g and f, f the unbiased one: 1 for f itself, 0 for a
                   gradient that says nothing of it, negative for one that leads away
@@ -219,7 +220,7 @@ def _comparison(halves: Tensor, unbiased: Tensor, mean_square: float) -> Row:
 
 
 def generators_for(settings: Settings, problems: Sequence[Problem], cell: Cell) -> list[torch.Generator]:
-    """A generator a problem, whatever others there are."""
+    """One generator per problem, independent of the other problems."""
     purpose = ("filter", cell.kind, cell.num_states, cell.size)
     return [torch.Generator().manual_seed(settings.seed_of(*purpose, problem.replicate)) for problem in problems]
 

@@ -45,7 +45,7 @@ STYLES = {
     "all-particles": ("all learned", ORANGE),
     RNN: ("RNN", BLUE),
 }
-"""What a method is called and how its curve looks."""
+"""Label and look of each method's curve."""
 
 
 class LearnedParticles(Experiment):
@@ -131,10 +131,10 @@ class LearnedParticles(Experiment):
         label_axis(
             axes[2],
             label,
-            "KL to p(z | x), nats a step",
+            "KL to p(z | x), nats per step",
             note="states read one exact step ahead; those of the RNN from its units",
         )
-        label_axis(axes[3], label, "log p(x) - log Z, nats a sequence", note="true parameters")
+        label_axis(axes[3], label, "log p(x) - log Z, nats per sequence", note="true parameters")
         for axis in axes:
             axis.legend(fontsize=8.5)
         axes[3].set_ylim(bottom=axes[3].get_ylim()[0] / 4)  # room for the legend
@@ -144,7 +144,7 @@ class LearnedParticles(Experiment):
 
 @lru_cache(maxsize=1)
 def _problems(settings: Settings, num_states: int, replicates: tuple[int, ...]) -> list[Problem]:
-    """The cells of one group of replicates, which follow each other, share their sequences."""
+    """Problems of a group of replicates, cached because successive cells of the group share their sequences."""
     return [make_problem(settings, num_states, replicate) for replicate in replicates]
 
 
@@ -184,11 +184,11 @@ def _median(rows: list[Row], measured: str) -> str:
 
 UNITS = {
     "expected_accuracy": "expected accuracy in percent",
-    "kl": "KL in nats a step",
-    "ahead_kl": "KL in nats a step",
-    "log_z_gap": "log p(x) - log Z in nats a sequence",
+    "kl": "KL in nats per step",
+    "ahead_kl": "KL in nats per step",
+    "log_z_gap": "log p(x) - log Z in nats per sequence",
 }
-"""What a measure is called in a finding."""
+"""Name of each measure in a finding."""
 
 
 def _targets(rows: Rows) -> Finding:

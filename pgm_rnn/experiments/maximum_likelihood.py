@@ -2,9 +2,9 @@
 
     loss = -sum_x c(x) log p(x_{1:T}) - a sum log(probabilities)        c(x): how often x was seen, a: pseudo-count
 
-is what Baum-Welch climbs, a sum over at most p^T different sequences. Their likelihoods come out of one tree, as in
-`histories`, and L-BFGS minimises the loss in logits: Baum-Welch (`pgm_rnn.inference.em`) reaches the same optima, but
-on data that say little about the states it takes thousands of iterations.
+is the loss that Baum-Welch decreases, a sum over at most p^T different sequences. Their likelihoods are computed in one
+tree, as in `histories`, and L-BFGS minimises the loss in logits. Baum-Welch (`pgm_rnn.inference.em`) reaches the same
+optima, but needs thousands of iterations if the data say little about the states.
 """
 
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ from pgm_rnn.experiments.lbfgs import Tensors, minimized
 from pgm_rnn.models.hmm import HMM
 
 NUM_ITERATIONS, MEMORY = 1000, 50
-"""Of L-BFGS: iterations at most, and steps that it remembers."""
+"""L-BFGS's largest number of iterations, and the number of past steps that it stores."""
 
 PSEUDO_COUNT = 0.1
-"""As much is added to every expected count."""
+"""Pseudo-count that is added to every expected count."""
 
 TOLERANCE = 1e-11
 """L-BFGS stops where an iteration gains less than this part of the loss."""
@@ -64,17 +64,17 @@ def sequence_log_probs(log_probs: Logits, num_steps: int) -> Tensor:
 
 
 def fit_hmm(counts: Tensor, held_out: Tensor, num_steps: int, num_states: int, seeds: Sequence[int]) -> HMM:
-    """The model of least loss from several starts, or one on the way that held-out sequences clearly like better.
+    """The model of least loss from several starts, or an earlier iterate that is clearly better on held-out sequences.
 
-    Clearly is by more than the standard error of the mean difference of log p(x_{1:T}): held-out sequences are few, and
-    among many models some always look a little better by chance.
+    "Clearly" means by more than the standard error of the mean difference of log p(x_{1:T}): there are few held-out
+    sequences, and among many models some always look a little better by chance.
 
     Args:
-        counts: of the sequences to train on, (p^T,).
-        held_out: of those that choose, likewise.
+        counts: counts of the training sequences, (p^T,).
+        held_out: counts of the held-out sequences, (p^T,).
         num_steps: T.
         num_states: m.
-        seeds: of the starts, Dirichlet(1) draws.
+        seeds: seeds of the starts, which are Dirichlet(1) draws.
     """
     num_symbols = round(len(counts) ** (1 / num_steps))
     climbs = [_climb(counts, held_out, num_steps, HMM.random(num_states, num_symbols, seed=seed)) for seed in seeds]
@@ -93,7 +93,7 @@ def _is_clear(gain: Tensor, counts: Tensor) -> bool:
 
 
 class _Climb(NamedTuple):
-    """Where L-BFGS ended and its loss, and what was best for held-out sequences on the way and their loss."""
+    """The end of an L-BFGS run with its loss, and the best iterate on held-out sequences with its held-out loss."""
 
     last: Logits
     loss: float

@@ -25,10 +25,10 @@ class Candidate(NamedTuple):
     """One network to train.
 
     Attributes:
-        problem: whose sequences.
-        num_sequences: how many of them.
-        learning_rate: the largest.
-        start: a number for its first weights and the order of its sequences.
+        problem: the problem whose sequences it learns from.
+        num_sequences: number of these sequences.
+        learning_rate: largest learning rate.
+        start: number that determines its initial weights and the order of its sequences.
     """
 
     problem: Problem
@@ -42,10 +42,10 @@ class Network:
     """A trained network.
 
     Attributes:
-        candidate: what it was trained on.
-        weights: of a stack of one.
-        held_out_loss: nats a step.
-        train_loss: at the end of training, nats a step.
+        candidate: the candidate that was trained.
+        weights: its weights, a stack of one network.
+        held_out_loss: loss on held-out sequences, nats per step.
+        train_loss: loss at the end of training, nats per step.
     """
 
     candidate: Candidate
@@ -55,7 +55,7 @@ class Network:
 
     @cached_property
     def tagger(self) -> Tagger:
-        """The network itself, as the zoo has it."""
+        """The network as a `Tagger` of the zoo."""
         return tagger_of(self.weights)
 
     @torch.no_grad()
@@ -66,7 +66,7 @@ class Network:
 
 
 def all_candidates(settings: Settings, problems: Sequence[Problem], hidden_dim: int) -> list[Candidate]:
-    """What the networks of k units are chosen from: every rate and start for each problem and number of sequences."""
+    """All candidates with k units: every learning rate and start, for each problem and number of sequences."""
     return [
         Candidate(problem, num_sequences, rate, start)
         for problem in problems
@@ -113,13 +113,13 @@ def train_candidates(
     """Train every candidate as one stack.
 
     Args:
-        settings: rates and counts.
-        candidates: what is trained.
-        labels: of each candidate's sequences, (N, T).
+        settings: learning rates and counts.
+        candidates: the candidates to train.
+        labels: labels of each candidate's sequences, (N, T).
         sizes: numbers of symbols, of labels and of hidden units.
         trains_start: whether h_0 is trained.
         sequences: symbols (N, T) of each candidate, None for its problem's.
-        targets: laws of the labels in their place.
+        targets: distributions of the labels, used instead of the labels.
     """
     inputs = sequences or [candidate.problem.train.x for candidate in candidates]
     purposes = [(*sizes, trains_start, c.problem.replicate, c.num_sequences, c.start) for c in candidates]

@@ -46,10 +46,10 @@ LEARNERS = {
     "direct": ("RNN on the next symbol", VERMILION),
     "hmm": ("HMM of maximum likelihood", GREEN),
 }
-"""What a learner is called and how its curve looks."""
+"""Label and look of each learner's curve."""
 
 HMM_STARTS, HMM_STATES = 4, 8
-"""Of the fitted HMM; one of more states is fitted with these many, for its cost grows with their square."""
+"""Largest number of states of a fitted HMM: the cost of a fit grows with its square."""
 
 
 class Exact(NamedTuple):
@@ -150,7 +150,7 @@ class NextSymbol(Experiment):
             plain_ticks(axis, [float(m) for m in values_of(rows, "num_states")])
             draws = len(values_of(rows, "replicate"))
             note = f"n = {num_sequences}; k = {_width(rows)}; median and middle 80 % of {draws} HMMs"
-            label_axis(axis, "m, hidden states of the HMM", "KL, nats a step", note=note)
+            label_axis(axis, "m, hidden states of the HMM", "KL, nats per step", note=note)
         axes[0].legend(fontsize=9)
         return figure
 
@@ -245,7 +245,7 @@ def _beside(rows: Rows, first: str, second: str) -> Finding:
     counts = ", ".join(f"{count(m)} at m = {m}" for m in states)
     names = [f"{LEARNERS[name][0]} {_medians(last, name)}" for name in (first, second)]
     reason = (
-        f"Draws in which it is closer: {counts}. Median KL in nats a step for m = {', '.join(map(str, states))}: "
+        f"Draws in which it is closer: {counts}. Median KL in nats per step for m = {', '.join(map(str, states))}: "
         f"{'; '.join(names)}; {LEARNERS['chain'][0]} {_medians(last, 'chain')}."
     )
     return Finding(each_draw(last, lambda draw: all(closer(draw, m) for m in states)), reason)

@@ -35,7 +35,7 @@ from pgm_rnn.kernels.resampling import draw_ancestors
 from pgm_rnn.models import HMM
 
 Gradient = Literal["full", "states", "weights"]
-"""Which draws the gradient sees: states and ancestors, states alone, or none."""
+"""The draws that the gradient accounts for: states and ancestors, states alone, or none."""
 Objective = Literal["likelihood", "ahead", "particles"]
 """-log Z, or the cross-entropy of the true states, under r_t or under o_t."""
 
@@ -59,7 +59,7 @@ class Tables(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """What H filters made of their sequences, R runs each; time first.
+    """Results of H filters on their sequences, with R runs each; time is the first axis.
 
     Attributes:
         log_normalizers: log c_t, (T, R, H, B), nats.
@@ -82,11 +82,11 @@ class ParticleNetworks(nn.Module):
         transition_logits: (H, K, K).
         emission_logits: (H, K, S).
         share: s, of the weights in the law of the ancestors, in (0, 1].
-        readout_logits: of C, (H, K, K), None for the identity.
-        learn_model: train all these logits; otherwise the proposal alone, delta, which begins at zero.
+        readout_logits: logits of C, (H, K, K), None for the identity.
+        learn_model: whether all these logits are trained; otherwise only the proposal's delta, which begins at zero.
 
     Raises:
-        ValueError: shapes that do not fit, a share outside (0, 1].
+        ValueError: shapes that do not fit, or a share outside (0, 1].
 
     Example:
         >>> networks = ParticleNetworks.of([HMM.random(2, 3, seed=0)])
@@ -138,7 +138,11 @@ class ParticleNetworks(nn.Module):
     def blank(
         num_states: int, num_symbols: int, generators: Sequence[torch.Generator], *, share: float = 0.5
     ) -> "ParticleNetworks":
-        """Filters that learn their model and C too: their logits begin at N(0, 0.1^2), those of C at 2 I."""
+        """Filters that also learn their model and C: the logits begin at N(0, 0.1^2), those of C at 2 I.
+
+        Raises:
+            ValueError: a size is not a positive number.
+        """
         check_counts(num_states=num_states, num_symbols=num_symbols)
         shapes = ((num_states,), (num_states, num_states), (num_states, num_symbols))
         drawn = [[0.1 * torch.randn(shape, generator=one) for shape in shapes] for one in generators]
@@ -174,8 +178,11 @@ class ParticleNetworks(nn.Module):
         Args:
             x: symbols, (H, B, T).
             uniforms: in [0, 1), (T, 2, M, R, H, B): for states and for ancestors.
-            gradient: which draws the trace has log probabilities of. With "full" V has its gradient, in the weights and
-                in `log_draws`; otherwise it is a constant, as Scibior & Wood have it.
+            gradient: the draws whose log probabilities the trace contains. With "full" V has its gradient, in the
+                weights and in `log_draws`; otherwise V is a constant, as in Scibior & Wood.
+
+        Raises:
+            ValueError: an unknown gradient.
         """
         check_choice("gradient", gradient, ("full", "states", "weights"))
         trace = _Recursion(self.tables(), self.share, gradient).over(x, uniforms)
@@ -183,7 +190,7 @@ class ParticleNetworks(nn.Module):
 
 
 class _Recursion:
-    """The filter's steps with given tables; p(z, x) / q of a step is a table too, so that a particle costs one look."""
+    """The filter's steps with given tables. p(z, x) / q of a step is a table too, so a particle costs one look-up."""
 
     def __init__(self, tables: Tables, share: float, gradient: Gradient) -> None:
         self.tables, self.share, self.gradient = tables, share, gradient
@@ -253,14 +260,17 @@ class _Recursion:
 
 
 def surrogate(trace: Trace, objective: Objective, z: Tensor | None = None) -> Tensor:
-    """A number whose gradient estimates that of the expected loss: nats, the mean over runs and sequences, sum over H.
+    """A surrogate whose gradient estimates that of the expected loss: nats, mean over runs and sequences, sum over H.
 
-    It is the loss itself and terms that are zero, but whose gradient is that of the draws' probabilities.
+    It is the loss plus terms that are zero, but have the gradient of the draws' log probabilities.
 
     Args:
-        trace: of at least two runs, unless no draw is seen.
-        objective: what the loss is.
+        trace: a trace of at least two runs, unless it has no log probabilities of draws.
+        objective: the loss.
         z: true states, (H, B, T), unless the loss is -log Z.
+
+    Raises:
+        ValueError: the objective needs true states, and `z` is None.
     """
     losses = step_losses(trace, objective, z)
     to_go = losses.detach().flip(0).cumsum(0).flip(0)
@@ -273,7 +283,11 @@ def surrogate(trace: Trace, objective: Objective, z: Tensor | None = None) -> Te
 
 
 def step_losses(trace: Trace, objective: Objective, z: Tensor | None = None) -> Tensor:
-    """-log c_t, or -log r_t, -log o_t of the true states z (H, B, T): (T, R, H, B), nats."""
+    """-log c_t, or -log r_t, -log o_t of the true states z (H, B, T): (T, R, H, B), nats.
+
+    Raises:
+        ValueError: the objective needs true states, and `z` is None.
+    """
     if objective == "likelihood":
         return -trace.log_normalizers
     if z is None:
@@ -284,7 +298,7 @@ def step_losses(trace: Trace, objective: Objective, z: Tensor | None = None) -> 
 
 
 def _flat(table: Tensor, *index: Tensor) -> Tensor:
-    """Where the entries or rows table[index] stand when the table's first axes are made one."""
+    """Flat places of the entries or rows table[index], when the table's first axes are merged into one."""
     flat = index[0]
     for size, part in zip(table.shape[1:], index[1:], strict=False):
         flat = flat * size + part

@@ -17,7 +17,7 @@ DPI = 130
 
 
 class Look(NamedTuple):
-    """How a curve looks.
+    """The look of a curve.
 
     Attributes:
         color: a hexadecimal colour.

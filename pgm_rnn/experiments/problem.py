@@ -20,9 +20,9 @@ class Problem:
     """A hidden Markov model, sequences to train on and others to test on, states with both.
 
     Attributes:
-        replicate: its number.
+        replicate: number of the replicate.
         hmm: the true model, in float64.
-        train: as many sequences as the largest training set has.
+        train: the sequences of the largest training set.
         test: `Settings.num_test` sequences.
     """
 

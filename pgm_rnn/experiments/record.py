@@ -1,4 +1,4 @@
-"""What an experiment leaves behind: a CSV, its settings as JSON, and the picture as PNG and SVG, side by side."""
+"""The files of a finished experiment: a CSV, its settings as JSON, and the picture as PNG and SVG, side by side."""
 
 import json
 from pathlib import Path
@@ -15,9 +15,9 @@ class Record(NamedTuple):
     """A finished experiment, as it is on disk.
 
     Attributes:
-        settings: names and values.
-        command: that made it.
-        rows: of the CSV.
+        settings: names and values of the settings.
+        command: the command that made it.
+        rows: rows of the CSV.
     """
 
     settings: dict[str, Any]

@@ -1,7 +1,7 @@
-"""The one list of experiments, which the command line, the page and the tests walk.
+"""The registry of experiments, which the command line, the page and the tests use.
 
-A new one is a module with an `Experiment` and an entry here; `pgm-rnn reproduce NAME`, a quick run in the tests, its
-picture, its CSV and its section of the page follow.
+A new experiment is a module with an `Experiment` and an entry here; `pgm-rnn reproduce NAME`, a quick run in the tests,
+its picture, its CSV and its section of the page follow.
 """
 
 from pgm_rnn.experiments.disagreement import Disagreement

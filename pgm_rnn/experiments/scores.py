@@ -1,15 +1,15 @@
-"""How well states are predicted, and how often as the forward algorithm predicts them.
+"""Scores of predicted states: accuracy, agreement with the forward algorithm, and KL divergence.
 
     accuracy            mean 1[zhat_t = z_t]                  zhat_t = argmax_z q(z | x_{1:t})
     agreement           mean 1[zhat_t = zstar_t]              zstar_t = argmax_z p(z | x_{1:t}), the forward algorithm
     expected accuracy   mean p(zhat_t | x_{1:t})              accuracy without the noise of the drawn states
-    KL                  mean KL(p(z_t | x_{1:t}) || q(z_t | x_{1:t}))        nats a step
+    KL                  mean KL(p(z_t | x_{1:t}) || q(z_t | x_{1:t}))        nats per step
 
     near ties           mean 1[the two most probable states are nearly tied]
     ... among different mean 1[zhat_t is nearly tied with zstar_t], where they differ; 0 where they never do
 
-Choe, Shin & Spencer (2017), sec. 4.1. The first two are measured on the paper's hundred test sequences, and with all of
-them ("_all"), where they are ten times as many; the forward algorithm's expected accuracy is the largest there is.
+Choe, Shin & Spencer (2017), sec. 4.1. The first two are measured on the paper's hundred test sequences, and ("_all") on
+all test sequences, which are ten times as many. No predictor has a larger expected accuracy than the forward algorithm.
 """
 
 import torch
@@ -24,7 +24,7 @@ NEAR_TIE = 0.1
 
 
 def state_scores(problem: Problem, probs: Tensor) -> Row:
-    """Every score of predicted laws of the states, (num_test, T, m)."""
+    """All scores of predicted distributions of the states, (num_test, T, m)."""
     states, beliefs = problem.test.z, problem.beliefs
     assert states is not None  # it was sampled with them
     predicted, optimal = probs.argmax(-1), beliefs.argmax(-1)

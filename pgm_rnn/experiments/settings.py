@@ -1,8 +1,8 @@
-"""What an experiment is run with, and the seeds that follow from it.
+"""Settings of an experiment, and the seeds derived from them.
 
-A seed of every hidden Markov model, data set and network is a digest of what it is for, so that a number does not
-depend on where, when or beside which other cells it is computed. Data sets of another size are other data sets: the
-first hundred sequences of a thousand are not those of a hundred.
+The seed of each hidden Markov model, data set and network is a digest of its purpose, so that results do not depend on
+where, when or with which other cells they are computed. Data sets of different sizes are different data sets: the first
+hundred sequences of a thousand are not those of a hundred.
 """
 
 import dataclasses
@@ -28,10 +28,10 @@ AXES = {
     "hidden_dims": "k, the number of hidden units",
     "num_sequences": "n, the number of training sequences",
 }
-"""What the lists of settings are called."""
+"""Names of the settings that are lists."""
 
 NARROW = 10
-"""Networks of fewer hidden units are tried from several starts."""
+"""Networks with fewer hidden units than this are tried from several starts."""
 
 
 @dataclass(frozen=True)
@@ -39,21 +39,24 @@ class Settings:
     """Sizes of an experiment.
 
     Attributes:
-        num_symbols: of the hidden Markov models.
-        num_states: m, each of them one experiment's axis.
-        hidden_dims: k, likewise.
-        num_sequences: n, likewise; the training sets are nested.
-        replicates: random hidden Markov models, each with its own data and networks.
-        seed: of everything.
-        learning_rates: each network is trained once with each; the held-out part of its n sequences chooses.
-        narrow_rates: those of networks of fewer than `NARROW` units, whose loss has worse optima.
-        narrow_starts: how many starts of such a network there are to choose from, with each rate.
-        num_updates: gradient steps of a network.
-        batch_size: sequences a gradient step.
-        num_test: test sequences; the paper's test set is the first hundred.
-        num_starts: networks of the same data, where an experiment compares them.
-        group: replicates whose networks are trained as one stack.
-        many_particles: further numbers of particles, where an experiment runs a particle filter.
+        num_symbols: number of symbols of the hidden Markov models.
+        num_states: values of m, the number of states.
+        hidden_dims: values of k, the number of hidden units.
+        num_sequences: values of n, the number of training sequences; the training sets are nested.
+        replicates: number of random hidden Markov models, each with its own data and networks.
+        seed: random seed for models, data and networks.
+        learning_rates: each network is trained once with each rate; the held-out part of its n sequences selects one.
+        narrow_rates: learning rates of networks with fewer than `NARROW` units, whose loss has worse optima.
+        narrow_starts: number of starts per rate for such networks.
+        num_updates: gradient steps per network.
+        batch_size: sequences per gradient step.
+        num_test: number of test sequences; the paper's test set is the first hundred.
+        num_starts: number of networks trained on the same data, if an experiment compares them.
+        group: number of replicates whose networks are trained as one stack.
+        many_particles: further numbers of particles, if an experiment runs a particle filter.
+
+    Raises:
+        ValueError: a size is too small, or a list is empty or repeats a value; the message names the setting.
     """
 
     num_symbols: int = 3
@@ -102,27 +105,39 @@ class Settings:
                 raise ValueError(f"expected {name} as different values and at least one, got {values}")
 
     def check_one(self, experiment: str, *names: str) -> None:
-        """Raise a ValueError where an experiment that has one m, k or n is given several."""
+        """Check that a list has a single value, for an experiment with one m, k or n.
+
+        Raises:
+            ValueError: it has several.
+        """
         for name in names:
             values = getattr(self, name)
             if len(values) > 1:
                 raise ValueError(f"expected one {AXES[name]}, for {experiment}, got {', '.join(map(str, values))}")
 
     def check_several(self, experiment: str, *names: str) -> None:
-        """Raise a ValueError where an experiment that compares several m, k or n is given one."""
+        """Check that a list has several values, for an experiment that compares m, k or n.
+
+        Raises:
+            ValueError: it has only one.
+        """
         for name in names:
             values = getattr(self, name)
             if len(values) == 1:
                 raise ValueError(f"expected more than one {AXES[name]}, for {experiment} to compare, got {values[0]}")
 
     def check_single_unit(self, experiment: str) -> None:
-        """Raise a ValueError where an experiment on a single unit and more of them is not given both."""
+        """Check that the hidden sizes include 1 and more, for an experiment that compares them.
+
+        Raises:
+            ValueError: they do not.
+        """
         if 1 not in self.hidden_dims or len(self.hidden_dims) == 1:
             given = ", ".join(map(str, self.hidden_dims))
             raise ValueError(f"expected 1 and more among {AXES['hidden_dims']}, for {experiment}, got {given}")
 
     def seed_of(self, *purpose: object) -> int:
-        """A seed in 0..2^63 - 1 for one purpose, such as ("data", 2, 0)."""
+        """The seed in 0..2^63 - 1 for one purpose, such as ("data", 2, 0)."""
         digest = hashlib.sha256(repr((self.seed, *purpose)).encode()).digest()
         return int.from_bytes(digest[:8], "big") >> 1
 
@@ -147,7 +162,7 @@ class Settings:
 
 @contextmanager
 def reproducible() -> Iterator[None]:
-    """One thread and float64 as the default, and the caller's own afterwards: what the sums' order depends on."""
+    """Use one thread and float64 as default within a block, because the order of sums depends on them."""
     threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)

@@ -1,4 +1,4 @@
-"""Rows gathered over replicates: medians, and the interval that the middle eight tenths of the draws lie in."""
+"""Summaries over replicates: medians, and intervals that contain the middle 80 % of the draws."""
 
 from collections.abc import Callable, Iterable
 from statistics import median
@@ -9,7 +9,7 @@ import numpy as np
 from pgm_rnn.experiments.experiment import Row
 
 INTERVAL = (10, 90)
-"""Percentiles of the draws between which an interval reaches."""
+"""Percentiles at the ends of an interval."""
 
 
 class Curve(NamedTuple):

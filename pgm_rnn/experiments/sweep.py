@@ -1,8 +1,8 @@
-"""A sweep: every cell of an experiment, run on local cores or on a Dask cluster, and kept on disk as it is finished.
+"""A sweep: all cells of an experiment, run on local cores or on a Dask cluster and stored on disk when finished.
 
-A cell is a function of the settings alone, run on one thread, so a sweep's rows do not depend on where or in which
-order its cells run. Each finished cell is one file that appears whole or not at all: an interrupted sweep, begun again
-with the same settings, goes on from what is there.
+A cell is a function of the settings alone, run on one thread, so the rows of a sweep do not depend on where or in which
+order its cells run. Each finished cell is one file that is written whole or not at all: an interrupted sweep that is
+started again with the same settings continues with the remaining cells.
 """
 
 import json
@@ -26,7 +26,7 @@ from pgm_rnn.files import held, write_whole
 Done = tuple[Cell, list[Row]]
 
 CONNECT_SECONDS = 10
-"""How long a scheduler may take to answer."""
+"""Seconds that a scheduler may take to answer."""
 
 
 _TURN = threading.Lock()
@@ -34,15 +34,15 @@ _TURN = threading.Lock()
 
 @dataclass(frozen=True)
 class Plan:
-    """Where cells run.
+    """The place where cells run.
 
     Attributes:
-        backend: "local" for processes of this machine, "dask" for a cluster that exists.
-        jobs: local processes; -1 for one a core, 1 for none beside this one.
-        scheduler: the address of the cluster's scheduler.
+        backend: "local" for processes of this machine, "dask" for a running cluster.
+        jobs: number of local processes; -1 for one per core, 1 for this process alone.
+        scheduler: address of the cluster's scheduler.
 
     Raises:
-        ValueError: an unknown backend, jobs that are no number of processes, or a scheduler missing or of no use.
+        ValueError: an unknown backend, an invalid number of jobs, a missing scheduler, or one without "dask".
     """
 
     backend: str = "local"
@@ -52,15 +52,15 @@ class Plan:
     def __post_init__(self) -> None:
         check_choice("backend", self.backend, ("local", "dask"))
         if self.jobs != -1 and self.jobs < 1:
-            raise ValueError(f"expected jobs to be a number of processes, or -1 for one a core, got {self.jobs}")
+            raise ValueError(f"expected jobs to be a number of processes, or -1 for one per core, got {self.jobs}")
         if self.backend == "dask" and self.scheduler is None:
             raise ValueError("expected the scheduler's address with --backend dask, as in --scheduler tcp://host:8786")
         if self.backend == "local" and self.scheduler is not None:
-            raise ValueError("expected --scheduler only with --backend dask, which says that cells run there")
+            raise ValueError("expected --scheduler only with --backend dask, got it with local; add --backend dask")
 
 
 def run_cell(experiment: Experiment, settings: Settings, cell: Cell) -> Done:
-    """A cell and its rows; what is sent to a worker. Cells take turns where a worker has several threads.
+    """A cell and its rows; this function is sent to workers. Cells take turns if a worker has several threads.
 
     Torch's random state, default dtype and number of threads belong to the process.
     """
@@ -70,7 +70,7 @@ def run_cell(experiment: Experiment, settings: Settings, cell: Cell) -> Done:
 
 @contextmanager
 def workers(plan: Plan) -> Iterator[Callable[[Experiment, Settings, list[Cell]], Iterator[Done]]]:
-    """A function that runs cells where the plan says and yields each as it is finished.
+    """A function that runs cells where the plan says, and yields each as soon as it is finished.
 
     Raises:
         ConnectionError: the scheduler does not answer.
@@ -103,7 +103,7 @@ def _client(scheduler: str | None) -> Iterator[Any]:
         client = Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         raise ConnectionError(
-            f"expected a Dask scheduler at {scheduler}, nothing there answered within {CONNECT_SECONDS} s; start one "
+            f"expected a Dask scheduler at {scheduler}, got no answer within {CONNECT_SECONDS} s; start one "
             "with `dask scheduler`, or leave --backend out"
         ) from error
     with client:
@@ -111,7 +111,11 @@ def _client(scheduler: str | None) -> Iterator[Any]:
 
 
 def check_host(address: str) -> None:
-    """Raise an OSError where no machine has the name in a scheduler's address; Dask would look for it in vain."""
+    """Check that the host in a scheduler's address exists, because Dask would keep looking for it.
+
+    Raises:
+        OSError: no machine has this name.
+    """
     parts = urlsplit(address if "://" in address else f"tcp://{address}")
     if parts.scheme in ("tcp", "tls", "ws", "wss"):
         socket.getaddrinfo(parts.hostname, None)
@@ -129,17 +133,17 @@ def sweep(
     """All rows of an experiment; finished cells are taken from `folder`, the others run and put there.
 
     Args:
-        experiment: what is run.
+        experiment: the experiment to run.
         settings: its sizes and seed.
-        folder: of the cells, made if it is not there; the caller removes it when it has the rows.
-        run: from `workers`.
-        advance: called with the number of cells that are finished, found ones at once.
-        fresh: throw away what is in the folder first.
+        folder: folder of the cells, created if it is missing; the caller removes it afterwards.
+        run: function from `workers` that runs cells.
+        advance: function called with the number of cells finished; cells found on disk are counted at once.
+        fresh: whether the cells in the folder are discarded first.
 
     Raises:
         ValueError: the folder has cells of other settings.
         BlockingIOError: another process runs this sweep.
-        OSError: the folder cannot be made or written to.
+        OSError: the folder cannot be created or written to.
     """
     cells = experiment.cells(settings)
     with held(folder):
@@ -174,7 +178,7 @@ def _check_same(path: Path, experiment: Experiment, settings: Settings) -> None:
         write_whole(path, json.dumps(now, indent=2).encode())
         return
     then = json.loads(path.read_text())
-    then["replicates"] = now["replicates"]  # what a cell gives depends on the replicates in it alone
+    then["replicates"] = now["replicates"]  # a cell depends on its own replicates alone
     different = [name for name in {**now, **then} if now.get(name) != then.get(name)]
     if different:
         changes = ", ".join(f"{name} {then.get(name)} then and {now.get(name)} now" for name in different)

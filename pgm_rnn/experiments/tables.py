@@ -11,7 +11,7 @@ from pgm_rnn.experiments.experiment import Row
 
 
 def as_csv(rows: Iterable[Row]) -> str:
-    """A header and a line a row; the columns are those of the rows, in order of appearance."""
+    """A header and one line per row; the columns are those of the rows, in order of appearance."""
     rows = list(rows)
     columns = list(dict.fromkeys(name for row in rows for name in row))
     buffer = io.StringIO()

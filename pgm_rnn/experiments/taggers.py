@@ -27,7 +27,7 @@ NAMES = {
     "c": "readout.bias",
     "h_0": "initial_memory",
 }
-"""What a Tagger calls them; b is the sum of the cell's two biases, which are only ever added."""
+"""Names of these tensors in a Tagger; b is the sum of the cell's two biases, which occur only as a sum."""
 OTHER_BIAS = "cell.network.bias_hh_l0"
 
 

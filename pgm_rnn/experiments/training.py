@@ -1,10 +1,10 @@
 """Stacked networks trained side by side, each on its own sequences with its own learning rate: supervised labels.
 
-    loss = -mean_{i,t} log p(y_t^i | x_{1:t}^i)        nats a step
+    loss = -mean_{i,t} log p(y_t^i | x_{1:t}^i)        nats per step
 
 Adam (Kingma & Ba, 2015) on mini-batches drawn without replacement, epoch after epoch; the rate rises over the first
 twentieth of the updates and falls to zero along a cosine. A fifth of a network's sequences, a thousand at most, is held
-out: the parameters kept are those of the best held-out loss among twenty moments. The paper does not say how it trains.
+out, and the parameters with the best held-out loss at twenty checks are kept. The paper does not say how it trains.
 """
 
 import math
@@ -18,14 +18,14 @@ from torch import Tensor
 from pgm_rnn.experiments.taggers import Weights, label_log_probs
 
 NUM_MOMENTS = 20
-"""How often the held-out loss is computed."""
+"""Number of times that the held-out loss is computed."""
 
 MOST_HELD_OUT = 1000
-"""Sequences that choose the rate and the moment, at most; a fifth of all where there are fewer."""
+"""Largest number of held-out sequences; a fifth of all sequences if that is fewer."""
 
 
 def num_held_out(num_sequences: int) -> int:
-    """How many of n sequences choose and are not trained on."""
+    """Number of n sequences that are held out."""
     return min(num_sequences // 5, MOST_HELD_OUT)
 
 
@@ -35,14 +35,14 @@ Targets = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Task:
-    """What one network learns from.
+    """The data and the learning rate of one network.
 
     Attributes:
         x: symbols, (N, T); networks may share the tensor.
         y: labels, (N, T).
-        num_sequences: n, of which this network uses the first.
-        learning_rate: the largest rate.
-        seed: of the order of its sequences.
+        num_sequences: n; the network uses the first n sequences.
+        learning_rate: largest learning rate.
+        seed: random seed for the order of the sequences.
     """
 
     x: Tensor
@@ -53,12 +53,12 @@ class Task:
 
     @property
     def num_held_out(self) -> int:
-        """How many of them choose and are not trained on."""
+        """Number of held-out sequences."""
         return num_held_out(self.num_sequences)
 
     @property
     def num_trained(self) -> int:
-        """How many are trained on: the first."""
+        """Number of training sequences, the first ones."""
         return self.num_sequences - self.num_held_out
 
     def order(self, num_updates: int, batch_size: int) -> Tensor:
@@ -69,7 +69,7 @@ class Task:
         return numbers[: num_updates * batch_size].view(num_updates, batch_size)
 
     def held_out(self) -> slice:
-        """The sequences that choose; those of training where there are fewer than five."""
+        """The held-out sequences; with fewer than five sequences, the training sequences."""
         return slice(self.num_trained, self.num_sequences) if self.num_held_out else slice(0, self.num_sequences)
 
 
@@ -77,9 +77,9 @@ class Trained(NamedTuple):
     """Result of `train`.
 
     Attributes:
-        weights: of every network at its best moment.
-        held_out_loss: its loss there, (S,), nats a step.
-        train_loss: the mean over the last twentieth of the updates' mini-batches, (S,), nats a step.
+        weights: weights of every network at its best held-out loss.
+        held_out_loss: this loss, (S,), nats per step.
+        train_loss: mean loss over the mini-batches of the last twentieth of the updates, (S,), nats per step.
     """
 
     weights: Weights
@@ -99,12 +99,12 @@ def train(
     """Train every network on its task.
 
     Args:
-        weights: of S networks, left as they are.
-        tasks: S of them.
-        num_updates: gradient steps.
-        batch_size: sequences of each network a step.
-        trains_start: whether h_0 is trained too; else it stays.
-        targets: laws in place of the labels, for training and choosing.
+        weights: initial weights of S networks; they are not changed.
+        tasks: S tasks.
+        num_updates: number of gradient steps.
+        batch_size: sequences per network and step.
+        trains_start: whether h_0 is trained too; otherwise it is fixed.
+        targets: distributions used instead of the labels, for training and for the held-out loss.
     """
     weights = {name: value.clone() for name, value in weights.items()}
     trained = [name for name in weights if trains_start or name != "h_0"]
@@ -126,7 +126,7 @@ def train(
 
 
 def schedule(number: int, num_updates: int) -> float:
-    """The part of the largest rate that update `number` = 0, 1, ... takes: a short rise, then a cosine to zero."""
+    """Fraction of the largest learning rate at update `number` = 0, 1, ...: a short rise, then a cosine to zero."""
     warm = max(1, num_updates // 20)
     rise = min(1.0, (number + 1) / warm)
     return rise * (1 + math.cos(math.pi * number / num_updates)) / 2
@@ -135,7 +135,7 @@ def schedule(number: int, num_updates: int) -> float:
 def _gradients(
     weights: Weights, trained: list[str], tasks: list[Task], numbers: list[Tensor], targets: Targets | None
 ) -> tuple[Tensor, list[Tensor]]:
-    """Loss of each network, (S,), and the gradients of what is trained."""
+    """Loss of each network, (S,), and the gradients of the trained parameters."""
     leaves = {name: value.detach().requires_grad_(name in trained) for name, value in weights.items()}
     x = torch.stack([task.x[i] for task, i in zip(tasks, numbers, strict=True)])
     losses = _losses(label_log_probs(leaves, x), tasks, numbers, targets)
@@ -143,7 +143,7 @@ def _gradients(
 
 
 def _losses(log_probs: Tensor, tasks: list[Task], numbers: list[Tensor], targets: Targets | None) -> Tensor:
-    """Cross entropy a step of log probabilities (S, T, B, m): (S,)."""
+    """Cross entropy per step of log probabilities (S, T, B, m): (S,)."""
     if targets is not None:
         laws = torch.stack([targets(i) for i in numbers]).transpose(1, 2)  # (S, T, B, m)
         return -(laws.to(log_probs.dtype) * log_probs).sum(-1).mean((1, 2))
@@ -153,7 +153,7 @@ def _losses(log_probs: Tensor, tasks: list[Task], numbers: list[Tensor], targets
 
 @torch.no_grad()
 def _better(best: Trained, weights: Weights, tasks: list[Task], targets: Targets | None) -> Trained:
-    """Keep of each network what does better on its held-out sequences."""
+    """For each network, keep the weights that do better on its held-out sequences."""
     found = torch.stack([_held_out_loss(weights, i, task, targets) for i, task in enumerate(tasks)])
     better = found < best.held_out_loss
     kept = {

@@ -1,1 +1,1 @@
-"""What a person reads in a terminal or keeps in a file."""
+"""Output for people: tables in a terminal, files, pictures and music."""

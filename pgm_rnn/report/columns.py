@@ -1,8 +1,8 @@
-"""Which columns of a file are the variables that a model was fitted to, and in which order: by their names.
+"""Matches the columns of a file to the variables that a model was fitted to.
 
-the fit's names are the file's, in any order     taken by name
-the file has names, others                       an error; --column says which are meant
-the file or the fit has none                     in their order, with a note where one of them has some
+the file has all names of the fit, in any order  columns are taken by name
+the file has other names                         an error; the user names the columns with --column
+the file or the fit has no names                 columns are taken in their order, with a note if one of them has names
 """
 
 from collections.abc import Sequence
@@ -16,16 +16,16 @@ SHOWN = 6
 def columns_to_take(
     path: Path, kept: Sequence[str], asked: Sequence[str] = (), *, is_same: bool = False
 ) -> tuple[tuple[str, ...], str]:
-    """The columns to read, none for all but those that count time, and a note where that is not obvious.
+    """The columns to read and, where the choice is not obvious, a note; no columns mean all except those of time.
 
     Args:
-        path: of the file.
-        kept: the columns that the model was fitted to, numbers where they had no names; none if nobody noted them.
-        asked: those that were asked for.
-        is_same: whether the fit was to this file.
+        path: path of the file.
+        kept: the columns that the model was fitted to, or numbers if they had no names; empty if they are not known.
+        asked: the columns that the user asks for.
+        is_same: whether the model was fitted to this very file.
 
     Raises:
-        ValueError: other columns, or the fit's in another order beside others.
+        ValueError: the columns are not those of the fit, or not in the order of the fit.
         DataError: the file cannot be read.
     """
     wanted, are_numbered = _listed(kept), all(name.isdecimal() for name in kept)
@@ -35,7 +35,7 @@ def columns_to_take(
         moved = [name for place, name in enumerate(asked) if name in kept and list(kept).index(name) != place]
         if moved and not are_numbered and len(asked) == len(kept):
             raise ValueError(
-                f"expected --column in the order of the fit, {wanted}, got {_listed(asked)}, where {moved[0]!r} stands "
+                f"expected --column in the order of the fit, {wanted}, got {_listed(asked)}, where {moved[0]!r} is "
                 "at another place; change their order"
             )
         return tuple(asked), ""

@@ -8,14 +8,14 @@ from pgm_rnn.report.fitted import Job, Outcome, announce, check_job, finish, mat
 from pgm_rnn.report.material import FileOptions
 
 FILE = FileOptions(emission="categorical", valid_fraction=0.1, test_fraction=0.2)
-"""How a file is taken unless the job says otherwise."""
+"""How a file is read and split by default."""
 
 
 def fit_markov_chain(job: Job, *, pseudo_count: float) -> Outcome:
-    """Count the moves of the training data.
+    """Fit a Markov chain by counting the transitions of the training data.
 
     Raises:
-        ValueError: a negative pseudo-count, a source that is not there, cannot be read or has neither symbols nor bits.
+        ValueError: a negative pseudo-count, or a source that is missing, unreadable or has neither symbols nor bits.
     """
     if not pseudo_count >= 0:
         raise ValueError(f"expected --pseudo-count of at least 0, got {pseudo_count}")

@@ -1,4 +1,4 @@
-"""Handwriting as a picture: a grid of drawings, each fitted into its cell, as wide as it is high."""
+"""Handwriting as a picture: a grid of drawings, each scaled to fit into its square cell."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Stroke = NDArray[Any]
-"""Points (n, 2) that one line joins."""
+"""Points (n, 2) that are joined by one line."""
 
 
 def strokes_of(drawing: Tensor) -> list[Stroke]:
-    """The lines of a drawing (T, 3) of offsets and a bit for the pen that is lifted after them.
+    """The lines of a drawing (T, 3): offsets (dx, dy) and a bit that is 1 if the pen is lifted afterwards.
 
-    The pen starts nowhere, so its first offset draws nothing; nor does one after it was lifted.
+    An offset draws nothing if it is the first one or follows a lift of the pen.
     """
     steps = drawing.detach().cpu().double().numpy()
     ends = np.flatnonzero(steps[:, 2] > 0.5) + 1
@@ -27,7 +27,7 @@ def strokes_of(drawing: Tensor) -> list[Stroke]:
 
 
 def pen_drawings(drawings: Sequence[Tensor]) -> "Figure":
-    """Drawings (T_i, 3) of offsets (dx, dy), y downwards, and bits."""
+    """A picture of drawings (T_i, 3): offsets (dx, dy), y downwards, and bits."""
     figure = _drawn([strokes_of(drawing) for drawing in drawings])
     for panel in figure.axes:
         panel.invert_yaxis()
@@ -35,7 +35,7 @@ def pen_drawings(drawings: Sequence[Tensor]) -> "Figure":
 
 
 def paths(points: Sequence[Tensor]) -> "Figure":
-    """Paths through points (T_i, 2), y upwards; a dot is where each begins."""
+    """A picture of paths through points (T_i, 2), y upwards, with a dot where each path begins."""
     lines = [path.detach().cpu().double().numpy() for path in points]
     figure = _drawn([[line] for line in lines])
     for panel, line in zip(figure.axes, lines, strict=False):

@@ -1,4 +1,4 @@
-"""`pgm-rnn explain CLAIM`: what is claimed, why it is true, how it is measured, and the measurement."""
+"""`pgm-rnn explain CLAIM`: a claim's statement, why it is true, how it is measured, and a measurement."""
 
 import textwrap
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ WIDTH = 80
 
 
 def explain_claim(name: str, seed: int, *, quick: bool = False, claims: Mapping[str, Claim] = CLAIMS) -> Result:
-    """Measure one claim and print it with everything that is known of it.
+    """Measure one claim and print its explanation.
 
     Raises:
         ValueError: an unknown claim.
@@ -30,7 +30,7 @@ def explain_claim(name: str, seed: int, *, quick: bool = False, claims: Mapping[
 
 
 def explanation(claim: Claim, result: Result, notes: list[str], seed: int) -> str:
-    """The text, at most 80 columns wide."""
+    """The explanation as text, at most 80 columns wide."""
     unit = UNITS[claim.unit]
     measured = (
         f"residual {result.residual:.2g}{unit}, tolerance {result.tolerance:.2g}, control "

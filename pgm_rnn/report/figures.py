@@ -1,4 +1,4 @@
-"""Pictures as the contents of a file: the same picture is the same bytes."""
+"""Pictures as the contents of a file; the same picture gives the same bytes."""
 
 import io
 import math
@@ -17,7 +17,7 @@ INK = "#1f3b63"
 
 
 def rendered(figure: "Figure", suffix: str) -> bytes:
-    """The contents of a .png or .svg, without the time at which it was made."""
+    """The contents of a .png or .svg file, without a time stamp."""
     import matplotlib
 
     contents = io.BytesIO()
@@ -29,7 +29,7 @@ def rendered(figure: "Figure", suffix: str) -> bytes:
 
 
 def stacked(num_panels: int, *, width: float, height: float) -> "tuple[Figure, list[Axes]]":
-    """A figure of panels one under the other, each `height` inches high, which share their axes."""
+    """A figure of stacked panels, each `height` inches high, that share their axes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height * num_panels + 0.5), layout="constrained")
@@ -38,7 +38,7 @@ def stacked(num_panels: int, *, width: float, height: float) -> "tuple[Figure, l
 
 
 def tiled(num_panels: int, *, side: float) -> "tuple[Figure, list[Axes]]":
-    """A figure of square cells `side` inches wide, half as many again in a row as in a column, without axes."""
+    """A figure of square cells, `side` inches wide and without axes, on a grid about 1.5 times as wide as high."""
     from matplotlib.figure import Figure
 
     columns = min(num_panels, math.ceil(math.sqrt(1.5 * num_panels)))

@@ -1,4 +1,4 @@
-"""What `pgm-rnn fit` checks before a fit, says of it, and keeps of it."""
+"""The steps around every `pgm-rnn fit`: checks before the fit, messages about it, and its results on disk."""
 
 import math
 import shlex
@@ -24,16 +24,16 @@ from pgm_rnn.version import __version__
 
 @dataclass(frozen=True)
 class Job:
-    """What every fit is told.
+    """The options that all fits share.
 
     Attributes:
-        source: name of a data set, or a file.
-        seed: of synthetic data and of the fit.
-        output: the folder to save the model in; None for fits/MODEL-DATA-SIZE.
-        json: a file for the results, or None.
-        file: how to read and to cut a file.
+        source: name of a data set, or path of a file.
+        seed: random seed for synthetic data and for the fit.
+        output: folder in which the model is saved; None for fits/MODEL-DATA-SIZE.
+        json: file for the results, or None.
+        file: how to read and split a file.
         overwrite: whether an earlier fit in the folder may be replaced.
-        registries: where models, families and data sets are.
+        registries: the models, emission families and data sets.
     """
 
     source: str
@@ -46,23 +46,23 @@ class Job:
 
     @property
     def path(self) -> Path:
-        """The source as a file."""
+        """The source as a path."""
         return Path(self.source)
 
 
 class Outcome(NamedTuple):
-    """What a fit came to.
+    """The outcome of a fit.
 
     Attributes:
-        model: fitted, any `SequenceModel`, or a law of labels.
+        model: the fitted `SequenceModel` or label model.
         stopped_by: "tolerance", "num_iterations", "num_epochs", "patience", "interrupt", "error" or
             "the end of the data".
-        num_rounds: how many iterations or epochs there were, None where an error took the count along.
+        num_rounds: number of iterations or epochs, None if an error lost the count.
         unit: "iteration" or "epoch".
         seconds: wall-clock time.
-        remark: what else there is to say of it.
-        options: of the fit.
-        half: whether its numbers are stored in half precision, to which they were rounded.
+        remark: a further remark for the user.
+        options: options of the fit.
+        half: whether the parameters were rounded to half precision and are stored so.
     """
 
     model: Any
@@ -76,17 +76,17 @@ class Outcome(NamedTuple):
 
 
 def check_job(job: Job, model: str, size: int | str, resumed: Path | None = None) -> Path:
-    """The folder to save in; found out before the work, not after it.
+    """The folder to save in. All that could prevent saving is checked now, before the fit.
 
     Args:
-        job: what the fit is told.
-        model: its name.
-        size: what else names the folder.
-        resumed: the folder of the checkpoints that the fit goes on from; it may replace what that same run saved.
+        job: the fit's job.
+        model: name of the model.
+        size: the last part of the default folder's name.
+        resumed: checkpoint folder from which the fit is resumed; the fit may replace what that same run saved.
 
     Raises:
-        ValueError: a source that is not there, options that are not for it, results that could not be written, or an
-            earlier fit in their place.
+        ValueError: the source is missing, options do not apply to it, results could not be written, or an earlier fit
+            is in their place.
     """
     check_source(job.source, job.file, job.registries)
     if job.json is not None:
@@ -97,7 +97,7 @@ def check_job(job: Job, model: str, size: int | str, resumed: Path | None = None
 
 
 def material_of(job: Job, defaults: FileOptions) -> Material:
-    """What the job names; `defaults` are for what it does not say of a file."""
+    """The data that the job names; `defaults` replace file options that the job leaves open."""
     if job.source in job.registries.datasets:
         return named(job.source, job.seed, job.registries)
     given = {name: value for name, value in job.file._asdict().items() if value is not None}
@@ -105,7 +105,7 @@ def material_of(job: Job, defaults: FileOptions) -> Material:
 
 
 def announce(job: Job, material: Material | Dataset, title: str, hint: str = "") -> None:
-    """Say what is going to be fitted to what."""
+    """Print which model is about to be fitted to which data."""
     out = _console()
     out.print(f"{job.source}: {material.description}")
     for note in material.notes if isinstance(material, Material) else ():
@@ -116,7 +116,7 @@ def announce(job: Job, material: Material | Dataset, title: str, hint: str = "")
 
 
 def finish(job: Job, folder: Path, material: Material, outcome: Outcome) -> None:
-    """Score and print, save the model, write the results.
+    """Score the model, print the scores, save the model and write the results.
 
     Raises:
         OSError: the model or the results cannot be written.
@@ -135,7 +135,7 @@ def finish(job: Job, folder: Path, material: Material, outcome: Outcome) -> None
 
 
 def say_how_it_ended(outcome: Outcome) -> None:
-    """A line on the rounds and the time, and what else there is to say."""
+    """Print a line on the rounds and the time, and the outcome's remark."""
     out = _console()
     seconds = f"{outcome.seconds:.1f} s"
     rounds = f"some {outcome.unit}s" if outcome.num_rounds is None else counted(outcome.num_rounds, outcome.unit)
@@ -151,7 +151,7 @@ def say_how_it_ended(outcome: Outcome) -> None:
 
 @contextmanager
 def kept_if_it_fails(job: Job, folder: Path, outcome: Outcome, unscored: dict[str, Any]) -> Iterator[None]:
-    """Save the model without scores if scoring it fails or is interrupted: the fit took longer than they do."""
+    """Save the model without scores if scoring fails or is interrupted: the fit took longer than scoring does."""
     try:
         yield
     except BaseException:
@@ -160,11 +160,11 @@ def kept_if_it_fails(job: Job, folder: Path, outcome: Outcome, unscored: dict[st
 
 
 def keep(job: Job, folder: Path, outcome: Outcome, record: dict[str, Any]) -> None:
-    """Save the model with what is known of its fit, and write that down where the job says.
+    """Save the model with a record of its fit, and write the record to the job's JSON file.
 
     Raises:
-        OSError: the model or the results cannot be written; the error says where the model was kept instead.
-        ValueError: the model has no numbers to keep.
+        OSError: the model or the results cannot be written; the error says where the model was saved instead.
+        ValueError: the model's parameters are NaN.
     """
     record = finite(record)  # type: ignore[assignment]
     place = saved_somewhere(
@@ -176,7 +176,7 @@ def keep(job: Job, folder: Path, outcome: Outcome, record: dict[str, Any]) -> No
 
 
 def scores_table(scores: list[Score]) -> Table:
-    """A row a split; it fits 80 columns."""
+    """A table of scores with one row per split, at most 80 columns wide."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("split")
     for name in ("nats per step", "±", "", "sequences", "steps"):
@@ -193,9 +193,9 @@ def counted(num: int, unit: str) -> str:
 
 
 def _caption(material: Material, scores: list[Score]) -> str:
-    """What the columns mean, in a line or two."""
+    """The meaning of the columns, in a line or two."""
     bound = scores[0].bound
-    estimated = "" if bound == "exact" else f"\n{bound}: by a particle filter, above the exact number on average"
+    estimated = "" if bound == "exact" else f"\n{bound}: from a particle filter, above the exact number on average"
     return _errors(material, scores) + estimated
 
 
@@ -214,7 +214,7 @@ def _rounded(value: float) -> str:
 def record_of(
     job: Job, description: str, outcome: Outcome, scores: Iterable[NamedTuple], file: FileOptions | None = None
 ) -> dict[str, Any]:
-    """What is known of a fit."""
+    """The record of a fit, as it is saved with the model."""
     name, sizes = outcome.model.recipe
     return {
         "model": name,

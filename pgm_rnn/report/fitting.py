@@ -18,7 +18,7 @@ from pgm_rnn.report.material import FileOptions, Material
 
 HMM_FILE = FileOptions(emission="gaussian", valid_fraction=0.1, test_fraction=0.2)
 LGSSM_FILE = FileOptions(valid_fraction=0.0, test_fraction=0.2)
-"""How a file is taken unless the job says otherwise; only several starts need validation data."""
+"""How a file is read and split by default; only a fit from several starts needs validation data."""
 
 
 def fit_hmm(
@@ -34,11 +34,11 @@ def fit_hmm(
 ) -> Outcome:
     """Fit an HMM by EM, in float32 to a data set and in float64 to a file.
 
-    There are `num_restarts` random starts near the data, and one that is read off the data by k-means++. Where
-    `num_restarts` is None there are up to 16, as many as keep a number a start, step and state below 2e8 numbers.
+    There are `num_restarts` random starts near the data, and one start from k-means++. If `num_restarts` is None there
+    are up to 16 random starts, as many as keep starts x steps x states below 2e8.
 
     Raises:
-        ValueError: arguments out of range, a source that is not there or cannot be read.
+        ValueError: an argument is out of range, or the source is missing or cannot be read.
     """
     check_counts(num_states=num_states, num_iterations=num_iterations)
     check_counts(num_restarts=1 if num_restarts is None else num_restarts)
@@ -50,13 +50,13 @@ def fit_hmm(
     options = {"num_iterations": num_iterations, "num_restarts": num_restarts, "tolerance": tolerance}
     options |= {"pseudo_count": pseudo_count, "pseudo_observations": pseudo_observations}
     title = f"HMM, {counted(num_states, 'state')}, {type(material.family).__name__} emission"
-    starts = f"EM from {counted(num_restarts, 'random start')} and one read off the data"
+    starts = f"EM from {counted(num_restarts, 'random start')} and one from k-means"
     announce(job, material, f"{title}, {starts}", _hint(job, material))
     model = HMM.random(num_states, emission=material.family, seed=job.seed).to(_dtype(material))
     more: dict[str, Any] = options | {"num_restarts": num_restarts + 1}
     found, notes = _noted(em.fit, model, material.train, valid=material.valid, seed=job.seed, start="data", **more)
     judge, chosen = "training" if material.valid is None else "validation", found.restarts.chosen
-    best = f"random start {chosen} of {num_restarts}" if chosen else "the start read off the data"
+    best = f"random start {chosen} of {num_restarts}" if chosen else "the start from k-means"
     half, why = halved(model) if half else (False, "")
     remark = "\n".join([f"{best} is the best on the {judge} data", *notes, *([why] if why else [])])
     outcome = _em_outcome(found, options, remark)._replace(half=half)
@@ -67,11 +67,12 @@ def fit_hmm(
 def fit_lgssm(job: Job, *, latent_dim: int, num_iterations: int, tolerance: float) -> Outcome:
     """Fit a linear-Gaussian state-space model by EM from `linear_start`, in float64.
 
-    As many sequences as states or fewer say nothing of the spread of z_1, and the likelihood has no bound as its
-    covariance shrinks: then the law of z_1 stays that of the start, where it is the law of the states over all steps.
+    If there are no more sequences than dimensions of the state, they do not determine the covariance of z_1, and the
+    likelihood is unbounded as it shrinks. Then p(z_1) is not fitted: it stays at its start, which is the distribution
+    of the states over all steps.
 
     Raises:
-        ValueError: arguments out of range, a source that is not there, cannot be read or has no real vectors.
+        ValueError: an argument is out of range, or the source is missing, cannot be read or has no real vectors.
     """
     check_counts(latent_dim=latent_dim, num_iterations=num_iterations)
     _check_not_negative(tolerance=tolerance)
@@ -92,17 +93,17 @@ def fit_lgssm(job: Job, *, latent_dim: int, num_iterations: int, tolerance: floa
         found, notes = _noted(em.fit, start, train, frozen=frozen, **options)
     except kalman.CovarianceError as error:
         raise ValueError(
-            "expected variables with some noise, got one that the states come to predict exactly, such as a constant "
-            f"or the number of a row; leave it out with --column, or take fewer states ({error})"
+            "expected variables with some noise, got one that the states predict exactly, such as a constant or a row "
+            f"number; leave it out with --column, or use a smaller --latent-dim ({error})"
         ) from error
-    kept = ["the law of the first state is not fitted: it stays that of the start"] if keeps_initial else []
+    kept = ["the distribution of the first state is not fitted: it stays at its start"] if keeps_initial else []
     outcome = _em_outcome(found, options, "\n".join([*kept, *notes]))
     finish(job, folder, material, outcome)
     return outcome
 
 
 def _one_component(material: Material) -> Material:
-    """The same observations; of the pen, with one normal law a state, for which EM has closed forms."""
+    """The same observations; for the pen, with one normal component per state, for which EM has closed forms."""
     return replace(material, family=Pen(1)) if isinstance(material.family, Pen) else material
 
 
@@ -111,7 +112,7 @@ def _hint(job: Job, material: Material) -> str:
     whole = x.is_floating_point() and bool(((x >= 0) & (x == x.floor())).all())
     if job.source in job.registries.datasets or job.file.emission is not None or not whole:
         return ""
-    return "whole numbers, taken for real ones; for counts or symbols: --emission poisson, --emission categorical"
+    return "the values are whole numbers, treated as real; for counts use --emission poisson, for symbols categorical"
 
 
 def _dtype(material: Material) -> torch.dtype:
@@ -120,7 +121,7 @@ def _dtype(material: Material) -> torch.dtype:
 
 
 def _noted(fit: Callable[..., em.EmFit], *arguments: Any, **options: Any) -> tuple[em.EmFit, list[str]]:
-    """A fit, and what it warned of, for the report."""
+    """Run a fit and return its result with the warnings it gave, for the report."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", em.EmWarning)
         found = fit(*arguments, **options)

@@ -29,19 +29,19 @@ from pgm_rnn.sequences import Sequences
 from pgm_rnn.storage import holds_model
 
 FILE = FileOptions(emission="gaussian", valid_fraction=0.1, test_fraction=0.2)
-"""How a file is taken unless the job says otherwise; validation data say when to stop."""
+"""How a file is read and split by default; the validation data are used for early stopping."""
 
 
 def checked_objective(options: Mapping[str, Any], model: SequenceModel, data: Sequences) -> str:
-    """The objective, None resolved; everything that can be wrong is found out before the work.
+    """The objective, with None resolved. All options are checked now, before the fit.
 
     Args:
-        options: of `svi.fit`, by the names of its arguments.
-        model: to fit.
-        data: to train on.
+        options: options of `svi.fit`, by the names of its arguments.
+        model: the model to fit.
+        data: the training data.
 
     Raises:
-        ValueError: options out of range or not for this model.
+        ValueError: an option is out of range, or does not apply to this model.
     """
     objective = chosen_objective(model, options.get("objective"))
     plan = Plan(**among(options, Plan) | {"objective": objective})
@@ -50,14 +50,14 @@ def checked_objective(options: Mapping[str, Any], model: SequenceModel, data: Se
 
 
 def checked_surroundings(options: Mapping[str, Any]) -> Surroundings:
-    """Where a fit runs and what it writes, checked before the work.
+    """The options on where a fit runs and what it writes, checked before the fit.
 
     Raises:
-        ValueError: no folder to go on from, or a device that is not there.
-        OSError: the file of metrics cannot be written.
+        ValueError: `resume` without a checkpoint folder, or a device that this machine lacks.
+        OSError: the metrics file cannot be written.
     """
     if options.get("resume") and options.get("checkpoint") is None:
-        raise ValueError("expected --checkpoint with --resume, got none; it names the folder to go on from")
+        raise ValueError("expected --checkpoint with --resume, got none; name the folder to continue from")
     where = Surroundings(**among(options, Surroundings))
     if where.device is not None:
         svi.checked_device(where.device)
@@ -80,17 +80,18 @@ def fit_by_gradient(
     """Fit a model of the zoo by gradient steps, stopped early by the validation split where there is one.
 
     Args:
-        job: the data, and where the result goes.
-        name: of the model in the zoo.
-        sizes: its options; None for what was not given. The first one names the folder.
+        job: the data and the place of the results.
+        name: name of the model in the zoo.
+        sizes: the model's options, None for those not given. The first one names the output folder.
         training: options of `svi.fit`, by the names of its arguments.
-        transpose: how many keys off the copies of a piano roll go that are trained on too, in both directions.
-        nade_dim: of `NadeBits`, which take the place of independent bits; None leaves them independent.
-        start: of a saved model of the same shape, whose numbers the fit begins with.
-        half: whether the numbers are rounded to half precision in the end, and stored so.
+        transpose: piano rolls are also trained on copies transposed by up to this many keys, up and down.
+        nade_dim: hidden width of the `NadeBits` that replace independent bits; None leaves bits independent.
+        start: folder of a saved model of the same shape, whose parameters are the start of the fit.
+        half: whether the fitted parameters are rounded to half precision, and stored so.
 
     Raises:
-        ValueError: arguments out of range or not for this model, a source that is not there or cannot be read.
+        ValueError: an argument is out of range or does not apply to this model, or the source is missing or cannot be
+            read.
         OSError: a file could not be written; what was fitted until then is saved, and the error says where.
     """
     given = {size: value for size, value in sizes.items() if value is not None}
@@ -99,7 +100,7 @@ def fit_by_gradient(
     where = checked_surroundings(training)
     resumed = Path(where.checkpoint) if where.resume and where.checkpoint is not None else None
     folder = check_job(job, name, next(iter(given.values()), "default"), resumed)
-    job = replace(job, overwrite=job.overwrite or holds_model(folder))  # a run that goes on replaces what it saved
+    job = replace(job, overwrite=job.overwrite or holds_model(folder))  # a resumed run may replace what it saved before
     material = _transposed(_with_nade(_material(job, info), nade_dim), transpose)
     made = made_by(info, seed=job.seed, emission=material.family, **given)
     x = material.train.x
@@ -131,13 +132,15 @@ def fit_by_gradient(
         ended_by, num_epochs, seconds = found.stopped_by, len(found.history), found.seconds
     outcome = Outcome(model, ended_by, num_epochs, "epoch", seconds, remark, plain, half)
     if first:
-        way_out = "go on with --resume" if where.checkpoint else f"go on from its numbers with --start {folder}"
+        way_out = (
+            "continue with --resume" if where.checkpoint else f"continue from its parameters with --start {folder}"
+        )
         finish_or_fail(lambda: finish(job, folder, material, outcome), folder, failure, way_out)
     return outcome
 
 
 def _with_nade(material: Material, nade_dim: int | None) -> Material:
-    """The same observations, their bits with laws in which each knows those before it."""
+    """The same observations, with a NADE that models each bit given those before it."""
     if nade_dim is None:
         return material
     if not isinstance(material.family, Bernoulli) or material.family.size is None:
@@ -147,7 +150,7 @@ def _with_nade(material: Material, nade_dim: int | None) -> Material:
 
 
 def _transposed(material: Material, num_keys: int) -> Material:
-    """The same material, with copies of its training data that are up to `num_keys` keys off."""
+    """The same material, with copies of its training data transposed by up to `num_keys` keys, up and down."""
     if num_keys == 0:
         return material
     if material.family.event_shape != (NUM_KEYS,) or material.single:
@@ -156,11 +159,11 @@ def _transposed(material: Material, num_keys: int) -> Material:
 
 
 def _begin_with(model: SequenceModel, start: Path, registries: Registries) -> dict[str, Any]:
-    """Give a model the numbers of a saved one, and return what is known of how that was fitted.
+    """Copy the parameters of a saved model into a model, and return the record of the saved model's fit.
 
     Raises:
-        StorageError: no saved model is there.
-        ValueError: it has another shape.
+        StorageError: there is no saved model.
+        ValueError: the saved model has another shape.
     """
     saved = open_saved(start, registries)
     mine, its = (found.recipe for found in (model, saved.model))
@@ -173,7 +176,7 @@ def _begin_with(model: SequenceModel, start: Path, registries: Registries) -> di
 
 
 def _check_sizes(info: ModelInfo, sizes: Mapping[str, int | str | None]) -> None:
-    """Raise a ValueError unless every size that the maker needs is there, and counts are counts."""
+    """Raise a ValueError unless every required size is given and every size is a positive integer."""
     taken = inspect.signature(info.make).parameters
     for size, value in sizes.items():
         if value is None and taken[size].default is inspect.Parameter.empty:
@@ -182,7 +185,7 @@ def _check_sizes(info: ModelInfo, sizes: Mapping[str, int | str | None]) -> None
 
 
 def _material(job: Job, info: ModelInfo) -> Material:
-    """What the job names; vectors of real numbers where the model takes nothing else."""
+    """The data that the job names, as vectors of real numbers if the model takes nothing else."""
     vectors = info.only_vectors and info.families == (Gaussian,)
     if not vectors or job.source in job.registries.datasets:
         material = material_of(job, FILE)
@@ -192,7 +195,7 @@ def _material(job: Job, info: ModelInfo) -> Material:
         whole = replace(job, seed=0, file=job.file._replace(emission=None))
         material = material_of(whole, FILE._replace(emission=None))
         if bool(material.train.x.isnan().any()):
-            raise ValueError(f"expected every number to be there for {info.name}, got missing ones; fill them in")
+            raise ValueError(f"expected no missing values for {info.name}, got some; fill them in")
     if not info.takes(material.family):
         taken = [name for name, each in job.registries.families.items() if any(map(info.takes, each.examples.values()))]
         wanted = "vectors of real numbers" if vectors else f"{' or '.join(taken)} observations"

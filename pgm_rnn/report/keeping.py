@@ -1,4 +1,4 @@
-"""Where a fit is kept: a place that is looked at before the work, and another one if the first fails after it."""
+"""The place of a saved fit: checked before the fit, and replaced by another one if saving fails afterwards."""
 
 import secrets
 import tempfile
@@ -14,12 +14,15 @@ from pgm_rnn.storage import Model, StorageError, check_replaceable, describe, ho
 
 
 def check_place(folder: Path, *, overwrite: bool, resumed: Path | None = None) -> None:
-    """Raise a ValueError unless a fit can be saved in a folder without the loss of an earlier one.
+    """Check that a fit can be saved in a folder without the loss of an earlier one.
 
     Args:
-        folder: where.
+        folder: the folder.
         overwrite: whether an earlier fit may be replaced.
-        resumed: the folder of the checkpoints that the fit goes on from; it may replace what that same run saved.
+        resumed: checkpoint folder from which the fit is resumed; the fit may replace what that same run saved.
+
+    Raises:
+        ValueError: the folder holds an earlier fit, something else, or cannot be created or written to.
     """
     place = folder.resolve()
     check_replaceable(place)
@@ -34,7 +37,7 @@ def check_place(folder: Path, *, overwrite: bool, resumed: Path | None = None) -
 
 
 def halved(model: Model) -> tuple[bool, str]:
-    """Round a fitted model to half precision; where it has larger numbers, leave it as it is and say so.
+    """Round a fitted model to half precision; if its numbers are too large for that, leave it unchanged and say so.
 
     Returns:
         Whether it was rounded, and a sentence if it was not.
@@ -49,11 +52,11 @@ def halved(model: Model) -> tuple[bool, str]:
 def saved_somewhere(
     model: Model, folder: Path, record: dict[str, Any], *, half: bool, overwrite: bool, registries: Registries = OWN
 ) -> Path:
-    """Save a fitted model in a folder and return it; where that fails, save it elsewhere and say so.
+    """Save a fitted model in a folder and return the folder; if that fails, save it elsewhere and say where.
 
     Raises:
-        OSError: it is not in the folder; the error says where it is.
-        StorageError: it has NaN for numbers.
+        OSError: the model could not be saved in the folder; the error says where it is instead.
+        StorageError: the model's parameters are NaN.
     """
     try:
         save_model(model, folder, record, half=half, overwrite=overwrite, registries=registries)
@@ -63,16 +66,16 @@ def saved_somewhere(
     except (OSError, ValueError) as error:
         reason, elsewhere = str(error).split("\n")[0], _saved_elsewhere(model, folder, record, half, registries)
         if elsewhere is None:
-            remedy = "could not be kept elsewhere either; make room and fit again (--checkpoint keeps what was done)"
+            remedy = "could not be saved elsewhere either; make room and fit again (--checkpoint would keep the work)"
         else:
-            remedy = f"is kept in {elsewhere}; move it from there"
+            remedy = f"is saved in {elsewhere}; move it from there"
         raise OSError(f"could not save in {folder}: {reason}; the fitted model {remedy}") from error
 
 
 def _saved_elsewhere(
     model: Model, folder: Path, record: dict[str, Any], half: bool, registries: Registries
 ) -> Path | None:
-    """Beside the folder or in the folder for temporary files; None where neither takes it."""
+    """Save the model beside the folder or in the folder for temporary files; None if neither works."""
     beside = folder.with_name(f"{folder.name}-{secrets.token_hex(3)}")
     with suppress(OSError, ValueError):
         save_model(model, beside, record, half=half, overwrite=False, registries=registries)
@@ -89,7 +92,7 @@ def _saved_elsewhere(
 
 
 def _is_of_run(place: Path, resumed: Path | None) -> bool:
-    """Whether a saved model was fitted by the run whose checkpoints are in a folder."""
+    """Whether a saved model comes from the run whose checkpoints are in a folder."""
     if resumed is None or not (resumed / CHECKPOINT).is_file():
         return False
     with suppress(StorageError):
@@ -100,7 +103,7 @@ def _is_of_run(place: Path, resumed: Path | None) -> bool:
 
 
 def _can_be_changed(place: Path) -> bool:
-    """Whether a folder that is there takes a new file, by trying."""
+    """Whether a file can be created in an existing folder, found out by trying."""
     try:
         with in_turn(place):
             return True

@@ -1,8 +1,9 @@
-"""`pgm-rnn fit` of laws of labels: classified sequences or tagged steps of a data set.
+"""`pgm-rnn fit` for label models: sequences of a data set are classified, or their steps tagged.
 
-Where the data say what each sequence is, that is what is learnt. Where they were drawn from a model with known states,
-the states are, and the exact law of the states is scored beside: the smoother's p(z_t | x_{1:T}), or for a causal model
-the filter's p(z_t | x_{1:t}). On average no law of single labels that reads the same has fewer nats.
+If the data set has a label for each sequence, the model learns these labels. If it was drawn from a model with known
+states, the model learns the states, and the exact posterior is scored for comparison: the smoother's p(z_t | x_{1:T}),
+or for a causal model the filter's p(z_t | x_{1:t}). On average no model of single labels with the same inputs has fewer
+nats.
 """
 
 import math
@@ -46,16 +47,16 @@ from pgm_rnn.storage import holds_model
 
 SPLITS = ("train", "valid", "test")
 SHOWN = 3
-"""Pairs of labels, those most often confused, that fit a line."""
+"""Number of most often confused pairs of labels that are shown; they fit one line."""
 
 
 class LabelData(NamedTuple):
-    """What there is to learn of a data set.
+    """A data set with the labels to learn.
 
     Attributes:
-        dataset: itself.
+        dataset: the data set.
         task: "classification" of its sequences, or "tagging" of their steps.
-        family: of the labels.
+        family: emission family of the labels.
         splits: labelled sequences by the name of the split.
         truth: the model that drew the states, or None.
     """
@@ -68,7 +69,7 @@ class LabelData(NamedTuple):
 
 
 class SplitScore(NamedTuple):
-    """`LabelScore` of a split."""
+    """The `LabelScore` of one split."""
 
     split: str
     nats_per_label: float
@@ -80,24 +81,24 @@ class SplitScore(NamedTuple):
 
 
 def fit_labels(job: Job, name: str, sizes: Mapping[str, Any], options: Mapping[str, Any]) -> Outcome:
-    """Fit a law of labels to a data set's, stopped early by its validation split.
+    """Fit a label model to a data set, with early stopping by its validation split.
 
     Args:
-        job: the data, and where the result goes.
-        name: of the model, in the registry of laws of labels.
-        sizes: of the model, by the names of its arguments; None for what was not given.
-        options: of `supervised.fit`, by the names of its arguments.
+        job: the data and the place of the results.
+        name: name of the model in the registry of label models.
+        sizes: options of the model, by the names of its arguments; None for those that were not given.
+        options: options of `supervised.fit`, by the names of its arguments.
 
     Raises:
-        ValueError: arguments out of range, or a source that is no data set with labels.
+        ValueError: an argument is out of range, or the source is not a data set with labels.
         OSError: a file could not be written; what was fitted until then is saved, and the error says where.
     """
     check_choice("--data", job.source, sorted(job.registries.datasets))
     resumed = options["checkpoint"] if options["resume"] else None
     sizes = {size: value for size, value in sizes.items() if value is not None}
     folder = check_job(job, name, next(filter(_is_number, sizes.values()), "default"), resumed)
-    job = replace(job, overwrite=job.overwrite or holds_model(folder))  # a run that goes on replaces what it saved
-    _check_options(options)  # what is out of range is found out before the data are read
+    job = replace(job, overwrite=job.overwrite or holds_model(folder))  # a resumed run may replace what it saved before
+    _check_options(options)  # options are checked before the data are read
     data = label_data(job.source, job.seed, job.registries)
     model = _made(job.registries.label_models[name], sizes, data, job.seed)
     start_time = time.perf_counter()
@@ -115,7 +116,7 @@ def fit_labels(job: Job, name: str, sizes: Mapping[str, Any], options: Mapping[s
         )
     outcome = _outcome(model, found, data, options, time.perf_counter() - start_time)
     if first:
-        way_out = "go on with --resume" if options["checkpoint"] else "fit again"
+        way_out = "continue with --resume" if options["checkpoint"] else "fit again"
         finish_or_fail(lambda: _finish(job, folder, data, outcome), folder, failure, way_out)
     return outcome
 
@@ -124,7 +125,7 @@ def _check_options(options: Mapping[str, Any]) -> None:
     """Raise a ValueError if an option is out of range, or an OSError if the metrics file cannot be written."""
     Plan(**among(options, Plan))
     if options["resume"] and options["checkpoint"] is None:
-        raise ValueError("expected --checkpoint with --resume, got none; it names the folder to go on from")
+        raise ValueError("expected --checkpoint with --resume, got none; name the folder to continue from")
     if options["device"] is not None:
         svi.checked_device(options["device"])
     if options["metrics"] is not None:
@@ -150,7 +151,7 @@ def _outcome(
     options: Mapping[str, Any],
     seconds: float,
 ) -> Outcome:
-    """What a fit came to; None for one that an error ended, after so many seconds."""
+    """The outcome of a fit; `found` is None if an error ended it, after `seconds`."""
     best = "those of the best epoch so far" if found is None else f"those of epoch {found.best_epoch}, the best"
     remark = f"the parameters are {f'{best} on the validation data' if 'valid' in data.splits else 'the last ones'}"
     plain = {option: str(value) if isinstance(value, Path) else value for option, value in options.items()}
@@ -160,10 +161,10 @@ def _outcome(
 
 
 def label_data(name: str, seed: int, registries: Registries = OWN) -> LabelData:
-    """A data set with labels of its sequences, or with the states that it was drawn with.
+    """A data set with the labels of its sequences, or with the states that it was drawn with.
 
     Raises:
-        ValueError: it has neither.
+        ValueError: the data set has neither.
     """
     dataset = load(name, seed=seed, datasets=registries.datasets)
     parts = {split: data for split in SPLITS if (data := getattr(dataset, split)) is not None}
@@ -183,7 +184,7 @@ def label_data(name: str, seed: int, registries: Registries = OWN) -> LabelData:
 def exact_score(truth: HMM, data: Labelled, *, causal: bool) -> LabelScore:
     """The score of the model that drew the states: of p(z_t | x_{1:T}), or of p(z_t | x_{1:t}) if `causal`.
 
-    On average no law of single labels that reads the same has a better one.
+    On average no model of single labels with the same inputs has a better score.
     """
     x, lengths = data.inputs.x, data.inputs.lengths
     if causal:
@@ -197,7 +198,7 @@ def exact_score(truth: HMM, data: Labelled, *, causal: bool) -> LabelScore:
 
 
 def _finish(job: Job, folder: Path, data: LabelData, outcome: Outcome) -> None:
-    """Score and print, save the model, write the results."""
+    """Score the model, print the scores, save the model and write the results."""
     say_how_it_ended(outcome)
     model, last = outcome.model.eval(), list(data.splits)[-1]
     with kept_if_it_fails(job, folder, outcome, record_of(job, data.dataset.description, outcome, [])):
@@ -221,7 +222,7 @@ def _finish(job: Job, folder: Path, data: LabelData, outcome: Outcome) -> None:
 
 
 def label_table(scores: Iterable[SplitScore]) -> Table:
-    """A row a split; it fits 80 columns."""
+    """A table of scores with one row per split, at most 80 columns wide."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("split")
     for name in ("nats per label", "±", "accuracy", "±", "sequences", "labels"):

@@ -2,9 +2,9 @@
 
     nats per step = - sum_i log p(x^{(i)}) / sum_i T_i        on the test split, all entries, first step included
 
-Exact where the model has its likelihood in closed form. Otherwise a row for each of ELBO, FIVO_128 and importance_500,
-which all lie above the exact number on average.
-The page has a section for each data set; running the command for one leaves the other's as it is.
+The number is exact if the model's likelihood has a closed form. Otherwise there is a row for each of ELBO, FIVO_128 and
+importance_500, which all lie above the exact number on average.
+The page has a section for each data set; running the command for one leaves the other sections as they are.
 """
 
 import re
@@ -29,22 +29,22 @@ from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.zoo.entries import HOME, describe_pretrained, list_pretrained, load_pretrained
 
 BOUNDS = {"fivo": 128, "elbo": 50, "importance": 500}
-"""Of a model without a likelihood in closed form: what is computed, with how many particles or draws."""
+"""For a model without a likelihood in closed form: the bounds to compute, with their numbers of particles or draws."""
 
 
 class Row(NamedTuple):
-    """One figure of one entry.
+    """One score of one entry of the zoo.
 
     Attributes:
-        entry: its name in the zoo.
-        nats_per_step: on the test split.
-        standard_error: over sequences.
-        bound: "exact", or what stands for it.
-        parameters: how many, those of the guide included.
-        minutes: of training, a fit that it began with included.
-        seed: of the fit.
-        commands: that made it, in their order.
-        seconds: that this evaluation took.
+        entry: name of the entry.
+        nats_per_step: score on the test set.
+        standard_error: standard error over sequences.
+        bound: "exact", or the name of the bound or estimate.
+        parameters: number of parameters, including those of the guide.
+        minutes: training time, including that of a fit that it started from.
+        seed: random seed of the fit.
+        commands: the commands that made the entry, in their order.
+        seconds: time of this evaluation.
     """
 
     entry: str
@@ -59,7 +59,7 @@ class Row(NamedTuple):
 
 
 class Published(NamedTuple):
-    """A figure of the literature; its errors were not given."""
+    """A published score; its error was not given."""
 
     model: str
     nats_per_step: float
@@ -82,27 +82,27 @@ PUBLISHED = {
         Published("RNN-NADE", 2.31, "exact", _BOULANGER),
     ),
 }
-"""Figures on the same splits of the same rolls."""
+"""Published scores on the same splits of the same piano rolls."""
 
 
 def leaderboard(data: str, page: Path | None = None, home: Path = HOME, progress: bool = True) -> list[Row]:
     """Evaluate every entry that was fitted to a data set, print the table, and write its section of a page.
 
-    Laws of labels are left out: they say nothing of how probable a sequence is.
+    Label models are left out, because they do not model the sequences themselves.
 
     Args:
-        data: the data set's name.
-        page: a Markdown file, made if it is not there; None for none.
-        home: the folder of the entries.
-        progress: a bar on a terminal.
+        data: name of the data set.
+        page: a Markdown file, created if it is missing; None for none.
+        home: folder of the entries.
+        progress: whether a terminal shows a progress bar.
 
     Returns:
         The rows, the lowest number first.
 
     Raises:
-        ValueError: a folder or a data set without entries, a data set without a test split, or a page in a folder that
-            is not there.
-        DataError: the data set is not to be had.
+        ValueError: the folder or the data set has no entries, the data set has no test split, or the page's folder is
+            missing.
+        DataError: the data set cannot be obtained.
         OSError: the page cannot be written.
     """
     described = {name: describe_pretrained(name, home=home) for name in list_pretrained(home=home)}
@@ -134,7 +134,7 @@ def leaderboard(data: str, page: Path | None = None, home: Path = HOME, progress
 
 
 def evaluated(name: str, info: dict[str, Any], home: Path) -> list[Row]:
-    """The rows of one entry: one if it is exact, else one for each of `BOUNDS`."""
+    """The rows of one entry: a single row if its model is exact, else one row for each of `BOUNDS`."""
     model = load_pretrained(name, home=home).requires_grad_(False)
     assert isinstance(model, SequenceModel)
     test = load(info["data"], seed=info["seed"]).test
@@ -159,7 +159,7 @@ def _label(bound: str, num_particles: int) -> str:
 
 
 def _lines(data: str, rows: list[Row]) -> Iterable[tuple[str, ...]]:
-    """Cells of the table, the lowest number first, published figures among ours."""
+    """The table's cells, the lowest number first, with published scores among ours."""
     ours = [
         (row.nats_per_step, (row.entry, f"{row.nats_per_step:.3f}", f"{row.standard_error:.3f}", row.bound))
         for row in rows
@@ -182,7 +182,7 @@ def _table(data: str, rows: list[Row]) -> Table:
 
 
 def section(data: str, rows: list[Row]) -> str:
-    """A data set's part of the page, from its mark to the last line."""
+    """A data set's section of the page, from its mark to the last line."""
     dataset = load(data)
     assert dataset.test is not None
     size = f"{len(dataset.test.lengths):,} sequences, {dataset.test.num_steps:,} steps"
@@ -223,7 +223,7 @@ between two models are known better than that. Rows without it are published fig
 
 
 def with_section(page: str, data: str, text: str) -> str:
-    """The page with a data set's section in its place, or at the end if it had none."""
+    """The page with a data set's section replaced, or appended if the page had none."""
     kept = [part for part in re.split(r"(?m)^(?=<!-- data: )", page)[1:] if not part.startswith(_mark(data))]
     parts = sorted([*(part.strip() + "\n" for part in kept), text])
     return "\n".join([HEADER, *parts])

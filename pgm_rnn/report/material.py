@@ -1,8 +1,8 @@
-"""What a model is fitted to and scored on: a data set by name, or the series in a file of the user's.
+"""The data that a model is fitted to and scored on: a data set by name, or the series in a user's file.
 
-A data set has its splits. Of several series in a file, the first are for training and the last for the test. One
-series is cut in time: its first part is for training, and each later part is scored one step ahead given everything
-before it, log p(x_{n+1:T} | x_{1:n}) = log p(x_{1:T}) - log p(x_{1:n}).
+A data set has its own splits. If a file has several series, the first ones are the training set and the last ones the
+test set. A single series is split in time: its first part is the training set, and each later part is scored by
+one-step-ahead prediction given everything before it, log p(x_{n+1:T} | x_{1:n}) = log p(x_{1:T}) - log p(x_{1:n}).
 """
 
 import warnings
@@ -28,21 +28,21 @@ from pgm_rnn.sequence_model.tables import has_tables
 from pgm_rnn.sequences import Sequences, as_sequences, length_mask
 
 SCORE_PARTICLES = 128
-"""Of the particle filter that scores a model without a likelihood in closed form."""
+"""Number of particles of the filter that scores a model without a likelihood in closed form."""
 MAX_SCORED = 500
-"""Training sequences, the first ones, that a particle filter scores: all of a large data set would take too long."""
+"""Number of training sequences that a particle filter scores, the first ones: a large data set would take too long."""
 
 
 class Score(NamedTuple):
-    """Negative log likelihood of one split, exact where it can be.
+    """Negative log likelihood of one split, exact if the model allows it.
 
     Attributes:
         split: "train", "valid" or "test".
-        nats_per_step: sum of nats over the number of steps at which anything was observed.
-        standard_error: over sequences, or over the steps of a single series; NaN for one.
-        bound: "exact", or what stands for it, such as "FIVO_128".
-        num_sequences: how many.
-        num_steps: of all of them.
+        nats_per_step: sum of nats divided by the number of steps with an observation.
+        standard_error: standard error over sequences, or over the steps of a single series; NaN for one.
+        bound: "exact", or the name of the bound, such as "FIVO_128".
+        num_sequences: number of sequences.
+        num_steps: number of steps of all sequences.
     """
 
     split: str
@@ -55,17 +55,17 @@ class Score(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """Observations to fit and to report on.
+    """Observations to fit a model to and to score it on.
 
     Attributes:
-        description: one line.
-        family: of one observation.
-        train: what to fit.
-        valid: what to choose with, or None.
-        single: whether it is one series, cut in time.
-        scores: of a model, a split each.
-        file: how the file was read and cut, or None.
-        vocabulary: the characters of a text, None of anything else.
+        description: a description in one line.
+        family: emission family of an observation.
+        train: the training set.
+        valid: the validation set, or None.
+        single: whether the data are a single series, split in time.
+        scores: function that scores a model on each split.
+        file: how the file was read and split, or None.
+        vocabulary: the characters of a text, None for other data.
         notes: a sentence on each part of a file that is left out.
     """
 
@@ -81,13 +81,13 @@ class Material:
 
 
 class FileOptions(NamedTuple):
-    """How to read a file and to cut it; None is what a command has a default for.
+    """How to read and split a file; None stands for the default of the command.
 
     Attributes:
-        columns: the variables to take, all if empty.
-        emission: name of a family that numbers in a file may be taken for.
-        valid_fraction: of the series, or of the steps of a single one.
-        test_fraction: the same.
+        columns: the variables to use, all if empty.
+        emission: name of the emission family of the file's values.
+        valid_fraction: fraction of the series, or of the steps of a single one, that is the validation set.
+        test_fraction: fraction that is the test set.
     """
 
     columns: Sequence[str] = ()
@@ -97,7 +97,11 @@ class FileOptions(NamedTuple):
 
 
 def check_source(source: str, options: FileOptions, registries: Registries = OWN) -> None:
-    """Raise a ValueError unless `source` is a data set or a file, and the options are for what it is."""
+    """Check that `source` is a data set or a file, and that the options apply to it.
+
+    Raises:
+        ValueError: there is no such data set or file, or an option applies only to files.
+    """
     if source in registries.datasets:
         for name, value in options._asdict().items():
             if value is not None and value != ():
@@ -105,14 +109,14 @@ def check_source(source: str, options: FileOptions, registries: Registries = OWN
                 raise ValueError(f"expected --{option} only with a file, got it with the data set {source}")
         return
     if not Path(source).exists():
-        check_choice("--data", source, [*sorted(registries.datasets), "or a file that is there"])
+        check_choice("--data", source, [*sorted(registries.datasets), "or an existing file"])
     if options.emission is not None:
         offered = [name for name, info in registries.families.items() if info.of_numbers is not None]
         check_choice("--emission", options.emission, offered)
 
 
 def named(name: str, seed: int, registries: Registries = OWN) -> Material:
-    """The data set called `name`; `seed` is what synthetic data are drawn from."""
+    """The data set called `name`; `seed` is the random seed for synthetic data."""
     dataset = load(name, seed=seed, datasets=registries.datasets)
 
     def scores(model: SequenceModel) -> list[Score]:
@@ -124,10 +128,10 @@ def named(name: str, seed: int, registries: Registries = OWN) -> Material:
 
 
 def in_dtype_of(model: SequenceModel, data: Sequences) -> Sequences:
-    """The same sequences, real numbers in the dtype of the model's.
+    """The same sequences, with real numbers in the model's dtype.
 
     Raises:
-        ValueError: numbers that this dtype does not have.
+        ValueError: a number is too large for this dtype.
     """
     if not data.x.is_floating_point():
         return data
@@ -148,7 +152,7 @@ def _scored(model: SequenceModel, split: str, data: Sequences) -> Score:
     bound = "exact" if model.exact else "fivo"
     try:
         found = svi.evaluate(model, data, bound=bound, num_particles=SCORE_PARTICLES)
-    except FloatingPointError as error:  # it costs a number, not the fitted model
+    except FloatingPointError as error:  # an error here costs a score, but must not cost the fitted model
         warnings.warn(f"no score on the {split} data: {error}", stacklevel=2)
         nan = float("nan")
         return Score(split, nan, nan, bound, len(data.lengths), num_modelled(model, data.lengths))
@@ -159,8 +163,8 @@ def from_file(path: Path, options: FileOptions, registries: Registries = OWN) ->
     """The series in a file, the emission None for real vectors of any width.
 
     Raises:
-        DataError: the file cannot be read, or holds something else.
-        ValueError: numbers that the emission cannot be, or too few of them to cut.
+        DataError: the file cannot be read, or does not hold series.
+        ValueError: the values do not fit the emission, or are too few to split.
     """
     found = read_series(path, options.columns)
     series, names = found.x, found.columns
@@ -184,14 +188,14 @@ def from_file(path: Path, options: FileOptions, registries: Registries = OWN) ->
 
 
 def _part(x: Tensor, lengths: Tensor, part: slice, single: bool) -> Sequences:
-    """Some of the steps of a single series, or some of the series, cut to the longest."""
+    """Some of the steps of a single series, or some of several series, cut to the longest of them."""
     if single:
         return as_sequences(x[:, part])
     return Sequences(x[part, : int(lengths[part].max())], lengths[part])
 
 
 def _described(found: Series, lengths: Tensor) -> str:
-    """What a file holds, in a line."""
+    """The contents of a file, in one line."""
     x, names = found.x, found.columns
     few, many = int(lengths.min()), int(lengths.max())
     steps = f"{many} steps" if few == many else f"{few} to {many} steps"
@@ -215,7 +219,7 @@ def _observations(series: Tensor, emission: str | None, registries: Registries) 
     if bool(missing.any()):
         where, step = missing.nonzero()[0].tolist()
         raise ValueError(
-            f"expected every number to be there, the first missing one is at step {step + 1} of series {where + 1}; "
+            f"expected no missing values, got the first one at step {step + 1} of series {where + 1}; "
             "fill them in, or use pgm-rnn fit lgssm, which sums them out"
         )
     x = series.squeeze(-1)
@@ -227,7 +231,7 @@ def _observations(series: Tensor, emission: str | None, registries: Registries) 
 
 
 def _cut(num: int, options: FileOptions, unit: str) -> dict[str, slice]:
-    """Where each split stands among `num` series or steps: train, valid, test in this order, empty ones left out."""
+    """The range of each split among `num` series or steps: train, valid, test in this order, without empty ones."""
     fractions = {"valid": options.valid_fraction or 0.0, "test": options.test_fraction or 0.0}
     if not (min(fractions.values()) >= 0 and sum(fractions.values()) < 1):
         raise ValueError(
@@ -247,7 +251,7 @@ def _cut(num: int, options: FileOptions, unit: str) -> dict[str, slice]:
 
 @torch.no_grad()
 def _predictive_terms(model: SequenceModel, data: Sequences) -> Tensor:
-    """log p(x_t | x_{1:t-1}) in nats, (batch, T), by a particle filter where it has no closed form."""
+    """log p(x_t | x_{1:t-1}) in nats, (batch, T), by a particle filter if there is no closed form."""
     if has_tables(model):
         return forward_backward.filter(model, data).log_normalizers.double()
     if model.states is None:
@@ -256,14 +260,14 @@ def _predictive_terms(model: SequenceModel, data: Sequences) -> Tensor:
     if not model.exact:
         try:
             found = smc.filter(model, data, num_particles=SCORE_PARTICLES, degenerate="-inf", seed=0)
-        except smc.DegenerateWeightsError:  # a weight that is no number: there is no score
+        except smc.DegenerateWeightsError:  # a NaN weight: there is no score
             return torch.full(data.x.shape[:2], torch.nan, dtype=torch.float64)
         return found.log_normalizers.double()
     return kalman.filter(model, data).log_normalizers.double()
 
 
 def _warn_of_no_score(model: SequenceModel, family: Emission, data: Sequences, values: Tensor) -> None:
-    """Say why a log likelihood, (batch,), is no number, for it costs a score, not the fitted model."""
+    """Warn of a log likelihood, (batch,), that is not a number: it costs a score, not the fitted model."""
     try:
         check_scores(model, family, data, values, "log likelihood")
     except FloatingPointError as error:

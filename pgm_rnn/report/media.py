@@ -1,12 +1,12 @@
-"""What sequences are written as, by what they are: music, handwriting, speech, text, numbers.
+"""File formats of sequences, by their medium: music, handwriting, speech, text, numbers.
 
     music                    .mid, .png, .svg    bits of 88 keys
     handwriting              .svg, .png          offsets of a pen; the points of pen-digits
     speech                   .png, .svg          the cepstra of japanese-vowels
     vectors of numbers       .png, .svg
-    text, symbols, numbers   .txt                a line a sequence, as on the terminal
+    text, symbols, numbers   .txt                one line per sequence, as on the terminal
 
-and all of them .npz, the arrays themselves.
+All of them can also be written as .npz, the arrays themselves.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
 
 ARRAYS = ".npz"
 STEPS_PER_BEAT = {"jsb": 1, "nottingham": 2}
-"""Of the data sets of music, a beat being a quarter note; 1 for music that nobody knows this of."""
+"""Steps per beat (a quarter note) of each music data set; 1 for music whose steps per beat are unknown."""
 
 Writer = Callable[[Sequence[Tensor]], bytes]
 
 
 @dataclass(frozen=True)
 class Medium:
-    """How sequences (T_i, *event) of one sort become files.
+    """How sequences (T_i, *event) of one kind are written to files.
 
     Attributes:
-        what: such as "music".
-        writers: the contents of a file, by its suffix.
+        what: the kind, such as "music".
+        writers: for each suffix, the function that makes a file's contents.
     """
 
     what: str
@@ -55,14 +55,18 @@ class Medium:
         return f"{', '.join(most)} or {last}" if most else last
 
     def check(self, output: Path) -> None:
-        """Raise a ValueError unless a file of that name can be written, found out before the work."""
+        """Check that a file of that name can be written, before the work is done.
+
+        Raises:
+            ValueError: the suffix does not belong to this medium, or the folder cannot be written to.
+        """
         if output.suffix.lower() not in (*self.writers, ARRAYS):
             raise ValueError(f"expected --out to end in {self.suffixes} for {self.what}, got {output}")
         if output.is_dir() or not is_writable(output.resolve().parent):
             raise ValueError(f"expected --out to name a file in a folder that can be written to, got {output}")
 
     def write(self, output: Path, sequences: Sequence[Tensor]) -> None:
-        """Write a file of any suffix but .npz, whole or not at all.
+        """Write a file of any suffix except .npz, whole or not at all.
 
         Raises:
             OSError: it cannot be written.
@@ -74,10 +78,10 @@ def medium_of(family: Emission, data: str | None, vocabulary: str | None = None,
     """The medium of observations.
 
     Args:
-        family: of an observation.
-        data: name of the data set that they are from, or like; None if nobody knows.
+        family: emission family of an observation.
+        data: name of the data set that they come from or resemble; None if unknown.
         vocabulary: the characters of a text.
-        tempo: of music, beats a minute.
+        tempo: tempo of music, in beats per minute.
     """
     if isinstance(family, Bernoulli | NadeBits) and family.event_shape == (NUM_KEYS,):
         steps_per_beat = STEPS_PER_BEAT.get(data or "", 1)
@@ -98,7 +102,7 @@ def medium_of(family: Emission, data: str | None, vocabulary: str | None = None,
 
 
 def text_lines(sequences: Sequence[Tensor], vocabulary: str | None) -> list[str]:
-    """A line a sequence: text where there is a vocabulary, with an empty line between two, numbers otherwise."""
+    """Sequences as lines: text separated by empty lines if there is a vocabulary, else one line of numbers each."""
     if vocabulary is None:
         return [" ".join(f"{value:.6g}" for value in row.tolist()) for row in sequences]
     texts = ["".join(vocabulary[symbol] for symbol in row.tolist()) for row in sequences]

@@ -1,8 +1,8 @@
 """Piano rolls as music: a Standard MIDI File of format 0, one track with every piece in turn.
 
-A roll x (T, 88) says which keys sound at a step and not when one is struck. A key that sounds at successive steps is
-one note, held: entry j is MIDI pitch 21 + j. (So read, the published chorales stand about an octave above a choir: the
-median of their highest voice is pitch 84.)
+A roll x (T, 88) says which keys sound at each step, but not when a key is struck: a key that sounds at successive steps
+is taken as one held note. Entry j is MIDI pitch 21 + j. (With this reading the published chorales stand about an octave
+above a choir: the median of their highest voice is pitch 84.)
 """
 
 import io
@@ -15,21 +15,21 @@ from torch import Tensor
 LOWEST_PITCH = 21
 TICKS_PER_BEAT = 480
 REST_BEATS = 4
-"""Of silence between two pieces."""
+"""Beats of silence between two pieces."""
 VELOCITY = 80
 TEMPO = 100.0
-"""Beats a minute, unless another tempo is asked for."""
+"""Default tempo in beats per minute."""
 SLOWEST, FASTEST = 4.0, 1000.0
-"""Beats a minute that are music; below 3.6, microseconds a beat have no room in the file."""
+"""Range of tempos in beats per minute; below 3.6, the microseconds per beat exceed their field in the file."""
 
 
 class Note(NamedTuple):
-    """A key that is held.
+    """A held key.
 
     Attributes:
         start: the step at which it begins, from 0.
         end: the first step at which it is silent again.
-        pitch: of MIDI, 60 for the middle C.
+        pitch: MIDI pitch, 60 for middle C.
     """
 
     start: int
@@ -38,7 +38,7 @@ class Note(NamedTuple):
 
 
 def notes_of(roll: Tensor) -> list[Note]:
-    """The notes of a roll (T, 88) of zeros and ones, by their start and then their pitch."""
+    """The notes of a roll (T, 88) of zeros and ones, sorted by start and then by pitch."""
     silence = torch.zeros(1, roll.shape[1], dtype=torch.int8)
     change = torch.cat([silence, roll.cpu().to(torch.int8), silence]).diff(dim=0).T  # (88, T + 1)
     starts, ends = (change == 1).nonzero(), (change == -1).nonzero()  # both by key, then by step
@@ -52,12 +52,12 @@ def notes_of(roll: Tensor) -> list[Note]:
 def midi(rolls: Sequence[Tensor], *, steps_per_beat: int = 1, tempo: float = TEMPO) -> bytes:
     """The contents of a MIDI file that plays every roll (T_i, 88), four beats of silence between two.
 
-    A marker says where each begins.
+    A marker stands at the beginning of each roll.
 
     Args:
         rolls: zeros and ones.
-        steps_per_beat: how many steps last as long as a quarter note, a divisor of 480.
-        tempo: quarter notes a minute.
+        steps_per_beat: number of steps per quarter note, a divisor of 480.
+        tempo: quarter notes per minute.
 
     Raises:
         ValueError: a tempo outside 4..1000.
@@ -85,13 +85,17 @@ def midi(rolls: Sequence[Tensor], *, steps_per_beat: int = 1, tempo: float = TEM
 
 
 def check_tempo(tempo: float) -> None:
-    """Raise a ValueError unless it is a tempo of music."""
+    """Check that a tempo is in range.
+
+    Raises:
+        ValueError: it is not in 4..1000 beats per minute.
+    """
     if not SLOWEST <= tempo <= FASTEST:
-        raise ValueError(f"expected --tempo in {SLOWEST:g}..{FASTEST:g} beats a minute, got {tempo:g}")
+        raise ValueError(f"expected --tempo in {SLOWEST:g}..{FASTEST:g} beats per minute, got {tempo:g}")
 
 
 def _messages(notes: Sequence[Note]) -> list[tuple[int, object]]:
-    """Steps and what happens at them, in the order of time; at one step a key is let go of before one is struck."""
+    """Events with their steps, in the order of time; at a common step, keys are released before others are struck."""
     import mido
 
     off = [(note.end, 0, mido.Message("note_off", note=note.pitch, velocity=0)) for note in notes]

@@ -1,4 +1,4 @@
-"""Piano rolls as a picture: time to the right, pitch upwards, a bar for a held note."""
+"""Piano rolls as a picture: time to the right, pitch upwards, one bar per held note."""
 
 import math
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 EMPTY_RANGE = (48, 72)
-"""Pitches that are shown where nothing sounds."""
+"""Range of pitches shown if nothing sounds."""
 BEATS_PER_LINE, MAX_LINES = 4, 60
 
 
 def piano_rolls(rolls: Sequence[Tensor], *, steps_per_beat: int = 1) -> "Figure":
-    """A panel a roll (T_i, 88), all on one scale, with a line at every C and at every fourth beat."""
+    """One panel per roll (T_i, 88), all on one scale, with a line at every C and at every fourth beat."""
     from matplotlib.ticker import MultipleLocator
 
     pieces = [notes_of(roll) for roll in rolls]
@@ -31,7 +31,7 @@ def piano_rolls(rolls: Sequence[Tensor], *, steps_per_beat: int = 1) -> "Figure"
         lengths = [end - start for start, end in zip(starts, ends, strict=True)]
         bars = panel.barh([note.pitch for note in notes], lengths, left=starts, height=0.9, color=INK, linewidth=0)
         for bar in bars:
-            bar.set_snap(False)  # all as high, whatever pixels they fall on
+            bar.set_snap(False)  # all equally high, whichever pixels they fall on
         panel.axvspan(len(roll) / steps_per_beat, max(beats, 1), color="0.94", linewidth=0)
         panel.set_ylabel(str(number), rotation=0, ha="right", va="center")
     octaves = range(12 * (min(pitches) // 12), max(pitches) + 12, 12)

@@ -15,14 +15,16 @@ Group = dict[str, NDArray[np.generic]]
 
 
 def to_arviz(result: object) -> Any:
-    """Draws with chains and draws as their first axes: `arviz.InferenceData`, from version 1 a tree of data sets.
+    """Convert draws to ArviZ data, with chains and draws as the first axes.
+
+    The result is an `arviz.InferenceData`, or a tree of data sets from ArviZ version 1 on.
 
     Args:
-        result: of `mcmc.run` (parameters), `pmmh.run` (parameters, and among the sample statistics each draw's
-            "log_likelihood_estimate") or `smc.smooth` (states "z", the paths as draws of one chain).
+        result: the result of `mcmc.run` (parameters), of `pmmh.run` (parameters, and "log_likelihood_estimate" of each
+            draw among the sample statistics) or of `smc.smooth` (states "z", the paths as draws of one chain).
 
     Raises:
-        TypeError: something else.
+        TypeError: `result` is none of these.
 
     Example:
         >>> import torch
@@ -31,7 +33,9 @@ def to_arviz(result: object) -> Any:
         (2, 5)
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # once a day, of a change of interface that this module hides
+        warnings.simplefilter(
+            "ignore", FutureWarning
+        )  # ArviZ warns, once a day, of a change of interface that this module hides
         import arviz
 
     make: Any = arviz.from_dict

@@ -1,4 +1,4 @@
-"""`pgm-rnn evaluate`, `sample` and `forecast`: what is computed with a saved model, printed and written."""
+"""`pgm-rnn evaluate`, `sample` and `forecast`: compute with a saved model, then print or write the results."""
 
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,9 @@ from pgm_rnn.report.soundness import blamed_on_model, check_drawn, check_score
 from pgm_rnn.sequence_model import SequenceModel
 
 MAX_SHOWN = 20
-"""Variables or draws that are printed; more go to a file."""
+"""Largest number of variables or draws that are printed; for more the user must name a file."""
 FEW = 10
-"""Effective particles below which an error of importance weights is not to be believed."""
+"""Effective sample size below which the standard error from importance weights is not reliable."""
 
 
 def evaluate_saved(
@@ -38,10 +38,11 @@ def evaluate_saved(
     seed: int,
     json: Path | None,
 ) -> svi.Evaluation:
-    """Score a saved model on data, print the result and write it down.
+    """Score a saved model on data, print the result and write it to a file if one is named.
 
     Raises:
-        ValueError: no such model or data, options that are not for them, or a model whose numbers make no law.
+        ValueError: there is no such model or data, an option does not apply to them, or the model's parameters are not
+            valid.
     """
     if json is not None:
         check_output(json)
@@ -66,7 +67,7 @@ def _monte_carlo(found: svi.Evaluation) -> str:
     if found.monte_carlo_error == 0:
         return ""
     if found.monte_carlo_error != found.monte_carlo_error:
-        return "; one particle tells nothing of its own error"
+        return "; a single particle gives no estimate of its Monte Carlo error"
     error = f"; {found.monte_carlo_error:.1g} of the draws alone"
     if not found.effective_particles < FEW:
         return error
@@ -84,11 +85,11 @@ def sample_saved(
     output: Path | None,
     registries: Registries = OWN,
 ) -> None:
-    """Draw sequences from a saved model, into a file of the kind that its name says or onto the terminal.
+    """Draw sequences from a saved model, and write them to a file in the format of its suffix or print them.
 
     Raises:
-        ValueError: no such model, or a file that cannot hold its draws.
-        OSError: it cannot be written.
+        ValueError: there is no such model, or the file's format cannot hold its draws.
+        OSError: the file cannot be written.
     """
     beats = checked_tempo(tempo, output)
     saved = open_saved(folder, registries)
@@ -113,12 +114,13 @@ def forecast_saved(
     seed: int,
     output: Path | None,
 ) -> None:
-    """Continue sequences by draws: all of them into a file, or a summary of one of them onto the terminal.
+    """Forecast sequences by draws: all draws are written to a file, or a summary for one sequence is printed.
 
-    Exact where the model has an exact filter, by particles otherwise.
+    The forecast starts from the exact filter if the model has one, and from a particle filter otherwise.
 
     Raises:
-        ValueError: no such model or data, options that are not for them, or too many variables to print.
+        ValueError: there is no such model or data, an option does not apply to them, or there are too many variables to
+            print.
     """
     check_counts(num_steps=num_steps, num_samples=num_samples, num_particles=num_particles)
     _check_npz(output)
@@ -149,7 +151,7 @@ def forecast_saved(
 
 
 def _summary(draws: Tensor, length: int) -> Table:
-    """Means and central 90 % of draws (num_samples, num_steps, *event), a row a step and variable."""
+    """Means and central 90 % of draws (num_samples, num_steps, *event), one row per step and variable."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for name in ("step", "variable", "mean", "5 %", "95 %"):
         table.add_column(name, justify="right")
@@ -163,7 +165,7 @@ def _summary(draws: Tensor, length: int) -> Table:
 
 
 def _check_printable(model: SequenceModel, output: Path | None) -> None:
-    """Raise a ValueError unless there is a file, or few enough variables to print."""
+    """Raise a ValueError unless there is a file, or the variables are few enough to print."""
     width = max(1, model.family.event_shape.numel())
     if output is None and width > MAX_SHOWN:
         raise ValueError(f"expected --out FILE.npz for observations of {counted(width, 'variable')}, got none")

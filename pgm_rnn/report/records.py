@@ -1,4 +1,4 @@
-"""Results as JSON in a file that appears whole or not at all."""
+"""Results as JSON, in a file that is written whole or not at all."""
 
 import json
 import math
@@ -10,14 +10,14 @@ from pgm_rnn.files import naming
 
 
 def check_output(path: Path, option: str = "--json") -> Path:
-    """`path` if a file can be written there; found out before the work, not after it.
+    """Return `path` if a file can be written there; this is checked before the work, not after it.
 
     Args:
-        path: a file.
-        option: what named it.
+        path: path of the file.
+        option: the option that named it, for the error.
 
     Raises:
-        ValueError: it is no file, or its folder is not there or cannot be written to.
+        ValueError: the path is a folder, or its folder is missing or cannot be written to.
     """
     if (path.exists() and not path.is_file()) or not is_writable(path.resolve().parent):
         raise ValueError(f"expected {option} to name a file in a folder that can be written to, got {path}")
@@ -25,10 +25,10 @@ def check_output(path: Path, option: str = "--json") -> Path:
 
 
 def check_appendable(path: Path) -> Path:
-    """`path` if lines can be appended to a file there.
+    """Return `path` if lines can be appended to a file there.
 
     Raises:
-        ValueError: it is no file, or its folder is not there or cannot be written to.
+        ValueError: the path is a folder, or its folder is missing or cannot be written to.
     """
     if (path.exists() and not path.is_file()) or not is_writable(path.resolve().parent):
         raise ValueError(f"expected --metrics to name a file in a folder that can be written to, got {path}")
@@ -36,7 +36,7 @@ def check_appendable(path: Path) -> Path:
 
 
 def is_writable(folder: Path) -> bool:
-    """Whether something can be made in a folder, by trying: the mode of a folder does not say it all."""
+    """Whether a file can be created in a folder, found out by trying: the folder's mode is not reliable."""
     try:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".pgm_rnn."):
             return True
@@ -66,7 +66,7 @@ def write_json(content: object, path: Path) -> None:
 
 
 def finite(content: object) -> object:
-    """The same with None in place of numbers that are not finite, which JSON does not have."""
+    """The same content with None in place of numbers that are not finite, which JSON cannot express."""
     if isinstance(content, dict):
         return {name: finite(value) for name, value in content.items()}
     if isinstance(content, list | tuple):

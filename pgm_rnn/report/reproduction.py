@@ -1,4 +1,4 @@
-"""`pgm-rnn reproduce`: sweeps under a progress bar, then files and the verdicts on the paper's sentences."""
+"""`pgm-rnn reproduce`: run sweeps under a progress bar, write files, and print verdicts on the paper's sentences."""
 
 import dataclasses
 from pathlib import Path
@@ -23,22 +23,22 @@ def reproduce(
     """Run one experiment or "all", print the verdicts, and leave CSV, JSON, PNG and SVG in a folder.
 
     Args:
-        name: of an experiment, or "all".
-        folder: made if it is not there.
-        plan: where cells run.
-        command: that a reader would repeat, kept with the numbers.
-        quick: sizes of a run of seconds.
-        fresh: throw an unfinished sweep away instead of going on with it.
-        sizes: `Settings` that differ from the experiment's own.
+        name: name of an experiment, or "all".
+        folder: output folder, created if it is missing.
+        plan: where the cells are computed.
+        command: the command that reproduces the run, kept with the numbers.
+        quick: use small sizes that take seconds.
+        fresh: discard an unfinished sweep instead of continuing it.
+        sizes: `Settings` that replace the experiment's own.
 
     Returns:
         The verdicts of each experiment.
 
     Raises:
-        ValueError: an unknown experiment, sizes too small or of no use to it, or an unfinished sweep with other
-            settings.
+        ValueError: an unknown experiment, sizes that are too small or that it does not use, or an unfinished sweep with
+            other settings.
         ConnectionError: the scheduler does not answer.
-        OSError: the folder cannot be made or written to.
+        OSError: the folder cannot be created or written to.
     """
     check_choice("figure", name, [*EXPERIMENTS, "all"])
     chosen = list(EXPERIMENTS.values()) if name == "all" else [EXPERIMENTS[name]]
@@ -68,7 +68,7 @@ def _run(experiment: Experiment, settings: Settings, folder: Path, run: Any, com
                 experiment, settings, cells_folder, run, lambda number: progress.advance(task, number), fresh=fresh
             )
         except KeyboardInterrupt:
-            progress.console.print("interrupted; the same command goes on from the cells that are finished")
+            progress.console.print("interrupted; run the same command again to continue after the finished cells")
             raise
     write_record(experiment, settings, command, rows, folder)
     forget(experiment, settings, cells_folder)
@@ -77,7 +77,7 @@ def _run(experiment: Experiment, settings: Settings, folder: Path, run: Any, com
 def show(experiment: Experiment, folder: Path) -> list[str]:
     """Print an experiment's verdicts, computed from its CSV, and return them."""
     record = read_record(experiment.id, folder)
-    assert record is not None  # it was written just now
+    assert record is not None  # the record was written just now
     console = Console(highlight=False, width=min(80, Console().width))
     console.print(Text(f"{experiment.source}: {experiment.title}", style="bold"))
     verdicts = []

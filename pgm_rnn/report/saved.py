@@ -1,4 +1,4 @@
-"""A model that `pgm-rnn fit` or `save_model` wrote, and data as it takes them."""
+"""A model that `pgm-rnn fit` or `save_model` wrote, and data in the form that it takes."""
 
 import difflib
 from dataclasses import dataclass
@@ -23,18 +23,18 @@ from pgm_rnn.zoo.entries import load_with_description as load_trained
 
 SPLITS = ("train", "valid", "test")
 LARGEST_INTEGER = 2**53
-"""From here on float64 does not tell whole numbers apart."""
+"""From this number on, float64 cannot represent every whole number."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Which observations.
+    """The user's choice of observations.
 
     Attributes:
-        name: of a data set, or a file.
-        split: of a data set, "test" if None; a file is taken whole.
-        columns: of a file, none for those of the fit; the fit's in another order are put into its order.
-        registries: where data sets, models and families are.
+        name: name of a data set, or path of a file.
+        split: split of a data set, "test" if None; a file is used whole.
+        columns: columns of a file; empty for those of the fit, which are put into the fit's order.
+        registries: the data sets, models and emission families.
     """
 
     name: str
@@ -44,17 +44,17 @@ class Source:
 
 
 class Saved(NamedTuple):
-    """A model and what its folder says of it."""
+    """A model with the record in its folder."""
 
     model: SequenceModel
     info: dict[str, Any]
 
 
 def open_saved(folder: Path, registries: Registries = OWN) -> Saved:
-    """The model in a folder, or the one of the trained zoo that has this name.
+    """The model in a folder, or the model of this name in the trained zoo.
 
     Raises:
-        StorageError: no saved model is there, and there is none of that name; or it is a law of labels.
+        StorageError: there is no such folder and no such name, or the model is a label model.
     """
     if not folder.exists():
         name, trained = str(folder), list_pretrained()
@@ -68,25 +68,25 @@ def open_saved(folder: Path, registries: Registries = OWN) -> Saved:
 def _saved(model: Model, description: Description, where: object) -> Saved:
     if not isinstance(model, SequenceModel):
         raise StorageError(
-            f"expected a model of sequences, got {where}, a law of their labels, which its card or its fit has scored; "
+            f"expected a model of sequences, got {where}, a label model, whose scores are on its card or in its fit; "
             "use it from Python, by pgm_rnn.load_model or load_pretrained"
         )
     return Saved(model.requires_grad_(False).eval(), description.info)
 
 
 def observations(saved: Saved, source: Source) -> Sequences:
-    """What the source names, as the model takes it.
+    """The observations that the source names, in the form that the model takes.
 
     Raises:
-        ValueError: no such source or split, or observations of another family.
+        ValueError: there is no such source or split, or the observations belong to another family.
     """
     if source.name in source.registries.datasets:
         data = _split(saved, source)
     else:
         if not Path(source.name).exists():
-            check_choice("--data", source.name, [*sorted(source.registries.datasets), "or a file that is there"])
+            check_choice("--data", source.name, [*sorted(source.registries.datasets), "or an existing file"])
         if source.split is not None:
-            raise ValueError("expected --split only with a data set, got it with a file, which is taken whole")
+            raise ValueError("expected --split only with a data set, got it with a file, which is used whole")
         data = _from_file(saved, source)
     data = in_dtype_of(saved.model, data)
     x, lengths = saved.model.check(data.x, data.lengths)
@@ -109,7 +109,7 @@ def split_of(dataset: Dataset, split: str) -> Sequences:
     """One split of a data set.
 
     Raises:
-        ValueError: no such split, or none in this data set.
+        ValueError: the name is not that of a split, or this data set lacks the split.
     """
     check_choice("--split", split, SPLITS)
     data: Sequences | None = getattr(dataset, split)
@@ -125,7 +125,7 @@ def _check_family(model: SequenceModel, family: object, name: str) -> None:
 
 
 def _observed(family: object) -> object:
-    """The family that stands for all of those with the same observations."""
+    """A representative of all families with the same observations."""
     if isinstance(family, NadeBits):
         return Bernoulli(family.size)
     return Pen(1) if isinstance(family, Pen) else family
@@ -152,17 +152,17 @@ def _from_file(saved: Saved, source: Source) -> Sequences:
 
 
 def _columns_of_fit(saved: Saved) -> tuple[str, ...]:
-    """The columns that the model was fitted to, none where its notes have none."""
+    """The columns that the model was fitted to, none if its record does not name them."""
     file = saved.info.get("file")
     columns = file.get("columns") if isinstance(file, dict) else None
     return tuple(column for column in columns if isinstance(column, str)) if isinstance(columns, list) else ()
 
 
 def vocabulary_of(saved: Saved, registries: Registries = OWN) -> str | None:
-    """The characters of the text that the model was fitted to, if any: as its fit noted them, or as the data have them.
+    """The characters of the text that the model was fitted to, if any, from the record of its fit or from the data set.
 
     Raises:
-        DataError: the fit noted none, and the data are neither there nor to be had.
+        DataError: the record has no characters, and the data set cannot be obtained.
     """
     name = saved.info.get("data")
     if not isinstance(saved.model.family, Categorical) or name not in registries.datasets:

@@ -1,4 +1,4 @@
-"""Series of real numbers as a picture: lines over the steps, or what the cepstrum of speech says of its spectrum."""
+"""Series of real numbers as a picture: lines over the steps, or spectrograms from the cepstrum of speech."""
 
 import math
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 NUM_FREQUENCIES = 128
 DECIBELS = 20 / math.log(10)
 LOUDEST = 25.0
-"""Decibels at the ends of the colours, the same in every picture, so that two can be compared."""
+"""Decibels at the ends of the colour scale, the same in every picture, so that pictures can be compared."""
 
 
 def lines(series: Sequence[Tensor]) -> "Figure":
-    """A panel a series (T_i,) or (T_i, M), a line a variable."""
+    """One panel per series (T_i,) or (T_i, M), with one line per variable."""
     figure, panels = stacked(len(series), width=8, height=1.5)
     for number, (panel, x) in enumerate(zip(panels, series, strict=True), 1):
         panel.plot(range(1, len(x) + 1), x.detach().cpu().double().reshape(len(x), -1).numpy(), linewidth=1)
@@ -36,7 +36,7 @@ def envelope(cepstrum: Tensor) -> Tensor:
     """Decibels of a spectral envelope, log |H(w)| = sum_n c_n cos(n w), at frequencies 0 < w < pi: (T, 128).
 
     Args:
-        cepstrum: c_1, ..., c_N of each frame, (T, N); the gain c_0 is not known and taken for 0.
+        cepstrum: c_1, ..., c_N of each frame, (T, N); the gain c_0 is unknown and set to 0.
     """
     frequencies = math.pi * (torch.arange(NUM_FREQUENCIES).double() + 0.5) / NUM_FREQUENCIES
     orders = torch.arange(1, cepstrum.shape[1] + 1).double()
@@ -44,7 +44,7 @@ def envelope(cepstrum: Tensor) -> Tensor:
 
 
 def spectrograms(frames: Sequence[Tensor]) -> "Figure":
-    """A panel an utterance (T_i, N) of cepstra, frequency upwards in parts of the highest one, light where loud."""
+    """One panel per utterance (T_i, N) of cepstra: frequency upwards, as a fraction of the highest; light is loud."""
     figure, panels = stacked(len(frames), width=7, height=1.5)
     pictures = [envelope(cepstrum).T.numpy() for cepstrum in frames]
     longest = max(picture.shape[1] for picture in pictures)

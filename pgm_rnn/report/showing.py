@@ -1,4 +1,4 @@
-"""Sequences to look at or to listen to: `pgm-rnn show` for real ones, and what `pgm-rnn sample` does alike."""
+"""Output of sequences to look at or listen to: `pgm-rnn show` for real ones, and the output of `pgm-rnn sample`."""
 
 import io
 from collections.abc import Mapping
@@ -30,21 +30,21 @@ def show_data(
     output: Path | None,
     datasets: Mapping[str, DatasetInfo] = DATASETS,
 ) -> None:
-    """Write sequences of a data set as `sample` writes draws, or print them.
+    """Write sequences of a data set in the formats of `sample`, or print them.
 
     Args:
-        name: of the data set.
+        name: name of the data set.
         split: "train", "valid" or "test".
-        first: place of the first sequence, from 0.
-        num_sequences: how many, fewer where there are not so many.
-        num_steps: how many steps of each at most, None for all.
-        tempo: of music, beats a minute.
+        first: index of the first sequence, counted from 0.
+        num_sequences: number of sequences; fewer if the split has fewer.
+        num_steps: largest number of steps of each sequence, None for all.
+        tempo: tempo of music, in beats per minute.
         output: the file, None for the terminal.
-        datasets: where data sets are.
+        datasets: the available data sets.
 
     Raises:
-        ValueError: no such data set, split or sequence, or a file that cannot hold them.
-        OSError: it cannot be written.
+        ValueError: there is no such data set, split or sequence, or the file's format cannot hold the sequences.
+        OSError: the file cannot be written.
     """
     check_choice("the data set", name, sorted(datasets))
     check_counts(num_sequences=num_sequences, num_steps=1 if num_steps is None else num_steps)
@@ -61,10 +61,10 @@ def show_data(
 
 
 def checked_tempo(tempo: float | None, output: Path | None) -> float:
-    """The tempo of a .mid file, or the usual one.
+    """The tempo for a .mid file, the default one if None.
 
     Raises:
-        ValueError: another kind of file, or no tempo of music.
+        ValueError: a tempo is given for another kind of file, or is out of range.
     """
     if tempo is None:
         return TEMPO
@@ -75,7 +75,11 @@ def checked_tempo(tempo: float | None, output: Path | None) -> float:
 
 
 def check_out(medium: Medium, family: Emission, output: Path | None) -> None:
-    """Raise a ValueError unless a medium can be written to a file, or printed where there is none."""
+    """Check that a medium can be written to a file, or printed if there is no file.
+
+    Raises:
+        ValueError: it cannot; the message says which files it takes.
+    """
     if output is not None:
         medium.check(output)
     elif family.event_shape:
@@ -85,7 +89,7 @@ def check_out(medium: Medium, family: Emission, output: Path | None) -> None:
 def put_out(
     data: Sequences, medium: Medium, vocabulary: str | None, output: Path | None, **arrays: Tensor | None
 ) -> None:
-    """Print sequences, or write them as their medium has it; the arrays are what an .npz holds.
+    """Print sequences, or write them to a file in a format of their medium; the arrays are the contents of an .npz.
 
     Raises:
         OSError: the file cannot be written.
@@ -104,10 +108,10 @@ def put_out(
 
 
 def write_arrays(output: Path, **arrays: Tensor | None) -> str:
-    """Write an .npz, whole or not at all, and say what it holds.
+    """Write an .npz, whole or not at all, and return a description of its contents.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     held = {name: value.numpy() for name, value in arrays.items() if value is not None}
     contents = io.BytesIO()

@@ -1,4 +1,4 @@
-"""One sentence about a saved model whose numbers make no law, in place of what torch says of the arithmetic."""
+"""Errors about a saved model with invalid parameters, in one sentence instead of torch's message."""
 
 import warnings
 from collections.abc import Iterator
@@ -10,19 +10,21 @@ from pgm_rnn.inference.svi.processes import ProcessLostError
 from pgm_rnn.storage import StorageError
 
 TORCH_SAYS = "Expected parameter "
-"""How torch's laws begin their complaint of a parameter, over many lines."""
+"""Beginning of the long message of torch's distributions about an invalid parameter."""
 
 
 @contextmanager
 def blamed_on_model(where: object) -> Iterator[None]:
-    """Errors of arithmetic as an error about the model `where`; our own sentences, and a full memory, pass.
+    """Turn errors of arithmetic in a block into an error about the model `where`; our own and memory errors pass.
 
     Raises:
-        StorageError: torch could not draw or compute with the model's numbers.
+        StorageError: torch could not draw or compute with the model's parameters.
     """
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Encountered (NaN|.inf)")  # Pyro's, of what is an error below
+            warnings.filterwarnings(
+                "ignore", "Encountered (NaN|.inf)"
+            )  # a warning of Pyro's about something that is an error below
             yield
     except ProcessLostError:
         raise
@@ -37,23 +39,31 @@ def blamed_on_model(where: object) -> Iterator[None]:
 
 
 def check_score(nats_per_step: float, where: object) -> None:
-    """Raise a StorageError if a model gives no number for its data; infinity is one, of impossible data."""
+    """Check that a model's score on its data is a number; infinity is allowed, it stands for impossible data.
+
+    Raises:
+        StorageError: the score is NaN.
+    """
     if nats_per_step != nats_per_step:
         raise StorageError(
-            f"expected a number of nats per step, got NaN from {where}; either its numbers make no law, so fit it "
+            f"expected a number of nats per step, got NaN from {where}; either its parameters are invalid, so fit it "
             "again, or the data are far larger than those it was fitted to, so rescale them"
         )
 
 
 def check_drawn(x: Tensor, where: object) -> None:
-    """Raise a StorageError unless draws (..., T, *event) are numbers that can be printed."""
+    """Check that draws (..., T, *event) are finite, so that they can be printed.
+
+    Raises:
+        StorageError: they are not.
+    """
     if not bool(x.isfinite().all()):
         raise StorageError(
-            f"expected finite draws from {where}, got others; either its numbers make no law, so fit it again, or it "
-            "grows without bound, so take fewer steps or look at the draws in an .npz"
+            f"expected finite draws from {where}, got others; either its parameters are invalid, so fit it again, or "
+            "it grows without bound, so take fewer steps or look at the draws in an .npz"
         )
 
 
 def _sentence(where: object, error: Exception) -> str:
     reason = str(error).split("\n")[0].rstrip(" .:")
-    return f"expected a model whose numbers make a law, got {where}, with which torch stops ({reason}); fit it again"
+    return f"expected valid parameters of the model, got {where}, which stops torch ({reason}); fit it again"

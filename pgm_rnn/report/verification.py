@@ -1,4 +1,4 @@
-"""`pgm-rnn verify`: the claims are checked under a progress bar and end as a table and as JSON."""
+"""`pgm-rnn verify`: check the claims under a progress bar, print the results as a table and write them as JSON."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +30,7 @@ from pgm_rnn.report.records import write_json
 def verify_claims(
     names: Sequence[str], seed: int, *, quick: bool = False, claims: Mapping[str, Claim] = CLAIMS
 ) -> list[Result]:
-    """Check the claims called `names`, or all of them, on random instances, few if `quick`; print a table.
+    """Check the claims called `names`, or all of them, on random instances (few if `quick`), and print a table.
 
     Raises:
         ValueError: an unknown claim.
@@ -59,7 +59,7 @@ def verify_on_data(
     num_epochs: int | None = None,
     datasets: Mapping[str, DatasetInfo] = DATASETS,
 ) -> list[Result]:
-    """Fit an RNN to a data set, print its nats per step, and check on the held-out sequences what applies.
+    """Fit an RNN to a data set, print its nats per step, and check the claims that apply on the held-out sequences.
 
     Raises:
         ValueError: an unknown data set or cell, or sizes below 1.
@@ -75,7 +75,7 @@ def verify_on_data(
     fit = svi.fit(rnn, dataset.train, dataset.valid, seed=seed, **options)
     console.print(
         f"{cell}, {hidden_dim} hidden units, seed {seed}, {torch.get_num_threads()} threads: {len(fit.history)} epochs "
-        f"in {fit.seconds:.0f} s, stopped by {fit.stopped_by}, the best is number {fit.best_epoch}"
+        f"in {fit.seconds:.0f} s, stopped by {fit.stopped_by}, best epoch {fit.best_epoch}"
     )
     _print_scores(console, rnn, dataset)
     held_out = dataset.test or dataset.valid or dataset.train
@@ -98,9 +98,9 @@ def _print_scores(console: Console, rnn: RNN, dataset: Dataset) -> None:
 
 
 def results_table(results: Iterable[Result], claims: Mapping[str, Claim] = CLAIMS) -> Group:
-    """A table a paper with a row a claim: what was measured, what rounding explains, what the control measured.
+    """One table per paper with one row per claim: the residual, its tolerance and the control's residual.
 
-    It fits 80 columns.
+    The tables are at most 80 columns wide.
     """
     tables: list[Table | str] = []
     results = list(results)
@@ -146,14 +146,14 @@ def _row(result: Result) -> list[str | Text]:
 
 
 def _short(place: str) -> str:
-    """A place in a paper, in at most eight characters; the pages of the claims have it whole."""
+    """A place in a paper, cut to at most eight characters; the page of the claims has it in full."""
     place = place.replace("Proposition", "Prop.").replace("Theorem", "Thm.")
     place = re.split(r"[,;]|-\(| and ", place)[0]
     return place if len(place) <= 8 else place[:7].rstrip(" /:(") + "…"
 
 
 def write_results(results: Iterable[Result], path: Path) -> None:
-    """Write a JSON list of objects with the fields of `Result`; what is not finite becomes null.
+    """Write a JSON list of objects with the fields of `Result`; numbers that are not finite become null.
 
     Raises:
         OSError: the folder cannot be written to.

@@ -1,4 +1,4 @@
-"""The model card: what was trained on what and how, how well it predicts, and what it gets wrong."""
+"""The model card: the model, its data, its training, its scores and its weaknesses."""
 
 import shlex
 from typing import Any
@@ -82,7 +82,7 @@ def _rounded(value: float | None) -> str:
 
 
 def _trained(info: dict[str, Any]) -> str:
-    """The commands that made the model, and how long they took."""
+    """The commands that made the model, and their running times."""
     before = info["fit"].get("start")
     commands = [*([before["command"]] if before else []), info["command"]]
     lines = "\n".join(f"    {shlex.join(shlex.split(command))}" for command in commands)

@@ -1,4 +1,4 @@
-"""The entries of the trained zoo: which there are, and each as it was published or not at all."""
+"""The entries of the trained zoo; an entry is read exactly as it was published, or not at all."""
 
 import json
 from pathlib import Path
@@ -28,16 +28,16 @@ FILES = (CONFIG, TENSORS, CARD, REFERENCE)
 
 
 def list_pretrained(contains: str = "", *, home: Path = HOME) -> list[str]:
-    """Names of the trained models whose name contains a string, sorted; `home` is where they are."""
+    """Sorted names of the trained models whose name contains a string; `home` is the folder of the entries."""
     return sorted(name for name in read_manifest(home) if contains in name)
 
 
 def load_pretrained(name: str, *, home: Path = HOME) -> Model:
-    """A trained model of the zoo, in evaluation mode; its card is README.md beside its numbers.
+    """A trained model of the zoo, in evaluation mode. Its model card is README.md in the entry's folder.
 
     Args:
         name: one of `list_pretrained()`.
-        home: where the entries are.
+        home: folder of the entries.
 
     Raises:
         ValueError: an unknown name; the closest one is suggested.
@@ -52,7 +52,7 @@ def load_pretrained(name: str, *, home: Path = HOME) -> Model:
 
 
 def load_with_description(name: str, *, home: Path = HOME) -> tuple[Model, Description]:
-    """A trained model, in evaluation mode, and what is known of it.
+    """A trained model, in evaluation mode, with its description.
 
     Raises:
         ValueError, StorageError: as `load_pretrained`.
@@ -63,7 +63,7 @@ def load_with_description(name: str, *, home: Path = HOME) -> tuple[Model, Descr
 
 
 def describe_pretrained(name: str, *, home: Path = HOME) -> Description:
-    """What is known of a trained model, without its numbers.
+    """The description of a trained model, without its parameters.
 
     Raises:
         ValueError, StorageError: as `load_pretrained`.
@@ -72,7 +72,7 @@ def describe_pretrained(name: str, *, home: Path = HOME) -> Description:
 
 
 def reference(name: str, *, home: Path = HOME) -> Reference | LabelReference:
-    """The sequences of a trained model with known log marginal likelihoods; of a law of labels, with those of labels.
+    """Reference sequences of a trained model with known log marginal likelihoods, or with labels for a label model.
 
     Raises:
         ValueError: an unknown name.
@@ -83,5 +83,9 @@ def reference(name: str, *, home: Path = HOME) -> Reference | LabelReference:
 
 
 def check_published(name: str, files: tuple[str, ...], home: Path) -> None:
-    """Raise a StorageError unless these files of an entry are there as they were published."""
+    """Check that these files of an entry are as they were published.
+
+    Raises:
+        StorageError: a file is missing or has changed.
+    """
     read_published(name, files, home)

@@ -1,9 +1,9 @@
-"""A few sequences with labels whose log probabilities are known, of a law of labels.
+"""Reference sequences for a label model, with labels whose log probabilities are known.
 
     x_t^{(i)} ~ the inputs' family with all of its unconstrained numbers zero: uniform symbols, fair bits, normal reals
     y^{(i)} ~ p(y | x^{(i)}),   log p(y^{(i)} | x^{(i)}), i = 1..n, exact
 
-So an entry holds nobody's data. All numbers are found in float64.
+So an entry contains no real data. All numbers are computed in float64.
 """
 
 import copy
@@ -20,13 +20,13 @@ from pgm_rnn.zoo.references import LENGTHS, SEED
 
 
 class LabelReference(NamedTuple):
-    """Sequences, labels of them, and what is known of these.
+    """Sequences with labels, and the labels' log probabilities.
 
     Attributes:
         data: a padded batch of inputs, real numbers in float64.
         labels: (batch, *label) of the sequences, or (batch, T, *label) of their steps, zeros in the padding.
         log_probs: log p(y | x), (batch,), nats, float64.
-        num_labels: of all sequences.
+        num_labels: number of labels of all sequences.
     """
 
     data: Sequences
@@ -36,13 +36,13 @@ class LabelReference(NamedTuple):
 
     @property
     def nats_per_label(self) -> float:
-        """The card's figure: the sum of nats over the number of labels."""
+        """The number on the card: the sum of nats divided by the number of labels."""
         return -float(self.log_probs.sum()) / self.num_labels
 
 
 @torch.no_grad()
 def made(model: LabelModel) -> LabelReference:
-    """The reference of a law of labels; the same for the same numbers."""
+    """The reference of a label model, a deterministic function of its parameters."""
     model = copy.deepcopy(model).double()
     lengths = torch.tensor(LENGTHS)
     with seeded(SEED, stream=14):
@@ -56,7 +56,7 @@ def made(model: LabelModel) -> LabelReference:
 
 
 def as_json(reference: LabelReference) -> dict[str, Any]:
-    """What reference.json holds; a float64 comes back to the bit."""
+    """The content of reference.json, from which a float64 is read back to the bit."""
     return {
         "x": reference.data.x.tolist(),
         "dtype": _name(reference.data.x),

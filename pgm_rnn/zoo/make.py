@@ -1,6 +1,6 @@
-"""Train entries of the zoo anew and publish them: `python -m pgm_rnn.zoo.make NAME`.
+"""Train entries of the zoo again and publish them: `python -m pgm_rnn.zoo.make NAME`.
 
-The commands of the entries that the package has are in `recipes`, so that each can be made again from its name.
+`recipes` has the commands that made each of the package's entries.
 """
 
 import os
@@ -16,7 +16,7 @@ from pgm_rnn.zoo.recipes import RECIPES
 
 
 def train(name: str, folder: Path) -> Path:
-    """Run the commands of one of `RECIPES` in a folder, and return that of the saved model.
+    """Run the commands of one of `RECIPES` in a folder, and return the folder of the saved model.
 
     Raises:
         ValueError: an unknown name.
@@ -28,7 +28,7 @@ def train(name: str, folder: Path) -> Path:
     try:
         for command in (*recipe.before, recipe.command):
             output = [] if command in recipe.before else ["--output", name]
-            sys.argv = ["pgm-rnn", *command.split()]  # what the card shows
+            sys.argv = ["pgm-rnn", *command.split()]  # the card shows this command
             app([*sys.argv[1:], *output], standalone_mode=False)
     finally:
         os.chdir(here)

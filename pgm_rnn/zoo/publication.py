@@ -1,10 +1,10 @@
 """An entry's files and the manifest change together: whenever a writer is killed, an entry is the old or the new one.
 
-    .NAME.new/       the files that the entry is about to have
-    manifest.json    that it takes its place, in one step, is what makes them the entry
-    NAME/            where they stand afterwards
+    .NAME.new/       the entry's new files, written first
+    manifest.json    replaced in one atomic step, which makes them the entry
+    NAME/            the place to which they are moved afterwards
 
-A reader in between, or after a kill, finds the files of an entry by their digests.
+A reader in between, or after the writer was killed, finds the files of an entry by their digests.
 """
 
 import json
@@ -20,16 +20,16 @@ from pgm_rnn.storage import StorageError
 
 MANIFEST = "manifest.json"
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-"""Of an entry: lower-case words and numbers with hyphens."""
+"""Pattern of an entry's name: lower-case words and numbers with hyphens."""
 Manifest = dict[str, dict[str, str]]
 """The SHA-256 of each file of each entry, by the names of both."""
 
 
 def read_manifest(home: Path) -> Manifest:
-    """The SHA-256 of each file of each entry, by name; empty where nothing was published.
+    """The SHA-256 of each file of each entry, by name; empty if nothing was published.
 
     Raises:
-        StorageError: the file is something else, or damaged.
+        StorageError: the file is damaged, or not a manifest.
     """
     path = home / MANIFEST
     if not path.is_file():
@@ -55,11 +55,11 @@ def _is_entry(name: str, files: object) -> bool:
 
 
 def read_published(name: str, files: Iterable[str], home: Path) -> dict[str, bytes]:
-    """The contents of files of an entry, all of one publication, also while another process replaces them.
+    """The contents of an entry's files, all from the same publication, even while another process replaces them.
 
     Raises:
         ValueError: an unknown name; the closest one is suggested.
-        StorageError: a file is missing or is not what was published.
+        StorageError: a file is missing or has changed since it was published.
     """
     files, manifest = list(files), read_manifest(home)
     while True:
@@ -75,15 +75,15 @@ def read_published(name: str, files: Iterable[str], home: Path) -> dict[str, byt
     path = home / name / file
     if not path.is_file():
         raise StorageError(f"expected {file} of the trained model {name}, got no file {path}; install it again")
-    raise StorageError(f"expected {path} as it was published, it was changed or cut short; install it again")
+    raise StorageError(f"expected {path} as it was published, got a changed or shortened file; install it again")
 
 
 def put(home: Path, name: str, contents: Mapping[str, bytes]) -> Path:
-    """Make files the entry of a name, or leave the entry as it is; returns the entry's folder.
+    """Replace the files of an entry, or leave the entry unchanged if that fails; return the entry's folder.
 
     Raises:
-        ValueError: something else is at its place.
-        OSError: it cannot be written.
+        ValueError: something other than an entry is in its place.
+        OSError: the entry cannot be written.
     """
     with in_turn(home):
         _settle(home)
@@ -106,7 +106,11 @@ def put(home: Path, name: str, contents: Mapping[str, bytes]) -> Path:
 
 
 def check_place(home: Path, name: str, manifest: Manifest) -> None:
-    """Raise a ValueError if there is anything but an entry at the place of one."""
+    """Check that the place of an entry is empty or holds an entry.
+
+    Raises:
+        ValueError: something else is there.
+    """
     place = home / name
     if place.is_symlink():
         raise ValueError(
@@ -119,7 +123,7 @@ def check_place(home: Path, name: str, manifest: Manifest) -> None:
 
 
 def _content(home: Path, name: str, file: str, digest: str | None) -> bytes | None:
-    """The file that has a digest, at its place or about to be moved there."""
+    """The file with a digest, at its place or about to be moved there."""
     place = home / name / file
     for path in (place, _draft(home, name) / file, place):  # once more: it may have been moved there meanwhile
         with suppress(OSError):
@@ -130,7 +134,7 @@ def _content(home: Path, name: str, file: str, digest: str | None) -> bytes | No
 
 
 def _settle(home: Path) -> None:
-    """Let files that the manifest names take their places, and remove what a writer that was killed has left."""
+    """Move the files that the manifest names to their places, and remove what a killed writer left behind."""
     manifest = read_manifest(home)
     for draft in [path for path in home.glob(".*.new") if path.name != f".{MANIFEST}.new"]:
         name = draft.name[1:].removesuffix(".new")

@@ -17,40 +17,38 @@ from pgm_rnn.zoo.publication import NAME, check_place, put, read_manifest
 from pgm_rnn.zoo.references import Reference
 
 MAX_BYTES = 1_000_000
-"""Of an entry's numbers, so that the package stays small."""
+"""Largest size of an entry's parameters, which keeps the package small."""
 
 
 def publish(folder: Path, name: str, failure_modes: str, home: Path = HOME) -> Path:
-    """Make an entry of the model that `pgm-rnn fit` saved in a folder; an entry of that name is replaced.
+    """Publish a model that `pgm-rnn fit` saved as an entry of the zoo; an entry of that name is replaced.
 
     Args:
-        folder: of the saved model.
-        name: of the entry, lower-case words and numbers with hyphens.
-        failure_modes: a sentence or more for the card.
-        home: the folder of the entries.
+        folder: folder of the saved model.
+        name: name of the entry, lower-case words and numbers with hyphens.
+        failure_modes: the model's weaknesses for its card, in one or more sentences.
+        home: folder of the entries.
 
     Returns:
         The entry's folder.
 
     Raises:
-        ValueError: another kind of name, no words on failure modes, a model without scores or too large, or something
-            else at the place of the entry.
-        StorageError: no saved model, or a manifest that is damaged.
-        OSError: it cannot be written; what was published before stays.
+        ValueError: a malformed name, no failure modes, a model without scores or too large, or something else in the
+            place of the entry.
+        StorageError: there is no saved model, or the manifest is damaged.
+        OSError: the entry cannot be written; what was published before stays.
     """
     if not NAME.fullmatch(name):
         raise ValueError(f"expected a name of lower-case words and numbers with hyphens, got {name!r}")
     if not failure_modes.strip():
         raise ValueError("expected a sentence on what the model gets wrong, got none")
-    check_place(home, name, read_manifest(home))  # before the work, not after it
+    check_place(home, name, read_manifest(home))  # checked before the work, not after it
     described, packed = read(folder)
     model, description = made_from(described, packed, folder / DESCRIPTION, folder / SAVED_TENSORS)
     missing = {"data", "description", "seed", "scores", "command", "seconds"} - description.info.keys()
     missing |= set() if description.info.get("scores") else {"scores"}
     if missing:
-        raise ValueError(
-            f"expected a model that pgm-rnn fit saved, {folder} has no {', '.join(sorted(missing))} with it"
-        )
+        raise ValueError(f"expected a model that pgm-rnn fit saved, got {folder} without {', '.join(sorted(missing))}")
     if len(packed) > MAX_BYTES:
         raise ValueError(
             f"expected at most {MAX_BYTES:,} bytes of numbers, got {len(packed):,}; fit fewer or use float32"
@@ -69,7 +67,7 @@ def _card(folder: Path, *parts: Any) -> str:
     try:
         return card(*parts)
     except (LookupError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"expected the notes of pgm-rnn fit in {folder}, they were changed: {error!r}") from error
+        raise ValueError(f"expected the record of pgm-rnn fit in {folder}, got a changed one: {error!r}") from error
 
 
 def _reference(model: Model) -> tuple[Reference | LabelReference, dict[str, Any]]:

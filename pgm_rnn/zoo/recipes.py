@@ -1,14 +1,14 @@
-"""How the entries of the trained zoo are made: the commands of each, and what the model gets wrong."""
+"""Recipes of the trained zoo's entries: the commands that make each entry, and the model's weaknesses."""
 
 from typing import NamedTuple
 
 
 class Recipe(NamedTuple):
-    """How an entry is made.
+    """The recipe of an entry.
 
     Attributes:
-        command: of `pgm-rnn`, without --output.
-        failure_modes: what the model gets wrong, for its card.
+        command: arguments of `pgm-rnn`, without --output.
+        failure_modes: the model's weaknesses, for its card.
         before: commands that come first, whose --output is the --start of `command`.
     """
 

@@ -3,7 +3,8 @@
     x^{(i)} ~ the model,   log p(x^{(i)}), i = 1..n, exact, or by R particle filters with N particles:
     log (1/R) sum_r Z_r,   with the delta method's error sqrt(Var Z / R) / mean Z
 
-The sequences are drawn from the model itself, so that an entry holds nobody's data. All numbers are found in float64.
+The sequences are drawn from the model itself, so that an entry contains no real data. All numbers are computed in
+float64.
 """
 
 import copy
@@ -23,13 +24,13 @@ SEED = 0
 
 
 class Reference(NamedTuple):
-    """Sequences and what is known of them.
+    """Sequences with their log marginal likelihoods.
 
     Attributes:
         data: a padded batch, real numbers in float64.
         log_marginal_likelihoods: (batch,), nats, float64.
-        standard_errors: of them, (batch,); zero where they are exact.
-        bound: "exact", or such as "SMC_2048 (16 runs)".
+        standard_errors: standard errors of these, (batch,); zero if they are exact.
+        bound: "exact", or a name such as "SMC_2048 (16 runs)".
     """
 
     data: Sequences
@@ -39,16 +40,16 @@ class Reference(NamedTuple):
 
     @property
     def nats_per_step(self) -> float:
-        """The card's figure: the sum of nats over the number of steps."""
+        """The number on the card: the sum of nats divided by the number of steps."""
         return -float(self.log_marginal_likelihoods.sum()) / self.data.num_steps
 
 
 @torch.no_grad()
 def made(model: SequenceModel) -> Reference:
-    """The reference of a model; the same for the same numbers.
+    """The reference of a model, a deterministic function of its parameters.
 
     Raises:
-        ValueError: a model that is given x_1 and has no law of it to draw from.
+        ValueError: the model conditions on x_1 and has no distribution of x_1 to draw from.
     """
     model = copy.deepcopy(model).double()
     drawn = model.sample(len(LENGTHS), max(LENGTHS), seed=SEED)
@@ -80,7 +81,7 @@ def estimated(
 
 
 def as_json(reference: Reference) -> dict[str, Any]:
-    """What reference.json holds; a float64 comes back to the bit."""
+    """The content of reference.json, from which a float64 is read back to the bit."""
     return {
         "x": reference.data.x.tolist(),
         "dtype": str(reference.data.x.dtype).removeprefix("torch."),

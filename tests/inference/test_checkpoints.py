@@ -244,14 +244,18 @@ def test_a_pickle_with_the_right_digest_is_no_safetensors_file(folder: Path, mon
 
 def test_tensors_that_are_missing_are_an_error(folder: Path) -> None:
     tensors_of(folder).unlink()
-    with pytest.raises(CheckpointError, match=r"expected state-.*safetensors beside checkpoint.json, it is not in"):
+    with pytest.raises(
+        CheckpointError, match=r"expected state-.*safetensors beside checkpoint.json in .*, got no such file"
+    ):
         resume(folder)
 
 
 def test_a_checkpoint_with_other_tensors_is_an_error(folder: Path) -> None:
     found = json.loads((folder / CHECKPOINT).read_text())["content"]
     Checkpoints(folder, 0).save(State({"model.no_such": torch.zeros(1)}, found))
-    with pytest.raises(CheckpointError, match=r"(?s)expected a whole checkpoint of this run in .*, it does not fit: "):
+    with pytest.raises(
+        CheckpointError, match=r"(?s)expected a complete checkpoint of this run in .*, but its parts do not fit: "
+    ):
         resume(folder)
 
 

@@ -148,7 +148,7 @@ def test_weights_that_no_particle_can_be_drawn_by_are_errors_where_they_are_used
     [
         (torch.zeros(3), ValueError, r"expected log_weights of shape \(N, B\) and not empty, got \(3,\)"),
         (torch.zeros(0, 2), ValueError, r"and not empty, got \(0, 2\)"),
-        (torch.zeros(3, 2).long(), TypeError, "expected log_weights as a tensor of floating point, got torch.int64"),
+        (torch.zeros(3, 2).long(), TypeError, "expected log_weights as a floating-point tensor, got torch.int64"),
     ],
 )
 def test_log_weights_of_another_kind_are_errors(log_weights: Tensor, error: type[Exception], message: str) -> None:

@@ -270,7 +270,7 @@ def test_a_killed_fit_goes_on_to_the_same_bits(
 
 
 def test_what_is_no_law_of_labels_or_has_no_checkpoint_to_go_on_from_is_an_error() -> None:
-    with pytest.raises(TypeError, match=r"expected a law of labels, such as Tagger, got RNN; svi\.fit fits"):
+    with pytest.raises(TypeError, match=r"expected a label model, such as Tagger, got RNN; svi\.fit fits"):
         supervised.fit(RNN(num_symbols=2), words("tagging"))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="expected a SequenceModel, such as RNN or HMM, got BidirectionalRNN"):
         svi.fit(make("tagging"), words("tagging").inputs)  # type: ignore[arg-type]

@@ -342,7 +342,7 @@ class Discrete(LatentToy):
     [
         ("noisy-rnn", {"objective": "mle"}, "expected objective elbo, iwae or fivo for NoisyRNN, which has no exact"),
         ("rnn-gru", {"objective": "fivo"}, "expected objective mle for RNN, which has no latent"),
-        ("hmm", {"objective": "fivo"}, r"those of HMM do not \(discrete states\); use mle"),
+        ("hmm", {"objective": "fivo"}, r"got discrete states from HMM; use mle"),
         ("rnn-gru", {}, "expected num_particles only with elbo, iwae and fivo, got 3 with mle"),
         ("noisy-rnn", {"num_particles": 0}, "expected num_particles to be an integer of at least 1, got 0"),
         ("noisy-rnn", {"valid_particles": 0}, "expected valid_particles to be an integer of at least 1, got 0"),
@@ -379,7 +379,7 @@ def test_a_guide_that_misses_states_of_the_model_cannot_be_fitted(objective: str
 
 @pytest.mark.parametrize("objective", ["iwae", "fivo"])
 def test_draws_that_do_not_follow_their_parameters_are_an_error_but_for_the_elbo(objective: str) -> None:
-    with pytest.raises(ValueError, match=rf"for objective {objective}, those of Discrete do not .*; use elbo"):
+    with pytest.raises(ValueError, match=rf"for objective {objective}, got discrete states from Discrete; use elbo"):
         svi.fit(Discrete(), torch.zeros(2, 3), objective=objective)
     assert svi.fit(Discrete(), torch.zeros(2, 3), num_epochs=1, progress=False).objective == "elbo"
 

@@ -133,7 +133,7 @@ def test_silence_is_a_file_that_lasts() -> None:
 
 @pytest.mark.parametrize("tempo", [0.0, -1.0, 3.9, 1001.0, float("nan"), float("inf")])
 def test_a_tempo_that_is_none_is_an_error(tempo: float) -> None:
-    with pytest.raises(ValueError, match=re.escape(f"expected --tempo in 4..1000 beats a minute, got {tempo:g}")):
+    with pytest.raises(ValueError, match=re.escape(f"expected --tempo in 4..1000 beats per minute, got {tempo:g}")):
         midi([torch.zeros(1, 88)], tempo=tempo)
 
 

@@ -65,7 +65,7 @@ class Figure4IsFigure3(Claim):
     hypotheses = "the particles act as the true hidden state when x_{t+1} is predicted, and resampling reads x_t alone"
     routes = (
         "isomorphism of the graphs read out of the Pyro programs of ParticleFilterRNN and of an RNN, and of fig. 4 "
-        "drawn with a node a particle and contracted; residuals are numbers of graphs that differ"
+        "drawn with one node per particle and contracted; the residual is the number of graphs that differ"
     )
     control = "the hidden Markov model that the particles stand for, fig. 2"
     proof = "Contracting the particles of a step maps every arc of fig. 4 to one of fig. 3, and onto them."

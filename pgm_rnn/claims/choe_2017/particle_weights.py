@@ -1,4 +1,4 @@
-"""What a particle filter converges to, and how fast: sec. 2.3 and 4.2.
+"""The limit of a particle filter, and its rate of convergence: sec. 2.3 and 4.2.
 
     right      w = p(x_t | H_t) P(H_t | H_{t-1}) / q   limit  mu_t(h) ~ sum_k mu_{t-1}(k) P(h | k) p(x_t | h)
     printed    w = P(H_t | x_t, H_{t-1}) / q           limit  nu_t(h) = sum_k nu_{t-1}(k) P(h | x_t, k)

@@ -30,7 +30,7 @@ from pgm_rnn.models.belief_rnn import BeliefRNN
 
 Kind = Literal["normalisation", "log-odds", "lumping"]
 Case = tuple[Kind, int, int]
-"""Which phi, the number of states that the network knows, and the number of symbols."""
+"""The kind of phi, the number of states that the network tracks, and the number of symbols."""
 
 CASES: list[Case] = [
     ("normalisation", 2, 2),
@@ -48,7 +48,7 @@ NUM_STEPS = 5
 
 
 class Residuals(NamedTuple):
-    """How far conditions C.1-C.3 and the predictions of whole sequences are from holding."""
+    """Deviations from conditions C.1-C.3, and of the predictions for whole sequences."""
 
     start: float
     update: float
@@ -218,7 +218,7 @@ class LumpingSlope(Claim):
         return self._distance(instance, lumpable(small_chain(case, seed), seed + 3))
 
     def _distance(self, instance: Pair, other: FiniteChain) -> float:
-        """How far either slope is from one."""
+        """The larger distance of the two slopes from one."""
         found = [disturbed(instance, other, float(epsilon)).residuals() for epsilon in self.epsilons]
         update = torch.tensor([residuals.update for residuals in found], dtype=torch.float64)
         prediction = torch.tensor([residuals.prediction for residuals in found], dtype=torch.float64)

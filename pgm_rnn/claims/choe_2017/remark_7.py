@@ -62,7 +62,7 @@ def sampled_frequencies(law: Tensor, num_samples: int, seed: int) -> Tensor:
 
 @torch.no_grad()
 def divergence(law: Tensor, rnn: RNN) -> float:
-    """KL(p || p_n) in nats a sequence; nats a step are a T-th of it."""
+    """KL(p || p_n) in nats per sequence; divided by T it is in nats per step."""
     return float((law * (law.log() - rnn.log_prob(all_sequences(2, NUM_STEPS)))).sum())
 
 
@@ -121,7 +121,7 @@ class Remark7(Claim):
             told.append(f"{divergence(law, rnn) / NUM_STEPS:.1e} ({num})")
         start, update, output = estimated_residuals(chain, rnn)
         return [
-            f"Nats a step that the HMM's predictions are better by, after that many sequences: {', '.join(told)}.",
+            f"Advantage of the HMM's predictions in nats per step, by the number of sequences: {', '.join(told)}.",
             f"phi estimated as a polynomial of degree {DEGREE} of the log-odds: residuals C.1 {start:.1e} and C.2 "
             f"{update:.1e} of the hidden state's spread, C.3 {output:.1e} in probability.",
         ]

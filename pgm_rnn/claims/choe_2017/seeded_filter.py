@@ -24,7 +24,7 @@ from pgm_rnn.models.particle_filter_rnn import ParticleFilterRNN
 from pgm_rnn.particles.noise import SeededNoise
 
 Case = tuple[str, float]
-"""A scheme of resampling, and the part of N at or below which the effective sample size makes it resample."""
+"""A resampling scheme, and the fraction of N at or below which the effective sample size triggers resampling."""
 
 
 def recursion(rnn: ParticleFilterRNN, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -50,8 +50,8 @@ def trace_log_probs(
 ) -> Tensor:
     """log p(x, h) - log q(h) at the hidden states h that the guide draws, from the Pyro traces: (batch,), nats.
 
-    Every site counts, the Delta sites too: each must give its value the density one, or the sum is infinite. With
-    Delta laws there is only one h to draw, and this is the log likelihood.
+    All sites count, including the Delta sites: each must give its value density one, or the sum is infinite. With Delta
+    distributions there is only one h to draw, and the result is the log likelihood.
     """
     options = {"rendering": rendering, "memory": "sampled", "first": first}
     with pyro.settings.context(module_local_params=True):
@@ -72,7 +72,7 @@ def difference(a: Tensor, b: Tensor) -> float:
 
 
 class Theorem5(Claim):
-    """The whole table of the conditional law, by the recursion, by the trace and by summing hidden states out."""
+    """The whole table of the conditional law, by the recursion, by the trace and by summing out the hidden states."""
 
     id = "theorem-5"
     source = f"{PAPER}, Theorem 5"
@@ -127,7 +127,7 @@ class Theorem5(Claim):
 
 
 class Remark1(Claim):
-    """What the RNN normalises: the law given x_1, and the joint law once x_1 has one."""
+    """The distributions that the RNN normalises: the one given x_1, and the joint one if x_1 has a distribution."""
 
     id = "remark-1"
     source = f"{PAPER}, Remark 1"

@@ -30,7 +30,7 @@ RENDERINGS: tuple[Rendering, ...] = ("unrolled", "fused")
 
 
 def bound_residual(rnn: RNN, x: Tensor, lengths: Tensor, num_draws: int = 3) -> float:
-    """How far Pyro's ELBO with q(H | X) = p(H | X) is from log p(X), draw by draw, and its gradient from the gradient.
+    """Largest distance of Pyro's ELBO, q(H | X) = p(H | X), from log p(X) in every draw, and of their gradients.
 
     log p(X) and its gradient come from torch's cells. Values and gradients are compared relative to one plus the
     largest of each, so that a tolerance for one step and width serves sums over many sequences.

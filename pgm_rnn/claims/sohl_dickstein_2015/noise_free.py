@@ -145,7 +145,7 @@ def _rises(network: Network, eps: Tensor, emission: Emission) -> float:
 
 @torch.no_grad()
 def _closed_form_residual(seed: int) -> float:
-    """How far K(0) - sigma^2 / 2 sum_t tr C S_t C', S_t the covariance of h_t / sigma, is from K(sigma)."""
+    """Distance of K(0) - sigma^2 / 2 sum_t tr C S_t C', S_t the covariance of h_t / sigma, from K(sigma)."""
     generator = torch.Generator().manual_seed(seed % 2**63)
     A, C = (torch.randn(HIDDEN, HIDDEN, generator=generator, dtype=torch.float64) for _ in range(2))
     x = torch.randn(1, NUM_STEPS, HIDDEN, generator=generator, dtype=torch.float64)

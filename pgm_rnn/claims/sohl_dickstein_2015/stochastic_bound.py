@@ -20,7 +20,7 @@ from pgm_rnn.claims.tables import all_sequences
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 
 Case = tuple[str, int]
-"""Whether states are finitely many or Gaussian, and how many, or of which dimension."""
+"""The kind of states, finitely many or Gaussian, and their number or dimension."""
 
 NUM_STEPS = 4
 
@@ -33,7 +33,7 @@ class Terms(NamedTuple):
     divergence: Tensor
 
     def residual(self) -> float:
-        """How far L - K is from the divergence, and K above L, relative to one plus the largest divergence."""
+        """Distance of L - K from the divergence, and excess of K over L, relative to 1 + the largest divergence."""
         difference = float((self.log_likelihood - self.bound - self.divergence).abs().max())
         above = max(0.0, float((self.bound - self.log_likelihood).max()))
         return (difference + above) / (1 + float(self.divergence.abs().max()))

@@ -64,7 +64,7 @@ class Posteriors:
 
 
 def trained(model: LabelModel, x: Tensor, z: Tensor, num_steps: int) -> LabelModel:
-    """The model after so many steps of Adam on the cross entropy of sampled states."""
+    """The model after training by Adam on the cross entropy of sampled states."""
     optimizer = torch.optim.Adam(model.parameters(), 0.02)
     for _ in range(num_steps):
         optimizer.zero_grad()

@@ -20,12 +20,12 @@ NUM_SEQUENCES, NUM_STEPS = 20, 5
 
 
 class Instance(NamedTuple):
-    """A model to fit, its data, and what is measured.
+    """A model to fit, its data, and the functions that measure it.
 
     Attributes:
-        model: with parameters that owe nothing to the data.
+        model: the model, with parameters that are independent of the data.
         x: sequences of another model of its kind.
-        log_likelihood: of the data under the model's present parameters, by definition.
+        log_likelihood: log likelihood of the data under the model's current parameters, by definition.
         filtered_step: an M-step, in place, after an E-step that sees x_{1:t} alone.
     """
 

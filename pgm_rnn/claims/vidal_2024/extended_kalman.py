@@ -69,7 +69,7 @@ class ExtendedKalman(Claim):
 
 
 class Reading(NamedTuple):
-    """How the slide's two Jacobians are read; the defaults are the corrected ones.
+    """A reading of the slide's two Jacobians; the defaults are the corrected ones.
 
     Attributes:
         transposed: diag(g') A' and diag(f') C', as printed, instead of diag(g') A and diag(f') C.
@@ -86,9 +86,9 @@ def slides_filter(model: NoisyRNN, x: Tensor, reading: Reading) -> tuple[Tensor,
     """Filtered means and covariances by the slide's equations, one sequence after the other.
 
     Args:
-        model: with as many outputs as states, so that a transposed C fits.
+        model: a model with as many outputs as states, so that a transposed C fits.
         x: (batch, T, D).
-        reading: of the Jacobians.
+        reading: the reading of the Jacobians.
 
     Returns:
         (batch, T, D) and (batch, T, D, D).

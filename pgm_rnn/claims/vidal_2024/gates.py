@@ -20,18 +20,18 @@ DIM, INPUT_DIM = 4, 3
 
 
 class Step(NamedTuple):
-    """A cell with random weights, and where it stands.
+    """A cell with random weights, and its state before a step.
 
     Attributes:
         cell: one of `CELLS`.
-        W: of each gate, (gates, D, INPUT_DIM).
-        U: of each gate, (gates, D, D).
-        b: on the side of the input, (gates, D).
-        c: on the side of the state, (gates, D).
+        W: input weights of each gate, (gates, D, INPUT_DIM).
+        U: recurrent weights of each gate, (gates, D, D).
+        b: biases added to the input's part, (gates, D).
+        c: biases added to the state's part, (gates, D).
         x: an input.
         h: the hidden vector before.
         memory: the memory cell before.
-        output_gate: that of the step before, so that h = output_gate tanh(memory).
+        output_gate: output gate of the step before, so that h = output_gate tanh(memory).
     """
 
     cell: Cell

@@ -50,7 +50,7 @@ def end_to_end(rnn: RNN, num_steps: int, seed: int) -> Tensor:
 
 
 class Spectrum(NamedTuple):
-    """Of a matrix A = V diag(lambda) V^{-1}.
+    """Spectrum of a matrix A = V diag(lambda) V^{-1}.
 
     Attributes:
         radius: log |lambda_1|, the largest.
@@ -99,7 +99,7 @@ class VanishingGradient(Claim):
     @property
     @override
     def tolerance(self) -> float:
-        """Of log |lambda_1|, whose error is that of the matrix times the condition of its eigenvalue, 1000 allowed."""
+        """Rounding error of log |lambda_1|: that of the matrix times the eigenvalue's condition, at most 1000."""
         return rounding(1, width=1000 * DIM)
 
     @override
@@ -111,7 +111,7 @@ class VanishingGradient(Claim):
         return self._distance("elman", case, seed)
 
     def _distance(self, cell: str, radius: float, seed: int) -> float:
-        """How far outside of its interval the rate is, nats per step."""
+        """Distance of the rate from its interval, in nats per step."""
         A = random_matrix(radius, seed)
         rnn, law = network(cell, A, torch.zeros(DIM), seed), spectrum(A)
         outside = []

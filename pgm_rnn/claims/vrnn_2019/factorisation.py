@@ -181,5 +181,5 @@ class VrnnMarginal(Claim):
 
 
 def _excess(log_factors: Tensor, weight: float) -> float:
-    """How far the sum of the products' exponentials, each of this weight, is from one."""
+    """Distance of the weighted sum of the products' exponentials from one."""
     return abs(float(log_factors.sum(1).exp().sum()) * weight - 1)

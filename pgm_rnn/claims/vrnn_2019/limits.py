@@ -1,4 +1,4 @@
-"""What a variational recurrent network becomes without noise, without recurrence, and with linear networks.
+"""Limits of a variational recurrent network: without noise, without recurrence, and with linear networks.
 
 sd of p(z_t | h_t) = 0     z_t is a function of h_t, and the network an RNN
 h_t = h_1                  at every step the same variational autoencoder

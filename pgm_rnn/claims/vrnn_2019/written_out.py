@@ -23,7 +23,7 @@ CELLS: dict[str, Callable[[int, int], nn.RNNCellBase]] = {"elman": nn.RNNCell, "
 
 
 class Terms(NamedTuple):
-    """What each step adds to the log density, (batch, T), nats.
+    """The terms of the log density at each step, (batch, T), nats.
 
     Attributes:
         prior: log p(z_t | h_t).
