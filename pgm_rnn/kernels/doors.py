@@ -1,8 +1,8 @@
-"""What the recursions ask of their arguments: sizes, dtypes, devices and ranges.
+"""Checks of the recursions' arguments: sizes, dtypes, devices and ranges.
 
-Compiled code reads memory where its arguments send it, and does not look whether anything is there. Each public
-function of `pgm_rnn.kernels` therefore begins with one of these checks; behind it, arguments are trusted. A number of
-sequences B, of steps T, of states K or D and of outputs M is at least one.
+Compiled code does not check its indices, so a wrong size would read foreign memory. Each public function of
+`pgm_rnn.kernels` therefore begins with one of these checks; inner functions trust their arguments. The numbers of
+sequences B, of steps T, of states K or D and of outputs M are at least one.
 """
 
 from typing import Any, NamedTuple, TypeVar
@@ -15,11 +15,11 @@ Size = int | tuple[int, ...]
 
 FLOATS = (torch.float32, torch.float64)
 ANY = -1
-"""In place of a size: any, such as a number of draws."""
+"""Stands for any size, such as the number of draws."""
 
 
 def tensor(name: str, value: Any, like: Tensor, *axes: Size) -> None:
-    """Raise unless `value` has the dtype and device of `like`, and axes of these sizes, or of one of several sizes.
+    """Raise unless `value` has the dtype and device of `like`, and axes of these sizes; a tuple lists allowed sizes.
 
     Raises:
         TypeError: no tensor, or another dtype.
@@ -46,7 +46,7 @@ def _shown(axes: tuple[Size, ...]) -> str:
 
 
 def main_tensor(name: str, value: Any, axes: str) -> torch.Size:
-    """The shape of what the other arguments must fit, such as x with the axes "B, T, M"; none of them is empty.
+    """The shape of the tensor that the other arguments must fit, such as x with the axes "B, T, M"; none is empty.
 
     Raises:
         TypeError: no tensor of single or double precision.
@@ -87,7 +87,12 @@ def lengths(value: Any, like: Tensor, batch: int, num_steps: int) -> None:
 
 
 def finite_chain(initial: Any, transition: Any, log_emission: Any, steps: Any) -> None:
-    """Raise unless the arguments of `pgm_rnn.kernels.hmm` fit each other: p(z_1), tables, log p(x_t | z_t), lengths."""
+    """Raise unless the arguments of `pgm_rnn.kernels.hmm` fit each other: p(z_1), tables, log p(x_t | z_t), lengths.
+
+    Raises:
+        TypeError: an argument of another dtype.
+        ValueError: shapes, devices or lengths that do not fit each other.
+    """
     batch, num_steps, num_states = main_tensor("log_emission", log_emission, "B, T, K")
     if isinstance(initial, Tensor) and initial.dim() == 1:
         tensor("initial", initial, log_emission, num_states)
@@ -98,7 +103,12 @@ def finite_chain(initial: Any, transition: Any, log_emission: Any, steps: Any) -
 
 
 def beliefs(value: Any, transition: Any) -> None:
-    """Raise unless the tables fit probabilities before each move, (B, T - 1, K), of which there may be none."""
+    """Raise unless the tables fit the probabilities before each transition, (B, T - 1, K); T may be 1.
+
+    Raises:
+        TypeError: tables of another dtype.
+        ValueError: probabilities that are not floating point, or shapes or devices that do not fit each other.
+    """
     if not isinstance(value, Tensor) or value.dtype not in FLOATS or value.dim() != 3:
         got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(f"expected beliefs of shape (B, T - 1, K) and floating point, got {got}")
@@ -106,7 +116,12 @@ def beliefs(value: Any, transition: Any) -> None:
 
 
 def tables(transition: Any, probs: Tensor, num_moves: int | None = None) -> None:
-    """Raise unless the transition tables fit probabilities (B, T, K); one step less than T, if not `num_moves`."""
+    """Raise unless the transition tables fit probabilities (B, T, K): T - 1 of them by default, else `num_moves`.
+
+    Raises:
+        TypeError: tables of another dtype.
+        ValueError: shapes or devices that do not fit each other.
+    """
     batch, num_steps, num_states = probs.shape
     if isinstance(transition, Tensor) and transition.dim() == 2:
         tensor("transition", transition, probs, num_states, num_states)
@@ -117,13 +132,18 @@ def tables(transition: Any, probs: Tensor, num_moves: int | None = None) -> None
 
 
 def _part(value: Any, batch: int) -> Size:
-    """How many parameters the sequences may have: P that divides B."""
+    """The sizes P that the first axis of a parameter may have: any that divides B."""
     num = len(value) if isinstance(value, Tensor) and value.dim() else 0
     return num if num and batch % num == 0 else (1, batch)
 
 
 def finite_result(transition: Any, steps: Any, result: Result) -> Result:
-    """What the forward recursion left, (B, T, ...), contiguous, after a check that tables and lengths fit it."""
+    """The result of the forward recursion, made contiguous after a check that tables and lengths fit it.
+
+    Raises:
+        TypeError: an argument of another dtype.
+        ValueError: shapes, devices or lengths that do not fit each other.
+    """
     batch, num_steps, num_states = main_tensor("the result's emission", result.emission, "B, T, K")  # type: ignore[attr-defined]
     like = result.emission  # type: ignore[attr-defined]
     for name in ("log_normalizers", "scale"):
@@ -135,13 +155,18 @@ def finite_result(transition: Any, steps: Any, result: Result) -> Result:
 
 
 def contiguous(result: Result) -> Result:
-    """The same with contiguous tensors, for compiled functions fill others made in their likeness."""
+    """The result with contiguous tensors, because compiled functions fill new ones with the same memory layout."""
     parts: Any = (part.contiguous() if isinstance(part, Tensor) else part for part in result)
     return type(result)(*parts)
 
 
 def uniforms(value: Any, *axes: int) -> None:
-    """Raise unless `value` is a tensor of floating point in [0, 1) of this shape."""
+    """Raise unless `value` is a tensor of floating point in [0, 1) of this shape.
+
+    Raises:
+        TypeError: no tensor of floating point.
+        ValueError: another shape, or a number outside [0, 1).
+    """
     if not isinstance(value, Tensor) or not value.is_floating_point():
         got = value.dtype if isinstance(value, Tensor) else type(value).__name__
         raise TypeError(f"expected uniforms as a tensor of floating point, got {got}")
@@ -156,14 +181,24 @@ def uniforms(value: Any, *axes: int) -> None:
 
 
 def gaussian_chain(chain: Any, x: Any, steps: Any) -> None:
-    """Raise unless a chain with all its axes, x (B, T, M) and lengths fit each other."""
+    """Raise unless a chain with all its axes, x (B, T, M) and lengths fit each other.
+
+    Raises:
+        TypeError: an argument of another dtype.
+        ValueError: shapes, devices or lengths that do not fit each other.
+    """
     batch, num_steps, obs_dim = main_tensor("x", x, "B, T, M")
     lengths(steps, x, batch, num_steps)
     gaussian_parameters(chain, x, batch, num_steps, obs_dim)
 
 
 def gaussian_parameters(chain: Any, like: Tensor, batch: int, num_steps: int, obs_dim: int) -> None:
-    """Raise unless each parameter of a chain with all its axes fits B sequences of T steps and M outputs."""
+    """Raise unless each parameter of a chain with all its axes fits B sequences of T steps and M outputs.
+
+    Raises:
+        TypeError: a parameter of another dtype.
+        ValueError: a parameter of another shape or device.
+    """
     rows, moves, seen = (1, batch), (1, num_steps - 1), (1, num_steps)
     dim = chain.initial_mean.shape[-1]
     tensor("initial_mean", chain.initial_mean, like, rows, max(dim, 1))
@@ -176,7 +211,12 @@ def gaussian_parameters(chain: Any, like: Tensor, batch: int, num_steps: int, ob
 
 
 def gaussian_result(chain: Any, steps: Any, result: Result) -> Result:
-    """What the Kalman filter left, contiguous, after a check that the chain with all its axes and lengths fit it."""
+    """The result of the Kalman filter, made contiguous after a check that a chain with all its axes and lengths fit it.
+
+    Raises:
+        TypeError: an argument of another dtype.
+        ValueError: shapes, devices or lengths that do not fit each other.
+    """
     found: Any = result
     batch, num_steps, dim = main_tensor("the result's filtered_means", found.filtered_means, "B, T, D")
     like, obs_dim = found.filtered_means, int(found.weighted.shape[-1]) if found.weighted.dim() else 0
@@ -199,7 +239,12 @@ def gaussian_result(chain: Any, steps: Any, result: Result) -> Result:
 
 
 def moments(value: Result, steps: Any | None = None) -> Result:
-    """What a Gaussian filter left, contiguous, after a check that its parts and lengths fit each other."""
+    """The result of a Gaussian filter, made contiguous after a check that its parts and lengths fit each other.
+
+    Raises:
+        TypeError: a part of another dtype.
+        ValueError: shapes, devices or lengths that do not fit each other.
+    """
     found: Any = value
     batch, num_steps, dim = main_tensor("filtered_means", found.filtered_means, "B, T, D")
     like, rows, moves = found.filtered_means, (1, batch), (1, num_steps - 1)
@@ -218,10 +263,17 @@ def moments(value: Result, steps: Any | None = None) -> Result:
 
 
 def gates(state: Tensor, *parts: tuple[Tensor, int]) -> None:
-    """Raise unless each part has the state's dtype, so many entries, and other axes that broadcast; for loops."""
+    """Raise unless each part has the state's dtype, its number of entries, and other axes that broadcast.
+
+    It is cheap enough for every step of a loop.
+
+    Raises:
+        TypeError: a part of another dtype.
+        ValueError: another number of entries, or axes that do not broadcast.
+    """
     for value, size in parts:
         if value.dtype != state.dtype:
-            raise TypeError(f"expected gates of dtype {state.dtype} as the state, got {value.dtype}")
+            raise TypeError(f"expected gates of dtype {state.dtype} as the state has, got {value.dtype}; use .to")
         if size == 0 or value.dim() == 0 or value.shape[-1] != size:
             raise ValueError(f"expected gates of {size} entries for the state's, got shape {tuple(value.shape)}")
         if value.shape[:-1] != state.shape[:-1]:
@@ -235,15 +287,28 @@ def _broadcasts(left: torch.Size, right: torch.Size) -> None:
 
 
 def step_mask(value: Any, log_emission: Any) -> None:
-    """Raise unless `value` has one truth value per step of log_emission (B, T, K)."""
+    """Raise unless `value` has one truth value per step of log_emission (B, T, K).
+
+    Raises:
+        TypeError: no tensor of truth values.
+        ValueError: another shape or device.
+    """
     batch, num_steps, _ = main_tensor("log_emission", log_emission, "B, T, K")
     if isinstance(value, Tensor) and value.dim() > 2:
-        raise ValueError(f"expected one truth value a step, (B, T), for finitely many states, got {tuple(value.shape)}")
+        raise ValueError(
+            f"expected mask of shape (B, T), one truth value per step, for finitely many states, got "
+            f"{tuple(value.shape)}"
+        )
     mask("mask", value, log_emission, batch, num_steps)
 
 
 def mask(name: str, value: Any, like: Tensor, *axes: Size) -> None:
-    """Raise unless `value` is a tensor of truth values of this shape, on the device of `like`."""
+    """Raise unless `value` is a tensor of truth values of this shape, on the device of `like`.
+
+    Raises:
+        TypeError: no tensor of truth values.
+        ValueError: another shape or device.
+    """
     if not isinstance(value, Tensor) or value.dtype != torch.bool:
         got = value.dtype if isinstance(value, Tensor) else type(value).__name__
         raise TypeError(f"expected {name} as a tensor of truth values, got {got}; use .bool()")

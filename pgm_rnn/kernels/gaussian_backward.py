@@ -1,10 +1,10 @@
-"""What a Gaussian filter's moments say backward in time: smoothed moments and draws of whole paths.
+"""The backward pass after a Gaussian filter: smoothed moments and draws of whole paths.
 
     p(z_t | z_{t+1}, x_{1:t}) = N(E(z_t | x_{1:t}) + J_t (z_{t+1} - E(z_{t+1} | x_{1:t})), S_t)
     J_t = Cov(z_t | x_{1:t}) A' Cov(z_{t+1} | x_{1:t})^{-1}
     S_t = (I - J_t A) Cov(z_t | x_{1:t}) (I - J_t A)' + J_t Q J_t'        positive definite by its form
 
-Source: Rauch, Tung & Striebel (1965).
+Sources: Rauch, Tung & Striebel (1965); Särkkä (2013), eq. (8.6), with the covariance in another form.
 """
 
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from pgm_rnn.kernels import doors, kalman
 
 
 class Moments(NamedTuple):
-    """What any Gaussian filter leaves; the first axis of covariances and of the transition is 1 where it is shared.
+    """Result of any Gaussian filter; the first axis of covariances and of the transition is 1 where it is shared.
 
     Attributes:
         log_normalizers: log p(x_t | x_{1:t-1}), (B, T), nats, 0 in the padding.
@@ -24,8 +24,8 @@ class Moments(NamedTuple):
         predicted_covs: (1 or B, T, D, D).
         filtered_means: E(z_t | x_{1:t}), (B, T, D), 0 in the padding.
         filtered_covs: (1 or B, T, D, D).
-        transition_matrix: A, (1 or B, 1 or T - 1, D, D), that of the linear function which stands for the transition.
-        transition_cov: Q, likewise, with what that function leaves.
+        transition_matrix: A of the transition or of its linear approximation, (1 or B, 1 or T - 1, D, D).
+        transition_cov: Q, likewise, plus the variance that the approximation leaves.
     """
 
     log_normalizers: Tensor
@@ -54,8 +54,8 @@ class Smoothed(NamedTuple):
 
     Attributes:
         means: E(z_t | x_{1:T}), (B, T, D).
-        covs: Cov(z_t | x_{1:T}), one row for every distinct pair of covariances and length, (S, T, D, D).
-        rows: which row belongs to each sequence, (B,).
+        covs: Cov(z_t | x_{1:T}), one row per distinct pair of covariances and length, (S, T, D, D).
+        rows: the row of each sequence, (B,).
         pairwise: Cov(z_t, z_{t+1} | x_{1:T}), (S, T - 1, D, D).
     """
 
@@ -66,7 +66,7 @@ class Smoothed(NamedTuple):
 
 
 def filtered(chain: kalman.GaussianChain, x: Tensor, lengths: Tensor, observed: Tensor | None = None) -> Moments:
-    """The moments that the Kalman filter leaves; arguments as for `kalman.filter`."""
+    """The moments that the Kalman filter computes; arguments and errors are those of `kalman.filter`."""
     result, full = kalman.filter(chain, x, lengths, observed), chain.with_all_axes()
     return Moments(
         result.log_normalizers,
@@ -80,7 +80,12 @@ def filtered(chain: kalman.GaussianChain, x: Tensor, lengths: Tensor, observed: 
 
 
 def backward(moments: Moments) -> Backward:
-    """The law of each state given the next one and the observations until it."""
+    """p(z_t | z_{t+1}, x_{1:t}) of each state; J_t is the gain G of Särkkä (2013), eq. (8.6).
+
+    Raises:
+        TypeError: moments of different dtypes.
+        ValueError: moments whose shapes or devices do not fit each other.
+    """
     moments = doors.moments(moments)
     A, cov = moments.transition_matrix, moments.filtered_covs[:, :-1]
     factor = torch.linalg.cholesky(moments.predicted_covs[:, 1:])
@@ -91,7 +96,15 @@ def backward(moments: Moments) -> Backward:
 
 
 def smooth(moments: Moments, lengths: Tensor) -> Smoothed:
-    """Smoothed means, covariances and covariances of neighbours."""
+    """The Rauch-Tung-Striebel smoother: Särkkä (2013), eq. (8.6).
+
+    Cov(z_t, z_{t+1} | x_{1:T}) = J_t Cov(z_{t+1} | x_{1:T}) equals the lag-one covariance that Shumway & Stoffer (1982)
+    compute by the recursion (A12)-(A13).
+
+    Raises:
+        TypeError: moments of different dtypes.
+        ValueError: moments and lengths that do not fit each other.
+    """
     moments = doors.moments(moments, lengths)
     law, filtered = backward(moments), moments.filtered_covs
     rows, groups, ends = kalman.distinct(lengths, len(filtered))
@@ -104,15 +117,19 @@ def smooth(moments: Moments, lengths: Tensor) -> Smoothed:
 
 
 def sample_paths(moments: Moments, lengths: Tensor, noise: Tensor) -> Tensor:
-    """Paths from p(z_{1:T} | x_{1:T}), from the last state to the first.
+    """Paths from p(z_{1:T} | x_{1:T}), drawn from the last state to the first: Carter & Kohn (1994).
 
     Args:
-        moments: of a filter.
-        lengths: (B,).
+        moments: the result of a filter.
+        lengths: steps of each sequence, (B,).
         noise: standard normal, (num_samples, B, T, D): the same noise gives the same paths.
 
     Returns:
         (num_samples, B, T, D), 0 in the padding.
+
+    Raises:
+        TypeError: an argument of another dtype.
+        ValueError: shapes, devices or lengths that do not fit each other.
     """
     moments = doors.moments(moments, lengths)
     doors.tensor("noise", noise, moments.filtered_means, doors.ANY, *moments.filtered_means.shape)

@@ -1,4 +1,4 @@
-"""The parameters of a linear-Gaussian chain, and what becomes of them where observations are missing.
+"""The parameters of a linear-Gaussian chain, and how missing observations change them.
 
 z_1 ~ N(m, P),   z_t = A z_{t-1} + b_t + N(0, Q),   x_t = C z_t + N(0, R)
 """
@@ -53,16 +53,26 @@ def _padded(tensor: Tensor, num_axes: int) -> Tensor:
 
 
 def per_entry(mask: Tensor, x: Tensor) -> Tensor:
-    """A mask (B, T) or (B, T, M) with the shape of x (B, T, M)."""
+    """A mask (B, T) or (B, T, M) in the shape of x (B, T, M).
+
+    Raises:
+        TypeError: an x of another dtype, or a mask that is no tensor of truth values.
+        ValueError: shapes or devices that do not fit each other.
+    """
     doors.main_tensor("x", x, "B, T, M")
     doors.mask("mask", mask, x, *x.shape[: 2 if mask.dim() == 2 else 3])
     return (mask if mask.dim() == x.dim() else mask[..., None]).expand(x.shape)
 
 
 def without_missing(chain: GaussianChain, x: Tensor, observed: Tensor) -> tuple[GaussianChain, Tensor]:
-    """A chain that says nothing of its states where an entry is missing, and x with zeros there.
+    """The chain and x, changed so that missing entries carry no information about the states.
 
-    A missing entry gets a zero row in C and unit variance of its own, so each counts -1/2 log 2 pi too many.
+    A missing entry becomes 0, with a zero row in C and unit variance of its own. Each adds -1/2 log 2 pi to the log
+    likelihood, which the caller takes off again.
+
+    Raises:
+        TypeError: an argument of another dtype.
+        ValueError: shapes or devices that do not fit each other.
     """
     batch, num_steps, obs_dim = doors.main_tensor("x", x, "B, T, M")
     doors.mask("observed", observed, x, batch, num_steps, obs_dim)

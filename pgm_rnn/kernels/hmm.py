@@ -4,10 +4,13 @@
     b_t(i) = sum_j p(z_{t+1} = j | i) p(x_{t+1} | j) b_{t+1}(j) / c_{t+1}    a_t b_t = p(z_t | x_{1:T})
     log p(x_{1:T}) = sum_t log c_t
 
+Sources: Rabiner (1989), eq. (19)-(20) and (24)-(25), scaled as in sec. V.A, eq. (91)-(94); log p(x_{1:T}) is his
+eq. (103). His c_t is 1 / c_t here, and b_t is divided by c_{t+1} instead of c_t, so that a_t b_t needs no factor.
+
 Gradients of log p(x_{1:T}) are expected counts, so one backward recursion gives all of them and no graph is built
-through time. On the CPU the recursions are compiled by numba, sequences in parallel; where a step is a large matrix
-product, and on other devices, they are batched torch. No state is lost by underflow: where that could matter, sequences
-are done in float64, or with an exponent beside each number (`hmm_losses`).
+through time. On the CPU, numba compiles the recursions and runs sequences in parallel. On other devices, and where a
+step is a large matrix product, they are batched torch. Underflow never loses a state: where it could matter, sequences
+are computed in float64, or in numbers that carry their own exponents (`hmm_losses`).
 
 Arguments throughout:
     initial: p(z_1), (K,) or (P, K).
@@ -15,8 +18,8 @@ Arguments throughout:
     log_emission: log p(x_t | z_t = k), (B, T, K).
     lengths: steps of each sequence, (B,), int64, 1 <= lengths <= T.
 
-P divides B, and sequence b has the parameters b mod P: P = B for parameters of each sequence's own, P = R for R chains
-side by side, each with the n-th sequence at b = n R + r.
+P divides B, and sequence b has the parameters b mod P: P = B if every sequence has its own parameters, P = R for R
+chains side by side, where chain r has the n-th sequence at b = n R + r.
 """
 
 from collections.abc import Callable
@@ -53,13 +56,18 @@ __all__ = [
 ]
 
 LARGEST_COUNTED = 64
-"""States up to which expected transitions are summed inside the recursion; beyond, by one matrix product."""
+"""Largest number of states for which the recursion sums expected transitions; beyond, one matrix product does."""
 
 
 def log_marginal_likelihood(initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor) -> Tensor:
-    """log p(x_{1:T}) of each sequence, (B,), nats; differentiable once in the first three arguments.
+    """log p(x_{1:T}) = sum_t log c_t of each sequence, (B,), in nats: Rabiner (1989), eq. (103).
 
-    An impossible sequence has -inf and gradients of zero.
+    It is differentiable once in the first three arguments. An impossible sequence has -inf and gradients of zero.
+
+    Raises:
+        TypeError: an argument of another dtype.
+        ValueError: shapes, devices or lengths that do not fit each other.
+        RuntimeError: a second derivative is asked for.
     """
     doors.finite_chain(initial, transition, log_emission, lengths)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (initial, transition, log_emission)):
@@ -93,10 +101,22 @@ class _LogMarginalLikelihood(torch.autograd.Function):
 def forward(
     initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor, *, in_whole: bool = False
 ) -> Forward:
-    """The scaled forward recursion. Source: Choe, Shin & Spencer (2017), sec. 3.2, with alpha_1 = D_{x_1} P(H_1).
+    """The scaled forward recursion a_t, c_t for t = 1..T: Rabiner (1989), eq. (19)-(20), scaled by eq. (91)-(93).
 
-    With `in_whole` only p(x_{1:T}) and what is given all of x are asked for; `filtered` may lack states then that do
-    not matter in the end.
+    Choe, Shin & Spencer (2017), sec. 3.2, write it alpha_{t+1} = D_{x_{t+1}} V alpha_t, here with
+    alpha_1 = D_{x_1} P(H_1).
+
+    Args:
+        initial: as above, like the next three.
+        transition: p(z_{t+1} = j | z_t = i).
+        log_emission: log p(x_t | z_t = k).
+        lengths: steps of each sequence.
+        in_whole: whether only p(x_{1:T}) and posteriors given all of x are needed; `filtered` may then lack states
+            that make no difference to these.
+
+    Raises:
+        TypeError: an argument of another dtype.
+        ValueError: shapes, devices or lengths that do not fit each other.
     """
     doors.finite_chain(initial, transition, log_emission, lengths)
     return _run_forward(initial, transition, log_emission, lengths, keep_steps=True, in_whole=in_whole)
@@ -111,7 +131,14 @@ def _run_forward(
 
 
 def backward(transition: Tensor, lengths: Tensor, result: Forward) -> Backward:
-    """The scaled backward recursion after `forward`; `future` is at most a large float."""
+    """The scaled backward recursion b_t after `forward`: Rabiner (1989), eq. (24)-(25), scaled as above.
+
+    Entries of `future` are capped at a large float.
+
+    Raises:
+        TypeError: an argument of another dtype.
+        ValueError: shapes, devices or lengths that do not fit each other.
+    """
     transition, result = transition.detach(), doors.finite_result(transition, lengths, result)
     if result.parts:
         smoothed, future = torch.zeros_like(result.emission), torch.zeros_like(result.emission)
@@ -129,15 +156,16 @@ def backward(transition: Tensor, lengths: Tensor, result: Forward) -> Backward:
 
 
 def _in_dtype(values: Tensor, dtype: torch.dtype, largest: float | None = None) -> Tensor:
-    """Values at most `largest`, or the largest number of a dtype."""
+    """Values clamped to -largest..largest and converted; by default `largest` is the dtype's largest number."""
     largest = torch.finfo(dtype).max if largest is None else largest
     return values.clamp(-largest, largest).to(dtype)
 
 
 def _gradient(sums: Tensor, transition: Tensor) -> Tensor:
-    """Expected numbers of transitions divided by their probabilities; at a zero, where it may be infinite, finite.
+    """d log p / d transition: expected numbers of transitions divided by their probabilities, always finite.
 
-    Whoever adds such gradients up, and multiplies by the zero, still has zero.
+    Where a probability is zero, `sums` already is the gradient, which may be infinite. It is clamped there, so that
+    its product with the probability is zero and not NaN.
     """
     positive, dtype = transition > 0, transition.dtype
     finite = _in_dtype(sums, dtype, largest_future(dtype))
@@ -145,7 +173,12 @@ def _gradient(sums: Tensor, transition: Tensor) -> Tensor:
 
 
 def without_missing(log_emission: Tensor, mask: Tensor) -> Tensor:
-    """log p(x_t | z_t) with zeros, for every state, where `mask` (B, T) is False: nothing was observed there."""
+    """log p(x_t | z_t), set to zero for every state where `mask` (B, T) is False, which sums x_t out.
+
+    Raises:
+        TypeError: a mask that is no tensor of truth values.
+        ValueError: a mask of another shape or device.
+    """
     doors.step_mask(mask, log_emission)
     return log_emission.where(mask[..., None], 0.0)
 
@@ -153,11 +186,15 @@ def without_missing(log_emission: Tensor, mask: Tensor) -> Tensor:
 def expected_counts(
     transition: Tensor, lengths: Tensor, result: Forward, weights: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of sum_b weights[b] log p(x_{1:T}) after `forward`.
+    """Gradients of sum_b weights[b] log p(x_{1:T}) after `forward`: Rabiner's (1989) gamma and xi, eq. (27) and (37).
 
     Returns:
-        In p(z_1) of each sequence (B, K), in `transition` in its shape, and in log p(x_t | z_t), (B, T, K), which is
-        weights[b] p(z_t | x_{1:T}).
+        The gradient in p(z_1) of each sequence, (B, K); the gradient in `transition`, in its shape; and the gradient in
+        log p(x_t | z_t), (B, T, K), which is weights[b] p(z_t | x_{1:T}).
+
+    Raises:
+        TypeError: an argument of another dtype.
+        ValueError: shapes, devices or lengths that do not fit each other.
     """
     result = doors.finite_result(transition, lengths, result)
     doors.tensor("weights", weights, result.emission, len(lengths))
@@ -178,9 +215,14 @@ def expected_counts(
 def expected_pairs(
     transition: Tensor, lengths: Tensor, result: Forward, weights: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`expected_counts` with the second times the transition, where that gradient may be larger than any float.
+    """`expected_counts`, but its second result is the expected number of transitions in place of a gradient.
 
-    It is the sum of weights[b] p(z_t, z_{t+1} | x_{1:T}) over the axes that `transition` does not have.
+    It is the sum of weights[b] p(z_t, z_{t+1} | x_{1:T}), Rabiner (1989), eq. (37), over the axes that `transition`
+    lacks. It stays exact where the gradient would exceed every float.
+
+    Raises:
+        TypeError: an argument of another dtype.
+        ValueError: shapes, devices or lengths that do not fit each other.
     """
     result = doors.finite_result(transition, lengths, result)
     doors.tensor("weights", weights, result.emission, len(lengths))
@@ -199,7 +241,7 @@ def _over_parts(
     result: Forward,
     weights: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`expected_counts` or `expected_pairs` of sequences that were not done together."""
+    """`expected_counts` or `expected_pairs` of sequences that were computed in separate parts."""
     dtype = transition.dtype
     sums, smoothed = torch.zeros_like(transition), torch.zeros_like(result.emission)
     first = torch.zeros_like(smoothed[:, 0])
@@ -212,14 +254,24 @@ def _over_parts(
 
 
 def pairwise_probs(transition: Tensor, result: Forward, future: Tensor) -> Tensor:
-    """p(z_t, z_{t+1} | x_{1:T}), (B, T - 1, K, K), 0 in the padding; `future` of `backward`."""
+    """p(z_t, z_{t+1} | x_{1:T}), (B, T - 1, K, K), 0 in the padding: Rabiner (1989), eq. (37).
+
+    Args:
+        transition: as above.
+        result: the result of `forward`.
+        future: the field of that name in the result of `backward`.
+
+    Raises:
+        TypeError: an argument of another dtype.
+        ValueError: shapes or devices that do not fit each other.
+    """
     doors.tables(transition, result.filtered)
     doors.tensor("future", future, result.filtered, *result.filtered.shape)
     if result.parts:
         batch, num_steps, num_states = result.emission.shape
         pairs = result.emission.new_zeros(batch, num_steps - 1, num_states, num_states)
         for rows, lengths, part in result.parts:
-            table = transition.to(part.emission.dtype)  # `future` as it was may be outside the range of its dtype
+            table = transition.to(part.emission.dtype)  # the given `future` may exceed the range of its dtype
             pairs[rows] = pairwise_probs(table, part, backward(table, lengths, part).future).to(pairs.dtype)
         return pairs
     if result.wide is not None:
@@ -229,11 +281,15 @@ def pairwise_probs(transition: Tensor, result: Forward, future: Tensor) -> Tenso
 
 
 def log_propagated(transition: Tensor, result: Forward) -> Tensor:
-    """log p(z_{t+1} = j | x_{1:t}) of every step, (B, T, K), nats, also where that is below the smallest number.
+    """log p(z_{t+1} = j | x_{1:t}) of every step, (B, T, K), in nats, finite even where the probability underflows.
 
     Args:
         transition: one table for all steps, (K, K).
-        result: of `forward`, every belief asked for.
+        result: the result of `forward` without `in_whole`.
+
+    Raises:
+        TypeError: an argument of another dtype.
+        ValueError: shapes or devices that do not fit each other.
     """
     num_states = doors.main_tensor("the result's filtered", result.filtered, "B, T, K")[-1]
     doors.tensor("transition", transition, result.filtered, num_states, num_states)
@@ -250,17 +306,27 @@ def log_propagated(transition: Tensor, result: Forward) -> Tensor:
 
 
 def propagate(belief: Tensor, transition: Tensor) -> Tensor:
-    """sum_i belief[t, i] p(z_{t+1} = j | z_t = i): (B, T - 1, K) from (B, T - 1, K)."""
+    """sum_i belief[t, i] p(z_{t+1} = j | z_t = i): (B, T - 1, K) from (B, T - 1, K).
+
+    Raises:
+        TypeError: tables of another dtype.
+        ValueError: shapes or devices that do not fit each other.
+    """
     doors.beliefs(belief, transition)
     return (belief[..., None, :] @ one_or_each(transition, len(belief)))[..., 0, :]
 
 
 def expected_transitions(filtered: Tensor, future: Tensor, transition: Tensor) -> Tensor:
-    """sum of filtered[t, i] future[t + 1, j] over the axes that `transition` does not have, in its shape."""
+    """Sum of filtered[t, i] future[t + 1, j] over the axes that `transition` lacks, in the shape of `transition`.
+
+    Raises:
+        TypeError: an argument of another dtype.
+        ValueError: shapes or devices that do not fit each other.
+    """
     doors.tables(transition, filtered)
     doors.tensor("future", future, filtered, *filtered.shape)
     if not transition.numel():
-        return torch.zeros_like(transition)  # sequences of one step, and a table for each of none
+        return torch.zeros_like(transition)  # T = 1: there is no transition, and no table for one
     num_tables, num_kinds = four_axes(transition).shape[:2]
     filtered, future = (_rows(probs, num_tables, num_kinds) for probs in (filtered[:, :-1], future[:, 1:]))
     return (filtered.mT @ future).reshape(transition.shape)
@@ -281,7 +347,8 @@ def prefers_batched(emission: Tensor) -> bool:
     """Whether a step is better done for all sequences at once: off the CPU, or where it is a large matrix product.
 
     The compiled recursion reads the table once for two sequences, and is faster as long as the table fits a core's
-    cache; a product that reads it once for all of them is faster beyond 4 MB from eight sequences on. Both measured.
+    cache; a product that reads it once for all of them is faster beyond 4 MB from eight sequences on. Both thresholds
+    were measured.
     """
     num_states = emission.shape[-1]
     large = num_states**2 * emission.element_size() >= 2**22 and len(emission) >= 8

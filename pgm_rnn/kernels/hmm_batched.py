@@ -1,6 +1,6 @@
-"""The scaled forward and backward recursions in torch, all sequences at a time: for many states, and for GPUs.
+"""The scaled forward and backward recursions in torch, for all sequences at once: for many states, and for GPUs.
 
-Functions and arguments as in `pgm_rnn.kernels.hmm_compiled`. The loops write into buffers whose first axis is time.
+Functions, arguments and sources are those of `pgm_rnn.kernels.hmm_compiled`.
 """
 
 import torch
@@ -11,7 +11,7 @@ from pgm_rnn.sequences import length_mask
 
 
 def subtract_largest(log_emission: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows (B, T, K) less their largest entries, and these, (B, T), 0 where they are infinite."""
+    """Rows (B, T, K) minus their largest entries, and these entries, (B, T), 0 where they are infinite."""
     shift = log_emission.amax(-1)
     shift = shift.where(shift.abs() != torch.inf, 0.0)
     return log_emission - shift[..., None], shift
@@ -28,9 +28,10 @@ def forward(
     scale: Tensor,
     test: LossTest,
 ) -> Tensor:
-    """Fill `filtered` (B, T, K) and `scale` (B, T); steps whose best states are out of reach are rescaled.
+    """Fill `filtered` (B, T, K) and `scale` (B, T): Rabiner (1989), eq. (19)-(20), scaled by eq. (91)-(93).
 
-    Returns `lost` (B,), as in `hmm_compiled.forward`.
+    A step is rescaled if the states that fit it best are out of reach. Returns `lost` (B,), as in
+    `hmm_compiled.forward`.
     """
     tiny = torch.finfo(emission.dtype).tiny ** 0.75
     lost = torch.zeros(len(emission), dtype=torch.int8, device=emission.device)
@@ -38,7 +39,7 @@ def forward(
     for t in range(emission.shape[1]):
         predicted = belief if t == 0 else _step(belief, transition, t - 1)
         total = torch.linalg.vecdot(predicted, emission[:, t])
-        below = ~(total >= test.floor)
+        below = ~(total >= test.floor)  # True for NaN, too
         unlikely = total < tiny
         if bool(unlikely.any()):
             _rescale(predicted, log_emission[:, t], emission[:, t], shift[:, t], unlikely)
@@ -67,7 +68,7 @@ def backward(
     future: Tensor,
     smoothed: Tensor,
 ) -> None:
-    """Fill `smoothed` and `future` (B, T, K), with zeros in the padding."""
+    """Fill `smoothed` and `future` (B, T, K), zero in the padding: Rabiner (1989), eq. (24)-(25) and (27), scaled."""
     num_steps = emission.shape[1]
     mask = length_mask(lengths, num_steps)
     inverse = scale.reciprocal().where(mask & (scale != 0), 0.0)
@@ -104,7 +105,7 @@ def _product(rows: Tensor, matrices: Tensor) -> Tensor:
 
 
 def _rescale(predicted: Tensor, log_emission: Tensor, emission: Tensor, shift: Tensor, rows: Tensor) -> None:
-    """Set the scale of some sequences' emissions, in place, by the states within reach."""
+    """Rescale the emissions of some sequences, in place, by the state within reach that fits best."""
     largest = log_emission.masked_fill(predicted <= 0, -torch.inf).amax(-1)
     rows = rows & largest.isfinite()
     shift[rows] = largest[rows]
@@ -114,7 +115,10 @@ def _rescale(predicted: Tensor, log_emission: Tensor, emission: Tensor, shift: T
 def most_likely_states(
     log_initial: Tensor, log_transition: Tensor, log_emission: Tensor, lengths: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Viterbi: the best path (B, T), 0 in the padding, and its log p(x, z), (B,); scores as in `hmm_compiled`."""
+    """Viterbi, Rabiner (1989), eq. (32)-(35): the best path (B, T), 0 in the padding, and its log p(x, z), (B,).
+
+    Scores are float64, and candidates are compared relative to the best score, as in `hmm_compiled`.
+    """
     num_sequences, num_steps, _ = log_emission.shape
     dtype, rows = log_emission.dtype, torch.arange(num_sequences, device=log_emission.device)[:, None]
     columns = torch.arange(log_emission.shape[2], device=log_emission.device)

@@ -1,6 +1,6 @@
-"""An upper bound of the backward numbers, compiled by numba: whether what the forward recursion lost can matter.
+"""An upper bound on the backward numbers, compiled by numba: it shows whether a lost state can matter.
 
-Arrays as in `pgm_rnn.kernels.hmm_compiled`. Imported only when it is first used.
+Arrays are those of `pgm_rnn.kernels.hmm_compiled`. The module is imported when it is first used.
 """
 
 import numba
@@ -23,10 +23,10 @@ def exceeds(
     tiny: float,
     exceeding: NDArray[np.bool_],
 ) -> None:
-    """Set `exceeding` (B,) where a backward number of a reachable state is above `limit`.
+    """Set `exceeding` (B,) if a backward number of a reachable state is above `limit` (condition 3 of `hmm_losses`).
 
-    Emissions are at least `tiny` here, and K `tiny` is added to each sum, so that no underflow makes the numbers too
-    small; none is above `largest`. `reachable` is (P, T or less, K).
+    Emissions are raised to at least `tiny` and K `tiny` is added to each sum, so that underflow cannot make the bound
+    too small; numbers are capped at `largest`. `reachable` is (P, T or less, K).
     """
     num_states, varying = emission.shape[2], transition.shape[1] > 1
     for b in numba.prange(emission.shape[0]):
@@ -42,7 +42,7 @@ def exceeds(
                         total += transition[p, q, i, j] * after[j]
                     beta[i] = total
             for j in range(num_states):
-                exceeding[b] |= reachable[row, column, j] and not beta[j] <= limit
+                exceeding[b] |= reachable[row, column, j] and not beta[j] <= limit  # true for NaN, too
                 value = emission[b, t, j]
                 if value < tiny and log_emission[b, t, j] > -np.inf:
                     value = emission.dtype.type(tiny)

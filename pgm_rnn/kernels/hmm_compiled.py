@@ -1,11 +1,11 @@
 """The scaled forward and backward recursions compiled by numba, parallel over sequences.
 
-Arrays as in `pgm_rnn.kernels.hmm`; `transition` is (P, 1 or T - 1, K, K). A thread takes `group` sequences, one or
-two, through time together: two read their matrix once, and neither waits for the other's sums. An array (B, T or 1, K)
-keeps every step or one. Imported only when it is first used.
+Arrays are those of `pgm_rnn.kernels.hmm`; `transition` is (P, 1 or T - 1, K, K). A thread takes `group` sequences, one
+or two, through time together: two read their matrix once, and neither waits for the other's sums. An array
+(B, T or 1, K) keeps every step or only one. The module is imported when it is first used.
 
-Inner functions take whole arrays and indices: a view made in the loop costs more than the loop over a few states. Each
-is called in one place, for every call is compiled again.
+Inner functions take whole arrays and indices, because a view made in the loop costs more than the loop over a few
+states. Each is called in one place only, because every call is inlined and compiled again.
 """
 
 import numba
@@ -17,13 +17,13 @@ Integers = NDArray[np.int64]
 
 FASTMATH = {"reassoc", "contract", "nsz"}
 SMALL = 12
-"""States below which a row is too short for vector instructions."""
+"""Number of states below which a row is too short for vector instructions."""
 
 NEAR_ZERO = 1e-3
-"""Sum below which a belief is divided by it at once, so that small entries do not fall below the smallest number."""
+"""A belief whose sum is below this is normalised at once, so that its small entries do not underflow."""
 
 BLOCK = 256
-"""Steps whose expected transitions are summed apart, so that rounding does not grow with T."""
+"""Number of steps whose expected transitions are summed separately, so that rounding does not grow with T."""
 
 jit = numba.njit(parallel=True, cache=True, error_model="numpy", fastmath=FASTMATH)
 inner = numba.njit(inline="always", cache=True, error_model="numpy", fastmath=FASTMATH)
@@ -105,7 +105,7 @@ def _rescale(
     s: int,
     belief: Floats,
 ) -> np.floating:
-    """Set a step's emission and shift anew by the states within reach; the new scale, 0 if there are none."""
+    """Recompute a step's emission and shift from the states within reach; returns the scale, 0 if there are none."""
     largest = predicted.dtype.type(-np.inf)
     for j in range(predicted.shape[1]):
         if predicted[s, j] > 0 and log_emission[b, t, j] > largest:
@@ -139,15 +139,15 @@ def forward(
     reachable: NDArray[np.bool_],
     lost: NDArray[np.int8],
 ) -> None:
-    """Fill `filtered` (B, T or 1, K) and `scale` (B, T), which is zero from the first impossible observation on.
+    """Fill `filtered` (B, T or 1, K) and `scale` (B, T): Rabiner (1989), eq. (19)-(20), scaled by eq. (91)-(93).
 
-    `emission` is exp(log_emission - shift). Where a step's scale falls below `tiny`, because states out of reach fit
-    best, both are set anew from the states within reach. A belief is carried on unnormalised with the inverse of its
-    sum, so that the next product need not wait for the division. `transposed` is
-    transition[:1, :1] with its last axes swapped.
+    `scale` is zero from the first impossible observation on. `emission` is exp(log_emission - shift). If a step's scale
+    falls below `tiny`, because states out of reach fit best, both are recomputed from the states within reach. A belief
+    is passed on unnormalised with the inverse of its sum, so that the next product need not wait for the division.
+    `transposed` is transition[:1, :1] with its last axes swapped.
 
-    With `least` > 0, `lost` (B,) becomes 2 where a scale is below `floor`, else 1 where a belief is below `least` of a
-    state that is possible (`hmm_losses`); `reachable` is (P, T or less, K).
+    With `least` > 0, `lost` (B,) becomes 2 if a scale is below `floor`, else 1 if the belief of a possible state is
+    below `least` (`hmm_losses`); `reachable` is (P, T or less, K).
     """
     num_sequences, num_steps, num_states = emission.shape
     varying, shared = transition.shape[1] > 1, transition.shape[0] * transition.shape[1] == 1
@@ -178,7 +178,7 @@ def forward(
                     value = predicted[s, j] * (emission[b, t, j] * factor)
                     belief[s, j] = value
                     total += value
-                if least > 0 and not total >= floor:
+                if least > 0 and not total >= floor:  # true for NaN, too
                     lost[b] = 2
                 if total < tiny:
                     total = _rescale(predicted, factor, log_emission, emission, shift, b, t, s, belief)
@@ -207,8 +207,8 @@ def forward(
 def _count(filtered: Floats, ring: Floats, b: int, t: int, s: int, block: Floats, counts: Floats) -> None:
     """Add filtered[u, i] future[u + 1, j], u = t..t + 3, to the block, and a full block to the counts.
 
-    Four steps at a time, for otherwise reading and writing the block is the work. ring[s, u & 3] is future[u], and zero
-    past the end.
+    It takes four steps at a time, because otherwise most of the time goes into reading and writing the block.
+    ring[s, u & 3] is future[u], and zero past the end.
     """
     last = filtered.shape[1] - 1
     for i in range(ring.shape[2]):
@@ -240,11 +240,12 @@ def backward(
 ) -> None:
     """Fill `smoothed` (B, T, K) and `future` (B, T or 1, K), zero in the padding, and add to `counts` (B or 0, K, K).
 
-    future[t, j] = w p(x_t | j) beta_t(j) / c_t, where w is the sequence's weight and w beta_t(i) = sum_j
-    transition[t][i, j] future[t + 1, j], is what gradients need: w d log p / d transition[t][i, j] = filtered[t, i]
-    future[t + 1, j], w d log p / d initial = future[0]. `smoothed` has the same weight. `counts` is the gradient in the
-    transitions summed over time, where it is asked for. `transposed` as in `forward`. Where no path leads, future may
-    grow without end: its size stops at `largest`.
+        w beta_t(i) = sum_j transition[t][i, j] future[t + 1, j]       future[t, j] = w p(x_t | j) beta_t(j) / c_t
+        w d log p / d transition[t][i, j] = filtered[t, i] future[t + 1, j]       w d log p / d initial = future[0]
+
+    where w is the sequence's weight, which `smoothed` has, too. `counts` is the gradient in the transitions summed over
+    time, if it is asked for. `transposed` is as in `forward`. For a state that no path reaches, future may grow without
+    bound: its size is capped at `largest`. Source: Rabiner (1989), eq. (24)-(25), (27) and (37), scaled.
     """
     num_sequences, num_steps, num_states = emission.shape
     varying, shared = transition.shape[1] > 1, transition.shape[0] * transition.shape[1] == 1
@@ -281,7 +282,7 @@ def backward(
                     value = emission[b, t, j] * beta[s, j] * inverse
                     if value > largest:
                         value = emission.dtype.type(largest)
-                    elif value < -largest:  # of a negative weight
+                    elif value < -largest:  # the weight is negative
                         value = emission.dtype.type(-largest)
                     after[s, j] = value
                     ring[s, t & 3, j] = value
@@ -300,7 +301,8 @@ def most_likely_states(
 ) -> None:
     """Viterbi: fill `states` (B, T), zero in the padding, and `log_prob` (B,); `best` (B, T, K) is working space.
 
-    Scores are float64, however long the sequence; candidates are compared in the given dtype, less the best score.
+    Scores are float64, so that they stay exact for long sequences; candidates are compared in the given dtype after the
+    best score is subtracted. Source: Rabiner (1989), eq. (32)-(35), in logarithms.
     """
     num_states = log_emission.shape[2]
     for b in numba.prange(log_emission.shape[0]):

@@ -1,6 +1,6 @@
 """The forward recursion of a Markov chain in numbers that lose no state (`hmm_losses`).
 
-In the dtype that was given, where that is enough; else in float64; else in numbers of any size.
+It runs in the given dtype where that is enough, else in float64, else in numbers that carry exponents (`hmm_wide`).
 """
 
 from collections.abc import Callable
@@ -26,12 +26,12 @@ from pgm_rnn.sequences import length_mask
 
 
 class Asked(NamedTuple):
-    """What a caller wants.
+    """Options of the forward recursion.
 
     Attributes:
-        keep_steps: whether the beliefs are kept; without, `filtered` is (B, 1 or T, K) and means nothing.
-        in_whole: whether only p(x_{1:T}) and what is given all of x are asked for, and no belief on the way.
-        recursion: numba's or torch's recursions, whichever are faster for log emissions (B, T, K).
+        keep_steps: whether the beliefs of all steps are kept; if not, `filtered` (B, 1 or T, K) has no meaning.
+        in_whole: whether only p(x_{1:T}) and posteriors given all of x are needed, not the beliefs p(z_t | x_{1:t}).
+        recursion: picks numba's or torch's recursions, whichever are faster for log emissions (B, T, K).
     """
 
     keep_steps: bool
@@ -40,7 +40,7 @@ class Asked(NamedTuple):
 
 
 def run_forward(initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor, asked: Asked) -> Forward:
-    """`hmm.forward` of tables with all of their axes, (P, K) and (P, 1 or T - 1, K, K)."""
+    """`hmm.forward` for tables with all of their axes, (P, K) and (P, 1 or T - 1, K, K)."""
     tables = initial, transition
     if is_dense(*tables):
         return _run_scaled(*tables, log_emission, lengths, asked, no_test(initial))[0]
@@ -52,7 +52,7 @@ def run_forward(initial: Tensor, transition: Tensor, log_emission: Tensor, lengt
     if not bool(lost.any()):
         return result
     if len(initial) > 1 or len(transition) > 1:
-        lost = torch.ones_like(lost)  # sequence b has the tables b mod P: none of them can be left out
+        lost = torch.ones_like(lost)  # sequence b uses the tables b mod P, so no sequence can be left out
     if log_emission.dtype == torch.float32:
         again = run_forward(initial.double(), transition.double(), log_emission[lost].double(), lengths[lost], asked)
     else:
@@ -61,7 +61,7 @@ def run_forward(initial: Tensor, transition: Tensor, log_emission: Tensor, lengt
 
 
 def _matters(initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor, result: Forward) -> Tensor:
-    """Whether what the recursion lost may matter given all of x (`hmm_losses`, 3), (B,)."""
+    """Whether a lost state may change posteriors given all of x (condition 3 of `hmm_losses`), (B,)."""
     from pgm_rnn.kernels import hmm_bounds_compiled
 
     dtype, (num_steps, num_states) = log_emission.dtype, log_emission.shape[1:]
@@ -76,7 +76,7 @@ def _matters(initial: Tensor, transition: Tensor, log_emission: Tensor, lengths:
 def _run_scaled(
     initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor, asked: Asked, test: LossTest
 ) -> tuple[Forward, Tensor]:
-    """The scaled recursion, and in which sequences it may have lost a state."""
+    """The scaled recursion, and what each sequence may have lost, (B,), as in `hmm_compiled.forward`: 0 for nothing."""
     recursion = asked.recursion(log_emission)
     shifted, shift = recursion.subtract_largest(log_emission)
     emission = shifted.exp_()
@@ -98,7 +98,7 @@ def _run_wide(initial: Tensor, transition: Tensor, log_emission: Tensor, lengths
 
 
 def _joined(result: Forward, lost: Tensor, again: Forward, lengths: Tensor) -> Forward:
-    """`result` with the sequences that were done again in place of those that were `lost`."""
+    """`result`, in which the sequences that were `lost` are replaced by those computed again."""
     log_normalizers, filtered, emission, scale = result[:4]
     parts = Part(*_rows_where(~lost, lengths), _chosen(result, ~lost)), Part(*_rows_where(lost, lengths), again)
     for whole, part in zip((log_normalizers, filtered, scale), (again[0], again[1], again[3]), strict=True):

@@ -1,4 +1,4 @@
-"""numba's recursions of a Markov chain on tensors' memory, with as many threads as torch has."""
+"""The recursions of a Markov chain that numba compiles, run on tensors' memory with as many threads as torch has."""
 
 from functools import cache
 
@@ -19,7 +19,7 @@ class Compiled:
         self.module = hmm_compiled
 
     def subtract_largest(self, log_emission: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows less their largest entries, and these."""
+        """Rows minus their largest entries, and these entries."""
         shifted, shift = torch.empty_like(log_emission), log_emission.new_empty(log_emission.shape[:-1])
         run_compiled(self.module.subtract_largest, log_emission.flatten(0, 1), shifted.flatten(0, 1), shift.flatten())
         return shifted, shift
@@ -36,7 +36,7 @@ class Compiled:
         scale: Tensor,
         test: LossTest,
     ) -> Tensor:
-        """As `hmm_compiled.forward`; returns `lost`."""
+        """Runs `hmm_compiled.forward` and returns `lost`."""
         tiny = torch.finfo(log_emission.dtype).tiny ** 0.75
         group = self._group(len(log_emission), transition)
         transposed = transition[:1, :1].mT.contiguous()
@@ -58,7 +58,7 @@ class Compiled:
         weights: Tensor | None = None,
         counts: Tensor | None = None,
     ) -> None:
-        """As `hmm_compiled.backward`."""
+        """Runs `hmm_compiled.backward`."""
         batch, num_states = len(emission), emission.shape[2]
         weights = emission.new_ones(batch) if weights is None else weights.to(emission.dtype)
         counts = emission.new_empty(0, num_states, num_states) if counts is None else counts
@@ -69,7 +69,7 @@ class Compiled:
     def expected_counts(
         self, transition: Tensor, steps: tuple[Tensor, Tensor, Tensor, Tensor], weights: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients in p(z_1), the one transition table, and log p(x_t | z_t); `steps` as in `backward`."""
+        """Gradients in p(z_1), in the shared transition table and in log p(x_t | z_t); `steps` as in `backward`."""
         emission = steps[0]
         batch, _, num_states = emission.shape
         first, counts = emission.new_empty(batch, 1, num_states), emission.new_zeros(batch, num_states, num_states)
@@ -78,16 +78,16 @@ class Compiled:
         return first[:, 0], counts.sum(0), smoothed
 
     def _group(self, batch: int, transition: Tensor) -> int:
-        """Sequences that a thread takes together: two, where they share a matrix and no thread is left without."""
+        """How many sequences a thread takes together: two, if they share a matrix and every thread has work."""
         shared = transition.shape[:2].numel() == 1 and transition.shape[-1] >= self.module.SMALL
         return 2 if shared and batch >= 2 * num_threads() else 1
 
     def most_likely_states(self, *arguments: Tensor) -> None:
-        """As `hmm_compiled.most_likely_states`."""
+        """Runs `hmm_compiled.most_likely_states`."""
         run_compiled(self.module.most_likely_states, *arguments)
 
 
 @cache
 def compiled() -> Compiled:
-    """The one instance; numba is imported when it is first asked for."""
+    """The single instance; the first call imports numba."""
     return Compiled()

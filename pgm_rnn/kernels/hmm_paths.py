@@ -15,7 +15,14 @@ from pgm_rnn.kernels.hmm_tables import four_axes, one_or_each, two_axes
 def most_likely_states(
     log_initial: Tensor, log_transition: Tensor, log_emission: Tensor, lengths: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The best path (B, T), int64, 0 in the padding, and its log p(x, z), (B,); ties go to the lower state."""
+    """Viterbi: argmax_z p(x, z), (B, T), int64, 0 in the padding, and its log p(x, z), (B,), in nats.
+
+    Ties go to the lower state. Source: Rabiner (1989), eq. (32)-(35), in logarithms.
+
+    Raises:
+        TypeError: an argument of another dtype.
+        ValueError: shapes, devices or lengths that do not fit each other.
+    """
     doors.finite_chain(log_initial, log_transition, log_emission, lengths)
     if log_emission.device.type != "cpu":
         from pgm_rnn.kernels import hmm_batched
@@ -31,16 +38,22 @@ def most_likely_states(
 
 
 def sample_states(transition: Tensor, lengths: Tensor, result: Forward, uniforms: Tensor) -> Tensor:
-    """Paths from p(z_{1:T} | x_{1:T}) by inverting one distribution function a step, from the last to the first.
+    """Paths from p(z_{1:T} | x_{1:T}), drawn from the last state to the first: z_t ~ p(z_t | z_{t+1}, x_{1:t}).
+
+    Each draw inverts one distribution function at a uniform. Source: Chib (1996).
 
     Args:
-        transition: as above.
-        lengths: as above.
-        result: of `forward`.
+        transition: p(z_{t+1} = j | z_t = i), shaped as in `pgm_rnn.kernels.hmm`.
+        lengths: steps of each sequence, (B,).
+        result: the result of `forward`.
         uniforms: in [0, 1), (num_samples, B, T): the same uniforms give the same paths.
 
     Returns:
         (num_samples, B, T), int64, 0 in the padding.
+
+    Raises:
+        TypeError: an argument of another dtype.
+        ValueError: shapes, devices or lengths that do not fit each other, or uniforms outside [0, 1).
     """
     result = doors.finite_result(transition, lengths, result)
     doors.uniforms(uniforms, doors.ANY, *result.scale.shape)
@@ -76,6 +89,6 @@ def _relative(log_weights: Tensor) -> Tensor:
 
 
 def _last_possible(weights: Tensor, drawn: Tensor) -> Tensor:
-    """`drawn`, or the last state of positive weight where rounding went past it."""
+    """`drawn`, or the last state of positive weight where rounding led past it."""
     last = weights.shape[-1] - 1 - (weights > 0).to(torch.int8).flip(-1).argmax(-1)
     return torch.minimum(drawn, last)

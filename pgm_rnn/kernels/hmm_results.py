@@ -1,4 +1,4 @@
-"""What the recursions of a Markov chain leave (`pgm_rnn.kernels.hmm`)."""
+"""Results of the recursions of a Markov chain (`pgm_rnn.kernels.hmm`)."""
 
 from typing import NamedTuple
 
@@ -8,15 +8,15 @@ from pgm_rnn.kernels import hmm_wide
 
 
 class Forward(NamedTuple):
-    """What the forward recursion leaves.
+    """Result of the forward recursion.
 
     Attributes:
         log_normalizers: log c_t = log p(x_t | x_{1:t-1}), (B, T), nats, 0 in the padding, -inf for an impossible step.
         filtered: p(z_t | x_{1:t}), (B, T, K), 0 in the padding and after an impossible step.
-        emission: p(x_t | z_t) up to a factor a step, (B, T, K).
+        emission: p(x_t | z_t) up to one factor per step, (B, T, K).
         scale: c_t up to the same factor, (B, T).
-        wide: the beliefs with exponents of their own, where the sequences need them (`hmm_wide`).
-        parts: where they differ in that, those that were done together.
+        wide: the beliefs with their own exponents (`hmm_wide`), if all sequences need them; else None.
+        parts: groups of sequences that were computed in different ways; empty if all were computed alike.
     """
 
     log_normalizers: Tensor
@@ -28,12 +28,12 @@ class Forward(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Sequences that were done together.
+    """Sequences that were computed together.
 
     Attributes:
-        rows: which, (N,).
-        lengths: theirs, (N,).
-        result: theirs, in a dtype that loses no state.
+        rows: their places in the batch, (N,).
+        lengths: their lengths, (N,).
+        result: their result, in a dtype that loses no state.
     """
 
     rows: Tensor
@@ -42,7 +42,7 @@ class Part(NamedTuple):
 
 
 class Backward(NamedTuple):
-    """What the backward recursion leaves, 0 in the padding.
+    """Result of the backward recursion, 0 in the padding.
 
     Attributes:
         smoothed: p(z_t | x_{1:T}), (B, T, K).

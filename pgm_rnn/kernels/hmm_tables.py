@@ -1,4 +1,4 @@
-"""Axes of the tables of a Markov chain: one for all sequences and steps, or one for each."""
+"""Tables of a Markov chain with all of their axes, whether they are shared or differ by sequence and step."""
 
 from torch import Tensor
 
@@ -11,7 +11,7 @@ def two_axes(initial: Tensor) -> Tensor:
 def four_axes(transition: Tensor) -> Tensor:
     """The transition as (P, 1 or T - 1, K, K)."""
     if not transition.numel():
-        transition = transition.new_zeros(transition.shape[-2:])  # never used, but read
+        transition = transition.new_zeros(transition.shape[-2:])  # T = 1: the recursions use no table but expect one
     return transition.reshape((1,) * (4 - transition.dim()) + transition.shape)
 
 

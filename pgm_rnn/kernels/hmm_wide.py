@@ -1,7 +1,7 @@
 """The forward and backward recursions in numbers of any size: an exponent beside each mantissa (`hmm_wide_compiled`).
 
-For sequences whose beliefs may become smaller than any float (`hmm_losses`): equal to a recursion in log space,
-whatever the chain, without a logarithm per path. Always on the CPU.
+They serve sequences whose beliefs may become smaller than any float (`hmm_losses`). For every chain the results equal
+those of a recursion in log space, without a logarithm per path. Everything runs on the CPU.
 """
 
 from functools import cache
@@ -17,19 +17,19 @@ from pgm_rnn.kernels.hmm_tables import four_axes, one_or_each
 from pgm_rnn.kernels.threads import run_compiled
 
 ROWS = 8
-"""Sums over all sequences are done in as many parts, side by side, whatever the number of threads."""
+"""Number of parallel partial sums over the sequences: the same for any number of threads, so results are, too."""
 
 
 class Wide(NamedTuple):
-    """What the forward recursion leaves for the backward one, on the CPU; a belief is mantissa 2^(192 level - 72).
+    """Result of the forward recursion, on the CPU, as the backward one needs it; a belief is m 2^(192 level - 72).
 
     Attributes:
         initial: p(z_1), (P, K).
         log_emission: log p(x_t | z_t), (B, T, K).
         shift: log of the factor in the emission, (B, T).
-        mantissa: (B, T or 1, K).
+        mantissa: m, (B, T or 1, K).
         level: whole numbers, (B, T or 1, K).
-        lengths: (B,).
+        lengths: steps of each sequence, (B,).
     """
 
     initial: Tensor
@@ -49,7 +49,10 @@ def forward(
     lengths: Tensor,
     keep_steps: bool,
 ) -> tuple[Tensor, Wide]:
-    """log c_t, (B, T), and the beliefs; `emission` is exp(log_emission - shift), the tables have all of their axes."""
+    """log c_t, (B, T), and the beliefs a_t: Rabiner (1989), eq. (19)-(20), scaled by eq. (91)-(93).
+
+    `emission` is exp(log_emission - shift), and the tables have all of their axes.
+    """
     device, num_steps = emission.device, emission.shape[1] if keep_steps else 1
     arguments = (initial, transition, log_emission, emission, shift, lengths)
     initial, transition, log_emission, emission, shift, lengths = (a.cpu().contiguous() for a in arguments)
@@ -66,12 +69,12 @@ def filtered(wide: Wide) -> Tensor:
 
 
 class Smoothing(NamedTuple):
-    """What the backward recursion leaves, (B, T, K) each, zero in the padding, on the CPU.
+    """Result of the backward recursion, (B, T, K) each, zero in the padding, on the CPU.
 
     Attributes:
         smoothed: p(z_t | x_{1:T}).
         future: mantissa of p(x_t | z_t) b_t(z_t) / c_t.
-        level: its level.
+        level: level of `future`.
     """
 
     smoothed: Tensor
@@ -80,7 +83,7 @@ class Smoothing(NamedTuple):
 
 
 def backward(transition: Tensor, emission: Tensor, wide: Wide) -> Smoothing:
-    """The backward recursion after `forward`, of sequences that are possible; of others all zeros."""
+    """The backward recursion after `forward`, Rabiner (1989), eq. (24)-(25), scaled; zeros if x is impossible."""
     result = Smoothing(*torch.zeros(3, *emission.shape, dtype=emission.dtype))
     transposed, emission = four_axes(transition).cpu().mT.double(), emission.cpu()
     arguments = (wide.initial, transposed, wide.log_emission, emission, wide.shift, wide.lengths)
@@ -89,12 +92,12 @@ def backward(transition: Tensor, emission: Tensor, wide: Wide) -> Smoothing:
 
 
 def expected(transition: Tensor, emission: Tensor, wide: Wide, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The backward recursion, and what gradients of sum_b weights[b] log p(x_{1:T}) are made of.
+    """The backward recursion, and the sums from which gradients of sum_b weights[b] log p(x_{1:T}) are made.
 
     Returns:
         The gradient in p(z_1) of each sequence, (B, K); weights[b] p(z_t, z_{t+1} | x_{1:T}) summed over the axes that
-        `transition` does not have, in its shape, float64; and weights[b] p(z_t | x_{1:T}), (B, T, K). Where a
-        transition is zero, the second is the gradient in it.
+        `transition` lacks, in its shape, float64; and weights[b] p(z_t | x_{1:T}), (B, T, K). Where a transition
+        probability is zero, the second result is the gradient in it.
     """
     device, tables = emission.device, four_axes(transition)
     smoothing = backward(transition, emission, wide)
@@ -116,7 +119,7 @@ def pairwise_probs(transition: Tensor, emission: Tensor, wide: Wide) -> Tensor:
 def _pair_sums(
     tables: Tensor, wide: Wide, smoothing: Smoothing, weights: Tensor, num_tables: int, num_kinds: int
 ) -> Tensor:
-    """Sums over sequences b and steps t in row b mod num_tables, column t mod num_kinds, on the CPU; as `expected`."""
+    """The second result of `expected`: sequence b and step t count in row b mod num_tables, column t mod num_kinds."""
     num_states = tables.shape[-1]
     rows = min(len(weights), ROWS) if num_tables * num_kinds == 1 else num_tables  # rows run in parallel
     sums = torch.zeros(rows, num_kinds, num_states, num_states, dtype=torch.float64)
@@ -127,19 +130,19 @@ def _pair_sums(
 
 
 def log_beliefs(wide: Wide) -> Tensor:
-    """log p(z_t | x_{1:t}), (B, T, K), float64, nats, however small."""
+    """log p(z_t | x_{1:t}), (B, T, K), float64, in nats, finite however small the probability is."""
     return wide.mantissa.double().log() + (192 * wide.level.double() - 72) * log(2.0)
 
 
 def in_floats(mantissa: Tensor, level: Tensor) -> Tensor:
-    """mantissa 2^(192 level) in the dtype, and at most its largest number."""
+    """mantissa 2^(192 level) in the dtype of the mantissa, capped at its largest number."""
     half = torch.exp2(96 * level.double().clamp(-10, 10))
     largest = torch.finfo(mantissa.dtype).max
     return (mantissa * half * half).clamp(max=largest).to(mantissa.dtype)
 
 
 def _tiny(emission: Tensor) -> float:
-    """Emissions below this are computed again from their logarithms: rounded numbers above it are normal."""
+    """Emissions below this are recomputed from their logarithms; above it, they are normal numbers and exact enough."""
     return 1e-30 if emission.dtype == torch.float32 else 1e-50
 
 

@@ -8,9 +8,9 @@ so that no product with a transition probability, however small, leaves the rang
 is as exact as one of 0.5. A matrix product adds up the states of one level at a time, in ascending order; while all of
 them lie in level 0 ("flat"), a step is the ordinary product.
 
-Arrays as in `pgm_rnn.kernels.hmm`, but tables in float64; stored mantissas are m / 2^628, which float32 holds.
+Arrays are those of `pgm_rnn.kernels.hmm`, but tables are float64; stored mantissas are m / 2^628, which fits float32.
 
-Imported only when it is first used.
+The module is imported when it is first used.
 """
 
 import math
@@ -33,7 +33,7 @@ TOP = 2.0**700
 """m of the value one in beliefs, which lie below it: level 0 reaches down to 2^-168."""
 
 SPARE = 2.0**-500
-"""Factor of sums of pairs, which are divided by a transition probability and may be as large as 2^1074."""
+"""Factor that keeps sums of pairs in range: divided by a transition probability, they may be as large as 2^1074."""
 
 NATS = BITS * math.log(2.0)
 """One level, in nats."""
@@ -44,7 +44,7 @@ plain = numba.njit(cache=True, error_model="numpy", fastmath={"contract", "nsz"}
 
 @plain
 def _shifted(m: float, levels: float) -> float:
-    """m 2^(192 levels) for a whole number of levels; 0 from eight levels down, where nothing else is left to add to."""
+    """m 2^(192 levels) for a whole number of levels; 0 below -8 levels, where it is too small to change any sum."""
     if m == 0 or levels < -8:
         return m * 0.0
     while levels < 0:
@@ -142,7 +142,7 @@ def _in_window(values: Floats) -> bool:
 
 @plain
 def _rough(values: Floats, emission: Floats, b: int, t: int, tiny: float) -> bool:
-    """Whether a rounded emission that is needed is below `tiny`."""
+    """Whether an emission that is needed is below `tiny`, where rounding has made it inexact."""
     small = 0
     for j in range(len(values)):
         small += values[j] != 0 and emission[b, t, j] < tiny
@@ -153,14 +153,14 @@ def _rough(values: Floats, emission: Floats, b: int, t: int, tiny: float) -> boo
 def _times_emission(
     values: Floats, levels: Floats, log_emission: Floats, emission: Floats, shift: Floats, b: int, t: int, tiny: float
 ) -> None:
-    """Multiply by p(x_t | j) / exp(shift[t]), placed; where `emission` is below `tiny`, from its logarithm."""
+    """Multiply by p(x_t | j) / exp(shift[t]), placed; if `emission` is below `tiny`, from its logarithm."""
     for j in range(len(values)):
         if values[j] == 0:
             continue
         if emission[b, t, j] < tiny:
             nats = np.float64(log_emission[b, t, j]) - np.float64(shift[b, t])
             down = np.ceil(nats / NATS) if nats > -np.inf else 0.0
-            rest = max(nats - down * NATS, -NATS) if nats > -np.inf else nats  # beyond 1e16 nats it is all rounding
+            rest = max(nats - down * NATS, -NATS) if nats > -np.inf else nats  # 1e16 nats are all rounding
             values[j] *= math.exp(min(rest, 0.0))
             levels[j] += down
         else:
@@ -210,8 +210,9 @@ def forward(
 ) -> None:
     """Fill log c_t, `log_normalizers` (B, T), and the beliefs, `mantissa` and `level` (B, T or 1, K).
 
-    Choe, Shin & Spencer (2017), sec. 3.2. `emission` is exp(log_emission - shift), exact from `tiny` up. What is filled
-    must hold zeros; log c_t is -inf, and a belief zero, from the first impossible observation on.
+    `emission` is exp(log_emission - shift), exact from `tiny` up. The arrays to fill must hold zeros. From the first
+    impossible observation on, log c_t is -inf and every belief zero. Sources: Rabiner (1989), eq. (19)-(20), scaled by
+    eq. (91)-(93); Choe, Shin & Spencer (2017), sec. 3.2.
     """
     num_states = emission.shape[2]
     kept, varying = mantissa.shape[1] == emission.shape[1], transition.shape[1] > 1
@@ -281,8 +282,9 @@ def backward(
 ) -> None:
     """Fill p(z_t | x_{1:T}), `smoothed`, and p(x_t | z_t) b_t(z_t) / c_t, `future` with its levels, all (B, T, K).
 
-    `mantissa` and `level` are of `forward`; `transposed` is the transition with its last axes swapped. Each step is
-    divided by sum_i a_t(i) b_t(i), which is one but for rounding. What is filled must hold zeros.
+    `mantissa` and `level` come from `forward`; `transposed` is the transition with its last axes swapped. Each step is
+    divided by sum_i a_t(i) b_t(i), which is one but for rounding. The arrays to fill must hold zeros. Source: Rabiner
+    (1989), eq. (24)-(25) and (27), scaled.
     """
     num_states = emission.shape[2]
     varying = transposed.shape[1] > 1
@@ -371,7 +373,8 @@ def pairs(
 ) -> None:
     """Add 2^-500 weights[b] a_t(i) future_{t+1}(j) to sums[b % P, t % S, i, j], (P, 1 or T - 1, K, K), float64.
 
-    Times 2^500 and a transition probability these are p(z_t = i, z_{t+1} = j | x_{1:T}).
+    Multiplied by 2^500 and a transition probability, they are weights[b] p(z_t = i, z_{t+1} = j | x_{1:T}): Rabiner
+    (1989), eq. (37).
     """
     num_states = mantissa.shape[2]
     for row in numba.prange(sums.shape[0]):

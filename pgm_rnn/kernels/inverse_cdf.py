@@ -1,8 +1,8 @@
 """Inversion of many distribution functions at one point in each of N equal parts, compiled by numba.
 
-Index i is found at the points between the running sums C_{i-1} and C_i of the weights: from the part k_{i-1} on, k_i
-being the number of points (n + u_n) / N below C_i / C_N. Each index is written where it begins, a later one over an
-earlier one without points, and a running maximum fills what lies between: no step depends on a guess.
+Index i is found at the points (n + u_n) / N between the running sums C_{i-1} / C_N and C_i / C_N of the weights: these
+are the points k_{i-1}, ..., k_i - 1, where k_i is the number of points below C_i / C_N. Each index is written where its
+points begin (one without points is overwritten by the next), and a running maximum fills the places between.
 """
 
 import numba

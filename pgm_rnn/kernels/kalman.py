@@ -5,8 +5,8 @@
     v_t = x_t - C m_t,   F_t = C P_t C' + R,   K_t = P_t C' F_t^{-1}      m_t, P_t: moments of p(z_t | x_{1:t-1})
     log p(x_{1:T}) = -1/2 sum_t log det(2 pi F_t) + v_t' F_t^{-1} v_t
 
-Gradients of log p(x_{1:T}) are expected gradients of log p(x_{1:T}, z_{1:T}) given x (Fisher's identity), written with
-the score l_t = d log p / d m_t and the information N_t = -d^2 log p / d m_t d m_t' of one backward recursion:
+Gradients of log p(x_{1:T}) are expected gradients of log p(x_{1:T}, z_{1:T}) given x (Fisher's identity). One backward
+recursion computes the score l_t = d log p / d m_t and the information N_t = -d^2 log p / d m_t d m_t' that they need:
 
     e_t = F_t^{-1} v_t - K_t' A' l_{t+1}                     l_t = A' l_{t+1} + C' e_t
     D_t = F_t^{-1} + K_t' A' N_{t+1} A K_t                   N_t = (I - K_t C)' A' N_{t+1} A (I - K_t C) + C' F_t^{-1} C
@@ -14,6 +14,9 @@ the score l_t = d log p / d m_t and the information N_t = -d^2 log p / d m_t d m
 No covariance but F_t is inverted, so Q and P may be singular. Covariances do not depend on observations: they are
 computed once for all sequences that share their parameters. On the CPU the recursions are compiled by numba; where
 matrices are large, and on other devices, they are batched torch.
+
+Sources: the filter is Särkkä (2013), eq. (4.20)-(4.21), with the covariance update in Joseph's form; l_t and N_t are
+r_{t-1} and N_{t-1} of Durbin & Koopman (2012), sec. 4.4, e_t and D_t their u_t and D_t of sec. 4.5.
 """
 
 import math
@@ -50,11 +53,11 @@ __all__ = [
 
 LOG_2_PI = math.log(2 * math.pi)
 LARGEST_SUMMED = 16
-"""States or outputs up to which products are summed inside the recursion; beyond, matrix products are faster."""
+"""Largest number of states or outputs for which the recursion sums products; beyond, matrix products are faster."""
 
 
 class Filtered(NamedTuple):
-    """What the filter leaves; the first axis of covariances is 1 where all sequences share them, else B.
+    """Result of the filter; the first axis of covariances is 1 where all sequences share them, else B.
 
     Attributes:
         log_normalizers: log p(x_t | x_{1:t-1}), (B, T), nats, 0 in the padding; NaN where F_t is not positive definite.
@@ -65,7 +68,7 @@ class Filtered(NamedTuple):
         gain: K_t, (1 or B, T, D, M).
         precision: F_t^{-1}, (1 or B, T, M, M).
         weighted: F_t^{-1} v_t, (B, T, M), 0 in the padding.
-        steady: the first step of which all later covariances are copies, (1 or B,); T if there is none.
+        steady: the first step whose covariances all later steps copy, (1 or B,); T if there is none.
     """
 
     log_normalizers: Tensor
@@ -80,7 +83,7 @@ class Filtered(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """What the backward recursion leaves, 0 in the padding.
+    """Result of the backward recursion for l_t, 0 in the padding.
 
     Attributes:
         score: l_t, (B, T, D).
@@ -94,11 +97,11 @@ class Scores(NamedTuple):
 
 
 class Information(NamedTuple):
-    """Minus second derivatives, one row for every distinct pair of covariances and length, 0 in the padding.
+    """Minus second derivatives of log p(x_{1:T}), 0 in the padding; a row for each pair of covariances and length.
 
     Attributes:
-        rows: which row belongs to each sequence, (B,).
-        groups: which covariances each row belongs to, (S,).
+        rows: the row of each sequence, (B,).
+        groups: the covariances of each row, (S,).
         future: N_t, (S, T, D, D).
         residual: D_t, (S, T, M, M).
     """
@@ -110,10 +113,15 @@ class Information(NamedTuple):
 
 
 def log_marginal_likelihood(chain: GaussianChain, x: Tensor, lengths: Tensor, observed: Tensor | None = None) -> Tensor:
-    """log p(x_{1:T}) of each sequence, (B,), nats; differentiable once in the parameters and in x (B, T, M).
+    """log p(x_{1:T}) of each sequence, (B,), in nats; NaN if a prediction's covariance is not positive definite.
 
-    `observed` (B, T, M) is False where an entry is missing. NaN where the covariance of a prediction is not positive
-    definite.
+    It is differentiable once in the parameters and in x (B, T, M). `observed` (B, T, M) is False where an entry is
+    missing.
+
+    Raises:
+        TypeError: an argument of another dtype.
+        ValueError: shapes, devices or lengths that do not fit each other.
+        RuntimeError: a second derivative is asked for.
     """
     if observed is None:
         chain = chain.with_all_axes()
@@ -147,7 +155,15 @@ class _LogMarginalLikelihood(torch.autograd.Function):
 
 
 def filter(chain: GaussianChain, x: Tensor, lengths: Tensor, observed: Tensor | None = None) -> Filtered:
-    """The Kalman filter, its update in Joseph's form. Source: Vidal (2024), "Extended Kalman Filters for RNNs"."""
+    """The Kalman filter: Särkkä (2013), eq. (4.20)-(4.21); Vidal (2024), "Extended Kalman Filters for RNNs".
+
+    Joseph's form of the update, (I - K_t C) P_t (I - K_t C)' + K_t R K_t', keeps covariances positive semidefinite.
+    `observed` (B, T, M) is False where an entry is missing.
+
+    Raises:
+        TypeError: an argument of another dtype.
+        ValueError: shapes, devices or lengths that do not fit each other.
+    """
     if observed is not None:
         chain, x = without_missing(chain, x, observed)
         doors.gaussian_chain(chain, x, lengths)
@@ -179,13 +195,20 @@ def _filter(chain: GaussianChain, x: Tensor, lengths: Tensor) -> Filtered:
 
 
 def _too_many(observed: Tensor, lengths: Tensor, dtype: torch.dtype) -> Tensor:
-    """1/2 log 2 pi for every missing entry, (B, T): what `without_missing` makes each count."""
+    """1/2 log 2 pi per missing entry, (B, T), which `without_missing` takes off the log likelihood."""
     missing = ~observed & length_mask(lengths, observed.shape[1])[..., None]
     return 0.5 * LOG_2_PI * missing.sum(-1, dtype=dtype)
 
 
 def scores(chain: GaussianChain, lengths: Tensor, result: Filtered) -> Scores:
-    """The backward recursion for l_t and e_t, and the smoothed means, after `filter`."""
+    """The backward recursion for l_t and e_t, and the smoothed means, after `filter`.
+
+    Source: Durbin & Koopman (2012), sec. 4.4 (l_t, smoothed means) and 4.5 (e_t).
+
+    Raises:
+        TypeError: an argument of another dtype.
+        ValueError: shapes, devices or lengths that do not fit each other.
+    """
     chain = detached(chain.with_all_axes())
     result = doors.gaussian_result(chain, lengths, result)
     score, smoothed = torch.empty_like(result.filtered_means), torch.empty_like(result.filtered_means)
@@ -199,7 +222,12 @@ def scores(chain: GaussianChain, lengths: Tensor, result: Filtered) -> Scores:
 
 
 def information(chain: GaussianChain, lengths: Tensor, result: Filtered) -> Information:
-    """The backward recursion for N_t and D_t after `filter`."""
+    """The backward recursion for N_t and D_t after `filter`: Durbin & Koopman (2012), sec. 4.4 and 4.5.
+
+    Raises:
+        TypeError: an argument of another dtype.
+        ValueError: shapes, devices or lengths that do not fit each other.
+    """
     chain = detached(chain.with_all_axes())
     result = doors.gaussian_result(chain, lengths, result)
     rows, groups, ends = distinct(lengths, len(result.gain))
@@ -214,7 +242,18 @@ def information(chain: GaussianChain, lengths: Tensor, result: Filtered) -> Info
 
 
 def distinct(lengths: Tensor, num_groups: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Distinct pairs of covariances and length: the row of each sequence; covariances and length of each row."""
+    """Numbers the distinct pairs of covariances and length, so that each is smoothed once.
+
+    Args:
+        lengths: steps of each sequence, (B,).
+        num_groups: 1 if all sequences share their covariances, else B.
+
+    Returns:
+        The row of each sequence, (B,); the covariances of each row, (S,); and the length of each row, (S,).
+
+    Raises:
+        ValueError: another number of covariances.
+    """
     if not len(lengths) or num_groups not in (1, len(lengths)):
         raise ValueError(f"expected one group of covariances or one per sequence, got {num_groups} for {len(lengths)}")
     if num_groups > 1:
@@ -230,11 +269,15 @@ def distinct(lengths: Tensor, num_groups: int) -> tuple[Tensor, Tensor, Tensor]:
 def gradients(
     chain: GaussianChain, lengths: Tensor, result: Filtered, weights: Tensor, *, x: bool = True, offset: bool = True
 ) -> tuple[Tensor | None, ...]:
-    """d sum_b weights[b] log p(x^{(b)}) / d (x, parameters), each in the shape of what it belongs to.
+    """d sum_b weights[b] log p(x^{(b)}) / d (x, parameters), each gradient in the shape of its argument.
 
-    Those in x and in the offsets, which are as long as the data, are None where they are not asked for.
+    The gradients in x and in the offsets are as large as the data; with `x` or `offset` False they are None.
 
     Source: Koopman & Shephard (1992), the exact score from the smoothed disturbances.
+
+    Raises:
+        TypeError: an argument of another dtype.
+        ValueError: shapes, devices or lengths that do not fit each other.
     """
     chain = detached(chain.with_all_axes())
     result = doors.gaussian_result(chain, lengths, result)
@@ -255,7 +298,7 @@ def gradients(
 def _gradients_of_shared(
     chain: GaussianChain, lengths: Tensor, result: Filtered, weights: Tensor
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, Tensor]]:
-    """As below where A, Q, C and R are the same for all steps and sequences: products are summed on the way."""
+    """`_gradients_of_any` if all steps and sequences share A, Q, C and R: the recursion itself sums the products."""
     A, C = chain.transition_matrix, chain.emission_matrix
     (batch, _, obs_dim), dim, compiled = result.weighted.shape, A.shape[-1], _compiled()
     rows, _, ends = distinct(lengths, 1)
@@ -290,14 +333,14 @@ def _gradients_of_shared(
 def _gradients_of_any(
     chain: GaussianChain, lengths: Tensor, result: Filtered, weights: Tensor
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, Tensor]]:
-    """Those in the parameters, which may vary over steps and sequences, and the scores and residuals."""
+    """Gradients in parameters that may vary over steps and sequences, with the scores and residuals."""
     score, residual, smoothed = scores(chain, lengths, result)
     rows, groups, future, inner = information(chain, lengths, result)
     weight, totals = weights[:, None, None], weights.new_zeros(len(future)).index_add_(0, rows, weights)
     weighted_score, weighted_residual = score * weight, residual * weight
 
     def reduced(left: Tensor, right: Tensor, shared: Tensor, like: Tensor) -> Tensor:
-        """sum over sequences of left right' - shared, over the axes that `like` does not have."""
+        """Sum over sequences of left right' - shared, over the axes that `like` does not have."""
         kept = ("b" if len(like) > 1 else "") + ("t" if like.shape[1] > 1 else "")
         outer = torch.einsum(f"bti,btj->{kept}ij", left, right)
         axes = kept.replace("b", "s")
@@ -331,7 +374,7 @@ def _given(tensor: Tensor | None) -> Tensor:
 
 
 class _Compiled:
-    """numba's recursions on tensors' memory."""
+    """The recursions that numba compiles, run on tensors' memory."""
 
     def __init__(self, module: ModuleType) -> None:
         self.module = module
@@ -348,12 +391,12 @@ def _compiled() -> _Compiled:
 
 
 def prefers_batched(x: Tensor, dim: int) -> bool:
-    """Whether a step is better done by torch: off the CPU, or where its matrices are large; measured."""
+    """Whether torch is faster than numba: off the CPU, or where matrices are large. The threshold was measured."""
     return x.device.type != "cpu" or max(dim, x.shape[-1]) >= 80
 
 
 def recursion(x: Tensor, dim: int) -> Any:
-    """The module of recursions to run for tensors like x."""
+    """The recursions to run for tensors like x: numba's or torch's."""
     from pgm_rnn.kernels import kalman_batched
 
     return kalman_batched if prefers_batched(x, dim) else _compiled()

@@ -1,6 +1,6 @@
-"""The Kalman recursions in torch, all sequences at a time: for large matrices, and for GPUs.
+"""The Kalman recursions in torch, for all sequences at once: for large matrices, and for GPUs.
 
-Functions and arguments as in `pgm_rnn.kernels.kalman_compiled`.
+Functions and arguments are those of `pgm_rnn.kernels.kalman_compiled`.
 """
 
 import math
@@ -24,7 +24,10 @@ def covariances(
     log_det: Tensor,
     steady: Tensor,
 ) -> None:
-    """Fill covariances, gains, and the innovations' precisions and log determinants; `steady` is left alone."""
+    """Fill covariances, gains, and the innovations' precisions and log determinants; `steady` is left alone.
+
+    Source: the covariances of Särkkä (2013), eq. (4.20)-(4.21), updated in Joseph's form.
+    """
     identity = torch.eye(predicted.shape[-1], dtype=predicted.dtype, device=predicted.device)
     p = initial_cov.expand(predicted[:, 0].shape)
     for t in range(predicted.shape[1]):
@@ -58,7 +61,10 @@ def means(
     weighted: Tensor,
     log_normalizers: Tensor,
 ) -> None:
-    """Fill means (B, T, D), precision times innovation (B, T, M), log p(x_t | x_{1:t-1}) (B, T); 0 in the padding."""
+    """Fill means (B, T, D), precision times innovation (B, T, M), log p(x_t | x_{1:t-1}) (B, T); 0 in the padding.
+
+    Source: the means of Särkkä (2013), eq. (4.20)-(4.21).
+    """
     constant = x.shape[2] * math.log(2 * math.pi)
     m = initial_mean.expand(len(x), -1)
     for t in range(x.shape[1]):
@@ -84,7 +90,7 @@ def information(
     future: Tensor,
     inner_precision: Tensor,
 ) -> None:
-    """Fill N (S, T, D, D) and the precisions of smoothed residuals (S, T, M, M), zero in the padding."""
+    """Fill N_t (S, T, D, D) and D_t (S, T, M, M), zero in the padding: Durbin & Koopman (2012), sec. 4.4 and 4.5."""
     num_steps = future.shape[1]
     mask = length_mask(lengths, num_steps)
     ahead = torch.zeros_like(future[:, 0])
@@ -112,7 +118,7 @@ def scores(
     smoothed: Tensor,
     sums: Tensor,
 ) -> None:
-    """Fill d log p / d predicted mean (B, T, D), smoothed residuals (B, T, M), smoothed means; `sums` is left alone."""
+    """Fill l_t (B, T, D), e_t (B, T, M) and smoothed means: Durbin & Koopman (2012), sec. 4.4-4.5; `sums` stays."""
     num_steps = score.shape[1]
     ahead = torch.zeros_like(score[:, 0])
     for t in range(num_steps - 1, -1, -1):
@@ -139,7 +145,10 @@ def _symmetric(matrix: Tensor) -> Tensor:
 def smoothed_covs(
     gain: Tensor, conditional_cov: Tensor, filtered_covs: Tensor, groups: Tensor, lengths: Tensor, out: Tensor
 ) -> None:
-    """Fill Cov(z_t | x_{1:T}) (S, T, D, D), zero in the padding; row s belongs to group `groups[s]`."""
+    """Fill Cov(z_t | x_{1:T}) (S, T, D, D), zero in the padding: Särkkä (2013), eq. (8.6).
+
+    Row s belongs to group `groups[s]`.
+    """
     out[:, -1] = cov = filtered_covs[groups, -1]
     for t in range(out.shape[1] - 2, -1, -1):
         j = gain[groups, t]
@@ -150,7 +159,7 @@ def smoothed_covs(
 
 
 def smoothed_means(gain: Tensor, predicted_means: Tensor, filtered_means: Tensor, lengths: Tensor, out: Tensor) -> None:
-    """Fill E(z_t | x_{1:T}) (B, T, D), zero in the padding."""
+    """Fill E(z_t | x_{1:T}) (B, T, D), zero in the padding: Särkkä (2013), eq. (8.6)."""
     out.copy_(filtered_means)
     for t in range(out.shape[1] - 2, -1, -1):
         ahead = _times(gain[:, t], out[:, t + 1] - predicted_means[:, t + 1])

@@ -1,7 +1,7 @@
 """The Kalman recursions compiled by numba: covariances parallel over groups, means parallel over sequences.
 
-Arrays as in `pgm_rnn.kernels.kalman`; every parameter has the axes (1 or B, 1 or steps, ...). Imported only when it is
-first used.
+Arrays are those of `pgm_rnn.kernels.kalman`; every parameter has the axes (1 or B, 1 or steps, ...). The module is
+imported when it is first used.
 """
 
 import numba
@@ -71,7 +71,7 @@ def _inverse(matrix: Floats, factor: Floats, out: Floats) -> float:
         pivot = matrix[j, j]
         for k in range(j):
             pivot -= factor[j, k] * factor[j, k]
-        if not pivot > 0.0:
+        if not pivot > 0.0:  # NaN, too
             out[:] = np.nan
             return np.nan
         log_det += np.log(pivot)
@@ -126,8 +126,10 @@ def covariances(
 ) -> None:
     """Fill covariances, gains, and the innovations' precisions and log determinants; NaN where there is none.
 
-    Where parameters do not vary and a predicted covariance is that of the step before to the bit, so is all that
-    follows: it is copied. `steady` (G,) is the first step of which all later ones are copies, T if there is none.
+    If parameters do not vary and a predicted covariance equals that of the step before to the bit, so does everything
+    that follows, and it is copied. `steady` (G,) is the first step that all later ones copy, T if there is none.
+
+    Source: the covariances of Särkkä (2013), eq. (4.20)-(4.21), updated in Joseph's form.
     """
     num_groups, num_steps, dim, obs_dim = gain.shape
     constant = transition_matrix.shape[1] * transition_cov.shape[1] * emission_matrix.shape[1] * emission_cov.shape[1]
@@ -195,7 +197,8 @@ def means(
 ) -> None:
     """Fill means (B, T, D), precision times innovation (B, T, M) and log p(x_t | x_{1:t-1}) (B, T), 0 in the padding.
 
-    Whole arrays are indexed: a view made in the loop costs more than the loop over a few states.
+    Whole arrays are indexed, because a view made in the loop costs more than the loop over a few states. Source: the
+    means of Särkkä (2013), eq. (4.20)-(4.21).
     """
     dim, obs_dim = predicted.shape[2], x.shape[2]
     num_a, steps_a = transition_matrix.shape[:2]
@@ -247,7 +250,7 @@ def means(
 def _back(
     ahead: Floats, c: Floats, gain: Floats, precision: Floats, wide: Floats, back: Floats, residual: Floats, out: Floats
 ) -> None:
-    """From A' N_{t+1} A: D_t into `residual`, D_t C - K' A' N A into `back`, N_t into `out`."""
+    """From `ahead`, A' N_{t+1} A, write D_t into `residual`, D_t C - K' A' N A into `back` and N_t into `out`."""
     dim, obs_dim = gain.shape
     _product(ahead, gain, wide)
     _product_tn(gain, wide, residual)
@@ -278,7 +281,7 @@ def information(
     future: Floats,
     residual: Floats,
 ) -> None:
-    """Fill N (S, T, D, D) and the precisions D of smoothed residuals (S, T, M, M), zero in the padding.
+    """Fill N_t (S, T, D, D) and D_t (S, T, M, M), zero in the padding: Durbin & Koopman (2012), sec. 4.4 and 4.5.
 
     Row s belongs to group `groups[s]` and ends after `lengths[s]` steps.
     """
@@ -313,11 +316,11 @@ def information_sums(
     sums: NDArray[np.float64],
     first: Floats,
 ) -> None:
-    """For one A (D, D) and one C (M, D), sums over the steps of rows that end after `lengths` (S,).
+    """Add the terms that gradients need over the steps of each row, for one A (D, D) and one C (M, D).
 
-    Into `sums` (S, 2 D + 2 M, max(D, M)), one below the other as in `scores`: N_{t+1} A Cov(z_t | x_{1:t}), N_{t+1},
-    (D_t C - K' A' N A) P_t and D_t. N_1 into `first` (S, D, D). Where the covariances are steady and N_t is N_{t+1} to
-    the bit, the remaining steady steps are counted and not repeated.
+    `sums` (S, 2 D + 2 M, max(D, M)) gets, one below the other as in `scores`, the sums of N_{t+1} A Cov(z_t | x_{1:t}),
+    N_{t+1}, (D_t C - K' A' N A) P_t and D_t; `first` (S, D, D) gets N_1. Row s ends after `lengths[s]` steps. Once the
+    covariances are steady and N_t equals N_{t+1} to the bit, the remaining steady steps are counted, not repeated.
     """
     dim, obs_dim = gain.shape[2:]
     for s in numba.prange(len(lengths)):
@@ -365,10 +368,11 @@ def scores(
     smoothed: Floats,
     sums: NDArray[np.float64],
 ) -> None:
-    """Fill d log p / d predicted mean (B, T, D), smoothed residuals (B, T, M), smoothed means; zero in the padding.
+    """Fill l_t (B, T, D), e_t (B, T, M) and the smoothed means, zero in the padding.
 
-    `sums` (B or 0, 2 D + 2 M, max(D, M)) gets what gradients need of each sequence where it is asked for: over the
-    steps, of l_{t+1} s_t', l_{t+1} l_{t+1}', e_t s_t', e_t e_t', one below the other, s_t the smoothed mean.
+    If it has rows, `sums` (B or 0, 2 D + 2 M, max(D, M)) gets the sums over steps of l_{t+1} s_t', l_{t+1} l_{t+1}',
+    e_t s_t' and e_t e_t', one below the other, where s_t is the smoothed mean. Source: Durbin & Koopman (2012),
+    sec. 4.4 and 4.5.
     """
     num_steps, dim, obs_dim = score.shape[1], score.shape[2], residual.shape[2]
     num_a, steps_a = transition_matrix.shape[:2]
@@ -426,7 +430,10 @@ def scores(
 def smoothed_covs(
     gain: Floats, conditional_cov: Floats, filtered_covs: Floats, groups: Integers, lengths: Integers, out: Floats
 ) -> None:
-    """Fill Cov(z_t | x_{1:T}) (S, T, D, D), zero in the padding; row s belongs to group `groups[s]`."""
+    """Fill Cov(z_t | x_{1:T}) (S, T, D, D), zero in the padding: Särkkä (2013), eq. (8.6).
+
+    Row s belongs to group `groups[s]`.
+    """
     num_rows, num_steps, dim, _ = out.shape
     for s in numba.prange(num_rows):
         g, space = groups[s], np.empty((dim, dim), out.dtype)
@@ -441,7 +448,7 @@ def smoothed_covs(
 def smoothed_means(
     gain: Floats, predicted_means: Floats, filtered_means: Floats, lengths: Integers, out: Floats
 ) -> None:
-    """Fill E(z_t | x_{1:T}) (B, T, D), zero in the padding."""
+    """Fill E(z_t | x_{1:T}) (B, T, D), zero in the padding: Särkkä (2013), eq. (8.6)."""
     num_sequences, num_steps, dim = out.shape
     for b in numba.prange(num_sequences):
         g = b % gain.shape[0]

@@ -2,9 +2,8 @@
 
     a_1 = c,   a_{i+1} = a_i + x_i W_i,   logit_i = b_i + V_i . sigmoid(a_i),   i = 1..n
 
-Bits are taken one after the other in both directions, so that memory is that of one a_i, (rows, hidden_dim), and not of
-all n of them: the backward pass takes the increments of a off again, which costs one rounding error an entry.
-Larochelle & Murray (2011).
+Both passes take one bit at a time and store one a_i, (rows, hidden_dim), instead of all n: the backward pass subtracts
+the increments of a again, which costs one rounding error per entry. Source: Larochelle & Murray (2011).
 """
 
 from typing import Any
@@ -25,6 +24,10 @@ def logits(bias: Tensor, start: Tensor, x: Tensor, W: Tensor, V: Tensor) -> Tens
         x: bits, (rows, n).
         W: (n, hidden_dim).
         V: (n, hidden_dim).
+
+    Raises:
+        TypeError: an argument of another dtype.
+        ValueError: shapes or devices that do not fit each other.
     """
     _check(bias, start, W, V)
     doors.tensor("x", x, bias, *bias.shape)
@@ -34,7 +37,12 @@ def logits(bias: Tensor, start: Tensor, x: Tensor, W: Tensor, V: Tensor) -> Tens
 
 @torch.no_grad()
 def draw(bias: Tensor, start: Tensor, W: Tensor, V: Tensor) -> Tensor:
-    """Bits (rows, n), each drawn given those before it; arguments as for `logits`."""
+    """Bits (rows, n), each drawn given those before it; arguments as for `logits`.
+
+    Raises:
+        TypeError: an argument of another dtype.
+        ValueError: shapes or devices that do not fit each other.
+    """
     _check(bias, start, W, V)
     a, bits = start.clone(), []
     for b_i, W_i, V_i in zip(bias.unbind(1), W, V, strict=True):

@@ -2,10 +2,10 @@
 
     softplus(raw) = log(1 + e^raw)
 
-A network that reads large observations may ask for a raw scale of -500, whose softplus is zero in float32, and no law
-has the standard deviation zero. So scales that come from networks are at least `least_scale`: 2.3e-13 in float32,
-2.8e-103 in float64. A deviation of 10^5, measured in such a scale and squared, is still finite. Parameters in tables
-may be smaller, down to the smallest normal number: 1.2e-38 in float32, 2.2e-308 in float64.
+A network that reads large observations may output a raw scale of -500, whose softplus is zero in float32, and a normal
+law needs a positive standard deviation. So scales from networks are at least `least_scale`: 2.3e-13 in float32,
+2.8e-103 in float64. Even a deviation of 10^5 has a finite square when it is divided by such a scale. Parameters in
+tables may be smaller, down to the smallest normal number: 1.2e-38 in float32, 2.2e-308 in float64.
 """
 
 import math
@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 def softplus(raw: Tensor) -> Tensor:
-    """log(1 + e^raw); by default torch drops e^-raw above 20, which float64 notices."""
+    """log(1 + e^raw); torch's default drops e^-raw above 20, which is too early for float64."""
     return F.softplus(raw, threshold=40)
 
 
@@ -26,7 +26,7 @@ def scale(raw: Tensor) -> Tensor:
 
 
 def least_scale(dtype: torch.dtype) -> float:
-    """The floor of the scales that networks ask for."""
+    """The smallest scale that a network may output."""
     return float(torch.finfo(dtype).tiny ** (1 / 3))
 
 
@@ -36,5 +36,5 @@ def scale_of_network(raw: Tensor) -> Tensor:
 
 
 def at_least(raw: Tensor) -> Tensor:
-    """A network's raw scale, whose softplus or exponential is at least `least_scale`."""
+    """A network's raw scale, raised until its exponential, and so nearly its softplus, is at least `least_scale`."""
     return raw.clamp(min=math.log(least_scale(raw.dtype)))

@@ -5,7 +5,8 @@
     systematic     at (n + u) / N with one u
     residual       floor(N W_n) copies of each, the rest multinomial
 
-Sums are made in double precision. A particle of weight zero never has a descendant, whatever rounding does.
+Sums are in double precision. A particle of weight zero never has a descendant, whatever rounding does. Source: Douc,
+Cappé & Moulines (2005), sec. 2.
 """
 
 from collections.abc import Callable
@@ -18,17 +19,17 @@ from pgm_rnn.kernels import doors
 from pgm_rnn.kernels.threads import run_alone, run_compiled
 
 SMALL = 4096
-"""Weights that one thread resamples sooner than several."""
+"""Number of weights below which one thread is faster than several."""
 
 
 def draw_ancestors(weights: Tensor, scheme: str, uniforms: Tensor, chosen: Tensor | None = None) -> Tensor:
     """Ancestors of N particles for each of B sequences, (N, B), int64.
 
     Args:
-        weights: not negative, (N, B), finite and a positive one in each column to resample.
+        weights: finite and not negative, (N, B), with a positive one in each column to resample.
         scheme: one of `SCHEMES`.
         uniforms: in [0, 1), float64, of shape `uniforms_shape(scheme, N, B)`.
-        chosen: where to resample, (B,); elsewhere each particle is its own ancestor. None for everywhere.
+        chosen: which columns to resample, (B,); in others each particle is its own ancestor. None for all.
 
     Raises:
         TypeError: arguments of another dtype.
@@ -45,7 +46,7 @@ def draw_ancestors(weights: Tensor, scheme: str, uniforms: Tensor, chosen: Tenso
 
 
 def uniforms_shape(scheme: str, num_particles: int, batch: int) -> torch.Size:
-    """How many uniforms a scheme takes: (1, B) for systematic, (N, B) for the others."""
+    """Shape of the uniforms that a scheme takes: (1, B) for systematic, (N, B) for the others."""
     return torch.Size([1 if scheme == "systematic" else num_particles, batch])
 
 
@@ -58,8 +59,8 @@ def _check_weights(weights: Tensor, chosen: Tensor) -> None:
 def _refuse(wrong: Tensor) -> None:
     if bool(wrong.any()):
         raise ValueError(
-            "expected finite weights that are not negative and not all zero, got NaN or others for sequence "
-            f"{int(wrong.nonzero()[0])}; look for the observation or parameter that they come from"
+            "expected finite weights that are not negative and not all zero, got NaN, infinite, negative or only zero "
+            f"weights in sequence {int(wrong.nonzero()[0])}; look for the observation or parameter that causes them"
         )
 
 
@@ -87,7 +88,7 @@ def _residual(weights: Tensor, uniforms: Tensor, chosen: Tensor) -> Tensor:
     _check_weights(weights, chosen)
     weights = weights.double() / weights.sum(0, dtype=torch.float64)
     expected = len(weights) * weights
-    copies = (expected + 1e-9).floor()  # N W_n may be a whole number but for rounding
+    copies = (expected + 1e-9).floor()  # rounding may leave a whole number N W_n a little below
     rest = (expected - copies).clamp(min=0.0)
     rest = rest.where(rest.sum(0) > 0, weights)
     until, itself = copies.cumsum(0), _itself(weights).expand(weights.shape)
@@ -102,7 +103,7 @@ def _inverse(weights: Tensor, points: Tensor) -> Tensor:
     scaled = (points * cumulative[-1]).mT.contiguous()
     found = torch.searchsorted(cumulative.mT.contiguous(), scaled, right=True).mT
     last_positive = len(weights) - 1 - (weights > 0).to(torch.int8).flip(0).argmax(0)
-    return torch.minimum(found, last_positive)  # rounding may lead beyond
+    return torch.minimum(found, last_positive)  # rounding may lead past it
 
 
 def _itself(weights: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Compiled functions on tensors' memory, with as many threads as torch has; one thread in a forked process.
 
-GNU OpenMP, which numba and torch share on Linux, loses its threads in a fork: numba ends the child, torch waits for
-ever. A forked child therefore runs both in one thread, the kernels compiled once more without OpenMP. A process that is
-spawned (`multiprocessing.get_context("spawn")`) has all its threads.
+GNU OpenMP, which numba and torch share on Linux, loses its threads in a fork: numba then ends the child process, and
+torch waits forever. A forked child therefore runs both in one thread, with the kernels linked without OpenMP. A process
+that is spawned (`multiprocessing.get_context("spawn")`) has all its threads.
 """
 
 import os
@@ -20,14 +20,14 @@ from torch import Tensor
 
 
 class _Process:
-    """What this process knows of itself."""
+    """State of this process that a fork changes."""
 
     forked = False
     held: ClassVar[list[Any]] = []  # numba's lock of its compiler, during a fork
 
 
 def _before_fork() -> None:
-    """Wait until no other thread imports kernels or compiles: its locks would stay locked in the child, without it."""
+    """Wait until no other thread imports kernels or compiles, because the child would inherit its locks for good."""
     for name in [name for name in sys.modules if name == "numba" or name.startswith("pgm_rnn.")]:
         import_module(name)
     lock = getattr(sys.modules.get("numba.core.compiler_lock"), "global_compiler_lock", None)
@@ -43,7 +43,7 @@ def _release() -> None:
 
 
 def _after_fork() -> None:
-    """In a forked child: no parallel region of OpenMP any more, neither numba's nor torch's."""
+    """Keep a forked child from entering any parallel region of OpenMP, numba's or torch's."""
     _release()
     _Process.forked = True
     torch.set_num_threads(1)
@@ -54,7 +54,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def num_threads() -> int:
-    """Threads that compiled functions use: torch's, and no more than numba was started with; one after a fork."""
+    """Number of threads for compiled functions: torch's, at most the number numba started with; 1 after a fork."""
     if _Process.forked:
         return 1
     import numba
@@ -63,10 +63,10 @@ def num_threads() -> int:
 
 
 def run_compiled(function: Any, *arguments: Any) -> None:
-    """Call a function compiled by numba with tensors as arrays; what it writes to must be contiguous.
+    """Call a function compiled by numba with tensors as arrays; tensors that it writes to must be contiguous.
 
-    Where numba and torch share one OpenMP library, numba's first parallel function sets the number of threads of both:
-    torch's is put back.
+    Where numba and torch share one OpenMP library, numba's first parallel function sets the number of threads of both;
+    this function restores torch's.
     """
     import numba
 
@@ -79,7 +79,7 @@ def run_compiled(function: Any, *arguments: Any) -> None:
 
 
 def run_alone(function: Any, *arguments: Any) -> None:
-    """`run_compiled` in the calling thread alone, for what ends before another thread has woken."""
+    """`run_compiled` in the calling thread alone, for work that ends before another thread could wake."""
     _alone(function)(*_arrays(arguments))
 
 
@@ -87,7 +87,7 @@ _ONE_AT_A_TIME = Lock()
 
 
 def _turn() -> AbstractContextManager[Any]:
-    """Python threads may call at the same time, but numba's own pool ends the process that does so."""
+    """A lock for numba's own thread pool, which ends the process if two Python threads call it at once."""
     import numba
 
     own_pool = not _Process.forked and numba.threading_layer() == "workqueue"  # type: ignore[attr-defined]
@@ -100,15 +100,15 @@ def _arrays(arguments: tuple[Any, ...]) -> list[Any]:
 
 @cache
 def _alone(function: Any) -> Any:
-    """A parallel function of numba's compiled for one thread."""
+    """A parallel numba function, compiled for one thread."""
     return _twin(function, "alone", parallel=False)
 
 
 @cache
 def _relinked(function: Any) -> Any:
-    """A parallel function of numba's as a forked child can run it: the same machine code, so the same bits.
+    """A parallel numba function as a forked child can run it: the same machine code, so the same bits.
 
-    What it calls to share a loop out among threads is a function that runs the whole loop.
+    The function that it calls to distribute a loop over threads is replaced by one that runs the whole loop.
     """
     from llvmlite.binding import add_symbol  # type: ignore[import-untyped]
 
@@ -126,8 +126,8 @@ def _whole_loop() -> Any:
 def _twin(function: Any, name: str, **options: Any) -> Any:
     """The same function compiled once more.
 
-    It has a name of its own, for numba files what it compiles by the function's name and code, not by its options:
-    under one name the first of the two would be loaded in the other's place.
+    It has a name of its own, because numba caches compiled code by the function's name and code, not by its options:
+    under one name, the first of the two would be loaded in place of the other.
     """
     import numba
 

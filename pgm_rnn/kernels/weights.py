@@ -14,8 +14,8 @@ class Normalized(NamedTuple):
     Attributes:
         log_total: log sum_n exp(l^n), (...), nats; -inf where all weights are zero, and then the others are NaN.
         log_weights: l^n - log_total, (N, ...).
-        weights: in proportion to their exponentials, the largest one, (N, ...), without gradient.
-        ess: effective sample size (sum_n W^n)^2 / sum_n (W^n)^2, (...).
+        weights: exp(l^n) scaled so that the largest is 1, (N, ...), without gradient.
+        ess: effective sample size (sum_n W^n)^2 / sum_n (W^n)^2, (...): Kong, Liu & Wong (1994).
     """
 
     log_total: Tensor
@@ -27,8 +27,12 @@ class Normalized(NamedTuple):
 def normalize(log_weights: Tensor) -> Normalized:
     """Normalised weights from unnormalised log weights (N, ...), in nats.
 
-    Weights below 1e-17 of the largest in single precision, 1e-152 in double, count as zero: numbers whose squares are
-    subnormal, and infinite logarithms, take a processor a hundred times as long as others.
+    Weights below 1e-17 of the largest in single precision, 1e-152 in double, count as zero: a processor takes a hundred
+    times as long for infinite logarithms and for numbers whose squares are subnormal.
+
+    Raises:
+        TypeError: log weights that are not floating point.
+        ValueError: no particle.
     """
     if not log_weights.is_floating_point():
         raise TypeError(f"expected log weights of floating point, got {log_weights.dtype}")
