@@ -6,9 +6,9 @@
     sample_states         z_{1:T} ~ p(z_{1:T} | x_{1:T})
     predict    p(x_{t+1} | x_{1:t})
 
-Every function takes a model whose `states` are `FiniteStates`, or one that gives `initial_probs`, `transition_probs`
-and `emission_log_probs(x)`, whatever its emission, and whole padded batches. Probabilities in the padding are zero.
-Source of the forward part: Choe, Shin & Spencer (2017), sec. 3.2.
+Every function takes whole padded batches and a model with any emission whose `states` are `FiniteStates`, or which
+gives `initial_probs`, `transition_probs` and `emission_log_probs(x)`. Probabilities in the padding are zero. Sources:
+Rabiner (1989), sec. III; Choe, Shin & Spencer (2017), sec. 3.2, for the forward part.
 """
 
 import math
@@ -60,11 +60,15 @@ FiniteModel = FiniteStateModel | SequenceModel
 
 
 class ImpossibleSequenceError(ValueError):
-    """Posteriors were asked for given observations of probability zero."""
+    """Posteriors were asked for, but the observations have probability zero."""
 
 
 def check_possible(log_normalizers: Tensor, consequence: str) -> None:
-    """Raise an `ImpossibleSequenceError` that says where, and its consequence, if a term (B, T) is minus infinity."""
+    """Raise an error that names sequence, step and consequence if a term (B, T) is minus infinity.
+
+    Raises:
+        ImpossibleSequenceError: a sequence has probability zero.
+    """
     impossible = log_normalizers == -torch.inf
     if bool(impossible.any()):
         sequence, step = impossible.nonzero()[0].tolist()
@@ -109,13 +113,21 @@ class Filtered:
 
     @property
     def filtered_probs(self) -> Tensor:
-        """p(z_t | x_{1:t}), (B, T, K)."""
+        """p(z_t | x_{1:t}), (B, T, K): Rabiner (1989), eq. (19)-(20), normalised.
+
+        Raises:
+            ImpossibleSequenceError: a sequence has probability zero.
+        """
         self._check_possible()
         return self._forward.filtered
 
     @cached_property
     def predicted_probs(self) -> Tensor:
-        """p(z_t | x_{1:t-1}), (B, T, K)."""
+        """p(z_t | x_{1:t-1}), (B, T, K).
+
+        Raises:
+            ImpossibleSequenceError: a sequence has probability zero.
+        """
         first = self._initial.expand(len(self._lengths), -1)[:, None]
         later = hmm.propagate(self.filtered_probs[:, :-1], self._transition)
         mask = length_mask(self._lengths, self._forward.scale.shape[1])
@@ -127,7 +139,7 @@ class Filtered:
 
 @dataclass(frozen=True)
 class Smoothed(Filtered):
-    """Result of `smooth`: that of `filter`, and what the whole sequence says."""
+    """Result of `smooth`: the result of `filter`, and posteriors given the whole sequence."""
 
     def __repr__(self) -> str:
         """The main numbers."""
@@ -137,18 +149,26 @@ class Smoothed(Filtered):
     def _backward(self) -> hmm.Backward:
         self._check_possible()
         result = hmm.backward(self._transition, self._lengths, self._forward)
-        totals = result.smoothed.sum(-1, keepdim=True)  # one, but for what rounding adds over many steps
+        totals = result.smoothed.sum(-1, keepdim=True)  # one, up to rounding that adds up over many steps
         result.smoothed.div_(totals.where(totals > 0, 1.0))
         return result
 
     @property
     def smoothed_probs(self) -> Tensor:
-        """p(z_t | x_{1:T}), (B, T, K)."""
+        """p(z_t | x_{1:T}), (B, T, K): gamma of Rabiner (1989), eq. (27).
+
+        Raises:
+            ImpossibleSequenceError: a sequence has probability zero.
+        """
         return self._backward.smoothed
 
     @cached_property
     def pairwise_probs(self) -> Tensor:
-        """p(z_t = i, z_{t+1} = j | x_{1:T}), (B, T - 1, K, K)."""
+        """p(z_t = i, z_{t+1} = j | x_{1:T}), (B, T - 1, K, K): xi of Rabiner (1989), eq. (37).
+
+        Raises:
+            ImpossibleSequenceError: a sequence has probability zero.
+        """
         return hmm.pairwise_probs(self._transition, self._forward, self._backward.future)
 
 
@@ -205,7 +225,10 @@ def smooth(
     inputs: Tensor | None = None,
     mask: Tensor | None = None,
 ) -> Smoothed:
-    """Smoothed distributions p(z_t | x_{1:T}), and on request those of neighbours; arguments and errors as `filter`."""
+    """Smoothed distributions p(z_t | x_{1:T}), and p(z_t, z_{t+1} | x_{1:T}) on request.
+
+    Arguments and errors are those of `filter`.
+    """
     result = filter(model, x, lengths, inputs=inputs, mask=mask)
     return Smoothed(result._transition, result._initial, result._lengths, result._forward)
 
@@ -219,7 +242,10 @@ def most_likely_states(
     inputs: Tensor | None = None,
     mask: Tensor | None = None,
 ) -> MostLikelyStates:
-    """The path z_{1:T} of highest posterior probability, by Viterbi; arguments and errors as `filter`."""
+    """The path z_{1:T} of highest posterior probability by the Viterbi algorithm: Rabiner (1989), eq. (32)-(35).
+
+    Arguments and errors are those of `filter`.
+    """
     data = checked_finite(model, x, lengths, inputs=inputs, mask=mask)
     initial, transition, log_emission = tables_of(model, data)
     return MostLikelyStates(*hmm.most_likely_states(initial.log(), transition.log(), log_emission, data.lengths))
@@ -271,12 +297,19 @@ def predict(
     """The law p(x_{t+1} | x_{1:t}) of the next observation after each step: batch shape (B, T).
 
     It mixes the model's `emission(z, h)` over the states z, where h is the memory after x_t: Categorical for symbols, a
-    mixture for other emissions. What it says in the padding means nothing. Arguments and errors as `filter`;
-    transitions must not vary over time, for the last one would be unknown.
+    mixture for other emissions. Its values in the padding have no meaning. Arguments are those of `filter`.
+
+    Raises:
+        TypeError: a model without finitely many states.
+        ValueError: observations that do not fit the model, or transitions that vary over time, so that the next one
+            is not known.
+        ImpossibleSequenceError: a sequence has probability zero.
     """
     result = filter(model, x, lengths, inputs=inputs, mask=mask)
     if result._transition.dim() > 2:
-        raise ValueError("expected one transition table for all steps, got one a step; the next one is not known")
+        raise ValueError(
+            "expected one transition table for all steps, got one per step; the table of the next step is not known"
+        )
     result._check_possible()
     ahead = hmm.log_propagated(result._transition, result._forward)  # (B, T, K)
     padding = ~length_mask(result._lengths, ahead.shape[1])

@@ -1,10 +1,10 @@
-"""Expectation-maximisation: the loop, for every model whose E and M steps are exact.
+"""Expectation-maximisation (EM) for models whose E and M steps are exact.
 
     E: expected statistics of the hidden states under p(z_{1:T} | x_{1:T})
     M: the parameters that make these statistics most likely
 
-The steps of a kind of model are in a module of their own: `baum_welch` for finitely many states, `gaussian_em` for the
-linear-Gaussian state-space model.
+`climb` is the loop. `baum_welch` has the steps for finitely many states, `gaussian_em` those for the linear-Gaussian
+state-space model.
 """
 
 from pgm_rnn.inference.em.climb import StoppedBy

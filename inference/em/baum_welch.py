@@ -3,10 +3,12 @@
     E: expected counts of first states, transitions and observations under p(z_{1:T} | x_{1:T})
     M: the parameters that make these counts most likely, with pseudo-counts and pseudo-observations if asked for
 
-R starts on N sequences are one batch of N R sequences, start r on sequence n at n R + r. Real observations are taken in
-`units` of their own, unless the emission is frozen. Full covariances, whose densities lose as many digits as columns
-nearly determine each other, are estimated and evaluated in float64 whatever the model's dtype.
-Source: Vidal (2024), "Parameter learning via EM algorithm".
+R starts on N sequences are one batch of N R sequences, with start r on sequence n at n R + r. Real observations are
+rescaled to `units` of their own, unless the emission is frozen. Full covariances are estimated and evaluated in float64
+whatever the model's dtype, because their densities lose digits when columns nearly determine each other.
+
+Sources: Rabiner (1989), eq. (40a)-(40c), for several sequences eq. (109)-(110); Vidal (2024), "Parameter learning via
+EM algorithm".
 """
 
 from collections.abc import Collection
@@ -38,13 +40,13 @@ from pgm_rnn.sequence_model.tables import has_tables
 from pgm_rnn.sequences import Sequences, length_mask
 
 PARTS = ("initial", "transition", "emission")
-"""What `frozen` may name."""
+"""The names that `frozen` may have."""
 NUM_TRIED = 10
-"""Iterations of each random start that is read off the data, before the best of them is chosen."""
+"""Number of iterations of each random start from the data before the best start is chosen."""
 _OPERATIONS = 32
-"""Rounding errors of a term of the log likelihood apart from those of its sums over states and over entries of x.
+"""Rounding errors of a term of the log likelihood, not counting those of its sums over states and over entries of x.
 
-They are those of the laws, of their densities, and of the recursion's exponentials, products and logarithms.
+They come from the laws, their densities, and the recursion's exponentials, products and logarithms.
 """
 
 
@@ -60,17 +62,21 @@ class TrainableFiniteModel(FiniteStateModel, Protocol):
 
 
 def check_trainable(model: object) -> None:
-    """Raise a TypeError unless a model with finitely many states has what the M-step replaces."""
+    """Raise unless a model with finitely many states has the parts that the M-step replaces.
+
+    Raises:
+        TypeError: it has no `emission_table` or no `set_probs`.
+    """
     missing = [name for name in ("emission_table", "set_probs") if not hasattr(model, name)]
     if has_tables(model) and missing:
         raise TypeError(
-            f"em.fit replaces a model's emission_table by set_probs, {type(model).__name__} has no "
-            f"{' and no '.join(missing)}; svi.fit(objective='mle') takes gradient steps"
+            f"expected a model with emission_table and set_probs for em.fit, {type(model).__name__} has no "
+            f"{' and no '.join(missing)}; use svi.fit(objective='mle'), which takes gradient steps"
         )
 
 
 class _Parameters(NamedTuple):
-    """Of R starts: p(z_1) (R, K), transitions (R, 1, K, K), and a table of R K laws."""
+    """Parameters of R starts: p(z_1) (R, K), transitions (R, 1, K, K), and a table of R K laws."""
 
     initial: Tensor
     transition: Tensor
@@ -94,7 +100,7 @@ def _side_by_side(starts: list[Start]) -> _Parameters:
 
 
 class _Counts(NamedTuple):
-    """Expected counts: of first states (R, K), transitions (R, 1, K, K), and p(z_t | x_{1:T}) a step (steps, R K)."""
+    """Expected counts of first states (R, K) and transitions (R, 1, K, K), and p(z_t | x_{1:T}), (steps, R K)."""
 
     first: Tensor
     transitions: Tensor
@@ -105,15 +111,16 @@ class BaumWelch:
     """E and M steps on copies of a model's parameters; the model is left alone until `adopt`.
 
     Args:
-        model: with finitely many states.
+        model: a model with finitely many states.
         data: training sequences.
-        valid: others to compare the starts on, or None.
+        valid: validation sequences, on which the starts are compared, or None.
         frozen: names of `PARTS` that keep the model's values.
         pseudo_count: added to every expected count.
-        pseudo_observations: added to those of every state, spread like the training data but for wild values.
+        pseudo_observations: number of observations added to each state, distributed like the training data without
+            its outliers.
         num_restarts: R.
-        seed: of the starts that are drawn.
-        from_data: whether start 0 is read off the data, or the model's own parameters.
+        seed: random seed of the starts.
+        from_data: whether start 0 is estimated from the data; if not, it is the model's own parameters.
         min_scale: the smallest standard deviation, as a fraction of its column's spread.
 
     Raises:
@@ -166,7 +173,7 @@ class BaumWelch:
         return _side_by_side([first, *(start._replace(**kept) for start in drawn)])
 
     def _start_from_data(self, own: Start, seed: int) -> Start:
-        """The start read off the data; of several, the one that is the best after `NUM_TRIED` iterations."""
+        """The start estimated from the data; of several, the best one after `NUM_TRIED` iterations."""
         found = data_starts(own, self._observed, self._lengths, frozen=self._frozen, seed=seed, units=self._units)
         if len(found) == 1:
             return found[0]
@@ -190,21 +197,23 @@ class BaumWelch:
         return objective, Start(initial[0], transition[0, 0], emission)
 
     def expect(self) -> Score:
-        """How good each start's present parameters are; keeps the counts.
+        """E-step: the score of each start's present parameters; keeps the counts.
+
+        The counts are the sums of Rabiner's (1989) gamma and xi, eq. (27) and (37).
 
         Raises:
             ImpossibleSequenceError: start 0 gives a sequence probability zero.
         """
-        if self._interrupted:  # while a start was looked for
+        if self._interrupted:  # the user interrupted the search for a start
             self._interrupted = False
             raise KeyboardInterrupt
         transition, lengths = self._parameters.transition, self._lengths.repeat_interleave(self._num_starts)
         log_emission = self._log_emission(self._x)
         added = self._log_prior() + self._log_pseudo_observations(log_emission)
         forward = self._forward(log_emission, self._lengths)
-        del log_emission  # as large as what the recursions leave
+        del log_emission  # as large as the results of the recursions
         check_possible(self._by_start(forward.log_normalizers)[:, 0], "start from parameters that allow it")
-        table = transition[0, 0] if self._num_starts == 1 else transition  # one table is counted on the way
+        table = transition[0, 0] if self._num_starts == 1 else transition  # one table: the recursion counts
         _, pairs, smoothed = hmm.expected_pairs(table, lengths, forward, transition.new_ones(len(lengths)))
         smoothed = self._by_start(smoothed)  # (N, R, T, K)
         transitions = pairs.reshape(transition.shape)
@@ -213,7 +222,7 @@ class BaumWelch:
         return self._score(self._by_start(forward.log_normalizers), added)
 
     def _score(self, terms: Tensor, added: Tensor) -> Score:
-        """The score from log p(x_t | x_{1:t-1}) in the units, (N, R, T), and what is added to their sum, (R,)."""
+        """The score from log p(x_t | x_{1:t-1}) in the units, (N, R, T), and the prior terms `added`, (R,)."""
         num_steps, num_states = len(self._counts.states), self._parameters.initial.shape[1]
         size = terms.double().abs().sum((0, 2)) + added.abs()
         sums = num_steps * (self._observed[0].numel() + num_states + _OPERATIONS)
@@ -223,7 +232,7 @@ class BaumWelch:
         return Score(value, value + added, rounding.where(rounding.isfinite(), 0.0))
 
     def _rounding_of_densities(self, size: Tensor) -> Tensor:
-        """How far densities of this size in all, (R,), are moved by factors that are nearly singular, nats."""
+        """How far nearly singular covariances may move log densities of total size `size`, (R,), in nats."""
         emission = self._parameters.emission
         lost = condition(emission.family, emission.params.detach()).unflatten(0, (self._num_starts, -1)).amax(-1)
         return torch.finfo(emission.params.dtype).eps * _OPERATIONS * lost * size
@@ -249,7 +258,10 @@ class BaumWelch:
         return self._pseudo_observations * torch.einsum("n,nrk->r", self._common, log_emission[self._mask].double())
 
     def maximise(self) -> None:
-        """Replace every parameter that is not frozen by the most likely one for the counts of `expect`."""
+        """M-step: replace every parameter that is not frozen by its maximum for the counts of `expect`.
+
+        Rabiner (1989), eq. (40a) for p(z_1), (40b) for transitions and, for symbols, (40c) for emissions.
+        """
         self._before, self._parameters = self._parameters, self._maximised()
         self._put_back()
 
@@ -267,7 +279,7 @@ class BaumWelch:
         return _Parameters(initial, transition, emission)
 
     def put_back(self, fallen: Tensor) -> None:
-        """Give the starts where `fallen` (R,) is true the parameters before the last `maximise`, and let them rest."""
+        """Restore the parameters before the last `maximise` in starts where `fallen` (R,) is true, and stop these."""
         self._resting = self._resting | fallen
         self._put_back()
 
@@ -284,7 +296,11 @@ class BaumWelch:
         return terms.double().sum((0, 2)) - self._log_volume(int(lengths.sum()))
 
     def adopt(self, start: int) -> None:
-        """Write one start's present parameters into the model, but for the frozen ones."""
+        """Write one start's present parameters into the model, except the frozen ones.
+
+        Raises:
+            ValueError: a parameter is NaN.
+        """
         initial, transition, emission = self._parameters
         emission = table_out_of_units(emission, self._units)
         probs = {
@@ -297,7 +313,7 @@ class BaumWelch:
         self._model.set_probs(*(None if part in self._frozen else probs[part] for part in PARTS))
 
     def remarks(self, start: int) -> list[str]:
-        """Which states keep no share of the data, and which are held at the smallest scale."""
+        """Sentences on states without a share of the data, and on states held at the smallest scale."""
         shares = self._counts.states.sum(0).unflatten(0, (self._num_starts, -1))[start]
         params = self._parameters.emission.params.detach().unflatten(0, (self._num_starts, -1))[start]
         if self._units is None:
@@ -310,7 +326,7 @@ class BaumWelch:
         return len(self._parameters.initial)
 
     def _log_volume(self, num_steps: int) -> float:
-        """What the units add to the log density of so many observations, nats."""
+        """log p(y) - log p(x) of `num_steps` observations, nats: the change of units from x to y."""
         return 0.0 if self._units is None else num_steps * self._units.log_volume
 
     def _log_emission(self, x: Tensor) -> Tensor:
@@ -330,7 +346,7 @@ class BaumWelch:
 
 
 def _common(x: Tensor, units: Units | None) -> Tensor:
-    """Weights of the pseudo-observations, (N,), float64: equal, but none of an observation far from the others."""
+    """Weights of the pseudo-observations, (N,), float64: equal, but zero for outliers."""
     flat = x.reshape(len(x), -1)
     kept = torch.ones(len(x), device=x.device) > 0 if units is None else units.ordinary(flat)
     weights = (kept if bool(kept.any()) else ~kept).double()
@@ -338,12 +354,12 @@ def _common(x: Tensor, units: Units | None) -> Tensor:
 
 
 def _log_of_positive(probs: Tensor) -> Tensor:
-    """log probs, and zero where one is zero: it is no parameter."""
+    """log probs, and zero where a probability is zero, because zeros are fixed and no parameters."""
     return probs.where(probs > 0, 1.0).log()
 
 
 def _normalised(counts: Tensor, before: Tensor, pseudo_count: float) -> Tensor:
-    """Rows of probabilities from counts; what was zero stays zero, and a row without any count as it was."""
+    """Rows of probabilities from counts; zeros stay zero, and a row without any count stays as it was."""
     counts = (counts + pseudo_count).where(before > 0, 0.0)
     totals = counts.sum(-1, keepdim=True)
     return (counts / totals).where(totals > 0, before)

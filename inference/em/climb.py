@@ -1,8 +1,8 @@
-"""The climb of EM: iterations until nothing is gained, and what is done about a start that falls.
+"""The loop of EM: iterations until the objective stops rising, and the treatment of starts whose objective falls.
 
-No iteration of EM lowers its objective, so one that does, beyond rounding, shows a fault: of numbers near the end of
-their range, or of a start outside the set that the M-step looks in. Such a start is put back to the parameters before
-that iteration and rests. It is never called convergence.
+No iteration of EM lowers its objective, so one that lowers it by more than rounding shows a fault: numbers near the end
+of their range, or a start outside the set that the M-step searches. Such a start returns to the parameters before that
+iteration and stops there. That is never reported as convergence.
 """
 
 from typing import Literal, NamedTuple, Protocol
@@ -15,12 +15,12 @@ StoppedBy = Literal["num_iterations", "tolerance", "interrupt", "decrease"]
 
 
 class Score(NamedTuple):
-    """How good the present parameters of R starts are.
+    """The objective of R starts at their present parameters.
 
     Attributes:
-        log_likelihood: of the training data, (R,), nats.
-        objective: what an iteration never lowers: the log likelihood and what pseudo-counts and pseudo-observations
-            add, (R,), nats.
+        log_likelihood: log likelihood of the training data, (R,), nats.
+        objective: the quantity that no iteration lowers: the log likelihood plus the terms of pseudo-counts and
+            pseudo-observations, (R,), nats.
         rounding: how far rounding may have moved the objective, (R,), nats.
     """
 
@@ -33,13 +33,13 @@ class Steps(Protocol):
     """E and M steps of R starts side by side, on their own copies of a model's parameters."""
 
     def expect(self) -> Score:
-        """How good each start's present parameters are; the E-step."""
+        """E-step: the score of each start's present parameters."""
 
     def maximise(self) -> None:
-        """Replace the parameters of every start that does not rest by those of the M-step after the last `expect`."""
+        """M-step after the last `expect`, in every start that has not stopped."""
 
     def put_back(self, fallen: Tensor) -> None:
-        """Give the starts where `fallen` (R,) is true the parameters before the last `maximise`, and let them rest."""
+        """Restore the parameters before the last `maximise` in starts where `fallen` (R,) is true, and stop these."""
 
     def validate(self) -> Tensor | None:
         """Log likelihood of the validation data under each start's present parameters, (R,), nats; None without."""
@@ -48,15 +48,15 @@ class Steps(Protocol):
         """Write one start's present parameters into the model."""
 
     def remarks(self, start: int) -> list[str]:
-        """What a reader should know of one start's present parameters, a sentence each."""
+        """Sentences that warn about one start's present parameters."""
 
 
 class Fall(NamedTuple):
     """An iteration that lowered the objective.
 
     Attributes:
-        iteration: which one, from 1.
-        nats: by how much; NaN if it is no longer a number.
+        iteration: its number, from 1.
+        nats: the decrease; NaN if the objective is no longer a number.
     """
 
     iteration: int
@@ -68,8 +68,8 @@ class Climbed(NamedTuple):
 
     Attributes:
         log_likelihoods: before each iteration and after the last, (n, R), nats.
-        falls: the starts that fell, by number.
-        stopped_by: what ended the climb.
+        falls: the falls, by the number of the start.
+        stopped_by: the reason why the loop ended, as in `EmFit`.
     """
 
     log_likelihoods: Tensor
@@ -87,7 +87,11 @@ class _Record:
         self.falls: dict[int, Fall] = {}
 
     def add(self, score: Score) -> None:
-        """Append a score; where it is lower than the last one, put the start back and keep the last one."""
+        """Append a score; if a start's score is lower than the last one, restore that start and keep the last score.
+
+        Raises:
+            ValueError: the first score is NaN.
+        """
         if self._last is None:
             if bool(score.log_likelihood[0].isnan()):
                 raise ValueError(
@@ -124,11 +128,11 @@ def climb(steps: Steps, num_iterations: int, tolerance: float, num_steps: int, p
     """Iterate until no start gains `tolerance` nats per step.
 
     Args:
-        steps: of the model.
-        num_iterations: at most.
-        tolerance: in nats per step.
-        num_steps: of the training data.
-        progress: a bar on a terminal.
+        steps: the model's E and M steps.
+        num_iterations: the largest number of iterations.
+        tolerance: the smallest gain per iteration, in nats per step.
+        num_steps: number of steps in the training data.
+        progress: whether to show a progress bar on a terminal.
     """
     record, stopped_by = _Record(steps, tolerance * num_steps), "num_iterations"
     bar = tqdm(range(num_iterations), unit="iteration", disable=None if progress else True, leave=False)

@@ -1,13 +1,13 @@
-"""Parameters to start EM from that are read off the data.
+"""Starting parameters for EM, estimated from the data.
 
-    vectors    k-means++ on columns of standard deviation 1, their few wildest values drawn in
+    vectors    k-means++ on columns of standard deviation 1, with their few outliers pulled in
     counts     k-means++ on square roots, whose variance is the same at every rate
-    bits       k-means++ as they are
+    bits       k-means++ on the bits themselves
     symbols    random p(z | x): one row for each symbol, uniform on the simplex
 
-Each step belongs to the state of its cluster, and initial, transition and emission are read off as if the states were
-known. Where the clusters cannot be told apart, for there are fewer different observations than states, p(z | x) is
-random too. Zeros of the model's own chain stay zeros, and parts that are frozen stay what they are.
+Each step belongs to the state of its cluster, and initial, transition and emission are estimated as if the states were
+known. If there are fewer different observations than states, p(z | x) is random, too. Zeros of the model's own chain
+stay zeros, and frozen parts stay unchanged.
 """
 
 import warnings
@@ -26,7 +26,7 @@ from pgm_rnn.inference.em.units import Units
 from pgm_rnn.randomness import derived_seed
 
 NUM_RANDOM = 8
-"""Starts for random p(z | x), of which `BaumWelch` keeps the best after some iterations."""
+"""Number of starts from random p(z | x), of which `BaumWelch` keeps the best after some iterations."""
 _MOST_RUNS, _BUDGET = 10, 2e9
 """Runs of k-means, of which the tightest is kept, and multiplications that all of them may take, roughly."""
 _LEAST_ROWS = 4
@@ -43,10 +43,10 @@ def data_starts(
 
     Args:
         own: the model's own parameters: its number of states, zeros and frozen parts are kept.
-        x: observations, those of one sequence after those of the other, (N, *event).
-        lengths: of the sequences, (B,), their sum is N.
+        x: the observations of all sequences, one sequence after the other, (N, *event).
+        lengths: lengths of the sequences, (B,); their sum is N.
         frozen: parts that are not to be changed.
-        seed: of the draws.
+        seed: random seed.
         units: as for `estimate`.
     """
     kept = {part: getattr(own, part) for part in frozen}
@@ -55,7 +55,7 @@ def data_starts(
 
 
 def _memberships(own: Start, x: Tensor, frozen: Collection[str], rng: np.random.Generator) -> list[Tensor]:
-    """How much each observation belongs to each state, (N, K), once or `NUM_RANDOM` times."""
+    """p(z = k | x_n) of each observation, (N, K): one table, or `NUM_RANDOM` random ones."""
     num_states = len(own.initial)
     if "emission" in frozen:
         return [_one_hot(own.emission.log_probs(x).argmax(-1), num_states, own.initial)]
@@ -74,7 +74,7 @@ def _one_hot(labels: Tensor, num_states: int, like: Tensor) -> Tensor:
 
 @singledispatch
 def _features(family: object, x: Tensor) -> np.ndarray | None:
-    """What k-means looks at for observations (N, *event), (N, D) in float64; None of a family without distances."""
+    """Features for k-means of observations (N, *event): (N, D) in float64, None for a family without distances."""
     return None
 
 
@@ -88,9 +88,9 @@ def _(family: Gaussian | FullGaussian | Pen, x: Tensor) -> np.ndarray:
 
 
 def _drawn_in(values: Tensor) -> Tensor:
-    """Columns (N, D) whose values lie at most `_REACH` ranges beyond the range that all but a few of them have.
+    """Columns (N, D) with values clamped to `_REACH` ranges beyond the range of all but a few of them.
 
-    A wild value keeps a cluster of its own, but is not so far away that all others become one.
+    An outlier still gets a cluster of its own, but is not so far away that all other values become one cluster.
     """
     few = max(1, int(len(values) * _FEW))
     if len(values) <= 2 * few:
@@ -131,7 +131,7 @@ def _clusters(values: np.ndarray, num_clusters: int, rng: np.random.Generator) -
 def _read_off(
     own: Start, x: Tensor, lengths: Tensor, members: Tensor, kept: dict[str, object], units: Units | None
 ) -> Start:
-    """The parameters if observation n belonged to the states by members[n], but for those that are kept."""
+    """The parameters if observation n had the state probabilities members[n]; frozen parts are kept."""
     structured = bool((own.initial == 0).any() or (own.transition == 0).any())
     if "emission" not in kept and (structured or kept):
         members = members[:, numbered_like(own.initial, own.transition, members, lengths)]
@@ -146,6 +146,6 @@ def _read_off(
 
 
 def _smoothed(counts: Tensor, like: Tensor) -> Tensor:
-    """Rows of counts and one more, spread evenly, as probabilities where `like` is positive."""
+    """Probabilities from rows of counts plus one count, spread evenly over the entries where `like` is positive."""
     counts = (counts + 1 / counts.shape[-1]).where(like > 0, 0.0)
     return counts / counts.sum(-1, keepdim=True)

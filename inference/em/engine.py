@@ -1,4 +1,4 @@
-"""`fit`: its options, its starts and its result."""
+"""The function `fit` with its options, its starts and its result."""
 
 import time
 import warnings
@@ -21,12 +21,13 @@ StartFrom = Literal["auto", "model", "data"]
 
 
 class Restarts(NamedTuple):
-    """How the starts compare at the end.
+    """Comparison of the starts at the end of a fit.
 
     Attributes:
-        log_likelihoods: of the training data under each start's last parameters, (R,), nats.
-        valid_log_likelihoods: of the validation data, (R,), nats; None if there were none.
-        chosen: the start whose parameters the model has; 0 began at the model's own, or was read off the data.
+        log_likelihoods: log likelihood of the training data under each start's last parameters, (R,), nats.
+        valid_log_likelihoods: the same for the validation data, (R,), nats; None without validation data.
+        chosen: the start whose parameters the model has; start 0 began at the model's own, or was estimated from the
+            data.
     """
 
     def __repr__(self) -> str:
@@ -43,11 +44,11 @@ class EmFit(NamedTuple):
 
     Attributes:
         model: the model that was given, with its new parameters.
-        log_likelihoods: of the chosen start, the sum over sequences of log p(x_{1:T}), nats, before each iteration and
-            after the last.
-        restarts: how the starts compare.
-        stopped_by: "num_iterations", "tolerance" (convergence), "interrupt", or "decrease" if the chosen start fell
-            and rests at the parameters before that iteration.
+        log_likelihoods: sum over sequences of log p(x_{1:T}) of the chosen start, nats, before each iteration and after
+            the last.
+        restarts: the comparison of the starts.
+        stopped_by: "num_iterations", "tolerance" (convergence), "interrupt", or "decrease" if the objective of the
+            chosen start fell and the parameters before that iteration were restored.
         seconds: wall-clock time.
     """
 
@@ -93,37 +94,37 @@ def fit(
 ) -> EmFit:
     """Raise the likelihood of a model's parameters by EM, in place.
 
-    What never decreases beyond rounding is the log likelihood, plus pseudo_count times the sum of the log
-    probabilities, plus pseudo_observations times the sum over states of the mean of log p(x | z = k) over the data.
-    The model changes when the fit ends or is interrupted; a fit that fails leaves it as it was.
+    The objective never decreases by more than rounding. It is the log likelihood, plus pseudo_count times the sum of
+    the log probabilities, plus pseudo_observations times the sum over states of the mean of log p(x | z = k) over the
+    data. The model changes when the fit ends or is interrupted; a fit that fails leaves it as it was.
 
     Args:
         model: an `HMM` or a `LinearGaussianSSM`.
         x: a padded batch, or observations (batch, T, *event); for a `LinearGaussianSSM` NaN where one is missing.
         lengths: (batch,) if x is a tensor with padding.
         valid: sequences that choose among the starts; without them, the training data do.
-        num_iterations: at most.
+        num_iterations: the largest number of iterations.
         tolerance: stop when an iteration gains less than this in every start, nats per step.
-        num_restarts: starts that run side by side, at as many times the memory. `start` says which is the first;
+        num_restarts: number of starts, which run side by side; memory grows in proportion. `start` sets the first;
             the others are random parameters near the data (`random_starts`). Finite states only.
-        seed: of the random starts and of the start from the data.
+        seed: random seed for the random starts and for the start from the data.
         frozen: parts of the model that stay as they are, bit for bit: "initial", "transition" or "emission"; for a
             `LinearGaussianSSM` the names of its constructor, such as "emission_matrix".
-        pseudo_count: added to every expected count of a first state, a transition, a symbol or a value of a bit, but
-            for first states and transitions of probability zero, which stay so; for models with finitely many states.
-        pseudo_observations: how many observations, spread like all of the data but for values that are further than
-            100 spreads (`min_scale`) from their column's median, are added to those of every state,
-            which draws the laws of rare states towards the common one; for models with finitely many states.
+        pseudo_count: added to every expected count of a first state, a transition, a symbol or a value of a bit, except
+            to first states and transitions of probability zero, which stay zero. Finite states only.
+        pseudo_observations: number of observations added to every state, distributed like all of the data except
+            values further than 100 spreads (`min_scale`) from their column's median. They pull the laws of rare states
+            towards the common one. Finite states only.
         inputs: (batch, T, input_dim) for a model with inputs.
-        progress: a bar on a terminal.
-        start: where the first start begins. "model": at the model's own parameters. "data": at parameters read off
-            the data by k-means++ (for symbols the best of several random ones), which keep the zeros of the model's
-            chain and what is frozen (`data_starts`); finite states only. "auto": "data" for a model made by
+        progress: whether to show a progress bar on a terminal.
+        start: where the first start begins. "model": at the model's own parameters. "data": at parameters estimated
+            from the data by k-means++ (for symbols the best of several random ones), which keep the zeros of the
+            model's chain and the frozen parts (`data_starts`); finite states only. "auto": "data" for a model made by
             `HMM.random` whose parameters have not been set, loaded or fitted since, otherwise "model".
         min_scale: the smallest standard deviation of an observation given its state, as a fraction of its column's
-            spread, which is the median distance from the median; for full covariances in every direction. By default
-            1e-6 for finite states and 1e-5 for a `LinearGaussianSSM`; never less than float32 can tell apart, which
-            is 1.5e-5 and 1.4e-3. A warning says where it binds.
+            spread, which is the median distance from the median; for full covariances in every direction. The default
+            is 1e-6 for finite states and 1e-5 for a `LinearGaussianSSM`. The resolution of float32 raises it to 1.5e-5
+            and 1.4e-3. A warning says where it binds.
 
     Raises:
         TypeError, ValueError: a model or observations that do not fit, or options out of range.
@@ -169,7 +170,7 @@ def fit(
     restarts = _compared(climbed.log_likelihoods[-1], steps.validate())
     _warn(
         climbed, restarts.chosen, steps.remarks(restarts.chosen), _in_double(model)
-    )  # first, for a warning may be an error
+    )  # made before the warnings, because a warning may be turned into an error
     with _left_alone_on_failure(model):
         steps.adopt(restarts.chosen)
     stopped_by: StoppedBy = "decrease" if restarts.chosen in climbed.falls else climbed.stopped_by
@@ -179,7 +180,7 @@ def fit(
 
 @contextmanager
 def _left_alone_on_failure(model: object) -> Iterator[None]:
-    """Give a model its parameters back, bit for bit, if the block does not end."""
+    """Restore a model's parameters, bit for bit, if the block raises."""
     parameters = list(model.parameters()) if isinstance(model, nn.Module) else []
     before = [parameter.detach().clone() for parameter in parameters]
     try:
@@ -220,7 +221,7 @@ def _check_one_start(num_restarts: int, pseudo_count: float, pseudo_observations
 
 
 def _compared(train: Tensor, valid: Tensor | None) -> Restarts:
-    """The best start by validation where there is one, and by training among equals."""
+    """The starts compared: the best one on the validation data if there are some, ties decided on training data."""
     score = (train if valid is None else valid.cpu()).nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
     best = score == score.max()
     chosen = int(train.where(best, -torch.inf).argmax())

@@ -3,10 +3,12 @@
     E: moments of z_t, z_t z_t' and z_{t+1} z_t' under p(z_{1:T} | x_{1:T}), by the Kalman smoother
     M: two regressions, z_{t+1} on (z_t, u_{t+1}) and x_t on (z_t, u_t), and the moments of z_1
 
-What is missing of an observation is hidden too: its moments given z_t and the rest of x_t enter the second regression.
-Everything is in float64. Covariances are the most likely ones of those that exceed, in every direction, a small part
-of the spread of the observations or of the states, for at zero the likelihood has no bound.
-Sources: Vidal (2024), "Parameter learning via EM algorithm"; Shumway & Stoffer (1982).
+Missing entries of an observation are hidden, too: their moments given z_t and the rest of x_t enter the second
+regression. All computations are in float64. The M-step chooses among covariances that exceed, in every direction, a
+small fraction of the spread of the observations or of the states, because the likelihood is unbounded at zero.
+
+Sources: Shumway & Stoffer (1982), eq. (12)-(14); Ghahramani & Hinton (1996), who also estimate C; Vidal (2024),
+"Parameter learning via EM algorithm".
 """
 
 from collections.abc import Collection
@@ -37,9 +39,9 @@ PARTS = (
     "input_matrix",
     "feedthrough_matrix",
 )
-"""What `frozen` may name."""
+"""The names that `frozen` may have."""
 COVS = {"initial_cov": "the first state", "transition_cov": "the states", "emission_cov": "the observations"}
-"""The covariances, and of what they are."""
+"""The covariances, each with the variables whose noise it describes."""
 MIN_SCALE = 1e-5
 """Smallest standard deviation given the state, as a fraction of the spread of a column or of the states."""
 _ROOTS = 4
@@ -68,7 +70,7 @@ def is_trainable(model: object) -> TypeIs[TrainableLinearModel]:
 
 
 class _Expected(NamedTuple):
-    """Posterior moments: of states as in `gaussian_backward.Smoothed`, and the regressions they give."""
+    """Posterior moments of the states, and the two regressions made from them."""
 
     smoothed: gaussian_backward.Smoothed
     transition: Regression
@@ -124,7 +126,7 @@ class GaussianEm:
         return seen if self._observed is None else seen & self._observed
 
     def expect(self) -> Score:
-        """How good the present parameters are; keeps the expected moments.
+        """E-step: the score of the present parameters; keeps the expected moments.
 
         Raises:
             CovarianceError: covariances that cannot be told from singular ones.
@@ -149,7 +151,7 @@ class GaussianEm:
         return Score(value, value, rounding)
 
     def _condition(self) -> float:
-        """How much larger F_t may be than its smallest part, R, in units of the spreads."""
+        """Largest ratio of F_t to its smallest part, the smallest eigenvalue of R, in units of the spreads."""
         R = self._moments["emission_cov"] / (self._spread[:, None] * self._spread)
         return max(1.0, 1 / max(float(torch.linalg.eigvalsh(R)[0]), torch.finfo(R.dtype).eps))
 
@@ -160,7 +162,9 @@ class GaussianEm:
         return (centred.mT @ centred + smoothed.covs[smoothed.rows][self._mask].sum(0)) / len(means)
 
     def maximise(self) -> None:
-        """Replace every parameter that is not frozen by the most likely one for the moments of `expect`.
+        """M-step: replace every parameter that is not frozen by its maximum for the moments of `expect`.
+
+        Shumway & Stoffer (1982), eq. (12) for A, (13) for Q and (14) for R; Ghahramani & Hinton (1996) for C, m and P.
 
         Raises:
             CovarianceError: covariances that cannot be told from singular ones.
@@ -185,18 +189,19 @@ class GaussianEm:
         return self._moments | used
 
     def put_back(self, fallen: Tensor) -> None:
-        """Take the parameters before the last `maximise` and rest, if `fallen` (1,) is true."""
+        """Restore the parameters before the last `maximise` and stop, if `fallen` (1,) is true."""
         if bool(fallen.any()):
             self._moments, self._resting = self._before, True
 
     def validate(self) -> None:
-        """Nothing: one start needs no choice."""
+        """Returns None: a single start needs no comparison."""
 
     def adopt(self, start: int) -> None:
-        """Write the present parameters into the model, but for the frozen ones.
+        """Write the present parameters into the model, except the frozen ones.
 
         Raises:
-            ValueError: rounded to the model's own dtype they have no likelihood.
+            CovarianceError: after rounding to the model's dtype a covariance is not positive definite, or the
+                likelihood is no number.
         """
         with self._faults.named(self._moments["emission_cov"], ValueError):
             self._model.set_moments({name: value for name, value in self._moments.items() if name not in self._frozen})
@@ -209,7 +214,7 @@ class GaussianEm:
             raise self._faults.error(self._moments["emission_cov"])
 
     def remarks(self, start: int) -> list[str]:
-        """Which covariances are held at the smallest that is allowed, and the columns of the observations in it."""
+        """Sentences on covariances held at the smallest that is allowed, and the columns that they affect."""
         held = {name: directions for name, directions in self._held.items() if directions.shape[1]}
         noise = held.get("emission_cov", self._spread[:, None] * 0)
         return remarks.of_noise([COVS[name] for name in held], (noise.abs() > _SHARE).any(1), self._min_scale)
@@ -249,7 +254,7 @@ class GaussianEm:
         return Regression(yy, yw, ww, len(w))
 
     def _emission_regression(self, smoothed: gaussian_backward.Smoothed) -> Regression:
-        """x_t on (z_t, u_t), over all t; of what is missing, what z_t and the rest of x_t say."""
+        """x_t on (z_t, u_t), over all t; missing entries enter by their moments given z_t and the rest of x_t."""
         x, means = _selected(self._x, self._mask), _selected(smoothed.means, self._mask)
         covs = smoothed.covs[smoothed.rows][self._mask].double()
         drivers = None if self._inputs is None else _selected(self._inputs, self._mask)
@@ -264,7 +269,7 @@ class GaussianEm:
         return Regression(yy, yw, ww, len(w))
 
     def _completed(self, x: Tensor, means: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
-        """E(x_t) (n, M), its slope in z_t (n, M, D), and the sum of what stays unknown of x_t given z_t, (M, M)."""
+        """E(x_t) (n, M), its slope in z_t (n, M, D), and the sum of Cov(x_t | z_t, observed entries), (M, M)."""
         R = self._moments["emission_cov"].double()
         if self._observed is None:
             return x, None, torch.zeros_like(R)
@@ -281,7 +286,7 @@ class GaussianEm:
         return completed, slope, (R - gain @ columns.mT).sum(0)
 
     def _regressed(self, statistics: Regression, matrix: str, driven: str, cov: str) -> dict[str, Tensor]:
-        """The most likely matrices and covariance of one regression."""
+        """The most likely matrices and covariance of one regression: W = (yw)(ww)^{-1}, S = (yy - W (yw)') / n."""
         names = [name for name in (matrix, driven) if name in self._moments]
         given = [self._moments[name].double() for name in names]
         widths = [value.shape[1] for value in given]

@@ -1,4 +1,4 @@
-"""Why EM for a linear-Gaussian model came to covariances that no float can tell from singular ones, in a sentence."""
+"""Errors that explain why EM for a linear-Gaussian model reached covariances that are singular up to rounding."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,16 +11,16 @@ from pgm_rnn.inference.kalman.problem import CovarianceError
 
 _SINGULAR: type[Exception] = torch.linalg.LinAlgError  # type: ignore[attr-defined]  # documented, but not exported
 _FAR = 1e3
-"""Sizes beyond this many times what was expected are named as the cause."""
+"""A size this many times larger than expected is named as the cause."""
 
 
 class Faults:
-    """The sentences about one data set and one start.
+    """The errors for one data set and one start.
 
     Args:
         x: observations in float64, NaN where one is missing or padding, (n, M).
         start: the parameters that EM starts from, by the names of the model's constructor.
-        dtype: of the model.
+        dtype: dtype of the model.
     """
 
     def __init__(self, x: Tensor, start: dict[str, Tensor], dtype: torch.dtype) -> None:
@@ -35,10 +35,10 @@ class Faults:
         return self._units.spread
 
     def error(self, emission_cov: Tensor) -> CovarianceError:
-        """What was expected, what came, in which column, and the way out.
+        """The error with its cause, the column and the way out.
 
         Args:
-            emission_cov: the present one, (M, M).
+            emission_cov: the present R, (M, M).
         """
         level, size = self._units.centre.abs() / self.spread, self._largest / self._expected
         far, large, low = (
@@ -69,7 +69,11 @@ class Faults:
 
     @contextmanager
     def named(self, emission_cov: Tensor, kind: type[Exception] = _SINGULAR) -> Iterator[None]:
-        """Give an error of this kind, which shows a matrix that is not positive definite, cause and remedy."""
+        """Turn an error of this kind, raised for a matrix that is not positive definite, into `error`.
+
+        Raises:
+            CovarianceError: the block raised an error of this kind.
+        """
         try:
             yield
         except kind as error:

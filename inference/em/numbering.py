@@ -1,8 +1,8 @@
-"""Which cluster of observations is which state of a chain whose states are not alike.
+"""Matching of clusters of observations to the states of a chain whose states are not interchangeable.
 
-A left-to-right chain, or one whose transitions are given, tells its states apart before any emission is known. Clusters
-are put in the order of the times at which they are visited, states in that of the times at which the chain visits them,
-and then two are exchanged as long as that makes the clusters' moves more probable.
+The states of a left-to-right chain, or of one whose transitions are given, differ before any emission is known.
+Clusters and states are first matched by the order of their mean times of visit. Then pairs of clusters are exchanged as
+long as that makes the transitions between clusters more probable.
 """
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 _LEAST = 1e-6
 """Probability of an impossible move, so that fewer of them are better."""
 _MOST_STEPS, _MOST_PASSES, _MOST_STATES = 1000, 10, 100
-"""Bounds on the work: steps of the chain that are followed, passes over all pairs, and states with such passes."""
+"""Limits on the work: steps of the chain, passes over all pairs, and states for which passes are made."""
 
 
 def numbered_like(initial: Tensor, transition: Tensor, members: Tensor, lengths: Tensor) -> Tensor:
@@ -20,8 +20,8 @@ def numbered_like(initial: Tensor, transition: Tensor, members: Tensor, lengths:
     Args:
         initial: p(z_1) of the chain, (K,).
         transition: p(z_{t+1} = j | z_t = i), (K, K).
-        members: how much each step belongs to each cluster, the sequences one after the other, (N, K).
-        lengths: of the sequences, (B,).
+        members: probability of each cluster at each step, one sequence after the other, (N, K).
+        lengths: lengths of the sequences, (B,).
     """
     starts = lengths.cumsum(0) - lengths
     step = torch.arange(len(members), device=members.device) - starts.repeat_interleave(lengths)

@@ -1,7 +1,7 @@
-"""Random parameters to start EM from, drawn near the data.
+"""Random starting parameters for EM, drawn near the data.
 
     p(z_1), p(z_{t+1} | z_t = i)   uniform on the simplex, Dirichlet(1), over the states that the model can reach
-    p(x | z_t = k)                 the most likely law of one random observation and, with less weight, all of them
+    p(x | z_t = k)                 the most likely law for one random observation and, with less weight, all others
 
 For bits that is about 2/3 x_n + 1/3 mean. Every emission that the data show has a positive probability in every state,
 so a start allows whatever the model itself allows.
@@ -18,7 +18,7 @@ from pgm_rnn.inference.em.weighted_estimates import estimate
 from pgm_rnn.randomness import seeded
 
 OWN, COMMON, PSEUDO_COUNT = 2 / 3, 1 / 3, 0.005
-"""Weights in a state's law: of its own observation, of all together, and of each symbol or value of a bit."""
+"""Weights in a state's law: its own observation, all observations together, and each symbol or value of a bit."""
 
 
 class Start(NamedTuple):
@@ -39,10 +39,10 @@ def random_starts(like: Start, x: Tensor, num_starts: int, seed: int, units: Uni
     """`num_starts` random starts; the first ones of a seed are the same however many there are.
 
     Args:
-        like: its number of states, family and dtype are taken, and its zeros in p(z_1) and the transitions.
+        like: parameters whose number of states, family, dtype and zeros in p(z_1) and the transitions are kept.
         x: observations, (N, *event).
-        num_starts: how many.
-        seed: of the draws, the same on every device.
+        num_starts: number of starts.
+        seed: random seed; the draws are the same on every device.
         units: as for `estimate`.
 
     Raises:
@@ -71,9 +71,9 @@ def laws_near(family: Emission, x: Tensor, members: Tensor, units: Units | None)
     """State k's law from its members with weight `OWN` and from all observations together with weight `COMMON`.
 
     Args:
-        family: of the observations.
+        family: the family of the observations.
         x: observations, (N, *event).
-        members: how much each belongs to each state, (N, K).
+        members: weight of each observation in each state, (N, K).
         units: as for `estimate`.
     """
     totals = members.sum(0)

@@ -2,7 +2,8 @@
 
 y = W w + N(0, S):   W = sum E(y w') [sum E(w w')]^{-1},   S = sum E((y - W w)(y - W w)') / n
 
-W does not depend on S, so the most likely S of those that exceed a given matrix is found after it.
+W does not depend on S, so S is estimated after it, among the matrices that exceed a given one. For y = z_{t+1} and
+w = z_t these are eq. (12) and (13) of Shumway & Stoffer (1982).
 """
 
 from typing import NamedTuple
@@ -27,7 +28,7 @@ class Regression(NamedTuple):
     num_pairs: int
 
     def coefficients(self, given: Tensor, free: Tensor) -> Tensor:
-        """The most likely W (N, V) whose columns outside `free` (V,), truth values, are those of `given`."""
+        """The most likely W (N, V); columns where `free` (V,) is False are those of `given`."""
         if not bool(free.any()):
             return given
         left = self.yw[:, free] - given[:, ~free] @ self.ww[~free][:, free]
@@ -43,10 +44,10 @@ class Regression(NamedTuple):
 
 
 class Bounded(NamedTuple):
-    """The most likely covariance of those that exceed another.
+    """The most likely covariance S among those that exceed a floor F.
 
     Attributes:
-        cov: S, (N, N), S - F is positive semidefinite.
+        cov: S, (N, N); S - F is positive semidefinite.
         held: directions v (N, m) in which v' S v = v' F v; of unit length if F is the identity.
     """
 
@@ -55,9 +56,9 @@ class Bounded(NamedTuple):
 
 
 def fraction_of(cov: Tensor, fraction: float, least: float) -> Tensor:
-    """A fraction of a covariance (N, N), or `least` where it is less: a matrix that no rounding makes singular.
+    """A fraction of a covariance (N, N), but at least `least` in every direction.
 
-    Both are meant in units of the variables' own standard deviations, in every direction.
+    So rounding cannot make it singular. Both are measured in units of the variables' own standard deviations.
     """
     scale = cov.diagonal().sqrt()
     values, vectors = torch.linalg.eigh(cov / (scale[:, None] * scale))
@@ -68,7 +69,7 @@ def fraction_of(cov: Tensor, fraction: float, least: float) -> Tensor:
 def most_likely_above(cov: Tensor, floor: Tensor) -> Bounded:
     """argmax -log det S - tr(S^{-1} cov) over all S that exceed the floor F, (N, N) each, F positive definite.
 
-    In coordinates where F is the identity, S has the eigenvectors of `cov` and its eigenvalues, but at least 1.
+    In coordinates where F is the identity, S has the eigenvectors of `cov` and its eigenvalues, raised to at least 1.
     """
     root = torch.linalg.cholesky(floor)
     half = torch.linalg.solve_triangular(root, cov, upper=False)

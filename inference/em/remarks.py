@@ -1,4 +1,4 @@
-"""What a reader should know of parameters that EM ended with, a sentence each."""
+"""Warnings about the parameters at the end of EM, one sentence each."""
 
 from torch import Tensor
 
@@ -8,17 +8,17 @@ _MOST_NAMED = 10
 
 
 class EmWarning(UserWarning):
-    """A fit by EM ended, but not as one would wish."""
+    """A fit by EM ended, but its result needs attention."""
 
 
 def of_states(shares: Tensor, held: Tensor, min_scale: float, *, from_data: bool = False) -> list[str]:
-    """States without a share of the data, and states held at the smallest scale.
+    """Sentences on states without a share of the data, and on states held at the smallest scale.
 
     Args:
         shares: expected number of steps in each state, (K,).
-        held: whether a column of a state is held, (K, D).
-        min_scale: the argument that says how small a scale may be.
-        from_data: whether EM began at parameters read off the data, which it is then not told to do.
+        held: whether a column of a state is held at the smallest scale, (K, D).
+        min_scale: the argument of that name in `em.fit`.
+        from_data: whether EM began at parameters estimated from the data, so that there is no need to recommend it.
     """
     remedies = "use fewer states or more restarts" if from_data else "use fewer states, start='data', or more restarts"
     empty, found = shares < LEAST_SHARE, []
@@ -39,10 +39,10 @@ def of_states(shares: Tensor, held: Tensor, min_scale: float, *, from_data: bool
 
 
 def of_noise(covariances: list[str], columns: Tensor, min_scale: float) -> list[str]:
-    """Covariances of a linear-Gaussian model that are held at the smallest that is allowed.
+    """Sentences on covariances of a linear-Gaussian model that are held at the smallest that is allowed.
 
     Args:
-        covariances: of what they are: "the states", "the observations".
+        covariances: the variables whose noise is held, such as "the states" or "the observations".
         columns: which columns of the observations are predicted exactly, (M,).
         min_scale: as for `of_states`.
     """
@@ -57,7 +57,7 @@ def of_noise(covariances: list[str], columns: Tensor, min_scale: float) -> list[
 
 
 def of_fall(start: str, iteration: int, nats: float, *, in_double: bool = False) -> str:
-    """An iteration that lowered what EM never lowers; `in_double` says whether the model is in float64 already."""
+    """The sentence on an iteration that lowered the objective; `in_double`: whether the model already is in float64."""
     remedy = "Check" if in_double else "Use float64, or check"
     return (
         f"{start} lowered its objective by {nats:.4g} nats in iteration {iteration}, more than rounding explains. This "

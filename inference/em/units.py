@@ -5,8 +5,8 @@
     unit      a power of two near the spread, so that nothing is rounded by the division
 
 EM works on y, where squares neither vanish nor overflow and means lose no digits, whatever the unit and the zero of x:
-posteriors are the same for x and a x + b. One wild value moves neither centre nor spread; a column of which at most
-one value differs from the others has its median's size as spread, or 1 if that is zero.
+posteriors are the same for x and a x + b. A single outlier moves neither centre nor spread. A column in which at most
+one value differs from the others has the size of its median as spread, or 1 if that is zero.
 """
 
 from functools import singledispatch
@@ -22,16 +22,16 @@ from pgm_rnn.emissions.entries import inverse_softplus
 MIN_SCALE = 1e-6
 """Smallest standard deviation of a state as a fraction of its column's spread."""
 ROUNDINGS = 128
-"""How many rounding errors of its mean, measured from the column's centre, a state's standard deviation must exceed."""
+"""A state's standard deviation must exceed this many rounding errors of its mean, measured from the column's centre."""
 ROUNDINGS_KEPT = 8
-"""The same where densities are worked out in float64, so that only the mean that the model keeps is rounded.
+"""`ROUNDINGS` for densities that are computed in float64, so that only the mean that the model stores is rounded.
 
-Less than `ROUNDINGS`, for a bound that moves with the mean lets the likelihood fall: this one moves only for states
-that are more than 16 spreads away from the centre.
+It is smaller, because a bound that moves with the mean lets the likelihood fall: this one moves only for states that
+are more than 16 spreads away from the centre.
 """
 
 FAR = 100.0
-"""How many spreads from its column's centre an observation may be and still tell what is common to all of them."""
+"""An observation further than this many spreads from its column's centre is an outlier."""
 
 
 class Units(NamedTuple):
@@ -85,14 +85,14 @@ class Units(NamedTuple):
 
 
 def units_of(family: Emission, x: Tensor, min_scale: float = MIN_SCALE) -> Units | None:
-    """The units of observations (N, *event) of a family; None of one without real entries."""
+    """The units of observations (N, *event) of a family; None for a family without real entries."""
     width = num_real(family)
     return Units.of(x.reshape(len(x), -1)[:, :width], min_scale) if width else None
 
 
 @singledispatch
 def num_real(family: object) -> int:
-    """How many entries at the front of an observation are real numbers that a law in closed form may shift."""
+    """Number of real entries, at the front of an observation, whose laws can be rescaled in closed form."""
     return 0
 
 
@@ -132,7 +132,7 @@ def table_out_of_units(table: EmissionTable, units: Units | None) -> EmissionTab
 
 
 def _changed(table: EmissionTable, centre: Tensor, unit: Tensor) -> EmissionTable:
-    """The laws of (v - centre) / unit for a table of laws of v, worked out in float64."""
+    """The laws of (v - centre) / unit for a table of laws of v, computed in float64."""
     params = _changed_params(table.family, table.params.detach().double(), centre.double(), unit.double())
     return EmissionTable(table.family, params.to(table.params.dtype))
 
@@ -165,7 +165,7 @@ def _(family: Pen, params: Tensor, centre: Tensor, unit: Tensor) -> Tensor:
 
 
 def _centre_and_spread(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of one column's values (n,): the median, the spread and the largest distance from the median."""
+    """Median, spread and largest distance from the median of one column's values (n,)."""
     one = torch.ones((), dtype=values.dtype, device=values.device)
     if len(values) == 0:
         return 0 * one, one, 0 * one

@@ -2,10 +2,11 @@
 
     params[k] = argmax sum_n weights[n, k] log p(x_n | params[k]) + pseudo_count sum_v log p(v | params[k])
 
-The M-step of EM, one function a family. Each keeps a law inside the family, as the most likely one of a set that stays
-the same from iteration to iteration: probabilities of bits at least the smallest positive number away from 0 and one
-rounding error away from 1; standard deviations at least `Units.smallest_scales`, for a full covariance in every
-direction: the most likely one among those that exceed the diagonal matrix of their squares.
+This is the M-step of EM for emissions, with one function per family: Rabiner (1989), eq. (40c) for symbols and
+(53)-(54) for normal laws. Each function searches a set that stays the same from iteration to iteration and lies inside
+the family. Probabilities of bits are at least the smallest positive number away from 0 and one rounding error away
+from 1. Standard deviations are at least `Units.smallest_scales`; a full covariance exceeds the diagonal matrix of their
+squares.
 """
 
 from functools import singledispatch
@@ -43,11 +44,12 @@ def estimate(
     """The table of the most likely law for each state.
 
     Args:
-        family: of the observations.
+        family: the family of the observations.
         x: observations, (N, *event).
-        weights: how much each belongs to each state, (N, K), not negative.
-        pseudo_count: of each symbol, or of each value of a bit; the other families take none.
-        units: those that real observations are in, and the table will be; None finds units for them and undoes these.
+        weights: weight of each observation in each state, (N, K), not negative.
+        pseudo_count: added to the count of each symbol or value of a bit; other families take none.
+        units: the units of real observations and of the resulting table; None uses suitable units inside and returns a
+            table for x as given.
 
     Raises:
         TypeError: a family without an estimate in closed form.
@@ -95,10 +97,10 @@ def _(family: FullGaussian, x: Tensor, weights: Tensor, pseudo_count: float, uni
 
 @_estimate.register
 def _(family: Pen, x: Tensor, weights: Tensor, pseudo_count: float, units: Units) -> EmissionTable:
-    """A full covariance for the offsets, and a bit: one component only, for a mixture has no closed form."""
+    """A full covariance for the offsets, and a bit: one component only, because a mixture has no closed form."""
     if family.num_components != 1:
         raise TypeError(
-            f"expected Pen(1), one component a state, for estimates in closed form, got {family}; fit it by svi.fit"
+            f"expected Pen(1), one component per state, for estimates in closed form, got {family}; fit it by svi.fit"
         )
     loc, factor = _full_moments(x[:, :2], weights, units)
     scale = factor.norm(dim=-1)  # of x and of y, (K, 2)
@@ -112,7 +114,7 @@ def _(family: Pen, x: Tensor, weights: Tensor, pseudo_count: float, units: Units
 def _(family: Poisson, x: Tensor, weights: Tensor, pseudo_count: float, units: None) -> EmissionTable:
     flat = x.reshape(len(x), -1)
     totals = weights.double().sum(0)[:, None].clamp(min=torch.finfo(x.dtype).tiny)
-    sums = weights.double().T @ flat.double()  # of counts that may be large, many times over
+    sums = weights.double().T @ flat.double()  # sums of many counts may exceed the integers that float32 holds
     rate = (sums / totals).to(x.dtype).clamp(min=torch.finfo(x.dtype).eps)
     return family.table(rate.reshape(-1, *family.event_shape))
 
@@ -120,7 +122,7 @@ def _(family: Poisson, x: Tensor, weights: Tensor, pseudo_count: float, units: N
 def _moments(x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Weighted means (K, D) and variances (K, D) of observations (N, D), in float64.
 
-    Those of a state without observations are 0 and 1: the centre and near the spread of all of them.
+    A state without observations gets 0 and 1: the centre and about the spread of all observations.
     """
     x, means, spreads = x.double(), [], []
     for column in weights.T:
@@ -136,8 +138,8 @@ def _moments(x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
 def _full_moments(x: Tensor, weights: Tensor, units: Units) -> tuple[Tensor, Tensor]:
     """Weighted means (K, D) and the Cholesky factors (K, D, D) of the most likely covariances allowed, in float64.
 
-    Through a factor of the covariance, from rows times the roots of their weights: the covariance itself would square
-    the ratio of its largest to its smallest deviation, and lose the smallest beside one wild value.
+    They are computed from a factor of the covariance, the rows times the roots of their weights. The covariance itself
+    would square the ratio of its largest to its smallest deviation, and an outlier would drown the smallest one.
     """
     found = [_mean_and_root(x.double(), column.double()) for column in weights.T]
     loc, root = (torch.stack(values) for values in zip(*found, strict=True))  # root' root the covariance
@@ -170,8 +172,8 @@ def at_smallest_scale(family: object, params: Tensor, units: Units | None) -> Te
     """Whether an entry of a state's law is held at the smallest standard deviation allowed: (K, D).
 
     Args:
-        family: of the observations.
-        params: of laws in the units, (K, num_params).
+        family: the family of the observations.
+        params: parameters of the laws in the units, (K, num_params).
         units: as for `estimate`.
     """
     return torch.zeros(len(params), 0, dtype=torch.bool, device=params.device)
@@ -190,7 +192,7 @@ def _(family: FullGaussian | Pen, params: Tensor, units: Units) -> Tensor:
 
 
 def _loc_and_factor(family: FullGaussian | Pen, params: Tensor) -> tuple[Tensor, Tensor]:
-    """Means (K, D) and L (K, D, D), L L' the covariance, of laws of one component."""
+    """Means (K, D) and Cholesky factors L (K, D, D) of laws of one component."""
     if isinstance(family, FullGaussian):
         law = family.distribution(params)
         return law.loc, law.scale_tril
@@ -202,7 +204,7 @@ def _loc_and_factor(family: FullGaussian | Pen, params: Tensor) -> tuple[Tensor,
 
 @singledispatch
 def condition(family: object, params: Tensor) -> Tensor:
-    """How many times more than one rounding error a law's density loses by cancellation, (K,); 0 for most families."""
+    """Rounding errors that a law's log density loses by cancellation, (K,); 0 for most families."""
     return params.new_zeros(len(params), dtype=torch.float64)
 
 
@@ -217,13 +219,13 @@ def _(family: FullGaussian | Pen, params: Tensor) -> Tensor:
 
 
 def not_worse(new: EmissionTable, old: EmissionTable, x: Tensor, weights: Tensor, units: Units | None) -> EmissionTable:
-    """The new laws, but the old one for a state that it suits better because the smallest scale grew with the mean.
+    """The new laws, except for states where the old law fits better because the smallest scale grew with the mean.
 
     Args:
-        new: laws by `estimate`.
-        old: those before.
+        new: laws from `estimate`.
+        old: the laws before.
         x: observations in the units, (N, *event).
-        weights: how much each belongs to each state, (N, K).
+        weights: weight of each observation in each state, (N, K).
         units: as for `estimate`.
     """
     loc = None if units is None else _means(new.family, new.params.detach())
@@ -241,19 +243,19 @@ def not_worse(new: EmissionTable, old: EmissionTable, x: Tensor, weights: Tensor
 
 
 def _means(family: Emission, params: Tensor) -> Tensor | None:
-    """Means (K, D) of laws of real entries with one component; None of other families."""
+    """Means (K, D) of laws of real entries with one component; None for other families."""
     if isinstance(family, Gaussian):
         return params.chunk(2, dim=-1)[0]
     return _loc_and_factor(family, params)[0] if isinstance(family, FullGaussian | Pen) else None
 
 
 def working_dtype(family: object, dtype: torch.dtype) -> torch.dtype:
-    """The dtype in which a family's densities and estimates are worked out for observations of a dtype."""
+    """The dtype in which a family's densities and estimates are computed for observations of a dtype."""
     return torch.float64 if isinstance(family, FullGaussian | Pen) else dtype
 
 
 def in_working_dtype(table: EmissionTable) -> EmissionTable:
-    """The laws of a table in the dtype in which they are worked out."""
+    """The laws of a table in the dtype in which they are computed."""
     params = table.params.detach()
     return EmissionTable(table.family, params.to(working_dtype(table.family, params.dtype)))
 

@@ -23,8 +23,8 @@ class Filtered:
     """Result of `filter`; 0 in the padding.
 
     Attributes:
-        moments: what the filter computed, covariances once where sequences share them.
-        lengths: (B,).
+        moments: the moments that the filter computed; covariances that sequences share are stored once.
+        lengths: steps of each sequence, (B,).
     """
 
     def __repr__(self) -> str:
@@ -36,7 +36,7 @@ class Filtered:
 
     @property
     def log_marginal_likelihood(self) -> Tensor:
-        """log p(x_{1:T}) in nats, (B,); that of the linear model which stands in, for a nonlinear one."""
+        """log p(x_{1:T}) in nats, (B,), of the linear model or of the linear approximation of a nonlinear one."""
         return self.moments.log_normalizers.sum(-1)
 
     @property
@@ -73,7 +73,7 @@ class Filtered:
 
 @dataclass(frozen=True)
 class Smoothed(Filtered):
-    """Result of `smooth`: that of `filter`, and what the whole sequence says."""
+    """Result of `smooth`: the result of `filter`, and moments given the whole sequence."""
 
     def __repr__(self) -> str:
         """The main numbers."""
@@ -129,7 +129,9 @@ def filter(
     mask: Tensor | None = None,
     method: str | None = None,
 ) -> Filtered:
-    """Filtered moments of p(z_t | x_{1:t}) and the log marginal likelihood.
+    """Filtered moments of p(z_t | x_{1:t}) and the log marginal likelihood: Särkkä (2013), eq. (4.20)-(4.21).
+
+    For method="extended" these are his alg. 5.4, for "unscented" his alg. 5.14; differences are in `linearisation`.
 
     Args:
         model: with Gaussian states.
@@ -137,12 +139,12 @@ def filter(
         lengths: (B,) steps of each sequence, None for T.
         inputs: (B, T, U) for a model with inputs.
         mask: True where x was observed, (B, T) or (B, T, M), instead of NaN.
-        method: "exact" for a linear model, its default; "extended" or "unscented" for any.
+        method: "exact", the default for linear models; "extended" or "unscented" for any model.
 
     Raises:
         TypeError: a model without Gaussian states.
-        ValueError: observations that do not fit the model, a model that is not linear without a method.
-        CovarianceError: a prediction without a positive definite covariance.
+        ValueError: observations that do not fit the model, or a nonlinear model without a method.
+        CovarianceError: a prediction whose covariance is not positive definite.
     """
     problem = prepared(model, x, lengths, inputs, mask, method)
     return Filtered(problem.moments(), problem.data.lengths)
@@ -158,7 +160,10 @@ def smooth(
     mask: Tensor | None = None,
     method: str | None = None,
 ) -> Smoothed:
-    """Smoothed moments of p(z_t | x_{1:T}), and those of neighbours; arguments and errors as `filter`."""
+    """Smoothed moments of p(z_t | x_{1:T}) and p(z_t, z_{t+1} | x_{1:T}): Särkkä (2013), eq. (8.6).
+
+    Arguments and errors are those of `filter`.
+    """
     problem = prepared(model, x, lengths, inputs, mask, method)
     return Smoothed(problem.moments(), problem.data.lengths)
 
@@ -178,7 +183,11 @@ def sample_states(
 ) -> Tensor:
     """Paths from p(z_{1:T} | x_{1:T}), filtered forward and drawn backward: (num_samples, B, T, D), 0 in the padding.
 
-    Arguments and errors as `filter`; `seed` makes the draws reproducible, None uses torch's global generator.
+    Arguments and errors are those of `filter`; `num_samples` is the number of paths for each sequence, and `seed` makes
+    the draws reproducible (None uses torch's global generator). Source: Carter & Kohn (1994).
+
+    Raises:
+        TypeError, ValueError: as `filter`, or num_samples below 1.
     """
     check_counts(num_samples=num_samples)
     problem = prepared(model, x, lengths, inputs, mask, method)
@@ -208,12 +217,12 @@ def forecast(
         num_steps: how far to go, at least 1.
         lengths: (B,) steps of each sequence, None for T.
         inputs: (B, T, U) for a model with inputs.
-        future_inputs: what follows them, (B, num_steps, U).
+        future_inputs: inputs of the steps to forecast, (B, num_steps, U).
         mask: as in `filter`.
         method: as in `filter`.
 
     Raises:
-        TypeError, ValueError: as `filter`.
+        TypeError, ValueError: as `filter`, num_steps below 1, or a model that reads its own observations.
     """
     check_counts(num_steps=num_steps)
     problem = prepared(model, x, lengths, inputs, mask, method)
@@ -243,7 +252,7 @@ def log_marginal_likelihood(
     mask: Tensor | None = None,
     method: str | None = None,
 ) -> Tensor:
-    """log p(x_{1:T}) in nats, (B,), with gradients, to train a model by; arguments and errors as `filter`."""
+    """log p(x_{1:T}) in nats, (B,), with gradients for training; arguments and errors are those of `filter`."""
     problem = prepared(model, x, lengths, inputs, mask, method)
     if problem.method == "exact":
         assert is_linear(model)

@@ -1,4 +1,4 @@
-"""What the Kalman engine needs to know of a model."""
+"""The attributes and methods of a model that the Kalman engine uses."""
 
 from typing import Protocol
 
@@ -10,7 +10,7 @@ from pgm_rnn.states import GaussianStates
 
 
 class GaussianStateModel(Protocol):
-    """What the engine needs to know of a model."""
+    """A model with Gaussian states: the attributes and methods that the engine uses."""
 
     input_dim: int | None
 
@@ -47,7 +47,7 @@ class LinearGaussianModel(GaussianStateModel, Protocol):
         """Its parameters as the kernels take them."""
 
     def centred(self, x: Tensor, inputs: Tensor | None = None) -> Tensor:
-        """x_t minus what inputs add to it."""
+        """x_t minus the contribution of the inputs."""
 
 
 def has_gaussian_states(model: object) -> TypeIs[GaussianStateModel]:

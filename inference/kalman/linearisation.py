@@ -4,8 +4,9 @@
     unscented    mean and covariances of f over 2 D + 1 points that have the state's first two moments;
                  M = Cov(f, z) Cov(z)^{-1},  S = Cov(f) - M Cov(z) M'
 
-Sources: Vidal (2024), "Extended Kalman Filters for RNNs"; Julier & Uhlmann (1997), with the weight of the central point
-(3 - D) / 3 where that is positive, which matches fourth moments, and 0 beyond, which keeps every covariance positive.
+Sources: Vidal (2024), "Extended Kalman Filters for RNNs"; Särkkä (2013), alg. 5.4 (extended) and 5.14 (unscented).
+The central sigma point has the weight kappa / (D + kappa) of Julier & Uhlmann (1997): kappa = 3 - D for D < 3, which
+matches fourth moments, and 0 from D = 3 on, which keeps every covariance positive semidefinite.
 """
 
 from collections.abc import Callable
@@ -15,14 +16,14 @@ import torch
 from torch import Tensor
 
 StateFunction = Callable[[Tensor, Tensor | None], Tensor]
-"""From states (..., D) and what drives them (..., U) to (..., N)."""
+"""Maps states (..., D) and their drivers, memory or inputs (..., U), to (..., N)."""
 
 
 class Linear(NamedTuple):
     """The linear function with noise, for each of B states.
 
     Attributes:
-        mean: (B, N).
+        mean: mean of f(z), (B, N).
         matrix: M, (B, N, D).
         cov: S, (B, N, N).
     """
@@ -33,7 +34,7 @@ class Linear(NamedTuple):
 
 
 def extended(f: StateFunction, driver: Tensor | None, mean: Tensor, cov: Tensor) -> Linear:
-    """First-order Taylor expansion of f around the mean (B, D)."""
+    """First-order Taylor expansion of f around the mean (B, D): Särkkä (2013), alg. 5.4."""
     if driver is None:
         matrix = torch.func.vmap(torch.func.jacrev(lambda z: f(z, None)))(mean)
     else:
@@ -43,10 +44,13 @@ def extended(f: StateFunction, driver: Tensor | None, mean: Tensor, cov: Tensor)
 
 
 def unscented(f: StateFunction, driver: Tensor | None, mean: Tensor, cov: Tensor) -> Linear:
-    """The best linear function in mean square over sigma points of N(mean, cov), and what it leaves."""
+    """Least-squares linear function over the sigma points of N(mean, cov), and its residual: Särkkä (2013), alg. 5.14.
+
+    Adding S to the noise gives the same predicted moments and gain as the algorithm: C P C' + S = Cov(f).
+    """
     dim = mean.shape[-1]
     central = max(3 - dim, 0) / 3 if dim < 3 else 0.0
-    spread = (dim / (1 - central)) ** 0.5 * torch.linalg.cholesky(cov).mT  # (B, D, D), a row a direction
+    spread = (dim / (1 - central)) ** 0.5 * torch.linalg.cholesky(cov).mT  # (B, D, D), one direction per row
     offsets = torch.cat([torch.zeros_like(mean)[:, None], spread, -spread], dim=1)  # (B, 2 D + 1, D)
     weights = mean.new_full((2 * dim + 1,), (1 - central) / (2 * dim))
     weights[0] = central
@@ -61,4 +65,4 @@ def unscented(f: StateFunction, driver: Tensor | None, mean: Tensor, cov: Tensor
 
 
 METHODS = {"extended": extended, "unscented": unscented}
-"""By name, as `kalman.filter` takes them."""
+"""The linearisations by the names that `kalman.filter` takes."""

@@ -3,7 +3,8 @@
     predict    E, Cov of f(z) + N(0, Q),   z ~ N(filtered)
     update     K = P C' (C P C' + R)^{-1};   mean + K (x - E x);   (I - K C) P (I - K C)' + K R K'     (Joseph's form)
 
-where A, C and what the linear functions leave (added to Q and R) come from `pgm_rnn.inference.kalman.linearisation`.
+The linear functions with their residual covariances, which are added to Q and R, come from
+`pgm_rnn.inference.kalman.linearisation`. Source: Särkkä (2013), alg. 5.4 and 5.14, with Joseph's form of the update.
 """
 
 from collections.abc import Callable
@@ -23,11 +24,11 @@ def run(model: GaussianStateModel, x: Tensor, observed: Tensor, driver: Tensor |
     """Moments of the linearised model; differentiable.
 
     Args:
-        model: whose functions are replaced.
+        model: the model whose functions are replaced.
         x: observations (B, T, M), any number where they are missing.
         observed: False where an entry is missing or padding, (B, T, M).
         driver: h_t, (B, T, U), or None.
-        linearise: how.
+        linearise: the linearisation, one of `linearisation.METHODS`.
     """
     batch, num_steps, _ = x.shape
     Q, R = model.transition_cov, model.emission_cov
@@ -55,7 +56,10 @@ def run(model: GaussianStateModel, x: Tensor, observed: Tensor, driver: Tensor |
 def _update(
     step: Linear, R: Tensor, mean: Tensor, cov: Tensor, x: Tensor, observed: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """log p(x_t | x_{1:t-1}) (B,), moments of p(z_t | x_{1:t}); a missing entry gets unit variance of its own."""
+    """log p(x_t | x_{1:t-1}) (B,) and the moments of p(z_t | x_{1:t}): Särkkä (2013), eq. (4.21), in Joseph's form.
+
+    A missing entry gets a zero row in C and unit variance, so that it changes nothing.
+    """
     both = observed[..., None] & observed[..., None, :]
     C = step.matrix.where(observed[..., None], 0.0)
     unit = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)

@@ -1,6 +1,6 @@
-"""What the Kalman engine is asked: a model with Gaussian states, checked observations, and a method to run.
+"""Checked arguments of the Kalman engine: a model with Gaussian states, its observations and a method.
 
-A model is linear, and its moments exact, or `linearisation.METHODS` say what stands in for its functions.
+The moments of a linear model are exact. For others, one of `linearisation.METHODS` replaces the functions.
 """
 
 from typing import NamedTuple, cast
@@ -27,7 +27,7 @@ class Problem(NamedTuple):
 
     Attributes:
         model: the model.
-        data: with zeros where an entry is missing.
+        data: its observations, zero where an entry is missing.
         method: "exact", or one of `linearisation.METHODS`.
     """
 
@@ -75,7 +75,12 @@ def checked_gaussian(
     inputs: Tensor | None = None,
     mask: Tensor | None = None,
 ) -> Sequences:
-    """Valid data, their mask False where an entry is missing, by a mask or as NaN; errors as `filter`."""
+    """Valid data, whose mask is False where an entry is missing, because of a given mask or NaN.
+
+    Raises:
+        TypeError: a model without Gaussian states.
+        ValueError: observations that do not fit the model, or missing ones that the model reads at the next step.
+    """
     if not has_gaussian_states(model):
         raise unsuitable("kalman", "Gaussian states", model)
     given = as_sequences(x, lengths, inputs=inputs, mask=mask)
@@ -96,7 +101,11 @@ def prepared(
     mask: Tensor | None,
     method: str | None,
 ) -> Problem:
-    """Checked arguments of `kalman.filter`; errors as there."""
+    """Checked arguments of `kalman.filter`.
+
+    Raises:
+        TypeError, ValueError: as `kalman.filter`.
+    """
     data = checked_gaussian(model, x, lengths, inputs, mask)
     linear = is_linear(model)
     if method is None and not linear:
@@ -109,7 +118,7 @@ def prepared(
 
 
 def _observed(data: Sequences) -> Tensor | None:
-    """True where an entry was observed, the shape of x: what a mask says, or else where no NaN stands."""
+    """True where an entry was observed, the shape of x: the mask if there is one, otherwise where x is not NaN."""
     if data.observed is not None:
         return kalman.per_entry(data.mask, data.x)
     if not data.x.is_floating_point() or not bool(data.x.isnan().any()):
@@ -123,11 +132,15 @@ def reads_observations(model: GaussianStateModel) -> bool:
 
 
 def check_finite(log_normalizers: Tensor) -> None:
-    """Raise a `CovarianceError` that says where, if a prediction had no positive definite covariance."""
+    """Raise an error that names sequence and step if a prediction's covariance is not positive definite.
+
+    Raises:
+        CovarianceError: log p(x_t | x_{1:t-1}) is NaN at some step.
+    """
     failed = log_normalizers.isnan()
     if bool(failed.any()):
         sequence, step = failed.nonzero()[0].tolist()
         raise CovarianceError(
-            f"expected predictions with positive definite covariances, that of sequence {sequence} at step {step + 1} "
-            "is not; use float64, or larger variances"
+            f"expected predictions with positive definite covariances, got another one for sequence {sequence} at step "
+            f"{step + 1}; use float64 or larger variances"
         )

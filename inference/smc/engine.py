@@ -1,4 +1,4 @@
-"""The functions of the engine: what each is asked, checked and seeded; the work is in the modules beside."""
+"""The engine's functions: each checks its arguments and sets the seed; the modules beside this one do the work."""
 
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
@@ -29,8 +29,8 @@ class Smoothed(NamedTuple):
     """Result of `smooth`.
 
     Attributes:
-        paths: of equal weight, (num_paths, B, T, *latent), 0 in the padding.
-        log_marginal_likelihood: of the filter, (B,), nats.
+        paths: state paths of equal weight, (num_paths, B, T, *latent), 0 in the padding.
+        log_marginal_likelihood: the filter's estimate, (B,), nats.
     """
 
     def __repr__(self) -> str:
@@ -72,9 +72,9 @@ def filter(
         ess_threshold: resample where the effective sample size is at most this part of N: 0 never, 1 at every step.
         lookahead: makes the filter auxiliary.
         inputs: (B, T, input_dim) for a model with inputs.
-        functions: whose filtered means are wanted, by name.
+        functions: functions of state and memory whose filtered means are wanted, by name.
         keep: "all" keeps every step's particles, weights and ancestors.
-        degenerate: "raise", or "-inf" for the likelihood of a sequence whose weights are all zero.
+        degenerate: "raise" an error if all weights of a sequence are zero, or give its likelihood as "-inf".
         noise: the uniforms of every step, such as `pgm_rnn.particles.noise.SeededNoise`; the filter is then a
             function of them and x.
         seed: makes the run reproducible; None uses torch's global generator.
@@ -82,7 +82,7 @@ def filter(
     Raises:
         TypeError: a model without latent states.
         ValueError: observations or options that do not fit.
-        DegenerateWeightsError: all weights of a sequence are zero, or one is NaN, with the step and the sequence.
+        DegenerateWeightsError: all weights of a sequence are zero, or one is NaN; it names step and sequence.
     """
     options = Options(num_particles, proposal, lookahead, resampling, ess_threshold, degenerate=degenerate, noise=noise)
     check_choice("keep", keep, ("last", "all"))
@@ -121,19 +121,20 @@ def smooth(
         x: a batch, or observations (B, T, *event).
         lengths: (B,) steps of each sequence, None for T.
         num_particles: N, of the filter.
-        num_paths: for each sequence.
-        method: "backward", backward simulation; "ancestors" of the last particles; "fixed-lag", each state alone from
-            the particles `lag` steps later, so that a path's states are not joint (`particle_smoothing`).
+        num_paths: number of paths for each sequence.
+        method: "backward" for backward simulation, Godsill, Doucet & West (2004), alg. 1; "ancestors" for the ancestral
+            lines of the last particles; "fixed-lag" for draws of each state from the particles `lag` steps later, which
+            are not joint draws of a path.
         lag: at least 1, for method="fixed-lag".
         proposal: as in `filter`, like the arguments that follow.
-        resampling: a scheme.
+        resampling: the resampling scheme.
         ess_threshold: when to resample.
-        lookahead: of an auxiliary filter.
+        lookahead: the lookahead of an auxiliary filter.
         inputs: (B, T, input_dim) for a model with inputs.
         seed: makes the run reproducible; None uses torch's global generator.
 
     Raises:
-        TypeError, ValueError: as `filter`; a memory that backward simulation cannot run back.
+        TypeError, ValueError: as `filter`, or a model with a memory for method="backward".
     """
     check_choice("method", method, ("backward", "ancestors", "fixed-lag"))
     check_counts(num_paths=num_paths, lag=lag)
@@ -173,9 +174,9 @@ def forecast(
     future_inputs: Tensor | None = None,
     seed: int | None = None,
 ) -> Forecast:
-    """Draws of x_{L+1}, ..., x_{L+num_steps} given x_{1:L}: the filter's last particles, drawn by weight, go on.
+    """Draws of x_{L+1}, ..., x_{L+num_steps} given x_{1:L}, continued from the filter's last particles.
 
-    As `SequenceModel.forecast`, for any model with latent states; right as the number of particles grows.
+    It is `SequenceModel.forecast` for any model with latent states; it becomes exact as the number of particles grows.
 
     Args:
         model: any model with latent states.
@@ -185,10 +186,10 @@ def forecast(
         num_samples: draws for each sequence; None for one draw without the leading dimension.
         num_particles: N, of the filter.
         proposal: as in `filter`, like the two arguments that follow.
-        resampling: a scheme.
+        resampling: the resampling scheme.
         ess_threshold: when to resample.
         inputs: (B, T, input_dim) for a model with inputs.
-        future_inputs: what follows them, (B, num_steps, input_dim).
+        future_inputs: inputs of the steps to forecast, (B, num_steps, input_dim).
         seed: makes the draws reproducible; None uses torch's global generator.
 
     Returns:
@@ -227,9 +228,14 @@ def log_marginal_likelihood(
 ) -> Tensor:
     """Estimate of log p(x_{1:T}), (B,), nats, differentiable through particles and weights.
 
-    Its expectation is at most log p(x_{1:T}). Without resampling it is the importance-weighted bound (IWAE), with one
-    particle the evidence lower bound. `resample="adaptive"` resamples at half the particles; other arguments and errors
-    as `filter`. The gradient of where particles come from is left out unless gradient="score" (Scibior & Wood, 2021).
+    It is the filtering variational objective (FIVO) of Maddison et al. (2017), sec. 3, alg. 1: its expectation is at
+    most log p(x_{1:T}). Without resampling it is the importance-weighted bound (IWAE) of Burda et al. (2016), eq. (8);
+    with one particle it is the evidence lower bound (ELBO). `resample="adaptive"` resamples at half the particles.
+    Other arguments and errors are those of `filter`. The gradient through the choice of ancestors is left out unless
+    gradient="score" (Ścibior & Wood, 2021).
+
+    Raises:
+        TypeError, ValueError: as `filter`, or an unknown `resample`.
     """
     check_choice("resample", resample, _THRESHOLDS)
     options = Options(num_particles, proposal, lookahead, resampling, _THRESHOLDS[resample], gradient)

@@ -1,4 +1,4 @@
-"""What follows a particle filter: its last particles, drawn by weight, and the model's own draws after them.
+"""Forecasts from a particle filter: its last particles, drawn by weight, and the model's own draws after them.
 
 n ~ W_L^n,   z_t ~ p(z_t | z_{t-1}, h_t),   x_t ~ p(x_t | z_t, h_t),   t = L + 1..L + num_steps
 """

@@ -1,11 +1,12 @@
 """Draws of whole state paths given all observations, from the particles of a filter that kept its history.
 
-    ancestors    follow each last particle back to its first ancestor; cheap, but early states have few distinct ones
-    fixed-lag    the same for each state alone, from the particles `lag` steps later: draws from p(z_t | x_{1:t+lag})
-    backward     from the last state to the first, draw z_t^n with weight W_t^n p(z_{t+1} | z_t^n, h_{t+1}); O(N) a path
+    ancestors    follow each last particle back to its first ancestor; cheap, but early states take few distinct values
+    fixed-lag    the same for each state separately, from the particles `lag` steps later: z_t ~ p(z_t | x_{1:t+lag})
+    backward     from the last state to the first, draw z_t^n with weight W_t^n p(z_{t+1} | z_t^n, h_{t+1}); O(N T) per
+                 path
 
-Backward simulation needs a chain that is Markov in z: a model without memory of its own. Source: Godsill, Doucet & West
-(2004).
+Backward simulation needs a chain that is Markov in z, so a model without memory. Source: Godsill, Doucet & West (2004),
+alg. 1.
 """
 
 import torch
@@ -17,7 +18,7 @@ from pgm_rnn.sequence_model import SequenceModel
 
 
 def ancestral_paths(history: History, num_paths: int) -> Tensor:
-    """Paths of `num_paths` last particles drawn by their weights, (num_paths, B, T, *latent)."""
+    """Ancestral lines of `num_paths` last particles drawn by weight, (num_paths, B, T, *latent)."""
     index, paths = _drawn(history.log_weights[-1].expand(num_paths, *history.log_weights[-1].shape)), []
     for z, ancestors in zip(history.z.flip(0), history.ancestors.flip(0), strict=True):
         paths.append(_at(z, index))
@@ -26,7 +27,7 @@ def ancestral_paths(history: History, num_paths: int) -> Tensor:
 
 
 def fixed_lag_states(history: History, num_paths: int, lag: int) -> Tensor:
-    """Draws of each z_t given the observations until t + lag, (num_paths, B, T, *latent); not joint over steps."""
+    """Draws of each z_t from p(z_t | x_{1:t+lag}), (num_paths, B, T, *latent); they are not joint over steps."""
     num_steps, states = len(history.z), []
     for t in range(num_steps):
         end = min(t + lag, num_steps - 1)
@@ -39,14 +40,17 @@ def fixed_lag_states(history: History, num_paths: int, lag: int) -> Tensor:
 
 
 def backward_paths(model: SequenceModel, history: History, lengths: Tensor, h: Tensor | None, num_paths: int) -> Tensor:
-    """Paths by backward simulation, (num_paths, B, T, *latent).
+    """Paths by backward simulation, (num_paths, B, T, *latent): Godsill, Doucet & West (2004), alg. 1.
 
     Args:
-        model: without a memory of its own.
-        history: of a filter.
-        lengths: (B,).
+        model: a model without memory.
+        history: the particles of all steps of a filter.
+        lengths: steps of each sequence, (B,).
         h: inputs (B, T, input_dim), or None.
-        num_paths: for each sequence.
+        num_paths: number of paths for each sequence.
+
+    Raises:
+        DegenerateWeightsError: no particle of a step leads to the next state of a path.
     """
     num_steps = len(history.z)
     last = history.log_weights[-1]
@@ -72,6 +76,7 @@ def _check_reached(log_weights: Tensor, ended: Tensor, step: int) -> None:
 
 def _drawn(log_weights: Tensor) -> Tensor:
     """One particle for each path by its weights (num_paths, N, B): (num_paths, B)."""
+    # the Gumbel-max trick: argmax_n (log w_n + Gumbel noise) has the distribution w_n / sum_m w_m
     noise = -torch.log(-torch.log(torch.rand_like(log_weights).clamp(min=torch.finfo(log_weights.dtype).tiny)))
     return (log_weights + noise).argmax(1)
 

@@ -19,9 +19,9 @@ class PyroSteps:
     """`init` and `step` of a model, or of its guide: sites z_t and x_t, t = 1, 2, ...
 
     Args:
-        model: with latent states, and without an encoder, which reads the whole sequence.
-        num_particles: as many as the filter has.
-        guide: whether states are drawn from the proposal and observations left out.
+        model: a model with latent states and without an encoder, because an encoder reads the whole sequence.
+        num_particles: the filter's number of particles.
+        guide: whether to draw states from the proposal and leave observations out.
 
     Raises:
         TypeError: a model without latent states.

@@ -1,7 +1,7 @@
-"""A particle filter over whole sequences: its steps one after the other, and what is kept of them.
+"""A particle filter over whole sequences: it runs the steps and records their results.
 
-Where no gradient is wanted, sequences go in groups of at most `GROUP` particles, whose states stay in the processor's
-cache from one operation to the next, and nothing but the two rows of numbers a sequence grows with T.
+Without gradients, sequences run in groups of at most `GROUP` particles, whose states stay in the processor's cache from
+one operation to the next, and memory grows with T by a few numbers per sequence and step only.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,19 +18,19 @@ from pgm_rnn.sequence_model.once import computed_once
 from pgm_rnn.sequences import Sequences
 
 GROUP = 2**18
-"""Particles that go together on a CPU; a single sequence may have more."""
+"""Largest number of particles that run together on a CPU; a single sequence may have more."""
 
 Function = Callable[[Tensor, Tensor | None], Tensor]
 """A function of a state and its memory, (N, B, ...)."""
 
 
 class History(NamedTuple):
-    """Every step's particles.
+    """The particles of every step.
 
     Attributes:
         z: (T, N, B, *latent).
         log_weights: log W_t, (T, N, B), nats.
-        ancestors: of each particle in the step before, (T, N, B).
+        ancestors: index of each particle's ancestor in the step before, (T, N, B).
     """
 
     def __repr__(self) -> str:
@@ -52,8 +52,8 @@ class Filtered(NamedTuple):
         log_weights: unnormalised, (N, B), nats: their logsumexp is `log_marginal_likelihood`.
         ess: effective sample size after each step, (B, T).
         resampled: whether a step began with resampling, (B, T).
-        means: by name, weighted means of the functions that were asked for, (B, T, ...).
-        history: all steps, where they were kept.
+        means: weighted means of the functions that were asked for, by name, (B, T, ...).
+        history: the particles of all steps if they were kept, else None.
         memory: h at each sequence's end, (N, B, dim), or None.
     """
 
@@ -73,7 +73,11 @@ class Filtered(NamedTuple):
 
     @property
     def ancestors(self) -> Tensor:
-        """Of each particle in the step before, (T, N, B), where the history was kept."""
+        """Index of each particle's ancestor in the step before, (T, N, B).
+
+        Raises:
+            ValueError: the history was not kept.
+        """
         if self.history is None:
             raise ValueError("expected a filter that keeps its history, got one that does not; use keep='all'")
         return self.history.ancestors
@@ -86,7 +90,7 @@ def run(
     functions: Mapping[str, Function] | None = None,
     keep: Literal["last", "all"] = "last",
 ) -> Filtered:
-    """A filter's result, its arguments those of `pgm_rnn.inference.smc.filter`, given data by `checked_for_smc`."""
+    """Runs a filter on data from `checked_for_smc`; arguments are those of `pgm_rnn.inference.smc.filter`."""
     with computed_once(model):
         return _in_groups(model, data, options, functions or {}, keep)
 
@@ -114,7 +118,12 @@ def _in_groups(
 def checked_for_smc(
     model: SequenceModel, x: Sequences | Tensor, lengths: Tensor | None, inputs: Tensor | None
 ) -> Sequences:
-    """Checked data, without gaps, for a model with latent states; errors as `pgm_rnn.inference.smc.filter`."""
+    """Checked data without missing observations, for a model with latent states.
+
+    Raises:
+        TypeError: a model without latent states.
+        ValueError: observations that do not fit the model, or missing ones.
+    """
     if not isinstance(model, SequenceModel) or model.states is None:
         raise TypeError(
             f"smc needs a model with latent states, {type(model).__name__} has none; "
@@ -146,7 +155,7 @@ def _group(
 
 
 class _Record:
-    """What is kept of each step; without gradients its rows are there from the start, so that memory stays whole."""
+    """The results of each step; without gradients they are allocated at the start, so that memory is not fragmented."""
 
     def __init__(self, functions: Mapping[str, Function], keep: str, num_steps: int) -> None:
         self.functions, self.keep, self.num_steps, self.number = functions, keep, num_steps, 0
@@ -186,7 +195,7 @@ class _Record:
 
 
 def _joined(parts: list[Filtered]) -> Filtered:
-    """Groups of sequences as one result."""
+    """One result from the results of groups of sequences."""
     first = parts[0]
     rows = {
         name: torch.cat([getattr(part, name) for part in parts])

@@ -4,13 +4,14 @@
 
     ELBO = (1/K) sum_k log w^k     <=     IWAE_K = log (1/K) sum_k w^k     <=     log p(x)     (in expectation)
 
-IWAE_K grows with K (Burda, Grosse & Salakhutdinov, 2016, Theorem 1); FIVO_N (Maddison et al., 2017) is
-`smc.log_marginal_likelihood`, the same average with resampling on the way. The logarithm is that of each sequence's
-mean. That of the mean over draws of the whole batch's weight, log (1/K) sum_k prod_i w_i^k, is a bound too, and falls
-back towards the ELBO as the batch grows (Jensen); Pyro's RenyiELBO is ours, not that one, for it sums over the plates
-that some site is outside of, and every site of our programs is inside "sequences".
+IWAE_K, Burda, Grosse & Salakhutdinov (2016), eq. (8), grows with K (their Theorem 1). FIVO_N, Maddison et al. (2017),
+sec. 3, is `smc.log_marginal_likelihood`: the same average with resampling between steps.
 
-A model that is `exact` sums its states out in the fused rendering; then every weight is p(x), and the bounds are equal.
+The average is taken for each sequence. The average of the whole batch's weights, log (1/K) sum_k prod_i w_i^k, is a
+bound too, but falls towards the ELBO as the batch grows. Pyro's RenyiELBO agrees with ours: it sums over the plates
+that some site is outside of, and every site of our programs is inside the plate "sequences".
+
+A model that is `exact` sums its states out in the fused rendering; then every weight is p(x), and all bounds are equal.
 """
 
 import math
@@ -51,7 +52,7 @@ def log_weights(
         seed: makes the draws reproducible; None uses torch's global generator.
 
     Raises:
-        TypeError, ValueError: values that do not fit the model, or a guide whose states are not where the model's are.
+        TypeError, ValueError: values that do not fit the model, or a guide whose states have another support.
     """
     return _weighed(model, _checked(model, x, lengths, inputs), num_particles, seed)[0]
 
@@ -66,11 +67,14 @@ def log_weights_after_first(
     inputs: Tensor | None = None,
     seed: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The same log weights, and those of the first step, log p(x_1, z_1^k) - log q(z_1^k | x), each (K, B).
+    """`log_weights`, and the log weights of the first step, log p(x_1, z_1^k) - log q(z_1^k | x), each (K, B).
 
-    E w_1^k = p(x_1), so that the logarithms of the two means differ by an estimate of log p(x_{2:T} | x_1), which is
-    right as K grows and no bound; with K = 1 the difference is the ELBO without its terms of t = 1.
-    Under first="condition" x_1 is given, and w_1^k = 1.
+    E w_1^k = p(x_1), so the logarithms of the two means differ by an estimate of log p(x_{2:T} | x_1). It becomes exact
+    as K grows, but it is no bound; for K = 1 it is the ELBO without its terms of t = 1. Under first="condition" x_1 is
+    given, and w_1^k = 1. Arguments are those of `log_weights`.
+
+    Raises:
+        TypeError, ValueError: as `log_weights`.
     """
     data = _checked(model, x, lengths, inputs)
     log_w, z = _weighed(model, data, num_particles, seed)
@@ -88,19 +92,20 @@ def log_weights_after_first(
 
 
 def elbo(log_w: Tensor) -> Tensor:
-    """(1/K) sum_k log w^k of log weights (K, B): (B,), nats."""
+    """ELBO: (1/K) sum_k log w^k of log weights (K, B), (B,), in nats; Kingma & Welling (2014), eq. (2)."""
     return log_w.mean(0)
 
 
 def iwae(log_w: Tensor) -> Tensor:
-    """log (1/K) sum_k w^k of log weights (K, B), sequence by sequence: (B,), nats."""
+    """IWAE: log (1/K) sum_k w^k of log weights (K, B), per sequence, (B,), in nats; Burda et al. (2016), eq. (8)."""
     return log_w.logsumexp(0) - math.log(len(log_w))
 
 
 def variance_of_iwae(log_w: Tensor, first: Tensor) -> Tensor:
     """Estimated variance of log (1/K) sum_k w^k - log (1/K) sum_k w_1^k, (B,), by the delta method; NaN for K = 1.
 
-    (1 / (K (K - 1))) sum_k (w^k / m - w_1^k / m_1)^2, m and m_1 the means; of the first logarithm alone for w_1 = 1.
+    It is (1 / (K (K - 1))) sum_k (w^k / m - w_1^k / m_1)^2 with the means m and m_1; for w_1 = 1 it is the variance of
+    the first logarithm alone.
     """
     num = len(log_w)
     if num == 1:
@@ -110,7 +115,10 @@ def variance_of_iwae(log_w: Tensor, first: Tensor) -> Tensor:
 
 
 def effective_particles(log_w: Tensor) -> Tensor:
-    """(sum_k w^k)^2 / sum_k (w^k)^2 of log weights (K, B): (B,), from 1, all weight on one draw, to K, equal ones."""
+    """(sum_k w^k)^2 / sum_k (w^k)^2, (B,), from 1 (one draw has all the weight) to K (equal weights).
+
+    Source: Kong, Liu & Wong (1994).
+    """
     return (2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp()
 
 
@@ -118,7 +126,7 @@ def check_guide(model: SequenceModel, x: Sequences | Tensor, lengths: Tensor | N
     """Whether draws of the guide follow its parameters (are reparametrised); True where it draws no states.
 
     Raises:
-        ValueError: a guide whose states are not where the model's are, so that weights miss a part of p(x).
+        ValueError: a guide whose states have another support than the model's, so that weights miss a part of p(x).
     """
     if model.exact:
         return True
@@ -155,12 +163,12 @@ def _traces(model: SequenceModel, data: Sequences) -> tuple[Any, Any]:
     if "z" in guide.nodes:
         support, wanted = (trace.nodes["z"]["fn"].support for trace in (guide, traced))
         if str(support) != str(wanted):
-            raise ValueError(f"expected a guide over {wanted}, where the model's states are, got one over {support}")
+            raise ValueError(f"expected a guide over {wanted}, the support of the model's states, got {support}")
     return guide, traced
 
 
 def _log_prob(trace: Any) -> Tensor:
-    """Sum of the sites' log densities, sequence by sequence."""
+    """Sum of the sites' log densities, (B,)."""
     trace.compute_log_prob()
     sites = [site["log_prob"] for site in trace.nodes.values() if site["type"] == "sample" and site["name"] != PLATE]
     return sum(sites, torch.zeros(()))

@@ -1,9 +1,9 @@
 """Laws of whole sequences as Pyro distributions, their hidden states summed out by the compiled recursions.
 
-    DiscreteHMM, GaussianHMM     where `pyro.distributions` has those of the same names
+    DiscreteHMM, GaussianHMM     replacements for the classes of the same names in `pyro.distributions`
 
-Time convention: the initial law is that of z_1, the state of the first observation. Pyro's classes mean the state a
-step before it; `initial_step=0` takes their parameters as they are.
+Time convention: the initial law is the law of z_1, the state of the first observation. In Pyro's classes it is the law
+of the state one step earlier; with `initial_step=0` our classes take Pyro's parameters unchanged.
 """
 
 from typing import Any
@@ -16,5 +16,5 @@ __all__ = ["DiscreteHMM", "GaussianHMM"]
 
 
 def __getattr__(name: str) -> Any:
-    """A law of 0.1.0 that has moved."""
+    """Finds a law of 0.1.0 that has moved."""
     return moved.moved_name(__name__, name)

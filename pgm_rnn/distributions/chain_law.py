@@ -1,4 +1,4 @@
-"""What the laws of whole sequences share: batches of chains, durations, padded values."""
+"""The base class for laws of whole sequences: batches of chains, durations, padded values."""
 
 from functools import reduce
 from typing import Any
@@ -15,12 +15,11 @@ class ChainLaw(TorchDistribution):
     """A law with batch shape of chains and event shape (T, *event); (1, *event) where T may be any number, as in Pyro.
 
     Args:
-        batch_shape: of the chains.
-        num_steps: how many steps the parameters are given for, 1 if they are the same for all.
-        duration: T; None takes `num_steps`, and any number of steps where that is 1.
-        event_shape: of one observation.
-        lengths: steps of each sequence, (*batch_shape,), integers in 1..T; None for T. What stands behind them does not
-            count.
+        batch_shape: batch shape of the chains.
+        num_steps: number of steps that the parameters are given for, 1 if all steps share them.
+        duration: T; None takes `num_steps`, or any number of steps if that is 1.
+        event_shape: shape of one observation.
+        lengths: steps of each sequence, (*batch_shape,), integers in 1..T; None for T. Values beyond them do not count.
 
     Raises:
         TypeError: lengths that are no integers.
@@ -72,7 +71,11 @@ class ChainLaw(TorchDistribution):
         return num_steps
 
     def steps_to_draw(self) -> int:
-        """T of a draw; a ValueError where the law has none."""
+        """T of a draw.
+
+        Raises:
+            ValueError: the law has no duration.
+        """
         if self.duration is None:
             raise ValueError("expected a duration for draws from a law that is the same at all steps; give duration=T")
         return self.duration
@@ -99,16 +102,20 @@ def _checked(lengths: Any, batch_shape: torch.Size, duration: int | None) -> Ten
 
 
 def common_dtype(*tensors: Tensor) -> torch.dtype:
-    """The dtype of an operation on all of them."""
+    """The dtype that results from an operation on all of these tensors."""
     return reduce(torch.promote_types, (tensor.dtype for tensor in tensors))
 
 
 def check_initial_step(initial_step: int) -> None:
-    """Raise a ValueError unless it is 0 or 1."""
+    """Raise unless `initial_step` is 0 or 1.
+
+    Raises:
+        ValueError: another number.
+    """
     if initial_step not in (0, 1):
         raise ValueError(
-            f"expected initial_step 1, the initial law is that of the first observation's state, or 0, the state "
-            f"before it as in Pyro, got {initial_step!r}"
+            f"expected initial_step=1, an initial law of the first observation's state, or initial_step=0, an initial "
+            f"law of the state before it as in Pyro, got {initial_step!r}"
         )
 
 

@@ -26,16 +26,16 @@ class Factor(NamedTuple):
 
     @staticmethod
     def of(scale_tril: Tensor) -> "Factor":
-        """The factor with what densities need of it."""
+        """The factor, with the normalising constant of its density."""
         return Factor(scale_tril, -scale_tril.diagonal().log().sum() - len(scale_tril) * _HALF_LOG_TWO_PI)
 
 
 class CorrelatedNormal(dist.MultivariateNormal):
-    """N(loc, L L'), its parameters trusted: what depends on L alone is computed once, by whoever makes the factor.
+    """N(loc, L L'), without checks of its parameters; quantities that depend on L alone are computed once, in `Factor`.
 
     Args:
         loc: means, (*batch, D).
-        factor: of the covariance that all of them share.
+        factor: the factor of the covariance that all of them share.
 
     Example:
         >>> law = CorrelatedNormal(torch.zeros(3, 2), Factor.of(torch.tensor([[2.0, 0.0], [1.0, 1.0]])))
@@ -53,7 +53,7 @@ class CorrelatedNormal(dist.MultivariateNormal):
         return CorrelatedNormal(self.loc.expand(torch.Size(batch_shape) + self.event_shape), self.factor)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """log density, nats, batch shape."""
+        """Log density in nats, batch shape."""
         scale_tril, log_peak = self.factor
         centred = value - self.loc
         if self.event_shape[0] == 1:

@@ -16,23 +16,23 @@ from pgm_rnn.kernels import hmm
 
 
 class DiscreteHMM(ChainLaw):
-    """log p(x_{1:T}) by the compiled forward recursion, in place of `pyro.distributions.DiscreteHMM`.
+    """Replaces `pyro.distributions.DiscreteHMM`; log p(x_{1:T}) is computed by the compiled forward recursion.
 
     Args:
-        initial_logits: (*batch, K), normalised here.
-        transition_logits: (*batch, K, K) or (*batch, T - 1, K, K), rows normalised here; with initial_step=0 the latter
-            has T steps.
+        initial_logits: (*batch, K), need not be normalised.
+        transition_logits: (*batch, K, K) or (*batch, T - 1, K, K), rows need not be normalised; with initial_step=0 the
+            second form has T steps.
         observation_dist: batch shape (*batch, K), (*batch, 1, K) or (*batch, T, K).
-        validate_args: whether logits are checked to make probabilities; None for Pyro's setting, which its NUTS turns
-            off, so that a trajectory that diverges is no error. Shapes are always checked.
-        duration: T; where nothing varies over time, None for values of any number of steps, of which none is drawn.
-        initial_step: 1, the initial law is that of z_1; 0, that of a state before it, as Pyro has it.
+        validate_args: whether to check that logits give probabilities; None for Pyro's setting, which its NUTS turns
+            off, so that a divergent trajectory is no error. Shapes are always checked.
+        duration: T. If nothing varies over time, None accepts values of any number of steps; then nothing can be drawn.
+        initial_step: 1 if the initial law is the law of z_1; 0 if it is the law of the state before it, as in Pyro.
         lengths: steps of each sequence, (*batch,), integers in 1..T, None for T.
 
     Raises:
         TypeError: lengths that are no integers.
-        ValueError: shapes that do not fit, logits that make no probabilities (NaN, plus infinity, or a row of nothing
-            but minus infinity), or lengths outside 1..T.
+        ValueError: shapes that do not fit, logits that give no probabilities (NaN, plus infinity, or a row with only
+            minus infinity), or lengths outside 1..T.
 
     Example:
         >>> seen = dist.Normal(torch.tensor([-1.0, 1.0]), 1.0)
@@ -81,16 +81,19 @@ class DiscreteHMM(ChainLaw):
 
     @property
     def support(self) -> Any:
-        """That of an observation, at every step."""
+        """The support of one observation, at every step."""
         return support_of(self.observation_dist)
 
     @property
     def num_states(self) -> int:
-        """K."""
+        """K, the number of states."""
         return self.initial_probs.shape[-1]
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """log p(x_{1:T}) of values (*sample, *batch, T, *event): (*sample, *batch), nats; differentiable once."""
+        """log p(x_{1:T}) of values (*sample, *batch, T, *event): (*sample, *batch), in nats; differentiable once.
+
+        Source: Rabiner (1989), eq. (103).
+        """
         log_emission, arguments = self._chains(value)
         flat = hmm.log_marginal_likelihood(*arguments)
         return flat.reshape(log_emission.shape[:-2])
@@ -99,7 +102,7 @@ class DiscreteHMM(ChainLaw):
         """The law of the last state, p(z_T | x_{1:T}): batch shape (*sample, *batch).
 
         Raises:
-            ValueError: a value of probability zero, or whose density under some state is no finite number.
+            ValueError: a value of probability zero, or whose density under some state is not finite.
         """
         log_emission, arguments = self._chains(value)
         filtered, lengths = hmm.forward(*arguments).filtered, arguments[-1]
@@ -169,7 +172,7 @@ class DiscreteHMM(ChainLaw):
 
 
 def _check_logits(name: str, logits: Tensor) -> None:
-    """Raise a ValueError that names the first row unless each row of logits (..., K) makes probabilities."""
+    """Raise a ValueError that names the first wrong row unless each row of logits (..., K) gives probabilities."""
     largest = logits.detach().amax(-1)  # NaN where one is
     wrong = ~largest.isfinite()
     if bool(wrong.any()):
@@ -183,7 +186,7 @@ def _check_logits(name: str, logits: Tensor) -> None:
 
 
 def _check_law(last: Tensor) -> None:
-    """Raise a ValueError that names the first chain unless beliefs (*batch, K) are probabilities."""
+    """Raise a ValueError that names the first wrong chain unless beliefs (*batch, K) are probabilities."""
     totals = last.detach().sum(-1)
     wrong = ~(totals > 0)
     if bool(wrong.any()):
@@ -200,5 +203,5 @@ def _check_law(last: Tensor) -> None:
 
 
 def _place(what: str, index: list[int]) -> str:
-    """Where something is, nothing where there is but one."""
+    """`what` and the index, for an error; empty if there is only one."""
     return "" if not index else f" {what} {index[0] if len(index) == 1 else tuple(index)}"

@@ -2,7 +2,7 @@
 
     z_1 ~ initial_dist,   z_{t+1} = z_t A + transition noise,   x_t = z_t C + observation noise
 
-Row vectors, as Pyro has them: A is (D, D) and C is (D, M); the rest of this package writes A' z and C' z.
+States are row vectors, as in Pyro: A is (D, D) and C is (D, M). The rest of this package writes A z and C z.
 """
 
 from typing import Any
@@ -20,17 +20,18 @@ from pgm_rnn.kernels import kalman
 
 
 class GaussianHMM(ChainLaw):
-    """log p(x_{1:T}) by the compiled Kalman filter, in place of `pyro.distributions.GaussianHMM`.
+    """Replaces `pyro.distributions.GaussianHMM`; log p(x_{1:T}) is computed by the compiled Kalman filter.
 
     Args:
-        initial_dist: of a state, torch's or Pyro's MultivariateNormal or Independent(Normal, 1), batch shape (*batch,).
-        transition_matrix: A, (*batch, D, D) or (*batch, T - 1, D, D); with initial_step=0 the latter has T steps.
-        transition_dist: noise of the state, which may have a mean; batch shape as the steps of A.
+        initial_dist: law of the first state, torch's or Pyro's MultivariateNormal or Independent(Normal, 1), batch
+            shape (*batch,).
+        transition_matrix: A, (*batch, D, D) or (*batch, T - 1, D, D); with initial_step=0 the second form has T steps.
+        transition_dist: noise of the state, which may have a mean; its batch shape is that of A.
         observation_matrix: C, (*batch, D, M) or (*batch, T, D, M).
         observation_dist: noise of the observation; batch shape (*batch,) or (*batch, T).
-        validate_args: as in torch, of the arguments' shapes; they are always checked.
-        duration: T; where nothing varies over time, None for values of any number of steps, of which none is drawn.
-        initial_step: 1, the initial law is that of z_1; 0, that of a state before it, as Pyro has it.
+        validate_args: passed on to torch; the shapes of the arguments are checked in any case.
+        duration: T. If nothing varies over time, None accepts values of any number of steps; then nothing can be drawn.
+        initial_step: 1 if the initial law is the law of z_1; 0 if it is the law of the state before it, as in Pyro.
         lengths: steps of each sequence, (*batch,), integers in 1..T, None for T.
 
     Raises:
@@ -86,7 +87,7 @@ class GaussianHMM(ChainLaw):
         self.chain = kalman.GaussianChain(mean, cov, A.mT, Q, C.mT, R, shift)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """log p(x_{1:T}) of values (*sample, *batch, T, M): (*sample, *batch), nats; differentiable once."""
+        """log p(x_{1:T}) of values (*sample, *batch, T, M): (*sample, *batch), in nats; differentiable once."""
         batch, chain, x, lengths = self._chains(value)
         return kalman.log_marginal_likelihood(chain, x, lengths).reshape(batch)
 
@@ -124,7 +125,7 @@ class GaussianHMM(ChainLaw):
         """Batch shape, and the kernel's arguments for all chains, flat."""
         num_steps, obs_dim = self.steps_of(value), self.event_shape[1]
         batch = torch.Size(broadcast_shape(value.shape[:-2], self.batch_shape))
-        parts = [part for part in self.chain if part is not None]  # all of them, the noise's mean among them
+        parts = [part for part in self.chain if part is not None]  # all seven, an offset is always given
         dtype = common_dtype(value, self.observation_shift, *parts)
         x = (value - self.observation_shift).to(dtype).expand(*batch, num_steps, obs_dim)
         x = x.reshape(-1, num_steps, obs_dim)
@@ -135,7 +136,7 @@ class GaussianHMM(ChainLaw):
 
 
 def _flat(parameter: Tensor, own_axes: int, batch: torch.Size) -> Tensor:
-    """A parameter with its batch axes made one, of one entry where all chains share it."""
+    """A parameter with its batch axes merged into one, which has one entry if all chains share the parameter."""
     own = parameter.shape[parameter.dim() - own_axes :]
     return (
         parameter.reshape(1, *own) if parameter.dim() == own_axes else parameter.expand(*batch, *own).reshape(-1, *own)

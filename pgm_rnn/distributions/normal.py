@@ -1,4 +1,4 @@
-"""Independent normal entries with as few operations as they need: a recurrence makes one such law a step.
+"""Independent normal entries with as few operations as possible, because a recurrence makes one such law per step.
 
 log p(x) = sum_i -((x_i - m_i) / s_i)^2 / 2 - log s_i - log(2 pi) / 2
 """
@@ -19,12 +19,12 @@ _HALF_LOG_TWO_PI = math.log(2 * math.pi) / 2
 class Normal(TorchDistribution):
     """N(loc, scale^2), entry by entry; the last `event_dim` dimensions are one draw.
 
-    Parameters are trusted, and a scale of fewer dimensions than the mean is not expanded: its logarithm is taken once.
+    Parameters are not checked. A scale of fewer dimensions than the mean is not expanded: its logarithm is taken once.
 
     Args:
         loc: means, (*batch, *event).
-        scale: standard deviations, of a shape that broadcasts to that of `loc`.
-        event_dim: how many of the dimensions of `loc` are the event's.
+        scale: standard deviations; their shape broadcasts to that of `loc`.
+        event_dim: number of dimensions of `loc`, from the right, that belong to the event.
 
     Example:
         >>> law = Normal(torch.zeros(3, 2), torch.tensor(2.0), event_dim=1)
@@ -47,17 +47,17 @@ class Normal(TorchDistribution):
 
     @property
     def mean(self) -> Tensor:
-        """loc."""
+        """The mean, `loc`."""
         return self.loc
 
     @property
     def stddev(self) -> Tensor:
-        """scale in the shape of loc."""
+        """The standard deviation, `scale` in the shape of `loc`."""
         return self.scale.expand(self.loc.shape)
 
     @property
     def variance(self) -> Tensor:
-        """Its square."""
+        """The variance, scale^2 in the shape of `loc`."""
         return self.stddev.square()
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "Normal":
@@ -65,7 +65,7 @@ class Normal(TorchDistribution):
         return Normal(self.loc.expand(torch.Size(batch_shape) + self.event_shape), self.scale, self.event_dim)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """log density, nats, batch shape."""
+        """Log density in nats, batch shape."""
         deviation = (value - self.loc) / self.scale
         entries = torch.addcmul(-self.scale.log() - _HALF_LOG_TWO_PI, deviation, deviation, value=-0.5)
         return entries.sum(tuple(range(-self.event_dim, 0))) if self.event_dim else entries
@@ -86,13 +86,13 @@ class Normal(TorchDistribution):
         return self.loc + self.scale * torch.special.ndtri(value).to(self.loc.dtype)
 
     def entropy(self) -> Tensor:
-        """Nats, batch shape."""
+        """Entropy in nats, batch shape."""
         entries = 0.5 + _HALF_LOG_TWO_PI + self.stddev.log()
         return entries.sum(tuple(range(-self.event_dim, 0))) if self.event_dim else entries
 
 
 class ScaledNormal(dist.Normal):
-    """Pyro's normal law, whose variance may leave the range of numbers while its scale does not.
+    """Pyro's normal law for scales whose squares underflow or overflow.
 
     Example:
         >>> law = ScaledNormal(torch.tensor(0.0), torch.tensor(1e-25))
@@ -106,7 +106,7 @@ class ScaledNormal(dist.Normal):
         return ScaledNormal(self.loc.expand(batch_shape), self.scale.expand(batch_shape), validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """log density, nats, from (x - loc) / scale: no variance is made."""
+        """Log density in nats, computed from (x - loc) / scale without a variance."""
         if self._validate_args:
             self._validate_sample(value)
         return -0.5 * ((value - self.loc) / self.scale).square() - self.scale.log() - _HALF_LOG_TWO_PI
@@ -115,5 +115,5 @@ class ScaledNormal(dist.Normal):
 @register_kl(Normal, Normal)  # type: ignore[untyped-decorator]
 def _kl(p: Normal, q: Normal) -> Tensor:
     ratio, distance = p.stddev / q.stddev, ((p.loc - q.loc) / q.scale).square()
-    entries = (ratio.square() + distance - 1) / 2 - ratio.log()  # the logarithm of no square, which may underflow
+    entries = (ratio.square() + distance - 1) / 2 - ratio.log()  # log(ratio^2) might underflow
     return entries.sum(tuple(range(-p.event_dim, 0))) if p.event_dim else entries

@@ -1,4 +1,4 @@
-"""What weighted particles say of the next observation, as one law: sum_n W^n p(x | z^n)."""
+"""The predictive law of weighted particles: p(x) = sum_n W^n p(x | z^n)."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ class ParticleMixture(TorchDistribution):
 
     Args:
         log_weights: log W^n, (N, *batch), nats.
-        components: batch shape (N, *batch).
+        components: the laws p(x | z^n), batch shape (N, *batch).
 
     Example:
         >>> import pyro.distributions as dist
@@ -31,7 +31,7 @@ class ParticleMixture(TorchDistribution):
 
     @property
     def support(self) -> Any:
-        """That of the components."""
+        """The support of the components."""
         return self.components.support
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "ParticleMixture":
@@ -40,7 +40,7 @@ class ParticleMixture(TorchDistribution):
         return ParticleMixture(self.log_weights.expand(shape), self.components.expand(shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """log density, nats, batch shape."""
+        """Log density in nats, batch shape."""
         return normalize(self.log_weights + self.components.log_prob(value)).log_total
 
     def sample(self, sample_shape: Any = ()) -> Tensor:

@@ -1,11 +1,10 @@
-"""The law of a count, exact to rounding however large the count or small the rate is.
+"""The Poisson law, exact to rounding for large counts and for small rates.
 
     log p(x) = x log r - r - log x!                                              for x < 16
              = -x g(r / x - 1) - log(2 pi x) / 2 - s(x),   g(d) = d - log(1 + d)     otherwise
 
-The first line subtracts numbers near x log x, of which float32 loses whole nats from x = 10^5 on. In the second every
-term is as small as the result. s is the remainder of Stirling's formula. Source: Loader (2000), "Fast and accurate
-computation of binomial probabilities".
+The first line subtracts numbers near x log x; in float32 that loses whole nats from x = 10^5 on. In the second line
+every term is as small as the result; s is the remainder of Stirling's formula. Source: Loader (2000).
 """
 
 import math
@@ -31,7 +30,7 @@ class Poisson(dist.Poisson):
     """Counts of rate r = softplus(raw).
 
     Args:
-        raw: the unconstrained rate, of the batch's shape.
+        raw: the unconstrained rate, batch shape.
 
     Example:
         >>> law = Poisson(torch.tensor(1e6))
@@ -49,14 +48,14 @@ class Poisson(dist.Poisson):
 
     @property
     def log_rate(self) -> Tensor:
-        """log r, finite where r itself is zero in this precision."""
+        """log r, finite even if r underflows to zero."""
         return torch.where(
             self.raw < _UNDERFLOW, self.raw, self.rate.clamp(min=torch.finfo(self.rate.dtype).tiny).log()
         )
 
     @override
     def log_prob(self, value: Tensor) -> Tensor:
-        """log p(x), nats: the batch shape broadcast with the values'."""
+        """log p(x) in nats; its shape is the batch shape broadcast with that of the values."""
         x = value.to(torch.promote_types(value.dtype, self.rate.dtype))
         large = x >= _LEAST_LARGE
         few = x.where(~large, 0.0)
@@ -78,7 +77,7 @@ def _deviance(x: Tensor, rate: Tensor, log_rate: Tensor) -> Tensor:
     for k in range(8, 0, -1):  # artanh(v) = v + v^3 (1 / 3 + v^2 / 5 + ...)
         series = torch.addcmul(v.new_tensor(1 / (2 * k + 1)), square, series)
     small = v * (d.where(near, 0.0) - 2 * square * series)
-    far = rate < 0.01 * x  # r / x or its slope may leave the range of numbers
+    far = rate < 0.01 * x  # r / x or its gradient may overflow or underflow
     log_ratio = torch.where(far, log_rate - x.log(), (rate / x).where(~far, 1.0).log())
     return x * torch.where(near, small, d - log_ratio)
 

@@ -1,4 +1,4 @@
-"""Laws side by side, one for each draw of some parameters: what a program samples from where draws are vectorised."""
+"""Several laws as one, one for each draw of some parameters, for programs whose draws are vectorised."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,8 +12,9 @@ class SideBySide(TorchDistribution):
     """Independent laws as one: batch shape (*draws, *batch), each row with the density of its own law.
 
     Args:
-        laws: one for each draw, the last axis of `draws` running fastest; all of batch shape (*batch,).
-        draws: how the draws are arranged.
+        laws: one for each draw, in the order in which the last axis of `draws` varies fastest; all of batch shape
+            (*batch,).
+        draws: shape in which the draws are arranged.
 
     Example:
         >>> import pyro.distributions as dist
@@ -31,11 +32,11 @@ class SideBySide(TorchDistribution):
 
     @property
     def support(self) -> Any:
-        """That of the first law, for all."""
+        """The support of the first law, which all laws share."""
         return self.laws[0].support
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "SideBySide":
-        """The same laws for more draws, each of them as often as it takes."""
+        """The same laws for more draws, each repeated as often as needed."""
         if torch.Size(batch_shape) == self.batch_shape:
             return self
         own = len(self.batch_shape) - len(self.draws)
@@ -44,12 +45,12 @@ class SideBySide(TorchDistribution):
         return SideBySide([self.laws[i] for i in index], draws)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """log density of (*draws, *batch, *event), or of (*batch, *event) under every law: (*draws, *batch), nats."""
+        """Log density of (*draws, *batch, *event), or of (*batch, *event) under every law: (*draws, *batch), nats."""
         log_probs = [law.log_prob(row) for law, row in zip(self.laws, self.rows(value), strict=True)]
         return torch.stack(log_probs).reshape(self.batch_shape)
 
     def rows(self, value: Tensor) -> tuple[Tensor, ...]:
-        """A value (*draws, *batch, *event), or (*batch, *event) for all, as one for each law."""
+        """A value (*draws, *batch, *event), or (*batch, *event) for all laws, split into one value for each law."""
         own = self.batch_shape[len(self.draws) :] + self.event_shape
         return value.expand(self.draws + own).reshape(-1, *own).unbind(0)
 

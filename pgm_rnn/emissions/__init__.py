@@ -1,7 +1,7 @@
-"""Families of observation laws p(x_t | parameters): what a model's emission is made of.
+"""Families of observation laws p(x_t | parameters), from which a model's emission is made.
 
-A family knows the shape of one observation, how many unconstrained numbers pick one member, and what a valid
-observation is. A network gets its parameters from a hidden vector, a model with finite states from a table:
+A family knows the shape of one observation, how many unconstrained numbers pick one member, and which observations are
+valid. A network gets its parameters from a hidden vector, a model with finite states from a table:
 
     p(x_t | h_t) = family.head(width)(h_t)                  RNN(emission=Bernoulli(88))
     p(x_t | z_t = k) = family.distribution(params[k])       HMM(..., emission=Gaussian(2).table(loc=..., scale=...))

@@ -1,4 +1,4 @@
-"""Scalars and vectors of independent entries: bits, real numbers, counts."""
+"""Families of scalars and of vectors with independent entries: bits, real numbers, counts."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,7 +17,7 @@ from pgm_rnn.emissions.info import FamilyInfo, normal_draws, size_of, whole_draw
 from pgm_rnn.kernels import positive
 
 _MOST_NATS = 200.0
-"""Up to this -log p(x = 0) the likelihood of bits may be a difference of two sums: it loses 1e-5 nats in float32."""
+"""Up to this value of -log p(x = 0), log p(x) as a difference of two sums is exact to about 1e-5 nats in float32."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Entries(Emission):
     """A scalar (size None) or a vector of `size` entries, independent given their parameters.
 
     Attributes:
-        size: how many entries, or None.
-        params_per_entry: unconstrained numbers of each entry.
+        size: number of entries, or None for a scalar.
+        params_per_entry: number of unconstrained parameters of each entry.
     """
 
     size: int | None = None
@@ -38,12 +38,12 @@ class Entries(Emission):
 
     @property
     def event_shape(self) -> torch.Size:
-        """() or (size,)."""
+        """Shape of one observation, () or (size,)."""
         return torch.Size() if self.size is None else torch.Size([self.size])
 
     @property
     def num_params(self) -> int:
-        """Those of all entries."""
+        """Number of unconstrained parameters of all entries."""
         return self.params_per_entry * self.event_shape.numel()
 
     def _per_entry(self, params: Tensor) -> tuple[Tensor, ...]:
@@ -89,8 +89,8 @@ class Bernoulli(Entries):
     def log_probs(self, params: Tensor, x: Tensor) -> Tensor:
         """x l - log(1 + e^l) summed over bits, with logits l: one matrix product.
 
-        It subtracts equal numbers where large logits meet ones; then two products give the sum of log sigmoid(l) over
-        the ones and of log sigmoid(-l) over the zeros.
+        Where large logits meet ones, that difference would cancel; then two products give the sum of log sigmoid(l)
+        over the ones and of log sigmoid(-l) over the zeros.
         """
         bits, of_zeros = self.as_input(x), positive.softplus(params)
         if float(of_zeros.detach().sum(-1).max()) < _MOST_NATS:
@@ -98,11 +98,15 @@ class Bernoulli(Entries):
         return -(bits @ positive.softplus(-params).T) - (1 - bits) @ of_zeros.T
 
     def table(self, probs: Tensor) -> EmissionTable:
-        """One law for each state from p(x = 1 | z = k), strictly between 0 and 1: (num_states, *event)."""
+        """One law for each state from p(x = 1 | z = k), strictly between 0 and 1: (num_states, *event).
+
+        Raises:
+            ValueError: another shape, or probabilities of 0, of 1 or outside [0, 1].
+        """
         probs = self._column("probs", probs)
         if not bool(((probs > 0) & (probs < 1)).all()):
             raise ValueError(
-                "expected probabilities of bits strictly between 0 and 1; move zeros and ones inside first"
+                "expected probabilities of bits strictly between 0 and 1, got others; move zeros and ones inside first"
             )
         return EmissionTable(self, probs.logit())
 
@@ -111,7 +115,7 @@ class Bernoulli(Entries):
 class Gaussian(Entries):
     """Real observations with independent normal entries: params are (loc, inverse softplus of the scale).
 
-    A scale is at least the smallest normal number, and one that a network asks for at least
+    A scale is at least the smallest normal number; a scale from a network is at least
     `pgm_rnn.kernels.positive.least_scale`: 2.3e-13 in float32, 2.8e-103 in float64.
     """
 
@@ -143,7 +147,11 @@ class Gaussian(Entries):
         return ~x.isfinite()
 
     def table(self, loc: Tensor, scale: Tensor) -> EmissionTable:
-        """One law for each state from means and standard deviations, each (num_states, *event)."""
+        """One law for each state from means and standard deviations, each (num_states, *event).
+
+        Raises:
+            ValueError: other shapes, NaN, or scales that are not positive.
+        """
         loc, scale = self._column("loc", loc), self._column("scale", scale)
         if len(loc) != len(scale):
             raise ValueError(f"expected as many scales as means, {len(loc)}, got {len(scale)}")
@@ -152,7 +160,7 @@ class Gaussian(Entries):
 
 @dataclass(frozen=True)
 class Poisson(Entries):
-    """Counts with rate softplus(params). As input of a recurrence they are log(1 + x)."""
+    """Counts with rate softplus(params). A recurrence reads them as log(1 + x)."""
 
     @property
     @override
@@ -173,12 +181,20 @@ class Poisson(Entries):
         return super().as_input(x).log1p()
 
     def table(self, rate: Tensor) -> EmissionTable:
-        """One law for each state from positive rates, (num_states, *event)."""
+        """One law for each state from positive rates, (num_states, *event).
+
+        Raises:
+            ValueError: another shape, NaN, or rates that are not positive.
+        """
         return EmissionTable(self, inverse_softplus("rate", self._column("rate", rate)))
 
 
 def inverse_softplus(name: str, y: Tensor) -> Tensor:
-    """The number whose softplus log(1 + exp(.)) is y > 0, without overflow."""
+    """log(exp(y) - 1), the number whose softplus is y > 0, without overflow; `name` is for the error.
+
+    Raises:
+        ValueError: a y that is not positive.
+    """
     if not bool((y > 0).all()):
         raise ValueError(f"expected {name} to be positive, got {float(y.min())}")
     return y + torch.log(-torch.expm1(-y))

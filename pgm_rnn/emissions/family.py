@@ -1,9 +1,9 @@
-"""What every family of observation laws says of itself, and the two ways to pick its members.
+"""The base class of families of observation laws, and the two ways to pick their members.
 
     head     a linear map from a hidden vector to the family's unconstrained numbers:  p(x | h) = family(W h + b)
     table    one row of unconstrained numbers for each of finitely many states:        p(x | z = k) = family(params[k])
 
-A family of another kind subclasses `Emission`; one whose members share weights has a head of its own.
+A new family subclasses `Emission`; a family whose members share weights defines its own head.
 """
 
 from abc import ABC, abstractmethod
@@ -30,7 +30,7 @@ class Emission(ABC):
     @property
     @abstractmethod
     def num_params(self) -> int:
-        """How many unconstrained numbers pick one law."""
+        """Number of unconstrained parameters that pick one law."""
 
     @abstractmethod
     def distribution(self, params: Tensor) -> TorchDistribution:
@@ -47,7 +47,7 @@ class Emission(ABC):
     @property
     @abstractmethod
     def support(self) -> str:
-        """The valid values, in words, for error messages."""
+        """Description of the valid values for error messages."""
 
     @property
     def needs_integers(self) -> bool:
@@ -56,12 +56,12 @@ class Emission(ABC):
 
     @property
     def continuous(self) -> bool:
-        """Whether laws have a density of real numbers, which is nowhere zero."""
+        """Whether the laws are densities on the real numbers that are positive everywhere."""
         return False
 
     @property
     def needs_head(self) -> bool:
-        """Whether its members share trainable numbers, which only a head holds: no tables then."""
+        """Whether the members share trainable parameters, which only a head can hold; such a family has no tables."""
         return False
 
     @property
@@ -74,10 +74,11 @@ class Emission(ABC):
         return x.reshape(*x.shape[: x.dim() - len(self.event_shape)], self.input_dim)
 
     def within_range(self, params: Tensor) -> Tensor:
-        """Unconstrained numbers that a network asked for, (..., num_params), moved to where densities are finite.
+        """A network's unconstrained parameters, (..., num_params), moved to where densities are finite.
 
-        The identity by default. A family with scales keeps them at or above `pgm_rnn.kernels.positive.least_scale`,
-        for a network that reads large numbers asks for scales that underflow.
+        It is the identity by default. A family with scales keeps them at or above
+        `pgm_rnn.kernels.positive.least_scale`, because a network that reads large numbers may output scales that
+        underflow.
         """
         return params
 
@@ -95,7 +96,7 @@ class Emission(ABC):
         return mixture(self.distribution(params), log_weights(probs))
 
     def random_table(self, num_states: int) -> "EmissionTable":
-        """One law for each state, its unconstrained parameters standard normal, by torch's global generator."""
+        """One law for each state with standard normal unconstrained parameters, drawn by torch's global generator."""
         return EmissionTable(self, torch.randn(num_states, self.num_params))
 
 
@@ -104,11 +105,11 @@ class EmissionHead(nn.Module):
 
     `family.within_range` moves the few parameters that would make a density infinite.
 
-    A family whose members share further parameters has a head of its own kind, with these in it.
+    A family whose members share further parameters has its own class of head, which holds them.
 
     Args:
-        family: of the observations.
-        width: how many features.
+        family: the family of the observations.
+        width: number of features.
 
     Attributes:
         weight: W, (num_params, width), trainable.
@@ -129,11 +130,11 @@ class EmissionTable(nn.Module):
     """One member of a family for each of finitely many states: p(x | z = k), k = 0..num_states - 1.
 
     Args:
-        family: of the observations.
+        family: the family of the observations.
         params: unconstrained parameters, (num_states, num_params), copied.
 
     Attributes:
-        family: the family of all of them.
+        family: the family of the observations.
         params: unconstrained parameters, (num_states, num_params), trainable.
 
     Raises:
@@ -145,8 +146,8 @@ class EmissionTable(nn.Module):
         super().__init__()
         if family.needs_head:
             raise TypeError(
-                f"expected a family with a law for each state on its own, got {family}, whose laws share weights; "
-                "use a network such as RNN, or Bernoulli"
+                f"expected a family whose laws share no weights for a table of states, got {family}; "
+                "use a network such as RNN, or the family Bernoulli"
             )
         if params.dim() != 2 or params.shape[1] != family.num_params:
             raise ValueError(
@@ -162,7 +163,7 @@ class EmissionTable(nn.Module):
         return self.params.shape[0]
 
     def forward(self, z: Tensor) -> TorchDistribution:
-        """p(x | z): batch shape that of z."""
+        """p(x | z); its batch shape is that of z."""
         return self.family.distribution(self.params[z])
 
     def log_probs(self, x: Tensor) -> Tensor:

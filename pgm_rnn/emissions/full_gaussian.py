@@ -22,7 +22,7 @@ from pgm_rnn.kernels import positive
 class FullGaussian(Emission):
     """Real vectors of `size` entries with any covariance; `Gaussian(size)` has independent entries.
 
-    Every vector of `size` + `size` (`size` + 1) / 2 numbers is a law, so gradient steps cannot leave the family.
+    Every vector of size + size (size + 1) / 2 parameters gives a valid law, so gradient steps cannot leave the family.
 
     Example:
         >>> table = FullGaussian(2).table(loc=torch.zeros(1, 2), cov=torch.tensor([[[2.0, 1.0], [1.0, 2.0]]]))
@@ -93,14 +93,14 @@ class FullGaussian(Emission):
         return self.table_of_factors(loc, torch.stack(factors))
 
     def table_of_factors(self, loc: Tensor, scale_tril: Tensor) -> EmissionTable:
-        """One law for each state from means and Cholesky factors L (num_states, size, size), both trusted."""
+        """One law for each state from means and Cholesky factors L (num_states, size, size), without checks."""
         diagonal = inverse_softplus("the diagonal of L", scale_tril.diagonal(dim1=-2, dim2=-1))
         rows, columns = torch.tril_indices(self.size, self.size, offset=-1)
         return EmissionTable(self, torch.cat([loc, diagonal, scale_tril[:, rows, columns]], dim=-1))
 
 
 def _places(size: int) -> Tensor:
-    """Where each entry of L stands in (diagonal, below the diagonal, zero), (size, size)."""
+    """Index of each entry of L in the vector (diagonal, below the diagonal, zero), (size, size)."""
     places = torch.full((size, size), size * (size + 1) // 2)
     places.diagonal().copy_(torch.arange(size))
     rows, columns = torch.tril_indices(size, size, offset=-1)

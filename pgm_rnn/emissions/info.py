@@ -1,4 +1,4 @@
-"""What a family of observation laws says of itself to storage, the command line and the tests."""
+"""Registry entries of families, which storage, the command line and the tests read."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from torch import Tensor
 from pgm_rnn.emissions.family import Emission
 
 Draw = Callable[[Emission, Sequence[int], torch.Generator], Tensor]
-"""Valid observations of a member of the family, of a whole shape (*batch, *event)."""
+"""Draws valid observations of a member of the family, of a given shape (*batch, *event)."""
 
 
 @dataclass(frozen=True)
@@ -17,13 +17,15 @@ class FamilyInfo:
     """An entry of the registry of families; it stands at the end of the family's file.
 
     Attributes:
-        name: what `--emission` calls it.
-        family: the class. A saved model knows it by the class's name.
-        draw: valid observations, which the tests need.
+        name: its name as a value of `--emission`.
+        family: the class; saved models refer to it by the name of the class.
+        draw: draws valid observations for the tests.
         examples: a few members for the tests, each with a label.
-        estimated: those of its members that EM has closed forms for; None for all of `examples`.
-        numbers: what it takes the numbers in a file for, such as "counts". Empty if `--emission` does not offer it.
-        of_numbers: the member for the numbers in a file, (batch, T) or (batch, T, M); None as for `numbers`.
+        estimated: the members for which EM has closed forms; None for all of `examples`.
+        numbers: the kind of numbers that it expects in a file, such as "counts"; empty if `--emission` does not offer
+            it.
+        of_numbers: picks the member for the numbers in a file, (batch, T) or (batch, T, M); None if `--emission` does
+            not offer it.
     """
 
     name: str

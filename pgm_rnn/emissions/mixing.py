@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def mixture(laws: TorchDistribution, log_weights: Tensor) -> TorchDistribution:
-    """sum_k exp(log_weights[..., k]) laws[..., k], batch shape (...): again a law of symbols where these are such.
+    """sum_k exp(log_weights[..., k]) laws[..., k], batch shape (...): Categorical if the laws are, else a mixture.
 
     Args:
         laws: one for each state, batch shape (K,) or (..., K).
@@ -22,5 +22,8 @@ def mixture(laws: TorchDistribution, log_weights: Tensor) -> TorchDistribution:
 
 
 def log_weights(probs: Tensor) -> Tensor:
-    """log probs, -inf with a gradient of zero where one is zero: a weight however small would be another law."""
+    """log probs; -inf with a gradient of zero where a probability is zero.
+
+    A small positive weight in its place would change the law.
+    """
     return probs.where(probs > 0, 1.0).log().where(probs > 0, -torch.inf)

@@ -1,4 +1,4 @@
-"""Bits that depend on each other, one after the other: NADE, the neural autoregressive distribution estimator.
+"""Bits that depend on each other: NADE, the neural autoregressive distribution estimator.
 
     p(x | h) = prod_i p(x_i | x_{1:i-1}, h),   p(x_i = 1 | x_{1:i-1}, h) = sigmoid(b_i(h) + V_i . sigmoid(a_i)),
     a_i = c(h) + sum_{j < i} W_j x_j,   b and c linear in the features h, W and V shared by all laws
@@ -26,8 +26,8 @@ from pgm_rnn.kernels import nade, positive
 class NadeBits(Emission):
     """`size` bits, each with a law given those before it; `Bernoulli(size)` has independent ones.
 
-    W and V are shared by all laws of a model, so a network makes them by `head`; a model with a law for each state,
-    such as `HMM`, does not take this family.
+    All laws of a model share W and V, which `head` holds; so networks take this family, and models with one law per
+    state, such as `HMM`, do not.
 
     Example:
         >>> law = NadeBits(size=88, hidden_dim=16).head(width=5)(torch.zeros(3, 5))
@@ -80,8 +80,8 @@ class NadeHead(EmissionHead):
     """The law of bits given features h.
 
     Args:
-        family: of the observations.
-        width: how many features.
+        family: the family of the observations.
+        width: number of features.
 
     Attributes:
         from_bits: W, (size, hidden_dim), trainable.
@@ -116,7 +116,7 @@ class NadeLaw(TorchDistribution):
 
     @override
     def log_prob(self, value: Tensor) -> Tensor:
-        """log p(x), nats: the batch shape broadcast with that of the values."""
+        """log p(x) in nats; its shape is the batch shape broadcast with that of the values."""
         batch = torch.broadcast_shapes(self.batch_shape, value.shape[:-1])
         parts = self.bias, self.start, value
         bias, start, x = (part.expand(*batch, -1).reshape(-1, part.shape[-1]) for part in parts)

@@ -1,4 +1,4 @@
-"""Handwriting: an offset of the pen from a mixture of correlated normal laws, and whether the pen is lifted after it.
+"""Handwriting: an offset of the pen, from a mixture of correlated normal laws, and a bit for lifting the pen after it.
 
     p(dx, dy, up) = sum_j pi_j N((dx, dy); mu_j, sigma_j, rho_j)  e^up (1 - e)^(1 - up)
     pi = softmax,  mu = itself,  sigma = exp,  rho = tanh,  e = sigmoid  of the unconstrained numbers
@@ -25,15 +25,15 @@ from pgm_rnn.emissions.info import FamilyInfo, normal_draws
 from pgm_rnn.kernels import positive
 
 _PER_COMPONENT = 6
-"""Unconstrained numbers of a component: of pi, mu (2), sigma (2) and rho."""
+"""Number of unconstrained parameters of a component: pi, mu (2), sigma (2) and rho."""
 
 
 @dataclass(frozen=True)
 class Pen(Emission):
     """Observations (dx, dy, up): real offsets and a bit, event shape (3,).
 
-    A network's sigma is at least s = `pgm_rnn.kernels.positive.least_scale` and at most 1 / s, its 1 - rho^2 at least
-    4 s: s is 2.3e-13 in float32 and 2.8e-103 in float64.
+    Sigma from a network is kept in s..1 / s and 1 - rho^2 at or above 4 s, where s =
+    `pgm_rnn.kernels.positive.least_scale` is 2.3e-13 in float32 and 2.8e-103 in float64.
     """
 
     num_components: int = 20
@@ -106,7 +106,7 @@ class PenLaw(TorchDistribution):
     """The law of (dx, dy, up) given unconstrained numbers.
 
     Args:
-        params: (..., 6 num_components + 1): those of pi, mu_x, mu_y, sigma_x, sigma_y and rho, then of e.
+        params: unconstrained parameters (..., 6 num_components + 1) of pi, mu_x, mu_y, sigma_x, sigma_y, rho and e.
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012  (torch's own name and type)
@@ -122,10 +122,10 @@ class PenLaw(TorchDistribution):
 
     @override
     def log_prob(self, value: Tensor) -> Tensor:
-        """log density of (dx, dy) times the probability of `up`, nats: the batch shape broadcast with the values'.
+        """Log of the density of (dx, dy) times the probability of `up`, in nats; batch shape broadcast with x's.
 
-        With rho = tanh(r), the second exponent is b - rho a over sqrt(1 - rho^2) = ((b - a) e^r + (b + a) e^-r) / 2,
-        which loses no digits however close rho is to 1.
+        With rho = tanh(r), (b - rho a) / sqrt(1 - rho^2) = ((b - a) e^r + (b + a) e^-r) / 2, where a and b are the
+        standardised offsets; the right-hand side loses no digits when rho is close to 1.
         """
         log_pi, mu_x, mu_y, log_sx, log_sy, r = self._components()
         a = (value[..., :1] - mu_x) * (-log_sx).exp()
@@ -149,7 +149,7 @@ class PenLaw(TorchDistribution):
         return torch.stack([dx, dy, law.params[..., -1].sigmoid().bernoulli()], dim=-1)
 
     def _components(self) -> tuple[Tensor, ...]:
-        """Numbers of pi, mu_x, mu_y, sigma_x, sigma_y and rho, each (..., num_components)."""
+        """Unconstrained parameters of pi, mu_x, mu_y, sigma_x, sigma_y and rho, each (..., num_components)."""
         return self.params[..., :-1].chunk(_PER_COMPONENT, dim=-1)
 
 

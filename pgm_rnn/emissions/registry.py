@@ -1,4 +1,4 @@
-"""The one list of the families; storage, the command line and the tests derive what they know of a family from it."""
+"""The registry of families; storage, the command line and the tests get all families from it."""
 
 from collections.abc import Mapping
 

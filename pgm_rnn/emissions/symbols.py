@@ -1,4 +1,4 @@
-"""Symbols: p(x = j) = softmax(params)_j, the family that `num_symbols` is short for."""
+"""Symbols: p(x = j) = softmax(params)_j, the family that the argument `num_symbols` stands for."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ from pgm_rnn.emissions.info import FamilyInfo
 class Categorical(Emission):
     """x in 0..num_symbols - 1 with p(x = j) = softmax(params)_j.
 
-    Observations are integers of event shape (). As input of a recurrence they are one-hot; `RNN` puts an
-    embedding in place of that.
+    Observations are integers of event shape (). A recurrence reads them as one-hot vectors; `RNN` uses an embedding
+    instead.
     """
 
     num_symbols: int
@@ -67,17 +67,18 @@ class Categorical(Emission):
 
     @override
     def log_probs(self, params: Tensor, x: Tensor) -> Tensor:
-        """Columns of the table of log probabilities, picked by the symbols."""
+        """log p(x | params[k]), looked up in the table of log probabilities."""
         return params.log_softmax(-1).T[x]
 
     @override
     def mixture(self, params: Tensor, probs: Tensor) -> TorchDistribution:
-        """Again a law of symbols, its probabilities one matrix product.
+        """The mixture as a law of symbols, with probabilities from one matrix product.
 
-        Each symbol's column is divided by its largest entry first, so that a rare symbol keeps its probability.
+        Each symbol's column is divided by its largest entry first, so that the probability of a rare symbol does not
+        underflow.
         """
         logs = params.log_softmax(-1)
-        largest = logs.amax(0).clamp(min=torch.finfo(logs.dtype).min)  # of a symbol that no state emits too
+        largest = logs.amax(0).clamp(min=torch.finfo(logs.dtype).min)  # finite even for a symbol that no state emits
         return _symbol_law((probs @ (logs - largest).exp()).log() + largest)
 
     @override
@@ -86,14 +87,18 @@ class Categorical(Emission):
         return self.table(dist.Dirichlet(torch.ones(self.num_symbols)).sample((num_states,)))
 
     def table(self, probs: Tensor) -> EmissionTable:
-        """One law for each state from rows of probabilities (num_states, num_symbols); zeros are allowed."""
+        """One law for each state from rows of probabilities (num_states, num_symbols); zeros are allowed.
+
+        Raises:
+            ValueError: another shape, negative numbers or NaN, or rows that do not sum to one.
+        """
         probs = torch.as_tensor(probs)
         check_probs("probs", probs, (None, self.num_symbols))
         return EmissionTable(self, probs.log())
 
 
 def _symbol_law(params: Tensor) -> TorchDistribution:
-    """Categorical normalised by one fused log_softmax; the two passes of torch's own cost 2 % of a training step."""
+    """Categorical normalised by one fused log_softmax; torch's own two passes would cost 2 % of a training step."""
     law = dist.Categorical.__new__(dist.Categorical)
     law.logits = law._param = params.log_softmax(-1)
     law._num_events = params.shape[-1]
@@ -102,7 +107,12 @@ def _symbol_law(params: Tensor) -> TorchDistribution:
 
 
 def chosen_family(num_symbols: int | None, emission: Emission | None) -> Emission:
-    """The family that a caller asked for, by `num_symbols` or by itself."""
+    """The family `emission`, or Categorical(num_symbols); exactly one of the two is given.
+
+    Raises:
+        ValueError: both or none of them.
+        TypeError: an emission that is no family.
+    """
     if (num_symbols is None) == (emission is None):
         raise ValueError("expected exactly one of num_symbols and emission, such as num_symbols=3")
     if num_symbols is not None:
@@ -113,7 +123,7 @@ def chosen_family(num_symbols: int | None, emission: Emission | None) -> Emissio
 
 
 MAX_SYMBOLS = 1_000_000
-"""There are tables with one number per symbol and state."""
+"""Largest number of symbols, because tables have one entry per symbol and state."""
 
 
 def symbols_of(x: Tensor) -> Categorical:

@@ -4,8 +4,9 @@
     p(x_t | x_{1:t-1}) ~ sum_n W_{t-1}^n alpha_t^n,        W_t^n proportional to W_{t-1}^n alpha_t^n
 
 Ancestors are drawn by V, which is W, or W times what an auxiliary filter expects of x_t, or half W and half uniform
-(soft resampling); a particle drawn by V goes on with weight W / (N V). Sources: Pitt & Shephard (1999) for the
-auxiliary filter; Scibior & Wood (2021) for the gradient of W / V.
+(soft resampling); a particle drawn by V continues with weight W / (N V). Sources: Choe, Shin & Spencer (2017),
+sec. 2.3; Pitt & Shephard (1999) for the auxiliary filter; Karkus, Hsu & Lee (2018) for soft resampling; Ścibior & Wood
+(2021) for the gradient of W / V.
 """
 
 from pgm_rnn.particles.errors import DegenerateWeightsError

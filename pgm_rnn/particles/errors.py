@@ -1,4 +1,4 @@
-"""What goes wrong with weights."""
+"""The error for weights that are all zero, NaN or infinite."""
 
 import torch
 from torch import Tensor
@@ -10,10 +10,10 @@ class DegenerateWeightsError(ValueError):
     """Every particle of a sequence has weight zero, or a weight is NaN or infinite.
 
     Attributes:
-        sequence: its place in the batch.
+        sequence: index of the sequence in the batch.
         step: t, from 1.
-        found: what was found in place of a finite log weight, such as "NaN weights"; None where all weights are zero.
-        way_out: what the caller of the engine can do.
+        found: the values found in place of finite log weights, such as "NaN weights"; None if all weights are zero.
+        way_out: advice to the caller of the engine.
     """
 
     def __init__(self, sequence: int, step: int, found: str | None = None, way_out: str | None = None) -> None:
@@ -31,7 +31,18 @@ _SOURCES = "look for a parameter or an observation that is no number, or a densi
 
 
 def check_lost(log_total: Tensor, terms: Tensor, options: Options, number: int, what: str) -> None:
-    """Raise a `DegenerateWeightsError` unless all weights of a sequence may be zero, and none is NaN or infinite."""
+    """Raise if a sequence is lost: a weight is NaN or infinite or, unless degenerate="-inf", all of them are zero.
+
+    Args:
+        log_total: log of the sum of the weights, (B,).
+        terms: the log weights, or the lookahead added to them, (N, B).
+        options: the filter's options.
+        number: t, for the error.
+        what: what `terms` are, for the error: "weights" or "lookahead".
+
+    Raises:
+        DegenerateWeightsError: as said; it names sequence and step.
+    """
     wrong = ~log_total.isfinite() & (log_total != -torch.inf)
     if bool(wrong.any()):
         sequence = int(wrong.nonzero()[0])

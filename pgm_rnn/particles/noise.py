@@ -1,8 +1,8 @@
-"""Randomness as an argument: uniforms that a seed fixes, and draws that are functions of them.
+"""Randomness as an argument: uniforms that a seed determines, and draws that are functions of them.
 
     z = F^{-1}(u),   u uniform on (0, 1)
 
-With its uniforms given, a particle filter is a deterministic function of the observations (Choe et al., 2017, sec. 3.3,
+Given its uniforms, a particle filter is a deterministic function of the observations (Choe et al., 2017, sec. 3.3,
 where the seed is "injected at the beginning of the chain").
 """
 
@@ -19,11 +19,11 @@ from pgm_rnn.randomness import derived_seed
 
 
 class Uniforms(NamedTuple):
-    """What one step of a particle filter draws, in (0, 1), float64; a batch of one serves every sequence.
+    """The uniforms of one step of a particle filter, in (0, 1), float64; all sequences share those of a batch of one.
 
     Attributes:
-        states: (N, B, width), width the number of entries of a state.
-        resampling: (N, B), or (1, B) for systematic resampling.
+        states: uniforms for the states, (N, B, width), where width is the number of entries of a state.
+        resampling: uniforms for resampling, (N, B), or (1, B) for systematic resampling.
     """
 
     states: Tensor
@@ -31,7 +31,7 @@ class Uniforms(NamedTuple):
 
 
 Noise = Callable[[int], Uniforms]
-"""The uniforms of step t = 1, 2, ..."""
+"""Maps t = 1, 2, ... to the uniforms of step t."""
 
 
 class SeededNoise:
@@ -40,8 +40,8 @@ class SeededNoise:
     Args:
         seed: any integer.
         num_particles: N.
-        width: entries of a state.
-        scheme: of the resampling.
+        width: number of entries of a state.
+        scheme: the resampling scheme.
     """
 
     def __init__(self, seed: int, num_particles: int, width: int, scheme: str) -> None:
@@ -58,14 +58,14 @@ class SeededNoise:
 def invert(law: TorchDistribution, uniforms: Tensor) -> Tensor:
     """F^{-1}(u) of a law with batch shape (N, B) at uniforms (N, B or 1, width): (N, B, *event).
 
-    Entry by entry; for a multivariate normal law m + L F^{-1}(u) with L L' its covariance.
+    It works entry by entry; for a multivariate normal law it is m + L F^{-1}(u), where L L' is the covariance.
 
     Raises:
         TypeError: a law whose distribution function cannot be inverted.
     """
     if isinstance(law, torch.distributions.MultivariateNormal):
         normal = torch.special.ndtri(uniforms).to(law.loc.dtype)
-        # a sum of products: matmul rounds differently with and without gradients
+        # a sum of products, because matmul rounds differently with and without gradients
         return law.loc + (law._unbroadcasted_scale_tril * normal[..., None, :]).sum(-1)
     if isinstance(law, torch.distributions.Categorical):
         return _invert_categorical(law, uniforms[..., 0])
@@ -73,7 +73,7 @@ def invert(law: TorchDistribution, uniforms: Tensor) -> Tensor:
     while isinstance(base, torch.distributions.Independent | dist.MaskedDistribution):
         base = base.base_dist
     u = uniforms.reshape(*uniforms.shape[:-1], *law.event_shape).expand(law.batch_shape + law.event_shape)
-    if isinstance(base, torch.distributions.Normal):  # in the uniforms' precision, its own icdf is in that of loc
+    if isinstance(base, torch.distributions.Normal):  # in float64 as the uniforms; icdf would use loc's dtype
         return base.loc + base.scale * torch.special.ndtri(u).to(base.loc.dtype)
     try:
         return base.icdf(u)

@@ -1,4 +1,4 @@
-"""How a particle filter runs."""
+"""Options of a particle filter."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,22 +16,22 @@ Proposal = Callable[[Tensor | None, Tensor | None, Tensor | None], TorchDistribu
 
 
 Lookahead = Callable[[Tensor, Tensor | None, Tensor], Tensor]
-"""log of how well z_{t-1} (N, B, *latent), h_{t-1} will explain x_t (B, *event): (N, B)."""
+"""Log score (N, B) of how well z_{t-1} (N, B, *latent) and h_{t-1} are expected to explain x_t (B, *event)."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a filter runs.
+    """Options of a particle filter.
 
     Attributes:
         num_particles: N, at least 1.
         proposal: None for the model's own guide, "bootstrap" for its transition, or a function.
-        lookahead: of an auxiliary filter.
+        lookahead: the lookahead of an auxiliary filter, or None.
         resampling: one of `kernels.resampling.SCHEMES`, or "soft".
-        ess_threshold: resample where the effective sample size is at most this part of N: 0 never, 1 at every step.
-        gradient: "drop" leaves the gradient of resampling out, which biases it; "score" keeps it, as the gradient of
-            the weights that ancestors were drawn by.
-        degenerate: "raise" an error where all weights are zero, or go on with "-inf" for that sequence.
+        ess_threshold: resample where the effective sample size is at most this fraction of N: 0 never, 1 at every step.
+        gradient: "drop" leaves out the gradient through resampling, so the total gradient is biased; "score" keeps it,
+            through the weights by which ancestors were drawn.
+        degenerate: "raise" an error if all weights of a sequence are zero, or continue with the likelihood "-inf".
         noise: the uniforms of every step; None draws from torch's global generator.
     """
 
@@ -50,15 +50,15 @@ class Options:
         check_choice("gradient", self.gradient, ("drop", "score"))
         check_choice("degenerate", self.degenerate, ("raise", "-inf"))
         if not 0 <= self.ess_threshold <= 1:
-            raise ValueError(f"expected ess_threshold in [0, 1], a part of the particles, got {self.ess_threshold}")
+            raise ValueError(f"expected ess_threshold in [0, 1], a fraction of N, got {self.ess_threshold}")
         if isinstance(self.proposal, str):
             check_choice("proposal", self.proposal, ("bootstrap",))
 
     @property
     def scheme(self) -> str:
-        """What inverts the distribution function: the scheme, systematic for soft resampling."""
+        """The scheme that inverts the distribution function: systematic for soft resampling, else `resampling`."""
         return "systematic" if self.resampling == "soft" else self.resampling
 
     def uniforms(self, number: int) -> Uniforms | None:
-        """Those of step `number`, where they are given."""
+        """The uniforms of step `number`, or None if there is no `noise`."""
         return None if self.noise is None else self.noise(number)

@@ -1,4 +1,4 @@
-"""Resampling of particles where their weights are uneven, by the weights or by what a lookahead expects.
+"""Resampling of particles where their weights are uneven, by the weights or by a lookahead.
 
 n' ~ V,   V = W,   V proportional to W lookahead(z, h, x_t),   or V = (W + 1/N) / 2 (soft resampling)
 log weight after:  log W^{n'} - log (N V^{n'})
@@ -19,7 +19,7 @@ from pgm_rnn.particles.state import Particles
 
 
 class Lookedahead(NamedTuple):
-    """What particles are drawn by: log V and V in proportion, (N, B), and its effective sample size, (B,)."""
+    """The probabilities V of ancestors: log V and V up to a factor, (N, B), and the effective sample size, (B,)."""
 
     log_weights: Tensor
     weights: Tensor
@@ -29,7 +29,13 @@ class Lookedahead(NamedTuple):
 def look_ahead(
     particles: Particles, x: Tensor | None, options: Options, active: Tensor | None, number: int
 ) -> Lookedahead:
-    """The weights times what the lookahead expects of x_t, or the weights where it expects nothing of a sequence."""
+    """V of an auxiliary filter: weights times lookahead, or the weights alone where no particle of a sequence has any.
+
+    Source: Pitt & Shephard (1999).
+
+    Raises:
+        DegenerateWeightsError: a lookahead that is NaN, or minus infinity for all particles of a sequence.
+    """
     assert x is not None and options.lookahead is not None  # noqa: PT018  (the engine's filter knows what comes)
     ahead = options.lookahead(particles.z, particles.h, x)
     if active is not None:
@@ -59,7 +65,7 @@ def resample(
 
 
 def _points(weights: Tensor, options: Options, uniforms: Uniforms | None) -> Tensor:
-    """Uniforms for resampling, those that are given for every sequence or fresh ones."""
+    """Uniforms for resampling: the given ones, expanded to every sequence, or new draws."""
     shape = uniforms_shape(options.scheme, *weights.shape)
     if uniforms is None:
         return torch.rand(shape, dtype=torch.float64, device=weights.device)
@@ -77,7 +83,7 @@ def _left(log_weights: Tensor, target: Tensor, ancestors: Tensor, options: Optio
 
 
 def _needs_resampling(ess: Tensor, options: Options) -> Tensor:
-    """Which sequences have an effective sample size of at most a part of the particles, (B,)."""
+    """Whether the effective sample size of a sequence is at most the threshold, (B,)."""
     if options.ess_threshold in (0, 1):
         return ess.new_full(ess.shape, options.ess_threshold, dtype=torch.bool)
     return ess <= options.ess_threshold * options.num_particles

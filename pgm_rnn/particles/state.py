@@ -1,4 +1,4 @@
-"""Where a particle filter stands, before an observation and after it."""
+"""The state of a particle filter, before an observation and after it."""
 
 from typing import NamedTuple
 
@@ -12,8 +12,8 @@ class Proposed(NamedTuple):
         z: states z_t, (N, B, *latent).
         h: their memory h_t, (N, B, dim), or None.
         log_weights: log W_{t-1} p(z_t | ...) / q(z_t | ...), (N, B), nats.
-        resampled: whether they were resampled on the way, (B,).
-        ancestors: which particle each came from, (N, B); None for itself.
+        resampled: whether they were resampled before the move, (B,).
+        ancestors: index of each particle's ancestor, (N, B); None if each is its own.
     """
 
     z: Tensor
@@ -24,13 +24,13 @@ class Proposed(NamedTuple):
 
 
 class Particles(NamedTuple):
-    """Where a filter stands after an observation.
+    """Particles after an observation.
 
     Attributes:
         z: states, (N, B, *latent).
         h: their memory, (N, B, dim), or None.
         log_weights: log W_t, (N, B), nats.
-        weights: in proportion to W_t, the largest one, (N, B), without gradient.
+        weights: W_t scaled so that the largest is 1, (N, B), without gradient.
         x: the observation, (B, *event).
         ess: effective sample size 1 / sum_n (W_t^n)^2, (B,).
     """
@@ -44,13 +44,13 @@ class Particles(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What one observation did.
+    """Result of one step.
 
     Attributes:
-        particles: after it.
+        particles: the particles after the observation.
         log_normalizer: estimate of log p(x_t | x_{1:t-1}), (B,), nats.
-        resampled: whether the particles were resampled before it, (B,).
-        ancestors: which particle each came from, (N, B); None where each came from itself.
+        resampled: whether the particles were resampled before the observation, (B,).
+        ancestors: index of each particle's ancestor, (N, B); None if each is its own.
     """
 
     particles: Particles

@@ -24,7 +24,11 @@ def init(
     inputs: Tensor | None = None,
     features: Tensor | None = None,
 ) -> Step:
-    """The first observation x_1 (B, *event); inputs u_1 (B, input_dim); features_1 (B, F) of the guide."""
+    """First step, for x_1 (B, *event), with inputs u_1 (B, input_dim) and the guide's features_1 (B, F).
+
+    Raises:
+        DegenerateWeightsError: all weights of a sequence are zero, or one is NaN or infinite.
+    """
     given = x if model.first == "condition" else None
     proposed = start(model, len(x), options, given=given, inputs=inputs, features=features)
     if given is None:
@@ -44,18 +48,22 @@ def step(
     active: Tensor | None = None,
     number: int = 2,
 ) -> Step:
-    """One more observation x_t (B, *event).
+    """One more step, for x_t (B, *event): resample, propose, weigh; Choe, Shin & Spencer (2017), sec. 2.3.
 
     Args:
         model: the model.
-        particles: after the observation before.
-        x: (B, *event).
+        particles: the particles after the observation before.
+        x: the observation x_t, (B, *event).
         options: as for `init`.
         inputs: u_t, (B, input_dim).
-        read: what the memory reads of x_{t-1} and u_t, (B, ...), where it is known: `Memory.reads`.
-        features: of the guide, (B, F).
-        active: False where a sequence has ended, (B,): it stays as it is, x_t is padding. None for nowhere.
+        read: the memory's precomputed part of x_{t-1} and u_t, (B, ...), from `Memory.reads`; None computes it.
+        features: features of the guide, (B, F).
+        active: False for a sequence that has ended, (B,): it stays unchanged, and x_t is padding. None for no such
+            sequence.
         number: t, for the uniforms and for errors.
+
+    Raises:
+        DegenerateWeightsError: all weights of a sequence are zero, or one is NaN or infinite.
     """
     if read is None:
         read = memory_of(model).read(particles.x, inputs)
@@ -74,7 +82,7 @@ def start(
     inputs: Tensor | None = None,
     features: Tensor | None = None,
 ) -> Proposed:
-    """Particles for z_1, from p(z_1 | x_1) where x_1 is given, (B, *event)."""
+    """Particles for z_1; they are drawn from p(z_1 | x_1) if x_1 (B, *event) is given."""
     num, u = options.num_particles, options.uniforms(1)
     h = memory_of(model).start(batch, inputs)
     h = None if h is None else h.expand(num, *h.shape)
@@ -99,11 +107,10 @@ def move(
     active: Tensor | None = None,
     number: int = 2,
 ) -> Proposed:
-    """Particles for z_t from those for z_{t-1}; an auxiliary filter looks ahead at x_t (B, *event) where it is active.
+    """Particles for z_t from those for z_{t-1}; an auxiliary filter looks ahead at x_t (B, *event) of active sequences.
 
     Raises:
-        DegenerateWeightsError: a lookahead that is NaN, or minus infinity for all particles of a sequence that may not
-            be lost.
+        DegenerateWeightsError: a lookahead that is NaN, or minus infinity for all particles of a sequence.
     """
     u = options.uniforms(number)
     if options.lookahead is None:
@@ -128,7 +135,11 @@ def weigh(
     active: Tensor | None = None,
     number: int = 1,
 ) -> Step:
-    """Particles weighted by an observation x_t (B, *event), where the sequence is active."""
+    """Particles weighted by an observation x_t (B, *event), for sequences that are active.
+
+    Raises:
+        DegenerateWeightsError: all weights of a sequence are zero, or one is NaN or infinite.
+    """
     joint = proposed.log_weights + model.emission(proposed.z, proposed.h).log_prob(x)
     if active is not None:
         joint = joint.where(active, -math.log(options.num_particles))
@@ -144,15 +155,15 @@ def _propose(
     options: Options,
     uniforms: Uniforms | None,
 ) -> tuple[Tensor, Tensor | None]:
-    """States from the proposal and log p(z_t | ...) - log q(z_t | ...), (N, B); None for the model's own law."""
+    """States from the proposal and log p(z_t | ...) - log q(z_t | ...), (N, B), None if q is the model's own law."""
     if options.proposal == "bootstrap" or (options.proposal is None and not model.has_proposal):
         return _draw(law, uniforms), None
     propose = model.proposal if options.proposal is None else options.proposal
-    assert callable(propose)  # a name was dealt with above
+    assert callable(propose)  # "bootstrap" has returned above
     guide = propose(z_before, h, features).expand(law.batch_shape)
     if str(guide.support) != str(law.support):
         raise ValueError(
-            f"expected a proposal over {law.support}, where the model's states are, got one over {guide.support}"
+            f"expected a proposal over {law.support}, the support of the model's states, got {guide.support}"
         )
     z = _draw(guide, uniforms)
     return z, law.log_prob(z) - guide.log_prob(z)
@@ -161,11 +172,11 @@ def _propose(
 def _draw(law: TorchDistribution, uniforms: Uniforms | None) -> Tensor:
     if uniforms is not None:
         return invert(law, uniforms.states)
-    return law.rsample() if law.has_rsample else law.sample()  # normal draws cost less than by torch.normal
+    return law.rsample() if law.has_rsample else law.sample()  # cheaper than torch.normal for normal laws
 
 
 def _weighed(proposed: Proposed, x: Tensor, joint: Tensor, options: Options, number: int) -> Step:
-    """The step that ends with particles of weights proportional to exp(joint)."""
+    """The step whose particles end with weights proportional to exp(joint)."""
     log_normalizer, log_weights, weights, ess = normalize(joint)
     if not math.isfinite(float(log_normalizer.detach().sum())):
         check_lost(log_normalizer, joint, options, number, "weights")
@@ -178,7 +189,7 @@ def _weighed(proposed: Proposed, x: Tensor, joint: Tensor, options: Options, num
 
 
 def _frozen(before: Particles, after: Step, active: Tensor) -> Step:
-    """The step for the sequences that go on, (B,), and nothing new for those that have ended."""
+    """The step for active sequences, (B,); sequences that have ended keep their old particles."""
 
     def chosen(new: Tensor, old: Tensor) -> Tensor:
         return new.where(active[(...,) + (None,) * (new.dim() - 2)], old)

@@ -1,4 +1,4 @@
-"""The interface: what a model says of itself, and what follows from it."""
+"""The interface of a sequence model: its conditional laws, and the methods that are derived from them."""
 
 from pgm_rnn.sequence_model.ancestral import Forecast
 from pgm_rnn.sequence_model.conditionals import First, memory_of

@@ -1,4 +1,4 @@
-"""Ancestral draws: each variable from its law given those before it.
+"""Ancestral draws: each variable is drawn from its law given the variables before it.
 
 h_t = recurrence(h_{t-1}, z_{t-1}, x_{t-1}),   z_t ~ transition(z_{t-1}, h_t),   x_t ~ emission(z_t, h_t)
 """
@@ -28,7 +28,7 @@ class Step(NamedTuple):
 
 
 class Forecast(NamedTuple):
-    """Draws of what follows some sequences.
+    """Draws of the continuations of some sequences.
 
     Attributes:
         x: observations, (batch, num_steps, *event) or (num_samples, batch, num_steps, *event).
@@ -53,7 +53,7 @@ def first_step(model: Conditionals, num_sequences: int, inputs: Tensor | None) -
 def following(model: Conditionals, last: Step, num_steps: int, inputs: Tensor | None) -> list[Step]:
     """Draws of the steps after the last one, given their inputs (*batch, num_steps, input_dim).
 
-    Nothing depends on the number of axes in front: they may be sequences, or particles and sequences.
+    The number of leading axes is free: they may be sequences, or particles and sequences.
     """
     memory, steps = memory_of(model), [last]
     given = [None] * num_steps if inputs is None else inputs.unbind(-2)
@@ -66,19 +66,22 @@ def following(model: Conditionals, last: Step, num_steps: int, inputs: Tensor | 
 
 
 def stacked(steps: list[Step], dim: int) -> Forecast:
-    """The observations and latent states of some steps, time at the axis `dim`."""
+    """Observations and latent states of some steps, with time as the axis `dim`."""
     _, states, observations = zip(*steps, strict=True)
     return Forecast(torch.stack(observations, dim), None if states[0] is None else torch.stack(states, dim))
 
 
 def drawn_sequences(model: Conditionals, num_sequences: int, num_steps: int, inputs: Tensor | None) -> Sequences:
-    """Whole sequences, given inputs (num_sequences, num_steps, input_dim) of a model that has some.
+    """Draws of whole sequences, given inputs (num_sequences, num_steps, input_dim) if the model has inputs.
 
     Raises:
         ValueError: a model that conditions on x_1.
     """
     if model.first == "condition":
-        raise ValueError("a model with first='condition' has no law of x_1 to draw from; use forecast(x_1, num_steps)")
+        raise ValueError(
+            "expected a model with first='model', got first='condition', which has no law of x_1 to draw from; "
+            "use forecast(x_1, num_steps)"
+        )
     start = first_step(model, num_sequences, inputs)
     later = following(model, start, num_steps - 1, None if inputs is None else inputs[:, 1:])
     x, z = stacked([start, *later], dim=1)

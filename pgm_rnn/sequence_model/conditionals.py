@@ -1,4 +1,4 @@
-"""What a model says of itself: its conditional laws, and plain attributes that engines read.
+"""The definition of a model: its conditional laws, and plain attributes that engines read.
 
     h_t = recurrence(h_{t-1}, z_{t-1}, x_{t-1})     deterministic memory, h_1 = initial_memory
     z_t ~ transition(z_{t-1}, h_t)                  latent state, z_1 ~ initial(h_1)
@@ -6,7 +6,7 @@
 
 Values of z are (*batch, *latent), h is (*batch, memory_dim) and x is (*batch, *event), with the same number of leading
 axes, any of which may have size 1: particles, sequences and steps occur together. Methods broadcast, and a law's batch
-shape need only broadcast to *batch. What is absent is None: h without memory and inputs, z without a latent state.
+shape need only broadcast to *batch. Without memory and inputs h is None; without a latent state z is None.
 """
 
 from abc import ABC, abstractmethod
@@ -33,13 +33,13 @@ class Conditionals(nn.Module, ABC):
         first: "model" for p(x_{1:T}), "condition" for p(x_{2:T} | x_1).
 
     Attributes:
-        states: what the latent state is, or None where there is none; see `pgm_rnn.states`. Where a class defines
-            `transition` and says nothing, it is `States()`.
+        states: the kind of latent state, or None if there is none; see `pgm_rnn.states`. The default is `States()` in
+            a class that defines `transition`.
         initial_memory: h_1, (memory_dim,), or None for a model without memory.
         input_dim: width of exogenous inputs u_t, or None. With inputs every method sees h = cat(memory, u_t).
-        memory_reads_state: whether `recurrence` reads z_{t-1}. If not it gets z = None, and the exact engines apply.
-        transition_reads_state: whether the laws of z_t, the model's and the guide's, read z_{t-1}, or h_t alone.
-        reparametrised: whether draws of z_t follow the parameters (`rsample`), unless the states are finite.
+        memory_reads_state: whether `recurrence` reads z_{t-1}. If not, it gets z = None, and exact engines apply.
+        transition_reads_state: whether the laws of z_t, the model's and the guide's, read z_{t-1} besides h_t.
+        reparametrised: whether draws of z_t are differentiable (`rsample`); finite states never are.
         has_proposal: whether the guide differs from the model's own laws; set where a class defines `proposal`.
     """
 
@@ -52,7 +52,7 @@ class Conditionals(nn.Module, ABC):
     initial_memory: Tensor | None
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Note what the class defines."""
+        """Set the attributes that depend on which methods the class defines."""
         super().__init_subclass__(**options)
         if cls.states is None and "transition" in vars(cls):
             cls.states = States()
@@ -68,22 +68,38 @@ class Conditionals(nn.Module, ABC):
             self.register_buffer("initial_memory", None)
 
     def recurrence(self, h: Any, z: Any, x: Tensor) -> Tensor:
-        """h_t from h_{t-1} (..., memory_dim), z_{t-1} (..., *latent) and x_{t-1} (..., *event): (..., memory_dim)."""
+        """h_t from h_{t-1} (..., memory_dim), z_{t-1} (..., *latent) and x_{t-1} (..., *event): (..., memory_dim).
+
+        Raises:
+            NotImplementedError: a model without memory.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no memory")
 
     def initial(self, h: Any) -> TorchDistribution:
-        """Law of z_1 given h_1."""
+        """Law of z_1 given h_1.
+
+        Raises:
+            NotImplementedError: a model without latent state.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no latent state")
 
     def initial_given(self, h: Any, x: Tensor) -> TorchDistribution:
-        """Law of z_1 given h_1 and x_1, p(z_1 | x_1), which `first="condition"` needs where there is a latent state."""
+        """Law of z_1 given h_1 and x_1, which a model with latent states needs for first="condition".
+
+        Raises:
+            ValueError: a model that does not have it in closed form.
+        """
         raise ValueError(
             f"first='condition' needs p(z_1 | x_1), which {type(self).__name__} does not have in closed form; "
             "use first='model'"
         )
 
     def transition(self, z: Any, h: Any) -> TorchDistribution:
-        """Law of z_t given z_{t-1} and h_t."""
+        """Law of z_t given z_{t-1} and h_t.
+
+        Raises:
+            NotImplementedError: a model without latent state.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no latent state")
 
     @abstractmethod
@@ -91,11 +107,11 @@ class Conditionals(nn.Module, ABC):
         """Law of x_t given z_t and h_t, event shape that of the family."""
 
     def proposal(self, z: Any, h: Any, features: Any) -> TorchDistribution:
-        """The guide's q(z_t | z_{t-1}, h_t, features_t), z_{t-1} None at t = 1; the model's own unless overridden."""
+        """The guide's q(z_t | z_{t-1}, h_t, features_t), z_{t-1} = None at t = 1; by default the model's own law."""
         return self.initial(h) if z is None else self.transition(z, h)
 
     def encode(self, x: Tensor, lengths: Tensor) -> Tensor | None:
-        """Precomputes what the proposal reads of the observations at each step, (batch, T, num_features) or None."""
+        """Precomputes the features of x that the proposal reads, (batch, T, num_features); None by default."""
         return None
 
     @property
@@ -105,12 +121,12 @@ class Conditionals(nn.Module, ABC):
 
     @property
     def exact(self) -> bool:
-        """Whether log p(x_{1:T}) is known in closed form, latent states summed out."""
+        """Whether log p(x_{1:T}), with latent states summed out, is known in closed form."""
         return self.states is None or (isinstance(self.states, FiniteStates) and not self.memory_reads_state)
 
     def _recurrence(self) -> Recurrence:
-        """How the memory is stepped, where there is one; `mixins` have quicker ways."""
-        assert self.initial_memory is not None  # who asks has looked
+        """The object that steps the memory; `mixins` override it with faster ones."""
+        assert self.initial_memory is not None  # callers have checked
         return Recurrence(self.initial_memory, self.recurrence, self.memory_reads_state)
 
 
@@ -123,7 +139,7 @@ def memory_of(model: Conditionals) -> Memory:
 
 
 def follows_parameters(model: Conditionals) -> bool:
-    """Whether draws of latent states are differentiable in the parameters."""
+    """Whether draws of the latent states are differentiable in the parameters."""
     return model.reparametrised and not isinstance(model.states, FiniteStates)
 
 

@@ -1,4 +1,4 @@
-"""Log densities of given observations and states, all steps at once.
+"""Log densities of given observations and states, computed for all steps at once.
 
 log p(x, z) = sum_t log p(z_t | z_{t-1}, h_t) + log p(x_t | z_t, h_t),   log q(z | x) = sum_t log q(z_t | z_{t-1}, h_t)
 """
@@ -17,7 +17,7 @@ from pgm_rnn.sequences import Sequences, length_mask
 
 
 def memory_given(model: Conditionals, data: Sequences, drawn: Drawn | None = None) -> Any:
-    """h_1, ..., h_T of checked data, (batch, T, dim), or None, taken from the draw of its states if it is there."""
+    """h_1, ..., h_T of checked data, (batch, T, dim), or None; reused from the draw of the states if it has them."""
     if drawn is not None and drawn.h is not None:
         return drawn.h
     return memory_of(model).unroll(data.x, data.z, data.inputs)
@@ -64,12 +64,14 @@ def marginal_log_prob(model: Conditionals, data: Sequences, first: First) -> Ten
     if has_tables(model):
         return _summed_over_tables(model, data, first)
     if model.states is not None:
-        raise ValueError(f"{type(model).__name__} has no exact likelihood; estimate it with an SMC engine or bound it")
+        raise ValueError(
+            f"{type(model).__name__} has no exact likelihood; estimate it by smc.filter or bound it by svi.evaluate"
+        )
     return joint_log_prob(model, data._replace(z=None), first)
 
 
 def _summed_over_tables(model: Conditionals, data: Sequences, first: First) -> Tensor:
-    """The same by the forward algorithm, for any model with finitely many states."""
+    """log p(x_{1:T}) of any model with finitely many states by the forward algorithm: Rabiner (1989), eq. (19)-(21)."""
     initial, transition, log_emission = tables_of(model, data)
     log_prob = hmm.log_marginal_likelihood(initial, transition, log_emission, data.lengths)
     if first == "condition":
@@ -108,5 +110,5 @@ def guide_log_probs(model: Conditionals, data: Sequences, h: Any, features: Tens
 
 
 def _parted(values: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-    """Values (batch, T, ...) at the first step, (batch, ...), and at those after it."""
+    """Values (batch, T, ...) of the first step, (batch, ...), and of the steps after it."""
     return (None, None) if values is None else (values[:, 0], values[:, 1:])

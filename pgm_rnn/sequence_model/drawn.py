@@ -1,7 +1,7 @@
-"""Drawn states, and what was computed on the way to them: it goes with the draw, so that no density computes it again.
+"""Drawn states together with their memory and laws, so that densities need not compute these again.
 
-Whoever draws states step by step needs their memory and their laws. A Pyro program hands them on as `infer` of the
-site "z", which `poutine.replay` takes from the guide to the model together with the value.
+Drawing states step by step computes their memory and their laws. A Pyro program passes both on in `infer` of the
+site "z", which `poutine.replay` carries from the guide to the model together with the value.
 """
 
 import weakref
@@ -17,12 +17,12 @@ from pgm_rnn.sequence_model.parameters import current_parameters
 
 
 class Drawn(NamedTuple):
-    """States of all steps, and what was computed on the way to them.
+    """States of all steps, with the memory and the laws computed while drawing them.
 
     Attributes:
-        z: (batch, T, *latent).
-        h: their memory, (batch, T, dim), or None where it was not kept or there is none.
-        law: of each state given those before it, batch (batch, T), or None.
+        z: the states, (batch, T, *latent).
+        h: their memory, (batch, T, dim), or None if it was not kept or there is none.
+        law: the law of each state given those before it, batch shape (batch, T), or None.
     """
 
     z: Tensor
@@ -31,19 +31,19 @@ class Drawn(NamedTuple):
 
 
 class Way:
-    """What one draw has left: empty until there is one, and again when a parameter, z or x has changed."""
+    """A record of one draw; it is empty before the draw, and after a change of a parameter, z or x."""
 
     def __init__(self) -> None:
         self.drawn: Drawn | None = None
 
     def keep(self, model: nn.Module, x: Tensor, drawn: Drawn) -> Tensor:
-        """Remember a draw that was made for a model and observations; the states themselves."""
+        """Record a draw made for a model and observations, and return its states."""
         self.drawn, self.x, self.model = drawn, x, weakref.ref(model)
         self.made_with = _made_with(model, drawn.z)
         return drawn.z
 
     def to(self, model: nn.Module, x: Tensor, z: Tensor | None) -> Drawn | None:
-        """What was computed on the way to z, if it was drawn for these and nothing has changed since."""
+        """The recorded draw, if it belongs to this model, x and z and nothing has changed since; else None."""
         drawn = self.drawn
         if drawn is None or z is not drawn.z or self.model() is not model or self.made_with != _made_with(model, z):
             return None
@@ -51,12 +51,12 @@ class Way:
 
 
 def _made_with(model: nn.Module, z: Tensor) -> tuple[object, ...]:
-    """What changes when z, a parameter, or whether gradients are taken changes."""
+    """A key that differs when z, a parameter or the gradient mode has changed."""
     return (torch.is_grad_enabled(), z._version, *((id(p), p._version) for p in current_parameters(model).values()))
 
 
 class _Infer(Messenger):
-    """Notes the `infer` that a site ends with."""
+    """Records the `infer` that a site ends with."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class _Infer(Messenger):
 
 
 def sample_with_way(name: str, law: TorchDistribution, way: Way) -> tuple[Tensor, Way]:
-    """`pyro.sample`, and the way of the draw: that given, which the law fills, or in a replay the guide's."""
+    """`pyro.sample`, and the record of the draw: the given one, which the law fills, or in a replay the guide's."""
     with _Infer() as site:
         z = pyro.sample(name, law, infer={"way": way})  # type: ignore[arg-type]  # Pyro keeps any key
     return z, site.found.get("way", way)

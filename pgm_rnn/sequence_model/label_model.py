@@ -1,10 +1,10 @@
-"""The interface of a law of labels: what y says of a sequence x that is given.
+"""The interface of a law of labels y given a sequence x.
 
     tagging          p(y_{1:T} | x_{1:T}) = prod_t p(y_t | h_t),   h_t a function of x
     classification   p(y | x_{1:T}) = p(y | h),                    h a function of x
 
-A model says how h is computed from x; its densities, its program and its checks are derived from that here, once.
-T is each sequence's own length, so padding has no influence.
+A model defines how h is computed from x; its densities, program and checks are derived here, once. T is each sequence's
+own length, so padding has no influence.
 """
 
 from abc import ABC, abstractmethod
@@ -28,9 +28,8 @@ Task = Literal["tagging", "classification"]
 class LabelModel(nn.Module, ABC):
     """A law of labels given a sequence, p(y | x_{1:T}).
 
-    It does not say how probable the sequence itself is, so it is no `SequenceModel`, and `svi.fit` and the other
-    engines do not take it. It learns by `supervised.fit`, by `pgm-rnn fit`, or through Pyro's `Trace_ELBO`;
-    `save_model` and the trained zoo keep it.
+    It has no law of the sequence itself, so it is no `SequenceModel`, and `svi.fit` and the other engines do not take
+    it. Train it by `supervised.fit`, by `pgm-rnn fit`, or with Pyro's `Trace_ELBO`; save it by `save_model`.
 
     A model defines `hidden`, `ends` and `recipe`, and sets `readout` to `labels.head(width)` in its constructor.
 
@@ -40,8 +39,8 @@ class LabelModel(nn.Module, ABC):
         task: "tagging" for a label at every step, "classification" for one of the sequence.
 
     Attributes:
-        causal: whether a step's label depends on the sequence up to that step alone.
-        readout: from h, (..., width), to the law of a label.
+        causal: whether a step's label depends only on the sequence up to that step.
+        readout: maps h, (..., width), to the law of a label.
         site_prefix: the name under which Pyro's global store keeps the parameters.
 
     Raises:
@@ -62,7 +61,7 @@ class LabelModel(nn.Module, ABC):
     @property
     @abstractmethod
     def recipe(self) -> tuple[str, dict[str, Any]]:
-        """Its name and the options, beside inputs and labels, that make a model of the same shape."""
+        """The model's name, and the options besides inputs and labels that make a model of the same shape."""
 
     @abstractmethod
     def hidden(self, x: Tensor, lengths: Tensor) -> Tensor:
@@ -70,7 +69,7 @@ class LabelModel(nn.Module, ABC):
 
     @abstractmethod
     def ends(self, h: Tensor, lengths: Tensor) -> Tensor:
-        """The part of h_{1:T} that a label of the whole sequence is read from, (batch, width)."""
+        """The part of h_{1:T} from which a label of the whole sequence is read, (batch, width)."""
 
     def features(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """h, from which the labels are read.
@@ -88,9 +87,9 @@ class LabelModel(nn.Module, ABC):
         return self._features(*self._checked_inputs(x, lengths))
 
     def label_law(self, x: Tensor, lengths: Tensor | None = None) -> TorchDistribution:
-        """p(y_t | x), batch shape (batch, T), or p(y | x), batch shape (batch,); arguments as `features`.
+        """p(y_t | x), batch shape (batch, T), or p(y | x), batch shape (batch,).
 
-        The law at a step of the padding has no meaning.
+        The law at a step of the padding has no meaning. Arguments and errors are those of `features`.
         """
         law: TorchDistribution = self.readout(self.features(x, lengths))
         return law
@@ -126,11 +125,11 @@ class LabelModel(nn.Module, ABC):
         """The most probable label of each step (batch, T), or of each sequence (batch,).
 
         Raises:
-            TypeError: labels that are no symbols.
+            TypeError: labels that are not symbols.
             ValueError: values that do not fit the model.
         """
         if not isinstance(self.labels, Categorical):
-            raise TypeError(f"expected labels that are symbols, got {self.labels}; use label_law, and its mean")
+            raise TypeError(f"expected labels that are symbols, got {self.labels}; use the mean of label_law(x)")
         found: Tensor = self.label_law(x, lengths).logits.argmax(-1)
         return found
 
@@ -187,11 +186,11 @@ def last_of(h: Tensor, lengths: Tensor) -> Tensor:
 
 
 def one_family(number_name: str, number: int | None, family_name: str, family: Emission | None) -> Emission:
-    """The family itself, or the one of so many symbols; exactly one of the two is given.
+    """The given family, or Categorical(number); exactly one of the two is given.
 
     Raises:
         ValueError: both or none of them.
-        TypeError: a family that is none.
+        TypeError: a family of another type.
     """
     if (number is None) == (family is None):
         raise ValueError(f"expected exactly one of {number_name} and {family_name}, such as {number_name}=3")

@@ -1,11 +1,11 @@
-"""The memory h_1, ..., h_T of a model: none, what a recurrence makes of the past, inputs, or both side by side.
+"""The memory h_1, ..., h_T of a model: none, a recurrence over the past, inputs, or both side by side.
 
     start      h_1
-    read       what h_t takes from x_{t-1} and u_t, which needs no h and can be made for all steps at once
-    step       h_t from h_{t-1}, z_{t-1} and what was read
-    unroll     all of them, given all observations and states
+    read       the part of the step to h_t that depends only on x_{t-1} and u_t; computed for all steps at once
+    step       h_t from h_{t-1}, z_{t-1} and the result of `read`
+    unroll     h_1, ..., h_T, given all observations and states
 
-Where a model has inputs beside a memory, h_t = cat(memory_t, u_t).
+In a model with inputs and a memory, h_t = cat(memory_t, u_t).
 """
 
 from collections.abc import Callable, Sequence
@@ -20,27 +20,27 @@ class Memory:
     """No memory: h is None throughout."""
 
     def start(self, num_sequences: int, u: Tensor | None = None) -> Any:
-        """h_1, (num_sequences, dim), given the inputs u_1 (num_sequences, input_dim) of a model that has some."""
+        """h_1, (num_sequences, dim), given u_1 (num_sequences, input_dim) if the model has inputs."""
         return None
 
     def read(self, x: Tensor, u: Tensor | None = None) -> Any:
-        """What `step` takes from x_{t-1} (..., *event) and u_t (..., input_dim)."""
+        """Precomputes the part of `step` that depends only on x_{t-1} (..., *event) and u_t (..., input_dim)."""
         return None
 
     def reads(self, x: Tensor, inputs: Tensor | None = None) -> Sequence[Any]:
-        """What the steps to h_2, ..., h_T take from x (batch, T, *event) and inputs (batch, T, input_dim)."""
+        """The results of `read` for h_2, ..., h_T, from x (batch, T, *event) and inputs (batch, T, input_dim)."""
         return [None] * (x.shape[1] - 1)
 
     def step(self, h: Any, z: Tensor | None, read: Any) -> Any:
-        """h_t, (..., dim), from h_{t-1} (..., dim), z_{t-1} (..., *latent) and what was read."""
+        """h_t, (..., dim), from h_{t-1} (..., dim), z_{t-1} (..., *latent) and the result of `read`."""
         return None
 
     def unroll(self, x: Tensor, z: Tensor | None = None, inputs: Tensor | None = None) -> Any:
-        """What the laws read of h_1, ..., h_T, (batch, T, dim), given x (batch, T, *event), z and inputs."""
+        """The part of h_1, ..., h_T that the laws read, (batch, T, dim), given x (batch, T, *event), z and inputs."""
         return self.step_by_step(x, z, inputs)
 
     def step_by_step(self, x: Tensor, z: Tensor | None = None, inputs: Tensor | None = None) -> Any:
-        """h_1, ..., h_T, all of their entries, (batch, T, dim), by a loop over the steps."""
+        """h_1, ..., h_T with all entries, (batch, T, dim), by a loop over the steps."""
         h = [self.start(len(x), None if inputs is None else inputs[:, 0])]
         states = [None] * x.shape[1] if z is None else z.unbind(1)
         for read, z_t in zip(self.reads(x, inputs), states, strict=False):
@@ -48,7 +48,7 @@ class Memory:
         return None if h[0] is None else torch.stack(h, dim=1)
 
     def repeated(self, read: Any, num: int) -> Any:
-        """What was read of (B, ...), for `num` particles of each sequence: (num, B, ...)."""
+        """A result of `read`, (B, ...), repeated for `num` particles of each sequence: (num, B, ...)."""
         return None if read is None else read.expand(num, *read.shape)
 
 
@@ -82,11 +82,11 @@ class Recurrence(Memory):
 
     Attributes:
         initial: h_1, (dim,).
-        recurrence: of (h, z, x).
-        reads_state: whether the recurrence is given z, or None in its place.
-        reader: of x, what can be computed of observations alone; None for x itself.
-        advance: of (h, z, what was read); None for the recurrence.
-        at_once: of (x, z), all steps in one call; None for a loop.
+        recurrence: function of (h, z, x).
+        reads_state: whether the recurrence gets z; if not, it gets None.
+        reader: function of x that precomputes the part of a step that depends only on x; None for the identity.
+        advance: function of (h, z, result of `reader`) that finishes the step; None for `recurrence`.
+        at_once: function of (x, z) that computes all steps in one call; None for a loop.
     """
 
     initial: Tensor
@@ -101,11 +101,11 @@ class Recurrence(Memory):
         return self.initial.expand(num_sequences, -1)
 
     def read(self, x: Tensor, u: Tensor | None = None) -> Any:
-        """x_{t-1}, or what the model computes of it alone."""
+        """x_{t-1}, or the model's `reader` of it."""
         return x if self.reader is None else self.reader(x)
 
     def reads(self, x: Tensor, inputs: Tensor | None = None) -> Sequence[Any]:
-        """The same for t = 2..T, computed at once."""
+        """The results of `read` for t = 2..T, computed at once."""
         return self.read(x[:, :-1]).unbind(1)
 
     def step(self, h: Any, z: Tensor | None, read: Any) -> Any:
@@ -113,7 +113,7 @@ class Recurrence(Memory):
         return (self.advance or self.recurrence)(h, z if self.reads_state else None, read)
 
     def unroll(self, x: Tensor, z: Tensor | None = None, inputs: Tensor | None = None) -> Any:
-        """All steps, in one call where the model can."""
+        """All steps, in one call if the model has `at_once`."""
         return self.step_by_step(x, z, inputs) if self.at_once is None else self.at_once(x, z)
 
 
@@ -122,7 +122,7 @@ class WithInputs(Memory):
     """h_t = cat(memory_t, u_t); the recurrence sees h_{t-1} and returns memory_t.
 
     Attributes:
-        memory: without the inputs.
+        memory: the memory without the inputs.
     """
 
     memory: Memory
@@ -152,5 +152,5 @@ class WithInputs(Memory):
 
 def _beside(memory: Tensor, u: Tensor | None) -> Tensor:
     if u is None:
-        raise ValueError("expected inputs for a model that has some, got None")
+        raise ValueError("expected inputs, for the model takes some, got None; give inputs=...")
     return torch.cat([memory, u.expand(*memory.shape[:-1], -1)], dim=-1)

@@ -1,4 +1,4 @@
-"""What only some models have beside their conditionals: quicker ways to compute the same, and states summed out."""
+"""Optional methods of a model besides its conditionals: faster computations, and exact sums over states."""
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
@@ -13,15 +13,15 @@ from pgm_rnn.sequences import Sequences
 
 
 class ReadsAhead(Conditionals, ABC):
-    """A recurrence whose part that reads x alone is computed for all steps at once."""
+    """A recurrence in which the part that depends only on x is computed for all steps at once."""
 
     @abstractmethod
     def read(self, x: Tensor) -> Tensor:
-        """What `advance` needs of observations (..., *event)."""
+        """Precomputes the part of the recurrence that depends only on x (..., *event), for all steps at once."""
 
     @abstractmethod
     def advance(self, h: Any, z: Any, read: Tensor) -> Tensor:
-        """The recurrence, from what `read` has made of x_{t-1}: (..., memory_dim)."""
+        """The recurrence, given the result of `read` for x_{t-1}: (..., memory_dim)."""
 
     def recurrence(self, h: Any, z: Any, x: Tensor) -> Tensor:
         """h_t from h_{t-1}, z_{t-1} and x_{t-1}: (..., memory_dim)."""
@@ -32,22 +32,22 @@ class ReadsAhead(Conditionals, ABC):
 
 
 class UnrollsMemory(Conditionals, ABC):
-    """A memory whose steps are computed in one call, such as by a fused network."""
+    """A memory whose steps are all computed in one call, for example by a fused network."""
 
     @abstractmethod
     def unroll_memory(self, x: Tensor, z: Tensor | None = None, inputs: Tensor | None = None) -> Tensor:
-        """What the emission reads of h_1, ..., h_T, (batch, T, dim), given observations (batch, T, *event)."""
+        """The part of h_1, ..., h_T that the emission reads, (batch, T, dim), given observations (batch, T, *event)."""
 
     def _recurrence(self) -> Recurrence:
         return replace(super()._recurrence(), at_once=self.unroll_memory)
 
 
 class DrawsGuide(Conditionals, ABC):
-    """A guide whose states are drawn by a loop of the model's own, which makes no law at a step."""
+    """A guide whose states are drawn by a loop of the model's own, which avoids making a law at every step."""
 
     @abstractmethod
     def draw_guide(self, x: Tensor, features: Tensor | None) -> Drawn | None:
-        """States drawn from the proposal with their memory and law, or None for the general loop."""
+        """States drawn from the proposal, with their memory and laws; None to use the general loop."""
 
 
 class DensityAtOnce(Conditionals, ABC):

@@ -1,10 +1,10 @@
-"""The one graphical model that every member of the zoo is.
+"""The graphical model that all models of the zoo share.
 
     h_t = recurrence(h_{t-1}, z_{t-1}, x_{t-1})     deterministic memory, h_1 = initial_memory
     z_t ~ transition(z_{t-1}, h_t)                  latent state, z_1 ~ initial(h_1)
     x_t ~ emission(z_t, h_t)                        observation,   t = 1..T
 
-A model says what these four are (`conditionals`); densities, draws, forecasts and the Pyro programs follow from them
+A model defines these four (`conditionals`); densities, draws, forecasts and the Pyro programs are derived from them
 here, once. Choe et al. (2017, sec. 3.1) index the memory one step later (their H_t is h_{t+1}) and condition on x_1:
 that is `first="condition"`. `first="model"` is the joint law of their Remark 1, where p(x_1) is the emission at h_1.
 """
@@ -57,7 +57,7 @@ class SequenceModel(Conditionals):
         self._name_sites()
 
     def _name_sites(self) -> None:
-        """A name of its own for each instance, so that two models never share an entry of Pyro's parameter store."""
+        """Give each instance a name of its own, so that two models never share an entry of Pyro's parameter store."""
         self.site_prefix = f"{type(self).__name__}_{next(SequenceModel._instances)}"
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -65,7 +65,7 @@ class SequenceModel(Conditionals):
         self._name_sites()
 
     def __getattr__(self, name: str) -> Any:
-        """A parameter, buffer or module; of a method that 0.1.0 had, the error says what took its place."""
+        """A parameter, buffer or module; for a method of 0.1.0, the error names its replacement."""
         if name in moved.METHODS:
             raise AttributeError(f"{type(self).__name__} has no {name}; use {moved.METHODS[name]}")
         return super().__getattr__(name)
@@ -85,7 +85,7 @@ class SequenceModel(Conditionals):
         return f"{type(self).__name__}({', '.join([*parts, *first])}; {numbers:,} parameters)"
 
     def unconstrained(self, name: str, value: Tensor) -> tuple[str, Tensor]:
-        """The parameter of the module, by name and value, that gives `name` this value; differentiable.
+        """Name and value of the module's parameter that give the natural parameter `name` this value; differentiable.
 
         Raises:
             ValueError: a name that the model does not have.
@@ -95,7 +95,7 @@ class SequenceModel(Conditionals):
 
     @property
     def recipe(self) -> tuple[str, dict[str, Any]]:
-        """The zoo's name and the options, beside emission and `first`, that make a model of the same shape.
+        """The zoo's name, and the options besides emission and `first` that make a model of the same shape.
 
         Raises:
             TypeError: a model that is not in the zoo.
@@ -193,11 +193,11 @@ class SequenceModel(Conditionals):
             lengths: (batch,) steps of each sequence, None for T.
             first: overrides the model's own `first`.
             inputs: (batch, T, input_dim) for a model with inputs.
-            mask: True where x was observed, (batch, T), or (batch, T, *event) where the model takes parts of an
-                observation; what was not observed is summed out too.
+            mask: True where x was observed, (batch, T), or (batch, T, *event) if the model accepts partly observed
+                x_t; missing values are summed out, too.
 
         Raises:
-            ValueError: it cannot, or values that do not fit the model.
+            ValueError: a model without an exact likelihood, or values that do not fit the model.
         """
         first = chosen_first(self, first)
         return marginal_log_prob(self, checked(self, x, lengths, inputs=inputs, mask=mask), first)
@@ -237,7 +237,7 @@ class SequenceModel(Conditionals):
         inputs: Tensor | None = None,
         future_inputs: Tensor | None = None,
     ) -> Forecast:
-        """Draws of x_{L+1}, ..., x_{L+num_steps} given x_{1:L}, L the length of each sequence.
+        """Draws of x_{L+1}, ..., x_{L+num_steps} given x_{1:L}, where L is the length of each sequence.
 
         Args:
             x: a batch, or observations so far, (batch, T, *event).
@@ -246,13 +246,13 @@ class SequenceModel(Conditionals):
             num_samples: draws for each sequence; None for one draw without the leading dimension.
             seed: makes the draws reproducible; None uses torch's global generator.
             inputs: (batch, T, input_dim) for a model with inputs.
-            future_inputs: what follows them, (batch, num_steps, input_dim).
+            future_inputs: inputs of the steps to forecast, (batch, num_steps, input_dim).
 
         Returns:
             x (num_samples, batch, num_steps, *event) and z where there is one.
 
         Raises:
-            ValueError, TypeError: values that do not fit the model, or a p(z_L | x_{1:L}) that has no closed form.
+            ValueError, TypeError: values that do not fit the model, or a model without p(z_L | x_{1:L}) in closed form.
         """
         check_counts(num_steps=num_steps, **({} if num_samples is None else {"num_samples": num_samples}))
         data = checked(self, x, lengths, inputs=inputs)
@@ -272,7 +272,7 @@ class SequenceModel(Conditionals):
         if isinstance(self, SumsOutStates):
             z = self.last_states(data, index)
         elif self.states is not None:
-            raise ValueError(f"{type(self).__name__} has no exact filter to forecast from; use an SMC engine")
+            raise ValueError(f"{type(self).__name__} has no exact filter to forecast from; use smc.forecast")
         h = memory_of(self).step_by_step(data.x, None, data.inputs)
         return Step(None if h is None else h[index, last], z, data.x[index, last])
 

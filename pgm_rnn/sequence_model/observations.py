@@ -1,4 +1,4 @@
-"""What a model asks of the observations it is given, whatever the engine."""
+"""Checks of the observations that a model is given, the same for every engine."""
 
 from typing import Any
 
@@ -24,13 +24,13 @@ def checked(
     """The data of a public function as one batch: zeros in the padding and where x is missing, in the model's dtype.
 
     Args:
-        model: whose family, inputs and states they must fit.
+        model: the model whose family, inputs and states the data must fit.
         data: a batch, or observations (batch, T, *event).
         lengths: (batch,) steps of each sequence, None for T.
         z: latent states (batch, T, *latent), where they are given.
         inputs: (batch, T, input_dim) for a model with inputs.
         mask: True where x was observed, (batch, T) or the shape of x; None for everywhere.
-        with_states: whether the batch's latent states are wanted, and checked; without, they are left out.
+        with_states: whether to check and keep the batch's latent states; if not, they are left out.
 
     Raises:
         TypeError: no tensor, or a wrong dtype.
@@ -48,21 +48,21 @@ def checked(
 
 
 def without_gaps(data: Sequences, engine: str) -> Sequences:
-    """The data themselves.
+    """The data, after a check that no observation is missing; `engine` is for the error.
 
     Raises:
-        ValueError: an observation is missing, which the engine cannot sum out.
+        ValueError: an observation is missing, and the engine cannot sum it out.
     """
     if data.observed is not None:
         raise ValueError(
-            f"expected every observation for {engine}, got missing ones; forward_backward and kalman sum them out, or "
-            "fill them in"
+            f"expected every observation for {engine}, got missing ones; fill them in, or use forward_backward or "
+            "kalman, which sum them out"
         )
     return data
 
 
 def chosen_first(model: Conditionals, first: First | None) -> First:
-    """`first`, or the model's own for None.
+    """`first`, or the model's own `first` for None.
 
     Raises:
         ValueError: an unknown word.
@@ -85,7 +85,7 @@ def check_observations(
     """Observations with zeros in their padding and where they are missing, in the dtype of `like`, and lengths.
 
     Args:
-        family: whose event shape and support the observations must have.
+        family: the family whose event shape and support the observations must have.
         x: (batch, T, *event).
         lengths: (batch,), None for T.
         like: a parameter of the model, whose device and floating dtype the observations must share.
@@ -121,22 +121,27 @@ def valid(family: Emission, x: Tensor, like: Tensor, mask: Tensor | None, length
 
 
 def check_device(x: Tensor, like: Tensor, name: str = "x") -> None:
-    """Raise a ValueError unless a tensor is where the model is."""
+    """Raise unless a tensor is on the model's device.
+
+    Raises:
+        ValueError: it is on another device.
+    """
     if x.device != like.device:
         raise ValueError(f"expected {name} on {like.device} as the model, got {x.device}; move one of them with .to")
 
 
 def check_inputs(inputs: Any, input_dim: int | None, x: Tensor, like: Tensor | None = None) -> Tensor | None:
-    """The inputs u of a model that has some, (batch, T, input_dim) for observations x (batch, T, *event).
+    """Checked inputs u, (batch, T, input_dim) for observations x (batch, T, *event); None if the model takes none.
 
     Args:
-        inputs: what was given.
-        input_dim: of the model, None where it has no inputs.
+        inputs: the inputs to check.
+        input_dim: the model's number of inputs, None if it takes none.
         x: observations, or any tensor (batch, T, ...).
         like: a tensor whose dtype and device the inputs must have; None for x.
 
     Raises:
-        ValueError: inputs for a model without, or none for a model with inputs; wrong shape, device, NaN or infinity.
+        ValueError: inputs for a model that takes none, or no inputs for a model that takes some; wrong shape or device,
+            NaN or infinity.
         TypeError: another dtype.
     """
     like = x if like is None else like
@@ -151,7 +156,7 @@ def check_inputs(inputs: Any, input_dim: int | None, x: Tensor, like: Tensor | N
     if inputs.dtype != like.dtype:
         raise TypeError(f"expected inputs of dtype {like.dtype} as the model's parameters, got {inputs.dtype}")
     if inputs.device != like.device or not bool(inputs.isfinite().all()):
-        raise ValueError("expected finite inputs on the device of the observations, got others")
+        raise ValueError("expected finite inputs on the device of x, got NaN, infinity or another device")
     return inputs
 
 

@@ -1,6 +1,6 @@
-"""What depends on parameters alone, computed once in a run instead of at every step.
+"""Values that depend only on parameters, computed once in a run instead of at every step.
 
-A part of a model that computes such a thing is a `ComputedOnce`; an engine runs its steps in `computed_once(model)`.
+A module that computes such a value is a `ComputedOnce`; an engine runs its steps inside `computed_once(model)`.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,11 @@ class ComputedOnce(nn.Module, Generic[Value]):
         self._kept: list[Value] = []
 
     def compute(self) -> Value:
-        """The value from the present parameters."""
+        """The value at the present parameters.
+
+        Raises:
+            NotImplementedError: a subclass that does not define it.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no value")
 
     @property
@@ -30,15 +34,15 @@ class ComputedOnce(nn.Module, Generic[Value]):
 
     @property
     def value(self) -> Value:
-        """The value: that which is kept, or computed."""
+        """The value, computed now or kept from the start of the run."""
         return self._kept[-1] if self._kept else self.compute()
 
 
 @contextmanager
 def computed_once(model: nn.Module) -> Iterator[None]:
-    """Within the block every `ComputedOnce` of the model keeps the value that it has at the beginning.
+    """A block in which every `ComputedOnce` of the model keeps the value that it has at the beginning.
 
-    The parameters must not change within.
+    The parameters must not change inside the block.
     """
     parts = [part for part in model.modules() if isinstance(part, ComputedOnce)]
     for part in parts:

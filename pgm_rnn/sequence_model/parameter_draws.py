@@ -4,7 +4,8 @@ z     all latent states              batch (*draws, batch), event (T, *latent)
 h     Delta                          batch (*draws, batch), event (T, dim)
 x     the whole sequence, observed   batch (*draws, batch), event (T, *event)
 
-The draws' plates are to the left of the plate of the sequences, dim=-1. Each draw's laws are made one after the other.
+The plates of the draws are to the left of the plate of the sequences, dim=-1. The laws of the draws are made one draw
+after the other.
 """
 
 from collections.abc import Callable, Mapping
@@ -43,12 +44,12 @@ def run_under_draws(
 
     Args:
         model: any model.
-        parameters: of each draw, by name in the module.
-        draws: how the draws are arranged: batch shapes are (*draws, batch).
+        parameters: parameters of each draw, by their names in the module.
+        draws: shape in which the draws are arranged; batch shapes are (*draws, batch).
         x: observations (batch, T, *event).
         lengths: as for `SequenceModel.model`, like the other options.
         rendering: "fused".
-        first: overrides the model's own.
+        first: overrides the model's own `first`.
         memory: "deterministic".
         inputs: (batch, T, input_dim) for a model with inputs.
 

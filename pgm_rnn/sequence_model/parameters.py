@@ -1,4 +1,4 @@
-"""Running a model with other parameters than its own: what turns parameters into random variables."""
+"""Running a model with parameters other than its own, which turns parameters into random variables."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -11,17 +11,17 @@ Result = TypeVar("Result")
 
 
 class Snapshot:
-    """A module with the parameters that it has now, whatever they are when it is called.
+    """A module together with its present parameters, which later calls use even if the module's own have changed.
 
-    A law that a program samples from is asked for its density after the program has ended, when parameters that were
-    put in place for the program are gone.
+    Pyro asks a law for its density after the program has ended, when the parameters that were put in place for the
+    program are gone.
     """
 
     def __init__(self, module: nn.Module) -> None:
         self.module, self.parameters = module, current_parameters(module)
 
     def call(self, function: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
-        """`function(...)`, a method of the module, with these parameters in place."""
+        """`function(...)`, where `function` is a method of the module, with the recorded parameters in place."""
         present = current_parameters(self.module)
         if all(present[name] is value for name, value in self.parameters.items()):
             return function(*arguments, **options)
@@ -32,10 +32,10 @@ _PLACES: "WeakKeyDictionary[nn.Module, list[tuple[str, dict[str, Tensor | None],
 
 
 def current_parameters(module: nn.Module) -> dict[str, Tensor]:
-    """What a module has in place of its parameters now, by name.
+    """The tensors that a module now has as its parameters, by name.
 
-    Ten times as quick as `named_parameters`, for what asks several times a step: where they are is found once, so that
-    a module must not grow.
+    It is ten times faster than `named_parameters`, for callers that ask several times per step. The places are looked
+    up only once, so a module must not gain parameters later.
     """
     if module not in _PLACES:
         _PLACES[module] = [

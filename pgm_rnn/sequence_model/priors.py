@@ -1,10 +1,10 @@
-"""Priors on the parameters of a model: what was a point becomes a Pyro site.
+"""Priors on the parameters of a model: each such parameter becomes a Pyro site.
 
     theta_name ~ priors[name],   x ~ model(theta)
 
 Every engine of Pyro that takes a program takes this one: NUTS (`pgm_rnn.inference.mcmc`), SVI with an automatic guide,
-`Predictive`. Draws of the parameters side by side, as of `Trace_ELBO(vectorize_particles=True)` and
-`Predictive(parallel=True)`, have a density each.
+`Predictive`. Vectorised draws of the parameters, as in `Trace_ELBO(vectorize_particles=True)` and
+`Predictive(parallel=True)`, have one density each.
 """
 
 import copy
@@ -27,11 +27,12 @@ class WithPriors:
 
     Args:
         model: any model of the zoo.
-        priors: laws by parameter name, natural ones as in the model's constructor ("transition_probs",
-            "transition_cov") or those of `named_parameters()`. A law's batch is taken as part of one event.
+        priors: laws by parameter name, either a name of the model's constructor ("transition_probs", "transition_cov")
+            or one of `named_parameters()`. The batch axes of a law become part of its event.
 
     Raises:
-        ValueError: a name that the model does not have, or a law over another shape.
+        TypeError: a model that is no `SequenceModel`.
+        ValueError: no prior, a name that the model does not have, or a law over another shape.
 
     Example:
         >>> import pyro.distributions as dist
@@ -50,7 +51,7 @@ class WithPriors:
         self.model = model
         self.priors = {name: law.to_event(len(law.batch_shape)) for name, law in priors.items()}
         for name, law in self.priors.items():
-            with seeded(0):  # a draw only for its shape
+            with seeded(0):  # only the shape of this draw is used
                 raw_name, raw = model.unconstrained(name, law.sample())
             expected = dict(model.named_parameters())[raw_name].shape
             if raw.shape != expected:
@@ -60,7 +61,7 @@ class WithPriors:
         """Draw the parameters and run the model's program; options as for `SequenceModel.model`.
 
         Raises:
-            ValueError: draws side by side under the unrolled rendering.
+            ValueError: vectorised draws under the unrolled rendering.
         """
         values = {name: pyro.sample(name, law) for name, law in self.priors.items()}
         draws = self._draws(values)
@@ -72,12 +73,12 @@ class WithPriors:
         return values
 
     def _draws(self, values: Mapping[str, Tensor]) -> torch.Size | None:
-        """How draws of the parameters stand side by side, left of the axis of the sequences; None for one draw."""
+        """Shape of vectorised draws of the parameters, left of the axis of the sequences; None for a single draw."""
         axes = [self._axes(name, value) for name, value in values.items()]
         return torch.broadcast_shapes(*axes)[:-1] if any(axes) else None
 
     def _axes(self, name: str, value: Tensor) -> torch.Size:
-        """Those of draws and of the sequences, the latter of size 1; `Predictive` may leave it out."""
+        """Axes of draws and of sequences, the latter of size 1; `Predictive` may leave it out."""
         batch = value.shape[: max(0, value.dim() - self.priors[name].event_dim)]
         return batch if not batch or batch[-1] == 1 else torch.Size([*batch, 1])
 
@@ -91,7 +92,7 @@ class WithPriors:
         return [self.raw(dict(zip(values, each, strict=True))) for each in zip(*rows, strict=True)]
 
     def raw(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Parameters by their names in the module, from natural ones."""
+        """The module's parameters, by name, from natural ones."""
         return dict(self.model.unconstrained(name, value) for name, value in values.items())
 
     @torch.no_grad()

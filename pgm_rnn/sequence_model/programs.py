@@ -6,7 +6,7 @@ unrolled, one site per variable and step (t = 1..T), inside the plate "sequences
     z_t   initial / transition           marked for parallel enumeration where it has finitely many values
     x_t   emission, observed             batch (batch,), event as the family
 
-fused, one site per variable, time inside the event; latent states that can be summed out are no site:
+fused, one site per variable, time inside the event; latent states that can be summed out have no site:
 
     z     all latent states              batch (batch,), event (T, *latent)
     h     Delta                          batch (batch,), event (T, dim)
@@ -14,8 +14,8 @@ fused, one site per variable, time inside the event; latent states that can be s
 
 `parameter_draws` runs the fused rendering under several draws of the parameters side by side: batch (*draws, batch).
 
-Steps behind a sequence's length are masked. Under first="condition" x_1 is an input: the unrolled rendering has it as
-a deterministic site, the fused one leaves its factor out.
+Steps beyond a sequence's length are masked. Under first="condition" x_1 is an input: the unrolled rendering makes it a
+deterministic site, the fused one leaves its factor out.
 """
 
 from typing import Any, Literal
@@ -49,7 +49,11 @@ def run_model(
     first: First,
     memory: Memory,
 ) -> Tensor:
-    """Run the program of p(x, z) in one of its renderings; see `SequenceModel.model`."""
+    """Run the program of p(x, z) in one of its renderings; see `SequenceModel.model`.
+
+    Raises:
+        ValueError, TypeError: observations or options that do not fit the model, or no x where it cannot be drawn.
+    """
     check_options(rendering, memory)
     if x is None:
         if rendering == "fused" or first == "condition":
@@ -78,14 +82,18 @@ def run_guide(
     first: First,
     memory: Memory,
 ) -> None:
-    """Run the guide in one of its renderings; see `SequenceModel.guide`."""
+    """Run the guide in one of its renderings; see `SequenceModel.guide`.
+
+    Raises:
+        ValueError, TypeError: observations or options that do not fit the model, or no observations.
+    """
     check_options(rendering, memory)
     sampled_memory = memory == "sampled" and model.initial_memory is not None
     sampled_states = model.states is not None and not (rendering == "fused" and model.exact)
     if not sampled_memory and not sampled_states:
         return
     if x is None:
-        raise ValueError("expected observations x for the guide, got None; a guide is a law given x")
+        raise ValueError("expected observations x for the guide, got None; give x, on which the guide depends")
     data = without_gaps(checked(model, x, lengths, inputs=inputs), "Pyro's programs")
     _register(model, site_prefix)
     with pyro.plate("sequences", len(data.x), dim=-1):
@@ -98,7 +106,11 @@ def run_guide(
 
 
 def check_options(rendering: Rendering, memory: Memory) -> None:
-    """Raise a ValueError unless both are known."""
+    """Raise unless both options are known.
+
+    Raises:
+        ValueError: an unknown rendering or memory.
+    """
     check_choice("rendering", rendering, ("fused", "unrolled"))
     check_choice("memory", memory, ("deterministic", "sampled"))
 
@@ -112,7 +124,7 @@ def _of_drawn(model: Conditionals, lengths: Tensor | None, inputs: Tensor | None
 
 
 def _register(model: Conditionals, site_prefix: str) -> None:
-    """Show the parameters to Pyro's own SVI, unless parameters are to stay out of the global store."""
+    """Register the parameters with Pyro's global store for its own SVI, unless `module_local_params` is set."""
     if not pyro.settings.get("module_local_params"):
         pyro.module(site_prefix, model)
 
@@ -124,7 +136,7 @@ def _memory_site(name: str, h: Tensor, memory: Memory, event_dim: int) -> Tensor
 
 
 def known_site(name: str, value: Tensor, event_dim: int, like: Tensor) -> Tensor:
-    """`pyro.deterministic` without a check of every entry, its zero log density in the dtype of `like`."""
+    """`pyro.deterministic` without its check of every entry, and with a zero log density in the dtype of `like`."""
     zeros = like.new_zeros(value.shape[: value.dim() - event_dim])
     law = _Known(dist.Delta(value, zeros, event_dim, validate_args=False), False)
     return pyro.sample(name, law, obs=value, infer={"_deterministic": True})
@@ -166,7 +178,7 @@ def _unrolled(
 def _next_memory(
     model: Conditionals, t: int, h: Any, z: Tensor | None, x: Tensor | None, num_sequences: int, inputs: Tensor | None
 ) -> Any:
-    """h_t, made of the step before it and the present inputs."""
+    """h_t from the step before it and the present inputs."""
     u, steps = None if inputs is None else inputs[:, t], memory_of(model)
     return steps.start(num_sequences, u) if x is None else steps.step(h, z, steps.read(x, u))
 
@@ -214,14 +226,14 @@ def _fused(model: Conditionals, data: Sequences, first: First, memory: Memory) -
 
 
 def _fused_states(model: Conditionals, data: Sequences, first: First, *, guide: bool = False) -> Drawn:
-    """The site "z", and what its draw, here or in the guide, has computed on the way."""
+    """The site "z", with the memory and laws that its draw, here or in the guide, has computed."""
     law = StateLaw(model, data.x, data.lengths, first, data.inputs, guide)
     z, law.way = sample_with_way("z", law, law.way)
     return law.way.to(model, data.x, z) or Drawn(z)
 
 
 def modelled_steps(lengths: Tensor, num_steps: int, first: First) -> Tensor | None:
-    """True where an observation has a law, (batch, T); None if that is everywhere."""
+    """True where an observation has a law, (batch, T); None if all of them have one."""
     if first == "model" and bool((lengths == num_steps).all()):
         return None
     mask = length_mask(lengths, num_steps)
@@ -231,7 +243,7 @@ def modelled_steps(lengths: Tensor, num_steps: int, first: First) -> Tensor | No
 
 
 def _fused_memory(model: Conditionals, data: Sequences, drawn: Drawn | None, memory: Memory) -> Any:
-    """The site "h", where there is a memory; inputs beside it are no part of the site."""
+    """The site "h", if there is a memory; inputs beside it are not part of the site."""
     h = memory_given(model, data._replace(z=None if drawn is None else drawn.z), drawn)
     if h is None or model.initial_memory is None:
         return h
@@ -242,7 +254,7 @@ def _fused_memory(model: Conditionals, data: Sequences, drawn: Drawn | None, mem
 
 
 def _unrolled_guide(model: Conditionals, data: Sequences, memory: Memory) -> None:
-    """Hidden states by the recurrence, latent states by the proposal; enumerated ones are the engine's."""
+    """Hidden states from the recurrence and latent states from the proposal, except those that Pyro enumerates."""
     encoded = model.encode(data.x, data.lengths) if model.states is not None else None
     features = [None] * data.x.shape[1] if encoded is None else encoded.unbind(1)
     h = z = x_t = None

@@ -19,7 +19,7 @@ class SequenceLaw(TorchDistribution):
 
     Args:
         model: any model with an exact likelihood.
-        lengths: (batch,) steps of each sequence; entries behind them do not count.
+        lengths: (batch,) steps of each sequence; entries beyond them do not count.
         num_steps: T, the padded length.
         first: as in `SequenceModel`.
         inputs: (batch, T, input_dim) for a model with inputs.
@@ -47,7 +47,7 @@ class SequenceLaw(TorchDistribution):
         return self.snapshot.call(marginal_log_prob, self.sequence_model, data, self.first)
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
-        """Ancestral draws, (*sample_shape, batch, T, *event); what stands behind the lengths means nothing."""
+        """Ancestral draws, (*sample_shape, batch, T, *event); values beyond the lengths have no meaning."""
         shape = torch.Size(sample_shape)
         num_sequences, inputs = (shape + self.batch_shape).numel(), self.inputs
         if inputs is not None:

@@ -21,11 +21,11 @@ class StateLaw(TorchDistribution):
     Args:
         model: any model with a latent state.
         x: observations (batch, T, *event), which the memory h reads.
-        lengths: (batch,) steps of each sequence; entries behind them do not count.
+        lengths: (batch,) steps of each sequence; entries beyond them do not count.
         first: as in `SequenceModel`.
         inputs: (batch, T, input_dim) for a model with inputs.
         guide: whether the states follow the proposal instead of the model.
-        way: keeps what a draw computes on the way, for the densities of the same states.
+        way: record of the memory and laws that a draw computes, for the densities of the same states.
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012  (torch's own name and type)
@@ -55,14 +55,14 @@ class StateLaw(TorchDistribution):
 
     @property
     def support(self) -> Any:
-        """That of the first state, for every state."""
+        """The support of the first state, which all states share."""
         return self._support
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> TorchDistribution:
-        """Itself for its own batch, which is what a plate asks for: a draw then keeps what was computed for it.
+        """The law itself if the batch is its own, as in a plate, so that the record of its draw is kept.
 
         Raises:
-            ValueError: another batch, such as that of particles side by side.
+            ValueError: another batch, such as one of vectorised particles.
         """
         if torch.Size(batch_shape) != self.batch_shape:
             raise ValueError(
@@ -73,7 +73,7 @@ class StateLaw(TorchDistribution):
         return self
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """log density of the states (batch, T, *latent), nats, (batch,)."""
+        """Log density of the states (batch, T, *latent), nats, (batch,)."""
         return self.snapshot.call(self._log_prob, value)
 
     def _log_prob(self, value: Tensor) -> Tensor:
@@ -90,9 +90,13 @@ class StateLaw(TorchDistribution):
         return (log_probs.where(self.data.mask, 0.0) if self.padded else log_probs).sum(-1)
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
-        """Draws that follow their parameters, (batch, T, *latent); one at a time, for the memory is a batch's."""
+        """Draws that follow their parameters, (batch, T, *latent); one at a time, because the memory has one batch.
+
+        Raises:
+            NotImplementedError: a sample shape other than ().
+        """
         if len(sample_shape):
-            raise NotImplementedError("expected one draw at a time; vectorise over sequences instead")
+            raise NotImplementedError("expected one draw at a time, got a sample shape; repeat the sequences instead")
         return self.snapshot.call(self._rsample)
 
     def _rsample(self) -> Tensor:

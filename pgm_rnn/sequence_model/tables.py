@@ -1,9 +1,9 @@
-"""A model with finitely many states as tables, which the exact recursions take.
+"""The tables of a model with finitely many states, which the exact recursions take.
 
     initial[k] = p(z_1 = k),   transition[i, j] = p(z_t = j | z_{t-1} = i),   log_emission[t, k] = log p(x_t | z_t = k)
 
-A model may give them itself, by `initial_probs`, `transition_probs` and `emission_log_probs(x)`; otherwise its laws are
-evaluated at all K states. Tables differ by sequence and step where the laws read a memory or inputs.
+A model may define them as `initial_probs`, `transition_probs` and `emission_log_probs(x)`; otherwise its laws are
+evaluated at all K states. Tables differ by sequence and step if the laws read a memory or inputs.
 """
 
 from typing import Any, NamedTuple
@@ -32,7 +32,7 @@ class Tables(NamedTuple):
 
 
 def has_tables(model: object) -> bool:
-    """Whether a model has finitely many states, and none of them in the way of a table: a memory that reads z."""
+    """Whether a model has finitely many states and no memory that reads them, so that tables exist."""
     finite = isinstance(getattr(model, "states", None), FiniteStates) and not getattr(
         model, "memory_reads_state", False
     )
@@ -51,8 +51,8 @@ def tables_of(model: Any, data: Sequences) -> Tables:
 
 
 def _evaluated(model: Conditionals, data: Sequences) -> Tables:
-    """The laws at all states; states in front, then sequences and steps, of size 1 where nothing differs."""
-    assert isinstance(model.states, FiniteStates)  # has_tables
+    """The laws at all states: axes of states first, then sequences and steps, of size 1 where nothing differs."""
+    assert isinstance(model.states, FiniteStates)  # `has_tables` has checked it
     K, batch = model.states.num_states, data.x.shape[:2]
     states = torch.arange(K, device=data.x.device)[:, None, None]  # (K, 1, 1)
     h = memory_of(model).unroll(data.x, None, data.inputs)

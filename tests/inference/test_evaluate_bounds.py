@@ -258,7 +258,7 @@ def test_a_single_sequence_of_one_step_has_every_bound() -> None:
 
 def test_bad_input_is_an_error() -> None:
     x = torch.zeros(2, 3)
-    with pytest.raises(ValueError, match=r"expected a guide over .*, where the model's states are, got one over"):
+    with pytest.raises(ValueError, match=r"expected a guide over .*, the support of the model's states, got"):
         evaluate(Positive(), x)
     with pytest.raises(ValueError, match="expected a proposal over"):
         evaluate(Positive(), x, bound="fivo")

@@ -149,7 +149,7 @@ def test_predictions_of_a_model_with_a_memory_are_those_of_its_own_emission() ->
 
 
 def test_em_says_what_it_misses_in_a_model_of_ones_own() -> None:
-    with pytest.raises(TypeError, match=r"by set_probs, SwitchingWalk has no set_probs; svi.fit\(objective='mle'\)"):
+    with pytest.raises(TypeError, match=r"for em.fit, SwitchingWalk has no set_probs; use svi.fit\(objective='mle'\)"):
         em.fit(SwitchingWalk(), torch.randn(3, 6))
 
 

@@ -339,5 +339,5 @@ def test_a_prediction_without_a_covariance_is_a_named_error() -> None:
     with torch.no_grad():
         model.emission_covariance.raw.fill_diagonal_(-60.0)
         model.emission_matrix.zero_()
-    with pytest.raises(kalman.CovarianceError, match="that of sequence 0 at step 1 is not; use float64"):
+    with pytest.raises(kalman.CovarianceError, match="got another one for sequence 0 at step 1; use float64"):
         kalman.filter(model, torch.zeros(2, 3, OBS_DIM, dtype=torch.float32))

@@ -465,7 +465,7 @@ def test_backward_paths_through_particles_that_lead_nowhere_are_an_error_that_na
         ({"proposal": "bootsrap"}, "did you mean 'bootstrap'"),
         ({"keep": "lst"}, "did you mean 'last'"),
         ({"degenerate": "ignore"}, "expected degenerate to be one of raise, -inf, got 'ignore'"),
-        ({"proposal": positive}, "expected a proposal over .*Real.*, got one over"),
+        ({"proposal": positive}, "expected a proposal over .*Real.*, the support of the model's states, got"),
     ],
 )
 def test_bad_options_are_errors(options: dict[str, Any], message: str) -> None:

@@ -373,7 +373,7 @@ def test_options_that_do_not_fit_are_errors(name: str, options: dict[str, Any], 
 
 @every_bound
 def test_a_guide_that_misses_states_of_the_model_cannot_be_fitted(objective: str) -> None:
-    with pytest.raises(ValueError, match=r"expected a guide over .*Real.*, where the model's states are, got one over"):
+    with pytest.raises(ValueError, match=r"expected a guide over .*Real.*, the support of the model's states, got"):
         svi.fit(Positive(), torch.zeros(2, 3), objective=objective)
 
 

@@ -49,7 +49,7 @@ def test_constant_observations_keep_the_likelihood_finite(family: Emission) -> N
 
 
 def test_a_family_without_a_closed_form_is_an_error() -> None:
-    with pytest.raises(TypeError, match=r"expected Pen\(1\), one component a state"):
+    with pytest.raises(TypeError, match=r"expected Pen\(1\), one component per state"):
         estimate(Pen(2), torch.ones(1, 3), torch.ones(1, 1), 0.0)
     with pytest.raises(TypeError, match=r"closed form.*fit it by svi\.fit"):
         estimate(object(), torch.ones(1), torch.ones(1, 1), 0.0)  # type: ignore[arg-type]
