@@ -75,11 +75,11 @@ def test_draws_follow_the_law_and_not_another() -> None:
 
 def test_what_has_no_closed_form_is_an_error_in_one_sentence() -> None:
     toy, (x, z) = LatentToy(), values()
-    with pytest.raises(ValueError, match="LatentToy has no exact likelihood; estimate it with an SMC engine or bound"):
+    with pytest.raises(ValueError, match=r"LatentToy has no exact likelihood; estimate it by smc\.filter or bound"):
         toy.log_marginal_likelihood(x, LENGTHS)
     with pytest.raises(ValueError, match="LatentToy has no exact likelihood"):
         toy.log_prob(x, None, LENGTHS)
-    with pytest.raises(ValueError, match="LatentToy has no exact filter to forecast from; use an SMC engine"):
+    with pytest.raises(ValueError, match=r"LatentToy has no exact filter to forecast from; use smc\.forecast"):
         toy.forecast(x, 2)
     with pytest.raises(ValueError, match=r"needs p\(z_1 \| x_1\), which LatentToy does not have in closed form"):
         toy.log_prob(x, z, LENGTHS, first="condition")
@@ -127,7 +127,7 @@ def test_forecasts_have_at_least_one_step_and_one_sample(num_steps: int, num_sam
 
 
 def test_a_model_that_conditions_on_the_first_observation_cannot_draw_it() -> None:
-    with pytest.raises(ValueError, match="no law of x_1 to draw from; use forecast"):
+    with pytest.raises(ValueError, match="got first='condition', which has no law of x_1 to draw from; use forecast"):
         make_rnn("gru", Categorical(3), first="condition").sample(2, 3)
 
 

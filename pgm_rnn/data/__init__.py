@@ -1,7 +1,8 @@
 """Data sets by name: piano rolls, characters, speech, handwriting, and sequences drawn from a known HMM.
 
-Files are looked for in the folder that the environment variable PGM_RNN_DATA names and in the folders in it, then in
-the user's cache folder, and downloaded into that cache otherwise. Each is checked by its SHA-256 before it is read.
+Files are first looked up in the folder named by the environment variable PGM_RNN_DATA and in its subfolders, then in
+the user's cache folder; files found nowhere are downloaded into that cache. Each file is checked by its SHA-256 before
+it is read.
 """
 
 from pgm_rnn.data.catalogue import list_datasets, load

@@ -1,11 +1,11 @@
 """Arrays of numbers in .npy and .npz files, which may be damaged or hostile: nothing is unpickled or trusted.
 
     x          (T,), (T, M) or (batch, T, M), or the only array in the file
-    lengths    (batch,), whole numbers in 1..T: x is (batch, T) or (batch, T, M), and what stands behind is padding
+    lengths    (batch,), whole numbers in 1..T for x (batch, T) or (batch, T, M); values beyond them are padding
     mask       of the shape of x or without its last axis: False where a number is missing
     z          the states that `pgm-rnn sample` writes beside its draws: left out, with a note
 
-Any other array in an .npz is an error: what nobody reads may be what was meant.
+Any other array in an .npz is an error, because the user may have meant it to be read.
 """
 
 import lzma
@@ -42,9 +42,9 @@ DAMAGE = (
     zlib.error,
     lzma.LZMAError,
 )
-"""What numpy and zipfile raise of contents that are damaged, encrypted or packed in a way that they do not know."""
+"""Exceptions of numpy and zipfile for contents that are damaged, encrypted or packed in an unknown way."""
 LONGEST_REASON = 120
-"""Characters of what they raise that are shown: some of it is the file's."""
+"""Number of characters shown from their messages, which may quote the file."""
 COMPANIONS = ("lengths", "mask", "z")
 Array = np.ndarray[Any, Any]
 
@@ -63,19 +63,18 @@ def read_array(path: Path, columns: Sequence[str]) -> Table:
         except DataError:
             raise
         except (*DAMAGE, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:  # of the file system, not of a packed stream
+            if isinstance(error, OSError) and error.errno is not None:  # from the file system, not from a packed stream
                 raise
             reason = str(error).split("\n")[0] or type(error).__name__
             reason = reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]}..."
             raise DataError(
-                f"expected an array of numbers in {path}, got another file, or objects in it, or one that is damaged: "
-                f"{reason}"
+                f"expected an array of numbers in {path}, got another kind of file, a damaged file or objects: {reason}"
             ) from None
     return _table(arrays, path)
 
 
 def _array(stream: IO[bytes], size: int) -> Array:
-    """The array in a stream of `size` bytes, whose header is believed only as far as there are bytes for it."""
+    """The array in a stream of `size` bytes; a header that promises more bytes than that is an error."""
     version = np.lib.format.read_magic(stream)
     read_header = {(1, 0): np.lib.format.read_array_header_1_0}.get(version, np.lib.format.read_array_header_2_0)
     shape, _, dtype = read_header(stream)
@@ -102,12 +101,12 @@ def _unzipped(stream: IO[bytes], path: Path) -> dict[str, Array]:
 
 
 def _check_names(names: list[str], files: list[str], path: Path) -> None:
-    """Raise a DataError unless it is known what every member of an .npz is for."""
+    """Raise a DataError unless every member of an .npz has a known use."""
     alien = [file for file in files if not file.endswith(".npy")]
     double = sorted({name for name in names if names.count(name) > 1})
     if alien or double:
         got = ", ".join(alien) if alien else f"{', '.join(double)} twice"
-        raise DataError(f"expected arrays with names of their own in {path}, got {got}; save it again with numpy.savez")
+        raise DataError(f"expected arrays with different names in {path}, got {got}; save it again with numpy.savez")
     others = [name for name in names if name not in COMPANIONS]
     if "x" not in names and len(others) != 1:
         held = ", ".join(names) or "none"
@@ -115,7 +114,7 @@ def _check_names(names: list[str], files: list[str], path: Path) -> None:
     unused = [name for name in others if name != "x"] if "x" in names else []
     if unused:
         raise DataError(
-            f"expected x, lengths and mask alone in {path}, got {', '.join(unused)} too, which would not be used; save "
+            f"expected only x, lengths and mask in {path}, got {', '.join(unused)}, too, which would not be used; save "
             "the file without it"
         )
 
@@ -145,7 +144,7 @@ def _numbers(array: Array, path: Path) -> Array:
         raise DataError(f"expected an array (T,), (T, M) or (batch, T, M) in {path}, got shape {array.shape}")
     if 0 in array.shape:
         raise DataError(f"expected at least one number, got none in {path}")
-    with np.errstate(over="ignore"):  # a long double beyond float64 becomes infinity, which is refused
+    with np.errstate(over="ignore"):  # a long double beyond float64 becomes infinity, which raises later
         return array.astype(np.float64)
 
 
@@ -153,7 +152,7 @@ def _lengths(lengths: Array, x: Array, path: Path) -> Array:
     if x.ndim == 1 or lengths.shape != x.shape[:1]:
         raise DataError(
             f"expected lengths (batch,) for x (batch, T) or (batch, T, M) in {path}, got lengths {lengths.shape} for "
-            f"x {x.shape}; pad the series to one length, one series a row of x"
+            f"x {x.shape}; pad the series to one length, with one series per row of x"
         )
     if lengths.dtype.kind not in "iu":
         raise DataError(f"expected whole numbers as lengths in {path}, got {lengths.dtype}; use lengths.astype(int)")

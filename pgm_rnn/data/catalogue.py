@@ -1,4 +1,4 @@
-"""The one list of the data sets; the command line and its help derive what they know of a data set from it."""
+"""The registry of data sets; the command line and its help get all data sets from it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,11 +18,10 @@ class DatasetInfo:
     """An entry of the registry of data sets.
 
     Attributes:
-        name: what `load` calls it.
-        load: it, from a seed, which matters for synthetic data only.
+        name: its name for `load`.
+        load: function that loads it; the seed matters for synthetic data only.
         family: the class of its observations' family.
-        labels: what labels say: "" for none, "sequences" where there is one for each sequence, "steps" where the state
-            at each step is known.
+        labels: "sequences" if each sequence has a label, "steps" if the state at each step is known, "" for no labels.
     """
 
     name: str
@@ -56,13 +55,13 @@ def load(name: str, *, seed: int = 0, datasets: Mapping[str, DatasetInfo] = DATA
 
     Args:
         name: one of `list_datasets()`.
-        seed: what synthetic data are drawn from; the others are the same for every seed.
+        seed: random seed for synthetic data; other data sets do not depend on it.
         datasets: the registry; `DATASETS` with entries of your own added to it, for example.
 
     Raises:
         ValueError: there is no data set of that name.
-        DataError: its file is neither in the folder that PGM_RNN_DATA names, or a folder in it, nor in the cache and
-            cannot be downloaded, or the copy that is there has other contents.
+        DataError: its file is neither in the folder PGM_RNN_DATA or a subfolder, nor in the cache, and cannot be
+            downloaded; or the copy found has other contents.
 
     Example:
         >>> from pgm_rnn.data import load

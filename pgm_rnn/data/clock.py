@@ -1,4 +1,4 @@
-"""Columns that only count time: row numbers, years, seconds. A model knows the time already, and it is no variable.
+"""Columns that only count time: row numbers, years, seconds. A model knows the time already, so they are no variables.
 
 a name of time, and numbers that only grow or only fall     left out, with a note; so is a single number
 another name or none, the first column, in equal steps      left out, with a note
@@ -23,11 +23,11 @@ WORDS = re.compile(
 LAST_WORDS = {"time", "timestamp", "date", "datetime", "index", "year"}
 """Names of time as the last word of a name."""
 FEW, MANY = 3, 5
-"""Numbers from which on equal steps, or numbers that only grow, are taken for no accident."""
+"""From this many numbers on, equal steps, or numbers that only grow, are not taken for an accident."""
 EQUAL = 1e-4
-"""Relative difference of steps that are equal but for the rounding of float32."""
+"""Largest relative difference of steps that are equal up to rounding in float32."""
 MOST_DECIMALS, SPREAD = 8, 10
-"""Decimals that were written down on purpose; how many of their last unit a rounded clock spans at least."""
+"""Largest number of decimals that count as deliberate; smallest span of a rounded clock, in units of the last one."""
 Column = list[np.ndarray[Any, np.dtype[np.float64]]]
 
 
@@ -35,18 +35,18 @@ def without_clocks(table: Table, path: Path) -> Table:
     """The table without its columns that only count time, and a note on each.
 
     Raises:
-        DataError: nothing else is in the table, or the first column may count time and may be data.
+        DataError: the table has no other column, or its first column may be time or data.
     """
     width, left_out = table.values.shape[-1], list[int]()
     notes = list(table.notes)
     for place in range(width):
         column, name = _numbers(table.column(place)), table.names[place]
-        leads = len(left_out) == place and place < width - 1  # only such columns came before, and another follows
+        leads = len(left_out) == place and place < width - 1  # all columns before it are left out, and more follow
         if table.is_named and is_name_of_time(name):
             if _is_monotone(column, strictly=False) or _is_single(column):
                 left_out.append(place)
             elif not _is_constant(column):
-                notes.append(f"column {name!r} is taken for data, whatever its name; choose columns with --column")
+                notes.append(f"column {name!r} is taken for data in spite of its name; choose columns with --column")
         elif leads and (_has_equal_steps(column) or _has_rounded_steps(column)):
             left_out.append(place)
         elif leads and _is_monotone(column, strictly=True, num_steps=MANY):
@@ -59,8 +59,8 @@ def without_clocks(table: Table, path: Path) -> Table:
     ]
     if width and len(left_out) == width:
         raise DataError(
-            f"expected a column of data in {path}, got {', '.join(table.names)}, which only counts time; take it "
-            "all the same with --column"
+            f"expected a column of data in {path}, got {', '.join(table.names)}, which only counts time; choose it "
+            "with --column to use it anyway"
         )
     return table.select([place for place in range(width) if place not in left_out])._replace(notes=tuple(notes))
 
@@ -68,13 +68,13 @@ def without_clocks(table: Table, path: Path) -> Table:
 def is_name_of_time(name: str) -> bool:
     """Whether a column's name says that it counts time: "year", "Time (s)", "sample_time", or nothing at all."""
     words = re.findall(r"[a-z]+[0-9]*", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
-    if name == "T":  # rather a temperature
+    if name == "T":  # more likely a temperature
         return False
     return not name or (bool(words) and (WORDS.fullmatch(words[0]) is not None or words[-1] in LAST_WORDS))
 
 
 def _numbers(column: Column) -> Column:
-    """The numbers of the series that have some, without those that are missing or infinite."""
+    """The finite numbers of each series that has any."""
     return [values[np.isfinite(values)] for values in column if np.isfinite(values).any()]
 
 
@@ -110,7 +110,7 @@ def _has_equal_steps(column: Column) -> bool:
 
 
 def _has_rounded_steps(column: Column) -> bool:
-    """Whether the steps are equal but for the rounding to a few decimals, as of 1960.08, 1960.17, 1960.25."""
+    """Whether the steps are equal up to rounding to a few decimals, such as 1960.08, 1960.17, 1960.25."""
     series = [values for values in column if len(values) >= FEW]
     if _is_constant(column) or max(map(len, column)) < MANY:
         return False
@@ -121,7 +121,7 @@ def _has_rounded_steps(column: Column) -> bool:
 
 
 def _are_on_lines(series: Column, unit: float) -> bool:
-    """Whether rounding to `unit` is all that parts numbers from equal steps: half of it each, as much at both ends."""
+    """Whether the numbers lie within rounding to `unit` (half a unit each) of a line with equal steps."""
     steps = [float(values[-1] - values[0]) / (len(values) - 1) for values in series]
     for values, step in zip(series, steps, strict=True):
         line, gaps = np.linspace(values[0], values[-1], len(values)), len(values) - 1

@@ -1,4 +1,4 @@
-"""Comma-separated numbers: one series, a row a step, a column a variable."""
+"""Comma-separated numbers: one series, with one row per step and one column per variable."""
 
 import csv
 import math
@@ -14,11 +14,11 @@ from pgm_rnn.data.table import Table
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> Table:
-    """The table in a file; where columns are asked for, the others need not be numbers and are taken for missing.
+    """The table in a file; if columns are asked for, cells in other columns need not be numbers and become missing.
 
     Raises:
-        DataError: rows of unequal length, a first row that may be names or numbers, a name twice, or anything but
-            numbers in a column that is asked for.
+        DataError: rows of unequal length, a first row that may be names or numbers, duplicate names, or cells that are
+            not numbers in a column that is used.
         ValueError: an unknown column.
     """
     rows = _rows(path)
@@ -30,8 +30,8 @@ def read_csv(path: Path, columns: Sequence[str]) -> Table:
     double = [name for name in columns or names if names.count(name) > 1]
     if double:
         raise DataError(
-            f"expected columns with names of their own in {path}, got {double[0]!r} twice; rename one of them, or "
-            "choose others with --column"
+            f"expected columns with different names in {path}, got {double[0]!r} twice; rename one of them, or choose "
+            "others with --column"
         )
     table = np.full((1, len(rows), len(names)), math.nan)
     for t, (line, row) in enumerate(rows):
@@ -57,7 +57,7 @@ def _without_trailing_commas(rows: Rows) -> tuple[Rows, tuple[str, ...]]:
 
 
 def read_csv_names(path: Path) -> tuple[str, ...]:
-    """The names of the columns, none where the first row has none.
+    """The names of the columns; an empty tuple if the first row has no names.
 
     Raises:
         DataError: a file that is no table, or a first row that may be names or numbers.
@@ -68,7 +68,7 @@ def read_csv_names(path: Path) -> tuple[str, ...]:
 
 
 def _rows(path: Path) -> Rows:
-    """Line numbers and cells; an empty line is an empty cell, but for those at the end."""
+    """Line numbers and cells; an empty line counts as one empty cell, except at the end."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream)

@@ -1,4 +1,4 @@
-"""What a data set is: up to three splits, and the law that fits one observation."""
+"""Data sets: up to three splits, and the family of laws for one observation."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class Labels(NamedTuple):
-    """What each whole sequence is, to classify it: y for a law of labels with task="classification".
+    """One label per sequence: y for a law of labels with task="classification".
 
     Attributes:
-        family: of one label, `Categorical(number of labels)`.
+        family: the family of a label, `Categorical(number of labels)`.
         train: (num_train,), int64.
         valid: (num_valid,), or None.
         test: (num_test,), or None.
@@ -30,18 +30,18 @@ class Labels(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Sequences to train on, to choose with and to report on.
+    """A training set and, if they exist, a validation set and a test set.
 
     Attributes:
-        name: the name that `pgm_rnn.data.load` knows.
-        description: what one sequence, one step and one entry are.
+        name: its name for `pgm_rnn.data.load`.
+        description: a description of one sequence, one step and one entry.
         emission: the family of laws for one observation; `emission.event_shape` is the shape of x_t.
         train: padded batch, x (num_train, T, *event).
         valid: the same for the validation split, with its own T, or None.
         test: the same for the test split, or None.
         vocabulary: character number k of a text is `vocabulary[k]`; None if the data are not text.
-        model: the model that the data were drawn from; None if nobody knows it.
-        labels: what each sequence is; None if nobody says.
+        model: the model that the data were drawn from; None if it is unknown.
+        labels: the labels of the sequences; None if there are none.
 
     Example:
         >>> from pgm_rnn.data import load

@@ -1,4 +1,4 @@
-"""Handwriting: strokes of kanji, x_t = (dx, dy, up), and points on the path of a digit, x_t = (x, y).
+"""Handwriting: strokes of kanji, x_t = (dx, dy, up), and points on the pen's path of a digit, x_t = (x, y).
 
 kanji       KanjiVG (Apel), as drawn by Ha's sketch-rnn data: the pen moves by (dx, dy), y downwards, and draws a line
             on the way unless it was lifted; `up` is one where it is lifted after the move. The first move is from
@@ -11,11 +11,10 @@ The published numbers are integers n, of which the density of a continuous law h
 
     x = (n + u - centre) / scale,    -log P(n_{1:T}) <= E_u[-log p(x_{1:T})] + 2 T log(scale)
 
-because P(n) is the integral of the density over those cubes (Jensen). So nats per step of a density are per
-scale^2 of the published units, and 2 log(scale) more of them bound the nats of the integers from above, but for
-the noise being drawn once.
+because P(n) is the integral of the density over those cubes (Jensen's inequality). So adding 2 log(scale) nats per step
+to the negative log density gives an upper bound on that of the integers, up to the noise being drawn only once.
 
-The files are arrays made from the originals: that of the kanji holds pickled objects, which are never read here.
+The files are arrays made from the originals: the original of the kanji holds pickled objects, which are never read.
 """
 
 from pathlib import Path
@@ -34,7 +33,7 @@ from pgm_rnn.sequences import Sequences, as_sequences, pad
 
 NOISE_SEED = 0
 KANJI_SCALE = 100.0
-"""About the standard deviation of the training offsets, 99.7; 2 log(scale) = 9.21 nats."""
+"""Near the standard deviation of the training offsets, 99.7; 2 log(scale) = 9.21 nats."""
 DIGIT_CENTRE, DIGIT_SCALE = 50.0, 50.0
 """The published square 0..100 becomes -1..1; 2 log(scale) = 7.82 nats."""
 
@@ -54,7 +53,7 @@ PEN_DIGITS = SourceFile(
 
 
 def kanji() -> Dataset:
-    """Drawings of kanji: 10 000 / 600 / 500 sequences of up to 88 steps, 100 units of the drawings being one.
+    """Drawings of kanji: 10 000 / 600 / 500 sequences of up to 88 steps, in units of 100 units of the drawings.
 
     Raises:
         DataError: the file is not there, or has other contents.
@@ -67,8 +66,8 @@ def kanji() -> Dataset:
 def pen_digits() -> Dataset:
     """Eight points of each of 5996 / 1498 / 3498 digits, in the square from -1 to 1.
 
-    The writers of the test split are others than those who wrote the rest; every fifth of the 7494 published training
-    digits is for validation, by the same writers as the rest.
+    The test split has writers of its own. Every fifth of the 7494 published training digits is for validation; it has
+    the same writers as the training split.
 
     Raises:
         DataError: the file is not there, or has other contents.
@@ -77,7 +76,7 @@ def pen_digits() -> Dataset:
     train, valid = every_fifth(len(digits))
     return Dataset(
         "pen-digits",
-        "Handwritten digits: 8 points on the pen's path in a square from -1 to 1, one point a step",
+        "Handwritten digits: 8 points on the pen's path in a square from -1 to 1, one point per step",
         Gaussian(2),
         published.select(train),
         published.select(valid),

@@ -1,4 +1,4 @@
-"""Whether the first row of a file of comma-separated numbers names the columns, or is the first observation.
+"""Decides whether the first row of a file of comma-separated numbers names the columns or is an observation.
 
 a cell that is neither a number nor missing                         names
 0, 1, 2, ... or years in a row, above numbers with decimals         names, with a note
@@ -18,20 +18,20 @@ from pgm_rnn.data.source import DataError
 from pgm_rnn.data.table import numbered
 
 MISSING = ("", "nan", "na")
-"""What a cell without a number holds, in any case."""
+"""Contents of a cell without a number, in upper or lower case."""
 FEW, MANY = 3, 5
-"""How many numbers in a row are no accident: decimals above one another, and consecutive whole numbers."""
+"""From this many on, decimals above one another, and consecutive whole numbers, are not taken for an accident."""
 Rows = list[tuple[int, list[str]]]
 """Line numbers and cells."""
 
 
 class Header(NamedTuple):
-    """What a first row says.
+    """The names of the columns, and whether the first row gives them.
 
     Attributes:
-        names: of the columns, "1", "2", ... if the row is an observation.
-        is_named: whether they are the row's.
-        notes: a sentence if that is not obvious.
+        names: names of the columns; "1", "2", ... if the row is an observation.
+        is_named: whether the row gives the names.
+        notes: a sentence if the decision is not obvious.
     """
 
     names: list[str]
@@ -40,7 +40,7 @@ class Header(NamedTuple):
 
 
 def read_header(rows: Rows, path: Path) -> Header:
-    """What the first row says, all rows being of one length.
+    """The names of the columns; all rows must have one length.
 
     Raises:
         DataError: it may name the columns or be an observation.
@@ -56,8 +56,8 @@ def read_header(rows: Rows, path: Path) -> Header:
     if names is None:
         shown = ", ".join(cell or "an empty cell" for cell in first[:6]) + (", ..." if len(first) > 6 else "")
         raise DataError(
-            f"expected to know whether line {line} of {path} ({shown}) names the columns or is their first number; put "
-            "a line of names in letters in its place, or above it"
+            f"expected names or numbers in line {line} of {path}, cannot tell which it holds ({shown}); put a line of "
+            "names in letters in its place, or above it"
         )
     if not names:
         return Header(numbered(len(first)), False)
@@ -67,7 +67,7 @@ def read_header(rows: Rows, path: Path) -> Header:
 
 
 def number_in(cell: str) -> float | None:
-    """What a cell says: NaN where a number is missing, None if it is something else."""
+    """The number in a cell: NaN if it is missing, None if the cell holds something else."""
     if cell.lower() in MISSING:
         return math.nan
     try:
@@ -77,9 +77,9 @@ def number_in(cell: str) -> float | None:
 
 
 def _is_counted(first: list[str], rest: Rows) -> bool | None:
-    """Whether a first row of consecutive whole numbers from 0, or of consecutive years, is of names; None: who knows.
+    """Whether a first row of consecutive whole numbers from 0, or of consecutive years, gives names; None if unclear.
 
-    False of all other rows.
+    It is False for all other rows.
     """
     if not all(re.fullmatch(r"\d+", cell) for cell in first):
         return False
@@ -95,7 +95,7 @@ def _is_counted(first: list[str], rest: Rows) -> bool | None:
 
 
 def _is_index(first: list[str], rest: Rows) -> bool | None:
-    """Whether a first row with missing or infinite numbers is of names; None: who knows."""
+    """Whether a first row with missing or infinite numbers gives names; None if unclear."""
     if any(_is_decimal(cell) for cell in first):
         return False
     if first[0] == "" and len(first) > 1 and first[1:] == [str(k) for k in range(len(first) - 1)]:

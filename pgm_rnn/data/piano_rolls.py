@@ -1,7 +1,7 @@
 """Polyphonic music as piano rolls: x_t in {0, 1}^88, entry j is one while key j (MIDI pitch 21 + j) sounds.
 
 Splits of Boulanger-Lewandowski, Bengio & Vincent (2012), as MATLAB files from the repository of Bai, Kolter & Koltun
-(2018). The rolls stay uint8: one byte a key.
+(2018). The rolls stay uint8: one byte per key and step.
 """
 
 from pathlib import Path
@@ -30,24 +30,24 @@ NOTTINGHAM = SourceFile(
 
 
 def jsb_chorales() -> Dataset:
-    """Chorales by J. S. Bach: 229 / 76 / 77 sequences, one quarter note a step.
+    """Chorales by J. S. Bach: 229 / 76 / 77 sequences, one quarter note per step.
 
     Raises:
-        DataError: the file is neither there nor to be had.
+        DataError: the file is missing and cannot be downloaded.
     """
     train, valid, test = read_piano_rolls(fetch(JSB_CHORALES))
-    description = "J. S. Bach's chorales as piano rolls: 88 keys, one quarter note a step"
+    description = "J. S. Bach's chorales as piano rolls: 88 keys, one quarter note per step"
     return Dataset("jsb", description, Bernoulli(NUM_KEYS), train, valid, test)
 
 
 def nottingham() -> Dataset:
-    """British and American folk tunes with chords: 694 / 173 / 170 sequences, one eighth note a step.
+    """British and American folk tunes with chords: 694 / 173 / 170 sequences, one eighth note per step.
 
     Raises:
-        DataError: the file is neither there nor to be had.
+        DataError: the file is missing and cannot be downloaded.
     """
     train, valid, test = read_piano_rolls(fetch(NOTTINGHAM))
-    description = "The Nottingham folk tunes as piano rolls: 88 keys, one eighth note a step"
+    description = "The Nottingham folk tunes as piano rolls: 88 keys, one eighth note per step"
     return Dataset("nottingham", description, Bernoulli(NUM_KEYS), train, valid, test)
 
 
@@ -78,7 +78,9 @@ def transposed(rolls: Sequences, num_keys: int) -> Sequences:
     sounding = rolls.x.flatten(0, 1).any(0).nonzero()
     room = int(min(sounding.min(), NUM_KEYS - 1 - sounding.max())) if len(sounding) else NUM_KEYS
     if not 1 <= num_keys <= room:
-        raise ValueError(f"expected to transpose by 1 to {room} keys, for notes stay on the keyboard, got {num_keys}")
+        raise ValueError(
+            f"expected to transpose by 1 to {room} keys, which keeps notes on the keyboard, got {num_keys}"
+        )
     shifts = [0] + [sign * shift for shift in range(1, num_keys + 1) for sign in (-1, 1)]
     x = torch.cat([rolls.x.roll(shift, dims=-1) for shift in shifts])
     return Sequences(x, rolls.lengths.repeat(len(shifts)))

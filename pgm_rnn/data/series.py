@@ -1,7 +1,7 @@
 """Series of numbers from a file of the user's: x (batch, T, M), float64, NaN where a number is missing.
 
-.csv: one series, a row a step, a column a variable. A first row with words in it, or of numbers that count, names the
-columns; a cell that is empty, NaN or NA is a missing number.
+.csv: one series, with one row per step and one column per variable. A first row with words, or with numbers that count,
+names the columns; a cell that is empty, NaN or NA is a missing number.
 .npy: an array (T,), (T, M) or (batch, T, M).
 .npz: the same, called x or the only array in the file, with `lengths` and `mask` where the series are padded. Never a
 pickle.
@@ -25,14 +25,14 @@ from pgm_rnn.data.source import DataError
 from pgm_rnn.data.table import Table
 
 LARGEST = 1e150
-"""Of a number in a file: squares of larger ones, and their sums, are beyond float64."""
+"""Largest size of a number in a file: squares of larger ones, and their sums, would overflow float64."""
 
 
 class Series(NamedTuple):
-    """What a file holds.
+    """The contents of a file.
 
     Attributes:
-        x: (batch, T, M), float64, NaN where a number is missing, zeros in the padding.
+        x: the numbers, (batch, T, M), float64, NaN where one is missing, zeros in the padding.
         columns: names of the variables; "1", "2", ... where the file has none.
         lengths: (batch,), int64; None where no series is padded.
         notes: a sentence on each part of the file that is left out.
@@ -53,8 +53,8 @@ def read_series(path: Path, columns: Sequence[str] = ()) -> Series:
             if empty, but for columns that only count time.
 
     Raises:
-        DataError: no such file, another kind of file, a damaged one, an array that nothing would use, anything but
-            finite numbers, or a column that may count time and may be data.
+        DataError: no such file, another kind of file, a damaged one, an array that would not be used, values that are
+            no finite numbers, or a column that may be time or data.
         ValueError: an unknown column.
     """
     _check_file(path)
@@ -74,7 +74,7 @@ def read_series(path: Path, columns: Sequence[str] = ()) -> Series:
 
 
 def read_names(path: Path) -> tuple[str, ...]:
-    """The names that a file has for all of its columns; none where it has none, as arrays never do.
+    """The names of all columns in a file; an empty tuple if it has none, as for arrays.
 
     Raises:
         DataError: no such file, or a damaged one.
@@ -88,7 +88,7 @@ def read_names(path: Path) -> tuple[str, ...]:
 
 def _check_file(path: Path) -> None:
     if not path.is_file():
-        raise DataError(f"expected a file of numbers, got {path}, which is none")
+        raise DataError(f"expected a file of numbers, got {path}, which is no file")
 
 
 def _unreadable(path: Path, error: OSError) -> DataError:

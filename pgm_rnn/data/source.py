@@ -1,9 +1,9 @@
-"""Where a data set's original file comes from: a folder of the user's, the cache, or the repository that holds it.
+"""The original file of a data set: from a folder of the user, the cache, or the repository that holds it.
 
     PGM_RNN_DATA/name  ->  PGM_RNN_DATA/*/name  ->  cache/name  ->  base_url/path, saved as cache/name
 
-The first that exists is taken, and only if its SHA-256 is the pinned one. Nothing that is there is ever overwritten.
-A file without a path is in nobody's repository, and is never downloaded.
+The first file that exists is used, and only if its SHA-256 is the pinned one. Existing files are never overwritten.
+A file without a path is in no repository and is never downloaded.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ GITHUB = "https://raw.githubusercontent.com"
 
 
 class DataError(ValueError):
-    """The file of a data set is missing, unreadable, or not the one that was asked for."""
+    """The file of a data set is missing or unreadable, or has other contents than expected."""
 
 
 class SourceFile(NamedTuple):
@@ -28,9 +28,9 @@ class SourceFile(NamedTuple):
 
     Attributes:
         name: file name in the user's folder and in the cache.
-        path: owner/repository/commit/path of an original, below the base URL; None of a file that was made from one.
+        path: owner/repository/commit/path below the base URL; None for a file that was made from an original.
         sha256: hexadecimal digest of its contents.
-        made_from: the original, in words, where there is no path.
+        made_from: description of the original if there is no path.
     """
 
     name: str
@@ -43,13 +43,13 @@ def fetch(file: SourceFile, *, cache: Path | None = None, base_url: str = GITHUB
     """Path of a checked copy of `file`.
 
     Args:
-        file: what to look for.
-        cache: folder to keep downloads in; None means the operating system's cache folder for pgm_rnn.
-        base_url: what `file.path` is appended to.
+        file: the file to look for.
+        cache: folder for downloads; None means the operating system's cache folder for pgm_rnn.
+        base_url: URL to which `file.path` is appended.
 
     Raises:
-        DataError: PGM_RNN_DATA names no folder, a copy that is there cannot be read or has other contents, or there
-            is no copy and the download fails or there is nothing to download.
+        DataError: PGM_RNN_DATA names no folder, an existing copy cannot be read or has other contents, or there is no
+            copy and the download fails or is impossible.
     """
     cache = _default_cache() if cache is None else cache
     copy = find(file, cache=cache)
@@ -64,10 +64,10 @@ def fetch(file: SourceFile, *, cache: Path | None = None, base_url: str = GITHUB
 
 
 def find(file: SourceFile, *, cache: Path | None = None) -> Path | None:
-    """Path of a checked copy of `file` that is there already, None if there is none.
+    """Path of an existing, checked copy of `file`, None if there is none.
 
     Raises:
-        DataError: PGM_RNN_DATA names no folder, or a copy that is there cannot be read or has other contents.
+        DataError: PGM_RNN_DATA names no folder, or an existing copy cannot be read or has other contents.
     """
     folder = _user_folder()
     places = [] if folder is None else [folder, *sorted(path.parent for path in folder.glob(f"*/{file.name}"))]
@@ -108,7 +108,7 @@ def _checked_copy(folder: Path, file: SourceFile) -> Path | None:
 
 
 def _download(file: SourceFile, cache: Path, url: str) -> Path:
-    """Save `url` in `cache`, by way of a temporary file that is renamed once its SHA-256 is right, else deleted."""
+    """Save `url` in `cache`, through a temporary file that is renamed if its SHA-256 is right and deleted if not."""
     import pooch
 
     downloader = pooch.HTTPDownloader(progressbar=sys.stderr is not None and sys.stderr.isatty())
@@ -123,7 +123,7 @@ def _download(file: SourceFile, cache: Path, url: str) -> Path:
 
 
 def _reason(error: OSError | ValueError, file: SourceFile) -> str:
-    """Why a download failed, in a few words: the exceptions of requests are OSErrors with paragraphs for a text."""
+    """The reason of a failed download in a few words, because exceptions of requests have long texts."""
     response = getattr(error, "response", None)
     if response is not None:
         return f"HTTP status {response.status_code}"
@@ -134,7 +134,7 @@ def _reason(error: OSError | ValueError, file: SourceFile) -> str:
 
 @contextmanager
 def _without_messages(logger: logging.Logger) -> Iterator[None]:
-    """Nothing below a warning: by a filter, because pooch's logger keeps what it once decided about a level."""
+    """Silences messages below a warning, by a filter, because loggers cache whether a level is enabled."""
 
     def is_warning(record: logging.LogRecord) -> bool:
         return record.levelno >= logging.WARNING

@@ -1,10 +1,10 @@
 """Speech: x_t in R^12, the linear-prediction cepstrum of one frame, of nine men who say the Japanese vowels ae.
 
-Kudo, Toyama & Shimbo (1999), as the .ts files of aeon 1.6.0, or as one .npz of the same numbers in float32 if that is
-there. The speaker is each sequence's label. Numbers stay in the units of the files, so a density is per such unit.
+Kudo, Toyama & Shimbo (1999), as the .ts files of aeon 1.6.0, or as one .npz of the same numbers in float32 if it
+exists. The speaker is each sequence's label. Numbers stay in the units of the files, so a density is per such unit.
 
-Differences from the publication: it has 270 utterances to train and 370 to test; every fifth of the 270 is for
-validation here. They stand sorted by speaker, 30 of each, so that each has 24 to train and 6 to validate.
+Differences from the publication: it has 270 training and 370 test utterances; every fifth of the 270 is for validation
+here. They are sorted by speaker, 30 for each, so each speaker has 24 training and 6 validation utterances.
 """
 
 from pathlib import Path
@@ -43,11 +43,11 @@ PACKED = SourceFile(
 
 
 class Utterances(NamedTuple):
-    """Sequences and who speaks.
+    """Sequences and their speakers.
 
     Attributes:
-        data: x (N, T, 12), float32.
-        speakers: 0..8, (N,), int64.
+        data: the sequences, x (N, T, 12), float32.
+        speakers: numbers of the speakers, 0..8, (N,), int64.
     """
 
     data: Sequences
@@ -55,10 +55,10 @@ class Utterances(NamedTuple):
 
 
 def japanese_vowels() -> Dataset:
-    """Frames of nine speakers: 216 / 54 / 370 sequences of 7 to 29 steps, 12 numbers a step.
+    """Frames of nine speakers: 216 / 54 / 370 sequences of 7 to 29 steps, 12 numbers per step.
 
     Raises:
-        DataError: the files are neither there nor to be had.
+        DataError: the files are missing and cannot be downloaded.
     """
     packed = find(PACKED)
     if packed is not None:
@@ -68,7 +68,7 @@ def japanese_vowels() -> Dataset:
     train, valid = every_fifth(len(published.speakers))
     return Dataset(
         "japanese-vowels",
-        "Japanese vowels of nine speakers: 12 cepstrum coefficients a frame, one frame a step",
+        "Japanese vowels of nine speakers: 12 cepstrum coefficients per frame, one frame per step",
         Gaussian(NUM_COEFFICIENTS),
         published.data.select(train),
         published.data.select(valid),
@@ -86,7 +86,7 @@ def read_packed(path: Path, split: str) -> Utterances:
 
 
 def read_ts(path: Path) -> Utterances:
-    """The utterances of a .ts file, a line each: coefficients apart by colons, their frames by commas, the speaker.
+    """The utterances of a .ts file, one per line: colons separate coefficients, commas frames; the speaker is last.
 
     Raises:
         DataError: a line holds something else.

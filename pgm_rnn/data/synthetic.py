@@ -1,11 +1,11 @@
-"""Sequences from a hidden Markov model that is known because it was drawn first.
+"""Sequences drawn from a random hidden Markov model, which is therefore known.
 
     initial, rows of the transition table, rows of the emission table ~ Dirichlet(1, ..., 1)
     z_1 ~ initial,  z_t ~ transition(z_{t-1}),  x_t ~ emission(z_t),  t = 1..T
 
 Choe et al. (2017), sec. 4.1: 2 states, 3 symbols, T = 8, 20 000 training and 100 test sequences.
 
-Differences from the paper: a validation split of 1000 sequences is drawn besides.
+Differences from the paper: there is also a validation split of 1000 sequences.
 """
 
 import torch
@@ -28,16 +28,16 @@ def synthetic_hmm(seed: int) -> Dataset:
 def dirichlet_hmm(
     num_states: int, num_symbols: int, num_steps: int, num_train: int, num_valid: int, num_test: int, seed: int
 ) -> Dataset:
-    """States and symbols of a random HMM, whose model is `HMM.random(..., seed=seed)`.
+    """States and symbols of the random HMM `HMM.random(..., seed=seed)`.
 
     Args:
         num_states: number of values of z_t.
         num_symbols: number of values of x_t.
-        num_steps: T, of every sequence.
+        num_steps: T, the length of every sequence.
         num_train: number of training sequences, at least 1.
         num_valid: number of validation sequences; 0 means no such split.
         num_test: number of test sequences; 0 means no such split.
-        seed: source of all randomness.
+        seed: random seed for the model and the data.
 
     Returns:
         A data set whose splits have x and z (N, T), and whose `model` is the HMM.

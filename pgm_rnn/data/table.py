@@ -1,4 +1,4 @@
-"""Columns of numbers as a file holds them, before anything is left out."""
+"""Columns of numbers as they are in a file, before any is left out."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -11,8 +11,8 @@ class Table(NamedTuple):
 
     Attributes:
         values: (batch, T, M), float64, NaN where a number is missing, zeros in the padding.
-        names: of the columns, "1", "2", ... where the file has none.
-        is_named: whether the names are the file's.
+        names: names of the columns; "1", "2", ... if the file has none.
+        is_named: whether the names come from the file.
         lengths: (batch,), int64; None where no series is padded.
         notes: a sentence on each part of the file that is left out.
     """

@@ -1,4 +1,4 @@
-"""Text as sequences of characters: x_t in 0..num_symbols - 1 is a place in the sorted vocabulary.
+"""Text as sequences of characters: x_t in 0..num_symbols - 1 is an index into the sorted vocabulary.
 
 The first 95 % of the characters are for training and the rest for validation, the fractions of char-rnn (Karpathy,
 2015); each part is cut into windows of 100 characters that do not overlap, and its last window may be shorter.
@@ -46,7 +46,7 @@ def tiny_shakespeare() -> Dataset:
     """One megabyte of Shakespeare's plays, 65 different characters; no test split.
 
     Raises:
-        DataError: the file is neither there nor to be had.
+        DataError: the file is missing and cannot be downloaded.
     """
     train, valid, vocabulary = read_text(fetch(TINY_SHAKESPEARE))
     description = f"A megabyte of Shakespeare's plays, one character a step, in windows of {WINDOW}"

@@ -1,12 +1,12 @@
-"""A model in a folder: its numbers in model.safetensors, how to make it again in model.json; never a pickle.
+"""A model in a folder: its tensors in model.safetensors, its description in model.json; never a pickle.
 
-    model.safetensors    the state dict, bit for bit, or rounded to half precision where that was asked for
+    model.safetensors    the state dict, bit for bit, or rounded to half precision on request
     model.json           format, version, the registry's name and the class, arguments, dtype, the package that wrote
                          it, notes ("info"), and digests of the numbers and of what the law depends on
 
-`model_json` reads and writes model.json, `version_1` and `version_2` what differs between its versions. `description`
-is what it says; `arguments` and `making` make a model of that and back; `tensors` has the numbers. `folder` changes the
-two files together, `models` puts a model in and takes it out.
+`model_json` reads and writes model.json; `version_1` and `version_2` hold the differences between its versions.
+`description` has its contents as data; `arguments` and `making` turn a model into a description and back; `tensors`
+packs the tensors. `folder` changes both files together, and `models` saves and loads a model.
 """
 
 from pgm_rnn.storage.description import DESCRIPTION, TENSORS, Description, StorageError

@@ -1,7 +1,7 @@
 """A constructor's arguments as JSON, and back.
 
-A number, a string, a list, true, false and null stand for themselves. A JSON object has one key, which says what kind
-of value it is; there is one kind:
+A number, a string, a list, true, false and null stand for themselves. A JSON object has one key, which names the kind
+of value; there is one kind:
 
     {"family": {"name": "Gaussian", "arguments": {"size": 2}}}      the family Gaussian(size=2)
 """
@@ -14,14 +14,14 @@ from pgm_rnn.emissions import Emission
 from pgm_rnn.emissions.info import FamilyInfo
 
 _NO_SIZES = ("seed", "uniforms_seed", "num_particles")
-"""Whole numbers among the arguments of the zoo's models that no tensor's size depends on."""
+"""Integer arguments of the zoo's models on which no tensor's size depends."""
 
 
 def as_json(value: Any, families: Mapping[str, FamilyInfo]) -> Any:
-    """An argument as it stands in model.json.
+    """An argument as model.json holds it.
 
     Raises:
-        TypeError: a family that is not among those.
+        TypeError: a family that is not among `families`.
     """
     if not isinstance(value, Emission):
         return value
@@ -50,19 +50,23 @@ def from_json(written: Any, families: Mapping[str, FamilyInfo]) -> Any:
 
 
 def _by_class(families: Mapping[str, FamilyInfo]) -> dict[str, type[Emission]]:
-    """Families by the names of their classes, which files have for them."""
+    """Families by the names of their classes, which files use."""
     return {info.family.__name__: info.family for info in families.values()}
 
 
 def check_sizes(arguments: dict[str, Any], num_numbers: int) -> None:
-    """Raise a ValueError if an argument is a larger size than the tensors have numbers, before memory is asked for."""
+    """Raise if an argument is a size larger than the number of entries in all tensors, before memory is allocated.
+
+    Raises:
+        ValueError: such a size.
+    """
     for name, size in _whole_numbers(arguments):
         if name not in _NO_SIZES and size > num_numbers:
-            raise ValueError(f"expected {name} to fit the {num_numbers} numbers of the model, got {size}")
+            raise ValueError(f"expected {name} to fit the {num_numbers} entries of the model's tensors, got {size}")
 
 
 def _whole_numbers(written: dict[str, Any]) -> Iterator[tuple[str, int]]:
-    """Integers by their nearest name, also those inside other arguments."""
+    """Integers with the name of the argument that holds them, also inside other arguments."""
     for name, value in written.items():
         if isinstance(value, dict):
             yield from _whole_numbers(value)

@@ -1,4 +1,4 @@
-"""What is known of a saved model beside its numbers, whichever version of model.json says it."""
+"""The description of a saved model, whichever version of model.json holds it."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -14,16 +14,16 @@ DIGESTS = "sha256"
 
 
 class StorageError(ValueError):
-    """A folder that holds no model which this version of the package can read."""
+    """A folder holds no model that this version of the package can read."""
 
 
 class Description(NamedTuple):
-    """What model.json says beside its format and its digests.
+    """The contents of model.json besides its format and its digests.
 
     Attributes:
         name: the registry's name of the model, None where no registry has its class.
         model_class: import path of the model's class, such as "pgm_rnn.models.hmm:HMM"; None in files of version 1.
-        arguments: by name, what the model is made from, each as `pgm_rnn.storage.arguments` writes it.
+        arguments: arguments that make the model, by name, each as `pgm_rnn.storage.arguments` writes it.
         dtype: dtype of the parameters, such as "float32".
         pgm_rnn: version of the package that wrote the file.
         info: the writer's notes.
@@ -41,17 +41,17 @@ class Description(NamedTuple):
         """The former name of `arguments`.
 
         Raises:
-            AttributeError: always; it says the new name.
+            AttributeError: always; it gives the new name.
         """
         raise AttributeError("expected Description.arguments, the name since pgm_rnn 0.2.0, got Description.options")
 
 
 class Digests(NamedTuple):
-    """SHA-256 in hexadecimal digits, None where the file has none.
+    """SHA-256 digests in hexadecimal, None if the file has none.
 
     Attributes:
         tensors: digest of model.safetensors.
-        law: digest of the entries of model.json that the model's law depends on, beside its numbers.
+        law: digest of the entries of model.json on which the model's law depends, besides its tensors.
     """
 
     tensors: str | None = None
@@ -62,9 +62,9 @@ class Parsed(NamedTuple):
     """The content of a model.json.
 
     Attributes:
-        description: what it says.
-        digests: the digests that stand in it.
-        law: the digest of the law that it describes now; another one than `digests.law` if it was changed.
+        description: the description of the model.
+        digests: the digests recorded in it.
+        law: the digest of the law that it describes now; it differs from `digests.law` if the file was changed.
     """
 
     description: Description
@@ -73,12 +73,16 @@ class Parsed(NamedTuple):
 
 
 def digest_of(content: Mapping[str, Any], keys: Iterable[str]) -> str:
-    """The SHA-256 of some entries of a model.json, independent of the order and the spaces in the file."""
+    """The SHA-256 of some entries of a model.json, which does not depend on order and spaces in the file."""
     return sha256(json.dumps({key: content[key] for key in keys}, sort_keys=True).encode())
 
 
 def check_keys(content: Mapping[str, Any], expected: Iterable[str], path: Path) -> None:
-    """Raise a StorageError unless a model.json has exactly these keys beside its format and version."""
+    """Raise unless a model.json has exactly these keys besides its format and version.
+
+    Raises:
+        StorageError: other keys.
+    """
     expected = list(expected)
     if content.keys() != set(expected):
         differing = ", ".join(sorted(map(repr, content.keys() ^ set(expected)))).replace("'", "")
@@ -86,7 +90,7 @@ def check_keys(content: Mapping[str, Any], expected: Iterable[str], path: Path) 
 
 
 def by_name(content: Mapping[str, Any], key: str, path: Path) -> dict[str, Any]:
-    """The entry of a model.json that has to be a JSON object.
+    """An entry of a model.json that must be a JSON object.
 
     Raises:
         StorageError: it is something else.
@@ -101,7 +105,7 @@ def digests_in(found: object, path: Path) -> Digests:
     """The digests under the key `DIGESTS` of a model.json.
 
     Raises:
-        StorageError: there is something else.
+        StorageError: the key holds something else.
     """
     named = found if isinstance(found, dict) else {"": None}
     if not set(named) <= set(Digests._fields) or not all(isinstance(digest, str) for digest in named.values()):

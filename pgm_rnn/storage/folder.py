@@ -1,12 +1,13 @@
-"""The two files of a saved model change together: whenever a writer is killed, both are old or both are new.
+"""The two files of a saved model change together: even if a writer is killed, both are old or both are new.
 
-    model.safetensors               the numbers
-    model.json                      the description, which names the numbers by their SHA-256
-    .model-DIGEST.safetensors       numbers that are about to become the model's, or were when a writer was killed
-    .lock                           held by a writer
+    model.safetensors               the tensors
+    model.json                      the description, which names the tensors by their SHA-256
+    .model-DIGEST.safetensors       new tensors before they are renamed, also those of a killed writer
+    .lock                           locked by a writer
 
-The new numbers are written first, under a name of their own. That model.json takes its place, in one step, is what
-makes them the model; then they take theirs. A reader in between, or after a kill, finds them by their digest.
+The new tensors are written first, under a name of their own. Then the new model.json replaces the old one in one step,
+which makes the new tensors the model's; then they are renamed. A reader in between, or after a kill, finds them by
+their digest.
 """
 
 import re
@@ -19,11 +20,11 @@ from pgm_rnn.storage.description import DESCRIPTION, TENSORS, StorageError
 from pgm_rnn.storage.model_json import content_of, read_bytes, tensors_digest
 
 _LEAVINGS = re.compile(r"\.model-[0-9a-f]{16}\.safetensors|\.\.model-[0-9a-f]{16}\.safetensors\.new|\.model\.json\.new")
-"""What a writer that was killed may leave in the folder, beside its lock."""
+"""Files that a killed writer may leave in the folder, besides its lock."""
 
 
 class Files(NamedTuple):
-    """What a folder holds.
+    """The contents of a folder.
 
     Attributes:
         described: content of model.json.
@@ -35,7 +36,11 @@ class Files(NamedTuple):
 
 
 def check_replaceable(folder: Path) -> None:
-    """Raise a ValueError if there is anything at `folder` that `save_model` must not replace."""
+    """Raise if there is anything at `folder` that `save_model` must not replace.
+
+    Raises:
+        ValueError: a file, or a folder that is not empty and holds no saved model.
+    """
     if not folder.is_symlink() and not folder.exists():
         return
     if folder.is_dir():
@@ -46,7 +51,7 @@ def check_replaceable(folder: Path) -> None:
 
 
 def holds_model(folder: Path) -> bool:
-    """Whether a folder holds a saved model, to judge by its description."""
+    """Whether a folder holds a saved model, judged by its description."""
     described = folder / DESCRIPTION
     return described.is_file() and content_of(read_bytes(described)) is not None
 
@@ -55,14 +60,14 @@ def write(folder: Path, described: bytes, packed: bytes, *, overwrite: bool) -> 
     """Make the two files those of a new model, or leave them as they are.
 
     Args:
-        folder: where; it is made.
-        described: the new model.json, which names the digest of the numbers.
+        folder: the folder to write to; it is created if needed.
+        described: the new model.json, which names the digest of the tensors.
         packed: the new model.safetensors.
         overwrite: whether a saved model may be replaced.
 
     Raises:
-        FileExistsError: there is a saved model, and it must stay.
-        ValueError: there is anything else.
+        FileExistsError: the folder holds a saved model, and `overwrite` is False.
+        ValueError: the folder holds anything else.
         OSError: the folder cannot be written to, or the disk is full.
     """
     with in_turn(folder):
@@ -83,7 +88,7 @@ def write(folder: Path, described: bytes, packed: bytes, *, overwrite: bool) -> 
 
 
 def read(folder: Path) -> Files:
-    """The two files of one model, also while another process replaces it.
+    """The two files of one model, consistent even while another process replaces it.
 
     Raises:
         StorageError: a file is missing or cannot be read.
@@ -93,7 +98,7 @@ def read(folder: Path) -> Files:
         digest = tensors_digest(described)
         aside = [] if digest is None else [_aside(folder, digest), folder / TENSORS]
         found: bytes | None = None
-        for path in (folder / TENSORS, *aside):  # the last one again: it may have been moved there meanwhile
+        for path in (folder / TENSORS, *aside):  # again: a writer may have just moved it there
             content = _content(path)
             if content is not None and (digest is None or sha256(content) == digest):
                 return Files(described, content)
@@ -104,11 +109,11 @@ def read(folder: Path) -> Files:
     if found is None:
         path = folder / TENSORS
         raise StorageError(f"expected a saved model in a folder, got no file {path}; copy both files of it")
-    return Files(described, found)  # numbers that were changed: what is wrong with them is for the caller to say
+    return Files(described, found)  # changed tensors; the caller reports the error
 
 
 def _settle(folder: Path) -> None:
-    """Let the numbers that model.json names take their place, and remove what a writer that was killed has left."""
+    """Rename the tensors that model.json names into place, and remove leftovers of killed writers."""
     described = folder / DESCRIPTION
     digest = tensors_digest(described.read_bytes()) if described.is_file() else None
     if digest is not None and _aside(folder, digest).is_file():
@@ -119,12 +124,12 @@ def _settle(folder: Path) -> None:
 
 
 def _aside(folder: Path, digest: str) -> Path:
-    """Where numbers stand that are not yet at their place."""
+    """Path of tensors that have not been renamed into place."""
     return folder / f".model-{digest[:16]}.safetensors"
 
 
 def _content(path: Path) -> bytes | None:
-    """What a file holds, None where there is none."""
+    """The contents of a file, None if it does not exist."""
     try:
         return path.read_bytes()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""A model's description and back: which model of the zoo it is, and what it is made from."""
+"""From a model to its description and back: which model of the zoo it is, and with which arguments it is made."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
@@ -22,11 +22,11 @@ from pgm_rnn.version import __version__
 
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float64, torch.float32, torch.bfloat16)}
 Model = SequenceModel | LabelModel
-"""What can be kept: a law of sequences, or one of their labels."""
+"""Models that can be saved: laws of sequences and laws of their labels."""
 
 
 class Known(Protocol):
-    """What models and families there are to be saved, such as `pgm_rnn.registries.Registries`."""
+    """Registries of models and families that can be saved, such as `pgm_rnn.registries.Registries`."""
 
     @property
     def models(self) -> Mapping[str, ModelInfo]:
@@ -42,7 +42,7 @@ class Known(Protocol):
 
 
 class _Own(NamedTuple):
-    """Those of the package."""
+    """The package's own registries."""
 
     models: Mapping[str, ModelInfo] = MODELS
     label_models: Mapping[str, LabelInfo] = LABEL_MODELS
@@ -53,7 +53,7 @@ OWN: Known = _Own()
 
 
 def described_as(model: Model, tensors: dict[str, Tensor], info: dict[str, Any], known: Known = OWN) -> Description:
-    """What goes into model.json, after a trial that the model can be made from it.
+    """The description of a model for model.json, after a check that the model can be made from it.
 
     Raises:
         TypeError: a model that is not in the zoo.
@@ -83,11 +83,11 @@ def made(description: Description, known: Known = OWN) -> Model:
     """A model of the described shape, with random parameters.
 
     Raises:
-        ValueError, TypeError, KeyError: no model of the zoo, or arguments that it does not take.
+        ValueError, TypeError, KeyError: a model that is not in the zoo, or arguments that it does not take.
     """
     name, model_class, written, dtype = description[:4]
     if name is None:
-        raise ValueError(f"expected a model of the zoo, got one of the class {model_class}, which no registry has")
+        raise ValueError(f"expected a model of the zoo, got one of the class {model_class}, which is in no registry")
     check_choice("dtype", dtype, DTYPES)
     check_choice("model", name, [*known.models, *known.label_models])
     arguments = {key: from_json(value, known.families) for key, value in written.items()}

@@ -1,4 +1,4 @@
-"""The file model.json: version 2 of it is written, versions 1 and 2 are read."""
+"""The file model.json: version 2 is written, versions 1 and 2 are read."""
 
 import json
 from collections.abc import Callable
@@ -12,11 +12,11 @@ from pgm_rnn.version import __version__
 
 WRITTEN = 2
 VERSIONS: dict[int, Callable[[dict[str, Any], Path], Parsed]] = {1: parsed_1, 2: parsed_2}
-"""How each version that this package reads is read."""
+"""The reader of each version that this package can read."""
 
 
 def as_json(description: Description, tensors: bytes) -> bytes:
-    """The content of model.json for a model whose numbers are packed in `tensors`.
+    """The content of model.json for a model whose packed tensors are `tensors`.
 
     Raises:
         TypeError: notes that JSON cannot hold.
@@ -30,7 +30,7 @@ def as_json(description: Description, tensors: bytes) -> bytes:
 
 
 def read_description(path: Path) -> Description:
-    """What a file like model.json says.
+    """The description in a file like model.json.
 
     Raises:
         StorageError: no such file, or one that this version cannot read.
@@ -53,7 +53,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def parsed(content: bytes, path: Path) -> Parsed:
-    """What the content of a file like model.json says; `path` is for the errors.
+    """The parsed content of a file like model.json; `path` is for the errors.
 
     Raises:
         StorageError: it is something else, or this version cannot read it.
@@ -74,7 +74,7 @@ def parsed(content: bytes, path: Path) -> Parsed:
 
 
 def content_of(content: bytes) -> dict[str, Any] | None:
-    """The object in the content of a model.json without its "format", None if it is something else."""
+    """The JSON object in the content of a model.json without its "format"; None if it is something else."""
     try:
         found = json.loads(content.decode())
     except (ValueError, RecursionError):
@@ -83,7 +83,7 @@ def content_of(content: bytes) -> dict[str, Any] | None:
 
 
 def tensors_digest(content: bytes) -> str | None:
-    """The digest of the numbers that the content of a model.json of any version names, None if it names none."""
+    """The digest of the tensors that a model.json of any version names, None if it names none."""
     digests = (content_of(content) or {}).get(DIGESTS)
     named = digests.get("tensors") if isinstance(digests, dict) else None
     return named if isinstance(named, str) else None

@@ -1,4 +1,4 @@
-"""Putting a model into a folder, and taking it out with the same law to the bit."""
+"""Saving a model in a folder and loading it again, with the same law to the bit."""
 
 import os
 from collections.abc import Iterator
@@ -27,26 +27,27 @@ def save_model(
     overwrite: bool = True,
     registries: Known = OWN,
 ) -> None:
-    """Write a model of the zoo into a folder, from which `load_model` makes one with the same law to the bit.
+    """Save a model of the zoo in a folder, from which `load_model` restores one with the same law to the bit.
 
-    Whenever the process is killed, the folder holds the former model or the new one. Other processes that save into
-    the same folder wait for their turn.
+    If the process is killed at any time, the folder holds the former model or the new one. Other processes that save
+    into the same folder wait for their turn.
 
     Args:
         model: any registered model, of sequences or of labels, on any device.
-        folder: where; it and the folders above it are made.
+        folder: the folder to write to; it and its parents are created if needed.
         info: notes that JSON can hold, such as data set, nats per step and seed.
-        half: store the numbers in half precision, of 11 bits; they come back in the model's own dtype, and with the
-            same law if `rounded_to_half` was called before.
-        overwrite: whether a saved model that is there may be replaced, which is the default.
-        registries: where models and families are, such as a `pgm_rnn.registries.Registries` with some of your own.
+        half: whether to store tensors in half precision (11 significant bits). They are loaded in the model's own
+            dtype, with the same law if `rounded_to_half` was called before.
+        overwrite: whether a saved model in the folder may be replaced, which is the default.
+        registries: registries of models and families, such as a `pgm_rnn.registries.Registries` with entries of your
+            own.
 
     Raises:
         TypeError: a model that is not in the zoo, or notes that JSON cannot hold.
-        ValueError: the folder is there and holds anything but a saved model, parameters of several dtypes or with NaN,
-            or numbers that half precision does not have.
-        FileExistsError: there is a saved model, and `overwrite` is False.
-        OSError: it cannot be written, or the disk is full; what was there before stays.
+        ValueError: the folder exists and holds anything but a saved model; parameters of several dtypes or with NaN; or
+            numbers that half precision cannot hold.
+        FileExistsError: the folder holds a saved model, and `overwrite` is False.
+        OSError: the folder cannot be written to, or the disk is full; the former contents stay.
 
     Example:
         >>> import tempfile, pgm_rnn
@@ -70,7 +71,7 @@ def save_model(
 
 @torch.no_grad()
 def rounded_to_half(model: Model) -> Model:
-    """Round a model's numbers, in place, to those that half precision has, so that `half` keeps them to the bit.
+    """Round a model's tensors, in place, to half precision, so that `save_model(half=True)` keeps them to the bit.
 
     Raises:
         ValueError: a number beyond 65504, the largest one of half precision.
@@ -85,18 +86,18 @@ def load_model(folder: str | os.PathLike[str], *, registries: Known = OWN) -> Mo
     """The model that `save_model` wrote into a folder, on the CPU, in the dtype it had.
 
     Args:
-        folder: of the model.
+        folder: the folder of the model.
         registries: as for `save_model`.
 
     Raises:
-        StorageError: the folder or a file is missing, is no such file, was changed since it was written, or was
-            written by a newer version; tensors that do not fit the description or are not numbers.
+        StorageError: the folder or a file is missing, is another kind of file, was changed after saving, or was
+            written by a newer version; or tensors that do not fit the description or contain NaN.
     """
     return load_with_description(folder, registries=registries)[0]
 
 
 def load_with_description(folder: str | os.PathLike[str], *, registries: Known = OWN) -> tuple[Model, Description]:
-    """The model in a folder and what is known of it; both are of one save, also while another process saves.
+    """The model in a folder and its description; both come from one save, even while another process saves.
 
     Raises:
         StorageError: as `load_model`.
@@ -106,10 +107,10 @@ def load_with_description(folder: str | os.PathLike[str], *, registries: Known =
 
 
 def read_model(description: Path, tensors: Path) -> Model:
-    """The model of a description and its numbers, wherever the two files are.
+    """The model from its two files, description and tensors, wherever they are.
 
     Raises:
-        StorageError: a file is missing or is no such file; tensors that do not fit the description.
+        StorageError: a file is missing or of another kind, or the tensors do not fit the description.
     """
     for path in (description, tensors):
         if not path.is_file():
@@ -118,7 +119,7 @@ def read_model(description: Path, tensors: Path) -> Model:
 
 
 def describe(folder: str | os.PathLike[str]) -> Description:
-    """What a saved model is, from its model.json alone.
+    """The description of a saved model, read from its model.json alone.
 
     Raises:
         StorageError: no such folder or file, or one that this version cannot read.
@@ -129,10 +130,10 @@ def describe(folder: str | os.PathLike[str]) -> Description:
 def made_from(
     described: bytes, packed: bytes, description_path: Path, tensors_path: Path, known: Known = OWN
 ) -> tuple[Model, Description]:
-    """The model of the contents of two files, and its description; the paths are for the errors.
+    """The model made from the contents of two files, and its description; the paths are for the errors.
 
     Raises:
-        StorageError: contents that are something else, do not fit each other, or were changed since.
+        StorageError: contents of another kind, that do not fit each other, or that were changed after saving.
     """
     description, digests, law = parsed(described, description_path)
     numbers = unpacked(packed, tensors_path)
@@ -144,13 +145,13 @@ def made_from(
     check_fit(model.state_dict(), wide, tensors_path)
     if digests.tensors not in (None, sha256(packed)):
         raise StorageError(
-            f"expected {tensors_path} as it was saved together with {description_path.name}, it was changed or cut "
-            "short since, or is another model's; copy both files again"
+            f"expected {tensors_path} as it was saved together with {description_path.name}, got a file that was "
+            "changed, cut short or belongs to another model; copy both files again"
         )
     if digests.law not in (None, law):
         raise StorageError(
-            f"expected the model's name, arguments and dtype in {description_path} as they were saved, they were "
-            "changed since; copy the file again"
+            f"expected the model's name, arguments and dtype in {description_path} as they were saved, got changed "
+            "ones; copy the file again"
         )
     check_numbers(wide, tensors_path)
     model.load_state_dict(wide)
@@ -159,9 +160,9 @@ def made_from(
 
 @contextmanager
 def _blamed_on(path: Path) -> Iterator[None]:
-    """What a constructor says against the options in a file, as one sentence about the file."""
+    """Turns a constructor's error about the arguments in a file into one sentence that names the file."""
     try:
         yield
-    except Exception as error:  # options of any kind may stand in the file
+    except Exception as error:  # the file may hold arguments of any kind
         reason = str(error).split("\n")[0]
         raise StorageError(f"expected a description that this version can follow, got {path}: {reason}") from error

@@ -1,4 +1,4 @@
-"""The numbers of a saved model, packed as safetensors."""
+"""The tensors of a saved model, packed as safetensors."""
 
 import torch
 from safetensors.torch import load
@@ -17,7 +17,7 @@ def unpacked(packed: bytes, path: object) -> dict[str, Tensor]:
     """
     try:
         return load(packed)
-    except Exception as error:  # of a damaged header safetensors and torch raise nearly everything
+    except Exception as error:  # a damaged header makes safetensors and torch raise almost anything
         reason = str(error).split("\n")[0]
         raise StorageError(f"expected a safetensors file at {path}, it cannot be read: {reason}") from None
 
@@ -35,7 +35,11 @@ def in_half(name: str, value: Tensor) -> Tensor:
 
 
 def check_numbers(tensors: dict[str, Tensor], where: object) -> None:
-    """Raise a StorageError if there is NaN among the numbers; infinity is the logarithm of a zero probability."""
+    """Raise if a tensor contains NaN; infinity is allowed as the logarithm of a zero probability.
+
+    Raises:
+        StorageError: NaN in a tensor.
+    """
     for name, value in tensors.items():
         if bool(value.isnan().any()):
             raise StorageError(
@@ -45,7 +49,11 @@ def check_numbers(tensors: dict[str, Tensor], where: object) -> None:
 
 
 def check_fit(expected: dict[str, Tensor], tensors: dict[str, Tensor], where: object) -> None:
-    """Raise a StorageError unless names, shapes and dtypes agree."""
+    """Raise unless names, shapes and dtypes agree.
+
+    Raises:
+        StorageError: they differ.
+    """
     if expected.keys() != tensors.keys():
         differing = ", ".join(sorted(expected.keys() ^ tensors.keys()))
         raise StorageError(f"expected the tensors {', '.join(expected)} in {where}, they differ in {differing}")

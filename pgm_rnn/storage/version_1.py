@@ -1,4 +1,4 @@
-"""Version 1 of model.json, which pgm_rnn 0.1.0 wrote; it is read and no longer written.
+"""Version 1 of model.json, written by pgm_rnn 0.1.0; it is only read now.
 
 name        the registry's name of the model
 options     what `get_model` or `BidirectionalRNN` makes it from; a family as {"family": "Bernoulli", "size": 88}
@@ -7,7 +7,7 @@ pgm_rnn     "0.1.0"
 info        notes
 sha256      {"tensors": ..., "law": ...}; the earliest files have none, and nothing is checked
 
-The trained models in the package are of this version: they stay as they were published.
+The trained models in the package are of this version, because published files never change.
 """
 
 from pathlib import Path
@@ -17,11 +17,11 @@ from pgm_rnn.storage.description import DIGESTS, Description, Parsed, by_name, c
 
 KEYS = ("name", "options", "dtype", "pgm_rnn", "info")
 LAW = ("name", "options", "dtype")
-"""Entries that the model's law depends on, beside its numbers."""
+"""Entries on which the model's law depends, besides its tensors."""
 
 
 def parsed_1(content: dict[str, Any], path: Path) -> Parsed:
-    """What a model.json of version 1 says; `path` is for the errors.
+    """The parsed content of a model.json of version 1; `path` is for the errors.
 
     Raises:
         StorageError: other keys, or entries of other kinds.
@@ -35,7 +35,7 @@ def parsed_1(content: dict[str, Any], path: Path) -> Parsed:
 
 
 def _argument(option: Any) -> Any:
-    """An option as version 2 writes it, which differs for families alone."""
+    """An option in the form of version 2, which differs only for families."""
     if not (isinstance(option, dict) and "family" in option):
         return option
     sizes = {key: value for key, value in option.items() if key != "family"}

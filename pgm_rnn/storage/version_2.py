@@ -1,4 +1,4 @@
-"""Version 2 of model.json, which is written; docs/saved-models.md describes it for readers.
+"""Version 2 of model.json, which the package writes; docs/saved-models.md describes it for users.
 
     name        the registry's name of the model, by which it is made again; null where no registry has its class
     class       import path of the model's class, "package.module:Name"; nothing is imported because a file names it
@@ -31,12 +31,12 @@ from pgm_rnn.storage.description import (
 
 KEYS = ("name", "class", "arguments", "dtype", "pgm_rnn", "info", DIGESTS)
 LAW = ("name", "class", "arguments", "dtype")
-"""Entries that the model's law depends on, beside its numbers."""
+"""Entries on which the model's law depends, besides its tensors."""
 _CLASS = re.compile(r"[^\s:]+:[^\s:]+")
 
 
 def content_2(description: Description, tensors: bytes) -> dict[str, Any]:
-    """The entries of model.json for a model whose numbers are packed in `tensors`."""
+    """The entries of model.json for a model whose packed tensors are `tensors`."""
     entries: dict[str, Any] = {
         "class" if key == "model_class" else key: value for key, value in description._asdict().items()
     }
@@ -44,7 +44,7 @@ def content_2(description: Description, tensors: bytes) -> dict[str, Any]:
 
 
 def parsed_2(content: dict[str, Any], path: Path) -> Parsed:
-    """What a model.json of version 2 says; `path` is for the errors.
+    """The parsed content of a model.json of version 2; `path` is for the errors.
 
     Raises:
         StorageError: other keys, or entries of other kinds.

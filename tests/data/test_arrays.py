@@ -85,7 +85,7 @@ def test_what_sample_writes_is_read_with_a_note_on_the_states(tmp_path: Path) ->
     [
         (
             {"x": X, "years": LENGTHS},
-            "expected x, lengths and mask alone in .*, got years too, which would not be used",
+            "expected only x, lengths and mask in .*, got years, too, which would not be used",
         ),
         ({"x": X, "b": X, "a": X}, "got b, a too"),
         ({"flow": X, "rain": X}, "expected one array in .*, or one called x, got flow, rain; save the one you mean"),
@@ -106,8 +106,8 @@ def test_what_sample_writes_is_read_with_a_note_on_the_states(tmp_path: Path) ->
             {"x": X, "mask": X[0] > 0},
             r"expected a mask of shape \(3, 5, 2\) as x, or without its last axis, .* \(5, 2\)",
         ),
-        ({"x": np.array([1, None]), "lengths": [1]}, "expected an array of numbers in .*, or objects in it"),
-        ({"x": X, "lengths": np.array([1, None, 2])}, "expected an array of numbers in .*, or objects in it"),
+        ({"x": np.array([1, None]), "lengths": [1]}, "expected an array of numbers in .*, a damaged file or objects"),
+        ({"x": X, "lengths": np.array([1, None, 2])}, "expected an array of numbers in .*, a damaged file or objects"),
     ],
 )
 def test_arrays_that_nobody_would_read_or_that_do_not_fit_are_one_sentence(
@@ -189,7 +189,7 @@ PLAIN = npy(np.arange(6.0)[::-1])
 )
 def test_a_damaged_or_hostile_file_is_one_sentence(name: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(DataError, match=r"^expected an array of numbers in [^\n]*, or one that is damaged: [^\n]+$"):
+    with pytest.raises(DataError, match=r"^expected an array of numbers in [^\n]*, a damaged file or objects: [^\n]+$"):
         read_series(tmp_path / name)
 
 
@@ -204,7 +204,7 @@ def test_a_damaged_or_hostile_file_is_one_sentence(name: str, content: bytes, tm
 )
 def test_members_that_are_no_arrays_are_named(members: tuple[tuple[str, bytes], ...], got: str, tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_bytes(zipped(*members))
-    with pytest.raises(DataError, match=f"expected arrays with names of their own in .*, got {got}; save it again"):
+    with pytest.raises(DataError, match=f"expected arrays with different names in .*, got {got}; save it again"):
         read_series(tmp_path / "a.npz")
 
 
@@ -276,7 +276,7 @@ def test_a_long_double_beyond_float64_is_one_sentence(tmp_path: Path) -> None:
 
 def test_two_columns_of_one_name_cannot_be_told_apart(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("a,a\n1,2\n5,4\n")
-    with pytest.raises(DataError, match=r"expected columns with names of their own in .*a.csv, got 'a' twice"):
+    with pytest.raises(DataError, match=r"expected columns with different names in .*a.csv, got 'a' twice"):
         read_series(tmp_path / "a.csv", ["a"])
 
 

@@ -124,7 +124,7 @@ def test_the_name_says_that_a_single_number_is_a_time(tmp_path: Path) -> None:
 def test_a_name_of_time_with_numbers_that_go_up_and_down_is_data_with_a_note(tmp_path: Path) -> None:
     found = read_series(written(tmp_path, [10, 11, 12, 1, 2, 3, 4, 5, 6, 7], VOLUMES, header="month,volume"))
     assert found.columns == ("month", "volume")
-    assert found.notes == ("column 'month' is taken for data, whatever its name; choose columns with --column",)
+    assert found.notes == ("column 'month' is taken for data in spite of its name; choose columns with --column",)
 
 
 def test_a_file_of_times_alone_is_an_error(tmp_path: Path) -> None:

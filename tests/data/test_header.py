@@ -78,7 +78,7 @@ def test_numbers_are_observations(text: str, num_rows: int, tmp_path: Path) -> N
     ids=["NaN", "Na", "nan", "inf", "lone", "bits", "years", "clock", "index"],
 )
 def test_a_first_row_that_may_be_either_is_a_question(text: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"expected to know whether line 1 of .* put a line of names in letters in its"):
+    with pytest.raises(DataError, match=r"expected names or numbers in line 1 of .* put a line of names in letters"):
         read_series(written(tmp_path, text))
     first, rest = text.split("\n", 1)
     names = ",".join("abc"[: first.count(",") + 1])
@@ -91,7 +91,7 @@ def test_a_first_row_that_may_be_either_is_a_question(text: str, tmp_path: Path)
 def test_a_name_twice_is_refused_before_anything_is_done(tmp_path: Path) -> None:
     path = written(tmp_path, "year,x,x\n1900,1.5,2\n1901,2.5,1\n")
     for columns in ((), ("x",)):
-        with pytest.raises(DataError, match=r"expected columns with names of their own in .*, got 'x' twice; rename"):
+        with pytest.raises(DataError, match=r"expected columns with different names in .*, got 'x' twice; rename"):
             read_series(path, columns)
     assert read_series(path, ["year"]).columns == ("year",)
 

@@ -127,7 +127,7 @@ def test_a_network_learns_bits_that_are_equal_which_independent_bits_cannot() ->
 def test_models_with_a_law_for_each_state_refuse_it_and_name_another(
     make: Callable[..., SequenceModel],
 ) -> None:
-    with pytest.raises(TypeError, match=r"got NadeBits\(.*\), whose laws share weights; use a network"):
+    with pytest.raises(TypeError, match=r"whose laws share no weights.*, got NadeBits\(.*\); use a network"):
         make(num_states=2, emission=FAMILY)
     with pytest.raises(TypeError, match="use a network such as RNN"):
         EmissionTable(FAMILY, torch.zeros(2, FAMILY.num_params))

@@ -458,7 +458,7 @@ def test_backward_paths_through_particles_that_lead_nowhere_are_an_error_that_na
     ("options", "message"),
     [
         ({"num_particles": 0}, "expected num_particles to be an integer of at least 1, got 0"),
-        ({"ess_threshold": 1.5}, r"expected ess_threshold in \[0, 1\], a part of the particles, got 1.5"),
+        ({"ess_threshold": 1.5}, r"expected ess_threshold in \[0, 1\], a fraction of N, got 1.5"),
         ({"ess_threshold": -0.1}, r"expected ess_threshold in \[0, 1\]"),
         ({"ess_threshold": float("nan")}, r"expected ess_threshold in \[0, 1\]"),
         ({"resampling": "systmatic"}, "did you mean 'systematic'"),

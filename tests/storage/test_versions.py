@@ -100,11 +100,11 @@ def test_a_class_that_no_registry_has_is_named_and_not_imported(
     (tmp_path / "own_models.py").write_text("raise RuntimeError('imported')")
     monkeypatch.syspath_prepend(tmp_path)
     rewrite(folder, written(folder) | {"name": None, "class": "own_models:Own"})
-    with pytest.raises(StorageError, match="one of the class own_models:Own, which no registry has") as caught:
+    with pytest.raises(StorageError, match="one of the class own_models:Own, which is in no registry") as caught:
         load_model(folder)
     assert not str(caught.value).count("\n")
     rewrite(folder, written(folder) | {"name": "hmm", "class": "own_models:Own"})
-    with pytest.raises(StorageError, match="as they were saved, they were changed since"):
+    with pytest.raises(StorageError, match="as they were saved, got changed ones"):
         load_model(folder)
 
 
