@@ -1,15 +1,16 @@
-"""The forward algorithm as a recurrent network: the hidden state is what is believed of an HMM's state.
+"""The forward algorithm as a recurrent network: the hidden state is the belief about an HMM's state.
 
     h_1 = p(z_1),   h_{t+1} = p(z_{t+1} | x_{1:t}) = A' (b_t * h_t) / (b_t . h_t),   b_t(k) = p(x_t | z_t = k)
     x_t ~ sum_k h_t(k) p(x_t | z_t = k)
 
 Choe, Shin & Spencer (2017), Proposition 6: the HMM's law of the observations, and a Delta law of every hidden state.
-Differences from the paper: their hidden unit is p(z_t | x_{1:t}); ours is what is believed before x_t, so that x_t is
-an emission from h_t. With units="log-odds" the hidden state is log h(k) / h(0), k = 1..K - 1: one unit for two states.
 
-A hidden unit that is a probability cannot hold one below the smallest float (1e-38 in float32): in chains that cannot
-enter a state again, such a state is lost for good. Log-odds have no such limit, but ask that state 0 is never
-impossible. The HMM itself has neither, and `log_prob` says where the network's value is not the HMM's.
+Differences from the paper: their hidden unit is p(z_t | x_{1:t}); ours is the belief before x_t, so that x_t is an
+emission from h_t. With units="log-odds" the hidden state is log h(k) / h(0), k = 1..K - 1: one unit for two states.
+
+A probability below the smallest float (1e-38 in float32) becomes zero; in chains that cannot enter a state again, such
+a state is lost for good. Log-odds have no such limit, but need a state 0 that is always possible. The HMM itself has
+neither limit, and `log_prob` reports where the network's value differs from the HMM's.
 """
 
 import warnings
@@ -33,15 +34,15 @@ Units = Literal["probs", "log-odds"]
 
 
 class BeliefRNN(SequenceModel):
-    """A recurrent network with exactly an HMM's law, and its parameters.
+    """A recurrent network with the law and the parameters of an HMM.
 
     Args:
-        hmm: the HMM; the network trains its parameters.
+        hmm: the HMM; training the network changes its parameters.
         units: "probs", K hidden units, or "log-odds", K - 1, which need positive beliefs.
         first: "model" for p(x_{1:T}), "condition" for p(x_{2:T} | x_1).
 
     Raises:
-        TypeError: no HMM.
+        TypeError: a model that is no HMM.
         ValueError: unknown units, or log-odds of a single state.
 
     Example:
@@ -76,7 +77,7 @@ class BeliefRNN(SequenceModel):
 
     @property
     def recipe(self) -> tuple[str, dict[str, object]]:
-        """How the registry makes one of this shape."""
+        """Name and options that make a model of this shape."""
         return "belief-rnn", {"num_states": self.hmm.num_states, "units": self.units}
 
     @property
@@ -96,13 +97,13 @@ class BeliefRNN(SequenceModel):
     def _next_probs(self, belief: Tensor, log_emission: Tensor) -> Tensor:
         largest = log_emission.masked_fill(belief <= 0, -torch.inf).amax(-1, keepdim=True)
         largest = largest.where(largest.isfinite(), 0.0)
-        joint = belief * (log_emission - largest).clamp(max=80.0).exp()  # states out of reach may fit better
+        joint = belief * (log_emission - largest).clamp(max=80.0).exp()  # unreachable states may fit better
         total = joint.sum(-1, keepdim=True)
         filtered = (joint / total.where(total > 0, 1.0)).where(total > 0, belief)
         return filtered @ self.hmm.transition_probs
 
     def _next_odds(self, h: Tensor, log_emission: Tensor) -> Tensor:
-        """The same in logarithms, in which no belief is too small."""
+        """One step in logarithms, where no belief underflows."""
         log_belief, log_transition = F.pad(h, (1, 0)).log_softmax(-1), self.hmm.transition_logits.log_softmax(-1)
         joint = log_belief + log_emission
         possible = (joint > -torch.inf).any(-1, keepdim=True)
@@ -110,7 +111,7 @@ class BeliefRNN(SequenceModel):
         return self._odds(moved)
 
     def emission(self, z: None, h: Tensor) -> TorchDistribution:
-        """The mixture of the states' laws by the belief: batch shape that of h."""
+        """The mixture of the states' laws, weighted by the belief; its batch shape is that of h."""
         if self.units == "probs":
             return self.hmm.emission_table.mixture(h)
         laws = self.hmm.emission(torch.arange(self.hmm.num_states, device=h.device), None)
@@ -120,7 +121,7 @@ class BeliefRNN(SequenceModel):
         return probs if self.units == "probs" else self._odds(log_weights(probs))
 
     def _odds(self, logs: Tensor) -> Tensor:
-        """Log-odds of log probabilities, (..., K); zeros, which mean nothing, where state 0 is impossible."""
+        """Log-odds of log probabilities, (..., K); zeros without meaning where state 0 is impossible."""
         possible = logs[..., :1] > -torch.inf
         return (logs[..., 1:] - logs[..., :1].where(possible, 0.0)).where(possible, 0.0)
 
@@ -139,7 +140,7 @@ class BeliefRNN(SequenceModel):
             ValueError: for log-odds, observations that make state 0 impossible.
 
         Warns:
-            UserWarning: for probabilities, observations that make one smaller than any float, and then likely again.
+            UserWarning: for probabilities, a belief underflows, and later observations make its state likely again.
         """
         value = super().log_prob(x, z, lengths, first=first, inputs=inputs)
         with torch.no_grad():
@@ -154,17 +155,17 @@ class BeliefRNN(SequenceModel):
         got = f"got {values} for sequence {index}"
         if self.units == "log-odds":
             raise ValueError(
-                f"expected state 0, of which the log-odds are relative, to be possible at every step, {got}; "
+                f"expected state 0, the reference of the log-odds, to be possible at every step, {got}; "
                 "use units='probs', or give another state the number 0"
             )
         warnings.warn(
-            f"expected beliefs that {value.dtype} holds, {got}; use units='log-odds', double() or the HMM itself",
+            f"expected beliefs in the range of {value.dtype}, {got}; use units='log-odds', double() or the HMM itself",
             stacklevel=3,
         )
 
 
 def _logsumexp(logs: Tensor) -> Tensor:
-    """log sum_i exp(logs[..., i, j]), -inf with a gradient of zero where all are."""
+    """log sum_i exp(logs[..., i, j]); -inf with a gradient of zero where all terms are -inf."""
     largest = logs.detach().amax(-2, keepdim=True)
     largest = largest.where(largest > -torch.inf, 0.0)
     return log_weights((logs - largest).exp().sum(-2)) + largest[..., 0, :]

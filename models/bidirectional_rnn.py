@@ -4,7 +4,7 @@
     tagging          y_t ~ labels(W (f_t, b_t) + c)       p(y_t | x_{1:T}), independent given x_{1:T}
     classification   y ~ labels(W (f_T, b_1) + c)         p(y | x_{1:T})
 
-Schuster & Paliwal (1997); Vidal (2024), variants of recurrent networks. In stacked layers both chains read both chains
+Schuster & Paliwal (1997); Vidal (2024), variants of recurrent networks. In stacked layers, each chain reads both chains
 of the layer below. T is each sequence's own length, so padding has no influence.
 """
 
@@ -37,13 +37,13 @@ class BidirectionalRNN(LabelModel):
         num_labels: short for labels=Categorical(num_labels).
         hidden_dim: width of each chain.
         num_layers: stacked layers.
-        inputs: the family whose values the sequence has; give this or `num_symbols`.
+        inputs: the family of the sequence's values; give this or `num_symbols`.
         labels: the family of the labels; give this or `num_labels`.
-        task: "tagging" for a label at every step, "classification" for one of the sequence.
+        task: "tagging" for a label at every step, "classification" for one label per sequence.
 
     Raises:
         TypeError: inputs or labels that are no family.
-        ValueError: an unknown cell or task, sizes below 1, or not exactly one of each pair.
+        ValueError: an unknown cell or task, sizes below 1, or not exactly one argument of each pair.
 
     Example:
         >>> tagger = BidirectionalRNN("gru", num_symbols=5, num_labels=2, hidden_dim=8)

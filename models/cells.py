@@ -1,8 +1,8 @@
 """Recurrent cells: h' = f(h, x), one step at a time or a whole padded batch at once.
 
 The state of a cell is one vector, so that it can be one Delta site: the top layer's hidden vector first, then the
-other layers' from the top down, then, for the LSTM, the memory cells in the same order. What an emission reads is
-the first `hidden_dim` entries. A layer's input is the hidden vector of the layer below at the same step.
+other layers' from the top down, then, for the LSTM, the memory cells in the same order. An emission reads the first
+`hidden_dim` entries. A layer's input is the hidden vector of the layer below at the same step.
 
     elman            h' = a(W x + b + U h + c), a = tanh, relu, sigmoid, none      Choe et al. (2017), sec. 2.1
     gru              h' = (1 - s) n + s h, n = tanh(W x + b + r (U h + c))        Vidal (2024), GRU; see below
@@ -31,7 +31,7 @@ class Cell(nn.Module, ABC):
 
     Attributes:
         input_dim: width of an input.
-        hidden_dim: width of what an emission reads.
+        hidden_dim: width of the part of the state that an emission reads.
         state_dim: width of the whole state.
     """
 
@@ -50,18 +50,18 @@ class Cell(nn.Module, ABC):
 
     @abstractmethod
     def project(self, x: Tensor) -> Tensor:
-        """W x + b, all that a step needs of its input, for many steps at once: (..., projected_dim)."""
+        """Precomputes W x + b, which depends only on x, for all steps at once: (..., projected_dim)."""
 
     @abstractmethod
     def advance(self, projected: Tensor, h: Tensor) -> Tensor:
-        """The state (..., state_dim) after an input whose projection is given."""
+        """The state (..., state_dim) after an input, given its projection W x + b and the state h."""
 
     def unroll(self, x: Tensor, h: Tensor) -> Tensor:
-        """Hidden vectors before and after each of T >= 0 inputs, time first as torch's networks are fastest.
+        """Hidden vectors before and after each of T >= 0 inputs, time first because torch's networks are fastest so.
 
         Args:
             x: inputs, (T, batch, input_dim).
-            h: the state before all of them, (state_dim,), or one a sequence, (batch, state_dim).
+            h: the state before the first input, (state_dim,), or one per sequence, (batch, state_dim).
 
         Returns:
             (T + 1, batch, hidden_dim), its first row the hidden vector of h.
@@ -77,7 +77,7 @@ class StackedCell(Cell):
 
     Args:
         network: `torch.nn.RNN`, `GRU` or `LSTM`; `unroll` runs it over the whole batch.
-        layer_step: the equations of one layer: (W x + b, U h + c, hidden vector, memory cell) to the new pair.
+        layer_step: the equations of one layer; maps (W x + b, U h + c, hidden vector, memory cell) to the new pair.
     """
 
     def __init__(self, network: nn.RNNBase, layer_step: "LayerStep") -> None:
@@ -130,7 +130,7 @@ class StackedCell(Cell):
         if not self.has_cells:
             return self.layer_step(from_x, from_h, h, None)[0]
         hidden, cell = self.layer_step(from_x, from_h, *h.chunk(2, dim=-1))
-        assert cell is not None  # it has cells
+        assert cell is not None  # an LSTM has memory cells
         return torch.cat([hidden, cell], dim=-1)
 
     @override
@@ -219,7 +219,7 @@ CELLS: dict[str, Callable[[int, int, int], Cell]] = {
     "lstm": lambda d, k, n: StackedCell(nn.LSTM(d, k, n), _lstm_step),
     "deep-transition": DeepTransitionCell,
 }
-"""Name to maker (input_dim, hidden_dim, num_layers) of each cell."""
+"""Makers of the cells by name, each a function of (input_dim, hidden_dim, num_layers)."""
 
 
 CELL = Size("Cell of the recurrence, such as elman, gru or lstm.", kind=str, choices=tuple(CELLS))

@@ -2,7 +2,7 @@
 
     cov = L L',   L = strict lower triangle of raw + diag(exp(diagonal of raw))
 
-Every raw matrix is a covariance, so gradient steps cannot leave them.
+Every raw matrix gives a positive definite matrix, so gradient steps always stay valid.
 """
 
 import torch
@@ -17,7 +17,7 @@ class Covariance(ComputedOnce[Factor]):
     """One covariance matrix as a parameter.
 
     Args:
-        scale_tril: its Cholesky factor, (size, size).
+        scale_tril: the Cholesky factor L of its initial value, (size, size).
     """
 
     def __init__(self, scale_tril: Tensor) -> None:
@@ -25,7 +25,7 @@ class Covariance(ComputedOnce[Factor]):
         self.raw = nn.Parameter(raw_of(scale_tril))
 
     def compute(self) -> Factor:
-        """The factor, with what a density needs of it."""
+        """The factor, with the normalising constant of its density."""
         return Factor.of(self._lower())
 
     def _lower(self) -> Tensor:
@@ -39,17 +39,25 @@ class Covariance(ComputedOnce[Factor]):
 
     @property
     def matrix(self) -> Tensor:
-        """L L'."""
+        """The covariance L L', (size, size)."""
         factor = self.scale_tril
         return factor @ factor.mT
 
     @torch.no_grad()
     def set(self, name: str, cov: Tensor) -> None:
-        """Replace the matrix, in place; `name` is for the error where it is not positive definite."""
+        """Replace the matrix in place; `name` is for the error.
+
+        Raises:
+            ValueError: another shape, NaN, or a matrix that is not symmetric and positive definite.
+        """
         self.raw.copy_(self.raw_of(name, cov))
 
     def raw_of(self, name: str, cov: Tensor) -> Tensor:
-        """The raw matrix of another covariance of this size; `name` is for the error, as in `set`."""
+        """The raw matrix of another covariance of this size; `name` is for the error.
+
+        Raises:
+            ValueError: another shape, NaN, or a matrix that is not symmetric and positive definite.
+        """
         return raw_of(check_covariance(name, cov, self.raw.shape[0]))
 
 

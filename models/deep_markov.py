@@ -32,18 +32,18 @@ class DeepMarkovModel(DrawsGuide, DensityAtOnce, SequenceModel):
     """A nonlinear state-space model with a guide that reads the future.
 
     Args:
-        obs_dim: bits of an observation, short for emission=Bernoulli(obs_dim).
-        latent_dim: entries of z.
-        hidden_dim: width of the emitter's and the transition's layers.
+        obs_dim: number of bits of an observation, short for emission=Bernoulli(obs_dim).
+        latent_dim: number of entries of z.
+        hidden_dim: width of the layers in emitter and transition.
         guide_dim: width of the guide's recurrent network, `hidden_dim` if None.
         emission: the family of the observations; give this or `obs_dim`.
         first: "model" for p(x_{1:T}); "condition" would need p(z_1 | x_1).
 
     Attributes:
-        gated: the transition.
-        emitter: z_t to the law of x_t.
-        backward_network: the guide's, a GRU.
-        combiner: what the guide makes of z_{t-1} and r_t.
+        gated: the transition, which maps z_{t-1} to the law of z_t.
+        emitter: maps z_t to the law of x_t.
+        backward_network: the guide's recurrent network, a GRU.
+        combiner: maps z_{t-1} and r_t to the guide's law of z_t.
 
     Raises:
         ValueError: sizes below 1, or not exactly one of obs_dim and emission.
@@ -79,7 +79,7 @@ class DeepMarkovModel(DrawsGuide, DensityAtOnce, SequenceModel):
 
     @property
     def recipe(self) -> tuple[str, dict[str, Any]]:
-        """The sizes."""
+        """Name and sizes that make a model of this shape."""
         sizes = {"latent_dim": self.latent_dim, "hidden_dim": self.hidden_dim, "guide_dim": self.guide_dim}
         return "dmm", sizes
 
@@ -88,11 +88,11 @@ class DeepMarkovModel(DrawsGuide, DensityAtOnce, SequenceModel):
         return self.gated(self.z_0)
 
     def transition(self, z: Tensor, h: None) -> Normal:
-        """p(z_t | z_{t-1}): batch shape that of z."""
+        """p(z_t | z_{t-1}); its batch shape is that of z."""
         return self.gated(z)
 
     def emission(self, z: Tensor, h: None) -> TorchDistribution:
-        """p(x_t | z_t): batch shape that of z."""
+        """p(x_t | z_t); its batch shape is that of z."""
         return self.emitter(z)
 
     def encode(self, x: Tensor, lengths: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ class DeepMarkovModel(DrawsGuide, DensityAtOnce, SequenceModel):
         return Normal(loc, scale, event_dim=1)
 
     def draw_guide(self, x: Tensor, features: Tensor | None) -> Drawn | None:
-        """Draws from the guide, with no law made at a step."""
+        """Draws from the guide, without making a law at every step."""
         assert features is not None
         noise = torch.randn(*x.shape[:2], self.latent_dim, dtype=features.dtype, device=x.device)
         steps: list[tuple[Tensor, Tensor, Tensor]] = []  # z, loc, scale
@@ -118,13 +118,13 @@ class DeepMarkovModel(DrawsGuide, DensityAtOnce, SequenceModel):
         return Drawn(z, None, Normal(loc, scale, event_dim=1))
 
     def state_log_probs(self, z: Tensor, h: None) -> Tensor:
-        """log p(z_t | z_{t-1}) of every step, (batch, T), z_0 in front of the states."""
+        """log p(z_t | z_{t-1}) of every step, (batch, T), with z_0 in front of the states."""
         before = torch.cat([self.z_0.expand(len(z), 1, -1), z[:, :-1]], dim=1)
         return self.gated(before).log_prob(z)
 
 
 def _mirrored(values: Tensor, lengths: Tensor) -> Tensor:
-    """Each sequence of values (batch, T, dim) from its last step to its first, its padding where it was."""
+    """Values (batch, T, dim) with each sequence reversed in time; the padding stays in place."""
     if bool((lengths == values.shape[1]).all()):
         return values.flip(1)
     steps = torch.arange(values.shape[1], device=values.device)
@@ -133,7 +133,10 @@ def _mirrored(values: Tensor, lengths: Tensor) -> Tensor:
 
 
 class GatedTransition(nn.Module):
-    """From z to a normal law between a linear map of z and a network's proposal, entry by entry."""
+    """Maps z to a normal law whose mean is gated, entry by entry, between a linear map of z and a network's proposal.
+
+    Source: Krishnan, Shalit & Sontag (2017), sec. "Gated Transition Function".
+    """
 
     def __init__(self, latent_dim: int, hidden_dim: int) -> None:
         super().__init__()
@@ -145,7 +148,7 @@ class GatedTransition(nn.Module):
             self.linear.bias.zero_()
 
     def forward(self, z: Tensor) -> Normal:
-        """The law of what follows z (..., latent_dim)."""
+        """The law of the state that follows z (..., latent_dim)."""
         gate = torch.sigmoid(self.gate(F.relu(self.gate_hidden(z))))
         proposed = self.proposed(F.relu(self.proposed_hidden(z)))
         loc = torch.lerp(self.linear(z), proposed, gate)
@@ -153,7 +156,7 @@ class GatedTransition(nn.Module):
 
 
 class Combiner(nn.Module):
-    """The guide's law of z_t, from z_{t-1} and what the backward network knows of x_{t:T}."""
+    """The guide's law of z_t, from z_{t-1} and the backward network's summary of x_{t:T}."""
 
     def __init__(self, latent_dim: int, guide_dim: int) -> None:
         super().__init__()
@@ -161,7 +164,7 @@ class Combiner(nn.Module):
         self.from_z, self.head = nn.Linear(latent_dim, guide_dim), NormalHead(guide_dim, latent_dim)
 
     def forward(self, z: Tensor | None, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation given z (..., latent_dim), None for the first state, and r_t / 2."""
+        """Mean and standard deviation, given r_t / 2 and z_{t-1} (..., latent_dim), which is None at t = 1."""
         from_z = torch.tanh(self.from_z(self.z_0 if z is None else z))
         return self.head.loc_and_scale(torch.add(features, from_z, alpha=0.5))
 

@@ -1,4 +1,4 @@
-"""State-space models whose states and observations are normal around functions of the state before.
+"""State-space models with normal states and observations, whose means are functions of the state.
 
 z_1 ~ N(m, P),   z_t ~ N(transition_mean(z_{t-1}, h_t), Q),   x_t ~ N(emission_mean(z_t, h_t), R)
 """
@@ -22,15 +22,15 @@ COVARIANCES = {
     "transition_cov": "transition_covariance",
     "emission_cov": "emission_covariance",
 }
-"""The modules that hold the covariances, by the names of the constructor."""
+"""Attributes of the modules that hold the covariances, by the names of the constructor's arguments."""
 
 
 class GaussianStateModel(SequenceModel):
-    """What these models share: the initial law, the two noises and the two matrices, copied into parameters.
+    """Base class of these models: the initial law, the two noises and the two matrices, copied into parameters.
 
     Args:
         initial_mean: m, (D,).
-        initial_cov: P, (D, D), positive definite as the other covariances.
+        initial_cov: P, (D, D), positive definite like the other covariances.
         transition_matrix: A, (D, D).
         transition_cov: Q, (D, D).
         emission_matrix: C, (M, D).
@@ -70,11 +70,11 @@ class GaussianStateModel(SequenceModel):
 
     @abstractmethod
     def transition_mean(self, z: Tensor, h: Tensor | None = None) -> Tensor:
-        """E(z_t | z_{t-1} = z, h_t = h), (..., D), of states (..., D) and memory or inputs (..., U)."""
+        """E(z_t | z_{t-1} = z, h_t = h), (..., D), for states (..., D) and memory or inputs (..., U)."""
 
     @abstractmethod
     def emission_mean(self, z: Tensor, h: Tensor | None = None) -> Tensor:
-        """E(x_t | z_t = z, h_t = h), (..., M), of states (..., D) and memory or inputs (..., U)."""
+        """E(x_t | z_t = z, h_t = h), (..., M), for states (..., D) and memory or inputs (..., U)."""
 
     @property
     def latent_dim(self) -> int:
@@ -112,16 +112,20 @@ class GaussianStateModel(SequenceModel):
         return CorrelatedNormal(self.initial_mean, self.initial_covariance.value)
 
     def transition(self, z: Tensor, h: Any) -> TorchDistribution:
-        """p(z_t | z_{t-1}, h_t): batch shape that of z."""
+        """p(z_t | z_{t-1}, h_t); its batch shape is that of z."""
         return CorrelatedNormal(self.transition_mean(z, h), self.transition_covariance.value)
 
     def emission(self, z: Tensor, h: Any) -> TorchDistribution:
-        """p(x_t | z_t, h_t): batch shape that of z."""
+        """p(x_t | z_t, h_t); its batch shape is that of z."""
         return CorrelatedNormal(self.emission_mean(z, h), self.emission_covariance.value)
 
 
 def chosen_obs_dim(obs_dim: int | None, emission: Emission | None) -> int:
-    """The width of the observations that a caller asked for, by number or as Gaussian(M)."""
+    """The number of outputs M, given as `obs_dim` or as emission=Gaussian(M); exactly one of the two is given.
+
+    Raises:
+        ValueError: both or none of them, another family, or a number below 1.
+    """
     if (obs_dim is None) == (emission is None):
         raise ValueError("expected exactly one of obs_dim and emission, such as obs_dim=2")
     if emission is not None:
@@ -134,13 +138,13 @@ def chosen_obs_dim(obs_dim: int | None, emission: Emission | None) -> int:
 
 
 def random_cov(size: int) -> Tensor:
-    """A covariance around half the identity, (size, size), by torch's global generator."""
+    """A random covariance near half the identity, (size, size), drawn by torch's global generator."""
     root = torch.randn(size, size) / size**0.5
     return 0.5 * torch.eye(size) + 0.5 * root @ root.mT
 
 
 def random_parts(latent_dim: int, obs_dim: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """m, P, A, Q, C, R of a stable system: A is 0.9 times a random rotation, C is normal."""
+    """Random m, P, A, Q, C, R of a stable system: A is 0.9 times a random rotation, C is normal."""
     rotation = torch.linalg.qr(torch.randn(latent_dim, latent_dim)).Q
     emission_matrix = torch.randn(obs_dim, latent_dim) / latent_dim**0.5
     covs = [random_cov(size) for size in (latent_dim, latent_dim, obs_dim)]
@@ -148,14 +152,22 @@ def random_parts(latent_dim: int, obs_dim: int) -> tuple[Tensor, Tensor, Tensor,
 
 
 def as_parameter(name: str, value: Tensor, shape: tuple[int | None, ...], like: Tensor) -> nn.Parameter:
-    """A checked copy of a matrix in the dtype of `like`."""
+    """A checked copy of a matrix in the dtype of `like`.
+
+    Raises:
+        ValueError: another shape, another kind of numbers, NaN or infinity.
+    """
     value = torch.as_tensor(value)
     check_matrix(name, value, shape)
     return nn.Parameter(value.detach().to(like).clone(memory_format=torch.contiguous_format))
 
 
 def check_matrix(name: str, value: Tensor, shape: tuple[int | None, ...]) -> None:
-    """Raise a ValueError unless `value` has `shape` (None for any size) and finite floating-point entries."""
+    """Raise unless `value` has `shape` (None for any size) and finite floating-point entries.
+
+    Raises:
+        ValueError: another shape, another kind of numbers, NaN or infinity.
+    """
     fits = value.dim() == len(shape) and all(n in (None, m) for n, m in zip(shape, value.shape, strict=True))
     if not fits or 0 in value.shape:
         expected = ", ".join("any" if n is None else str(n) for n in shape)

@@ -27,7 +27,7 @@ from pgm_rnn.states import FiniteStates
 class HMM(SumsOutStates, SequenceModel):
     """A hidden Markov model over K states with any emission.
 
-    The probabilities are copied into unconstrained logits, which are what gradients train; a zero stays zero.
+    The probabilities are copied into unconstrained logits, the parameters that gradients train; a zero stays zero.
 
     Args:
         initial_probs: p(z_1 = k), (K,).
@@ -87,6 +87,9 @@ class HMM(SumsOutStates, SequenceModel):
             first: as for `HMM`.
 
         Source: Choe, Shin & Spencer (2017), sec. 4.1.
+
+        Raises:
+            ValueError: a number of states below 1, or not exactly one of num_symbols and emission.
         """
         check_counts(num_states=num_states)
         family = chosen_family(num_symbols, emission)
@@ -99,7 +102,7 @@ class HMM(SumsOutStates, SequenceModel):
 
     @property
     def as_drawn(self) -> bool:
-        """Whether the parameters are those that `HMM.random` drew: not set, loaded or fitted since."""
+        """Whether the parameters are still those drawn by `HMM.random`: not set, loaded or fitted since."""
         present = list(self.parameters())
         return len(present) == len(self._drawn) and all(
             now.shape == then.shape and torch.equal(now, then.to(now))
@@ -117,7 +120,7 @@ class HMM(SumsOutStates, SequenceModel):
 
     @property
     def recipe(self) -> tuple[str, dict[str, Any]]:
-        """The number of states."""
+        """Name and number of states, which make a model of this shape."""
         return "hmm", {"num_states": self.num_states}
 
     @property
@@ -132,9 +135,13 @@ class HMM(SumsOutStates, SequenceModel):
 
     @property
     def emission_probs(self) -> Tensor:
-        """p(x_t = s | z_t = k), (K, num_symbols), for a categorical emission."""
+        """p(x_t = s | z_t = k), (K, num_symbols), for a categorical emission.
+
+        Raises:
+            ValueError: an emission of another family.
+        """
         if not isinstance(self.family, Categorical):
-            raise ValueError(f"emission_probs is for symbols, this HMM emits {self.family}; see emission_table")
+            raise ValueError(f"expected an HMM of symbols for emission_probs, got {self.family}; use emission_table")
         return self.emission_table.params.softmax(-1)
 
     @torch.no_grad()
@@ -144,12 +151,12 @@ class HMM(SumsOutStates, SequenceModel):
         transition_probs: Tensor | None = None,
         emission_params: Tensor | None = None,
     ) -> None:
-        """Replace parameters in place, None to leave one as it is.
+        """Replace parameters in place; None leaves a parameter unchanged.
 
         Args:
             initial_probs: p(z_1), (K,).
             transition_probs: p(z_{t+1} = j | z_t = i), (K, K).
-            emission_params: of `emission_table`, (K, num_params).
+            emission_params: unconstrained parameters of `emission_table`, (K, num_params).
         """
         if initial_probs is not None:
             self.initial_logits.copy_(initial_probs.log())
@@ -175,18 +182,22 @@ class HMM(SumsOutStates, SequenceModel):
         return dist.Categorical(logits=self.initial_logits, validate_args=False)
 
     def initial_given(self, h: Any, x: Tensor) -> TorchDistribution:
-        """p(z_1 | x_1), proportional to p(z_1) p(x_1 | z_1): batch shape that of x_1."""
+        """p(z_1 | x_1), proportional to p(z_1) p(x_1 | z_1); its batch shape is that of x_1.
+
+        Raises:
+            ValueError: an x_1 that no state emits.
+        """
         logits = self.initial_logits.log_softmax(-1) + self.emission_log_probs(x)
         if bool((logits == -torch.inf).all(-1).any()):
             raise ValueError("expected first observations of positive probability, got one that no state emits")
         return dist.Categorical(logits=logits, validate_args=False)
 
     def transition(self, z: Tensor, h: Any) -> TorchDistribution:
-        """p(z_t | z_{t-1}): batch shape that of z."""
+        """p(z_t | z_{t-1}); its batch shape is that of z."""
         return dist.Categorical(logits=self.transition_logits[z], validate_args=False)
 
     def emission(self, z: Tensor, h: Any) -> TorchDistribution:
-        """p(x_t | z_t): batch shape that of z."""
+        """p(x_t | z_t); its batch shape is that of z."""
         return self.emission_table(z)
 
     def sum_out_states(self, data: Sequences, first: First) -> Tensor:
@@ -199,14 +210,19 @@ class HMM(SumsOutStates, SequenceModel):
         return log_prob
 
     def last_states(self, data: Sequences, index: Tensor) -> Tensor:
-        """Draws of z_L given x_{1:L} for the sequences at `index`."""
+        """Draws of z_L given x_{1:L} for the sequences at `index`.
+
+        Raises:
+            ValueError: a sequence of probability zero.
+        """
         log_emission = tables_of(self, data).log_emission
         filtered = hmm.forward(self.initial_probs, self.transition_probs, log_emission, data.lengths).filtered
         last = filtered[torch.arange(len(data.x), device=filtered.device), data.lengths - 1]  # (batch, K)
         impossible = (last.sum(-1) == 0).nonzero()
         if len(impossible):
             raise ValueError(
-                f"expected observations of positive probability, sequence {int(impossible[0])} has probability 0"
+                f"expected observations of positive probability, sequence {int(impossible[0])} has probability 0; "
+                "leave it out"
             )
         return dist.Categorical(probs=last[index]).sample()
 
@@ -214,7 +230,7 @@ class HMM(SumsOutStates, SequenceModel):
 def _as_table(emission: object, num_states: int) -> EmissionTable:
     if isinstance(emission, Emission):
         raise TypeError(
-            f"expected one law a state, got the family {emission}; use {type(emission).__name__}(...).table(...)"
+            f"expected one law per state, got the family {emission}; use {type(emission).__name__}(...).table(...)"
         )
     if not isinstance(emission, EmissionTable):
         if emission is None or isinstance(emission, str):

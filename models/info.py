@@ -1,4 +1,4 @@
-"""What a model of the zoo says of itself to the registry, the command line, the README and the tests."""
+"""Registry entries of models, which the command line, storage, the README and the tests read."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,11 +13,11 @@ class Size:
     """An argument of a model's maker that `pgm-rnn fit` offers as an option.
 
     Attributes:
-        help: one sentence.
-        default: what the command takes if nothing is given; None leaves it to the maker.
-        shown: what the help shows in place of a default that is None.
+        help: the option's help text, one sentence.
+        default: the command's default; None uses the maker's default.
+        shown: text that the help shows in place of a default that is None.
         kind: int or str.
-        choices: the values that there are, or none for any.
+        choices: the allowed values; empty if any value is allowed.
     """
 
     help: str
@@ -44,12 +44,12 @@ class GradientFit:
     """`pgm-rnn fit` of a model by gradient steps.
 
     Attributes:
-        help: one sentence, for the list of the commands.
+        help: one sentence, for the list of commands.
         sizes: options of the model, by the names of its maker's arguments.
-        defaults: of the training options, by their names in `svi.fit`, where the command line has others. With an
-            `objective` among them the model is fitted by a bound, and the command has the options of bounds.
-        command: what the command is called; empty for the model's name.
-        named_by: the size whose value ends the model's name, COMMAND-VALUE, where one command fits several models.
+        defaults: defaults of training options that differ from `svi.fit`, by name. If they contain an `objective`, the
+            model is fitted by a bound, and the command has the options of bounds.
+        command: name of the command; empty for the model's name.
+        named_by: the size whose value ends the model's name, COMMAND-VALUE, if one command fits several models.
     """
 
     help: str
@@ -69,19 +69,19 @@ class ModelInfo:
     """An entry of the zoo; it stands at the end of the model's file.
 
     Attributes:
-        name: what `get_model` calls it.
+        name: its name for `get_model`.
         make: its maker, called with sizes and options by keyword.
-        memory: what h is, or "-".
-        latent: what z is, or "-".
-        source: the paper's object.
-        smallest: options for an instance to look at.
-        families: the families of observations that it takes are these classes and their subclasses.
-        shares_weights: whether it takes families whose members share weights, by `Emission.head`.
+        memory: description of h, or "-".
+        latent: description of z, or "-".
+        source: the corresponding object in the papers.
+        smallest: options of a minimal instance to look at.
+        families: classes of the families of observations that it takes; subclasses are taken, too.
+        shares_weights: whether it takes families whose members share weights, through `Emission.head`.
         only_vectors: whether it takes vectors only.
-        title: what the README's table calls it, in Markdown; models with equal rows share one.
-        fit: how the command line fits it by gradient steps; None if it has another command, for EM, or none.
+        title: its title in the README's table, in Markdown; models with equal titles share a row.
+        fit: the command line's fit by gradient steps; None if its command uses EM or there is none.
         small: sizes of an instance for the tests.
-        unbounded_memory: whether h of such an instance grows so fast that its sequences leave every grid.
+        unbounded_memory: whether h of such an instance grows so fast that no grid of values covers its sequences.
         stepped_parameters: parameters in which its likelihood is a step function, so that the gradient is zero.
     """
 
@@ -101,13 +101,13 @@ class ModelInfo:
     stepped_parameters: tuple[str, ...] = ()
 
     def takes(self, family: Emission) -> bool:
-        """Whether observations of this family can be given to the model."""
+        """Whether the model takes observations of this family."""
         stands_alone = self.shares_weights or not family.needs_head
         return isinstance(family, self.families) and stands_alone and bool(family.event_shape or not self.only_vectors)
 
     @property
     def command(self) -> str:
-        """What `pgm-rnn fit` calls the model."""
+        """The model's name for `pgm-rnn fit`."""
         return (self.fit.command if self.fit else "") or self.name
 
 

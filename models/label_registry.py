@@ -1,4 +1,4 @@
-"""The one list of the laws of labels; storage, the command line and the tests derive what they know from it."""
+"""The registry of laws of labels; storage, the command line and the tests get them all from it."""
 
 from collections.abc import Mapping
 

@@ -3,7 +3,7 @@
     z_1 ~ N(m, P),   z_t = A z_{t-1} + B u_t + N(0, Q),   x_t = C z_t + D u_t + N(0, R)
 
 Choe, Shin & Spencer (2017), sec. 2.2; Vidal (2024), "RNNs vs LDSs", where the inputs are called x and the outputs y.
-Differences: the first state is z_1 and has the initial law itself; the input u_1 reaches only the output.
+Differences: the first state is z_1, which has the initial law; the input u_1 affects only the output.
 """
 
 from typing import Any, Literal
@@ -40,7 +40,7 @@ class LinearGaussianSSM(SumsOutStates, GaussianStateModel):
 
     Args:
         initial_mean: m, (D,).
-        initial_cov: P, (D, D), positive definite as the other covariances.
+        initial_cov: P, (D, D), positive definite like the other covariances.
         transition_matrix: A, (D, D).
         transition_cov: Q, (D, D).
         emission_matrix: C, (M, D).
@@ -103,11 +103,14 @@ class LinearGaussianSSM(SumsOutStates, GaussianStateModel):
         Args:
             latent_dim: D.
             obs_dim: M.
-            emission: Gaussian(M), which says the same.
+            emission: Gaussian(M), in place of `obs_dim`.
             input_dim: U, or None for no inputs.
-            inputs_reach: whether there is a B ("states"), a D ("outputs") or "both", where there are inputs.
+            inputs_reach: "states" for a matrix B, "outputs" for a matrix D, or "both", if there are inputs.
             seed: makes the draw reproducible; None uses torch's global generator.
             first: as for `LinearGaussianSSM`.
+
+        Raises:
+            ValueError: sizes below 1, an unknown `inputs_reach`, or not exactly one of obs_dim and emission.
         """
         obs_dim = chosen_obs_dim(obs_dim, emission)
         check_counts(latent_dim=latent_dim, **({} if input_dim is None else {"input_dim": input_dim}))
@@ -122,23 +125,23 @@ class LinearGaussianSSM(SumsOutStates, GaussianStateModel):
 
     @property
     def recipe(self) -> tuple[str, dict[str, Any]]:
-        """The sizes, and what the inputs reach."""
+        """Name, sizes and `inputs_reach`, which make a model of this shape."""
         sizes = {"latent_dim": self.latent_dim, "input_dim": self.input_dim}
         reach = "outputs" if self.input_matrix is None else "states" if self.feedthrough_matrix is None else "both"
         return "lgssm", sizes | ({} if self.input_dim is None else {"inputs_reach": reach})
 
     def transition_mean(self, z: Tensor, h: Tensor | None = None) -> Tensor:
-        """A z + B u, (..., D), of states (..., D) and inputs h = u (..., U)."""
+        """A z + B u, (..., D), for states (..., D) and inputs h = u (..., U)."""
         mean = z @ self.transition_matrix.mT
         return mean if self.input_matrix is None or h is None else mean + h @ self.input_matrix.mT
 
     def emission_mean(self, z: Tensor, h: Tensor | None = None) -> Tensor:
-        """C z + D u, (..., M), of states (..., D) and inputs h = u (..., U)."""
+        """C z + D u, (..., M), for states (..., D) and inputs h = u (..., U)."""
         mean = z @ self.emission_matrix.mT
         return mean if self.feedthrough_matrix is None or h is None else mean + h @ self.feedthrough_matrix.mT
 
     def initial_given(self, h: Any, x: Tensor) -> TorchDistribution:
-        """p(z_1 | x_1), the first step of the Kalman filter: batch shape that of x_1."""
+        """p(z_1 | x_1), the first update of the Kalman filter, Särkkä (2013), eq. (4.21); batch shape that of x_1."""
         P, C, R = self.initial_cov, self.emission_matrix, self.emission_cov
         gain = torch.linalg.solve(C @ P @ C.mT + R, C @ P).mT  # (D, M)
         rest = torch.eye(self.latent_dim, dtype=P.dtype, device=P.device) - gain @ C
@@ -147,7 +150,7 @@ class LinearGaussianSSM(SumsOutStates, GaussianStateModel):
         return dist.MultivariateNormal(mean, scale_tril=torch.linalg.cholesky(cov), validate_args=False)
 
     def moments(self) -> dict[str, Tensor]:
-        """The parameters by the names of the constructor; those that the model does not have are left out."""
+        """The parameters by the names of the constructor; absent ones are left out."""
         found = {name: getattr(self, name) for name in _MATRICES if getattr(self, name) is not None}
         return found | {name: getattr(self, module).matrix for name, module in COVARIANCES.items()}
 
@@ -165,11 +168,11 @@ class LinearGaussianSSM(SumsOutStates, GaussianStateModel):
                 new.append((covariance.raw, covariance.raw_of(name, value)))
             else:
                 new.append((getattr(self, name), value))
-        for parameter, value in new:  # all of them or, where one is not positive definite, none
+        for parameter, value in new:  # only now, so that an error above changes nothing
             parameter.copy_(value)
 
     def chain(self, inputs: Tensor | None = None) -> kalman.GaussianChain:
-        """The parameters as the kernels take them, B u_t as offsets of the states; D u_t belongs to `centred`."""
+        """The parameters in the form of the kernels, with B u_t as offsets of the states; `centred` removes D u_t."""
         offset = None
         if inputs is not None and self.input_matrix is not None:
             offset = inputs[:, 1:] @ self.input_matrix.mT

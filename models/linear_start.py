@@ -1,11 +1,12 @@
-"""A linear-Gaussian model to start a fit from, read off the data by principal components.
+"""A linear-Gaussian model to start a fit from, estimated from the data by principal components.
 
     w_t = (y_t, ..., y_{t+L-1})    windows of y = x / scale, which puts the variables on one scale
     z_t = V' w_t                   V the D leading principal components of the windows, about zero
     A, Q  regression of z_{t+1} on z_t,   C  the first rows of V,   R  what C z_t leaves of y_t
 
-Windows rather than single observations, so that D may exceed the number of variables and noise is told from states.
-About zero rather than the mean, for the model has no constant term: a level is a state that hardly moves.
+Windows rather than single observations allow D to exceed the number of variables and separate noise from states.
+Components are taken about zero rather than the mean, because the model has no constant term: a level is a state that
+hardly moves.
 """
 
 from typing import NamedTuple
@@ -19,11 +20,11 @@ from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from pgm_rnn.sequences import as_sequences, length_mask
 
 RIDGE = 1e-2
-"""Added to every variance of y and z, whose own are 1 and more."""
+"""Added to every variance of y and z, which are 1 or more."""
 
 
 class _Scale(NamedTuple):
-    """Of each variable, (M,): its mean and its standard deviation, or its size if it never changes."""
+    """Mean and standard deviation of each variable, (M,); a variable that never changes has its size as deviation."""
 
     mean: Tensor
     deviation: Tensor
@@ -35,7 +36,7 @@ def linear_start(x: Tensor, lengths: Tensor | None = None, *, latent_dim: int) -
     The law of z_1 is that of the states over all steps.
 
     Args:
-        x: observations (batch, T, M), NaN where one is missing; straight lines stand in for these.
+        x: observations (batch, T, M), NaN where one is missing; gaps are filled by linear interpolation.
         lengths: (batch,) steps of each sequence, None for T.
         latent_dim: D, at most M (T - 1).
 
@@ -59,7 +60,7 @@ def linear_start(x: Tensor, lengths: Tensor | None = None, *, latent_dim: int) -
 
 
 def _window(latent_dim: int, obs_dim: int, num_steps: int) -> int:
-    """L: 4, or enough for D components twice over, but two windows at least."""
+    """Window length L: 4, or enough for 2 D components, but short enough for two windows."""
     width = min(max(4, 2 * -(-latent_dim // obs_dim)), num_steps - 1)
     if width * obs_dim < latent_dim:
         raise ValueError(
@@ -70,10 +71,10 @@ def _window(latent_dim: int, obs_dim: int, num_steps: int) -> int:
 
 
 def _scale(x: Tensor) -> _Scale:
-    """Of observations (batch, T, M) with NaN in the padding and where one is missing."""
+    """The scale of observations (batch, T, M) with NaN in the padding and where one is missing."""
     count = (~x.isnan()).sum((0, 1))
     if bool((count == 0).any()):
-        raise ValueError(f"expected observations of every variable, variable {int(count.argmin()) + 1} has none")
+        raise ValueError(f"expected observations of every variable, got none of variable {int(count.argmin()) + 1}")
     mean = x.nansum((0, 1)) / count
     deviation = ((x - mean).square().nansum((0, 1)) / count).sqrt()
     size = mean.abs()
@@ -82,7 +83,7 @@ def _scale(x: Tensor) -> _Scale:
 
 
 def _bridged(x: Tensor, scale: _Scale) -> Tensor:
-    """y, (T, M), of observations (T, M): a line from neighbour to neighbour over a gap, the mean where all is a gap."""
+    """y, (T, M), of observations (T, M), with gaps interpolated linearly; without any value, the variable's mean."""
     steps, columns = np.arange(len(x)), []
     for column, mean in zip(x.numpy().T, scale.mean.tolist(), strict=True):
         seen = ~np.isnan(column)
@@ -105,7 +106,7 @@ def _read_off(windows: list[Tensor], latent_dim: int, deviation: Tensor) -> Line
 
 
 def _transition(before: Tensor, after: Tensor) -> Tensor:
-    """A of z_{t+1} = A z_t + noise by least squares, shrunk to spectral radius 1 if it is more: (D, D)."""
+    """A of z_{t+1} = A z_t + noise by least squares, (D, D), shrunk to spectral radius 1 if it is larger."""
     products = before.mT @ before + RIDGE * torch.eye(before.shape[1], dtype=before.dtype)
     A = torch.linalg.solve(products, before.mT @ after).mT
     return A / torch.linalg.eigvals(A).abs().max().clamp(min=1)

@@ -1,9 +1,9 @@
-"""The Markov chain: an observation depends on the one before it, and there is no other memory.
+"""The Markov chain: each observation depends on the previous one only.
 
     h_t = x_{t-1}, or -1 where nothing is before
     x_1 ~ Categorical(initial_probs),   x_t ~ Categorical(transition_probs[x_{t-1}])
 
-For bits every entry is a chain of its own: p(x_{t,j} = 1 | x_{t-1,j} = i) = transition_probs[i, j].
+For bits, every entry is an independent chain: p(x_{t,j} = 1 | x_{t-1,j} = i) = transition_probs[i, j].
 Vidal (2024), the taxonomy of sequence models; Anderson & Goodman (1957) for estimation by counts.
 """
 
@@ -26,7 +26,7 @@ from pgm_rnn.sequences import Sequences, as_sequences, length_mask
 class MarkovChain(UnrollsMemory, SequenceModel):
     """A first-order chain over symbols, or one for each of several bits.
 
-    The probabilities are copied into unconstrained logits, which are what gradients train; a zero stays zero.
+    The probabilities are copied into unconstrained logits, the parameters that gradients train; a zero stays zero.
 
     Args:
         initial_probs: p(x_1 = k), (K,); for bits p(x_{1,j} = 1), (*event).
@@ -36,7 +36,7 @@ class MarkovChain(UnrollsMemory, SequenceModel):
 
     Raises:
         TypeError: an emission of another family.
-        ValueError: shapes that do not fit, probabilities that are none; 0 and 1 for a bit.
+        ValueError: shapes that do not fit, numbers that are no probabilities, or probabilities 0 or 1 for a bit.
 
     Example:
         >>> chain = MarkovChain(torch.tensor([1.0, 0.0]), torch.tensor([[0.9, 0.1], [0.5, 0.5]]))
@@ -136,7 +136,7 @@ class MarkovChain(UnrollsMemory, SequenceModel):
 
     @property
     def recipe(self) -> tuple[str, dict[str, Any]]:
-        """The family says it all."""
+        """The model's name; the family determines its shape."""
         return "markov-chain", {}
 
     @property
@@ -167,7 +167,7 @@ class MarkovChain(UnrollsMemory, SequenceModel):
         return _before(x.reshape(*x.shape[:2], -1)).to(self.initial_memory.dtype)
 
     def emission(self, z: None, h: Tensor) -> TorchDistribution:
-        """p(x_t | x_{t-1} = h): batch shape that of h."""
+        """p(x_t | x_{t-1} = h); its batch shape is that of h."""
         before = h.long() + 1
         table = torch.cat([self.initial_logits[None], self.transition_logits])
         if isinstance(self.family, Categorical):
@@ -204,12 +204,12 @@ def _num_values(family: Categorical | Bernoulli) -> int:
 
 
 def _before(x: Tensor) -> Tensor:
-    """What is before each x_t, -1 before the first: (batch, T, entries)."""
+    """x_{t-1} for each t, and -1 for t = 1: (batch, T, entries)."""
     return F.pad(x[:, :-1], (0, 0, 1, 0), value=-1)
 
 
 def _counts(before: Tensor, now: Tensor, num_values: int) -> Tensor:
-    """How often each value came after each other, (1 + values, values, entries), from rows (N, entries)."""
+    """Counts of each value after each previous one, (1 + values, values, entries), from rows (N, entries)."""
     entries = now.shape[-1]
     index = ((before + 1) * num_values + now) * entries + torch.arange(entries, device=now.device)
     counts = index.flatten().bincount(minlength=(num_values + 1) * num_values * entries)

@@ -1,19 +1,19 @@
-"""A recurrent network with L hidden states, which differ in where they start and share everything else.
+"""A recurrent network with L hidden states that start at different points and share everything else.
 
     h_t^l = f(h_{t-1}^l, x_{t-1}),   h_1^l a parameter                                         l = 1..L
     average="sequence"   p(x_{1:T}) = 1/L sum_l prod_t g(x_t | h_t^l)                          eq. (18)-(26)
     average="step"       p(x_{1:T}) = prod_t 1/L sum_l g(x_t | h_t^l)                          eq. (17), (27)
 
-Sohl-Dickstein & Kingma (2015), sec. 3.1 and appendix A. Both are networks: x_t ~ sum_l w_t^l g(h_t^l), where w is 1/L
-throughout in the second law; in the first it is what the past says of the particles, a part of the memory,
+Sohl-Dickstein & Kingma (2015), sec. 3.1 and appendix A. Both are networks: x_t ~ sum_l w_t^l g(h_t^l), where w is
+always 1/L in the second law; in the first it is the posterior of the particles given the past, a part of the memory,
 
     w_1^l = 1/L,   w_{t+1}^l = w_t^l g(x_t | h_t^l) / sum_k w_t^k g(x_t | h_t^k) = p(l | x_{1:t}).
 
 Differences from the paper: its eq. (27) and (17) call the second law's log likelihood K a lower bound of the first's,
-L >= K, by the steps of its sec. 2.2. Those steps do not give it: the logarithm of a mean of products is not the sum
-over t of logarithms of means. Of the two laws neither bounds the other at every x; on average over draws from the
-second, K is the larger. What Jensen's inequality does give is 1/L sum_l sum_t log g(x_t | h_t^l), which is at most
-either; all three are one number where the particles start at one point.
+L >= K, by the steps of its sec. 2.2. Those steps do not prove it: the logarithm of a mean of products is not the sum
+over t of logarithms of means. Neither law bounds the other at every x; on average over draws from the second, K is the
+larger. Jensen's inequality does give a lower bound on both, 1/L sum_l sum_t log g(x_t | h_t^l). All three are equal if
+the particles start at one point.
 """
 
 import math
@@ -39,8 +39,8 @@ Average = Literal["sequence", "step"]
 class MultiParticleRNN(UnrollsMemory, SequenceModel):
     """A recurrent network with several hidden states at once, each from a trained start of its own.
 
-    Its memory has the particles' hidden vectors in front, then the logarithms of their weights, then what else their
-    cells remember.
+    Its memory holds the particles' hidden vectors first, then the logarithms of their weights, then the rest of their
+    cells' states.
 
     Args:
         num_particles: L, at least 1.
@@ -50,7 +50,7 @@ class MultiParticleRNN(UnrollsMemory, SequenceModel):
         num_layers: stacked layers, or layers of the transition for "deep-transition".
         emission: the family of the observations; give this or `num_symbols`.
         embedding_dim: width of a symbol's embedding, `hidden_dim` if None; other observations enter as they are.
-        average: over the particles' likelihoods of whole "sequence"s, or at each "step".
+        average: "sequence" averages the particles' likelihoods of whole sequences, "step" averages at each step.
         first: "model" for p(x_{1:T}), "condition" for p(x_{2:T} | x_1).
 
     Raises:
@@ -94,7 +94,7 @@ class MultiParticleRNN(UnrollsMemory, SequenceModel):
 
     @property
     def recipe(self) -> tuple[str, dict[str, Any]]:
-        """The cell's name, the sizes and the average."""
+        """Name, cell, sizes and average, which make a model of this shape."""
         return "multi-particle-rnn", {
             "num_particles": self.num_particles,
             "cell": self.cell_name,
@@ -126,12 +126,12 @@ class MultiParticleRNN(UnrollsMemory, SequenceModel):
         return dist.MixtureSameFamily(weights, self.family.distribution(params), validate_args=False)
 
     def unroll_memory(self, x: Tensor, z: Tensor | None = None, inputs: Tensor | None = None) -> Tensor:
-        """What emissions read of h_1, ..., h_T, (batch, T, L (hidden_dim + 1)), by one run of the fused network."""
+        """The part of h_1, ..., h_T that emissions read, (batch, T, L (hidden_dim + 1)), by one fused run."""
         hidden = self._unrolled(x)
         if self.average == "step":
             return self._packed(hidden, self._equal_weights)
         log_emission = self._log_emission(hidden, x)[:, :-1]
-        relative = log_emission - log_emission.amax(-1, keepdim=True).detach()  # sums of differences stay small
+        relative = log_emission - log_emission.amax(-1, keepdim=True).detach()  # keeps the running sums small
         before = torch.cat([relative.new_zeros(len(x), 1, self.num_particles), relative.cumsum(1)], dim=1)
         return self._packed(hidden, before.log_softmax(-1))
 
@@ -167,14 +167,14 @@ class MultiParticleRNN(UnrollsMemory, SequenceModel):
         return self.initial_states.new_full((self.num_particles,), -math.log(self.num_particles))
 
     def _unrolled(self, x: Tensor) -> Tensor:
-        """Hidden vectors of every particle and step, (batch, T, L, hidden_dim); particles are sequences to the cell."""
+        """Hidden vectors of every particle and step, (batch, T, L, hidden_dim); the cell runs particles as a batch."""
         previous = self._input(x[:, :-1].transpose(0, 1))[:, :, None]  # (T - 1, batch, 1, input_dim)
         previous = previous.expand(-1, -1, self.num_particles, -1).flatten(1, 2)
         hidden = self.cell.unroll(previous, self.initial_states.repeat(len(x), 1))  # (T, batch * L, hidden_dim)
         return hidden.unflatten(1, (len(x), self.num_particles)).transpose(0, 1)
 
     def _log_emission(self, states: Tensor, x: Tensor) -> Tensor:
-        """log g(x | h^l), (..., L), for states (..., L, state_dim or hidden_dim); finite where all vanish, too."""
+        """log g(x | h^l), (..., L), for states (..., L, state_dim or hidden_dim); always finite."""
         law = self.family.distribution(self.readout(states[..., : self.cell.hidden_dim]))
         return law.log_prob(x.unsqueeze(x.dim() - len(self.family.event_shape))).clamp(min=-1e30)
 
@@ -185,7 +185,7 @@ class MultiParticleRNN(UnrollsMemory, SequenceModel):
         return torch.cat([hidden.flatten(-2), log_weights, rest.flatten(-2)], dim=-1)
 
     def _unpacked(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """States (..., L, state_dim or hidden_dim, as the memory has them) and log weights (..., L)."""
+        """States (..., L, state_dim or hidden_dim, as in the memory) and log weights (..., L)."""
         hidden_width = self.num_particles * self.cell.hidden_dim
         hidden, log_weights, rest = h.tensor_split([hidden_width, hidden_width + self.num_particles], dim=-1)
         by_particle = (self.num_particles, -1)

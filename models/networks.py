@@ -1,4 +1,4 @@
-"""Small networks whose outputs are normal laws: what priors, encoders and transitions are made of."""
+"""Small networks whose outputs are normal laws, the building blocks of priors, encoders and transitions."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -15,14 +15,14 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "identity": lambda x: x,
 }
-"""Between layers."""
+"""Activations between layers, by name."""
 
 
 class Layers(nn.Module):
     """a(W_n ... a(W_1 x + b_1) ... + b_n): an activation after every layer.
 
     Args:
-        sizes: width of the input, then of every layer.
+        sizes: width of the input, then width of every layer.
         activation: one of `ACTIVATIONS`.
     """
 
@@ -32,18 +32,18 @@ class Layers(nn.Module):
         self.activation = ACTIVATIONS[activation]
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., sizes[-1]) of inputs (..., sizes[0])."""
+        """Outputs (..., sizes[-1]) for inputs (..., sizes[0])."""
         for layer in self.linear:
             x = self.activation(layer(x))
         return x
 
 
 class NormalHead(nn.Module):
-    """N(W x + b, softplus(V x + c)^2) for each entry of a vector, no scale below `positive.least_scale`.
+    """N(W x + b, softplus(V x + c)^2) for each entry of a vector, with scales of at least `positive.least_scale`.
 
     Args:
-        width: of the features x.
-        size: entries of the vector.
+        width: width of the features x.
+        size: number of entries of the vector.
     """
 
     def __init__(self, width: int, size: int) -> None:

@@ -2,9 +2,9 @@
 
     z_1 ~ N(m, P),   z_t = g(A z_{t-1} + W h_t) + N(0, Q),   x_t = f(C z_t) + N(0, R)
 
-h_t is an exogenous input u_t, or with `feedback` the observation before, x_{t-1}, with x_0 = 0. Vidal (2024), "RNNs vs
-LDSs" and "Extended Kalman Filters for RNNs"; Sohl-Dickstein & Kingma (2015), sec. 2.3. Differences: the slides' x_{t-1}
-is our u_t, their y_t our x_t; there the first state is z_0 and does not emit.
+h_t is an exogenous input u_t or, with `feedback`, the previous observation x_{t-1}, with x_0 = 0. Vidal (2024), "RNNs
+vs LDSs" and "Extended Kalman Filters for RNNs"; Sohl-Dickstein & Kingma (2015), sec. 2.3. Differences: the slides'
+x_{t-1} is our u_t, and their y_t our x_t; their first state is z_0 and does not emit.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import First
 
 FUNCTIONS = {"tanh": torch.tanh, "sigmoid": torch.sigmoid, "relu": torch.relu, "identity": torch.clone}
-"""What g and f may be, applied to each entry."""
+"""The functions that g and f may be, by name; they apply to each entry."""
 
 
 class NoisyRNN(GaussianStateModel):
@@ -28,15 +28,15 @@ class NoisyRNN(GaussianStateModel):
 
     Args:
         initial_mean: m, (D,).
-        initial_cov: P, (D, D), positive definite as the other covariances.
+        initial_cov: P, (D, D), positive definite like the other covariances.
         transition_matrix: A, (D, D).
         transition_cov: Q, (D, D).
         emission_matrix: C, (M, D).
         emission_cov: R, (M, M).
-        input_matrix: W, (D, U), with feedback (D, M), or None for no inputs.
+        input_matrix: W, (D, U), or (D, M) with feedback, or None for no inputs.
         activation: g, one of "tanh", "sigmoid", "relu", "identity".
         output: f, likewise.
-        feedback: whether the input is the observation before.
+        feedback: whether the input is the previous observation.
         first: "model" for p(x_{1:T}), "condition" for p(x_{2:T} | x_1), which has no closed form here.
 
     Raises:
@@ -69,7 +69,7 @@ class NoisyRNN(GaussianStateModel):
         check_choice("activation", activation, FUNCTIONS)
         check_choice("output", output, FUNCTIONS)
         if feedback and input_matrix is None:
-            raise ValueError("expected an input_matrix (D, M) with feedback=True, got None; it reads the observation")
+            raise ValueError("expected input_matrix (D, M), which reads the observation, with feedback=True, got None")
         self.activation, self.output = activation, output
         width = self.obs_dim if feedback else None
         self.input_matrix = None
@@ -97,18 +97,21 @@ class NoisyRNN(GaussianStateModel):
         Args:
             latent_dim: D.
             obs_dim: M.
-            emission: Gaussian(M), which says the same.
+            emission: Gaussian(M), in place of `obs_dim`.
             input_dim: U, or None for no exogenous inputs.
             activation: g.
             output: f.
-            feedback: whether the input is the observation before; then there is no `input_dim`.
+            feedback: whether the input is the previous observation; then `input_dim` must be None.
             seed: makes the draw reproducible; None uses torch's global generator.
             first: as for `NoisyRNN`.
+
+        Raises:
+            ValueError: sizes below 1, an input_dim with feedback, or not exactly one of obs_dim and emission.
         """
         obs_dim = chosen_obs_dim(obs_dim, emission)
         check_counts(latent_dim=latent_dim, **({} if input_dim is None else {"input_dim": input_dim}))
         if feedback and input_dim is not None:
-            raise ValueError(f"expected no input_dim with feedback=True, got {input_dim}; the input is x_(t-1)")
+            raise ValueError(f"expected input_dim=None with feedback=True, where the input is x_(t-1), got {input_dim}")
         width = obs_dim if feedback else input_dim
         with seeded(seed):
             parts = random_parts(latent_dim, obs_dim)
@@ -117,7 +120,7 @@ class NoisyRNN(GaussianStateModel):
 
     @property
     def recipe(self) -> tuple[str, dict[str, Any]]:
-        """The sizes, the functions, and where the inputs come from."""
+        """Name, sizes, functions and kind of input, which make a model of this shape."""
         sizes = {"latent_dim": self.latent_dim, "input_dim": self.input_dim}
         feedback = self.initial_memory is not None
         return "noisy-rnn", sizes | {"activation": self.activation, "output": self.output, "feedback": feedback}
@@ -129,14 +132,14 @@ class NoisyRNN(GaussianStateModel):
         return x
 
     def transition_mean(self, z: Tensor, h: Tensor | None = None) -> Tensor:
-        """g(A z + W h), (..., D), of states (..., D) and inputs (..., U)."""
+        """g(A z + W h), (..., D), for states (..., D) and inputs (..., U)."""
         total = z @ self.transition_matrix.mT
         if self.input_matrix is not None and h is not None:
             total = total + h @ self.input_matrix.mT
         return FUNCTIONS[self.activation](total)
 
     def emission_mean(self, z: Tensor, h: Tensor | None = None) -> Tensor:
-        """f(C z), (..., M), of states (..., D)."""
+        """f(C z), (..., M), for states (..., D)."""
         return FUNCTIONS[self.output](z @ self.emission_matrix.mT)
 
 

@@ -1,13 +1,15 @@
-"""A particle filter as a recurrent network: the hidden state is the set of particles, the seed's uniforms are weights.
+"""A particle filter as a recurrent network: particles are the hidden state, the seed's uniforms are constants.
 
     h_t = (z_t^{1:N}, log W_{t-1}^{1:N}, t)         particles before x_t; with a memory of the model's own, that too
     h_{t+1} = propagate(resample(weigh(h_t, x_t)))  by inverse distribution functions, at the uniforms of step t + 1
     x_t ~ sum_n W_{t-1}^n p(x_t | z_t^n)
 
-Choe, Shin & Spencer (2017), sec. 3.3 and fig. 4, which is fig. 3 again: sets of particles are Delta hidden states.
-Differences from the paper: their hidden unit is the particles after x_t has resampled them, ours those that propagation
-made of them, so that x_t is an emission from h_t; and we keep weights, so that resampling may wait (`ess_threshold`).
-The log likelihood is what `pgm_rnn.inference.smc.filter` estimates with the same uniforms.
+Choe, Shin & Spencer (2017), sec. 3.3 and fig. 4, which has the structure of fig. 3: sets of particles are Delta hidden
+states.
+
+Differences from the paper: their hidden unit is the particles after resampling by x_t; ours is the particles after the
+propagation that follows, so that x_t is an emission from h_t. We keep weights, so that resampling may wait
+(`ess_threshold`). The log likelihood equals the estimate of `pgm_rnn.inference.smc.filter` with the same uniforms.
 """
 
 from typing import NamedTuple
@@ -38,17 +40,17 @@ class _Unpacked(NamedTuple):
 class ParticleFilterRNN(SequenceModel):
     """A recurrent network that is the bootstrap filter of a model, its parameters the model's.
 
-    The hidden vector holds N particles and their log weights, then the number of the step, N (D + 1) + 1 entries for
-    states of D entries. All sequences meet the same uniforms, so that the network is a function of what it read.
-    log p(x_{1:T}) is a lower bound of the model's in expectation over seeds, and its exponential is unbiased.
-    The gradient is that of this function: of where particles are and what they weigh, not of which were resampled.
+    The hidden vector holds N particles and their log weights, then the number of the step: N (D + 1) + 1 entries for
+    states of D entries. All sequences use the same uniforms, so the network is a deterministic function of its input.
+    In expectation over seeds, log p(x_{1:T}) is a lower bound on the model's, and its exponential is unbiased. The
+    gradient flows through the values and weights of particles, not through the choice of ancestors.
 
     Args:
-        model: any model with latent states that can be drawn by inversion, without inputs.
+        model: any model without inputs whose latent states can be drawn by inversion.
         num_particles: N.
-        seed: of the uniforms.
-        resampling: a scheme of `pgm_rnn.inference.resampling`; the paper has the multinomial one.
-        ess_threshold: resample where the effective sample size is at most this part of N, 1 for every step.
+        seed: random seed of the uniforms.
+        resampling: a scheme of `pgm_rnn.inference.resampling`; the paper uses the multinomial one.
+        ess_threshold: resample where the effective sample size is at most this fraction of N, 1 for every step.
         first: "model" for p(x_{1:T}), "condition" for p(x_{2:T} | x_1).
 
     Raises:
@@ -76,7 +78,9 @@ class ParticleFilterRNN(SequenceModel):
         if model.input_dim is not None or model.first == "condition":
             raise ValueError("expected a model without inputs and with first='model', whose filter is a function of x")
         if resampling == "soft":
-            raise ValueError("expected resampling by a scheme of kernels.resampling, got 'soft', which is the engine's")
+            raise ValueError(
+                "expected a scheme that copies particles, such as 'multinomial', as resampling, got 'soft'"
+            )
         check_counts(num_particles=num_particles)
         super().__init__(model.family, first)
         self.of, self.num_particles, self.seed = model, num_particles, seed
@@ -87,7 +91,7 @@ class ParticleFilterRNN(SequenceModel):
         self.options = Options(
             num_particles, "bootstrap", resampling=resampling, ess_threshold=ess_threshold, degenerate="-inf"
         )
-        _ = self.initial_memory  # a law that cannot be inverted is an error here
+        _ = self.initial_memory  # raises if a law cannot be inverted
 
     @staticmethod
     def random(
@@ -110,11 +114,15 @@ class ParticleFilterRNN(SequenceModel):
 
     @property
     def recipe(self) -> tuple[str, dict[str, object]]:
-        """How the registry makes one of this shape, for the filter of an HMM."""
+        """Name and options that make a model of this shape, for the filter of an HMM.
+
+        Raises:
+            TypeError: the filter of another model.
+        """
         if not isinstance(self.of, HMM):
             raise TypeError(
-                f"expected the particle filter of an HMM, got that of {type(self.of).__name__}; save that model, and "
-                "make its filter again"
+                f"expected the particle filter of an HMM, got the filter of {type(self.of).__name__}; save that model "
+                "and make its filter again"
             )
         return "particle-filter-rnn", {
             "num_states": self.of.num_states,
@@ -131,7 +139,7 @@ class ParticleFilterRNN(SequenceModel):
         return self._pack(proposed, proposed.log_weights.new_ones(1))[0]
 
     def recurrence(self, h: Tensor, z: None, x: Tensor) -> Tensor:
-        """One step of the filter, from particles before x_{t-1} to those before x_t."""
+        """One step of the filter, from the particles before x_{t-1} to the particles before x_t."""
         batch = h.shape[:-1]
         parts = self._unpack(h.reshape(-1, h.shape[-1]))
         x = x.expand(*batch, *self.family.event_shape).reshape(-1, *self.family.event_shape)
@@ -142,7 +150,7 @@ class ParticleFilterRNN(SequenceModel):
         return self._pack(moved, parts.step + 1).reshape(*batch, -1)
 
     def emission(self, z: None, h: Tensor) -> TorchDistribution:
-        """The mixture of the particles' laws by their weights: batch shape that of h."""
+        """The mixture of the particles' laws, weighted by their weights; its batch shape is that of h."""
         parts = self._unpack(h)
         return ParticleMixture(parts.log_weights, self.of.emission(parts.z, parts.h).expand(parts.log_weights.shape))
 
@@ -156,7 +164,7 @@ class ParticleFilterRNN(SequenceModel):
         return Options(**vars(self.options) | {"noise": lambda _: self._uniforms(steps)})
 
     def _uniforms(self, steps: Tensor) -> Uniforms:
-        """The uniforms of each sequence's step, (B,): those of one step for all, or gathered for each."""
+        """The uniforms of each sequence's step, (B,); they are gathered only if sequences are at different steps."""
         distinct, index = steps.detach().long().unique(return_inverse=True)
         drawn = [self.noise(step) for step in distinct.tolist()]
         if len(drawn) == 1:
@@ -164,7 +172,7 @@ class ParticleFilterRNN(SequenceModel):
         return Uniforms(*(torch.cat(parts, dim=1)[:, index.to(parts[0].device)] for parts in zip(*drawn, strict=True)))
 
     def _pack(self, proposed: Proposed, step: Tensor) -> Tensor:
-        """(z, memory, log weights, step) as one vector a sequence, (B, dim)."""
+        """(z, memory, log weights, step) as one vector per sequence, (B, dim)."""
         z = proposed.z.movedim(0, 1).reshape(proposed.z.shape[1], -1).to(proposed.log_weights)  # (B, N D)
         parts = [z, proposed.log_weights.mT, step[:, None].to(z)]
         if proposed.h is not None:
@@ -195,5 +203,5 @@ INFO = ModelInfo(
         {"num_states": NUM_STATES, "num_particles": Size("Number of particles in the memory.")},
     ),
     small={"num_states": 2, "num_particles": 5},
-    stepped_parameters=("of.initial_logits", "of.transition_logits"),  # they choose which state a uniform draws
+    stepped_parameters=("of.initial_logits", "of.transition_logits"),  # they decide which state a uniform selects
 )

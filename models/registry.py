@@ -1,4 +1,4 @@
-"""The one list of the models; storage, the command line, the README and the tests derive what they know from it."""
+"""The registry of models; storage, the command line, the README and the tests get all models from it."""
 
 from collections.abc import Mapping
 
@@ -38,12 +38,12 @@ MODELS: Mapping[str, ModelInfo] = {
 
 
 def list_models(contains: str = "") -> list[str]:
-    """Names of the models whose name contains a string."""
+    """Names of the models that contain a string."""
     return [name for name in MODELS if contains in name]
 
 
 def model_info(name: str, *, models: Mapping[str, ModelInfo] = MODELS) -> ModelInfo:
-    """What the zoo knows of a model.
+    """The registry entry of a model.
 
     Args:
         name: one of `list_models()`.
@@ -62,9 +62,10 @@ def get_model(name: str, *, seed: int | None = None, **options: object) -> Seque
     Args:
         name: one of `list_models()`.
         seed: makes its initial parameters reproducible; None uses torch's global generator.
-        options: what the model's class takes; an unknown one is a TypeError.
+        options: arguments of the model's class.
 
     Raises:
+        TypeError: an unknown option.
         ValueError: an unknown name, or options that the model refuses.
     """
     return made_by(model_info(name), seed=seed, **options)

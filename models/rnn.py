@@ -72,7 +72,7 @@ class RNN(UnrollsMemory, SequenceModel):
 
     @property
     def recipe(self) -> tuple[str, dict[str, Any]]:
-        """The cell's name and the sizes."""
+        """Name, cell and sizes, which make a model of this shape."""
         embedding_dim = None if self.embedding is None else self.embedding.embedding_dim
         sizes = {"hidden_dim": self.cell.hidden_dim, "num_layers": self.num_layers, "embedding_dim": embedding_dim}
         return f"rnn-{self.cell_name}", sizes
@@ -97,7 +97,7 @@ class RNN(UnrollsMemory, SequenceModel):
 
 
 def symbol_embedding(family: Emission, hidden_dim: int, embedding_dim: int | None) -> nn.Embedding | None:
-    """What a recurrence reads in place of symbols, as wide as its hidden vector if embedding_dim is None; else None.
+    """The embedding of symbols that a recurrence reads, of width hidden_dim by default; None for other observations.
 
     Raises:
         ValueError: an embedding_dim for observations that are no symbols.

@@ -6,7 +6,7 @@
 
 Choe, Shin & Spencer (2017), sec. 2.1 and 4.1, where the label is the state z_t of a hidden Markov model and the best
 law is the forward algorithm's p(z_t | x_{1:t}). A step's label never depends on what follows it; `BidirectionalRNN`
-reads both directions. Differences from the paper: any cell, several layers, any family; on request h_0 is trained.
+reads both directions. Differences from the paper: any cell, several layers, any family; h_0 can be trained.
 """
 
 from dataclasses import replace
@@ -35,24 +35,24 @@ class Tagger(LabelModel):
         cell: any of `pgm_rnn.models.cells.CELLS`, such as "elman", "gru" or "lstm".
         num_symbols: short for inputs=Categorical(num_symbols).
         num_labels: short for labels=Categorical(num_labels).
-        hidden_dim: width of the hidden vector that labels are read from.
+        hidden_dim: width of the hidden vector from which labels are read.
         num_layers: stacked layers, or layers of the transition for "deep-transition".
-        inputs: the family whose values the sequence has; give this or `num_symbols`.
+        inputs: the family of the sequence's values; give this or `num_symbols`.
         labels: the family of the labels; give this or `num_labels`.
-        task: "tagging" for a label at every step, "classification" for one of the sequence.
+        task: "tagging" for a label at every step, "classification" for one label per sequence.
         embedding_dim: width of a symbol's embedding; None for one-hot symbols, as in the paper.
         start: whether h_0 is "zero" or "trained".
 
     Raises:
         TypeError: inputs or labels that are no family.
-        ValueError: an unknown cell, task or start, sizes below 1, not exactly one of each pair, or an embedding_dim for
-            inputs that are no symbols.
+        ValueError: an unknown cell, task or start, sizes below 1, not exactly one argument of each pair, or an
+            embedding_dim for inputs that are no symbols.
 
     Example:
         >>> tagger = Tagger("elman", num_symbols=5, num_labels=2, hidden_dim=8)
         >>> x = torch.tensor([[0, 1, 2, 3], [0, 1, 4, 4]])
         >>> probs = tagger.label_law(x).probs  # (2, 4, 2)
-        >>> bool((probs[0, :2] == probs[1, :2]).all())  # the same beginning has the same labels
+        >>> bool((probs[0, :2] == probs[1, :2]).all())  # equal beginnings have equal labels
         True
     """
 

@@ -1,11 +1,11 @@
-"""The variational recurrent network: at every step a variational autoencoder whose prior the memory sets.
+"""The variational recurrent network: at every step, a variational autoencoder whose prior depends on the memory.
 
     h_t = hidden(phi_x(x_{t-1}), phi_z(z_{t-1}), h_{t-1})
     z_t ~ prior(h_t)                    q(z_t | x_t, h_t) = encoder(phi_x(x_t), h_t)
     x_t ~ decoder(phi_z(z_t), h_t)
 
-The note's four networks (Vineet, 2019, sec. 3), with the feature extractors of Chung et al. (2015), eq. (5)-(9).
-Differences: their h_{t-1} is our h_t, what the past left behind; h_1 is a trained parameter, not zero.
+These are the four networks of Vineet (2019), sec. 3, with the feature extractors of Chung et al. (2015), eq. (5)-(9).
+Differences: their h_{t-1} is our h_t, the summary of the past; h_1 is a trained parameter, not zero.
 """
 
 from typing import Any
@@ -30,19 +30,19 @@ class VRNN(ReadsAhead, DrawsGuide, SequenceModel):
     """A recurrent network with a Gaussian latent state at every step, and the guide that encodes the observation.
 
     Args:
-        obs_dim: bits of an observation, short for emission=Bernoulli(obs_dim).
-        latent_dim: entries of z.
+        obs_dim: number of bits of an observation, short for emission=Bernoulli(obs_dim).
+        latent_dim: number of entries of z.
         hidden_dim: width of the memory that the networks read, and of every layer.
         emission: the family of the observations; give this or `obs_dim`.
         feature_dim: width of phi_x and phi_z, `hidden_dim` if None.
-        cell: of `hidden`, one of `pgm_rnn.models.cells.CELLS`.
-        activation: of every layer, "relu", "tanh" or "identity".
+        cell: the cell of `hidden`, one of `pgm_rnn.models.cells.CELLS`.
+        activation: activation of every layer, "relu", "tanh" or "identity".
         first: "model" for p(x_{1:T}); "condition" would need p(z_1 | x_1).
 
     Attributes:
-        prior: h_t to the law of z_t.
-        encoder: features of x_t, and h_t, to the guide's law of z_t.
-        decoder: features of z_t, and h_t, to the law of x_t.
+        prior: maps h_t to the law of z_t.
+        encoder: maps the features of x_t and h_t to the guide's law of z_t.
+        decoder: maps the features of z_t and h_t to the law of x_t.
         hidden: the recurrent cell.
         phi_x: features of an observation.
         phi_z: features of a state.
@@ -90,12 +90,12 @@ class VRNN(ReadsAhead, DrawsGuide, SequenceModel):
 
     @property
     def recipe(self) -> tuple[str, dict[str, Any]]:
-        """The sizes, the cell and the activation."""
+        """Name, sizes, cell and activation, which make a model of this shape."""
         sizes = {"latent_dim": self.latent_dim, "hidden_dim": self.hidden_dim, "feature_dim": self.feature_dim}
         return "vrnn", sizes | {"cell": self.cell_name, "activation": self.activation}
 
     def read(self, x: Tensor) -> Tensor:
-        """What `hidden` makes of observations alone, (..., projected_dim)."""
+        """Precomputes the part of `hidden` that depends only on x, (..., projected_dim)."""
         return self.hidden.cell.project(self._features(x))
 
     def advance(self, h: Tensor, z: Tensor, read: Tensor) -> Tensor:
@@ -107,16 +107,16 @@ class VRNN(ReadsAhead, DrawsGuide, SequenceModel):
         return self.transition(None, h)
 
     def transition(self, z: Tensor | None, h: Tensor) -> Normal:
-        """p(z_t | h_t), which does not read z_{t-1}: batch shape that of h."""
+        """p(z_t | h_t), which does not read z_{t-1}; its batch shape is that of h."""
         return self.prior(self._top(h))
 
     def emission(self, z: Tensor, h: Tensor) -> TorchDistribution:
-        """p(x_t | z_t, h_t): batch shape that of z."""
+        """p(x_t | z_t, h_t); its batch shape is that of z."""
         top = self._top(h)
         return self.decoder(torch.cat([self.phi_z(z), top.expand(*z.shape[:-1], -1)], dim=-1))
 
     def encode(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """What encoder and hidden make of each observation alone, (batch, T, hidden_dim + projected_dim)."""
+        """Precomputes the parts of encoder and hidden that depend only on x, (batch, T, hidden_dim + projected_dim)."""
         phi_x = self._features(x)
         return torch.cat([self.encoder.from_x(phi_x), self.hidden.cell.project(phi_x)], dim=-1)
 
@@ -125,7 +125,7 @@ class VRNN(ReadsAhead, DrawsGuide, SequenceModel):
         return self.encoder(features[..., : self.hidden_dim], self.encoder.from_h(self._top(h)))
 
     def draw_guide(self, x: Tensor, features: Tensor | None) -> Drawn | None:
-        """Draws from the encoder and their memory; what encoder and cell take from h_t is one product a step."""
+        """Draws from the encoder, with their memory; encoder and cell share one matrix product with h_t per step."""
         cell, sizes = self.hidden.cell, [self.hidden_dim, self.hidden.cell.projected_dim]
         if not isinstance(cell, StackedCell) or features is None:
             return None
@@ -150,12 +150,12 @@ class VRNN(ReadsAhead, DrawsGuide, SequenceModel):
         return self.phi_x(self.family.as_input(x).to(self.initial_memory.dtype))
 
     def _top(self, h: Tensor) -> Tensor:
-        """What the networks read of a cell's state."""
+        """The part of a cell's state that the networks read."""
         return h if h.shape[-1] == self.hidden_dim else h[..., : self.hidden_dim]
 
 
 class Hidden(nn.Module):
-    """A cell whose input is phi_x and phi_z: W phi_x + V phi_z + b, the first product made for all steps at once."""
+    """A cell with input W phi_x + V phi_z + b, whose first product is computed for all steps at once."""
 
     def __init__(self, cell: str, feature_dim: int, hidden_dim: int) -> None:
         super().__init__()
@@ -168,7 +168,7 @@ class Hidden(nn.Module):
 
 
 class Encoder(nn.Module):
-    """a(W phi_x + U h + b) to a normal law; `from_x` and `from_h` are the products, `head` the law."""
+    """Maps a(W phi_x + U h + b) to a normal law; `from_x` and `from_h` are the two products, `head` makes the law."""
 
     def __init__(self, feature_dim: int, hidden_dim: int, latent_dim: int, activation: str) -> None:
         super().__init__()
@@ -187,7 +187,12 @@ class Encoder(nn.Module):
 
 
 def chosen_bits(obs_dim: int | None, emission: Emission | None) -> Emission:
-    """The family that a caller asked for, as a number of bits or by itself."""
+    """The given family, or Bernoulli(obs_dim); exactly one of the two is given.
+
+    Raises:
+        ValueError: both or none of them.
+        TypeError: an emission that is no family.
+    """
     if (obs_dim is None) == (emission is None):
         raise ValueError("expected exactly one of obs_dim and emission, such as obs_dim=88")
     if obs_dim is not None:

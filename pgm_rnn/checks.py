@@ -1,4 +1,4 @@
-"""What the public entry points ask of their arguments, each with one clear sentence when it is not so."""
+"""Checks of arguments for public functions; each raises an error of one clear sentence."""
 
 import difflib
 import functools
@@ -15,9 +15,12 @@ Result = TypeVar("Result")
 
 
 def by_keyword(function: Callable[P, Result]) -> Callable[P, Result]:
-    """The function, whose error for too many positional arguments spells them as keywords.
+    """Wraps a function so that its error for too many positional arguments shows how to write them as keywords.
 
-    Its keyword-only arguments are in the order in which they could once be given by position.
+    Keyword-only arguments must be in the order in which earlier versions took them by position.
+
+    Raises:
+        TypeError: by the wrapped function, for too many positional arguments.
     """
     parameters = inspect.signature(function).parameters.values()
     positional = sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters)
@@ -37,7 +40,11 @@ def by_keyword(function: Callable[P, Result]) -> Callable[P, Result]:
 
 
 def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
-    """Raise a ValueError that lists `choices` unless `value` is one of them."""
+    """Raise an error that lists `choices` unless `value` is one of them.
+
+    Raises:
+        ValueError: another value.
+    """
     choices = list(choices)
     if value not in choices:
         close = difflib.get_close_matches(str(value).lower(), choices, n=1)
@@ -46,7 +53,7 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
 
 
 def check_frozen(frozen: Collection[str], parts: Collection[str]) -> frozenset[str]:
-    """The parts of a model that a fit leaves alone.
+    """The checked names of the parts of a model that a fit keeps fixed.
 
     Raises:
         TypeError: one string in place of a collection of them.
@@ -62,14 +69,22 @@ def check_frozen(frozen: Collection[str], parts: Collection[str]) -> frozenset[s
 
 
 def check_counts(**counts: object) -> None:
-    """Raise a ValueError unless every count is an integer of at least 1."""
+    """Raise unless every count is an integer of at least 1.
+
+    Raises:
+        ValueError: another number or type.
+    """
     for name, value in counts.items():
         if not isinstance(value, int | np.integer) or value is True or value < 1:
             raise ValueError(f"expected {name} to be an integer of at least 1, got {value!r}")
 
 
 def check_probs(name: str, probs: Tensor, shape: tuple[int | None, ...]) -> None:
-    """Raise a ValueError unless `probs` has `shape` (None for any size) and non-negative rows that sum to one."""
+    """Raise unless `probs` has `shape` (None for any size) and non-negative rows that sum to one.
+
+    Raises:
+        ValueError: another shape, another kind of numbers, negative numbers or NaN, or rows with another sum.
+    """
     if probs.dim() != len(shape) or any(n not in (None, m) for n, m in zip(shape, probs.shape, strict=True)):
         expected = ", ".join("any" if n is None else str(n) for n in shape)
         raise ValueError(f"expected {name} of shape ({expected}), got {tuple(probs.shape)}")
@@ -86,7 +101,7 @@ def check_probs(name: str, probs: Tensor, shape: tuple[int | None, ...]) -> None
 
 
 def check_covariance(name: str, cov: Tensor, size: int) -> Tensor:
-    """Its Cholesky factor, (size, size).
+    """The Cholesky factor of a checked covariance, (size, size).
 
     Raises:
         ValueError: another shape, NaN, not symmetric, or not positive definite.

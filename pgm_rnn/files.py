@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and folders that one process at a time has to itself."""
+"""Files that are written completely or not at all, and folders that only one process at a time may change."""
 
 import errno
 import hashlib
@@ -16,21 +16,25 @@ else:
     import fcntl
 
 TURN = ".lock"
-"""Name of the file that a short-lived writer holds, and takes away again, in the folder that it changes."""
+"""Name of the lock file that a short-lived writer creates, and removes again, in the folder that it changes."""
 PATIENCE = 60.0
 """Seconds to wait for another writer before giving up."""
 _WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
-"""What a file system says that has no locks; there, writers are not kept apart."""
+"""Error numbers of file systems without locks; there, writers are not kept apart."""
 
 
 def sha256(content: bytes) -> str:
-    """The digest of a content, in hexadecimal digits."""
+    """The SHA-256 digest of some content, in hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
 
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let errors of the system name a file: that a disk is full, for one, it says without."""
+    """Add a file's name to errors of the system that lack it, such as the error for a full disk.
+
+    Raises:
+        OSError: the error of the block, with the name.
+    """
     try:
         yield
     except OSError as error:
@@ -40,10 +44,10 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that at any moment, a loss of power included, its old or its new content is there.
+    """Write a file so that at any moment, even after a loss of power, it has its old or its new content.
 
     Raises:
-        OSError: it cannot be written, or the disk is full; what was there before stays. The error names it.
+        OSError: it cannot be written, or the disk is full; the old content stays. The error names the file.
     """
     draft = path.with_name(f".{path.name}.new")
     with naming(path):
@@ -61,7 +65,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def move(source: Path, target: Path) -> None:
-    """Let a file take another one's place in one step, and have the system write that down.
+    """Replace a file by another one in one step, and flush the change to disk.
 
     Raises:
         OSError: it cannot be moved.
@@ -73,11 +77,11 @@ def move(source: Path, target: Path) -> None:
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Make a folder and have it to oneself; the system lets go of it when the process ends, however it does.
+    """Create a folder and lock it; the system releases the lock when the process ends for any reason.
 
     Raises:
-        BlockingIOError: another process has it.
-        OSError: it cannot be made or written to.
+        BlockingIOError: another process holds the lock.
+        OSError: the folder cannot be created or written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -96,13 +100,13 @@ def held(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def in_turn(folder: Path, seconds: float = PATIENCE) -> Iterator[None]:
-    """Make a folder and have it to oneself for a moment; other writers wait. No lock stays behind.
+    """Create a folder and lock it for a moment, while other writers wait; no lock file stays behind.
 
-    A folder that was made for this and is still empty at the end is taken away again.
+    A folder that was created here and is still empty at the end is removed again.
 
     Raises:
-        BlockingIOError: another writer kept it for longer than `seconds`.
-        OSError: it cannot be made or written to.
+        BlockingIOError: another writer held the lock for longer than `seconds`.
+        OSError: the folder cannot be created or written to.
     """
     is_new, until = not folder.exists(), time.monotonic() + seconds
     while (opened := _turn(folder)) is None:
@@ -117,16 +121,16 @@ def in_turn(folder: Path, seconds: float = PATIENCE) -> Iterator[None]:
     finally:
         _end_turn(opened, folder / TURN)
         if is_new:
-            with suppress(OSError):  # it holds something, as it should
+            with suppress(OSError):  # normally it is not empty, and stays
                 folder.rmdir()
 
 
 def _turn(folder: Path) -> IO[str] | None:
-    """The lock file, open and locked, or None where another writer has it or has just taken it away."""
+    """The lock file, open and locked, or None if another writer holds it or has just removed it."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         opened = (folder / TURN).open("a")
-    except FileNotFoundError:  # the folder was taken away again by a writer that failed
+    except FileNotFoundError:  # a writer that failed has removed the folder
         return None
     try:
         if _locked(opened) and os.path.samestat(os.fstat(opened.fileno()), (folder / TURN).stat()):
@@ -141,7 +145,7 @@ def _turn(folder: Path) -> IO[str] | None:
 
 
 def _end_turn(opened: IO[str], path: Path) -> None:
-    """Take the lock file away and let go of it; on Windows an open file cannot be taken away."""
+    """Remove the lock file and release the lock; on Windows an open file cannot be removed."""
     with suppress(OSError):
         if sys.platform == "win32":
             opened.close()
@@ -150,7 +154,7 @@ def _end_turn(opened: IO[str], path: Path) -> None:
 
 
 def _locked(file: IO[str]) -> bool:
-    """Whether the lock of a file could be had at once."""
+    """Lock a file without waiting; returns whether that succeeded."""
     try:
         if sys.platform == "win32":
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
@@ -162,7 +166,7 @@ def _locked(file: IO[str]) -> bool:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the system write down which files a folder holds, where it can."""
+    """Flush a folder's list of files to disk, on systems that can do so."""
     if sys.platform != "win32":
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,6 +1,6 @@
-"""The graphical model as a graph: read from the Pyro program, and asked what it implies.
+"""The graphical model as a graph: read from the Pyro program, and tested for independences.
 
-`pyro.infer.inspect.get_model_relations` sees deterministic sites only when it is told to; everything here tells it.
+`pyro.infer.inspect.get_model_relations` skips deterministic sites by default; every function here includes them.
 """
 
 from collections.abc import Iterable
@@ -17,19 +17,19 @@ from pgm_rnn.sequence_model import Memory, SequenceModel
 def read_graph(model: SequenceModel, num_steps: int, memory: Memory = "deterministic") -> "nx.DiGraph[str]":
     """The directed graph of the unrolled program over h_1, z_1, x_1, ..., x_T, read from one run of it.
 
-    Nodes carry `deterministic`, True for Delta sites. First the program draws one sequence from itself, so that the
-    observations depend on what they depend on and on nothing else.
+    Nodes have the attribute `deterministic`, True for Delta sites. The program first draws its own observations, so
+    that the graph shows only true dependences.
 
     Args:
-        model: with first="model".
+        model: a model with first="model".
         num_steps: T; ten steps are enough for a picture.
         memory: as in `SequenceModel.model`; "sampled" shows the hidden states to Pyro as latent variables.
 
     Raises:
-        ValueError: a model that conditions on x_1, which has no law in the graph, or no step.
+        ValueError: a model that conditions on x_1, which then has no law in the graph, or num_steps below 1.
     """
     if model.first == "condition":
-        raise ValueError("expected a model with first='model', got one that conditions on x_1; its graph lacks p(x_1)")
+        raise ValueError("expected a model with first='model', got first='condition', whose graph lacks p(x_1)")
     check_counts(num_steps=num_steps)
     lengths = torch.tensor([num_steps], device=next(model.parameters()).device)
     kwargs = {"rendering": "unrolled", "memory": memory}
@@ -43,14 +43,14 @@ def read_graph(model: SequenceModel, num_steps: int, memory: Memory = "determini
 
 
 def without_roots(graph: "nx.DiGraph[str]", roots: Iterable[str]) -> "nx.DiGraph[str]":
-    """The graph without nodes that are constants, such as h_1, a parameter."""
+    """The graph without root nodes that are constants, such as h_1, which is a parameter."""
     smaller = graph.copy()
     smaller.remove_nodes_from(roots)
     return smaller
 
 
 def d_separated(graph: "nx.DiGraph[str]", a: Iterable[str], b: Iterable[str], given: Iterable[str]) -> bool:
-    """Whether every law on the graph has a independent of b given the rest: d-separation."""
+    """Whether a and b are d-separated by `given`, so that every law on the graph makes them independent given it."""
     given = set(given)
     a, b = set(a) - given, set(b) - given
     return not a & b and nx.is_d_separator(graph, a, b, given)
@@ -68,10 +68,10 @@ def determined_by(graph: "nx.DiGraph[str]", given: Iterable[str]) -> set[str]:
 def D_separated(  # noqa: N802  (the paper's name)
     graph: "nx.DiGraph[str]", a: Iterable[str], b: Iterable[str], given: Iterable[str]
 ) -> bool:
-    """Whether every law whose deterministic nodes are functions of their parents has a independent of b given the rest.
+    """Whether a and b are D-separated by `given`: Geiger, Verma & Pearl (1990).
 
-    D-separation of Geiger, Verma & Pearl (1990): d-separation given everything that `given` determines. What is itself
-    determined is a constant, and independent of anything.
+    Then every law whose deterministic nodes are functions of their parents makes a and b independent given `given`.
+    It is d-separation given all nodes that `given` determines; determined nodes in a and b are constants and drop out.
     """
     closure = determined_by(graph, given)
     a, b = set(a) - closure, set(b) - closure
@@ -79,7 +79,7 @@ def D_separated(  # noqa: N802  (the paper's name)
 
 
 def to_mermaid(graph: "nx.DiGraph[str]") -> str:
-    """The graph as a Mermaid flowchart, which a README can show; Delta nodes are rectangles, others are round."""
+    """The graph as a Mermaid flowchart for a README; Delta nodes are rectangles, others are round."""
     shape = {True: "[{}]", False: "(({}))"}
     nodes = [
         f"    {node}{shape[bool(data.get('deterministic'))].format(node)}" for node, data in graph.nodes(data=True)

@@ -1,7 +1,7 @@
-"""Modules of 0.1.0 that have moved: an import of one by its old name gives the module at its new place, with a warning.
+"""Modules of 0.1.0 that have moved: an import by the old name gives the module at its new place, with a warning.
 
-A module that became a package of the same name, such as `pgm_rnn.inference.smc`, is not in the table: the package hands
-on its names.
+A module that became a package of the same name, such as `pgm_rnn.inference.smc`, is not in the table: the package
+re-exports its names.
 """
 
 import sys
@@ -55,11 +55,11 @@ MODULES = {
     "pgm_rnn.inference.training": "pgm_rnn.inference.svi.training",
     "pgm_rnn.inference.weighted_estimates": "pgm_rnn.inference.em.weighted_estimates",
 }
-"""Old name to new name."""
+"""New names of modules by their old names."""
 NAMES = {
     "pgm_rnn.distributions": {"SequenceLaw": "pgm_rnn.sequence_model", "StateLaw": "pgm_rnn.sequence_model"},
 }
-"""Of modules that stay: names that have moved, and where to."""
+"""Names that have moved out of modules that stay, with their new modules."""
 METHODS = {
     "advance": "sequence_model.memory_of(model).step(h, z, read)",
     "check_latent": "sequence_model.conditionals.check_states(model.states, z, mask)",
@@ -75,7 +75,7 @@ METHODS = {
     "unroll_guide": "draw_guide of sequence_model.mixins.DrawsGuide",
     "unroll_memory": "sequence_model.memory_of(model).unroll(x, z, inputs)",
 }
-"""Of `SequenceModel`: attributes of 0.1.0, and what took their place."""
+"""Attributes that `SequenceModel` had in 0.1.0, with their replacements."""
 
 
 def moved_name(module: str, name: str) -> Any:
@@ -92,7 +92,7 @@ def moved_name(module: str, name: str) -> Any:
 
 
 class _Alias(Loader):
-    """Gives the module of another name."""
+    """Loads the module of another name."""
 
     def __init__(self, new: str) -> None:
         self.new = new
@@ -104,7 +104,7 @@ class _Alias(Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Leave the module as it was: the import system has just given it the old name's spec."""
+        """Restore the module's own spec, which the import system has just replaced by that of the old name."""
         module.__spec__ = self.own
 
 
@@ -119,6 +119,6 @@ class Moved(MetaPathFinder):
 
 
 def install() -> None:
-    """Let old names be found, once."""
+    """Make the import system find old names; calls after the first do nothing."""
     if not any(isinstance(finder, Moved) for finder in sys.meta_path):
         sys.meta_path.append(Moved())

@@ -15,8 +15,8 @@ def seeded(seed: int | None, stream: int = 0) -> Iterator[None]:
 
     Args:
         seed: any integer.
-        stream: what the numbers are for. Different streams of one seed are unrelated, so that a model drawn from a
-            seed and data drawn from the same seed are independent.
+        stream: number of the purpose of the draws. Different streams of one seed are unrelated, so that a model drawn
+            from a seed and data drawn from the same seed are independent.
 
     Raises:
         TypeError: the seed is no integer.

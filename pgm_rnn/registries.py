@@ -1,7 +1,7 @@
-"""All that the package has lists of: models, laws of labels, families, data sets, engines and claims.
+"""The package's registries: models, laws of labels, families, data sets, engines and claims.
 
-What is in a registry has a command line, can be saved and loaded, and is run by the contract tests. A registry of your
-own is the package's with entries added to it:
+The command line, storage and the contract tests cover every entry of a registry. Add entries to make a registry of your
+own:
 
     mine = replace(OWN, models={**OWN.models, INFO.name: INFO})
     pgm_rnn.cli.build_app(mine)()
@@ -27,10 +27,10 @@ Entry = TypeVar("Entry")
 
 
 class Later(Mapping[str, Entry]):
-    """A registry that is imported when it is first looked at: that of the claims takes a second.
+    """A registry that is imported at its first use, because the registry of claims takes a second to import.
 
     Args:
-        imported: gives the registry.
+        imported: function that imports and returns the registry.
     """
 
     def __init__(self, imported: Callable[[], Mapping[str, Entry]]) -> None:
@@ -64,7 +64,7 @@ def _claims() -> "Mapping[str, Claim]":
 
 @dataclass(frozen=True)
 class Registries:
-    """Entries by their names, the package's own unless others are given.
+    """Entries by name; the defaults are the package's own.
 
     Attributes:
         models: models of sequences.
@@ -84,4 +84,4 @@ class Registries:
 
 
 OWN = Registries()
-"""Those of the package."""
+"""The package's own registries."""

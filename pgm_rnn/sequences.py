@@ -1,8 +1,8 @@
-"""Padded batches of sequences of unequal length: the one form in which data goes from function to function.
+"""Padded batches of sequences of unequal length, the form in which all functions pass data.
 
-    x: (batch, T, *event)      what stands at t > lengths[i] is padding and never read
+    x: (batch, T, *event)      values at t > lengths[i] are padding and never read
     lengths: (batch,) int64    1 <= lengths[i] <= T; None means that every sequence has T steps
-    z, inputs, mask            latent states, exogenous inputs u_t, and which observations there are, where they matter
+    z, inputs, mask            latent states, exogenous inputs u_t, and which observations exist, if they matter
 
 Public functions take a `Sequences`, or a tensor x and its lengths; `as_sequences` checks and joins them, once.
 """
@@ -30,8 +30,8 @@ class Sequences(_Fields):
         lengths: number of steps of each sequence, (batch,), int64.
         z: latent states, (batch, T, *latent), or None.
         inputs: exogenous inputs, (batch, T, input_dim), or None.
-        observed: True where an observation stands, (batch, T) or the shape of x, False in the padding and where it is
-            missing; None if none is missing. The argument is called `mask`.
+        observed: True where x was observed, (batch, T) or the shape of x, False in the padding and where x is missing;
+            None if nothing is missing. The constructor's argument is called `mask`.
 
     Example:
         >>> batch = pad([torch.tensor([1, 0, 2]), torch.tensor([2])])
@@ -49,13 +49,13 @@ class Sequences(_Fields):
         inputs: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> "Sequences":
-        """A batch; a mask that says no more than the lengths is not kept."""
+        """A batch; a mask that marks only the padding is not kept."""
         if mask is not None and isinstance(mask, Tensor) and int(mask.sum()) == int(lengths.sum()) * _per_step(mask):
             mask = None
         return super().__new__(cls, x, lengths, z, inputs, mask)
 
     def __repr__(self) -> str:
-        """Sizes, not numbers."""
+        """Shows sizes instead of values."""
         parts = [f"{len(self.lengths)} of {_range(self.lengths)} steps", f"x {tuple(self.x.shape)} {self.x.dtype}"]
         parts += [f"{n} {tuple(v.shape)}" for n, v in (("z", self.z), ("inputs", self.inputs)) if v is not None]
         if self.observed is not None:
@@ -65,7 +65,7 @@ class Sequences(_Fields):
 
     @property
     def mask(self) -> Tensor:
-        """True where an observation stands: `observed`, or (batch, T) as the lengths say."""
+        """True where x was observed: `observed`, or (batch, T) from the lengths if nothing is missing."""
         return length_mask(self.lengths, self.x.shape[1]) if self.observed is None else self.observed
 
     @property
@@ -113,6 +113,7 @@ def pad(sequences: Sequence[Tensor]) -> Sequences:
     """One padded batch of sequences (T_i, *event) that share their event shape and dtype.
 
     Raises:
+        TypeError: no list of tensors.
         ValueError: no sequence, an empty one, or events that differ.
     """
     given: object = sequences
@@ -145,14 +146,16 @@ def as_sequences(
 
     Args:
         data: `Sequences`, or observations (batch, T, *event).
-        lengths: (batch,); None means T for every sequence. Must be None if `data` brings its own, like the others.
-        z: latent states (batch, T, *latent), for a tensor; checked by the model.
-        inputs: (batch, T, input_dim), for a tensor; checked by the model.
+        lengths: (batch,); None means T for every sequence. If `data` is a `Sequences`, `lengths` must be None, and so
+            must every other argument that it already holds.
+        z: latent states (batch, T, *latent); checked by the model.
+        inputs: (batch, T, input_dim); checked by the model.
         mask: True where x was observed, (batch, T) or the shape of x; None for everywhere.
 
     Raises:
-        TypeError: `data` is neither, the lengths are no integers, or the mask has no truth values.
-        ValueError: no sequences, no steps, lengths outside 1..T, a mask of another shape, or one thing given twice.
+        TypeError: `data` is of another type, the lengths are no integers, or the mask has no truth values.
+        ValueError: no sequences, no steps, lengths outside 1..T, a mask of another shape, or an argument that `data`
+            already holds.
     """
     if isinstance(data, Sequences):
         given = {"lengths": lengths, "z": z, "inputs": inputs, "mask": mask}
@@ -182,7 +185,7 @@ def as_sequences(
 
 
 def check_mask(mask: Tensor, x: Tensor) -> Tensor:
-    """The mask itself.
+    """The mask, after a check.
 
     Raises:
         TypeError: no tensor of truth values.
@@ -199,23 +202,24 @@ def check_mask(mask: Tensor, x: Tensor) -> Tensor:
 
 
 def over_events(mask: Tensor, x: Tensor) -> Tensor:
-    """A mask (batch, T) or of the shape of x, made to broadcast over the events of x."""
+    """A mask (batch, T) or of the shape of x, reshaped to broadcast over the events of x."""
     return mask[(...,) + (None,) * (x.dim() - mask.dim())]
 
 
 def check_lengths(lengths: Tensor, x: Tensor | None = None) -> Tensor:
-    """Lengths as int64; those of x if it is given, (batch, T, *event).
+    """Lengths as int64, checked against x (batch, T, *event) if it is given.
 
     Raises:
         TypeError: they are no tensor of integers.
-        ValueError: none, or not one a sequence, on another device than x, or outside 1..T.
+        ValueError: no lengths, another number than one per sequence, another device than that of x, or a length
+            outside 1..T.
     """
     if not isinstance(lengths, Tensor) or lengths.is_floating_point() or lengths.dtype == torch.bool:
         got = lengths.dtype if isinstance(lengths, Tensor) else type(lengths).__name__
         raise TypeError(f"expected lengths as a tensor of integers, got {got}; try torch.as_tensor(lengths)")
     expected = "(batch,)" if x is None else f"{tuple(x.shape[:1])}"
     if lengths.dim() != 1 or len(lengths) == 0 or (x is not None and lengths.shape != x.shape[:1]):
-        raise ValueError(f"expected lengths of shape {expected}, one a sequence, got {tuple(lengths.shape)}")
+        raise ValueError(f"expected lengths of shape {expected}, one per sequence, got {tuple(lengths.shape)}")
     if x is not None and lengths.device != x.device:
         raise ValueError(f"expected lengths on {x.device} as x, got {lengths.device}; move them with .to")
     outside = (lengths < 1) | (lengths > (lengths.max() if x is None else x.shape[1]))

@@ -1,7 +1,7 @@
-"""What a model says of its latent state z_t: the value of its attribute `states`, from which exactness follows.
+"""Kinds of latent state z_t: the values of a model's attribute `states`, which determines the engines that are exact.
 
 None                            no latent state: log p(x) is exact
-FiniteStates(K)                 z_t in 0..K - 1: the forward algorithm and its kin
+FiniteStates(K)                 z_t in 0..K - 1: the forward-backward and Viterbi algorithms
 GaussianStates(D, linear=True)  z_t in R^D, all laws normal, their means linear in z: the Kalman filter
 GaussianStates(D)               the same with any means: extended and unscented filters, SMC, SVI
 States()                        anything else: SMC and SVI
@@ -14,7 +14,7 @@ from pgm_rnn.checks import check_counts
 
 @dataclass(frozen=True)
 class States:
-    """A latent state of which nothing more is known."""
+    """A latent state about which nothing more is known."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class FiniteStates(States):
         num_states: K, at least 1.
 
     Raises:
-        ValueError: no state.
+        ValueError: K is below 1.
     """
 
     num_states: int
@@ -36,14 +36,14 @@ class FiniteStates(States):
 
 @dataclass(frozen=True)
 class GaussianStates(States):
-    """A latent vector, (D,), all of whose laws are normal with covariances that do not depend on it.
+    """A latent vector, (D,), with normal laws whose covariances do not depend on it.
 
     Args:
         dim: D, at least 1.
         linear: whether the means of z_t and x_t are linear (affine) functions of z_{t-1} and z_t.
 
     Raises:
-        ValueError: no entry.
+        ValueError: D is below 1.
     """
 
     dim: int

@@ -44,7 +44,7 @@ def test_lengths_that_do_not_fit_are_errors(name: str, verb: str) -> None:
     bad: list[tuple[Any, type[Exception], str]] = [
         (LENGTHS - 1, ValueError, "expected lengths in 1..T = 1..4, got 0 at index 1; drop empty sequences first"),
         (LENGTHS + 1, ValueError, "expected lengths in 1..T = 1..4, got 5 at index 0"),
-        (LENGTHS[:2], ValueError, r"expected lengths of shape \(3,\), one a sequence, got \(2,\)"),
+        (LENGTHS[:2], ValueError, r"expected lengths of shape \(3,\), one per sequence, got \(2,\)"),
         (LENGTHS.double(), TypeError, "expected lengths as a tensor of integers, got torch.float64"),
         (LENGTHS.tolist(), TypeError, "expected lengths as a tensor of integers, got list"),
         (LENGTHS.to("meta"), ValueError, "expected lengths on cpu as x, got meta"),

@@ -80,7 +80,7 @@ def test_reading_leaves_the_random_state_and_pyros_parameters_alone(name: str) -
 
 
 def test_a_model_that_conditions_on_the_first_observation_has_no_graph_of_it() -> None:
-    with pytest.raises(ValueError, match="expected a model with first='model', got one that conditions on x_1"):
+    with pytest.raises(ValueError, match="expected a model with first='model', got first='condition'"):
         read_graph(make_rnn("gru", Categorical(3), first="condition"), 3)
 
 

@@ -156,7 +156,7 @@ def test_the_lengths_of_a_draw_are_checked(lengths: Tensor, error: type[Exceptio
 
 
 def test_a_guide_of_nothing_is_an_error() -> None:
-    with pytest.raises(ValueError, match="a guide is a law given x"):
+    with pytest.raises(ValueError, match="give x, on which the guide depends"):
         make_rnn("gru", Gaussian()).guide(None, LENGTHS, rendering="unrolled", memory="sampled")
 
 

@@ -108,7 +108,7 @@ def test_lengths_that_are_no_integer_tensor_are_an_error(lengths: Tensor, got: s
 
 @pytest.mark.parametrize("shape", [(), (1,), (3,), (2, 1)])
 def test_lengths_are_one_a_sequence(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"expected lengths of shape \(2,\), one a sequence, got"):
+    with pytest.raises(ValueError, match=r"expected lengths of shape \(2,\), one per sequence, got"):
         as_sequences(torch.zeros(2, 5), torch.ones(shape, dtype=torch.int64))
 
 

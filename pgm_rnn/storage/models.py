@@ -145,8 +145,8 @@ def made_from(
     check_fit(model.state_dict(), wide, tensors_path)
     if digests.tensors not in (None, sha256(packed)):
         raise StorageError(
-            f"expected {tensors_path} as it was saved together with {description_path.name}, got a file that was "
-            "changed, cut short or belongs to another model; copy both files again"
+            f"expected {tensors_path} as it was saved together with {description_path.name}, got one that "
+            "was changed or cut short, or another model's; copy both files again"
         )
     if digests.law not in (None, law):
         raise StorageError(

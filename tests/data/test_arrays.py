@@ -87,7 +87,7 @@ def test_what_sample_writes_is_read_with_a_note_on_the_states(tmp_path: Path) ->
             {"x": X, "years": LENGTHS},
             "expected only x, lengths and mask in .*, got years, too, which would not be used",
         ),
-        ({"x": X, "b": X, "a": X}, "got b, a too"),
+        ({"x": X, "b": X, "a": X}, "got b, a, too"),
         ({"flow": X, "rain": X}, "expected one array in .*, or one called x, got flow, rain; save the one you mean"),
         ({"lengths": LENGTHS}, "expected one array in .*, or one called x, got lengths"),
         ({"x": X, "lengths": [5, 0, 3]}, r"expected lengths in 1\.\.T = 1\.\.5, got 0 at index 1; drop .*, in .*npz"),

@@ -105,5 +105,5 @@ def test_anything_but_numbers_is_one_clear_error(content: Any, name: str, messag
 
 def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     for path in (tmp_path / "nile.csv", tmp_path):
-        with pytest.raises(DataError, match=r"expected a file of numbers, got .*, which is none"):
+        with pytest.raises(DataError, match=r"expected a file of numbers, got .*, which is no file"):
             read_series(path)

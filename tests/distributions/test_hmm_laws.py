@@ -341,7 +341,7 @@ def test_a_program_that_observes_the_law_trains() -> None:
             {"observation_dist": dist.Normal(torch.zeros(3), 1.0)},
             r"expected observation_dist with batch shape \(\*batch",
         ),
-        ({"initial_step": 2}, "expected initial_step 1, .*, got 2"),
+        ({"initial_step": 2}, "expected initial_step=1, .*, got 2"),
         ({"duration": 0}, "expected duration to be an integer of at least 1, got 0"),
         ({"transition_logits": torch.zeros(4, 2, 2)}, "expected parameters for 1 or duration = 3 steps, got 5"),
         ({"lengths": torch.tensor([3])}, r"expected lengths of the batch's shape \(\), got \(1,\)"),

@@ -53,7 +53,7 @@ def test_log_odds_hold_beliefs_that_no_float_holds(dtype: torch.dtype) -> None:
 def test_probabilities_cannot_hold_them() -> None:
     # The negative control, as the module says: 288 nats are too many for float32.
     hmm, x = two_kinds(torch.float32)
-    with pytest.warns(UserWarning, match=r"beliefs that torch.float32 holds, got log p = .* use units='log-odds'"):
+    with pytest.warns(UserWarning, match=r"beliefs in the range of torch.float32, got log p = .* use units='log-odds'"):
         value = BeliefRNN(hmm).log_prob(x)
     assert float((value - hmm.log_prob(x)).detach()) < -100
 
@@ -71,7 +71,7 @@ def test_log_odds_of_a_chain_that_reaches_its_states_late_have_finite_gradients(
 
 def test_log_odds_of_an_impossible_state_are_an_error_and_not_a_number() -> None:
     hmm = HMM(torch.full((2,), 0.5), torch.eye(2), torch.tensor([[1.0, 0.0], [0.5, 0.5]]))
-    with pytest.raises(ValueError, match="expected state 0, of which the log-odds are relative, to be possible"):
+    with pytest.raises(ValueError, match="expected state 0, the reference of the log-odds, to be possible"):
         BeliefRNN(hmm, units="log-odds").log_prob(torch.tensor([[1, 0, 1]]))
 
 

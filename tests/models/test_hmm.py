@@ -184,7 +184,7 @@ def test_tables_that_are_no_laws_are_errors(
 def test_an_emission_that_does_not_fit_is_an_error() -> None:
     with pytest.raises(ValueError, match="expected an emission for 2 states, got one for 3"):
         HMM(INITIAL, TRANSITION, EmissionTable(Gaussian(), torch.zeros(3, 2)))
-    with pytest.raises(TypeError, match=r"expected one law a state, got the family Gaussian.*Gaussian\(...\).table"):
+    with pytest.raises(TypeError, match=r"expected one law per state, got the family Gaussian.*Gaussian\(...\).table"):
         HMM(INITIAL, TRANSITION, Gaussian())  # type: ignore[arg-type]
 
 
@@ -198,7 +198,7 @@ def test_exactly_one_of_num_symbols_and_emission_is_needed() -> None:
 
 
 def test_a_table_of_symbols_is_asked_of_symbols_only() -> None:
-    with pytest.raises(ValueError, match=r"emission_probs is for symbols, this HMM emits Gaussian\(size=None\)"):
+    with pytest.raises(ValueError, match=r"expected an HMM of symbols for emission_probs, got Gaussian\(size=None\)"):
         _ = make_hmm(Gaussian()).emission_probs
 
 

@@ -96,5 +96,5 @@ def test_what_cannot_be_started_from_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"expected x of shape \(batch, T, M\), got \(1, 4\)"):
         linear_start(x[..., 0], latent_dim=1)
     x[..., 1] = torch.nan
-    with pytest.raises(ValueError, match="expected observations of every variable, variable 2 has none"):
+    with pytest.raises(ValueError, match="expected observations of every variable, got none of variable 2"):
         linear_start(x, latent_dim=1)

@@ -164,5 +164,5 @@ def test_what_has_no_states_to_invert_is_an_error() -> None:
         ParticleFilterRNN(MODELS["hmm"], 0)
     with pytest.raises(ValueError, match="expected a model without inputs"):
         ParticleFilterRNN(make_model("lgssm", Gaussian(2), input_dim=1))
-    with pytest.raises(TypeError, match="expected the particle filter of an HMM, got that of LatentToy"):
+    with pytest.raises(TypeError, match="expected the particle filter of an HMM, got the filter of LatentToy"):
         _ = ParticleFilterRNN(MODELS["with memory"], 5).recipe

@@ -198,7 +198,9 @@ def test_a_flipped_bit_anywhere_in_the_numbers_is_an_error(tmp_path: Path) -> No
         with pytest.raises(StorageError, match=r"^expected [^\n]*$"):
             load_model(tmp_path / "model")
     path.write_bytes(content[:-8] + bytes(8))
-    with pytest.raises(StorageError, match=r"safetensors as it was saved together with model\.json, it was changed or"):
+    with pytest.raises(
+        StorageError, match=r"safetensors as it was saved together with model\.json, got one that was changed or"
+    ):
         load_model(tmp_path / "model")
 
 
@@ -272,8 +274,8 @@ def test_numbers_beyond_half_precision_are_not_stored_as_infinity(tmp_path: Path
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_states": 10**9}, "expected num_states to fit the 12 numbers of the model, got 1000000000"),
-        ({"emission": as_json(Categorical(10**12), FAMILIES)}, "expected num_symbols to fit the 12 numbers"),
+        ({"num_states": 10**9}, "expected num_states to fit the 12 entries of the model's tensors, got 1000000000"),
+        ({"emission": as_json(Categorical(10**12), FAMILIES)}, "expected num_symbols to fit the 12 entries"),
         ({"num_states": 1e999}, "that this version can follow"),
         ({"num_states": [2]}, "that this version can follow"),
     ],
