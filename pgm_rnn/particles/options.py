@@ -33,6 +33,9 @@ class Options:
             through the weights by which ancestors were drawn.
         degenerate: "raise" an error if all weights of a sequence are zero, or continue with the likelihood "-inf".
         noise: the uniforms of every step; None draws from torch's global generator.
+
+    Raises:
+        ValueError: num_particles below 1, an unknown word, or an ess_threshold outside [0, 1].
     """
 
     num_particles: int = 1000
