@@ -134,7 +134,7 @@ class BeliefRNN(SequenceModel):
         first: First | None = None,
         inputs: Tensor | None = None,
     ) -> Tensor:
-        """As `SequenceModel.log_prob`.
+        """`SequenceModel.log_prob`, with a check that the network's value is the HMM's.
 
         Raises:
             ValueError: for log-odds, observations that make state 0 impossible.

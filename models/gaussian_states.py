@@ -102,7 +102,7 @@ class GaussianStateModel(SequenceModel):
         return self.emission_covariance.matrix
 
     def unconstrained(self, name: str, value: Tensor) -> tuple[str, Tensor]:
-        """As `SequenceModel.unconstrained`, for "initial_cov", "transition_cov" and "emission_cov" too."""
+        """`SequenceModel.unconstrained`, also for "initial_cov", "transition_cov" and "emission_cov"."""
         if name in COVARIANCES:
             return f"{COVARIANCES[name]}.raw", raw_of(torch.linalg.cholesky(value))
         return super().unconstrained(name, value)

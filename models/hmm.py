@@ -167,7 +167,7 @@ class HMM(SumsOutStates, SequenceModel):
         self._drawn = ()
 
     def unconstrained(self, name: str, value: Tensor) -> tuple[str, Tensor]:
-        """As `SequenceModel.unconstrained`, for "initial_probs", "transition_probs" and "emission_probs" too."""
+        """`SequenceModel.unconstrained`, also for "initial_probs", "transition_probs" and "emission_probs"."""
         raw = {"initial_probs": "initial_logits", "transition_probs": "transition_logits"}
         if isinstance(self.family, Categorical):
             raw["emission_probs"] = "emission_table.params"

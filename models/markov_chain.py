@@ -150,7 +150,7 @@ class MarkovChain(UnrollsMemory, SequenceModel):
         return self._probs(self.transition_logits)
 
     def unconstrained(self, name: str, value: Tensor) -> tuple[str, Tensor]:
-        """As `SequenceModel.unconstrained`, for "initial_probs" and "transition_probs" too."""
+        """`SequenceModel.unconstrained`, also for "initial_probs" and "transition_probs"."""
         raw = {"initial_probs": "initial_logits", "transition_probs": "transition_logits"}
         if name not in raw:
             return super().unconstrained(name, value)

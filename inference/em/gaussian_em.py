@@ -58,7 +58,7 @@ class TrainableLinearModel(LinearGaussianModel, Protocol):
     """A linear-Gaussian model whose parameters can be read and replaced by name."""
 
     def moments(self) -> dict[str, Tensor]:
-        """Its parameters by the names of its constructor; those that it does not have are left out."""
+        """The parameters by the names of the constructor's arguments; absent ones are left out."""
 
     def set_moments(self, moments: dict[str, Tensor]) -> None:
         """Replace parameters in place."""
@@ -231,7 +231,7 @@ class GaussianEm:
         return self._x - self._added()
 
     def _added(self) -> Tensor:
-        """What inputs add to the observations, (B, T, M)."""
+        """The contribution of the inputs to the observations, (B, T, M)."""
         if self._inputs is None or "feedthrough_matrix" not in self._moments:
             return torch.zeros_like(self._x)
         return self._inputs @ self._moments["feedthrough_matrix"].mT

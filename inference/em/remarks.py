@@ -43,7 +43,7 @@ def of_noise(covariances: list[str], columns: Tensor, min_scale: float) -> list[
 
     Args:
         covariances: the variables whose noise is held, such as "the states" or "the observations".
-        columns: which columns of the observations are predicted exactly, (M,).
+        columns: True for columns of the observations that are predicted exactly, (M,).
         min_scale: as for `of_states`.
     """
     if not covariances:

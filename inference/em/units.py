@@ -76,7 +76,7 @@ class Units(NamedTuple):
 
         Args:
             loc: the means.
-            roundings: how many rounding errors of a mean.
+            roundings: the number of rounding errors of a mean that a standard deviation must exceed.
         """
         eps, spread = torch.finfo(self.unit.dtype).eps, self.spread / self.unit
         here = eps * torch.maximum(roundings * loc.abs(), ROUNDINGS * spread)

@@ -214,7 +214,7 @@ def forecast(
     Args:
         model: with Gaussian states, not driven by its own observations.
         x: a batch, or observations (B, T, M), NaN where one is missing.
-        num_steps: how far to go, at least 1.
+        num_steps: number of steps to forecast, at least 1.
         lengths: (B,) steps of each sequence, None for T.
         inputs: (B, T, U) for a model with inputs.
         future_inputs: inputs of the steps to forecast, (B, num_steps, U).

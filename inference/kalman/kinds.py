@@ -44,7 +44,7 @@ class LinearGaussianModel(GaussianStateModel, Protocol):
     """A model to which the recursions apply exactly."""
 
     def chain(self, inputs: Tensor | None = None) -> kalman.GaussianChain:
-        """Its parameters as the kernels take them."""
+        """The parameters in the form of the kernels."""
 
     def centred(self, x: Tensor, inputs: Tensor | None = None) -> Tensor:
         """x_t minus the contribution of the inputs."""

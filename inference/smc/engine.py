@@ -181,7 +181,7 @@ def forecast(
     Args:
         model: any model with latent states.
         x: a batch, or observations so far, (B, T, *event).
-        num_steps: how far to go, at least 1.
+        num_steps: number of steps to forecast, at least 1.
         lengths: (B,) steps of each sequence, None for T.
         num_samples: draws for each sequence; None for one draw without the leading dimension.
         num_particles: N, of the filter.

@@ -38,7 +38,7 @@ def check_lost(log_total: Tensor, terms: Tensor, options: Options, number: int, 
         terms: the log weights, or the lookahead added to them, (N, B).
         options: the filter's options.
         number: t, for the error.
-        what: what `terms` are, for the error: "weights" or "lookahead".
+        what: name of `terms` in the error, "weights" or "lookahead".
 
     Raises:
         DegenerateWeightsError: as said; it names sequence and step.

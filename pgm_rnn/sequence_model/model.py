@@ -209,7 +209,7 @@ class SequenceModel(Conditionals):
         """Ancestral draws from p(x_{1:T}, z_{1:T}).
 
         Args:
-            num_sequences: how many, at least 1.
+            num_sequences: number of sequences, at least 1.
             num_steps: T, at least 1.
             seed: makes the draw reproducible; None uses torch's global generator.
             inputs: (num_sequences, num_steps, input_dim) for a model with inputs.
@@ -241,7 +241,7 @@ class SequenceModel(Conditionals):
 
         Args:
             x: a batch, or observations so far, (batch, T, *event).
-            num_steps: how far to go, at least 1.
+            num_steps: number of steps to forecast, at least 1.
             lengths: (batch,) steps of each sequence, None for T.
             num_samples: draws for each sequence; None for one draw without the leading dimension.
             seed: makes the draws reproducible; None uses torch's global generator.

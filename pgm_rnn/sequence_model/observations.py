@@ -90,7 +90,7 @@ def check_observations(
         lengths: (batch,), None for T.
         like: a parameter of the model, whose device and floating dtype the observations must share.
         mask: True where x was observed, (batch, T) or the shape of x; None for everywhere.
-        name: what the errors call x.
+        name: name of x in error messages.
 
     Raises:
         TypeError: an x that is no tensor or has the wrong dtype.
