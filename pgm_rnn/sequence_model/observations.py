@@ -101,7 +101,11 @@ def check_observations(
 
 
 def valid(family: Emission, x: Tensor, like: Tensor, mask: Tensor | None, lengths: Tensor, name: str = "x") -> Tensor:
-    """Observations as `check_observations` returns them, given checked lengths; errors as there."""
+    """The observations that `check_observations` returns, given checked lengths.
+
+    Raises:
+        TypeError, ValueError: as `check_observations`.
+    """
     event_shape = family.event_shape
     if x.shape[2:] != event_shape:
         expected = ", ".join(["batch", "T", *map(str, event_shape)])
