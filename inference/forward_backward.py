@@ -56,7 +56,7 @@ class FiniteStateModel(Protocol):
 
 
 FiniteModel = FiniteStateModel | SequenceModel
-"""What the functions take; other models are an error that names an engine."""
+"""Models that the functions take; for other models the error names a suitable engine."""
 
 
 class ImpossibleSequenceError(ValueError):
@@ -98,7 +98,7 @@ class Filtered:
 
     @property
     def num_states(self) -> int:
-        """K."""
+        """K, the number of states."""
         return self._initial.shape[-1]
 
     @property

@@ -25,7 +25,7 @@ class Covariance(ComputedOnce[Factor]):
         self.raw = nn.Parameter(raw_of(scale_tril))
 
     def compute(self) -> Factor:
-        """The factor, with what a density needs of it."""
+        """The factor, with the normalising constant of its density."""
         return Factor.of(self._lower())
 
     def _lower(self) -> Tensor:

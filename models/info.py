@@ -116,12 +116,12 @@ class LabelInfo:
     """An entry of the registry of laws of labels; it stands at the end of the model's file.
 
     Attributes:
-        name: what saved models, the trained zoo and the command line call it.
-        make: its maker, called with sizes, `inputs`, `labels` and `task` by keyword.
-        help: one sentence, for the list of the commands.
-        sizes: options of the model at the command line, by the names of its maker's arguments; the first one that is a
-            number names the folder of a fit.
-        defaults: of the training options, by their names in `supervised.fit`, where the command line has others.
+        name: its name in saved models, in the trained zoo and on the command line.
+        make: its maker, called with sizes, `inputs`, `labels` and `task` as keywords.
+        help: one sentence, for the list of commands.
+        sizes: options of the model on the command line, by the names of its maker's arguments; the value of the first
+            numeric one is part of the name of a fit's folder.
+        defaults: defaults of training options that differ from `supervised.fit`, by name.
     """
 
     name: str

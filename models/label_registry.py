@@ -1,4 +1,4 @@
-"""The registry of laws of labels; storage, the command line and the contract tests get them all from it."""
+"""The registry of laws of labels; storage, the command line and the tests get them all from it."""
 
 from collections.abc import Mapping
 

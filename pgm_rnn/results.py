@@ -1,4 +1,4 @@
-"""How results show themselves: a line of names with numbers where they are few, with shapes where they are many."""
+"""One-line texts of results: names with numbers if they are few, with shapes if they are many."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 FEW = 4
-"""Numbers that are written out."""
+"""Largest number of entries that are written out."""
 
 
 def shown(result: Any, *names: str) -> str:
-    """The text of a result, for its `__repr__`: these attributes in short."""
+    """The text of a result for its `__repr__`: its type and the named attributes in short form."""
     return f"{type(result).__name__}({', '.join(f'{name}={in_short(getattr(result, name))}' for name in names)})"
 
 

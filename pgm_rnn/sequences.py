@@ -30,8 +30,8 @@ class Sequences(_Fields):
         lengths: number of steps of each sequence, (batch,), int64.
         z: latent states, (batch, T, *latent), or None.
         inputs: exogenous inputs, (batch, T, input_dim), or None.
-        observed: True where x was observed, (batch, T) or the shape of x; False in the padding and where x is missing.
-            None if no observation within the lengths is missing. The constructor's argument is `mask`.
+        observed: True where x was observed, (batch, T) or the shape of x, False in the padding and where x is missing;
+            None if nothing is missing. The constructor's argument is called `mask`.
 
     Example:
         >>> batch = pad([torch.tensor([1, 0, 2]), torch.tensor([2])])
@@ -67,7 +67,7 @@ class Sequences(_Fields):
 
     @property
     def mask(self) -> Tensor:
-        """True where x was observed: `observed`, or (batch, T) as the lengths say."""
+        """True where x was observed: `observed`, or (batch, T) from the lengths if nothing is missing."""
         return length_mask(self.lengths, self.x.shape[1]) if self.observed is None else self.observed
 
     @property

@@ -27,11 +27,11 @@ def joint_log_prob(model: Conditionals, data: Sequences, first: First) -> Tensor
     """log p(x_{1:T}, z_{1:T}) of checked data, or log p(x_{1:T}) without a latent state: nats, (batch,).
 
     Raises:
-        ValueError: an observation is missing that the memory reads, or of which a part was observed.
+        ValueError: an observation is missing that the memory reads, or an observation is partly missing.
     """
     check_gaps(model, data)
     if data.observed is not None and data.observed.dim() > 2:
-        raise ValueError("expected a mask of one truth value per step where states are given, got one per entry")
+        raise ValueError("expected a mask with one truth value per step where states are given, got one per entry")
     h = memory_given(model, data)
     log_probs = model.emission(data.z, h).log_prob(data.x)  # (batch, T)
     if data.observed is not None:
@@ -44,7 +44,11 @@ def joint_log_prob(model: Conditionals, data: Sequences, first: First) -> Tensor
 
 
 def check_gaps(model: Conditionals, data: Sequences) -> None:
-    """Raise a ValueError if observations are missing that the model's memory reads."""
+    """Raise if observations are missing that the model's memory reads.
+
+    Raises:
+        ValueError: the model has a memory and an observation is missing.
+    """
     if data.observed is not None and model.initial_memory is not None:
         raise ValueError(
             f"expected no mask: the memory of {type(model).__name__} reads every observation, got one; "

@@ -101,7 +101,12 @@ def check_observations(
 
 
 def valid(family: Emission, x: Tensor, like: Tensor, mask: Tensor | None, lengths: Tensor, name: str = "x") -> Tensor:
-    """Observations as `check_observations` returns them, given checked lengths; errors as there."""
+    """Observations as `check_observations` returns them, given checked lengths.
+
+    Raises:
+        TypeError: observations of the wrong dtype.
+        ValueError: observations of the wrong shape, on another device, or outside the family's support.
+    """
     event_shape = family.event_shape
     if x.shape[2:] != event_shape:
         expected = ", ".join(["batch", "T", *map(str, event_shape)])

@@ -29,7 +29,7 @@ class ComputedOnce(nn.Module, Generic[Value]):
 
     @property
     def kept(self) -> Value | None:
-        """The value where an engine keeps it."""
+        """The value that an engine keeps now, or None."""
         return self._kept[-1] if self._kept else None
 
     @property
