@@ -2,24 +2,30 @@
 PYTHON ?= python3
 TORCH ?= $(shell grep ^torch== constraints.txt)
 BIN := .venv/bin
+# A process per core, at most four, each of which takes cases from another that has more left.
+PYTEST := OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -n logical --maxprocesses 4 --dist worksteal
 
-.PHONY: help verify test lint format bench matrix nightly clean
+.PHONY: help verify quick test lint format bench matrix nightly clean
 
 help:
 	@echo "make verify   install into .venv, then check every claim of the papers"
+	@echo "make quick    lint, then run a few cases of each test: an answer within 90 seconds"
 	@echo "make test     install into .venv, then lint and run the tests"
 	@echo "make format   rewrite the code in the house style"
 	@echo "make lint     ruff and mypy"
 	@echo "make bench    install the peers where they can be, then time the engines beside them"
 	@echo "make matrix   run the tests on every Python from 3.11 to 3.13 that is here, with the newest packages"
-	@echo "make nightly  build the sdist, then run the matrix from what is in it"
+	@echo "make nightly  run the longest tests, build the sdist, then run the matrix from what is in it"
 	@echo "make clean    remove .venv, .matrix and caches"
 
 verify: .venv/.installed
 	$(BIN)/pgm-rnn verify
 
+quick: lint
+	$(PYTEST) --quick
+
 test: lint
-	$(BIN)/pytest
+	$(PYTEST)
 
 lint: .venv/.installed
 	$(BIN)/ruff check .
@@ -39,7 +45,7 @@ matrix:
 	TORCH="$(TORCH)" $(PYTHON) tools/matrix.py
 
 nightly: .venv/.installed
-	$(BIN)/pytest -m nightly
+	$(PYTEST) -m nightly
 	rm -rf .matrix/sdist && mkdir -p .matrix/sdist
 	$(BIN)/python -m build --sdist --outdir .matrix/sdist .
 	tar -xzf .matrix/sdist/*.tar.gz -C .matrix/sdist --strip-components=1

@@ -5,11 +5,26 @@ import pytest
 import torch
 from hypothesis import settings
 
+from pgm_rnn.data import Dataset, synthetic
 from pgm_rnn.registries import OWN
 from tests.cases import cases_of
+from tests.quick import quick
 
 settings.register_profile("suite", deadline=None, derandomize=True, database=None, max_examples=50)
 settings.load_profile("suite")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="a few cases of each test function, and no test marked slow")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With --quick, leave the cases out that `tests.quick` does not choose."""
+    if config.getoption("quick"):
+        kept = quick(items)
+        chosen = set(map(id, kept))
+        config.hook.pytest_deselected(items=[item for item in items if id(item) not in chosen])
+        items[:] = kept
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -36,3 +51,14 @@ def _known_state() -> Iterator[None]:
     with pyro.validation_enabled(True):
         yield
     torch.set_default_dtype(dtype)
+
+
+@pytest.fixture
+def few_synthetic_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`synthetic-hmm` with 500 training sequences, not 20 000, for tests of what surrounds a fit."""
+    draw = synthetic.dirichlet_hmm
+
+    def fewer(*, num_train: int, **sizes: int) -> Dataset:
+        return draw(num_train=min(num_train, 500), **sizes)
+
+    monkeypatch.setattr(synthetic, "dirichlet_hmm", fewer)

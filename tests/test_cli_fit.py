@@ -34,7 +34,7 @@ Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few_synthetic_sequences: None) -> None:
     """An empty folder as the present one, and float32 as in a fresh interpreter."""
     monkeypatch.chdir(tmp_path)
     torch.set_default_dtype(torch.float32)

@@ -36,7 +36,7 @@ MANY = "fit lgssm --data many.npy --latent-dim 1 --iterations 2"
 
 
 @pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few_synthetic_sequences: None) -> None:
     """An empty folder as the present one, and float32 as in a fresh interpreter."""
     monkeypatch.chdir(tmp_path)
     torch.set_default_dtype(torch.float32)

@@ -77,6 +77,11 @@ def bits_nats(rolls: list[np.ndarray], probs: list[np.ndarray]) -> float:
     return -float(sum(term.sum() for term in terms))
 
 
+@pytest.mark.parametrize(
+    "roll_file",
+    ["made", "JSB_Chorales.mat", pytest.param("Nottingham.mat", marks=pytest.mark.nightly)],  # a gigabyte of counts
+    indirect=True,
+)
 def test_a_chain_for_each_key_has_the_nats_of_its_counts_and_helps_in_music_not_in_noise(roll_file: Path) -> None:
     train, _, test = read_piano_rolls(roll_file)
     chain = MarkovChain.from_counts(train.x, train.lengths, emission=Bernoulli(88), pseudo_count=0.5)

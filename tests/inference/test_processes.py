@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -93,7 +94,8 @@ def test_what_is_wrong_for_one_process_is_an_error_in_each(folder: Path) -> None
 
 
 def test_the_command_line_fits_with_two_processes_and_saves_once(tmp_path: Path) -> None:
-    arguments = "fit rnn --data synthetic-hmm --cell gru --hidden-dim 2 --epochs 1 --batch-size 100 --output"
+    arguments = "fit rnn --data few.npy --cell gru --hidden-dim 2 --epochs 1 --batch-size 10 --output"
+    np.save(tmp_path / "few.npy", np.random.default_rng(0).normal(size=(40, 8, 2)))
     command = [sys.executable, *TORCHRUN, "-m", "pgm_rnn", *arguments.split(), str(tmp_path / "out")]
     done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

@@ -121,8 +121,15 @@ def test_compiled_functions_use_torchs_number_of_threads_and_leave_it(threads: i
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize("before", ["kernels", "torch"])
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    ("threads", "before"),
+    [
+        (1, "torch"),
+        (2, "kernels"),
+        pytest.param(1, "kernels", marks=pytest.mark.nightly),
+        pytest.param(2, "torch", marks=pytest.mark.nightly),
+    ],
+)
 def test_forked_processes_give_the_bits_of_their_parent_whatever_ran_before(threads: int, before: str) -> None:
     printed = printed_by(FORKS.replace("{before}", before), OMP_NUM_THREADS=str(threads))
     assert printed == ["0", "True", str(threads), "True", "True"]

@@ -18,7 +18,7 @@ Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> Path:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, few_synthetic_sequences: None) -> Path:
     """An HMM, a variational network that began with another's numbers, and a law of labels, which has no place here."""
     torch.set_default_dtype(torch.float32)
     monkeypatch.chdir(tmp_path)

@@ -68,7 +68,7 @@ def has_data(name: str) -> None:
 
 
 @pytest.fixture
-def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few_synthetic_sequences: None) -> Path:
     """A model that the command line fitted and saved."""
     torch.set_default_dtype(torch.float32)
     monkeypatch.chdir(tmp_path)
