@@ -1,7 +1,7 @@
 """The tests of `make quick`: of each test function as few cases as have every value of every parameter once.
 
-A test of 20 models with 10 families has 200 cases in `make test` and about 20 here. Tests marked `slow` or `nightly` are
-left out. The rule reads the parameters alone, so a new test or model needs no entry in a list.
+A test of 20 models with 10 families has 200 cases in `make test` and about 20 here. Tests marked `slow` or `nightly`
+are left out. The rule reads the parameters alone, so a new test or model needs no entry in a list.
 """
 
 from collections import defaultdict
@@ -26,9 +26,10 @@ def covering(cases: Iterable[tuple[Case, Values]]) -> list[Case]:
     Cases whose values are all new are chosen first, for they cover most; then any that still adds a value.
     """
     listed, chosen, covered = list(cases), set[int](), set[tuple[str, Hashable]]()
-    for adds in (lambda values: not values & covered, lambda values: not values <= covered):
+    for all_new in (True, False):
         for number, (_, values) in enumerate(listed):
-            if number not in chosen and adds(values):
+            adds = not values & covered if all_new else not values <= covered
+            if number not in chosen and adds:
                 chosen.add(number)
                 covered |= values
     return [case for number, (case, _) in enumerate(listed) if number in chosen]
