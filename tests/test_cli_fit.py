@@ -401,7 +401,7 @@ def test_a_table_fits_eighty_columns(capsys: Capture) -> None:
         ("lgssm --data short.csv --latent-dim 1", "expected more steps to train on, got 2 for all splits"),
         ("lgssm --data text.csv --latent-dim 1", "expected numbers in text.csv, got 'x' in line 2"),
         ("lgssm --data empty.csv --latent-dim 1", "expected at least one number, got none in empty.csv"),
-        ("lgssm --data . --latent-dim 1", "expected a file of numbers, got ., which is none"),
+        ("lgssm --data . --latent-dim 1", "expected a file of numbers, got ., which is no file"),
         ("lgssm --data river.csv --latent-dim 1 --output .", "expected a new folder or one that holds a saved model"),
         ("lgssm --data river.csv --latent-dim 1 --output river.csv", "expected a new folder or one that holds"),
         ("lgssm --data river.csv --latent-dim 1 --output river.csv/x", "expected --output to name a folder"),
