@@ -26,6 +26,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return int(stopped.value.code or 0)
 
 
+@pytest.mark.slow
 def test_verify_writes_one_record_a_claim(tmp_path: Path) -> None:
     output = tmp_path / "results.json"
     done = pgm_rnn("verify", "--claim", "causal-posterior", "--claim", "markov-properties", "--json", str(output))
@@ -142,6 +143,7 @@ def test_what_the_user_got_wrong_is_one_sentence_and_status_two(
     assert "Traceback" not in captured.err
 
 
+@pytest.mark.slow
 def test_a_tampered_data_file_is_one_sentence_and_no_traceback(tmp_path: Path) -> None:
     (tmp_path / "JSB_Chorales.mat").write_bytes(b"not the chorales")
     done = pgm_rnn("verify", "--data", "jsb", PGM_RNN_DATA=str(tmp_path))
@@ -150,6 +152,7 @@ def test_a_tampered_data_file_is_one_sentence_and_no_traceback(tmp_path: Path) -
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_verify_on_data_fits_and_reports(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["verify", "--data", "synthetic-hmm", "--cell", "gru", "--hidden-dim", "4", "--epochs", "1"]
     assert call(monkeypatch, *arguments) == 0
@@ -178,6 +181,7 @@ def test_a_results_file_keeps_its_mode_and_a_link_stays_a_link(monkeypatch: pyte
     assert target.stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.slow
 def test_a_terminal_without_unicode_is_no_error() -> None:
     arguments = ["verify", "--data", "synthetic-hmm", "--hidden-dim", "2", "--epochs", "1"]
     done = pgm_rnn(*arguments, PYTHONIOENCODING="ascii")

@@ -30,6 +30,8 @@ from tests.inference.test_gaussian_em import NILE
 from tests.instances import assert_same, of_sequences
 from tests.test_cli import call, pgm_rnn
 
+pytestmark = pytest.mark.slow
+
 Capture = pytest.CaptureFixture[str]
 
 

@@ -27,6 +27,8 @@ from pgm_rnn.storage.tensors import in_half
 from tests.instances import assert_same, of_sequences
 from tests.test_cli import call
 
+pytestmark = pytest.mark.slow
+
 Capture = pytest.CaptureFixture[str]
 HMM_FIT = "fit hmm --data synthetic-hmm --num-states 2 --iterations 2 --restarts 1"
 COUNTS = "fit markov-chain --data synthetic-hmm"

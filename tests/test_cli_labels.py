@@ -120,6 +120,7 @@ def test_a_causal_tagger_stands_beside_the_exact_filter(monkeypatch: pytest.Monk
     assert "the exact filter of the model that drew the data" in output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(LABEL_MODELS))
 def test_a_fit_goes_on_from_its_checkpoint_and_notes_its_epochs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     command = f"fit {name} --data synthetic-hmm --hidden-dim 2 --epochs 2 --batch-size 1000 --device cpu"
@@ -242,6 +243,7 @@ def test_what_the_user_got_wrong_is_one_sentence_before_any_work(
     assert [path.name for path in Path().iterdir()] == ["river.csv"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command", ["evaluate out --data synthetic-hmm", "sample out", "fit rnn --data synthetic-hmm --start out"]
 )

@@ -14,6 +14,8 @@ from pgm_rnn.experiments.experiment import Cell, Row
 from pgm_rnn.experiments.registry import EXPERIMENTS
 from pgm_rnn.experiments.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 QUICK = ["--quick", "--jobs", "1", "--replicates", "1", "--updates", "2"]
 
 

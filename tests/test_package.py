@@ -54,6 +54,7 @@ def test_the_help_of_the_command_line_imports_nothing_heavy() -> None:
     assert not found & {"torch", "pyro", "numpy", "scipy", "numba", "matplotlib", "arviz", "pooch", "networkx"}
 
 
+@pytest.mark.slow
 def test_models_and_engines_live_in_the_package_only() -> None:
     found = modules_after("import pgm_rnn.models, pgm_rnn.inference.svi, pgm_rnn.graph")
     assert not found & {"models", "inference", "matplotlib", "numba", "arviz", "pooch"}

@@ -117,6 +117,7 @@ def estimate(elbo: Any, num: int, vectorize: bool, program: Any, guide: Any, x: 
     return float(made.loss(program, guide, x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["hmm", "lgssm", "rnn-gru", "vrnn", "dmm", "noisy-rnn"])
 @pytest.mark.parametrize("elbo", [Trace_ELBO, RenyiELBO])
 def test_vectorised_particles_give_the_bound_of_particles_one_at_a_time(name: str, elbo: Any) -> None:

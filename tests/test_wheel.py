@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 FOLDERS = {"pgm_rnn": ROOT / "pgm_rnn", "pgm_rnn/models": ROOT / "models", "pgm_rnn/inference": ROOT / "inference"}
 DEVELOPMENT = {"pgm_rnn/zoo/make.py", "pgm_rnn/zoo/recipes.py"}

@@ -5,6 +5,8 @@ import pytest
 from pgm_rnn.claims import CLAIMS
 from tools.damages import DAMAGES, NOTICED_BY, Damage, measured, notices
 
+pytestmark = pytest.mark.slow
+
 BY_NAME = {damage.name: damage for damage in DAMAGES}
 SLOW = ("particle-filter-rate", "particle-filter-unbiased")
 PAIRS = [(name, claim_id) for name, ids in NOTICED_BY.items() for claim_id in ids if claim_id not in SLOW]

@@ -28,6 +28,7 @@ def first_cases(claim: Claim, monkeypatch: pytest.MonkeyPatch) -> Claim:
     return claim
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLAIMS)
 @pytest.mark.parametrize("seed", [pytest.param(0, marks=pytest.mark.nightly), 7])  # `make verify` has seed 0
 def test_the_claim_holds_and_its_control_fails(name: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,6 +146,7 @@ DAMAGES: dict[str, tuple[str, Any, str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damage_is_noticed(damage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     name, owner, attribute, damaged = DAMAGES[damage]

@@ -77,6 +77,7 @@ def bits_nats(rolls: list[np.ndarray], probs: list[np.ndarray]) -> float:
     return -float(sum(term.sum() for term in terms))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "roll_file",
     ["made", "JSB_Chorales.mat", pytest.param("Nottingham.mat", marks=pytest.mark.nightly)],  # a gigabyte of counts

@@ -145,6 +145,7 @@ def test_a_users_folder_that_is_none_is_an_error(
         fetch(FILE, cache=tmp_path, base_url=closed_url)
 
 
+@pytest.mark.slow
 def test_importing_the_package_imports_neither_pooch_nor_scipy() -> None:
     program = "import sys, pgm_rnn.data; print({'pooch', 'requests', 'scipy'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -14,6 +14,8 @@ from pgm_rnn.experiments.sweep import Done, run_cell, sweep
 from pgm_rnn.experiments.tables import as_csv, from_csv
 from tools.experiments_page import NAME, main, page
 
+pytestmark = pytest.mark.slow
+
 DOCS = Path(__file__).parents[2] / "docs" / "experiments"
 
 

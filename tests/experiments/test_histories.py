@@ -13,6 +13,8 @@ from pgm_rnn.experiments.settings import reproducible
 from pgm_rnn.experiments.taggers import initial_weights, label_log_probs
 from pgm_rnn.models import HMM
 
+pytestmark = pytest.mark.slow
+
 NUM_STEPS = 4
 
 

@@ -11,6 +11,8 @@ from pgm_rnn.experiments.settings import Settings
 from pgm_rnn.experiments.summary import values_of, where
 from pgm_rnn.experiments.sweep import run_cell
 
+pytestmark = pytest.mark.slow
+
 EXPERIMENT = LearnedParticles()
 SMALL = dataclasses.replace(EXPERIMENT.quick, num_sequences=(500,), num_updates=120, batch_size=40)
 

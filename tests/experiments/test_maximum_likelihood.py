@@ -16,6 +16,8 @@ from pgm_rnn.experiments.settings import reproducible
 from pgm_rnn.inference import em
 from pgm_rnn.models import HMM
 
+pytestmark = pytest.mark.slow
+
 NUM_STEPS = 5
 
 

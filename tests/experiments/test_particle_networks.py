@@ -12,6 +12,8 @@ from pgm_rnn.inference import forward_backward, smc
 from pgm_rnn.models import HMM
 from pgm_rnn.particles.noise import SeededNoise
 
+pytestmark = pytest.mark.slow
+
 K, S, T, M = 2, 2, 3, 2
 
 

@@ -17,6 +17,8 @@ from pgm_rnn.experiments.settings import Settings
 from pgm_rnn.experiments.sweep import Done, Plan, forget, run_cell, sweep, workers
 from pgm_rnn.files import held
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 

@@ -176,6 +176,7 @@ def test_pyros_elbo_is_the_mean_log_weight_draw_by_draw() -> None:
     torch.testing.assert_close(bounds.elbo(log_w).sum(), theirs)
 
 
+@pytest.mark.slow
 def test_the_logarithm_is_of_each_sequences_mean_as_pyros_and_that_of_the_batchs_is_looser() -> None:
     """Jensen: sum_i log mean_k w_i^k >= log mean_k prod_i w_i^k."""
     model, x, _ = known("network", 10)

@@ -46,6 +46,7 @@ def tensors_of(folder: Path) -> Path:
 # A run that goes on.
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_run_killed_twenty_times_ends_with_the_bits_of_one_that_was_not(tmp_path: Path) -> None:
     whole, dead = tmp_path / "whole", tmp_path / "dead"
@@ -99,6 +100,7 @@ def broken(folder: Path, monkeypatch: pytest.MonkeyPatch, num_saves: int) -> Non
             killed.run(folder, num_epochs=2, kl_warmup=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_saves", range(8))
 def test_a_run_goes_on_from_each_of_its_checkpoints(
     num_saves: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -173,6 +173,7 @@ def test_a_mean_over_sequences_leaves_out_those_without_a_step() -> None:
 # Errors of the estimate.
 
 
+@pytest.mark.slow
 @every_random_bound
 @pytest.mark.parametrize("normalisation", ["sum", "sequence", "skip-first"])
 def test_the_monte_carlo_error_is_the_spread_over_seeds(bound: str, normalisation: str) -> None:
@@ -196,6 +197,7 @@ def test_one_particle_has_no_error(bound: str) -> None:
     assert math.isfinite(found.standard_error)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_few_effective_particles_give_away_an_error_that_is_too_small() -> None:
     model = scalar_network()

@@ -316,6 +316,7 @@ def test_the_number_of_samples_is_checked() -> None:
         forward_backward.sample_states(left_to_right(), torch.zeros(1, 2, dtype=torch.int64), num_samples=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_steps", [5_000, pytest.param(20_000, marks=pytest.mark.nightly)])
 def test_long_sequences_do_not_underflow_in_single_precision(num_steps: int) -> None:
     hmm = HMM.random(4, 3, seed=0).double()

@@ -25,6 +25,7 @@ def chain(stay: Tensor) -> HMM:
     return HMM(torch.tensor([0.5, 0.5]), rows, torch.tensor([[0.8, 0.2], [0.3, 0.7]]))
 
 
+@pytest.mark.slow
 def test_the_draws_have_the_posterior_of_the_transitions_and_not_their_prior() -> None:
     x = chain(torch.tensor(0.9)).sample(3, 12, seed=0).x
     grid = torch.linspace(0.005, 0.995, 100)
@@ -47,6 +48,7 @@ def test_the_draws_have_the_posterior_of_the_transitions_and_not_their_prior() -
     assert result.divergences.shape == (1,)
 
 
+@pytest.mark.slow
 def test_chains_run_from_starts_of_their_own() -> None:
     x = chain(torch.tensor(0.9)).sample(2, 8, seed=0).x
     program = WithPriors(chain(torch.tensor(0.5)), {"initial_probs": dist.Dirichlet(torch.ones(2))})
@@ -57,6 +59,7 @@ def test_chains_run_from_starts_of_their_own() -> None:
     assert float((result.r_hat["initial_probs"] - 1).abs().max()) < 0.3
 
 
+@pytest.mark.slow
 def test_a_program_of_the_users_own_runs_too() -> None:
     one = torch.eye(1)
     noise = dist.MultivariateNormal(torch.zeros(1), one)

@@ -25,6 +25,7 @@ def chain(stay: float, leave: float = 0.3) -> HMM:
     return HMM(torch.tensor([0.5, 0.5]), rows, torch.tensor([[0.8, 0.2], [0.3, 0.7]]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_particles", [3, 30])
 def test_the_draws_have_the_exact_posterior_whatever_the_number_of_particles(num_particles: int) -> None:
     x = chain(0.9).sample(6, 4, seed=0).x  # many short sequences, for a filter takes its time by steps
@@ -52,6 +53,7 @@ def test_the_draws_have_the_exact_posterior_whatever_the_number_of_particles(num
     assert result.log_likelihoods.shape == (1500,)
 
 
+@pytest.mark.slow
 def test_estimates_that_were_drawn_anew_would_be_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     # a chain that estimates its present likelihood anew at every move is not exact: with few particles it is too wide
     x, truth = chain(0.95, 0.05).sample(20, 5, seed=0).x, {}
@@ -132,6 +134,7 @@ LAWS: dict[str, Callable[[Tensor], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
 def test_a_parameter_that_no_law_can_have_is_rejected(law: Callable[[Tensor], Any]) -> None:
     # the posterior of a chance with a wide normal prior is its likelihood times the prior on [0, 1], zero elsewhere
@@ -163,6 +166,7 @@ def test_an_error_of_the_program_at_a_move_is_raised(error: type[Exception]) -> 
         pmmh.run(program, torch.tensor([[0, 0, 1]]), num_samples=50, num_warmup=10, num_particles=1, progress=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("law", "last"),
     [
@@ -184,6 +188,7 @@ def test_priors_without_a_possible_start_are_one_sentence(law: str, last: str) -
     assert "degenerate=" not in str(caught.value)  # this engine has no such argument
 
 
+@pytest.mark.slow
 def test_a_prior_that_says_of_every_draw_that_it_is_impossible_is_one_sentence() -> None:
     class Half(dist.Normal):
         def log_prob(self, value: Tensor) -> Tensor:
@@ -262,6 +267,7 @@ WIDE: dict[str, Callable[[Tensor], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("prior", WIDE.values(), ids=WIDE)
 def test_stochastic_volatility_with_a_wide_prior_has_a_posterior_from_any_seed(

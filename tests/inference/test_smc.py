@@ -130,6 +130,7 @@ def slope(sizes: list[int], values: list[float]) -> float:
     return float((x * y).sum() / x.square().sum())
 
 
+@pytest.mark.slow
 @every_model
 def test_errors_fall_with_the_root_of_the_number_of_particles(name: str) -> None:
     model, sizes, repeats = make(name), [32, 128, 512], 1_000
@@ -219,6 +220,7 @@ def test_a_model_with_memory_has_its_likelihood_by_quadrature() -> None:
 # Paths.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["backward", "ancestors"])
 def test_paths_have_the_smoothed_moments_and_not_the_filtered_ones(method: Any) -> None:
     model, repeats, lengths = make("lgssm"), 400, torch.tensor([NUM_STEPS, 3]).repeat(200)

@@ -50,6 +50,7 @@ def ragged_words(task: Task) -> tuple[BidirectionalRNN, Labelled]:
     return model, Labelled(Sequences(ragged(Gaussian(2)), LENGTHS), y)
 
 
+@pytest.mark.slow
 @every_task
 def test_what_only_both_ends_tell_is_learnt(task: Task) -> None:
     model, data = make(task), words(task)

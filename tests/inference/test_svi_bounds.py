@@ -60,6 +60,7 @@ def test_the_same_seed_gives_the_same_parameters_and_another_does_not(objective:
     assert any(not torch.equal(a, b) for a, b in zip(states[0].values(), states[2].values(), strict=True))
 
 
+@pytest.mark.slow
 @every_bound
 def test_a_fit_raises_the_bound(objective: str) -> None:
     model = network()

@@ -283,6 +283,7 @@ def test_many_states_and_sequences_of_any_length_have_the_gradients_of_a_loop(
         torch.testing.assert_close(found, reference)
 
 
+@pytest.mark.slow
 def test_expected_transitions_of_a_long_sequence_keep_single_precision() -> None:
     # Rows of filtered and future sum to one in expectation: the counts sum to T - 1.
     initial, transition = random_chain(3, seed=0)

@@ -192,6 +192,7 @@ def test_tables_that_vary_over_sequences_and_steps_lose_nothing(dtype: torch.dty
         )
 
 
+@pytest.mark.slow
 @DTYPES
 def test_the_best_path_is_never_likelier_than_all_paths_and_draws_stay_in_the_support(dtype: torch.dtype) -> None:
     for kind in KINDS:

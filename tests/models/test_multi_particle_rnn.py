@@ -194,6 +194,7 @@ def test_an_observation_that_no_particle_emits_is_impossible_and_no_nan() -> Non
 # What it is for.
 
 
+@pytest.mark.slow
 def test_two_particles_learn_two_modes_that_one_of_the_same_size_cannot() -> None:
     signs = torch.tensor([-2.0, 2.0]).repeat(100)
     x = (signs[:, None] + 0.5 * torch.randn(200, 2)).float()

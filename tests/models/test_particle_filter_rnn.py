@@ -101,6 +101,7 @@ def test_the_gradient_is_that_of_the_function_where_ancestors_stay(model: Sequen
         assert found == pytest.approx(slope, rel=1e-4, abs=1e-5)  # rounding 1e-14 over the step, times T
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_with_many_particles_it_has_the_models_likelihood_and_its_exponential_is_unbiased() -> None:
     model = MODELS["lgssm"]

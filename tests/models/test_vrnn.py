@@ -145,6 +145,7 @@ def joint_normal(model: VRNN, x: Tensor) -> Tensor:
     return law.log_prob(x[..., 0])
 
 
+@pytest.mark.slow
 def test_with_linear_networks_the_bound_meets_the_exact_value_as_particles_grow() -> None:
     model = linear_vrnn()
     x = model.sample(8, 4, seed=1).x

@@ -14,6 +14,8 @@ from pgm_rnn.report import leaderboard as board
 from pgm_rnn.zoo.publish import publish
 from tests.test_cli import call
 
+pytestmark = pytest.mark.slow
+
 Capture = pytest.CaptureFixture[str]
 
 

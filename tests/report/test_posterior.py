@@ -19,6 +19,7 @@ def posterior() -> Posterior:
     return Posterior(draws, torch.zeros(2, dtype=torch.int64), 1.0)
 
 
+@pytest.mark.slow
 def test_arvizs_daily_warning_is_no_error_where_warnings_are(tmp_path: Path) -> None:
     code = "import torch, pgm_rnn; from pgm_rnn.inference.mcmc import Posterior; import warnings; "
     code += "warnings.simplefilter('error', FutureWarning); "

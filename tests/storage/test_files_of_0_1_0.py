@@ -110,6 +110,7 @@ def run_in(folder: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_a_fit_that_0_1_0_began_ends_as_it_would_have_there(stopped: tuple[str, Path]) -> None:
     name, folder = stopped
     known = load_file(HOME / "runs" / f"{name}.safetensors")

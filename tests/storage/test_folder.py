@@ -47,6 +47,7 @@ def kills(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="forks and kills")
 @pytest.mark.parametrize(
     ("name", "loaded"),
@@ -64,6 +65,7 @@ def test_a_save_that_is_killed_at_any_step_leaves_the_old_or_the_new_model(
     assert set(kills[name]["seen"]) == loaded | {f"{DESCRIPTION} {TENSORS}"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="forks and kills")
 @pytest.mark.parametrize(("name", "loaded"), [("published new", {"nothing", "1"}), ("published again", {"0", "1"})])
 def test_a_publication_that_is_killed_at_any_step_leaves_the_old_or_the_new_entry(

@@ -102,6 +102,7 @@ CLAIMS: dict[str, Callable[..., bool]] = {
 """Of the numbers that end a script's indented lines, in their order."""
 
 
+@pytest.mark.slow
 @every_script
 def test_it_runs_and_what_it_prints_is_true(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.set_default_dtype(torch.float32)  # as its reader's

@@ -32,6 +32,8 @@ from pgm_rnn.zoo.recipes import RECIPES
 from tests.instances import assert_same, every_family_of_heads, of_sequences, randomised
 from tests.test_cli import call
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 NAMES = zoo.list_pretrained()
 DESCRIBED = {name: read_description(entries.HOME / name / entries.CONFIG) for name in NAMES}
