@@ -186,7 +186,7 @@ def test_a_fit_whose_scores_fail_is_saved_all_the_same(
     assert load_model("out").num_states == 2
     assert describe("out").info["scores"] == []
     assert call(monkeypatch, "publish", "out", "entry", "--failure-modes", "All.", "--into", "zoo") == 2
-    assert "expected a model that pgm-rnn fit saved, out has no scores with it" in capsys.readouterr().err
+    assert "expected a model that pgm-rnn fit saved, got out without scores" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["hmm --num-states 2 --iterations 3 --restarts 2", "rnn --hidden-dim 2 --epochs 1"])

@@ -73,7 +73,7 @@ def test_an_unreachable_scheduler_is_one_sentence_and_leaves_nothing(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pgm_rnn.experiments.sweep.CONNECT_SECONDS", 0.2)
-    with pytest.raises(OSError, match=f"expected a Dask scheduler at {address}, nothing there answered"):
+    with pytest.raises(OSError, match=f"expected a Dask scheduler at {address}, got no answer"):
         invoke("figure-5", "--quick", "--backend", "dask", "--scheduler", address, "--out", str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 

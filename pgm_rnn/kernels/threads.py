@@ -7,7 +7,7 @@ that is spawned (`multiprocessing.get_context("spawn")`) has all its threads.
 
 import os
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from ctypes import CFUNCTYPE, c_ssize_t, c_void_p, cast
 from functools import cache
 from importlib import import_module
@@ -27,13 +27,22 @@ class _Process:
 
 
 def _before_fork() -> None:
-    """Wait until no other thread imports kernels or compiles, because the child would inherit its locks for good."""
-    for name in [name for name in sys.modules if name == "numba" or name.startswith("pgm_rnn.")]:
-        import_module(name)
+    """Wait until no other thread imports or compiles, because the child would inherit its locks for good.
+
+    numba looks at `numpy.ma` when it meets its first array, which numpy imports then: any module may be under way.
+    """
+    for name in [name for name, module in list(sys.modules.items()) if _is_being_imported(module)]:
+        with suppress(Exception):  # it is the other thread's error
+            import_module(name)
     lock = getattr(sys.modules.get("numba.core.compiler_lock"), "global_compiler_lock", None)
     if lock is not None:
         lock.acquire()
     _Process.held.append(lock)
+
+
+def _is_being_imported(module: Any) -> bool:
+    """Whether some thread is still running a module's code."""
+    return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))
 
 
 def _release() -> None:

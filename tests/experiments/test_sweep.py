@@ -134,7 +134,7 @@ def test_a_cell_that_was_not_written_whole_is_not_there(tmp_path: Path) -> None:
         ({"backend": "spark"}, "expected backend to be one of local, dask, got 'spark'"),
         ({"backend": "dask"}, "expected the scheduler's address with --backend dask"),
         ({"scheduler": "tcp://here:1"}, "expected --scheduler only with --backend dask"),
-        ({"jobs": 0}, "expected jobs to be a number of processes, or -1 for one a core, got 0"),
+        ({"jobs": 0}, "expected jobs to be a number of processes, or -1 for one per core, got 0"),
     ],
 )
 def test_plans_that_cannot_be_are_refused(wrong: dict[str, object], message: str) -> None:
@@ -172,7 +172,7 @@ def test_a_scheduler_that_is_not_there_is_one_sentence(monkeypatch: pytest.Monke
     monkeypatch.setattr("pgm_rnn.experiments.sweep.CONNECT_SECONDS", 0.2)
     plan = Plan("dask", scheduler="tcp://127.0.0.1:1")
     with (
-        pytest.raises(ConnectionError, match=r"expected a Dask scheduler at tcp://127.0.0.1:1, nothing there answered"),
+        pytest.raises(ConnectionError, match=r"expected a Dask scheduler at tcp://127.0.0.1:1, got no answer"),
         workers(plan),
     ):
         pass

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -146,3 +147,27 @@ def test_python_threads_may_call_at_the_same_time(layer: str) -> None:
 @pytest.mark.parametrize("delay", [0.02, 0.3])
 def test_a_fork_waits_for_another_threads_first_call(delay: float) -> None:
     assert printed_by(FIRST_CALL.replace("{delay}", str(delay)))[1] == "0"
+
+
+IMPORTING = """
+import os, sys, threading, time
+sys.path.insert(0, {folder!r})
+import pgm_rnn.kernels.threads
+thread = threading.Thread(target=lambda: __import__("slow_to_import"))
+thread.start()
+while "slow_to_import" not in sys.modules:
+    time.sleep(0.01)
+child = os.fork()
+if child == 0:
+    import slow_to_import
+    os._exit(0 if slow_to_import.value == 1 else 1)
+thread.join()
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_fork_waits_for_another_threads_import_of_anything(tmp_path: Path) -> None:
+    """The child would wait forever for the lock of a module that a thread of its parent was importing."""
+    (tmp_path / "slow_to_import.py").write_text("import time\ntime.sleep(0.5)\nvalue = 1\n")
+    assert printed_by(IMPORTING.format(folder=str(tmp_path))) == ["0"]

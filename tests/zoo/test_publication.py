@@ -164,7 +164,7 @@ def test_notes_that_were_changed_are_one_sentence(fitted: Path, tmp_path: Path) 
     del content["info"]["torch"]
     path.write_text(json.dumps(content))
     with pytest.raises(
-        ValueError, match=r"expected the notes of pgm-rnn fit in .*, they were changed: KeyError\('torch"
+        ValueError, match=r"expected the record of pgm-rnn fit in .*, got a changed one: KeyError\('torch"
     ):
         publish(fitted, "entry", "All of it.", tmp_path / "zoo")
     assert read_manifest(tmp_path / "zoo") == {}

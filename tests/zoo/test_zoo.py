@@ -319,7 +319,7 @@ def test_a_name_of_another_kind_is_an_error(name: str, tmp_path: Path) -> None:
 def test_a_model_that_was_not_fitted_by_the_command_line_is_an_error(tmp_path: Path) -> None:
     pr.save_model(HMM.random(2, 3), tmp_path / "model")
     with pytest.raises(
-        ValueError, match=r"expected a model that pgm-rnn fit saved, .* has no command, data, description, sco"
+        ValueError, match=r"expected a model that pgm-rnn fit saved, got .* without command, data, description, sco"
     ):
         publish(tmp_path / "model", "hmm", "Everything.", tmp_path / "zoo")
     with pytest.raises(ValueError, match="expected a sentence on what the model gets wrong, got none"):
@@ -350,7 +350,7 @@ def test_an_unknown_name_is_an_error_with_a_close_one() -> None:
 def test_a_file_that_was_changed_is_an_error(file: str, home: Path) -> None:
     path = home / "hmm-jsb-16" / file
     path.write_bytes(path.read_bytes()[:-1] + b"x")
-    with pytest.raises(StorageError, match=rf"expected .*{re.escape(file)} as it was published, it was changed"):
+    with pytest.raises(StorageError, match=rf"expected .*{re.escape(file)} as it was published, got a changed"):
         zoo.load_pretrained("hmm-jsb-16", home=home)
     path.unlink()
     with pytest.raises(StorageError, match=rf"expected {re.escape(file)} of the trained model hmm-jsb-16, got no file"):
@@ -361,7 +361,7 @@ def test_a_reference_that_was_changed_is_an_error(home: Path) -> None:
     path = home / "hmm-jsb-16" / entries.REFERENCE
     content = json.loads(path.read_text())
     path.write_text(json.dumps({**content, "bound": "none"}))
-    with pytest.raises(StorageError, match="as it was published, it was changed"):
+    with pytest.raises(StorageError, match="as it was published, got a changed"):
         zoo.reference("hmm-jsb-16", home=home)
 
 
