@@ -22,7 +22,7 @@ verify: .venv/.installed
 	$(BIN)/pgm-rnn verify
 
 quick: lint
-	$(PYTEST) --quick
+	$(PYTEST) --quick --durations 10 --durations-min 1
 
 test: lint
 	$(PYTEST)
