@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -41,6 +42,15 @@ def test_verify_writes_one_record_a_claim(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [output]
 
 
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """Python's own handler of Ctrl-C: a shell starts what runs in the background without it."""
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, usual)
+
+
+@pytest.mark.usefixtures("_interruptible")
 @pytest.mark.parametrize("pressed", [True, False])
 def test_an_error_of_what_ctrl_c_cut_short_is_no_traceback(monkeypatch: pytest.MonkeyPatch, pressed: bool) -> None:
     def cut_short(**options: object) -> None:
