@@ -12,6 +12,7 @@ from pyro.infer.inspect import get_model_relations
 
 from pgm_rnn.checks import check_counts
 from pgm_rnn.sequence_model import Memory, SequenceModel
+from pgm_rnn.sequence_model.conditionals import example_of
 
 
 def read_graph(model: SequenceModel, num_steps: int, memory: Memory = "deterministic") -> "nx.DiGraph[str]":
@@ -31,7 +32,7 @@ def read_graph(model: SequenceModel, num_steps: int, memory: Memory = "determini
     if model.first == "condition":
         raise ValueError("expected a model with first='model', got first='condition', whose graph lacks p(x_1)")
     check_counts(num_steps=num_steps)
-    lengths = torch.tensor([num_steps], device=next(model.parameters()).device)
+    lengths = torch.tensor([num_steps], device=example_of(model).device)
     kwargs = {"rendering": "unrolled", "memory": memory}
     with pyro.settings.context(module_local_params=True):
         relations = get_model_relations(model.model, (None, lengths), kwargs, include_deterministic=True)

@@ -82,7 +82,7 @@ class Sequences(_Fields):
         return Sequences(
             self.x[index, :longest],
             lengths,
-            *(None if part is None else part[index, :longest] for part in (self.z, self.inputs, self.mask)),
+            *(None if part is None else part[index, :longest] for part in (self.z, self.inputs, self.observed)),
         )
 
     def to(self, device: torch.device | str) -> "Sequences":
@@ -179,11 +179,7 @@ def as_sequences(
         lengths = torch.full(data.shape[:1], data.shape[1], device=data.device)
     else:
         lengths = check_lengths(lengths, data)
-    if mask is None:
-        return Sequences(data, lengths, z, inputs)
-    inside = length_mask(lengths, data.shape[1])
-    observed = check_mask(mask, data)
-    return Sequences(data, lengths, z, inputs, observed & over_events(inside, observed))
+    return Sequences(data, lengths, z, inputs, None if mask is None else check_mask(mask, data))
 
 
 def check_mask(mask: Tensor, x: Tensor) -> Tensor:

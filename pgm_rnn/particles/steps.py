@@ -13,7 +13,7 @@ from pgm_rnn.particles.noise import Uniforms, invert
 from pgm_rnn.particles.options import Options
 from pgm_rnn.particles.resampling import Lookedahead, look_ahead, resample
 from pgm_rnn.particles.state import Particles, Proposed, Step
-from pgm_rnn.sequence_model.conditionals import Conditionals, memory_of
+from pgm_rnn.sequence_model.conditionals import Conditionals, example_of, memory_of
 
 
 def init(
@@ -90,7 +90,7 @@ def start(
         z, log_ratio = _draw(model.initial_given(h, given).expand([num, batch]), u), None
     else:
         z, log_ratio = _propose(model, model.initial(h).expand([num, batch]), None, h, features, options, u)
-    like = next(model.parameters())
+    like = example_of(model)
     log_weights = like.new_full((num, batch), -math.log(num))
     never = torch.zeros(batch, dtype=torch.bool, device=like.device)
     return Proposed(z, h, log_weights if log_ratio is None else log_weights + log_ratio, never, None)

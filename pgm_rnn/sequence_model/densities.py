@@ -64,8 +64,8 @@ def marginal_log_prob(model: Conditionals, data: Sequences, first: First) -> Ten
     """
     if isinstance(model, SumsOutStates):
         return model.sum_out_states(data, first)
-    check_gaps(model, data)
     if has_tables(model):
+        check_gaps(model, data)
         return _summed_over_tables(model, data, first)
     if model.states is not None:
         raise ValueError(

@@ -37,7 +37,6 @@ def checked(
         ValueError: wrong shape, device, lengths, NaN or values outside the family's support.
     """
     given, example = as_sequences(data, lengths, z=z, inputs=inputs, mask=mask), example_of(model)
-    check_device(given.x, example)
     observed = given.observed
     x, lengths = valid(model.family, given.x, example, observed, given.lengths), given.lengths
     inputs = check_inputs(given.inputs, model.input_dim, x, example)
@@ -111,7 +110,8 @@ def valid(family: Emission, x: Tensor, like: Tensor, mask: Tensor | None, length
     if x.shape[2:] != event_shape:
         expected = ", ".join(["batch", "T", *map(str, event_shape)])
         raise ValueError(f"expected {name} of shape ({expected}), got {tuple(x.shape)}")
-    check_device(x, like, name)
+    if x.device != like.device:
+        raise ValueError(f"expected {name} on {like.device} as the model, got {x.device}; move one of them with .to")
     x = _in_dtype(family, x, like.dtype, name)
     if bool((lengths < x.shape[1]).any()):
         x = x.where(over_events(length_mask(lengths, x.shape[1]), x), 0)  # zero is in every family's support
@@ -123,16 +123,6 @@ def valid(family: Emission, x: Tensor, like: Tensor, mask: Tensor | None, length
         place = f"sequence {where[0]} at step {where[1] + 1}"
         raise ValueError(f"expected {family.support}, got {x[where].item()} in {place}")
     return x
-
-
-def check_device(x: Tensor, like: Tensor, name: str = "x") -> None:
-    """Raise unless a tensor is on the model's device.
-
-    Raises:
-        ValueError: it is on another device.
-    """
-    if x.device != like.device:
-        raise ValueError(f"expected {name} on {like.device} as the model, got {x.device}; move one of them with .to")
 
 
 def check_inputs(inputs: Any, input_dim: int | None, x: Tensor, like: Tensor | None = None) -> Tensor | None:

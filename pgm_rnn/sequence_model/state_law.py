@@ -25,6 +25,8 @@ class StateLaw(TorchDistribution):
         first: as in `SequenceModel`.
         inputs: (batch, T, input_dim) for a model with inputs.
         guide: whether the states follow the proposal instead of the model.
+
+    Attributes:
         way: record of the memory and laws that a draw computes, for the densities of the same states.
     """
 
@@ -38,17 +40,14 @@ class StateLaw(TorchDistribution):
         first: First,
         inputs: Tensor | None = None,
         guide: bool = False,
-        *,
-        way: Way | None = None,
     ) -> None:
         self.sequence_model, self.first, self.guide = model, first, guide
         self.data = Sequences(x, lengths, inputs=inputs)
-        self.way = Way() if way is None else way
+        self.way = Way()
         self.padded = bool((lengths < x.shape[1]).any())
         self.snapshot = Snapshot(model)
         self.features = model.encode(x, lengths) if guide else None
-        self.memory = memory_of(model)
-        start = self._first_law(self.memory.start(len(x), None if inputs is None else inputs[:, 0]))
+        start = self._first_law(memory_of(model).start(len(x), None if inputs is None else inputs[:, 0]))
         self.has_rsample = follows_parameters(model) and bool(start.has_rsample)
         self._support = constraints.independent(start.support, 1)
         super().__init__(lengths.shape, torch.Size([x.shape[1], *start.event_shape]), validate_args=False)
