@@ -15,16 +15,13 @@ from torch import Tensor, nn
 
 from pgm_rnn.checks import check_counts, check_probs
 from pgm_rnn.emissions import Categorical, Emission, EmissionTable, chosen_family
-from pgm_rnn.kernels import hmm
 from pgm_rnn.models.info import ModelInfo
 from pgm_rnn.randomness import seeded
-from pgm_rnn.sequence_model import First, SequenceModel, SumsOutStates
-from pgm_rnn.sequence_model.tables import tables_of
-from pgm_rnn.sequences import Sequences
+from pgm_rnn.sequence_model import First, SequenceModel
 from pgm_rnn.states import FiniteStates
 
 
-class HMM(SumsOutStates, SequenceModel):
+class HMM(SequenceModel):
     """A hidden Markov model over K states with any emission.
 
     The probabilities are copied into unconstrained logits, the parameters that gradients train; a zero stays zero.
@@ -199,32 +196,6 @@ class HMM(SumsOutStates, SequenceModel):
     def emission(self, z: Tensor, h: Any) -> TorchDistribution:
         """p(x_t | z_t); its batch shape is that of z."""
         return self.emission_table(z)
-
-    def sum_out_states(self, data: Sequences, first: First) -> Tensor:
-        """log p(x_{1:T}) by the forward recursion, nats, (batch,); -inf for an impossible sequence."""
-        initial, transition, log_emission = tables_of(self, data)
-        log_prob = hmm.log_marginal_likelihood(initial, transition, log_emission, data.lengths)
-        if first == "condition":
-            first_log_prob = (self.initial_logits.log_softmax(-1) + log_emission[:, 0]).logsumexp(-1)
-            log_prob = (log_prob - first_log_prob).where(log_prob > -torch.inf, -torch.inf)
-        return log_prob
-
-    def last_states(self, data: Sequences, index: Tensor) -> Tensor:
-        """Draws of z_L given x_{1:L} for the sequences at `index`.
-
-        Raises:
-            ValueError: a sequence of probability zero.
-        """
-        log_emission = tables_of(self, data).log_emission
-        filtered = hmm.forward(self.initial_probs, self.transition_probs, log_emission, data.lengths).filtered
-        last = filtered[torch.arange(len(data.x), device=filtered.device), data.lengths - 1]  # (batch, K)
-        impossible = (last.sum(-1) == 0).nonzero()
-        if len(impossible):
-            raise ValueError(
-                f"expected observations of positive probability, sequence {int(impossible[0])} has probability 0; "
-                "leave it out"
-            )
-        return dist.Categorical(probs=last[index]).sample()
 
 
 def _as_table(emission: object, num_states: int) -> EmissionTable:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pgm_rnn.emissions import Categorical, Gaussian
 from pgm_rnn.inference import forward_backward, smc, svi
+from pgm_rnn.models import HMM
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.tables import tables_of
 from pgm_rnn.sequences import Sequences, as_sequences
@@ -157,3 +158,35 @@ def test_a_memory_that_reads_the_state_is_not_exact() -> None:
     with pytest.raises(TypeError, match=r"forward_backward needs .*, Remembers has finite states; smc and svi take it"):
         forward_backward.filter(model, x)
     assert smc.filter(model, x, num_particles=5, seed=0).log_marginal_likelihood.isfinite().all()
+
+
+def test_a_conditional_likelihood_is_the_joint_over_the_first(
+    problem: tuple[SwitchingAR, Sequences],
+) -> None:
+    model, data = problem
+    u = None if data.inputs is None else data.inputs[:, :1]
+    expected = model.log_prob(data) - model.log_prob(data.x[:, :1], inputs=u)
+    torch.testing.assert_close(model.log_prob(data, first="condition"), expected)
+
+
+def test_an_impossible_sequence_has_conditional_likelihood_zero_and_gradients_without_nan() -> None:
+    hmm = HMM(torch.tensor([1.0, 0.0]), torch.eye(2), torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+    x = torch.tensor([[1, 1], [0, 1], [0, 0]])  # x_1 is impossible, x_2 given x_1 is, neither
+    value = hmm.log_prob(x, first="condition")
+    assert value.tolist() == [-torch.inf, -torch.inf, 0.0]
+    value[2:].sum().backward()
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in hmm.parameters())
+
+
+def test_a_forecast_goes_on_from_the_last_state_and_the_last_observation() -> None:
+    """States that stay and tell themselves apart by their growth: what follows is known."""
+    model = SwitchingAR(2)
+    with torch.no_grad():
+        model.start.zero_()
+        model.moves.copy_(torch.eye(2).log())
+        model.a[:, 0], model.b[:], model.raw[:] = torch.tensor([1.0, 2.0]), 0.1, -12.0
+    x = torch.tensor([[0.1, 0.3, 0.7], [0.1, 0.2, 0.3]])[..., None]  # x_t = a x_{t-1} + 0.1 with a = 2, then a = 1
+    ahead = model.forecast(x, 2, seed=0)
+    assert ahead.z is not None
+    assert ahead.z.tolist() == [[1, 1], [0, 0]]
+    torch.testing.assert_close(ahead.x[..., 0], torch.tensor([[1.5, 3.1], [0.4, 0.5]]), rtol=0.0, atol=1e-3)

@@ -8,11 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pgm_rnn.kernels import hmm
 from pgm_rnn.sequence_model.conditionals import Conditionals, First, memory_of
 from pgm_rnn.sequence_model.drawn import Drawn
 from pgm_rnn.sequence_model.mixins import DensityAtOnce, SumsOutStates
-from pgm_rnn.sequence_model.tables import has_tables, tables_of
+from pgm_rnn.sequence_model.tables import has_tables, summed_out, tables_of
 from pgm_rnn.sequences import Sequences, length_mask
 
 
@@ -66,21 +65,12 @@ def marginal_log_prob(model: Conditionals, data: Sequences, first: First) -> Ten
         return model.sum_out_states(data, first)
     if has_tables(model):
         check_gaps(model, data)
-        return _summed_over_tables(model, data, first)
+        return summed_out(tables_of(model, data), data.lengths, first)
     if model.states is not None:
         raise ValueError(
             f"{type(model).__name__} has no exact likelihood; estimate it by smc.filter or bound it by svi.evaluate"
         )
     return joint_log_prob(model, data._replace(z=None), first)
-
-
-def _summed_over_tables(model: Conditionals, data: Sequences, first: First) -> Tensor:
-    """log p(x_{1:T}) of any model with finitely many states by the forward algorithm: Rabiner (1989), eq. (19)-(21)."""
-    initial, transition, log_emission = tables_of(model, data)
-    log_prob = hmm.log_marginal_likelihood(initial, transition, log_emission, data.lengths)
-    if first == "condition":
-        log_prob = log_prob - (initial.log() + log_emission[:, 0]).logsumexp(-1)
-    return log_prob
 
 
 def state_log_probs(model: Conditionals, data: Sequences, h: Any, first: First) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.kernels import hmm
-from pgm_rnn.sequence_model.conditionals import Conditionals, memory_of
+from pgm_rnn.sequence_model.conditionals import Conditionals, First, memory_of
 from pgm_rnn.sequences import Sequences
 from pgm_rnn.states import FiniteStates
 
@@ -50,20 +50,52 @@ def tables_of(model: Any, data: Sequences) -> Tables:
     return tables._replace(log_emission=hmm.without_missing(tables.log_emission, data.mask))
 
 
+def summed_out(tables: Tables, lengths: Tensor, first: First) -> Tensor:
+    """log p(x_{1:T}) or log p(x_{2:T} | x_1), nats, (batch,); -inf for an impossible sequence.
+
+    Source: Rabiner (1989), eq. (103).
+    """
+    log_prob = hmm.log_marginal_likelihood(*tables, lengths)
+    if first == "model":
+        return log_prob
+    initial, transition, log_emission = tables
+    transition = transition if transition.dim() == 2 else transition[:, :0]  # one step has none
+    start = hmm.log_marginal_likelihood(initial, transition, log_emission[:, :1], torch.ones_like(lengths))
+    return (log_prob - start).where(log_prob > -torch.inf, -torch.inf)
+
+
+def last_states(tables: Tables, lengths: Tensor, index: Tensor) -> Tensor:
+    """Draws of z_L given x_{1:L} for the sequences at `index` (k,), with repetitions.
+
+    Raises:
+        ValueError: a sequence of probability zero.
+    """
+    filtered = hmm.forward(*tables, lengths).filtered
+    last = filtered[torch.arange(len(lengths), device=filtered.device), lengths - 1]  # (batch, K)
+    impossible = (last.sum(-1) == 0).nonzero()
+    if len(impossible):
+        raise ValueError(
+            f"expected observations of positive probability, sequence {int(impossible[0])} has probability 0; "
+            "leave it out"
+        )
+    return torch.distributions.Categorical(probs=last[index]).sample()
+
+
 def _evaluated(model: Conditionals, data: Sequences) -> Tables:
     """The laws at all states: axes of states first, then sequences and steps, of size 1 where nothing differs."""
     assert isinstance(model.states, FiniteStates)  # `has_tables` has checked it
     K, batch = model.states.num_states, data.x.shape[:2]
     states = torch.arange(K, device=data.x.device)[:, None, None]  # (K, 1, 1)
     h = memory_of(model).unroll(data.x, None, data.inputs)
-    h, later = (None, None) if h is None else (h[None], h[None, :, 1:])
+    h = None if h is None else h[None]
+    later = h if h is None or batch[1] == 1 else h[:, :, 1:]  # a law is asked of some step, though one step has no move
     log_emission = model.emission(states, h).log_prob(data.x[None]).expand(K, *batch)
     first = model.initial(None if h is None else h[:, :, 0])
     log_initial = first.log_prob(states[..., 0]).expand(K, -1)  # (K, batch or 1)
     log_transition = model.transition(states, later).log_prob(states[:, None])  # (new, old, batch or 1, T - 1 or 1)
-    transition = log_transition.exp().permute(2, 3, 1, 0)
+    transition, steps = log_transition.exp().permute(2, 3, 1, 0), (-1, batch[1] - 1)
     return Tables(
         log_initial.exp().mT.squeeze(0),
-        transition[0, 0] if transition.shape[:2] == (1, 1) else transition.expand(-1, batch[1] - 1, -1, -1),
+        transition[0, 0] if transition.shape[:2] == (1, 1) else transition[:, : batch[1] - 1].expand(*steps, -1, -1),
         log_emission.movedim(0, -1),
     )
