@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from ctypes import CFUNCTYPE, c_ssize_t, c_void_p, cast
 from functools import cache
 from importlib import import_module
-from threading import Lock
+from threading import Condition, Lock, get_ident
 from types import FunctionType
 from typing import Any, ClassVar
 
@@ -19,36 +19,76 @@ import torch
 from torch import Tensor
 
 
+class _Calls:
+    """Which threads are in a compiled function, or on the way into one; while a fork is under way, none enters.
+
+    A first call imports, compiles and starts threads under locks that a forked child would inherit for good.
+    """
+
+    def __init__(self) -> None:
+        self._changed = Condition(Lock())
+        self._threads: set[int] = set()
+
+    def __enter__(self) -> None:
+        with self._changed:
+            self._threads.add(get_ident())
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._threads.discard(get_ident())
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Wait until no other thread is inside, and let none enter."""
+        self._changed.acquire()
+        self._changed.wait_for(lambda: self._threads <= {get_ident()})
+
+    def go_on(self) -> None:
+        self._changed.release()
+
+
 class _Process:
     """State of this process that a fork changes."""
 
     forked = False
-    held: ClassVar[list[Any]] = []  # numba's lock of its compiler, during a fork
+    calls: ClassVar[_Calls] = _Calls()
+    held: ClassVar[list[Any]] = []  # how to release what a fork holds
 
 
 def _before_fork() -> None:
     """Wait until no other thread imports or compiles, because the child would inherit its locks for good.
 
-    numba looks at `numpy.ma` when it meets its first array, which numpy imports then: any module may be under way.
+    What another thread imports may need the locks that are taken here, so that no import is waited for with them.
     """
-    for name in [name for name, module in list(sys.modules.items()) if _is_being_imported(module)]:
-        with suppress(Exception):  # it is the other thread's error
-            import_module(name)
-    lock = getattr(sys.modules.get("numba.core.compiler_lock"), "global_compiler_lock", None)
-    if lock is not None:
-        lock.acquire()
-    _Process.held.append(lock)
+    own: set[str] = set()  # what this thread itself is importing
+    while True:
+        own |= {name for name in _being_imported() if _still_imported_after_waiting(name)}
+        _Process.calls.stop()
+        _Process.held.append(_Process.calls.go_on)
+        lock = getattr(sys.modules.get("numba.core.compiler_lock"), "global_compiler_lock", None)
+        if lock is not None:
+            lock.acquire()
+            _Process.held.append(lock.release)
+        if _being_imported() <= own:
+            return
+        _release()
 
 
-def _is_being_imported(module: Any) -> bool:
-    """Whether some thread is still running a module's code."""
-    return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))
+def _being_imported() -> set[str]:
+    """The modules whose code some thread is still running."""
+    modules = list(sys.modules.items())
+    return {name for name, module in modules if getattr(getattr(module, "__spec__", None), "_initializing", False)}
+
+
+def _still_imported_after_waiting(name: str) -> bool:
+    with suppress(Exception):  # it is the other thread's error
+        import_module(name)
+    return name in _being_imported()
 
 
 def _release() -> None:
-    lock = _Process.held.pop()
-    if lock is not None:
-        lock.release()
+    while _Process.held:
+        _Process.held.pop()()
 
 
 def _after_fork() -> None:
@@ -77,19 +117,21 @@ def run_compiled(function: Any, *arguments: Any) -> None:
     Where numba and torch share one OpenMP library, numba's first parallel function sets the number of threads of both;
     this function restores torch's.
     """
-    import numba
+    with _Process.calls:
+        import numba
 
-    torch_threads = torch.get_num_threads()
-    numba.set_num_threads(num_threads())
-    with _turn():
-        (_relinked(function) if _Process.forked else function)(*_arrays(arguments))
-    if torch.get_num_threads() != torch_threads:
-        torch.set_num_threads(torch_threads)
+        torch_threads = torch.get_num_threads()
+        numba.set_num_threads(num_threads())
+        with _turn():
+            (_relinked(function) if _Process.forked else function)(*_arrays(arguments))
+        if torch.get_num_threads() != torch_threads:
+            torch.set_num_threads(torch_threads)
 
 
 def run_alone(function: Any, *arguments: Any) -> None:
     """`run_compiled` in the calling thread alone, for work that ends before another thread could wake."""
-    _alone(function)(*_arrays(arguments))
+    with _Process.calls:
+        _alone(function)(*_arrays(arguments))
 
 
 _ONE_AT_A_TIME = Lock()
