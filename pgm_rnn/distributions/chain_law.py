@@ -90,6 +90,8 @@ class ChainLaw(TorchDistribution):
                 "expected in prefix_condition a law with a duration, got one that is the same at all steps; give "
                 "duration=T, of which the data are the first steps"
             )
+        if not isinstance(data, Tensor):
+            raise TypeError(f"expected in prefix_condition data as a tensor, got {type(data).__name__}")
         expected, found = self.event_shape[1:], data.shape[-len(self.event_shape) :]
         if len(found) != len(self.event_shape) or found[1:] != expected or not 0 < found[0] < self.duration:
             raise ValueError(

@@ -16,7 +16,8 @@ from pgm_rnn.distributions import densities, finite_states
 from pgm_rnn.distributions.chain_law import ChainLaw, check_initial_step, common_dtype, follows, support_of
 from pgm_rnn.distributions.chain_parameters import earlier, later, regrouped
 from pgm_rnn.distributions.finite_checks import check_belief, check_logits
-from pgm_rnn.distributions.law_views import Regrouped, SomeSteps, draws
+from pgm_rnn.distributions.law_parameters import with_axis, without_steps
+from pgm_rnn.distributions.law_views import draws, other_chains, some_steps
 from pgm_rnn.kernels import hmm
 
 
@@ -173,7 +174,7 @@ class DiscreteHMM(ChainLaw):
             ValueError: another law over other shapes, or a law with lengths.
         """
         num_steps = self.steps_of_density(other)
-        of_steps = densities.with_axis(densities.without_steps(other))
+        of_steps = with_axis(without_steps(other))
         law, log_weights = densities.product(self.observation_dist, of_steps)
         batch = torch.Size(broadcast_shape(log_weights.shape[:-2], self.batch_shape))
         log_weights = log_weights.expand(*batch, num_steps, self.num_states)
@@ -191,7 +192,7 @@ class DiscreteHMM(ChainLaw):
         (t, left), tables = self.steps_before(data), self.transition_probs
         first, rest = self.observation_dist, self.observation_dist
         if first.batch_shape[-2:-1].numel() > 1:
-            first, rest = SomeSteps(first, 0, t), SomeSteps(rest, t, t + left)
+            first, rest = some_steps(first, 0, t), some_steps(rest, t, t + left)
         before = self._changed(self.batch_shape, t, None, self.initial_probs, earlier(tables, t - 1, 3), first)
         last = before.filter(data)
         table = tables[..., (t - 1) % tables.shape[-3], :, :]
@@ -215,7 +216,7 @@ class DiscreteHMM(ChainLaw):
         """
         new, old, law = self.regrouped_shape(batch_shape), self.batch_shape, self.observation_dist
         if law.batch_shape[:-2]:
-            law = Regrouped(law.expand(old + law.batch_shape[-2:]), new)
+            law = other_chains(law.expand(old + law.batch_shape[-2:]), new)
         initial = regrouped(self.initial_probs, 1, old, new)
         transition = regrouped(self.transition_probs, 3, old, new)
         lengths = None if self.lengths is None else self.lengths.reshape(new)

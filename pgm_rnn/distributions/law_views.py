@@ -1,6 +1,7 @@
-"""Laws of a batch's observations seen in another batch shape, for any family: the values go where the law expects them.
+"""Laws of a batch's observations, batch shape (*batch, T, K) for chains, steps and states, seen in another batch shape.
 
-Batch shapes are (*batch, T, K): chains, steps, states.
+Laws of well-known families are made again with other parameters. Laws of any other family are seen through a `View`,
+which brings values to where the law expects them.
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,22 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from pyro.distributions.util import broadcast_shape
 from torch import Tensor
+
+from pgm_rnn.distributions.law_parameters import changed, is_known
+
+
+def some_steps(law: TorchDistribution, start: int, stop: int) -> TorchDistribution:
+    """The law of the steps `start`..`stop - 1`, counted from 0, of a law of T steps."""
+    if not is_known(law):
+        return SomeSteps(law, start, stop)
+    return changed(law, lambda parameter, own: parameter.narrow(-2 - own, start, stop - start))
+
+
+def other_chains(law: TorchDistribution, chains: Sequence[int]) -> TorchDistribution:
+    """The law in a batch shape (*chains, T, K) of as many chains."""
+    if not is_known(law):
+        return OtherChains(law, chains)
+    return changed(law, lambda parameter, own: parameter.reshape(*chains, *parameter.shape[-2 - own :]))
 
 
 class View(TorchDistribution):
@@ -73,7 +90,7 @@ class SomeSteps(View):
         return drawn.narrow(axis, self.start, self.stop - self.start)
 
 
-class Regrouped(View):
+class OtherChains(View):
     """The law of the same chains in another batch shape.
 
     Args:
@@ -82,7 +99,7 @@ class Regrouped(View):
 
     Example:
         >>> import pyro.distributions as dist
-        >>> law = Regrouped(dist.Normal(torch.arange(6.0).reshape(6, 1, 1), 1.0), (2, 3))
+        >>> law = OtherChains(dist.Normal(torch.arange(6.0).reshape(6, 1, 1), 1.0), (2, 3))
         >>> law.batch_shape, law.log_prob(torch.zeros(2, 3, 4, 1)).shape
         (torch.Size([2, 3, 1, 1]), torch.Size([2, 3, 4, 1]))
     """
@@ -91,7 +108,7 @@ class Regrouped(View):
         self.chains = torch.Size(chains)
         super().__init__(law, (*self.chains, *law.batch_shape[-2:]))
 
-    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "Regrouped":
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "OtherChains":
         """The same law for more steps.
 
         Raises:
@@ -99,7 +116,7 @@ class Regrouped(View):
         """
         if tuple(batch_shape[:-2]) != tuple(self.chains):
             raise ValueError(f"expected a batch shape of the chains {tuple(self.chains)}, got {tuple(batch_shape)}")
-        return Regrouped(self.law.expand((*self.law.batch_shape[:-2], *batch_shape[-2:])), self.chains)
+        return OtherChains(self.law.expand((*self.law.batch_shape[:-2], *batch_shape[-2:])), self.chains)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density in nats, (*sample, *batch)."""

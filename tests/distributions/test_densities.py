@@ -7,7 +7,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from pgm_rnn.distributions import densities
+from pgm_rnn.distributions import densities, law_parameters
 from pgm_rnn.distributions.normal import Normal as OurNormal
 
 
@@ -24,6 +24,7 @@ FAMILIES: dict[str, Any] = {
     "nested": lambda b: torch.distributions.Independent(dist.Normal(torch.randn(*b, 2, 3), 1.0).to_event(1), 1),
     "MultivariateNormal": lambda b: full(*b),
     "Categorical": lambda b: dist.Categorical(logits=torch.randn(*b, 4)),
+    "Bernoulli": lambda b: dist.Bernoulli(logits=torch.randn(b)),
     "Beta": lambda b: dist.Beta(torch.rand(b) + 1, torch.rand(b) + 1),
     "Gamma": lambda b: dist.Gamma(torch.rand(b) + 1, torch.rand(b) + 1),
     "Dirichlet": lambda b: dist.Dirichlet(torch.rand(*b, 3) + 1),
@@ -44,11 +45,11 @@ def test_a_product_is_a_density_of_the_family_and_a_number(make: Any) -> None:
 def test_a_law_with_one_more_axis_is_the_same_law(make: Any) -> None:
     law = make((5, 4))
     value = law.sample()
-    more = densities.with_axis(law)
+    more = law_parameters.with_axis(law)
     assert tuple(more.batch_shape) == (5, 4, 1)
     event = tuple(law.event_shape)
     torch.testing.assert_close(more.log_prob(value.reshape(5, 4, 1, *event))[..., 0], law.log_prob(value))
-    steps = densities.without_steps(torch.distributions.Independent(law, 1))
+    steps = law_parameters.without_steps(torch.distributions.Independent(law, 1))
     assert (tuple(steps.batch_shape), tuple(steps.event_shape)) == ((5, 4), event)
     torch.testing.assert_close(steps.log_prob(value), law.log_prob(value))
 
@@ -65,7 +66,7 @@ def test_other_families_are_an_error() -> None:
     for p, q in ((normal, poisson), (poisson, poisson), (normal.expand([2]).to_event(1), normal)):
         with pytest.raises(TypeError, match=r"expected two laws of one family among Normal, Multi.*, got .* and "):
             densities.product(p, q)
-    with pytest.raises(TypeError, match=r"expected a law of a family among Normal, .*, got Poisson"):
-        densities.with_axis(poisson)
+    with pytest.raises(TypeError, match=r"expected a law of a family among Normal, .*, got Laplace"):
+        law_parameters.with_axis(dist.Laplace(0.0, 1.0))
     with pytest.raises(TypeError, match="expected a law that is independent over steps, got Normal; use to_event"):
-        densities.without_steps(normal)
+        law_parameters.without_steps(normal)

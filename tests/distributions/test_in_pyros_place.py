@@ -63,7 +63,15 @@ def discrete(shape: Any, law: Any = None, **options: Any) -> DiscreteHMM:
     )
 
 
-MAKERS: dict[str, Any] = {"discrete": (discrete, ()), "gaussian": (gaussian, (3,))}
+def other_family(shape: Any, **options: Any) -> DiscreteHMM:
+    return discrete(shape, dist.Laplace(torch.randn(*(shape[2] or (1,)), 3, 2), 1.0).to_event(1), **options)
+
+
+MAKERS: dict[str, Any] = {
+    "discrete": (discrete, ()),
+    "discrete, of another family": (other_family, (2,)),
+    "gaussian": (gaussian, (3,)),
+}
 every_law = pytest.mark.parametrize(("make", "event"), MAKERS.values(), ids=MAKERS)
 
 
@@ -475,6 +483,16 @@ def test_a_value_with_nan_is_an_error_unless_validation_is_off() -> None:
 
 
 tracing = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+
+
+def test_observations_outside_the_support_stay_errors_in_what_follows_from_a_law() -> None:
+    law = DiscreteHMM(torch.zeros(2), torch.zeros(2, 2), dist.Bernoulli(torch.rand(2, 1, 2)), duration=STEPS)
+    x, other = torch.ones(2, STEPS), dist.Bernoulli(torch.rand(STEPS)).to_event(1)
+    for changed in (law.reshape_batch((2, 1)), law.conjugate_update(other)[0], law.prefix_condition(x[:, :1])):
+        value = torch.ones(changed.shape())
+        assert changed.log_prob(value).isfinite().all()
+        with pytest.raises(ValueError, match="to be within the support"):
+            changed.log_prob(2 * value)
 
 
 @tracing
