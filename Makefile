@@ -15,7 +15,7 @@ help:
 	@echo "make lint     ruff and mypy"
 	@echo "make bench    install the peers where they can be, then time the engines beside them"
 	@echo "make matrix   run the tests on every Python from 3.11 to 3.13 that is here, with the newest packages"
-	@echo "make nightly  run the longest tests, build the sdist, then run the matrix from what is in it"
+	@echo "make nightly  run the longest tests and Pyro's own, build the sdist, then run the matrix from what is in it"
 	@echo "make clean    remove .venv, .matrix and caches"
 
 verify: .venv/.installed
@@ -46,6 +46,8 @@ matrix:
 
 nightly: .venv/.installed
 	$(PYTEST) -m nightly
+	@if [ -n "$$PYRO_CHECKOUT" ]; then $(BIN)/python -m tools.pyros_tests -n logical --maxprocesses 4 --dist worksteal; \
+	else echo "Pyro's own tests are left out: PYRO_CHECKOUT names no checkout of its repository."; fi
 	rm -rf .matrix/sdist && mkdir -p .matrix/sdist
 	$(BIN)/python -m build --sdist --outdir .matrix/sdist .
 	tar -xzf .matrix/sdist/*.tar.gz -C .matrix/sdist --strip-components=1

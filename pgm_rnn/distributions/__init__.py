@@ -3,12 +3,14 @@
     DiscreteHMM, GaussianHMM     replacements for the classes of the same names in `pyro.distributions`
 
 Time convention: the initial law is the law of z_1, the state of the first observation. In Pyro's classes it is the law
-of the state one step earlier; with `initial_step=0` our classes take Pyro's parameters unchanged.
+of the state one step earlier; with `initial_step=0` our classes take Pyro's parameters unchanged. Both then go through
+`pyro.infer.reparam`, `pyro.contrib.timeseries` and `pyro.contrib.forecast`; a subclass stays one in every method.
 """
 
 from typing import Any
 
 from pgm_rnn import moved
+from pgm_rnn.distributions import pyro_forecast  # noqa: F401  (tells Pyro of the laws)
 from pgm_rnn.distributions.discrete_hmm import DiscreteHMM
 from pgm_rnn.distributions.gaussian_hmm import GaussianHMM
 

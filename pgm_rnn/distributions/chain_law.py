@@ -1,11 +1,13 @@
 """The base class for laws of whole sequences: batches of chains, durations, padded values."""
 
+from collections.abc import Sequence
 from functools import reduce
-from typing import Any
+from typing import Any, Self
 
 import torch
 from pyro.distributions import constraints
 from pyro.distributions.torch_distribution import TorchDistribution
+from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
 from pgm_rnn.checks import check_counts
@@ -20,6 +22,7 @@ class ChainLaw(TorchDistribution):
         duration: T; None takes `num_steps`, or any number of steps if that is 1.
         event_shape: shape of one observation.
         lengths: steps of each sequence, (*batch_shape,), integers in 1..T; None for T. Values beyond them do not count.
+        validate_args: whether values are checked; None for Pyro's setting at the time.
 
     Raises:
         TypeError: lengths that are no integers.
@@ -35,6 +38,7 @@ class ChainLaw(TorchDistribution):
         duration: int | None,
         event_shape: torch.Size,
         lengths: Tensor | None,
+        validate_args: bool | None = None,
     ) -> None:
         if duration is not None:
             check_counts(duration=duration)
@@ -42,13 +46,95 @@ class ChainLaw(TorchDistribution):
                 raise ValueError(f"expected parameters for 1 or duration = {duration} steps, got {num_steps}")
         self.duration = duration or (num_steps if num_steps > 1 else None)
         self.lengths = None if lengths is None else _checked(lengths, batch_shape, self.duration)
-        super().__init__(batch_shape, torch.Size([self.duration or 1, *event_shape]), validate_args=False)
+        super().__init__(batch_shape, torch.Size([self.duration or 1, *event_shape]), validate_args)
+
+    def another(self, batch_shape: Sequence[int], duration: int | None, lengths: Tensor | None) -> Self:
+        """A law of the same class, also where that is a subclass, which lacks its parameters so far."""
+        law = type(self).__new__(type(self))
+        checked = self.__dict__.get("_validate_args")
+        ChainLaw.__init__(law, torch.Size(batch_shape), 1, duration, self.event_shape[1:], lengths, checked)
+        return law
+
+    def expanded_shape(self, batch_shape: Sequence[int]) -> torch.Size:
+        """The batch shape of `expand(batch_shape)`, which broadcasts as Pyro's laws of chains do.
+
+        Raises:
+            ValueError: shapes that do not broadcast.
+        """
+        return torch.Size(broadcast_shape(self.batch_shape, tuple(batch_shape)))
+
+    def regrouped_shape(self, batch_shape: Sequence[int]) -> torch.Size:
+        """The batch shape of `reshape_batch(batch_shape)`.
+
+        Raises:
+            ValueError: another number of chains.
+        """
+        shape = torch.Size(batch_shape)
+        if shape.numel() != self.batch_shape.numel():
+            raise ValueError(
+                f"expected in reshape_batch a batch shape of as many chains as {tuple(self.batch_shape)}, got "
+                f"{tuple(shape)}; use expand to repeat the law"
+            )
+        return shape
+
+    def steps_before(self, data: Tensor) -> tuple[int, int]:
+        """t and T - t, where the data of `prefix_condition` are x_{1:t}.
+
+        Raises:
+            TypeError: no tensor.
+            ValueError: no duration, another event shape, as many steps as the law has or more, or a sequence that ends
+                within the first t steps.
+        """
+        if self.duration is None:
+            raise ValueError(
+                "expected in prefix_condition a law with a duration, got one that is the same at all steps; give "
+                "duration=T, of which the data are the first steps"
+            )
+        if not isinstance(data, Tensor):
+            raise TypeError(f"expected in prefix_condition data as a tensor, got {type(data).__name__}")
+        expected, found = self.event_shape[1:], data.shape[-len(self.event_shape) :]
+        if len(found) != len(self.event_shape) or found[1:] != expected or not 0 < found[0] < self.duration:
+            raise ValueError(
+                f"expected in prefix_condition data of t steps, 0 < t < {self.duration}, whose shape ends in "
+                f"{_shape(('t', *expected))}, got {tuple(data.shape)}"
+            )
+        if self.lengths is not None and bool((self.lengths <= found[0]).any()):
+            raise ValueError(
+                f"expected in prefix_condition sequences that are longer than the data's {found[0]} steps, got a "
+                f"length of {int(self.lengths.min())}"
+            )
+        return found[0], self.duration - found[0]
+
+    def steps_of_density(self, other: TorchDistribution) -> int:
+        """T of another density of x_{1:T}, for `conjugate_update`.
+
+        Raises:
+            ValueError: another event shape, or a law with lengths.
+        """
+        if self.lengths is not None:
+            raise ValueError("expected in conjugate_update a law without lengths, got some; update each length alone")
+        found, event = tuple(other.event_shape), tuple(self.event_shape[1:])
+        if found[1:] != event or not found or found[0] not in (self.duration or found[0],):
+            expected = _shape((self.duration or "T", *event))
+            raise ValueError(f"expected in conjugate_update a law of event shape {expected}, got {found}")
+        return found[0]
 
     def rows(self, batch: torch.Size, num_steps: int) -> Tensor:
         """The lengths of a batch of values of `num_steps` steps, flat."""
         if self.lengths is None:
             return torch.full((batch.numel(),), num_steps)
         return self.lengths.expand(batch).reshape(-1)
+
+    def observed(self, batch: torch.Size, num_steps: int) -> Tensor | None:
+        """Which steps of a batch of values count, (*batch, T); None if all do.
+
+        Raises:
+            ValueError: lengths outside 1..T.
+        """
+        if self.lengths is None:
+            return None
+        lengths = _checked(self.lengths, self.batch_shape, num_steps)
+        return torch.arange(num_steps, device=lengths.device) < lengths.expand(batch)[..., None]
 
     def steps_of(self, value: Tensor) -> int:
         """T of a value (*sample, *batch, T, *event).
@@ -99,6 +185,25 @@ def _checked(lengths: Any, batch_shape: torch.Size, duration: int | None) -> Ten
         limit = "of at least 1" if duration is None else f"in 1..duration = 1..{duration}"
         raise ValueError(f"expected lengths {limit}, got {int(lengths[wrong][0])}; drop empty sequences first")
     return lengths.long()
+
+
+def follows(*tensors: Tensor) -> bool:
+    """Whether a result of these tensors has gradients that someone may ask for."""
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
+def check_no_nan(value: Tensor) -> None:
+    """Raise unless a value has no NaN.
+
+    Raises:
+        ValueError: a value with NaN.
+    """
+    wrong = value.isnan()
+    if bool(wrong.any()):
+        index = tuple(wrong.nonzero()[0].tolist())
+        raise ValueError(
+            f"expected a value of numbers, got NaN at {index}; sum missing entries out with `kalman` and its mask"
+        )
 
 
 def common_dtype(*tensors: Tensor) -> torch.dtype:

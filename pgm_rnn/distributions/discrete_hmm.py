@@ -3,7 +3,8 @@
 z_1 ~ softmax(initial_logits),   z_{t+1} ~ softmax(transition_logits[z_t]),   x_t ~ observation_dist[z_t]
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Self
 
 import pyro.distributions as dist
 import torch
@@ -11,7 +12,12 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
-from pgm_rnn.distributions.chain_law import ChainLaw, check_initial_step, common_dtype, support_of
+from pgm_rnn.distributions import densities, finite_states
+from pgm_rnn.distributions.chain_law import ChainLaw, check_initial_step, common_dtype, follows, support_of
+from pgm_rnn.distributions.chain_parameters import earlier, later, regrouped
+from pgm_rnn.distributions.finite_checks import check_belief, check_logits
+from pgm_rnn.distributions.law_parameters import with_axis, without_steps
+from pgm_rnn.distributions.law_views import draws, other_chains, some_steps
 from pgm_rnn.kernels import hmm
 
 
@@ -61,8 +67,8 @@ class DiscreteHMM(ChainLaw):
             got = tuple(observation_dist.batch_shape)
             raise ValueError(f"expected observation_dist with batch shape (*batch, T, {num_states}), got {got}")
         if dist.is_validation_enabled() if validate_args is None else validate_args:
-            _check_logits("initial_logits", initial_logits)
-            _check_logits("transition_logits", transition_logits)
+            check_logits("initial_logits", initial_logits)
+            check_logits("transition_logits", transition_logits)
         if transition_logits.dim() == 2:
             transition_logits = transition_logits[None]
         moves = transition_logits.shape[-3]
@@ -71,7 +77,7 @@ class DiscreteHMM(ChainLaw):
         batch_shape = torch.Size(
             broadcast_shape(initial_logits.shape[:-1], transition_logits.shape[:-3], observation_dist.batch_shape[:-2])
         )
-        super().__init__(batch_shape, steps, duration, observation_dist.event_shape, lengths)
+        super().__init__(batch_shape, steps, duration, observation_dist.event_shape, lengths, validate_args)
         self.observation_dist = observation_dist
         initial, transition = initial_logits.softmax(-1), transition_logits.softmax(-1)
         if initial_step == 0:
@@ -101,49 +107,148 @@ class DiscreteHMM(ChainLaw):
     def filter(self, value: Tensor) -> TorchDistribution:
         """The law of the last state, p(z_T | x_{1:T}): batch shape (*sample, *batch).
 
+        It follows the parameters and the value, at the cost of a recursion that is not compiled where one of them asks
+        for a gradient.
+
         Raises:
             ValueError: a value of probability zero, or whose density under some state is not finite.
         """
         log_emission, arguments = self._chains(value)
-        filtered, lengths = hmm.forward(*arguments).filtered, arguments[-1]
-        last = filtered[torch.arange(len(lengths), device=filtered.device), lengths - 1]
-        last = last.reshape(*log_emission.shape[:-2], -1)
-        _check_law(last)
+        batch, num_steps = log_emission.shape[:-2], log_emission.shape[-2]
+        if follows(self.initial_probs, self.transition_probs, log_emission):
+            observed = self.observed(batch, num_steps)
+            if observed is not None:
+                log_emission = log_emission.where(observed[..., None], 0.0)
+            states = finite_states.given(self.initial_probs, self.transition_probs, log_emission)
+            last = finite_states.last_probs(*states, num_steps, observed)
+        else:
+            filtered, lengths = hmm.forward(*arguments).filtered, arguments[-1]
+            last = filtered[torch.arange(len(lengths), device=filtered.device), lengths - 1].reshape(*batch, -1)
+        check_belief(last)
         return dist.Categorical(probs=last)
 
     @torch.no_grad()
-    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Ancestral draws, (*sample_shape, *batch, T, *event)."""
         shape, num_steps = torch.Size(sample_shape) + self.batch_shape, self.steps_to_draw()
-        law = self.observation_dist.expand([*shape, num_steps, self.num_states])
-        states = self._sample_states(shape, num_steps)
-        index = states[(...,) + (None,) * (1 + len(law.event_shape))]
-        every = law.sample()
-        event_dim = len(law.event_shape)
-        index = index.expand(*states.shape, 1, *law.event_shape)
-        return every.gather(-1 - event_dim, index).squeeze(-1 - event_dim)
+        states = finite_states.draw(self.initial_probs, self.transition_probs, shape, num_steps)
+        law, event = self.observation_dist, self.event_shape[1:]
+        law = law.expand((*law.batch_shape[:-2], num_steps, self.num_states))
+        every = draws(law, (*shape, num_steps, self.num_states))
+        index = states[(...,) + (None,) * (1 + len(event))].expand(*states.shape, 1, *event)
+        return every.gather(-1 - len(event), index).squeeze(-1 - len(event))
 
-    def expand(self, batch_shape: torch.Size | list[int] | tuple[int, ...], _instance: Any = None) -> "DiscreteHMM":
+    @torch.no_grad()
+    def rsample_posterior(self, value: Tensor, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Draws of z_{1:T} given x_{1:T}, (*sample_shape, *batch, T), int64, 0 in the padding; no gradient follows.
+
+        The name is that of Pyro's GaussianHMM. Source: Chib (1996).
+
+        Raises:
+            ValueError: a value of probability zero, or whose density under some state is not finite.
+        """
+        log_emission, arguments = self._chains(value)
+        (_, transition, _, lengths), result = arguments, hmm.forward(*arguments)
+        last = result.filtered[torch.arange(len(lengths), device=lengths.device), lengths - 1]
+        check_belief(last.reshape(*log_emission.shape[:-2], -1))
+        shape = torch.Size(sample_shape)
+        uniforms = torch.rand(shape.numel(), *result.filtered.shape[:-1], dtype=last.dtype, device=last.device)
+        states = hmm.sample_states(transition, lengths, result, uniforms)
+        return states.reshape(*shape, *log_emission.shape[:-1])
+
+    def conjugate_update(self, other: TorchDistribution) -> tuple[Self, Tensor]:
+        """This law times another density of x_{1:T} that is independent over steps.
+
+        Source: the product of two densities of one family, in x_t given z_t and then in the states.
+
+        Args:
+            other: an `Independent` over T steps of laws of the family of `observation_dist`, such as p(data | x_{1:T})
+                read as a density of x.
+
+        Returns:
+            The law u and c, batch shape, in nats, with log_prob(x) + other.log_prob(x) = u.log_prob(x) + c.
+
+        Raises:
+            TypeError: a law that is not independent over steps, of another family, or of one whose products with
+                itself are not known.
+            ValueError: another law over other shapes, or a law with lengths.
+        """
+        num_steps = self.steps_of_density(other)
+        of_steps = with_axis(without_steps(other))
+        law, log_weights = densities.product(self.observation_dist, of_steps)
+        batch = torch.Size(broadcast_shape(log_weights.shape[:-2], self.batch_shape))
+        log_weights = log_weights.expand(*batch, num_steps, self.num_states)
+        initial, transition = finite_states.given(self.initial_probs, self.transition_probs, log_weights)
+        log_normalizer = hmm.log_marginal_likelihood(*self._arguments(log_weights)).reshape(batch)
+        return self._changed(batch, num_steps, None, initial, transition, law), log_normalizer
+
+    def prefix_condition(self, data: Tensor) -> Self:
+        """The law of x_{t+1:T} given x_{1:t}, (*batch, t, *event) with 0 < t < T.
+
+        Raises:
+            TypeError: no tensor.
+            ValueError: a law without a duration, data that do not fit, or data of probability zero.
+        """
+        (t, left), tables = self.steps_before(data), self.transition_probs
+        first, rest = self.observation_dist, self.observation_dist
+        if first.batch_shape[-2:-1].numel() > 1:
+            first, rest = some_steps(first, 0, t), some_steps(rest, t, t + left)
+        before = self._changed(self.batch_shape, t, None, self.initial_probs, earlier(tables, t - 1, 3), first)
+        last = before.filter(data)
+        table = tables[..., (t - 1) % tables.shape[-3], :, :]
+        initial = (last.probs[..., None, :] @ table)[..., 0, :]
+        lengths = None if self.lengths is None else (self.lengths - t).expand(last.batch_shape)
+        return self._changed(last.batch_shape, left, lengths, initial, later(tables, t, 3), rest)
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Self:
         """The same law for a larger batch."""
-        shape = torch.Size(batch_shape)
+        shape = self.expanded_shape(batch_shape)
         lengths = None if self.lengths is None else self.lengths.expand(shape)
-        return DiscreteHMM(
-            self.initial_probs.log().expand(*shape, -1),
-            self.transition_probs.log(),
-            self.observation_dist,
-            validate_args=False,
-            duration=self.duration,
-            lengths=lengths,
+        return self._changed(
+            shape, self.duration, lengths, self.initial_probs, self.transition_probs, self.observation_dist
         )
 
+    def reshape_batch(self, batch_shape: Sequence[int]) -> Self:
+        """The same chains in another batch shape, in the order in which the last axis varies fastest.
+
+        Raises:
+            ValueError: another number of chains.
+        """
+        new, old, law = self.regrouped_shape(batch_shape), self.batch_shape, self.observation_dist
+        if law.batch_shape[:-2]:
+            law = other_chains(law.expand(old + law.batch_shape[-2:]), new)
+        initial = regrouped(self.initial_probs, 1, old, new)
+        transition = regrouped(self.transition_probs, 3, old, new)
+        lengths = None if self.lengths is None else self.lengths.reshape(new)
+        return self._changed(new, self.duration, lengths, initial, transition, law)
+
+    def _changed(
+        self,
+        batch_shape: Sequence[int],
+        duration: int | None,
+        lengths: Tensor | None,
+        initial_probs: Tensor,
+        transition_probs: Tensor,
+        observation_dist: TorchDistribution,
+    ) -> Self:
+        law = self.another(batch_shape, duration, lengths)
+        law.initial_probs, law.transition_probs = initial_probs, transition_probs
+        law.observation_dist = observation_dist
+        return law
+
     def _chains(self, value: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """log p(x_t | z_t) in the values' shape, and the kernel's arguments for all chains, flat."""
+        """log p(x_t | z_t), (*sample, *batch, T, K), and the kernel's arguments for all chains, flat."""
         num_steps = self.steps_of(value)
         event_dim = len(self.observation_dist.event_shape)
-        log_emission = self.observation_dist.log_prob(value.unsqueeze(-1 - event_dim))  # (..., T, K)
+        log_emission = self.observation_dist.log_prob(value.unsqueeze(-1 - event_dim))
         batch = torch.Size(broadcast_shape(log_emission.shape[:-2], self.batch_shape))
         log_emission = log_emission.expand(*batch, num_steps, self.num_states)
-        lengths = self.rows(batch, num_steps).to(value.device)
+        return log_emission, self._arguments(log_emission)
+
+    def _arguments(self, log_emission: Tensor) -> tuple[Tensor, ...]:
+        """The kernel's arguments for all chains, flat, all in one dtype."""
+        batch, num_steps = log_emission.shape[:-2], log_emission.shape[-2]
+        lengths = self.rows(batch, num_steps).to(log_emission.device)
         dtype = common_dtype(log_emission, self.initial_probs, self.transition_probs)
         log_emission, initial, transition = (
             tensor.to(dtype) for tensor in (log_emission, self.initial_probs, self.transition_probs)
@@ -153,55 +258,4 @@ class DiscreteHMM(ChainLaw):
             transition = transition.expand(*self.batch_shape, *transition.shape[-3:]).flatten(0, -4)
         if len(initial) == 1:
             initial = initial[0]
-        return log_emission, (
-            initial,
-            transition,
-            log_emission.flatten(0, -3) if batch else log_emission[None],
-            lengths,
-        )
-
-    def _sample_states(self, shape: torch.Size, num_steps: int) -> Tensor:
-        """Paths of states, (*shape, T)."""
-        states = [dist.Categorical(probs=self.initial_probs).expand(shape).sample()]
-        for t in range(num_steps - 1):
-            table = self.transition_probs[..., t % self.transition_probs.shape[-3], :, :]
-            table = table.expand(*shape, self.num_states, self.num_states)
-            rows = table.gather(-2, states[-1][..., None, None].expand(*shape, 1, self.num_states))[..., 0, :]
-            states.append(dist.Categorical(probs=rows).sample())
-        return torch.stack(states, -1)
-
-
-def _check_logits(name: str, logits: Tensor) -> None:
-    """Raise a ValueError that names the first wrong row unless each row of logits (..., K) gives probabilities."""
-    largest = logits.detach().amax(-1)  # NaN where one is
-    wrong = ~largest.isfinite()
-    if bool(wrong.any()):
-        index = wrong.nonzero()[0].tolist()
-        value = float(largest[tuple(index)])
-        found = "NaN" if value != value else "plus infinity" if value > 0 else "minus infinity for every state"
-        raise ValueError(
-            f"expected {name} as logarithms of weights, at least one in each row finite and none NaN or plus infinity, "
-            f"got {found}{_place('in row', index)}"
-        )
-
-
-def _check_law(last: Tensor) -> None:
-    """Raise a ValueError that names the first wrong chain unless beliefs (*batch, K) are probabilities."""
-    totals = last.detach().sum(-1)
-    wrong = ~(totals > 0)
-    if bool(wrong.any()):
-        index = wrong.nonzero()[0].tolist()
-        if bool(totals[tuple(index)].isnan()):
-            raise ValueError(
-                f"expected finite densities of observation_dist, got NaN or infinity{_place('for sequence', index)}; "
-                "look for a parameter of observation_dist that is no number, or a density that overflows"
-            )
-        raise ValueError(
-            f"expected a value of positive probability, got one of probability zero{_place('as sequence', index)}, "
-            "whose last state has no law; leave out what log_prob gives minus infinity"
-        )
-
-
-def _place(what: str, index: list[int]) -> str:
-    """`what` and the index, for an error; empty if there is only one."""
-    return "" if not index else f" {what} {index[0] if len(index) == 1 else tuple(index)}"
+        return initial, transition, log_emission.flatten(0, -3) if batch else log_emission[None], lengths

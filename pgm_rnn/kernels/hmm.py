@@ -63,6 +63,7 @@ def log_marginal_likelihood(initial: Tensor, transition: Tensor, log_emission: T
     """log p(x_{1:T}) = sum_t log c_t of each sequence, (B,), in nats: Rabiner (1989), eq. (103).
 
     It is differentiable once in the first three arguments. An impossible sequence has -inf and gradients of zero.
+    `torch.jit.trace` sees one operation, which runs again with each call of what it traced.
 
     Raises:
         TypeError: an argument of another dtype.
@@ -70,7 +71,8 @@ def log_marginal_likelihood(initial: Tensor, transition: Tensor, log_emission: T
         RuntimeError: a second derivative is asked for.
     """
     doors.finite_chain(initial, transition, log_emission, lengths)
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (initial, transition, log_emission)):
+    tensors = (initial, transition, log_emission)
+    if torch.jit.is_tracing() or (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
         return _LogMarginalLikelihood.apply(initial, transition, log_emission, lengths)
     result = _run_forward(initial, transition, log_emission, lengths, keep_steps=False, in_whole=True)
     return result.log_normalizers.sum(-1)
