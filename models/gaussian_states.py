@@ -4,18 +4,20 @@ z_1 ~ N(m, P),   z_t ~ N(transition_mean(z_{t-1}, h_t), Q),   x_t ~ N(emission_m
 """
 
 from abc import abstractmethod
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
-from pgm_rnn.checks import check_counts, check_covariance
-from pgm_rnn.distributions.correlated_normal import CorrelatedNormal
+from pgm_rnn.checks import check_counts
 from pgm_rnn.emissions import Emission, Gaussian
-from pgm_rnn.models.covariance import Covariance, raw_of
+from pgm_rnn.models.covariance import SingularCovariance, covariance_module
 from pgm_rnn.sequence_model import First, SequenceModel
 from pgm_rnn.states import GaussianStates
+
+Model = TypeVar("Model", bound="GaussianStateModel")
 
 COVARIANCES = {
     "initial_cov": "initial_covariance",
@@ -30,7 +32,7 @@ class GaussianStateModel(SequenceModel):
 
     Args:
         initial_mean: m, (D,).
-        initial_cov: P, (D, D), positive definite like the other covariances.
+        initial_cov: P, (D, D), positive semidefinite like the other covariances; training keeps the range of each.
         transition_matrix: A, (D, D).
         transition_cov: Q, (D, D).
         emission_matrix: C, (M, D).
@@ -38,7 +40,7 @@ class GaussianStateModel(SequenceModel):
         first: "model" for p(x_{1:T}), "condition" for p(x_{2:T} | x_1).
 
     Raises:
-        ValueError: shapes that do not fit, NaN, covariances that are not positive definite.
+        ValueError: shapes that do not fit, NaN, covariances that are not positive semidefinite.
     """
 
     def __init__(
@@ -61,9 +63,9 @@ class GaussianStateModel(SequenceModel):
         self.initial_mean = nn.Parameter(mean.detach().clone())
         self.transition_matrix = as_parameter("transition_matrix", transition_matrix, (dim, dim), mean)
         self.emission_matrix = as_parameter("emission_matrix", emission_matrix, (obs_dim, dim), mean)
-        self.initial_covariance = _covariance("initial_cov", initial_cov, dim, mean)
-        self.transition_covariance = _covariance("transition_cov", transition_cov, dim, mean)
-        self.emission_covariance = _covariance("emission_cov", emission_cov, obs_dim, mean)
+        self.initial_covariance = covariance_module("initial_cov", torch.as_tensor(initial_cov).to(mean), dim)
+        self.transition_covariance = covariance_module("transition_cov", torch.as_tensor(transition_cov).to(mean), dim)
+        self.emission_covariance = covariance_module("emission_cov", torch.as_tensor(emission_cov).to(mean), obs_dim)
 
     linear: bool = False
     """Whether both means are linear in z."""
@@ -101,23 +103,36 @@ class GaussianStateModel(SequenceModel):
         """R, (M, M)."""
         return self.emission_covariance.matrix
 
+    @property
+    def ranges(self) -> dict[str, Tensor]:
+        """Orthonormal bases of the ranges of the singular covariances, (D, rank), by the constructor's names."""
+        modules = {name: getattr(self, module) for name, module in COVARIANCES.items()}
+        return {name: module.basis for name, module in modules.items() if isinstance(module, SingularCovariance)}
+
+    @property
+    def ranks(self) -> list[int] | None:
+        """The ranks of P, Q and R, or None if all three are regular."""
+        if not self.ranges:
+            return None
+        return [len(getattr(self, module).raw) for module in COVARIANCES.values()]
+
     def unconstrained(self, name: str, value: Tensor) -> tuple[str, Tensor]:
         """`SequenceModel.unconstrained`, also for "initial_cov", "transition_cov" and "emission_cov"."""
         if name in COVARIANCES:
-            return f"{COVARIANCES[name]}.raw", raw_of(torch.linalg.cholesky(value))
+            return f"{COVARIANCES[name]}.raw", getattr(self, COVARIANCES[name]).raw_from(value)
         return super().unconstrained(name, value)
 
     def initial(self, h: Any) -> TorchDistribution:
         """p(z_1), batch shape ()."""
-        return CorrelatedNormal(self.initial_mean, self.initial_covariance.value)
+        return self.initial_covariance.law(self.initial_mean)
 
     def transition(self, z: Tensor, h: Any) -> TorchDistribution:
         """p(z_t | z_{t-1}, h_t); its batch shape is that of z."""
-        return CorrelatedNormal(self.transition_mean(z, h), self.transition_covariance.value)
+        return self.transition_covariance.law(self.transition_mean(z, h))
 
     def emission(self, z: Tensor, h: Any) -> TorchDistribution:
         """p(x_t | z_t, h_t); its batch shape is that of z."""
-        return CorrelatedNormal(self.emission_mean(z, h), self.emission_covariance.value)
+        return self.emission_covariance.law(self.emission_mean(z, h))
 
 
 def chosen_obs_dim(obs_dim: int | None, emission: Emission | None) -> int:
@@ -135,6 +150,24 @@ def chosen_obs_dim(obs_dim: int | None, emission: Emission | None) -> int:
     check_counts(obs_dim=obs_dim)
     assert obs_dim is not None
     return obs_dim
+
+
+def with_ranks(model: Model, ranks: Sequence[int] | None) -> Model:
+    """The model after P, Q and R were replaced by random ones of these ranks; None leaves them.
+
+    Raises:
+        ValueError: not three ranks between 0 and the sizes of the matrices.
+    """
+    if ranks is None:
+        return model
+    sizes = [len(getattr(model, name)) for name in COVARIANCES]
+    if len(ranks) != 3 or any(not 0 <= rank <= size for rank, size in zip(ranks, sizes, strict=True)):
+        raise ValueError(f"expected the ranks of P, Q and R, at most {sizes}, got {list(ranks)}")
+    for module, rank, size in zip(COVARIANCES.values(), ranks, sizes, strict=True):
+        if rank < size:
+            basis = torch.linalg.qr(torch.randn(size, size)).Q[:, :rank].contiguous()
+            setattr(model, module, SingularCovariance(basis, torch.eye(rank)))
+    return model
 
 
 def random_cov(size: int) -> Tensor:
@@ -176,7 +209,3 @@ def check_matrix(name: str, value: Tensor, shape: tuple[int | None, ...]) -> Non
         raise ValueError(f"expected {name} as floating-point numbers, got {value.dtype}; use .to(torch.float64)")
     if not bool(value.isfinite().all()):
         raise ValueError(f"expected {name} as finite floating-point numbers, got NaN or infinity")
-
-
-def _covariance(name: str, value: Tensor, size: int, like: Tensor) -> Covariance:
-    return Covariance(check_covariance(name, torch.as_tensor(value).to(like), size))

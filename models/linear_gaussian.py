@@ -6,6 +6,7 @@ Choe, Shin & Spencer (2017), sec. 2.2; Vidal (2024), "RNNs vs LDSs", where the i
 Differences: the first state is z_1, which has the initial law; the input u_1 affects only the output.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import pyro.distributions as dist
@@ -14,33 +15,36 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
 from pgm_rnn.checks import check_choice, check_counts
+from pgm_rnn.distributions.diffuse_normal import DiffuseNormal, checked_directions
+from pgm_rnn.distributions.singular_normal import SingularNormal
 from pgm_rnn.emissions import Emission, Gaussian
 from pgm_rnn.kernels import kalman
+from pgm_rnn.kernels.gaussian_backward import root_of
 from pgm_rnn.models.gaussian_states import (
     COVARIANCES,
     GaussianStateModel,
     as_parameter,
     chosen_obs_dim,
     random_parts,
+    with_ranks,
 )
 from pgm_rnn.models.info import ModelInfo
 from pgm_rnn.randomness import seeded
-from pgm_rnn.sequence_model import First, SumsOutStates
-from pgm_rnn.sequences import Sequences
+from pgm_rnn.sequence_model import First, GivesChain
 
 _MATRICES = ("initial_mean", "transition_matrix", "emission_matrix", "input_matrix", "feedthrough_matrix")
 
 Reach = Literal["both", "states", "outputs"]
 
 
-class LinearGaussianSSM(SumsOutStates, GaussianStateModel):
+class LinearGaussianSSM(GivesChain, GaussianStateModel):
     """A linear-Gaussian state-space model with D states, M outputs and, if there is a B or a D, U inputs.
 
     Matrices are copied into parameters, covariances as Cholesky factors, so gradients can train all of them.
 
     Args:
         initial_mean: m, (D,).
-        initial_cov: P, (D, D), positive definite like the other covariances.
+        initial_cov: P, (D, D), positive semidefinite like the other covariances; training keeps the range of each.
         transition_matrix: A, (D, D).
         transition_cov: Q, (D, D).
         emission_matrix: C, (M, D).
@@ -48,9 +52,13 @@ class LinearGaussianSSM(SumsOutStates, GaussianStateModel):
         input_matrix: B, (D, U), or None.
         feedthrough_matrix: the slides' D, (M, U), or None.
         first: "model" for p(x_{1:T}), "condition" for p(x_{2:T} | x_1).
+        diffuse: what is unknown about z_1 before x_1: truth values for its entries, (D,), or columns B, (D, q), in
+            which case z_1 = m + B delta + N(0, P) with a flat prior on delta. P is kept in the other directions only.
+            Likelihoods are limits (`pgm_rnn.kernels.diffuse_start`), and `sample` has no law of z_1 to draw from.
 
     Raises:
-        ValueError: shapes that do not fit, NaN, covariances that are not positive definite.
+        ValueError: shapes that do not fit, NaN, covariances that are not positive semidefinite, or diffuse directions
+            that depend on each other.
 
     Example:
         >>> one = torch.eye(1)
@@ -75,10 +83,16 @@ class LinearGaussianSSM(SumsOutStates, GaussianStateModel):
         feedthrough_matrix: Tensor | None = None,
         *,
         first: First = "model",
+        diffuse: Tensor | Sequence[bool] | None = None,
     ) -> None:
+        start = None if diffuse is None else _directions(diffuse, torch.as_tensor(initial_mean))
+        if start is not None:
+            initial_cov = _across(torch.as_tensor(initial_cov).to(start), start)
         super().__init__(
             initial_mean, initial_cov, transition_matrix, transition_cov, emission_matrix, emission_cov, first
         )
+        self.diffuse: Tensor | None
+        self.register_buffer("diffuse", start)
         given = [torch.as_tensor(matrix) for matrix in (input_matrix, feedthrough_matrix) if matrix is not None]
         self.input_dim = given[0].shape[-1] if given and given[0].dim() == 2 else None
         self.input_matrix = self._optional("input_matrix", input_matrix, self.latent_dim)
@@ -97,6 +111,8 @@ class LinearGaussianSSM(SumsOutStates, GaussianStateModel):
         inputs_reach: Reach = "both",
         seed: int | None = None,
         first: First = "model",
+        ranks: Sequence[int] | None = None,
+        diffuse_dim: int | None = None,
     ) -> "LinearGaussianSSM":
         """A stable system: A is 0.9 times a random rotation, other matrices are normal, covariances near the identity.
 
@@ -108,27 +124,45 @@ class LinearGaussianSSM(SumsOutStates, GaussianStateModel):
             inputs_reach: "states" for a matrix B, "outputs" for a matrix D, or "both", if there are inputs.
             seed: makes the draw reproducible; None uses torch's global generator.
             first: as for `LinearGaussianSSM`.
+            ranks: ranks of P, Q and R, for singular noise; None for full ranks.
+            diffuse_dim: number of entries of z_1, from the first on, that have a diffuse start; None for no such start.
 
         Raises:
-            ValueError: sizes below 1, an unknown `inputs_reach`, or not exactly one of obs_dim and emission.
+            ValueError: sizes below 1, ranks or a diffuse_dim that do not fit, an unknown `inputs_reach`, or not exactly
+                one of obs_dim and emission.
         """
         obs_dim = chosen_obs_dim(obs_dim, emission)
         check_counts(latent_dim=latent_dim, **({} if input_dim is None else {"input_dim": input_dim}))
         check_choice("inputs_reach", inputs_reach, ("both", "states", "outputs"))
         with seeded(seed):
             parts = random_parts(latent_dim, obs_dim)
-            if input_dim is None:
-                return LinearGaussianSSM(*parts, first=first)
-            B, D = torch.randn(latent_dim, input_dim), torch.randn(obs_dim, input_dim)
-        matrices = {"both": (B, D), "states": (B, None), "outputs": (None, D)}
-        return LinearGaussianSSM(*parts, *matrices[inputs_reach], first=first)
+            B = D = None
+            if input_dim is not None:
+                B, D = torch.randn(latent_dim, input_dim), torch.randn(obs_dim, input_dim)
+            matrices = {"both": (B, D), "states": (B, None), "outputs": (None, D)}
+            start = None if diffuse_dim is None else torch.eye(latent_dim)[:, :diffuse_dim]
+            model = LinearGaussianSSM(*parts, *matrices[inputs_reach], first=first, diffuse=start)
+            return with_ranks(model, ranks)
+
+    @property
+    def emission_is_regular(self) -> bool:
+        """Whether R is positive definite by its construction."""
+        return "emission_cov" not in self.ranges
+
+    def initial(self, h: Any) -> TorchDistribution:
+        """p(z_1), batch shape ()."""
+        if self.diffuse is None:
+            return super().initial(h)
+        return DiffuseNormal(self.initial_mean, self.initial_covariance.root, self.diffuse)
 
     @property
     def recipe(self) -> tuple[str, dict[str, Any]]:
         """Name, sizes and `inputs_reach`, which make a model of this shape."""
-        sizes = {"latent_dim": self.latent_dim, "input_dim": self.input_dim}
+        sizes: dict[str, Any] = {"latent_dim": self.latent_dim, "input_dim": self.input_dim}
         reach = "outputs" if self.input_matrix is None else "states" if self.feedthrough_matrix is None else "both"
-        return "lgssm", sizes | ({} if self.input_dim is None else {"inputs_reach": reach})
+        sizes |= {} if self.input_dim is None else {"inputs_reach": reach}
+        sizes |= {} if self.ranks is None else {"ranks": self.ranks}
+        return "lgssm", sizes | ({} if self.diffuse is None else {"diffuse_dim": self.diffuse.shape[1]})
 
     def transition_mean(self, z: Tensor, h: Tensor | None = None) -> Tensor:
         """A z + B u, (..., D), for states (..., D) and inputs h = u (..., U)."""
@@ -141,12 +175,23 @@ class LinearGaussianSSM(SumsOutStates, GaussianStateModel):
         return mean if self.feedthrough_matrix is None or h is None else mean + h @ self.feedthrough_matrix.mT
 
     def initial_given(self, h: Any, x: Tensor) -> TorchDistribution:
-        """p(z_1 | x_1), the first update of the Kalman filter, Särkkä (2013), eq. (4.21); batch shape that of x_1."""
+        """p(z_1 | x_1), the first update of the Kalman filter, Särkkä (2013), eq. (4.21); batch shape that of x_1.
+
+        Raises:
+            ValueError: a diffuse start.
+        """
+        if self.diffuse is not None:
+            raise ValueError(
+                "expected a start with a proper law for p(z_1 | x_1), got a diffuse one; give initial_cov in place of "
+                "diffuse"
+            )
         P, C, R = self.initial_cov, self.emission_matrix, self.emission_cov
         gain = torch.linalg.solve(C @ P @ C.mT + R, C @ P).mT  # (D, M)
         rest = torch.eye(self.latent_dim, dtype=P.dtype, device=P.device) - gain @ C
         cov = rest @ P @ rest.mT + gain @ R @ gain.mT
         mean = self.initial_mean + (x - self.emission_mean(self.initial_mean, h)) @ gain.mT
+        if self.ranges:
+            return SingularNormal(mean, root_of(cov))
         return dist.MultivariateNormal(mean, scale_tril=torch.linalg.cholesky(cov), validate_args=False)
 
     def moments(self) -> dict[str, Tensor]:
@@ -159,7 +204,7 @@ class LinearGaussianSSM(SumsOutStates, GaussianStateModel):
         """Replace parameters in place, by the names of the constructor.
 
         Raises:
-            ValueError: a covariance that is not positive definite.
+            ValueError: a covariance that is not positive definite, or whose range differs from the model's.
         """
         new: list[tuple[Tensor, Tensor]] = []
         for name, value in moments.items():
@@ -185,28 +230,26 @@ class LinearGaussianSSM(SumsOutStates, GaussianStateModel):
             return x
         return x - inputs @ self.feedthrough_matrix.mT
 
-    def sum_out_states(self, data: Sequences, first: First) -> Tensor:
-        """log p(x_{1:T}) by the Kalman filter, nats, (batch,)."""
-        chain, x = self.chain(data.inputs), self.centred(data.x, data.inputs)
-        observed = self._observed(data)
-        log_prob = kalman.log_marginal_likelihood(chain, x, data.lengths, observed)
-        if first == "condition":
-            ones, head = torch.ones_like(data.lengths), None if observed is None else observed[:, :1]
-            log_prob = log_prob - kalman.log_marginal_likelihood(chain, x[:, :1], ones, head)
-        return log_prob
 
-    def _observed(self, data: Sequences) -> Tensor | None:
-        """True where an entry was observed, the shape of x; None where every one was."""
-        return None if data.observed is None else kalman.per_entry(data.observed, data.x)
+def _directions(diffuse: Tensor | Sequence[bool], like: Tensor) -> Tensor:
+    """The diffuse directions, (D, q), from truth values (D,) or from columns."""
+    given, dim = torch.as_tensor(diffuse), like.shape[0] if like.dim() else 0
+    if given.dtype == torch.bool:
+        if given.shape != (dim,) or not bool(given.any()):
+            raise ValueError(f"expected diffuse as {dim} truth values, some of them True, got {given.tolist()}")
+        return torch.eye(dim, dtype=like.dtype, device=like.device)[:, given.to(like.device)].contiguous()
+    return checked_directions(given.detach().to(like).clone(memory_format=torch.contiguous_format), dim)
 
-    def last_states(self, data: Sequences, index: Tensor) -> Tensor:
-        """Draws of z_L given x_{1:L} for the sequences at `index`."""
-        x, observed = self.centred(data.x, data.inputs), self._observed(data)
-        result = kalman.filter(self.chain(data.inputs), x, data.lengths, observed)
-        last = data.lengths[index] - 1
-        cov = result.filtered_covs[index % len(result.filtered_covs), last]
-        scale_tril = torch.linalg.cholesky(cov)
-        return dist.MultivariateNormal(result.filtered_means[index, last], scale_tril=scale_tril).sample()
+
+def _across(cov: Tensor, directions: Tensor) -> Tensor:
+    """A covariance without its part along the directions, in which a flat prior leaves nothing of it."""
+    if cov.shape != (len(directions), len(directions)):
+        return cov  # an error that the constructor names
+    rest = torch.eye(len(directions), dtype=cov.dtype, device=cov.device) - directions @ torch.linalg.pinv(directions)
+    across, eps = rest @ cov @ rest, torch.finfo(cov.dtype).eps
+    size = (rest.abs() @ cov.abs() @ rest.abs()).diagonal()
+    kept = across.diagonal().abs() > 8 * len(directions) * eps * size  # what is left elsewhere is rounding
+    return (0.5 * (across + across.mT)).where(kept[:, None] & kept, 0.0)
 
 
 INFO = ModelInfo(

@@ -7,6 +7,7 @@ vs LDSs" and "Extended Kalman Filters for RNNs"; Sohl-Dickstein & Kingma (2015),
 x_{t-1} is our u_t, and their y_t our x_t; their first state is z_0 and does not emit.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.emissions import Emission, Gaussian
-from pgm_rnn.models.gaussian_states import GaussianStateModel, as_parameter, chosen_obs_dim, random_parts
+from pgm_rnn.models.gaussian_states import GaussianStateModel, as_parameter, chosen_obs_dim, random_parts, with_ranks
 from pgm_rnn.models.info import LATENT_DIM, STEPS_ON_A_BOUND, GradientFit, ModelInfo
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import First
@@ -28,7 +29,7 @@ class NoisyRNN(GaussianStateModel):
 
     Args:
         initial_mean: m, (D,).
-        initial_cov: P, (D, D), positive definite like the other covariances.
+        initial_cov: P, (D, D), positive semidefinite like the other covariances; training keeps the range of each.
         transition_matrix: A, (D, D).
         transition_cov: Q, (D, D).
         emission_matrix: C, (M, D).
@@ -40,7 +41,7 @@ class NoisyRNN(GaussianStateModel):
         first: "model" for p(x_{1:T}), "condition" for p(x_{2:T} | x_1), which has no closed form here.
 
     Raises:
-        ValueError: shapes that do not fit, NaN, covariances that are not positive definite, an unknown function.
+        ValueError: shapes that do not fit, NaN, covariances that are not positive semidefinite, an unknown function.
 
     Example:
         >>> rnn = NoisyRNN.random(latent_dim=3, obs_dim=2, feedback=True, seed=0)
@@ -91,6 +92,7 @@ class NoisyRNN(GaussianStateModel):
         feedback: bool = False,
         seed: int | None = None,
         first: First = "model",
+        ranks: Sequence[int] | None = None,
     ) -> "NoisyRNN":
         """A network whose A is 0.9 times a random rotation; other matrices are normal, covariances near the identity.
 
@@ -104,9 +106,11 @@ class NoisyRNN(GaussianStateModel):
             feedback: whether the input is the previous observation; then `input_dim` must be None.
             seed: makes the draw reproducible; None uses torch's global generator.
             first: as for `NoisyRNN`.
+            ranks: ranks of P, Q and R, for singular noise; None for full ranks.
 
         Raises:
-            ValueError: sizes below 1, an input_dim with feedback, or not exactly one of obs_dim and emission.
+            ValueError: sizes below 1, ranks that do not fit, an input_dim with feedback, or not exactly one of obs_dim
+                and emission.
         """
         obs_dim = chosen_obs_dim(obs_dim, emission)
         check_counts(latent_dim=latent_dim, **({} if input_dim is None else {"input_dim": input_dim}))
@@ -116,13 +120,15 @@ class NoisyRNN(GaussianStateModel):
         with seeded(seed):
             parts = random_parts(latent_dim, obs_dim)
             matrix = None if width is None else torch.randn(latent_dim, width) / width**0.5
-        return NoisyRNN(*parts, matrix, activation=activation, output=output, feedback=feedback, first=first)
+            model = NoisyRNN(*parts, matrix, activation=activation, output=output, feedback=feedback, first=first)
+            return with_ranks(model, ranks)
 
     @property
     def recipe(self) -> tuple[str, dict[str, Any]]:
         """Name, sizes, functions and kind of input, which make a model of this shape."""
-        sizes = {"latent_dim": self.latent_dim, "input_dim": self.input_dim}
+        sizes: dict[str, Any] = {"latent_dim": self.latent_dim, "input_dim": self.input_dim}
         feedback = self.initial_memory is not None
+        sizes |= {} if self.ranks is None else {"ranks": self.ranks}
         return "noisy-rnn", sizes | {"activation": self.activation, "output": self.output, "feedback": feedback}
 
     def recurrence(self, h: Tensor, z: None, x: Tensor) -> Tensor:

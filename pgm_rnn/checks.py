@@ -100,18 +100,28 @@ def check_probs(name: str, probs: Tensor, shape: tuple[int | None, ...]) -> None
         raise ValueError(f"expected rows of {name} to sum to one, row {row} sums to {total:.8g}; normalise it first")
 
 
+def check_symmetric(name: str, cov: Tensor, size: int) -> Tensor:
+    """A symmetric matrix of numbers, (size, size), without its gradient.
+
+    Raises:
+        ValueError: another shape, NaN, or not symmetric.
+    """
+    if cov.shape != (size, size) or not cov.is_floating_point():
+        raise ValueError(f"expected {name} of shape ({size}, {size}) and floating point, got {tuple(cov.shape)}")
+    cov = cov.detach()
+    largest = float(cov.abs().max()) if size else 0.0
+    if size and not float((cov - cov.mT).abs().max()) <= 100 * torch.finfo(cov.dtype).eps * largest:
+        raise ValueError(f"expected {name} to be a symmetric matrix of numbers; use (cov + cov.mT) / 2")
+    return cov
+
+
 def check_covariance(name: str, cov: Tensor, size: int) -> Tensor:
     """The Cholesky factor of a checked covariance, (size, size).
 
     Raises:
         ValueError: another shape, NaN, not symmetric, or not positive definite.
     """
-    if cov.shape != (size, size) or not cov.is_floating_point():
-        raise ValueError(f"expected {name} of shape ({size}, {size}) and floating point, got {tuple(cov.shape)}")
-    cov = cov.detach()
-    largest = float(cov.abs().max())
-    if not float((cov - cov.mT).abs().max()) <= 100 * torch.finfo(cov.dtype).eps * largest:
-        raise ValueError(f"expected {name} to be a symmetric matrix of numbers; use (cov + cov.mT) / 2")
+    cov = check_symmetric(name, cov, size)
     factor, failed = torch.linalg.cholesky_ex(cov)
     if int(failed):
         smallest = float(torch.linalg.eigvalsh(cov)[0])

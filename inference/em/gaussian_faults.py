@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.inference.em.units import Units
-from pgm_rnn.inference.kalman.problem import CovarianceError
+from pgm_rnn.sequence_model.chains import CovarianceError
 
 _SINGULAR: type[Exception] = torch.linalg.LinAlgError  # type: ignore[attr-defined]  # documented, but not exported
 _FAR = 1e3

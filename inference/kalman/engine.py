@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.checks import by_keyword, check_counts
-from pgm_rnn.inference.kalman.kinds import GaussianStateModel, is_linear
+from pgm_rnn.inference.kalman.kinds import GaussianStateModel
 from pgm_rnn.inference.kalman.linearisation import METHODS
 from pgm_rnn.inference.kalman.problem import prepared, reads_observations
-from pgm_rnn.kernels import gaussian_backward, kalman
+from pgm_rnn.kernels import gaussian_backward
+from pgm_rnn.kernels.diffuse_start import Diffuse
 from pgm_rnn.randomness import seeded
 from pgm_rnn.results import shown
+from pgm_rnn.sequence_model.chains import Posterior, summed_out
 from pgm_rnn.sequence_model.observations import check_inputs
 from pgm_rnn.sequences import Sequences, length_mask
 
@@ -73,15 +75,21 @@ class Filtered:
 
 @dataclass(frozen=True)
 class Smoothed(Filtered):
-    """Result of `smooth`: the result of `filter`, and moments given the whole sequence."""
+    """Result of `smooth`: the result of `filter`, and moments given the whole sequence.
+
+    Attributes:
+        diffuse: the parts that a diffuse start adds to the moments, or None.
+    """
 
     def __repr__(self) -> str:
         """The main numbers."""
         return shown(self, "log_marginal_likelihood", "smoothed_means")
 
+    diffuse: Diffuse | None = None
+
     @cached_property
     def _backward(self) -> gaussian_backward.Smoothed:
-        return gaussian_backward.smooth(self.moments, self.lengths)
+        return Posterior(self.moments, self.diffuse).smooth(self.lengths)
 
     @property
     def smoothed_means(self) -> Tensor:
@@ -131,7 +139,8 @@ def filter(
 ) -> Filtered:
     """Filtered moments of p(z_t | x_{1:t}) and the log marginal likelihood: Särkkä (2013), eq. (4.20)-(4.21).
 
-    For method="extended" these are his alg. 5.4, for "unscented" his alg. 5.14; differences are in `linearisation`.
+    For method="extended" these are his alg. 5.4, for "unscented" his alg. 5.14, for "iterated" the filter of Bell &
+    Cathey (1993); differences are in `linearisation` and `linearised_filter`.
 
     Args:
         model: with Gaussian states.
@@ -139,7 +148,7 @@ def filter(
         lengths: (B,) steps of each sequence, None for T.
         inputs: (B, T, U) for a model with inputs.
         mask: True where x was observed, (B, T) or (B, T, M), instead of NaN.
-        method: "exact", the default for linear models; "extended" or "unscented" for any model.
+        method: "exact", the default for linear models; "extended", "unscented" or "iterated" for any model.
 
     Raises:
         TypeError: a model without Gaussian states.
@@ -147,7 +156,7 @@ def filter(
         CovarianceError: a prediction whose covariance is not positive definite.
     """
     problem = prepared(model, x, lengths, inputs, mask, method)
-    return Filtered(problem.moments(), problem.data.lengths)
+    return Filtered(problem.filtered().moments, problem.data.lengths)
 
 
 @torch.no_grad()
@@ -165,7 +174,8 @@ def smooth(
     Arguments and errors are those of `filter`.
     """
     problem = prepared(model, x, lengths, inputs, mask, method)
-    return Smoothed(problem.moments(), problem.data.lengths)
+    result = problem.filtered()
+    return Smoothed(result.moments, problem.data.lengths, result.diffuse)
 
 
 @by_keyword
@@ -187,14 +197,13 @@ def sample_states(
     the draws reproducible (None uses torch's global generator). Source: Carter & Kohn (1994).
 
     Raises:
-        TypeError, ValueError: as `filter`, or num_samples below 1.
+        TypeError, ValueError: as `filter`, num_samples below 1, or a sequence that does not determine a diffuse start.
     """
     check_counts(num_samples=num_samples)
     problem = prepared(model, x, lengths, inputs, mask, method)
-    moments = problem.moments()
+    result = problem.filtered()
     with seeded(seed, stream=5):
-        noise = torch.randn(num_samples, *moments.filtered_means.shape, dtype=problem.data.x.dtype)
-    return gaussian_backward.sample_paths(moments, problem.data.lengths, noise.to(problem.data.x.device))
+        return result.sample_paths(problem.data.lengths, num_samples)
 
 
 @torch.no_grad()
@@ -222,7 +231,8 @@ def forecast(
         method: as in `filter`.
 
     Raises:
-        TypeError, ValueError: as `filter`, num_steps below 1, or a model that reads its own observations.
+        TypeError, ValueError: as `filter`, num_steps below 1, a model that reads its own observations, or a sequence
+            that does not determine a diffuse start.
     """
     check_counts(num_steps=num_steps)
     problem = prepared(model, x, lengths, inputs, mask, method)
@@ -230,16 +240,19 @@ def forecast(
     future_inputs = check_inputs(future_inputs, model.input_dim, x.new_empty(len(x), num_steps))
     if reads_observations(model):
         raise ValueError("expected a model that does not read its own observations; draw from model.forecast instead")
-    result = Filtered(problem.moments(), problem.data.lengths)
+    posterior = problem.filtered()
+    posterior.check_determined(problem.data.lengths)
+    result = Filtered(posterior.moments, problem.data.lengths)
     index, last = torch.arange(len(result.lengths)), result.lengths - 1
     mean, cov = result.filtered_means[index, last], result.filtered_covs[index, last]
-    linearise, steps = METHODS["extended" if problem.method == "exact" else problem.method], []
+    linearise = METHODS["extended" if problem.method == "exact" else problem.method].linearise
+    transition, emission, steps = problem.transition(), problem.emission(), []
     for t in range(num_steps):
         h = None if future_inputs is None else future_inputs[:, t]
-        step = linearise(model.transition_mean, h, mean, cov)
-        mean, cov = step.mean, step.matrix @ cov @ step.matrix.mT + step.cov + model.transition_cov
-        seen = linearise(model.emission_mean, h, mean, cov)
-        steps.append((mean, cov, seen.mean, seen.matrix @ cov @ seen.matrix.mT + seen.cov + model.emission_cov))
+        step = linearise(transition, h, mean, cov)
+        mean, cov = step.mean, step.matrix @ cov @ step.matrix.mT + step.cov
+        seen = linearise(emission, h, mean, cov)
+        steps.append((mean, cov, seen.mean, seen.matrix @ cov @ seen.matrix.mT + seen.cov))
     return Forecast(*(torch.stack(parts, dim=1) for parts in zip(*steps, strict=True)))
 
 
@@ -255,8 +268,5 @@ def log_marginal_likelihood(
     """log p(x_{1:T}) in nats, (B,), with gradients for training; arguments and errors are those of `filter`."""
     problem = prepared(model, x, lengths, inputs, mask, method)
     if problem.method == "exact":
-        assert is_linear(model)
-        x, lengths, _, inputs, _ = problem.data
-        centred = model.centred(x, inputs)
-        return kalman.log_marginal_likelihood(model.chain(inputs), centred, lengths, problem.observed)
-    return problem.moments().log_normalizers.sum(-1)
+        return summed_out(problem.chained(), "model")
+    return problem.filtered().moments.log_normalizers.sum(-1)

@@ -3,46 +3,64 @@
     predict    E, Cov of f(z) + N(0, Q),   z ~ N(filtered)
     update     K = P C' (C P C' + R)^{-1};   mean + K (x - E x);   (I - K C) P (I - K C)' + K R K'     (Joseph's form)
 
-The linear functions with their residual covariances, which are added to Q and R, come from
-`pgm_rnn.inference.kalman.linearisation`. Source: Särkkä (2013), alg. 5.4 and 5.14, with Joseph's form of the update.
-"""
+The linear laws with their noise come from `pgm_rnn.inference.kalman.linearisation`. The iterated method repeats the
+update with g linearised at the latest estimate z^(i), from the prediction m:
 
-from collections.abc import Callable
+    z^(i+1) = m + K_i (x - g(z^(i)) - C_i (m - z^(i))),   C_i = g'(z^(i))
+
+These are Gauss-Newton steps to the mode of p(z_t | x_t) for z_t ~ N(m, P), each with R at z^(i). They end when z no
+longer moves, and after `Method.num_updates` updates; with strong curvature they need not converge.
+
+Sources: Särkkä (2013), alg. 5.4 and 5.14, with Joseph's form of the update; Bell & Cathey (1993) for the iterations.
+"""
 
 import torch
 from torch import Tensor
 
-from pgm_rnn.inference.kalman.kinds import GaussianStateModel
-from pgm_rnn.inference.kalman.linearisation import Linear, StateFunction
+from pgm_rnn.distributions.normal_moments import NormalMoments
+from pgm_rnn.inference.kalman.linearisation import Linear, Method, StateLaw
 from pgm_rnn.kernels.gaussian_backward import Moments
 from pgm_rnn.kernels.kalman import LOG_2_PI
 
-Linearise = Callable[[StateFunction, Tensor | None, Tensor, Tensor], Linear]
 
-
-def run(model: GaussianStateModel, x: Tensor, observed: Tensor, driver: Tensor | None, linearise: Linearise) -> Moments:
+def run(
+    start: NormalMoments,
+    transition: StateLaw,
+    emission: StateLaw,
+    x: Tensor,
+    observed: Tensor,
+    driver: Tensor | None,
+    method: Method,
+) -> Moments:
     """Moments of the linearised model; differentiable.
 
     Args:
-        model: the model whose functions are replaced.
+        start: moments of z_1, (D,) or (B, D).
+        transition: moments of z_t given z_{t-1} and h_t.
+        emission: moments of x_t given z_t and h_t.
         x: observations (B, T, M), any number where they are missing.
         observed: False where an entry is missing or padding, (B, T, M).
         driver: h_t, (B, T, U), or None.
-        linearise: the linearisation, one of `linearisation.METHODS`.
+        method: the linearisation, one of `linearisation.METHODS`.
     """
     batch, num_steps, _ = x.shape
-    Q, R = model.transition_cov, model.emission_cov
-    mean, cov = model.initial_mean.expand(batch, -1), model.initial_cov.expand(batch, -1, -1)
+    mean, cov = start.mean.expand(batch, -1), start.cov.expand(batch, -1, -1)
     drivers = [None] * num_steps if driver is None else driver.unbind(1)
     rows, transitions = [], []
     for t, (x_t, observed_t, h) in enumerate(zip(x.unbind(1), observed.unbind(1), drivers, strict=True)):
         if t > 0:
-            step = linearise(model.transition_mean, h, mean, cov)
-            noise = Q + step.cov
-            mean, cov = step.mean, _symmetric(step.matrix @ cov @ step.matrix.mT + noise)
-            transitions.append((step.matrix, noise))
+            step = method.linearise(transition, h, mean, cov)
+            mean, cov = step.mean, _symmetric(step.matrix @ cov @ step.matrix.mT + step.cov)
+            transitions.append((step.matrix, step.cov.expand(cov.shape)))
         predicted = (mean, cov)
-        log_normalizer, mean, cov = _update(linearise(model.emission_mean, h, mean, cov), R, mean, cov, x_t, observed_t)
+        step = method.linearise(emission, h, mean, cov)
+        log_normalizer, mean, cov = _update(step, *predicted, x_t, observed_t)
+        for _ in range(method.num_updates - 1):
+            step = _moved(method.linearise(emission, h, mean, cov), predicted[0] - mean)
+            before = mean
+            log_normalizer, mean, cov = _update(step, *predicted, x_t, observed_t)
+            if _close(mean, before, cov):
+                break
         rows.append((log_normalizer, *predicted, mean, cov))
     log_normalizers, *moments = (torch.stack(parts, dim=1) for parts in zip(*rows, strict=True))
     predicted_means, predicted_covs, filtered_means, filtered_covs = moments
@@ -53,19 +71,30 @@ def run(model: GaussianStateModel, x: Tensor, observed: Tensor, driver: Tensor |
     return Moments(log_normalizers, predicted_means, predicted_covs, filtered_means, filtered_covs, matrix, noise)
 
 
-def _update(
-    step: Linear, R: Tensor, mean: Tensor, cov: Tensor, x: Tensor, observed: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def _moved(step: Linear, by: Tensor) -> Linear:
+    """The same linear law, written around another state, which differs from the present one by `by` (B, D)."""
+    return step._replace(mean=step.mean + (step.matrix @ by[..., None])[..., 0])
+
+
+def _close(mean: Tensor, before: Tensor, cov: Tensor) -> bool:
+    """Whether two means differ by no more than a thousand rounding errors."""
+    spread = cov.diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt() + before.abs()
+    return bool(((mean - before).abs() <= 1000 * torch.finfo(mean.dtype).eps * spread).all())
+
+
+def _update(step: Linear, mean: Tensor, cov: Tensor, x: Tensor, observed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """log p(x_t | x_{1:t-1}) (B,) and the moments of p(z_t | x_{1:t}): Särkkä (2013), eq. (4.21), in Joseph's form.
 
-    A missing entry gets a zero row in C and unit variance, so that it changes nothing.
+    All are NaN where C P C' + R is not positive definite. A missing entry gets a zero row in C and unit variance, so
+    that it changes nothing.
     """
     both = observed[..., None] & observed[..., None, :]
     C = step.matrix.where(observed[..., None], 0.0)
     unit = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
-    noise = (R + step.cov).where(both, unit.where(~observed[..., None], 0.0))
+    noise = step.cov.where(both, unit.where(~observed[..., None], 0.0))
     innovation = (x - step.mean).where(observed, 0.0)
-    factor = torch.linalg.cholesky(_symmetric(C @ cov @ C.mT + noise))
+    factor, failed = torch.linalg.cholesky_ex(_symmetric(C @ cov @ C.mT + noise))
+    factor = factor.where((failed == 0)[:, None, None], torch.nan)
     gain = torch.cholesky_solve(C @ cov, factor).mT  # (B, D, M)
     whitened = torch.linalg.solve_triangular(factor, innovation[..., None], upper=False)[..., 0]
     log_det = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)

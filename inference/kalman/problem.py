@@ -1,25 +1,24 @@
 """Checked arguments of the Kalman engine: a model with Gaussian states, its observations and a method.
 
-The moments of a linear model are exact. For others, one of `linearisation.METHODS` replaces the functions.
+The moments of a linear model are exact. For others, one of `linearisation.METHODS` replaces the laws.
 """
 
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from torch import Tensor
 
 from pgm_rnn.checks import check_choice
+from pgm_rnn.distributions.normal_moments import NormalMoments
 from pgm_rnn.inference.kalman import linearised_filter
 from pgm_rnn.inference.kalman.kinds import GaussianStateModel, has_gaussian_states, is_linear
-from pgm_rnn.inference.kalman.linearisation import METHODS
+from pgm_rnn.inference.kalman.linearisation import METHODS, StateLaw
 from pgm_rnn.inference.suitable import unsuitable
 from pgm_rnn.kernels import gaussian_backward, kalman
 from pgm_rnn.sequence_model import SequenceModel, memory_of
+from pgm_rnn.sequence_model.affine import moments_of
+from pgm_rnn.sequence_model.chains import Chained, Posterior, chain_of, check_finite, filtered
 from pgm_rnn.sequence_model.observations import checked
 from pgm_rnn.sequences import Sequences, as_sequences, length_mask
-
-
-class CovarianceError(ValueError):
-    """The covariance of a prediction is not positive definite."""
 
 
 class Problem(NamedTuple):
@@ -35,37 +34,63 @@ class Problem(NamedTuple):
     data: Sequences
     method: str
 
-    @property
-    def observed(self) -> Tensor | None:
-        """True where an entry was observed, the shape of x; None where every one was."""
-        return None if self.data.observed is None else kalman.per_entry(self.data.mask, self.data.x)
+    def chained(self) -> Chained:
+        """The chain of a linear model."""
+        return chain_of(self.model, self.data)
 
-    def moments(self) -> gaussian_backward.Moments:
-        """The filter's moments."""
-        return self._exact() if self.method == "exact" else self._linearised()
-
-    def _exact(self) -> gaussian_backward.Moments:
-        assert is_linear(self.model)
-        x, lengths, _, inputs, _ = self.data
-        moments = gaussian_backward.filtered(
-            self.model.chain(inputs), self.model.centred(x, inputs), lengths, self.observed
-        )
-        check_finite(moments.log_normalizers)
-        return moments
+    def filtered(self) -> Posterior:
+        """The result of the filter."""
+        return filtered(self.chained()) if self.method == "exact" else Posterior(self._linearised())
 
     def _linearised(self) -> gaussian_backward.Moments:
-        x, lengths, _, inputs, _ = self.data
+        given, lengths, _, inputs, _ = self.data
+        x = as_vectors(given)
         inside = length_mask(lengths, x.shape[1])
         observed = inside[..., None].expand(x.shape)
-        if self.observed is not None:
-            observed = observed & self.observed
-        h = memory_of(cast(SequenceModel, self.model)).unroll(x, None, inputs)
-        moments = linearised_filter.run(self.model, x, observed, h, METHODS[self.method])
+        if self.data.observed is not None:
+            observed = observed & kalman.per_entry(self.data.mask, x)
+        h = memory_of(cast(SequenceModel, self.model)).unroll(given, None, inputs)
+        start = self.start(None if h is None else h[:, 0])
+        moments = linearised_filter.run(start, self.transition(), self.emission(), x, observed, h, METHODS[self.method])
+        check_finite(moments.log_normalizers.where(inside, 0.0))
         return moments._replace(
             log_normalizers=moments.log_normalizers.where(inside, 0.0),
             predicted_means=moments.predicted_means.where(inside[..., None], 0.0),
             filtered_means=moments.filtered_means.where(inside[..., None], 0.0),
         )
+
+    def start(self, h: Tensor | None) -> NormalMoments:
+        """The moments of z_1 given h_1."""
+        return moments_of(self.model.initial(h), f"{type(self.model).__name__}.initial", self._dim, self.data.x)
+
+    def transition(self) -> StateLaw:
+        """The moments of z_t given z_{t-1} and h_t."""
+        return _state_law(self.model, "transition", self._dim)
+
+    def emission(self) -> StateLaw:
+        """The moments of x_t given z_t and h_t."""
+        return _state_law(self.model, "emission", as_vectors(self.data.x).shape[-1])
+
+    @property
+    def _dim(self) -> int:
+        return int(cast(Any, self.model).states.dim)
+
+
+def as_vectors(x: Tensor) -> Tensor:
+    """Observations (B, T) or (B, T, M) as vectors, (B, T, M)."""
+    return x if x.dim() == 3 else x[..., None]
+
+
+def _state_law(model: GaussianStateModel, which: str, width: int) -> StateLaw:
+    """The moments of the model's law with this name, expanded to the states that it is given."""
+    name = f"{type(model).__name__}.{which}"
+
+    def law(z: Tensor, h: Tensor | None) -> NormalMoments:
+        mean, cov = moments_of(getattr(model, which)(z, h), name, width, z)
+        cov = cov.reshape((1,) * (z.dim() + 1 - cov.dim()) + cov.shape)
+        return NormalMoments(mean.expand(*z.shape[:-1], width), cov)
+
+    return law
 
 
 def checked_gaussian(
@@ -110,7 +135,8 @@ def prepared(
     linear = is_linear(model)
     if method is None and not linear:
         raise ValueError(
-            f"expected method='extended' or 'unscented' for {type(model).__name__}, which is not linear, got None"
+            f"expected method='extended', 'unscented' or 'iterated' for {type(model).__name__}, which is not linear, "
+            "got None"
         )
     method = method or "exact"
     check_choice("method", method, (*(("exact",) if linear else ()), *METHODS))
@@ -120,7 +146,7 @@ def prepared(
 def _observed(data: Sequences) -> Tensor | None:
     """True where an entry was observed, the shape of x: the mask if there is one, otherwise where x is not NaN."""
     if data.observed is not None:
-        return kalman.per_entry(data.mask, data.x)
+        return kalman.per_entry(data.mask, as_vectors(data.x)).reshape(data.x.shape)
     if not data.x.is_floating_point() or not bool(data.x.isnan().any()):
         return None
     return ~data.x.isnan()
@@ -129,18 +155,3 @@ def _observed(data: Sequences) -> Tensor | None:
 def reads_observations(model: GaussianStateModel) -> bool:
     """Whether an observation drives the next state."""
     return getattr(model, "initial_memory", None) is not None
-
-
-def check_finite(log_normalizers: Tensor) -> None:
-    """Raise an error that names sequence and step if a prediction's covariance is not positive definite.
-
-    Raises:
-        CovarianceError: log p(x_t | x_{1:t-1}) is NaN at some step.
-    """
-    failed = log_normalizers.isnan()
-    if bool(failed.any()):
-        sequence, step = failed.nonzero()[0].tolist()
-        raise CovarianceError(
-            f"expected predictions with positive definite covariances, got another one for sequence {sequence} at step "
-            f"{step + 1}; use float64 or larger variances"
-        )

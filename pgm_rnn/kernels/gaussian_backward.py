@@ -4,6 +4,8 @@
     J_t = Cov(z_t | x_{1:t}) A' Cov(z_{t+1} | x_{1:t})^{-1}
     S_t = (I - J_t A) Cov(z_t | x_{1:t}) (I - J_t A)' + J_t Q J_t'        positive definite by its form
 
+Where Q is singular, so may be Cov(z_{t+1} | x_{1:t}); then its inverse is a generalised one (`singular`).
+
 Sources: Rauch, Tung & Striebel (1965); Särkkä (2013), eq. (8.6), with the covariance in another form.
 """
 
@@ -12,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pgm_rnn.kernels import doors, kalman
+from pgm_rnn.kernels import doors, kalman, singular
 
 
 class Moments(NamedTuple):
@@ -88,8 +90,12 @@ def backward(moments: Moments) -> Backward:
     """
     moments = doors.moments(moments)
     A, cov = moments.transition_matrix, moments.filtered_covs[:, :-1]
-    factor = torch.linalg.cholesky(moments.predicted_covs[:, 1:])
-    gain = torch.cholesky_solve(A @ cov, factor).mT
+    if singular.is_regular(moments.transition_cov):
+        factor = torch.linalg.cholesky(moments.predicted_covs[:, 1:])
+        gain = torch.cholesky_solve(A @ cov, factor).mT
+    else:
+        unit = singular.units(moments.predicted_covs)[:, 1:]
+        gain = cov @ A.mT @ singular.generalised_inverse(moments.predicted_covs[:, 1:], unit)
     rest = torch.eye(cov.shape[-1], dtype=cov.dtype, device=cov.device) - gain @ A
     conditional = rest @ cov @ rest.mT + gain @ moments.transition_cov @ gain.mT
     return Backward(gain, 0.5 * (conditional + conditional.mT))
@@ -134,7 +140,7 @@ def sample_paths(moments: Moments, lengths: Tensor, noise: Tensor) -> Tensor:
     moments = doors.moments(moments, lengths)
     doors.tensor("noise", noise, moments.filtered_means, doors.ANY, *moments.filtered_means.shape)
     law, num_steps = backward(moments), noise.shape[2]
-    last_roots, roots = _root(moments.filtered_covs), _root(law.cov)
+    last_roots, roots = root_of(moments.filtered_covs), root_of(law.cov)
     paths = torch.zeros_like(noise)
     for t in range(num_steps - 1, -1, -1):
         final = (last_roots[:, t] @ noise[:, :, t, :, None])[..., 0]
@@ -146,8 +152,8 @@ def sample_paths(moments: Moments, lengths: Tensor, noise: Tensor) -> Tensor:
     return paths
 
 
-def _root(cov: Tensor) -> Tensor:
-    """A square root L of each covariance, L L' = cov, also where rounding left an eigenvalue at or below zero."""
+def root_of(cov: Tensor) -> Tensor:
+    """A square root L of each covariance, L L' = cov (*batch, D, D), also where rounding left a negative eigenvalue."""
     factor, failed = torch.linalg.cholesky_ex(cov)
     if not bool(failed.any()):
         return factor

@@ -2,7 +2,14 @@
 
 from pgm_rnn.sequence_model.ancestral import Forecast
 from pgm_rnn.sequence_model.conditionals import First, memory_of
-from pgm_rnn.sequence_model.mixins import DensityAtOnce, DrawsGuide, ReadsAhead, SumsOutStates, UnrollsMemory
+from pgm_rnn.sequence_model.mixins import (
+    DensityAtOnce,
+    DrawsGuide,
+    GivesChain,
+    ReadsAhead,
+    SumsOutStates,
+    UnrollsMemory,
+)
 from pgm_rnn.sequence_model.model import SequenceModel
 from pgm_rnn.sequence_model.programs import Memory, Rendering
 from pgm_rnn.sequence_model.sequence_law import SequenceLaw
@@ -13,6 +20,7 @@ __all__ = [
     "DrawsGuide",
     "First",
     "Forecast",
+    "GivesChain",
     "Memory",
     "ReadsAhead",
     "Rendering",

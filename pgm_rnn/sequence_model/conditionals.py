@@ -122,7 +122,9 @@ class Conditionals(nn.Module, ABC):
     @property
     def exact(self) -> bool:
         """Whether log p(x_{1:T}), with latent states summed out, is known in closed form."""
-        return self.states is None or (isinstance(self.states, FiniteStates) and not self.memory_reads_state)
+        linear = isinstance(self.states, GaussianStates) and self.states.linear
+        known = linear or isinstance(self.states, FiniteStates)
+        return self.states is None or (known and not self.memory_reads_state)
 
     def _recurrence(self) -> Recurrence:
         """The object that steps the memory; `mixins` override it with faster ones."""

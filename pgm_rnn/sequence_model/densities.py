@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pgm_rnn.sequence_model import chains
+from pgm_rnn.sequence_model.chains import has_chain
 from pgm_rnn.sequence_model.conditionals import Conditionals, First, memory_of
 from pgm_rnn.sequence_model.drawn import Drawn
 from pgm_rnn.sequence_model.mixins import DensityAtOnce, SumsOutStates
@@ -66,6 +68,9 @@ def marginal_log_prob(model: Conditionals, data: Sequences, first: First) -> Ten
     if has_tables(model):
         check_gaps(model, data)
         return summed_out(tables_of(model, data), data.lengths, first)
+    if has_chain(model):
+        check_gaps(model, data)
+        return chains.summed_out(chains.chain_of(model, data), first)
     if model.states is not None:
         raise ValueError(
             f"{type(model).__name__} has no exact likelihood; estimate it by smc.filter or bound it by svi.evaluate"

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from pgm_rnn.kernels.gaussian_chain import GaussianChain
 from pgm_rnn.sequence_model.conditionals import Conditionals, First
 from pgm_rnn.sequence_model.drawn import Drawn
 from pgm_rnn.sequence_model.memory import Recurrence
@@ -73,3 +74,26 @@ class SumsOutStates(Conditionals, ABC):
     @abstractmethod
     def last_states(self, data: Sequences, index: Tensor) -> Tensor:
         """A draw of z_L given x_{1:L} for each of the checked sequences at `index` (k,), with repetitions."""
+
+
+class GivesChain(Conditionals, ABC):
+    """A model with linear Gaussian states that gives their chain itself, so that its laws need not be evaluated.
+
+    Attributes:
+        diffuse: directions of z_1 with a flat prior besides its law, (D, q), or None.
+    """
+
+    diffuse: Tensor | None
+
+    @property
+    @abstractmethod
+    def emission_is_regular(self) -> bool:
+        """Whether Cov(x_t | z_t) is positive definite by its construction."""
+
+    @abstractmethod
+    def chain(self, inputs: Tensor | None = None) -> GaussianChain:
+        """The parameters in the form of the kernels, for inputs (batch, T, input_dim)."""
+
+    @abstractmethod
+    def centred(self, x: Tensor, inputs: Tensor | None = None) -> Tensor:
+        """Observations (batch, T, M) minus what the emission adds to C z_t."""

@@ -19,7 +19,7 @@ from pgm_rnn import moved
 from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.emissions import Emission
 from pgm_rnn.randomness import seeded
-from pgm_rnn.sequence_model import programs
+from pgm_rnn.sequence_model import chains, programs
 from pgm_rnn.sequence_model.ancestral import Forecast, Step, drawn_sequences, following, stacked
 from pgm_rnn.sequence_model.conditionals import Conditionals, First, example_of, memory_of
 from pgm_rnn.sequence_model.densities import check_gaps, joint_log_prob, marginal_log_prob
@@ -274,6 +274,8 @@ class SequenceModel(Conditionals):
             z = self.last_states(data, index)
         elif has_tables(self):
             z = last_states(tables_of(self, data), data.lengths, index)
+        elif chains.has_chain(self):
+            z = chains.last_states(chains.chain_of(self, data), index)
         elif self.states is not None:
             raise ValueError(f"{type(self).__name__} has no exact filter to forecast from; use smc.forecast")
         h = memory_of(self).step_by_step(data.x, None, data.inputs)

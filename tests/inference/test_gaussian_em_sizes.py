@@ -10,8 +10,8 @@ from torch import Tensor
 
 from pgm_rnn.inference import em
 from pgm_rnn.inference.em.regression import fraction_of
-from pgm_rnn.inference.kalman.problem import CovarianceError
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
+from pgm_rnn.sequence_model.chains import CovarianceError
 
 NUM_STEPS = 120
 

@@ -291,8 +291,12 @@ def test_a_model_without_gaussian_states_is_an_error_that_names_other_engines() 
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({}, ValueError, "expected method='extended' or 'unscented' for NoisyRNN, which is not linear, got None"),
-        ({"method": "exact"}, ValueError, "expected method to be one of extended, unscented, got 'exact'"),
+        (
+            {},
+            ValueError,
+            "expected method='extended', 'unscented' or 'iterated' for NoisyRNN, which is not linear, got None",
+        ),
+        ({"method": "exact"}, ValueError, "expected method to be one of extended, unscented, iterated, got 'exact'"),
         ({"method": "unscentd"}, ValueError, "did you mean 'unscented'"),
         ({"method": "extended", "inputs": torch.zeros(1, 3, 1)}, ValueError, "expected no inputs"),
     ],

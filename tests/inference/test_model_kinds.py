@@ -20,6 +20,7 @@ KINDS = {
     "hmm": (True, False, False, False),
     "lgssm": (False, True, True, True),
     "noisy-rnn": (False, True, False, False),
+    "dmm": (False, True, False, False),
 }
 """Finitely many states, Gaussian states, linear, fitted by the Gaussian EM; every other model has none of these."""
 

@@ -1,0 +1,297 @@
+"""Exact diffuse starts: directions of z_1 about which nothing is known before the first observation.
+
+    z_1 = m + B delta + N(0, P),   delta (q,) with a flat prior
+
+    log p(x_{1:T}) = lim [log p(x_{1:T}; delta ~ N(0, kappa I)) + d/2 log kappa],   kappa -> infinity
+
+d <= q directions of delta are determined by the observations. Given delta the Kalman filter is the ordinary one, and
+its means and innovations are linear in delta:
+
+    E(z_t | x, delta) = a_t + W_t delta,   v_t(delta) = v_t - V_t delta
+    H = sum_t V_t' F_t^{-1} V_t,   s = sum_t V_t' F_t^{-1} v_t,   delta | x ~ N(H^{-1} s, H^{-1})
+    log p(x) = log p(x | delta = 0) + 1/2 s' H^{-1} s - 1/2 log det H
+
+where a singular H has its Moore-Penrose inverse and the product of its d positive eigenvalues. A flat prior stays flat
+if delta gets noise N(0, diag(c)) besides: P is replaced by P + B diag(c) B' with c of the size of the model's own
+noise, so that F_t is regular unless an observation is determined by those before it.
+
+The gradient is E(d log p(x | delta) | x) over delta (Fisher's identity). log p(x | delta) and its gradient are
+quadratic in delta, so 2 q points with the first two moments of delta give it exactly.
+
+Sources: de Jong (1991); Durbin & Koopman (2012), sec. 5.7, with the constant of their eq. (7.4), sec. 7.2.2.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pgm_rnn.kernels import gaussian_backward, kalman
+from pgm_rnn.kernels.gaussian_backward import Moments, Smoothed
+from pgm_rnn.kernels.gaussian_chain import GaussianChain, detached, without_missing
+from pgm_rnn.kernels.singular import THRESHOLD
+from pgm_rnn.sequences import length_mask
+
+
+class Estimate(NamedTuple):
+    """delta given x_{1:t}, t = 1..T; where some direction is not determined yet, the finite parts of its moments.
+
+    Attributes:
+        mean: (B, T, q).
+        root: a square root of its covariance, (1 or B, T, q, q).
+        unknown: columns that span the directions that are not determined, the others zero, (1 or B, T, q, q).
+        log_scale: 1/2 s' H^{-1} s - 1/2 log det H, (B, T), nats.
+    """
+
+    mean: Tensor
+    root: Tensor
+    unknown: Tensor
+    log_scale: Tensor
+
+
+class Diffuse(NamedTuple):
+    """Result of the filter of a diffuse start.
+
+    Attributes:
+        moments: those of the states; infinite where a variance has no bound yet.
+        given: the moments given delta = 0.
+        predicted: how predicted means respond to delta, (1 or B, T, D, q).
+        filtered: how filtered means respond to delta, (1 or B, T, D, q).
+        delta: delta given x_{1:t}.
+    """
+
+    moments: Moments
+    given: Moments
+    predicted: Tensor
+    filtered: Tensor
+    delta: Estimate
+
+
+def scales(chain: GaussianChain, directions: Tensor, num_steps: int) -> Tensor:
+    """c, (q,): the variance that the first D + 1 steps leave of each entry of delta, if it were the only unknown.
+
+    So neither the start nor the model's own noise is lost in rounding beside the other.
+
+    Args:
+        chain: the parameters with all their axes, without a diffuse part.
+        directions: B, (D, q).
+        num_steps: T.
+    """
+
+    def at(parameter: Tensor, t: int) -> Tensor:
+        return parameter[:, t % parameter.shape[1]]
+
+    response, cov, information = directions[None], chain.initial_cov, directions.new_zeros(directions.shape[1])
+    for t in range(min(num_steps, len(directions) + 1)):
+        if t > 0:
+            A = at(chain.transition_matrix, t - 1)
+            response, cov = A @ response, A @ cov @ A.mT + at(chain.transition_cov, t - 1)
+        C = at(chain.emission_matrix, t)
+        variance = (C @ cov @ C.mT + at(chain.emission_cov, t)).diagonal(dim1=-2, dim2=-1)  # (G, M)
+        positive = variance[variance > 0]
+        variance = variance.where(variance > 0, positive.mean() if len(positive) else 1.0)
+        information = information + ((C @ response).square() / variance[..., None]).sum(-2).mean(0)
+    found = (information > 0) & information.isfinite()
+    return information.where(found, 1.0).reciprocal()
+
+
+def with_noise(chain: GaussianChain, directions: Tensor, scale: Tensor) -> GaussianChain:
+    """The chain given delta = 0, with P + B diag(c) B' in place of P, for c = `scale` (q,)."""
+    return chain._replace(initial_cov=chain.initial_cov + (directions * scale) @ directions.mT)
+
+
+def filtered(
+    chain: GaussianChain, directions: Tensor, x: Tensor, lengths: Tensor, observed: Tensor | None = None
+) -> Diffuse:
+    """The filter's moments, of all steps.
+
+    Args:
+        chain: the parameters, without a diffuse part.
+        directions: B, (D, q).
+        x: (B, T, M).
+        lengths: steps of each sequence, (B,).
+        observed: False where an entry is missing, (B, T, M); None for nowhere.
+
+    Raises:
+        TypeError: an argument of another dtype.
+        ValueError: shapes, devices or lengths that do not fit each other.
+    """
+    chain = detached(chain.with_all_axes())
+    scale = scales(chain, directions, x.shape[1])
+    proper = with_noise(chain, directions, scale)
+    given = gaussian_backward.filtered(proper, x, lengths, observed)
+    seen, clean = (proper, x) if observed is None else without_missing(proper, x, observed)
+    predicted, updated, weighted = _responses(seen, directions, x.shape[1], len(given.filtered_covs))
+    C, inside = seen.emission_matrix, length_mask(lengths, x.shape[1])
+    innovation = clean - (C @ given.predicted_means[..., None])[..., 0]  # (B, T, M)
+    scores = (weighted.mT @ innovation[..., None])[..., 0].where(inside[..., None], 0.0)
+    information = (C @ predicted).mT @ weighted
+    delta = _estimated(information.cumsum(1), scores.cumsum(1), scale.sqrt())
+    before = Estimate(*(torch.cat([torch.zeros_like(part[:, :1]), part[:, :-1]], dim=1) for part in delta))
+    before.unknown[:, 0] = torch.eye(directions.shape[1], dtype=x.dtype, device=x.device)
+    moments = given._replace(
+        log_normalizers=given.log_normalizers + (delta.log_scale - before.log_scale).where(inside, 0.0),
+        predicted_means=_means(given.predicted_means, predicted, before.mean).where(inside[..., None], 0.0),
+        predicted_covs=_covs(given.predicted_covs, predicted, predicted, before.root, before.unknown),
+        filtered_means=_means(given.filtered_means, updated, delta.mean).where(inside[..., None], 0.0),
+        filtered_covs=_covs(given.filtered_covs, updated, updated, delta.root, delta.unknown),
+    )
+    return Diffuse(moments, given, predicted, updated, delta)
+
+
+def _responses(
+    chain: GaussianChain, directions: Tensor, num_steps: int, num_groups: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Responses of predicted and filtered means to delta, (G, T, D, q), and F_t^{-1} V_t, (G, T, M, q).
+
+    They are the results of the filter for x = 0 that starts at -B e_j, without offsets.
+    """
+    obs_dim, columns = chain.emission_matrix.shape[-2], -directions.mT
+    steps = torch.full((num_groups,), num_steps, device=directions.device)
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    for column in columns:
+        start = chain._replace(initial_mean=column, state_offset=None)
+        found = kalman.filter(start, directions.new_zeros(num_groups, num_steps, obs_dim), steps)
+        parts.append((-found.predicted_means, -found.filtered_means, found.weighted))
+    predicted, updated, weighted = (torch.stack(part, dim=-1) for part in zip(*parts, strict=True))
+    return predicted, updated, weighted
+
+
+def _estimated(information: Tensor, scores: Tensor, unit: Tensor) -> Estimate:
+    """delta from H (G, T, q, q) and s (B, T, q); `unit` (q,) makes the entries of H comparable.
+
+    With H = F F', F of full column rank: H^+ = F (F' F)^{-2} F', and det F' F is the product of positive eigenvalues.
+    """
+    values, vectors = torch.linalg.eigh(unit[:, None] * information * unit)
+    kept = values > THRESHOLD * len(unit) * torch.finfo(values.dtype).eps
+    factor = vectors / unit[:, None] * (values.where(kept, 0.0).sqrt())[..., None, :]  # (G, T, q, q)
+    inner = factor.mT @ factor + (~kept).to(values.dtype).diag_embed()
+    root = torch.linalg.solve(inner, factor.mT).mT
+    mean = (root @ (root.mT @ scores[..., None]))[..., 0]
+    log_det = torch.linalg.slogdet(inner).logabsdet
+    unknown = vectors * unit[:, None] * (~kept)[..., None, :]
+    return Estimate(mean, root, unknown, 0.5 * (torch.linalg.vecdot(scores, mean) - log_det))
+
+
+def _means(means: Tensor, response: Tensor, delta: Tensor) -> Tensor:
+    """Means (B, T, D) from those given delta = 0 and the mean of delta, (B, T or 1, q)."""
+    return means + (response @ delta[..., None])[..., 0]
+
+
+def _covs(covs: Tensor, left: Tensor, right: Tensor, root: Tensor, unknown: Tensor) -> Tensor:
+    """Covariances of states with these responses to delta (..., D, q), infinite where delta is not determined."""
+    finite = covs + (left @ root) @ (right @ root).mT
+    unbounded = _clean(left, unknown) @ _clean(right, unknown).mT
+    return finite.where(unbounded == 0, torch.inf * unbounded.sign().where(unbounded != 0, 1.0))
+
+
+def _clean(response: Tensor, unknown: Tensor) -> Tensor:
+    """The response to directions that are not determined, zero where it is rounding."""
+    free = response @ unknown
+    return free.where(free.abs() > torch.finfo(free.dtype).eps ** 0.5 * (response.abs() @ unknown.abs()), 0.0)
+
+
+def log_marginal_likelihood(
+    chain: GaussianChain, directions: Tensor, x: Tensor, lengths: Tensor, observed: Tensor | None = None
+) -> Tensor:
+    """log p(x_{1:T}) of each sequence as defined above, (B,), nats; differentiable once in the parameters and in x.
+
+    Arguments and errors are those of `filtered`.
+    """
+    full = chain.with_all_axes()
+    with torch.no_grad():
+        result = filtered(full, directions, x, lengths, observed)
+        value, scale = result.moments.log_normalizers.sum(-1), scales(detached(full), directions, x.shape[1])
+    if not torch.is_grad_enabled():
+        return value
+    proper, (mean, root, _) = with_noise(full, directions, scale), last_estimate(result, lengths)
+    points = list(_points(mean, root))
+    total = torch.zeros_like(value)
+    for point in points:
+        start = proper._replace(initial_mean=proper.initial_mean + point @ directions.mT)
+        total = total + kalman.log_marginal_likelihood(start, x, lengths, observed)
+    return value + (total - total.detach()) / len(points)
+
+
+def _points(mean: Tensor, root: Tensor) -> Iterator[Tensor]:
+    """2 q points (B, q) whose mean and covariance are `mean` (B, q) and root root', (B, q, q)."""
+    size = mean.shape[-1] ** 0.5
+    for column in root.unbind(-1):
+        yield mean + size * column
+        yield mean - size * column
+
+
+def last_estimate(result: Diffuse, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean (B, q), root and unknown directions (B, q, q) of delta given each whole sequence."""
+    index, last = torch.arange(len(lengths), device=lengths.device), lengths - 1
+    delta = result.delta
+    groups = index % len(delta.root)
+    return delta.mean[index, last], delta.root[groups, last], delta.unknown[groups, last]
+
+
+def smooth(result: Diffuse, lengths: Tensor) -> Smoothed:
+    """Moments given all observations; infinite where a variance has no bound.
+
+    Raises:
+        TypeError: moments of different dtypes.
+        ValueError: moments and lengths that do not fit each other.
+    """
+    given = gaussian_backward.smooth(result.given, lengths)
+    response, groups, ends = smoothed_responses(result, lengths)
+    root, unknown = (part[groups, ends - 1][:, None] for part in (result.delta.root, result.delta.unknown))
+    mean = last_estimate(result, lengths)[0]
+    return Smoothed(
+        _means(given.means, response[given.rows], mean[:, None]),
+        _covs(given.covs, response, response, root, unknown),
+        given.rows,
+        _covs(given.pairwise, response[:, :-1], response[:, 1:], root, unknown),
+    )
+
+
+def smoothed_responses(result: Diffuse, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """How smoothed means respond to delta, for each distinct pair of covariances and length, (S, T, D, q).
+
+    Returns:
+        The responses, the covariances of each row, (S,), and the length of each row, (S,).
+    """
+    _, groups, ends = kalman.distinct(lengths, len(result.given.filtered_covs))
+    columns = []
+    for predicted, updated in zip(result.predicted.unbind(-1), result.filtered.unbind(-1), strict=True):
+        moments = result.given._replace(
+            log_normalizers=predicted.new_zeros(len(ends), predicted.shape[1]),
+            predicted_means=predicted[groups],
+            filtered_means=updated[groups],
+        )
+        columns.append(gaussian_backward.smooth(moments, ends).means)
+    return torch.stack(columns, dim=-1), groups, ends
+
+
+def sample_paths(result: Diffuse, lengths: Tensor, noise: Tensor, start_noise: Tensor) -> Tensor:
+    """Paths from p(z_{1:T} | x_{1:T}): delta is drawn first, then the path given delta.
+
+    Args:
+        result: the result of `filtered`, with delta determined by each whole sequence.
+        lengths: steps of each sequence, (B,).
+        noise: standard normal, (num_samples, B, T, D).
+        start_noise: standard normal, (num_samples, B, q).
+
+    Returns:
+        (num_samples, B, T, D), 0 in the padding.
+
+    Raises:
+        TypeError: an argument of another dtype.
+        ValueError: shapes, devices or lengths that do not fit each other.
+    """
+    mean, root, _ = last_estimate(result, lengths)
+    delta = mean + (root @ start_noise[..., None])[..., 0]  # (num_samples, B, q)
+    rows = kalman.distinct(lengths, len(result.given.filtered_covs))[0]
+    response = smoothed_responses(result, lengths)[0][rows]  # (B, T, D, q)
+    return (
+        gaussian_backward.sample_paths(result.given, lengths, noise) + (response @ delta[:, :, None, :, None])[..., 0]
+    )
+
+
+def undetermined(result: Diffuse, lengths: Tensor) -> Tensor:
+    """Whether a whole sequence leaves some direction of delta without a bound, (B,)."""
+    return (last_estimate(result, lengths)[2] != 0).any(-1).any(-1)

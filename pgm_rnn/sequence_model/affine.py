@@ -1,0 +1,165 @@
+"""A normal law of a model as a linear function of the state, N(A z + b, S), read by evaluating the law.
+
+    b = mean(0),   A e_i = (mean(s e_i) - b) / s,   S = Cov(0)
+
+e_i are the D unit vectors. The step s is a power of two of the size of b, which keeps the digits of the difference.
+That the mean is affine and the covariance constant is checked at random states of several sizes.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pgm_rnn.distributions.normal_moments import NormalMoments, normal_moments
+
+SIZES = (0.25, 1.0, 4.0, 16.0)
+"""Sizes of the random states, the two larger ones in units of s."""
+
+
+class Affine(NamedTuple):
+    """The parts of the law, over axes of sequences and steps that have size 1 where the law does not vary.
+
+    Attributes:
+        matrix: A, (1 or B, 1 or T, N, D).
+        offset: b, (1 or B, 1 or T, N).
+        cov: S, (1 or B, 1 or T, N, N).
+    """
+
+    matrix: Tensor
+    offset: Tensor
+    cov: Tensor
+
+
+class Reading(NamedTuple):
+    """Which law is read, and the sizes that it must have.
+
+    Attributes:
+        law: the law, a function of states (num, 1, 1, D).
+        name: its name for errors, such as "Tracker.transition".
+        batch: (B, T).
+        width: N.
+        first_step: number of the step that the first row of the axis of steps belongs to, for errors.
+    """
+
+    law: Callable[[Tensor], object]
+    name: str
+    batch: tuple[int, int]
+    width: int
+    first_step: int
+
+    def at(self, states: Tensor) -> NormalMoments:
+        """Mean (num, 1 or B, 1 or T, N) and covariance (1 or num, 1 or B, 1 or T, N, N) at states (num, 1, 1, D).
+
+        Raises:
+            TypeError: a law that is not normal, or of another dtype.
+            ValueError: a law of another shape, or with a mean or covariance that is not finite.
+        """
+        law = self.law(states)
+        found = moments_of(law, self.name, self.width, states)
+        mean, cov = _with_axes(found.mean, 4), _with_axes(found.cov, 5)
+        for part, own in ((mean, 1), (cov, 2)):
+            leading = part.shape[: part.dim() - own]
+            if len(leading) != 3 or any(
+                n not in (1, m) for n, m in zip(leading, (len(states), *self.batch), strict=True)
+            ):
+                raise ValueError(
+                    f"expected laws from {self.name} whose batch shape broadcasts to {(len(states), *self.batch)}, "
+                    f"values of z, sequences and steps, got {tuple(leading)}"
+                )
+            if not bool(part.isfinite().all()):
+                place = self.place(~part.isfinite(), own)
+                raise ValueError(f"expected finite means and covariances from {self.name}, got others at {place}")
+        return NormalMoments(mean.expand(len(states), *mean.shape[1:]), cov)
+
+    def place(self, where: Tensor, own_axes: int) -> str:
+        """The first step at which `where` (num, 1 or B, 1 or T, ...) is true, in words."""
+        steps = where.flatten(-own_axes).any(-1).nonzero()
+        sequence, step = steps[0, 1:].tolist()
+        return f"step {step + self.first_step} of sequence {sequence}"
+
+
+def moments_of(law: object, name: str, width: int, like: Tensor) -> NormalMoments:
+    """The moments of a law of vectors with `width` entries in the dtype of `like`; `name` is for errors.
+
+    Raises:
+        TypeError: a law that is not normal, or of another dtype.
+        ValueError: a law of vectors of another size.
+    """
+    found = normal_moments(law)
+    if found is None:
+        event = tuple(getattr(law, "event_shape", ()))
+        raise TypeError(
+            f"expected normal laws of vectors from {name}, such as Normal(...).to_event(1) or MultivariateNormal, for "
+            f"the model's states are GaussianStates, got {type(law).__name__} with event shape {event}; "
+            "smc and svi take any law"
+        )
+    if found.mean.shape[-1] != width:
+        raise ValueError(f"expected laws of {width} entries from {name}, got {found.mean.shape[-1]}")
+    for part in found:
+        if part.dtype != like.dtype:
+            raise TypeError(
+                f"expected laws from {name} of dtype {like.dtype} as the observations, got {part.dtype}; make "
+                "constants in the dtype of z or of a parameter"
+            )
+    return found
+
+
+def affine(reading: Reading, like: Tensor, dim: int, *, check: bool) -> Affine:
+    """The law that is read, as a linear function of states with D = `dim` entries.
+
+    Args:
+        reading: the law and its sizes.
+        like: a tensor whose dtype and device the states get.
+        dim: D.
+        check: whether to verify that the law is affine in z with a constant covariance.
+
+    Raises:
+        TypeError: a law that is not normal.
+        ValueError: a law of another shape, that is not affine in z, or whose covariance depends on z.
+    """
+    zero = like.new_zeros(1, 1, 1, dim)
+    offset, cov = reading.at(zero)
+    size = max(1.0, float(offset.detach().abs().max()))
+    size = 2.0 ** math.ceil(math.log2(size))
+    columns = (
+        reading.at(size * torch.eye(dim, dtype=like.dtype, device=like.device)[:, None, None]).mean - offset
+    ) / size
+    found = Affine(columns.movedim(0, -1), offset[0], cov[0])
+    if check:
+        _check(reading, found, like, dim, size)
+    return found
+
+
+@torch.no_grad()
+def _check(reading: Reading, found: Affine, like: Tensor, dim: int, size: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    scales = torch.tensor([n * (size if n > 1 else 1.0) for n in SIZES], dtype=torch.float64)
+    states = scales[:, None] * torch.randn(len(SIZES), dim, dtype=torch.float64, generator=generator)
+    states = states.to(like)[:, None, None]  # (num, 1, 1, D)
+    mean, cov = reading.at(states)
+    matrix, tolerance = found.matrix.mT, torch.finfo(like.dtype).eps ** 0.5
+    expected = found.offset + (states[..., None, :] @ matrix)[..., 0, :]
+    allowed = found.offset.abs() + (states.abs()[..., None, :] @ matrix.abs())[..., 0, :]
+    wrong = (mean - expected).abs() > tolerance * allowed
+    if bool(wrong.any()):
+        raise ValueError(
+            f"expected a mean of {reading.name} that is affine in z, for the model's states are GaussianStates({dim}, "
+            f"linear=True), got another one at {reading.place(wrong, 1)}; with GaussianStates({dim}) the filters of "
+            "method='extended', 'unscented' and 'iterated' take it"
+        )
+    spread = found.cov.diagonal(dim1=-2, dim2=-1).sqrt()
+    wrong = (cov - found.cov).abs() > tolerance * spread[..., :, None] * spread[..., None, :]
+    if bool(wrong.any()):
+        raise ValueError(
+            f"expected a covariance of {reading.name} that does not depend on z, for the model's states are "
+            f"GaussianStates({dim}, linear=True), got another one at {reading.place(wrong, 2)}; with GaussianStates"
+            f"({dim}) the filters of method='extended', 'unscented' and 'iterated' take it"
+        )
+
+
+def _with_axes(value: Tensor, num: int) -> Tensor:
+    """A tensor with axes of size 1 in front, so that it has `num` of them."""
+    return value.reshape((1,) * (num - value.dim()) + value.shape)
