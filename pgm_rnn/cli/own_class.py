@@ -49,24 +49,29 @@ def class_of(given: str | None) -> "type[SequenceModel] | None":
     )
 
 
-def _run(path: Path) -> ModuleType:
-    """The module in a file, run as `python FILE` does: modules beside it can be imported."""
+def _run(given: Path) -> ModuleType:
+    """The module in a file, which is run as by `python FILE`, once: modules beside it can be imported."""
+    path, name = given.resolve(), given.stem
     if not path.is_file():
-        raise ValueError(f"expected --class to name a Python file, got {path}, which does not exist; check the name")
-    name = path.stem if path.stem not in sys.modules else f"{path.stem} of --class"
+        raise ValueError(f"expected --class to name a Python file, got {given}, which does not exist; check the name")
+    known = sys.modules.get(name)
+    if known is not None:
+        if getattr(known, "__file__", None) == str(path):
+            return known
+        name = f"{name}_file"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ValueError(f"expected --class to name a Python file, got {path}; its name must end in .py")
+        raise ValueError(f"expected --class to name a Python file, got {given}; its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # as an import does, for pickles and dataclasses look there
-    sys.path.insert(0, str(path.resolve().parent))
+    sys.path.insert(0, str(path.parent))
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise ValueError(f"expected a Python file that can be run, got {path}: {_reason(error, path)}") from error
+        raise ValueError(f"expected a Python file that can be run, got {given}: {_reason(error, path)}") from error
     finally:
-        sys.path.remove(str(path.resolve().parent))
+        sys.path.remove(str(path.parent))
     return module
 
 
