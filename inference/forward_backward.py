@@ -28,6 +28,7 @@ from pgm_rnn.kernels import hmm
 from pgm_rnn.randomness import seeded
 from pgm_rnn.results import shown
 from pgm_rnn.sequence_model import SequenceModel, memory_of
+from pgm_rnn.sequence_model.law_checks import check_tables
 from pgm_rnn.sequence_model.observations import checked
 from pgm_rnn.sequence_model.tables import has_tables, tables_of
 from pgm_rnn.sequences import Sequences, as_sequences, length_mask
@@ -348,6 +349,7 @@ def checked_finite(
     check_numbers(model)
     if isinstance(model, SequenceModel):
         return checked(model, x, lengths, inputs=inputs, mask=mask)
+    check_tables(model)
     given = as_sequences(x, lengths, inputs=inputs, mask=mask)
     values, lengths = model.check(given.x, given.lengths, given.observed)  # type: ignore[attr-defined]
     return Sequences(values, lengths, mask=given.mask)

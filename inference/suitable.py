@@ -1,6 +1,31 @@
-"""The error of an engine that cannot run a model, which names an engine that can, judged by the model's `states`."""
+"""The errors of an engine that cannot run a model: it names an engine that can, judged by the model's `states`."""
+
+from torch import nn
 
 from pgm_rnn.states import FiniteStates, GaussianStates, described
+
+
+def check_trainable(engine: str, model: object, *, by_gradient: bool = True) -> None:
+    """Raise if a model has nothing to train.
+
+    Args:
+        engine: the engine's name, such as "svi.fit".
+        model: the model.
+        by_gradient: whether only parameters that require a gradient count.
+
+    Raises:
+        ValueError: a model without such parameters.
+    """
+    if isinstance(model, nn.Module) and not any(p.requires_grad or not by_gradient for p in model.parameters()):
+        kind = (
+            "parameters that require a gradient"
+            if by_gradient and any(True for _ in model.parameters())
+            else "parameters"
+        )
+        raise ValueError(
+            f"expected a model with {kind} for {engine}, got {type(model).__name__}, in which there is nothing to "
+            "train; svi.evaluate gives its score"
+        )
 
 
 def unsuitable(engine: str, wanted: str, model: object) -> TypeError:

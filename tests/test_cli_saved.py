@@ -223,7 +223,7 @@ def test_draws_that_are_not_finite_are_no_picture(monkeypatch: pytest.MonkeyPatc
     model = LinearGaussianSSM.random(latent_dim=2, obs_dim=2, seed=0)
     with torch.no_grad():
         model.emission_matrix.fill_(torch.inf)
-    monkeypatch.setattr(predicting, "open_saved", lambda folder, registries: saved.Saved(model, {}))
+    monkeypatch.setattr(predicting, "open_saved", lambda *_: saved.Saved(model, {}))
     assert call(monkeypatch, *["sample", "linear", "--out", "a.png"]) == 2
     assert "expected finite numbers to draw, got others; write them to a .npz" in capsys.readouterr().err
     assert not Path("a.png").exists()

@@ -14,6 +14,7 @@ from pgm_rnn.inference.em import remarks, units
 from pgm_rnn.inference.em.baum_welch import BaumWelch, TrainableFiniteModel
 from pgm_rnn.inference.em.climb import Climbed, Steps, StoppedBy, climb
 from pgm_rnn.inference.em.gaussian_em import MIN_SCALE, GaussianEm, TrainableLinearModel, is_trainable
+from pgm_rnn.inference.suitable import check_trainable
 from pgm_rnn.results import shown
 from pgm_rnn.sequences import Sequences, as_sequences
 
@@ -134,6 +135,7 @@ def fit(
         EmWarning: an iteration that lowered the likelihood, by its number; states without a share of the data;
             states and columns where `min_scale` binds.
     """
+    check_trainable("em.fit", model, by_gradient=False)
     check_counts(num_iterations=num_iterations, num_restarts=num_restarts)
     _check_not_negative(tolerance=tolerance, pseudo_count=pseudo_count, pseudo_observations=pseudo_observations)
     check_choice("start", start, ("auto", "model", "data"))

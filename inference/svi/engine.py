@@ -6,6 +6,7 @@ import pyro
 import torch
 
 from pgm_rnn.checks import by_keyword
+from pgm_rnn.inference.suitable import check_trainable
 from pgm_rnn.inference.svi.evaluation import num_modelled
 from pgm_rnn.inference.svi.goals import SequenceGoal
 from pgm_rnn.inference.svi.objectives import check_objective, chosen_objective
@@ -54,13 +55,15 @@ def fit(
     Raises:
         CheckpointError: the checkpoint is damaged, belongs to another run, or exists although `resume` is not given.
         ProcessLostError: another process of the fit ended, or did not answer within its group's timeout.
-        ValueError, TypeError: data or options that do not fit, or no CUDA on this machine although it is asked for.
+        ValueError, TypeError: data or options that do not fit, a model without parameters to train, or no CUDA on this
+            machine although it is asked for.
         OSError: `metrics` or `checkpoint` cannot be written, or another run is using that folder.
         ModuleNotFoundError: `tensorboard` is given and the package is not installed.
         FloatingPointError: the loss became NaN or infinite; the parameters are those of the best epoch so far.
     """
     if not isinstance(model, SequenceModel):
         raise TypeError(f"expected a SequenceModel, such as RNN or HMM, got {type(model).__name__}")
+    check_trainable("svi.fit", model)
     check_options(fit, options)
     where = Surroundings(**among(options, Surroundings))
     objective = chosen_objective(model, objective)

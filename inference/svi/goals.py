@@ -197,10 +197,22 @@ class LabelGoal(Goal):
 
 
 def _recipe(model: SequenceModel | LabelModel) -> tuple[str, dict[str, Any]]:
-    try:
+    """The zoo's name and options of a model, or the class of one's own and the arguments of its constructor."""
+    if isinstance(model, LabelModel) or model.has_recipe:
         return model.recipe
-    except TypeError:  # a model that the zoo does not have
-        return type(model).__name__, {}
+    arguments = model.constructor_arguments or {}
+    return type(model).__name__, {name: _without_numbers(value) for name, value in arguments.items()}
+
+
+def _without_numbers(value: Any) -> Any:
+    """An argument with the shape of a tensor in place of its numbers, from which a fit may begin anew."""
+    if isinstance(value, Tensor):
+        return f"tensor {tuple(value.shape)}"
+    if isinstance(value, list | tuple):
+        return [_without_numbers(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _without_numbers(each) for name, each in value.items()}
+    return value
 
 
 def _family(family: Emission) -> str:

@@ -22,6 +22,7 @@ from rich.text import Text
 from pgm_rnn.cli import reproduce, saved
 from pgm_rnn.cli.lazy import FitGroup
 from pgm_rnn.cli.options import registries_of
+from pgm_rnn.cli.own_class import OwnClass, class_of
 
 if TYPE_CHECKING:
     from pgm_rnn.registries import Registries
@@ -177,17 +178,24 @@ def explain(
 
 def graph(
     context: typer.Context,
-    model: Annotated[str, typer.Argument(help="Name of a model, such as rnn-lstm or hmm.")],
+    model: Annotated[str, typer.Argument(help="Name of a model, such as rnn-lstm or hmm, or folder of a saved model.")],
     steps: Annotated[int, typer.Option(help="Number of steps to unroll.")] = 3,
+    own_class: OwnClass = None,
 ) -> None:
     """Print a model's directed graph, as read from its Pyro program, as a Mermaid flowchart."""
     from pgm_rnn.checks import check_counts
     from pgm_rnn.graph import read_graph, to_mermaid
     from pgm_rnn.models.registry import made_by, model_info
+    from pgm_rnn.report.saved import open_saved
 
     check_counts(steps=steps)
-    info = model_info(model, models=registries_of(context).models)
-    typer.echo(to_mermaid(read_graph(made_by(info, seed=0, **info.smallest), steps)))
+    registries, folder = registries_of(context), Path(model)
+    if own_class is not None or (model not in registries.models and folder.is_dir()):
+        shown = open_saved(folder, registries, class_of(own_class)).model
+    else:
+        info = model_info(model, models=registries.models)
+        shown = made_by(info, seed=0, **info.smallest)
+    typer.echo(to_mermaid(read_graph(shown, steps)))
 
 
 def build_app(registries: "Registries | None" = None) -> typer.Typer:

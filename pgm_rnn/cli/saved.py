@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pgm_rnn.cli.options import registries_of
+from pgm_rnn.cli.own_class import OwnClass, class_of
 
 if TYPE_CHECKING:
     from pgm_rnn.report.saved import Source
@@ -68,6 +69,7 @@ def evaluate(
     split: Split = None,
     column: Column = None,
     batch_size: Annotated[int, typer.Option(help="Sequences scored at a time.")] = 256,
+    own_class: OwnClass = None,
     seed: Seed = 0,
     json: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the result to this file, as JSON.")
@@ -79,6 +81,7 @@ def evaluate(
     evaluate_saved(
         folder,
         _source(context, data, split, column),
+        model_class=class_of(own_class),
         bound=bound,
         num_particles=num_particles,
         normalisation=normalisation,
@@ -93,6 +96,7 @@ def sample(
     folder: Folder,
     num_sequences: Annotated[int, typer.Option(help="Number of sequences.")] = 5,
     num_steps: Annotated[int, typer.Option(help="Length of each sequence, in steps.")] = 20,
+    own_class: OwnClass = None,
     seed: Seed = 0,
     tempo: Tempo = None,
     out: OutOfAnyKind = None,
@@ -102,6 +106,7 @@ def sample(
 
     sample_saved(
         folder,
+        model_class=class_of(own_class),
         num_sequences=num_sequences,
         num_steps=num_steps,
         seed=seed,
@@ -150,6 +155,7 @@ def forecast(
     ] = 1000,
     split: Split = None,
     column: Column = None,
+    own_class: OwnClass = None,
     seed: Seed = 0,
     out: Out = None,
 ) -> None:
@@ -159,6 +165,7 @@ def forecast(
     forecast_saved(
         folder,
         _source(context, data, split, column),
+        model_class=class_of(own_class),
         num_steps=num_steps,
         num_samples=num_samples,
         num_particles=num_particles,

@@ -23,6 +23,7 @@ from pgm_rnn.inference.diagnosis import check_scores
 from pgm_rnn.inference.svi.evaluation import num_modelled
 from pgm_rnn.registries import OWN, Registries
 from pgm_rnn.sequence_model import SequenceModel, memory_of
+from pgm_rnn.sequence_model.conditionals import example_of
 from pgm_rnn.sequence_model.observations import check_observations
 from pgm_rnn.sequence_model.tables import has_tables
 from pgm_rnn.sequences import Sequences, as_sequences, length_mask
@@ -135,7 +136,7 @@ def in_dtype_of(model: SequenceModel, data: Sequences) -> Sequences:
     """
     if not data.x.is_floating_point():
         return data
-    x = data.x.to(next(model.parameters()).dtype)
+    x = data.x.to(example_of(model).dtype)
     if bool((x.isinf() & ~data.x.isinf()).any()):
         largest = float(data.x[data.x.isfinite()].abs().max())
         limit = torch.finfo(x.dtype).max

@@ -31,6 +31,7 @@ def evaluate_saved(
     folder: Path,
     source: Source,
     *,
+    model_class: type[SequenceModel] | None = None,
     bound: str | None,
     num_particles: int,
     normalisation: str,
@@ -46,7 +47,7 @@ def evaluate_saved(
     """
     if json is not None:
         check_output(json)
-    saved = open_saved(folder, source.registries)
+    saved = open_saved(folder, source.registries, model_class)
     data = observations(saved, source)
     options: dict[str, Any] = {"num_particles": num_particles, "batch_size": batch_size, "seed": seed}
     with blamed_on_model(folder):
@@ -78,6 +79,7 @@ def _monte_carlo(found: svi.Evaluation) -> str:
 def sample_saved(
     folder: Path,
     *,
+    model_class: type[SequenceModel] | None = None,
     num_sequences: int,
     num_steps: int,
     seed: int,
@@ -92,7 +94,7 @@ def sample_saved(
         OSError: the file cannot be written.
     """
     beats = checked_tempo(tempo, output)
-    saved = open_saved(folder, registries)
+    saved = open_saved(folder, registries, model_class)
     vocabulary = None if output is not None and output.suffix.lower() == ARRAYS else vocabulary_of(saved, registries)
     medium = medium_of(saved.model.family, saved.info.get("data"), vocabulary, beats)
     check_out(medium, saved.model.family, output)
@@ -107,6 +109,7 @@ def forecast_saved(
     folder: Path,
     source: Source,
     *,
+    model_class: type[SequenceModel] | None = None,
     num_steps: int,
     num_samples: int,
     num_particles: int,
@@ -124,7 +127,7 @@ def forecast_saved(
     """
     check_counts(num_steps=num_steps, num_samples=num_samples, num_particles=num_particles)
     _check_npz(output)
-    saved = open_saved(folder, source.registries)
+    saved = open_saved(folder, source.registries, model_class)
     data = observations(saved, source)
     if not 0 <= sequence < len(data.lengths):
         raise ValueError(f"expected --sequence in 0..{len(data.lengths) - 1}, got {sequence}")

@@ -50,11 +50,13 @@ class Saved(NamedTuple):
     info: dict[str, Any]
 
 
-def open_saved(folder: Path, registries: Registries = OWN) -> Saved:
-    """The model in a folder, or the model of this name in the trained zoo.
+def open_saved(folder: Path, registries: Registries = OWN, model_class: type[SequenceModel] | None = None) -> Saved:
+    """The model in a folder, or the model of this name in the trained zoo; the class of one's own makes its models.
 
     Raises:
-        StorageError: there is no such folder and no such name, or the model is a label model.
+        StorageError: there is no such folder and no such name, the model is a label model, or one of a class of the
+            user's own, which is not given.
+        ValueError: the given class is not that of the model.
     """
     if not folder.exists():
         name, trained = str(folder), list_pretrained()
@@ -62,7 +64,7 @@ def open_saved(folder: Path, registries: Registries = OWN) -> Saved:
             return _saved(*load_trained(name), name)
         for close in difflib.get_close_matches(name, trained, n=1, cutoff=0.8):
             raise StorageError(f"expected the folder of a saved model, got {name}; did you mean the trained {close}?")
-    return _saved(*load_with_description(folder, registries=registries), folder)
+    return _saved(*load_with_description(folder, model_class=model_class, registries=registries), folder)
 
 
 def _saved(model: Model, description: Description, where: object) -> Saved:

@@ -11,7 +11,7 @@ shape need only broadcast to *batch. Without memory and inputs h is None; withou
 
 from abc import ABC, abstractmethod
 from itertools import chain
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from pgm_rnn.checks import check_choice
 from pgm_rnn.emissions import Emission
+from pgm_rnn.sequence_model.constructor import bound_arguments
 from pgm_rnn.sequence_model.memory import Inputs, Memory, Recurrence, WithInputs
 from pgm_rnn.states import FiniteStates, GaussianStates, States
 
@@ -41,6 +42,9 @@ class Conditionals(nn.Module, ABC):
         transition_reads_state: whether the laws of z_t, the model's and the guide's, read z_{t-1} besides h_t.
         reparametrised: whether draws of z_t are differentiable (`rsample`); finite states never are.
         has_proposal: whether the guide differs from the model's own laws; set where a class defines `proposal`.
+        has_recipe: whether the class itself defines `recipe`, by which a registry makes the model again.
+        constructor_arguments: what the model was made with (`constructor`), by which its class makes it again; None in
+            a class that has a recipe.
     """
 
     states: States | None = None
@@ -49,7 +53,9 @@ class Conditionals(nn.Module, ABC):
     transition_reads_state: bool = True
     reparametrised: bool = True
     has_proposal: bool = False
+    has_recipe: bool = False
     initial_memory: Tensor | None
+    constructor_arguments: dict[str, Any] | None
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Set the attributes that depend on which methods the class defines."""
@@ -58,6 +64,13 @@ class Conditionals(nn.Module, ABC):
             cls.states = States()
         if "proposal" in vars(cls):
             cls.has_proposal = True
+        cls.has_recipe = "recipe" in vars(cls)
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """A model that knows the arguments with which it is made, before its constructor runs."""
+        made = super().__new__(cls)
+        vars(made)["constructor_arguments"] = None if cls.has_recipe else bound_arguments(cls, args, kwargs)
+        return made
 
     def __init__(self, family: Emission, first: First = "model") -> None:
         super().__init__()

@@ -23,6 +23,7 @@ from pgm_rnn.sequence_model import chains, programs
 from pgm_rnn.sequence_model.ancestral import Forecast, Step, drawn_sequences, following, stacked
 from pgm_rnn.sequence_model.conditionals import Conditionals, First, example_of, memory_of
 from pgm_rnn.sequence_model.densities import check_gaps, joint_log_prob, marginal_log_prob
+from pgm_rnn.sequence_model.law_checks import check_laws
 from pgm_rnn.sequence_model.mixins import SumsOutStates
 from pgm_rnn.sequence_model.observations import check_inputs, check_observations, checked, chosen_first
 from pgm_rnn.sequence_model.programs import Memory, Rendering
@@ -67,9 +68,12 @@ class SequenceModel(Conditionals):
 
     def __getattr__(self, name: str) -> Any:
         """A parameter, buffer or module; for a method of 0.1.0, the error names its replacement."""
-        if name in moved.METHODS:
-            raise AttributeError(f"{type(self).__name__} has no {name}; use {moved.METHODS[name]}")
-        return super().__getattr__(name)
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name in moved.METHODS:
+                raise AttributeError(f"{type(self).__name__} has no {name}; use {moved.METHODS[name]}") from None
+            raise
 
     def __repr__(self) -> str:
         """One line: the sizes, the family, the states and the number of parameters."""
@@ -223,6 +227,7 @@ class SequenceModel(Conditionals):
         """
         check_counts(num_sequences=num_sequences, num_steps=num_steps)
         inputs = check_inputs(inputs, self.input_dim, example_of(self).new_empty(num_sequences, num_steps))
+        check_laws(self, None, inputs)
         with seeded(seed, stream=1):
             return drawn_sequences(self, num_sequences, num_steps, inputs)
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from pgm_rnn.checks import check_choice
 from pgm_rnn.emissions import Emission
 from pgm_rnn.sequence_model.conditionals import Conditionals, First, check_states, example_of
+from pgm_rnn.sequence_model.law_checks import check_laws
 from pgm_rnn.sequences import Sequences, as_sequences, check_mask, length_mask, over_events
 
 
@@ -34,7 +35,8 @@ def checked(
 
     Raises:
         TypeError: no tensor, or a wrong dtype.
-        ValueError: wrong shape, device, lengths, NaN or values outside the family's support.
+        ValueError: wrong shape, device, lengths, NaN or values outside the family's support; or a method of the model
+            that does not return what engines rely on (`law_checks`).
     """
     given, example = as_sequences(data, lengths, z=z, inputs=inputs, mask=mask), example_of(model)
     observed = given.observed
@@ -43,6 +45,7 @@ def checked(
     z = given.z if with_states else None
     if z is not None:
         z = check_states(model.states, z, length_mask(lengths, x.shape[1]))
+    check_laws(model, x, inputs)
     return Sequences(x, lengths, z, inputs, observed)
 
 
@@ -147,7 +150,8 @@ def check_inputs(inputs: Any, input_dim: int | None, x: Tensor, like: Tensor | N
     expected = (*x.shape[:2], input_dim)
     if not isinstance(inputs, Tensor) or tuple(inputs.shape) != expected:
         got = tuple(inputs.shape) if isinstance(inputs, Tensor) else inputs
-        raise ValueError(f"expected inputs of shape {expected}, got {got}")
+        way_out = "; give inputs=..." if inputs is None else ""
+        raise ValueError(f"expected inputs of shape {expected}, one row u_t for each step, got {got}{way_out}")
     if inputs.dtype != like.dtype:
         raise TypeError(f"expected inputs of dtype {like.dtype} as the model's parameters, got {inputs.dtype}")
     if inputs.device != like.device or not bool(inputs.isfinite().all()):

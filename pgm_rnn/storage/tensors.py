@@ -23,11 +23,13 @@ def unpacked(packed: bytes, path: object) -> dict[str, Tensor]:
 
 
 def in_half(name: str, value: Tensor) -> Tensor:
-    """A tensor in half precision.
+    """A tensor in half precision; whole numbers and truth values as they are.
 
     Raises:
         ValueError: it has larger numbers than half precision has.
     """
+    if not value.is_floating_point():
+        return value
     rounded = value.half()
     if bool((value.isfinite() & ~rounded.isfinite()).any()):
         raise ValueError(f"expected numbers up to 65504 for half precision, got larger ones in {name}")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pgm_rnn.sequence_model.label_model import LabelModel
-from pgm_rnn.storage import DESCRIPTION, Model
+from pgm_rnn.storage import DESCRIPTION, Model, read_description
 from pgm_rnn.storage import TENSORS as SAVED_TENSORS
 from pgm_rnn.storage.folder import read
 from pgm_rnn.storage.models import made_from
@@ -44,6 +44,8 @@ def publish(folder: Path, name: str, failure_modes: str, home: Path = HOME) -> P
         raise ValueError("expected a sentence on what the model gets wrong, got none")
     check_place(home, name, read_manifest(home))  # checked before the work, not after it
     described, packed = read(folder)
+    if read_description(folder / DESCRIPTION).name is None:
+        raise ValueError(f"expected a model of the zoo to publish, got one of a class of your own in {folder}")
     model, description = made_from(described, packed, folder / DESCRIPTION, folder / SAVED_TENSORS)
     missing = {"data", "description", "seed", "scores", "command", "seconds"} - description.info.keys()
     missing |= set() if description.info.get("scores") else {"scores"}

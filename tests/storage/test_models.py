@@ -31,7 +31,6 @@ from tests.instances import (
     ragged,
     randomised,
 )
-from tests.latent_toy import LatentToy
 
 
 def saved_and_loaded(model: SequenceModel, folder: Path) -> SequenceModel:
@@ -303,10 +302,6 @@ def test_a_file_is_not_replaced(tmp_path: Path) -> None:
 # What cannot be saved.
 
 
-class OwnHMM(HMM):
-    pass
-
-
 class OwnGaussian(Gaussian):
     pass
 
@@ -314,8 +309,6 @@ class OwnGaussian(Gaussian):
 @pytest.mark.parametrize(
     ("model", "info", "message"),
     [
-        (LatentToy(), {}, "expected a model of the zoo, got LatentToy, which has no recipe"),
-        (OwnHMM(torch.ones(1), torch.ones(1, 1), torch.ones(1, 1)), {}, "got OwnHMM, which is not what hmm makes"),
         (RNN(emission=OwnGaussian()), {}, "expected an emission of Categorical, .*, got OwnGaussian"),
         (HMM.random(2, 3), {"seed": object()}, "expected info that JSON can hold, got: "),
         (HMM.random(2, 3), {"nats": float("nan")}, "expected info that JSON can hold, got: "),

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
 import pgm_rnn
 from pgm_rnn import load_model, save_model
@@ -14,7 +16,8 @@ from pgm_rnn.emissions.registry import FAMILIES
 from pgm_rnn.models import HMM, ParticleFilterRNN
 from pgm_rnn.storage import DESCRIPTION, StorageError, describe
 from pgm_rnn.storage.arguments import as_json, from_json
-from pgm_rnn.storage.version_2 import KEYS
+from pgm_rnn.storage.description import digest_of
+from pgm_rnn.storage.version_2 import KEYS, LAW
 from tests.instances import assert_same
 from tests.storage.earlier import in_version_1
 
@@ -99,8 +102,12 @@ def test_a_class_that_no_registry_has_is_named_and_not_imported(
 ) -> None:
     (tmp_path / "own_models.py").write_text("raise RuntimeError('imported')")
     monkeypatch.syspath_prepend(tmp_path)
-    rewrite(folder, written(folder) | {"name": None, "class": "own_models:Own"})
-    with pytest.raises(StorageError, match="one of the class own_models:Own, which is in no registry") as caught:
+    content = written(folder) | {"name": None, "class": "own_models:Own"}
+    content["sha256"]["law"] = digest_of(content, LAW)
+    rewrite(folder, content)
+    with pytest.raises(
+        StorageError, match="expected the class own_models:Own to be imported, for no module is"
+    ) as caught:
         load_model(folder)
     assert not str(caught.value).count("\n")
     rewrite(folder, written(folder) | {"name": "hmm", "class": "own_models:Own"})
@@ -108,19 +115,35 @@ def test_a_class_that_no_registry_has_is_named_and_not_imported(
         load_model(folder)
 
 
-@pytest.mark.parametrize("argument", [{"tensor": "arguments.size"}, {}, {"family": {}, "tensor": ""}])
+@pytest.mark.parametrize("argument", [{"array": [1]}, {}, {"family": {}, "tensor": ""}])
 def test_a_kind_of_argument_that_is_unknown_is_named(argument: dict[str, Any], folder: Path) -> None:
     content = written(folder)
     content["arguments"]["emission"] = argument
     rewrite(folder, content)
     kinds = " and ".join(sorted(argument))
-    with pytest.raises(StorageError, match=f"expected the kind of an argument to be one of family, got '{kinds}'"):
+    with pytest.raises(
+        StorageError, match=f"kind of an argument to be one of family, tuple, dict, tensor, got '{kinds}'"
+    ):
         load_model(folder)
 
 
-@pytest.mark.parametrize("value", [3, 0.5, "tanh", None, True, [1, 2], Categorical(3), Gaussian(2), Gaussian()])
+@pytest.mark.parametrize(
+    "value",
+    [3, 0.5, "tanh", None, True, [1, 2], Categorical(3), Gaussian(2), Gaussian(), (1, [2, ()]), {"a": {"b": (1,)}}],
+)
 def test_an_argument_comes_back(value: object) -> None:
     assert from_json(json.loads(json.dumps(as_json(value, FAMILIES))), FAMILIES) == value
+
+
+def test_tensors_among_arguments_have_names() -> None:
+    tensors: dict[str, Tensor] = {}
+    value = {"a": [torch.zeros(1), (torch.ones(2),)]}
+    assert as_json(value, FAMILIES, tensors, "x") == {
+        "dict": {"a": [{"tensor": "argument:x.a.0"}, {"tuple": [{"tensor": "argument:x.a.1.0"}]}]}
+    }
+    again = from_json(as_json(value, FAMILIES, tensors, "x"), FAMILIES, tensors)
+    assert torch.equal(again["a"][1][0], torch.ones(2))
+    assert list(tensors) == ["argument:x.a.0", "argument:x.a.1.0"]
 
 
 @pytest.mark.parametrize("digest", ["tensors", "law"])

@@ -1,0 +1,206 @@
+"""`--class FILE.py:NAME`: the commands on models of a class of one's own, from a file that the user says to run."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pgm_rnn import load_model, save_model
+from pgm_rnn.cli.own_class import class_of
+from pgm_rnn.inference import svi
+from pgm_rnn.models import HMM
+from pgm_rnn.sequence_model import SequenceModel
+from tests.test_cli import call
+
+Capture = pytest.CaptureFixture[str]
+SOURCE = '''
+from dataclasses import dataclass
+
+import pyro.distributions as dist
+import torch
+from torch import nn
+
+from helper import SLOPE
+from pgm_rnn import SequenceModel
+from pgm_rnn.emissions import Gaussian
+from pgm_rnn.states import FiniteStates
+
+
+@dataclass
+class Options:
+    scale: "float" = 1.0
+
+
+class Regimes(SequenceModel):
+    def __init__(self, num_states=2, slope=SLOPE):
+        super().__init__(Gaussian(1))
+        self.states, self.slope = FiniteStates(num_states), slope
+        self.register_buffer("initial_memory", torch.zeros(1))
+        self.moves, self.means = nn.Parameter(torch.zeros(num_states, num_states)), nn.Parameter(torch.randn(num_states, 1))
+
+    def recurrence(self, h, z, x):
+        return x
+
+    def initial(self, h):
+        return dist.Categorical(logits=self.moves[0])
+
+    def transition(self, z, h):
+        return dist.Categorical(logits=self.moves[z])
+
+    def emission(self, z, h):
+        return dist.Normal(self.means[z] + self.slope * h, Options().scale).to_event(1)
+
+
+class Noise(SequenceModel):
+    def __init__(self):
+        super().__init__(Gaussian())
+
+    def emission(self, z, h):
+        return dist.Normal(0.0, 1.0)
+
+
+def function():
+    pass
+'''
+
+
+def forget() -> None:
+    """Take the modules of this file's folders out of those that are imported."""
+    for name in ("own_regimes", "own_regimes_file", "json_file", "helper"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An empty folder with a file of classes, one that it imports, a saved model and numbers."""
+    monkeypatch.chdir(tmp_path)
+    torch.set_default_dtype(torch.float32)
+    (tmp_path / "my").mkdir()
+    Path("my/own_regimes.py").write_text(SOURCE)
+    Path("my/helper.py").write_text("SLOPE = 0.5\n")
+    np.savetxt("river.csv", np.random.default_rng(0).normal(size=(12, 1)), delimiter=",")
+    save_model(made(num_states=3), "kept")
+    forget()
+    yield
+    forget()
+
+
+def made(**arguments: object) -> SequenceModel:
+    found = class_of("my/own_regimes.py:Regimes")
+    assert found is not None
+    torch.manual_seed(0)
+    return found(**arguments)  # type: ignore[arg-type]
+
+
+CLASS = "--class my/own_regimes.py:Regimes"
+
+
+def run(monkeypatch: pytest.MonkeyPatch, command: str) -> int:
+    return call(monkeypatch, *command.split())
+
+
+def test_a_saved_model_is_scored_drawn_from_and_forecast(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    model = made(num_states=3)
+    assert run(monkeypatch, f"evaluate kept {CLASS} --data river.csv --json e.json") == 0
+    x = torch.tensor(np.loadtxt("river.csv"), dtype=torch.float32)[None, :, None]
+    found = json.loads(Path("e.json").read_text())
+    assert found["bound"] == "exact"
+    assert found["nats_per_step"] == pytest.approx(svi.evaluate(model, x).nats_per_step, rel=1e-6)
+    assert run(monkeypatch, f"sample kept {CLASS} --num-sequences 2 --num-steps 3 --seed 5 --out draws.npz") == 0
+    assert np.array_equal(np.load("draws.npz")["x"], model.sample(2, 3, seed=5).x.numpy())
+    assert run(monkeypatch, f"forecast kept {CLASS} --data river.csv --num-steps 2 --num-samples 3 --out a.npz") == 0
+    ahead = model.forecast(x, 2, num_samples=3, seed=0).x.numpy()
+    np.testing.assert_allclose(np.load("a.npz")["x"], ahead, rtol=1e-5)
+    capsys.readouterr()
+    assert run(monkeypatch, f"graph kept {CLASS} --steps 2") == 0
+    assert {"x_1 --> h_2", "h_2 --> x_2", "z_1 --> z_2"} <= set(map(str.strip, capsys.readouterr().out.splitlines()))
+
+
+def test_a_model_without_parameters_is_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = class_of("my/own_regimes.py:Noise")
+    assert found is not None
+    save_model(found(), "noise")  # type: ignore[call-arg]
+    np.savetxt("zeros.csv", np.zeros((2, 1)), delimiter=",")
+    assert run(monkeypatch, "evaluate noise --class my/own_regimes.py:Noise --data zeros.csv --json e.json") == 0
+    assert json.loads(Path("e.json").read_text())["nats_per_step"] == pytest.approx(0.9189385, rel=1e-6)
+
+
+def test_a_saved_folder_has_a_graph_without_a_class(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    save_model(HMM.random(2, 3), "zoo")
+    assert run(monkeypatch, "graph zoo --steps 2") == 0
+    assert "z_1 --> z_2" in capsys.readouterr().out
+    assert run(monkeypatch, "graph nowhere") == 2
+    assert "expected model to be one of" in capsys.readouterr().err
+
+
+def test_without_the_option_a_class_is_not_looked_for(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.syspath_prepend(str(Path("my").resolve()))
+    assert run(monkeypatch, "sample kept --out draws.npz") == 2
+    said = capsys.readouterr().err
+    assert "expected the class own_regimes:Regimes to be imported, for no module is imported because a file" in said
+    assert "or --class FILE.py:Regimes at the command line" in said
+    assert "own_regimes" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("my/own_regimes.py", "expected --class as FILE.py:NAME, such as my_models.py:SwitchingAR, got my/own_regimes.py"),
+        ("my.own_regimes:Regimes", "expected --class as FILE.py:NAME, "),
+        ("my/nowhere.py:Regimes", "expected --class to name a Python file, got my/nowhere.py, which does not exist"),
+        (
+            "my/own_regimes.py:Regime",
+            "to name a class in my/own_regimes.py that derives from SequenceModel, got no such name; it defines Regimes, No",
+        ),
+        ("my/own_regimes.py:function", "got function, which is none; it defines Regimes, Noise"),
+        ("my/own_regimes.py:Options", "got Options, which is none; it defines Regimes, Noise"),
+        ("my/helper.py:SLOPE", "got SLOPE, which is none; it defines none"),
+        ("my/own_regimes.py:Noise", "expected model_class=Regimes, for the saved model is one of own_regimes:Regimes, got N"),
+        ("my/broken.py:Regimes", "expected a Python file that can be run, got my/broken.py: ZeroDivisionError in line 2: "),
+        ("my/unclosed.py:Regimes", "expected a Python file that can be run, got my/unclosed.py: SyntaxError in line 1: '('"),
+        ("my/leaving.py:Regimes", "expected a Python file that can be run, got my/leaving.py: SystemExit in line 1: 3"),
+    ],
+)
+def test_what_is_no_class_is_one_sentence(
+    option: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    Path("my/broken.py").write_text("x = 1\nx / 0\n")
+    Path("my/unclosed.py").write_text("print(")
+    Path("my/leaving.py").write_text("raise SystemExit(3)")
+    before = list(sys.path)
+    assert run(monkeypatch, f"sample kept --out draws.npz --class {option}") == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert message in said
+    assert said.count("\n") == 1
+    assert sys.path == before
+
+
+def test_a_class_of_a_file_whose_name_is_taken_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("my/json.py").write_text(SOURCE)
+    assert run(monkeypatch, "sample kept --class my/json.py:Regimes --out draws.npz") == 0
+    assert sys.modules["json"] is json
+
+
+def test_a_model_of_the_zoo_needs_no_class_and_takes_no_other(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    save_model(HMM.random(2, 3), "zoo")
+    assert run(monkeypatch, f"sample zoo --out draws.npz {CLASS}") == 2
+    assert "expected model_class=HMM for zoo/model.json, got Regimes" in capsys.readouterr().err
+
+
+def test_a_model_of_ones_own_is_not_published(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    assert run(monkeypatch, "publish kept my-model --failure-modes none --into zoo") == 2
+    assert "expected a model of the zoo to publish, got one of a class of your own in kept" in capsys.readouterr().err
+    assert not Path("zoo").exists()
+
+
+def test_the_saved_class_is_found_once_it_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path("my").resolve()))
+    import own_regimes  # type: ignore[import-not-found]
+
+    loaded = load_model("kept")
+    assert type(loaded) is own_regimes.Regimes
