@@ -205,7 +205,8 @@ def filter(
         x: a batch, or observations (B, T, *event).
         lengths: (B,) steps of each sequence, None for T.
         inputs: (B, T, input_dim) for a model with inputs.
-        mask: False where x was not observed, (B, T); what stands there is not read.
+        mask: False where x was not observed, (B, T) or the shape of x; what stands there is not read. None for wherever
+            x is NaN. Missing entries are integrated out.
 
     Raises:
         TypeError: a model without finitely many states.

@@ -85,6 +85,7 @@ def run(
     x: Tensor,
     lengths: Tensor | None = None,
     *,
+    mask: Tensor | None = None,
     num_samples: int = 500,
     num_warmup: int = 500,
     num_chains: int = 1,
@@ -102,6 +103,8 @@ def run(
             `pgm_rnn.distributions.DiscreteHMM`. Its latent sites must be continuous.
         x: observations (batch, T, *event).
         lengths: (batch,) steps of each sequence, None for T.
+        mask: True where x was observed, (batch, T) or the shape of x, for a program that takes `mask`, such as
+            `WithPriors`; missing observations are integrated out exactly. `WithPriors` also takes NaN as missing.
         num_samples: draws kept in each chain.
         num_warmup: draws before them, which adapt the step size and the mass matrix.
         num_chains: number of chains, run one after the other, each from its own start.
@@ -123,12 +126,13 @@ def run(
     if not 0 < target_acceptance < 1:
         raise ValueError(f"expected target_acceptance between 0 and 1, got {target_acceptance}")
     start, arguments = time.perf_counter(), (x,) if lengths is None else (x, lengths)
+    given = {} if mask is None else {"mask": mask}
     chains, divergences = [], []
     for chain in range(num_chains):
         with seeded(seed, stream=7 + 1000 * chain), pyro.settings.context(module_local_params=True):
             kernel = _CountingNUTS(model, target_accept_prob=target_acceptance, max_tree_depth=max_tree_depth)
             sampler = MCMC(kernel, num_samples, num_warmup, disable_progbar=not (progress and sys.stderr.isatty()))
-            sampler.run(*arguments, **(options or {}))
+            sampler.run(*arguments, **given, **(options or {}))
         chains.append(sampler.get_samples())
         divergences.append(kernel.num_divergences)
     samples = {name: torch.stack([chain[name] for chain in chains]) for name in chains[0]}

@@ -77,6 +77,7 @@ def run(
     num_warmup: int = 1000,
     num_particles: int = 100,
     inputs: Tensor | None = None,
+    mask: Tensor | None = None,
     seed: int = 0,
     progress: bool = True,
     filter_options: Mapping[str, Any] | None = None,
@@ -91,6 +92,7 @@ def run(
         num_warmup: moves before them, which adapt the proposal.
         num_particles: number of particles of the filter. A standard deviation of log Z around one is most efficient.
         inputs: (B, T, input_dim) for a model with inputs.
+        mask: True where x was observed, (B, T) or the shape of x; None for wherever it is not NaN.
         seed: random seed for all draws, including the start: the first of up to `STARTS` draws from the priors to which
             the filter gives a positive probability.
         progress: whether a terminal shows a progress bar.
@@ -104,7 +106,7 @@ def run(
     if not isinstance(program, WithPriors):
         raise TypeError(f"expected a model with priors, WithPriors(model, {{...}}), got {type(program).__name__}")
     check_counts(num_samples=num_samples, num_warmup=num_warmup, num_particles=num_particles)
-    options = {"num_particles": num_particles, "inputs": inputs} | dict(filter_options or {})
+    options = {"num_particles": num_particles, "inputs": inputs, "mask": mask} | dict(filter_options or {})
     begun, target = time.perf_counter(), _Target(program, x, lengths, options)
     with seeded(seed, stream=9):
         chain = _Chain(target, target.start())

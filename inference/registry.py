@@ -65,14 +65,14 @@ ENGINES: Mapping[str, Engine] = {
             "mcmc",
             has_likelihood,
             lambda model, data: mcmc.run(
-                one_prior(model), data.x, data.lengths, num_samples=2, num_warmup=2, progress=False
+                one_prior(model), data.x, data.lengths, mask=data.observed, num_samples=2, num_warmup=2, progress=False
             ),
         ),
         Engine(
             "pmmh",
             has_latent_states,
             lambda model, data: pmmh.run(
-                one_prior(model), data.x, data.lengths, num_samples=2, num_warmup=2, progress=False
+                one_prior(model), data.x, data.lengths, mask=data.observed, num_samples=2, num_warmup=2, progress=False
             ),
         ),
         Engine(

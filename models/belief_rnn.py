@@ -133,6 +133,7 @@ class BeliefRNN(SequenceModel):
         *,
         first: First | None = None,
         inputs: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """`SequenceModel.log_prob`, with a check that the network's value is the HMM's.
 
@@ -142,7 +143,7 @@ class BeliefRNN(SequenceModel):
         Warns:
             UserWarning: for probabilities, a belief underflows, and later observations make its state likely again.
         """
-        value = super().log_prob(x, z, lengths, first=first, inputs=inputs)
+        value = super().log_prob(x, z, lengths, first=first, inputs=inputs, mask=mask)
         with torch.no_grad():
             exact = self.hmm.log_prob(x, lengths=lengths, first=chosen_first(self, first))
         if not torch.allclose(value.detach(), exact, rtol=1e-3, atol=1e-3, equal_nan=True):

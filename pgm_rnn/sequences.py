@@ -156,8 +156,8 @@ def as_sequences(
 
     Raises:
         TypeError: `data` is of another type, the lengths are no integers, or the mask has no truth values.
-        ValueError: no sequences, no steps, lengths outside 1..T, a mask of another shape, or an argument that `data`
-            already holds.
+        ValueError: no sequences, no steps, lengths outside 1..T, a mask of another shape or one that is True where x is
+            NaN, or an argument that `data` already holds.
     """
     if isinstance(data, Sequences):
         given = {"lengths": lengths, "z": z, "inputs": inputs, "mask": mask}
@@ -179,7 +179,24 @@ def as_sequences(
         lengths = torch.full(data.shape[:1], data.shape[1], device=data.device)
     else:
         lengths = check_lengths(lengths, data)
-    return Sequences(data, lengths, z, inputs, None if mask is None else check_mask(mask, data))
+    if mask is not None:
+        _check_seen(data, lengths, check_mask(mask, data))
+    return Sequences(data, lengths, z, inputs, mask)
+
+
+def _check_seen(x: Tensor, lengths: Tensor, mask: Tensor) -> None:
+    """Raise if an observation is NaN that was observed, by its mask.
+
+    Raises:
+        ValueError: it is.
+    """
+    wrong = x.isnan() & over_events(mask, x) & over_events(length_mask(lengths, x.shape[1]), x)
+    if bool(wrong.any()):
+        sequence, step = wrong.nonzero()[0, :2].tolist()
+        raise ValueError(
+            f"expected numbers where the mask is True, got nan in sequence {sequence} at step {step + 1}; "
+            "make the mask False there, or leave it out"
+        )
 
 
 def check_mask(mask: Tensor, x: Tensor) -> Tensor:

@@ -3,6 +3,9 @@
     E: expected counts of first states, transitions and observations under p(z_{1:T} | x_{1:T})
     M: the parameters that make these counts most likely, with pseudo-counts and pseudo-observations if asked for
 
+Missing observations, by step or by entry, are integrated out of the densities of the E-step, and have their expected
+moments in the M-step (`weighted_estimates`).
+
 R starts on N sequences are one batch of N R sequences, with start r on sequence n at n R + r. Real observations are
 rescaled to `units` of their own, unless the emission is frozen. Full covariances are estimated and evaluated in float64
 whatever the model's dtype, because their densities lose digits when columns nearly determine each other.
@@ -35,9 +38,8 @@ from pgm_rnn.inference.em.weighted_estimates import (
 )
 from pgm_rnn.inference.forward_backward import FiniteStateModel, check_possible, checked_finite
 from pgm_rnn.kernels import hmm
-from pgm_rnn.sequence_model.observations import without_gaps
 from pgm_rnn.sequence_model.tables import has_tables
-from pgm_rnn.sequences import Sequences, length_mask
+from pgm_rnn.sequences import Sequences, length_mask, over_events
 
 PARTS = ("initial", "transition", "emission")
 """The names that `frozen` may have."""
@@ -144,37 +146,45 @@ class BaumWelch:
         check_trainable(model)
         self._model, self._frozen = model, check_frozen(frozen, PARTS)
         self._pseudo_count, self._pseudo_observations = pseudo_count, pseudo_observations
-        x, self._lengths = without_gaps(checked_finite(model, data, None), "em.fit")[:2]
-        self._mask = length_mask(self._lengths, x.shape[1])
-        family = model.emission_table.family
-        self._units = None if "emission" in self._frozen else units_of(family, x[self._mask], min_scale)
-        self._x = self._in_units(x)
-        self._observed = self._x[self._mask]
-        self._common = _common(self._observed, self._units)
-        self._valid = valid and self._checked_in_units(valid)
+        data = checked_finite(model, data, None)
+        self._lengths, self._mask = data.lengths, length_mask(data.lengths, data.x.shape[1])
+        self._seen = None if data.observed is None else data.observed[self._mask]
+        _check_any(self._seen)
+        self._units = None if "emission" in self._frozen else self._units_of(data.x[self._mask], min_scale)
+        self._data = self._in_units(data)
+        self._rows = self._data.x[self._mask]
+        self._common = _common(self._rows, self._units, self._seen)
+        self._valid = valid and self._in_units(checked_finite(model, valid, None))
         self._interrupted, self._from_data = False, from_data
         self._parameters = self._starts(num_restarts, seed, from_data)
         self._before, self._resting = self._parameters, torch.zeros_like(self._parameters.initial[:, 0]) > 0
 
-    def _checked_in_units(self, data: Sequences) -> tuple[Tensor, Tensor]:
-        x, lengths = without_gaps(checked_finite(self._model, data, None), "em.fit")[:2]
-        return self._in_units(x), lengths
+    def _units_of(self, x: Tensor, min_scale: float) -> Units | None:
+        """The units of the rows of the training data, (N, *event)."""
+        if self._seen is not None and x.is_floating_point():
+            x = x.where(over_events(self._seen, x), torch.nan)
+        return units_of(self._model.emission_table.family, x, min_scale)
 
-    def _in_units(self, x: Tensor) -> Tensor:
+    def _in_units(self, data: Sequences) -> Sequences:
+        """The data in the units, with zeros where an entry is missing."""
         family = self._model.emission_table.family
-        return in_units(family, x.to(working_dtype(family, x.dtype)), self._units)
+        x = in_units(family, data.x.to(working_dtype(family, data.x.dtype)), self._units)
+        if data.observed is not None:
+            x = x.where(over_events(data.observed, x), 0)
+        return Sequences(x, data.lengths, mask=data.observed)
 
     def _starts(self, num_restarts: int, seed: int, from_data: bool) -> _Parameters:
         emission = table_in_units(in_working_dtype(self._model.emission_table), self._units)
         own = Start(self._model.initial_probs, self._model.transition_probs, emission)
         kept = {part: getattr(own, part) for part in self._frozen}
-        drawn = random_starts(own, self._observed, num_restarts - 1, seed, self._units)
+        drawn = random_starts(own, self._rows, num_restarts - 1, seed, self._units, self._seen)
         first = self._start_from_data(own, seed) if from_data else own
         return _side_by_side([first, *(start._replace(**kept) for start in drawn)])
 
     def _start_from_data(self, own: Start, seed: int) -> Start:
         """The start estimated from the data; of several, the best one after `NUM_TRIED` iterations."""
-        found = data_starts(own, self._observed, self._lengths, frozen=self._frozen, seed=seed, units=self._units)
+        given = {"frozen": self._frozen, "seed": seed, "units": self._units, "observed": self._seen}
+        found = data_starts(own, self._rows, self._lengths, **given)  # type: ignore[arg-type]
         if len(found) == 1:
             return found[0]
         best, value = found[0], -torch.inf
@@ -208,7 +218,7 @@ class BaumWelch:
             self._interrupted = False
             raise KeyboardInterrupt
         transition, lengths = self._parameters.transition, self._lengths.repeat_interleave(self._num_starts)
-        log_emission = self._log_emission(self._x)
+        log_emission = self._log_emission(self._data)
         added = self._log_prior() + self._log_pseudo_observations(log_emission)
         forward = self._forward(log_emission, self._lengths)
         del log_emission  # as large as the results of the recursions
@@ -225,10 +235,10 @@ class BaumWelch:
         """The score from log p(x_t | x_{1:t-1}) in the units, (N, R, T), and the prior terms `added`, (R,)."""
         num_steps, num_states = len(self._counts.states), self._parameters.initial.shape[1]
         size = terms.double().abs().sum((0, 2)) + added.abs()
-        sums = num_steps * (self._observed[0].numel() + num_states + _OPERATIONS)
+        sums = num_steps * (self._rows[0].numel() + num_states + _OPERATIONS)
         rounding = torch.finfo(terms.dtype).eps * (_OPERATIONS * size + sums)
-        rounding = rounding + self._rounding_of_densities(size + num_steps * self._observed[0].numel())
-        value = terms.double().sum((0, 2)) - self._log_volume(num_steps)
+        rounding = rounding + self._rounding_of_densities(size + num_steps * self._rows[0].numel())
+        value = terms.double().sum((0, 2)) - self._log_volume(self._data)
         return Score(value, value + added, rounding.where(rounding.isfinite(), 0.0))
 
     def _rounding_of_densities(self, size: Tensor) -> Tensor:
@@ -274,8 +284,9 @@ class BaumWelch:
             transition = _normalised(counts.transitions, transition, pseudo_count)
         if "emission" not in self._frozen:
             weights = counts.states + self._pseudo_observations * self._common.to(counts.states.dtype)[:, None]
-            new = estimate(emission.family, self._observed, weights, pseudo_count, self._units)
-            emission = not_worse(new, emission, self._observed, weights, self._units)
+            given = {"observed": self._seen, "before": emission}
+            new = estimate(emission.family, self._rows, weights, pseudo_count, self._units, **given)  # type: ignore[arg-type]
+            emission = not_worse(new, emission, self._rows, weights, self._units, self._seen)
         return _Parameters(initial, transition, emission)
 
     def put_back(self, fallen: Tensor) -> None:
@@ -291,9 +302,8 @@ class BaumWelch:
         """Log likelihood of the validation data under each start's present parameters, (R,), nats."""
         if self._valid is None:
             return None
-        x, lengths = self._valid
-        terms = self._by_start(self._forward(self._log_emission(x), lengths).log_normalizers)
-        return terms.double().sum((0, 2)) - self._log_volume(int(lengths.sum()))
+        forward = self._forward(self._log_emission(self._valid), self._valid.lengths)
+        return self._by_start(forward.log_normalizers).double().sum((0, 2)) - self._log_volume(self._valid)
 
     def adopt(self, start: int) -> None:
         """Write one start's present parameters into the model, except the frozen ones.
@@ -325,13 +335,17 @@ class BaumWelch:
     def _num_starts(self) -> int:
         return len(self._parameters.initial)
 
-    def _log_volume(self, num_steps: int) -> float:
-        """log p(y) - log p(x) of `num_steps` observations, nats: the change of units from x to y."""
-        return 0.0 if self._units is None else num_steps * self._units.log_volume
+    def _log_volume(self, data: Sequences) -> float:
+        """log p(y) - log p(x) of what was observed, nats: the change of units from x to y."""
+        if self._units is None:
+            return 0.0
+        if data.observed is None or data.observed.dim() == 2:
+            return int(data.mask.sum()) * self._units.log_volume
+        return self._units.log_volume_of(data.observed.flatten(2).sum((0, 1))[: len(self._units.unit)])
 
-    def _log_emission(self, x: Tensor) -> Tensor:
+    def _log_emission(self, data: Sequences) -> Tensor:
         """log p(x_t | z_t) of all starts, (N, T, R, K)."""
-        log_probs = self._parameters.emission.log_probs(x).to(self._parameters.initial.dtype)
+        log_probs = self._parameters.emission.log_probs(data.x, data.observed).to(self._parameters.initial.dtype)
         return log_probs.unflatten(-1, (self._num_starts, -1))
 
     def _forward(self, log_emission: Tensor, lengths: Tensor) -> hmm.Forward:
@@ -345,11 +359,22 @@ class BaumWelch:
         return values.unflatten(0, (-1, self._num_starts))
 
 
-def _common(x: Tensor, units: Units | None) -> Tensor:
-    """Weights of the pseudo-observations, (N,), float64: equal, but zero for outliers."""
+def _check_any(seen: Tensor | None) -> None:
+    """Raise if nothing was observed at any step.
+
+    Raises:
+        ValueError: all entries of all steps are missing.
+    """
+    if seen is not None and not bool(seen.any()):
+        raise ValueError("expected at least one observation for em.fit, got a mask that is False everywhere; give some")
+
+
+def _common(x: Tensor, units: Units | None, seen: Tensor | None) -> Tensor:
+    """Weights of the pseudo-observations, (N,), float64: equal, but zero for outliers and steps without observation."""
     flat = x.reshape(len(x), -1)
-    kept = torch.ones(len(x), device=x.device) > 0 if units is None else units.ordinary(flat)
-    weights = (kept if bool(kept.any()) else ~kept).double()
+    there = torch.ones(len(x), device=x.device) > 0 if seen is None else seen.reshape(len(x), -1).any(-1)
+    kept = there if units is None else there & units.ordinary(flat)
+    weights = (kept if bool(kept.any()) else there).double()
     return weights / weights.sum()
 
 

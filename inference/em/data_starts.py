@@ -37,7 +37,14 @@ _STREAM = 15
 
 
 def data_starts(
-    own: Start, x: Tensor, lengths: Tensor, *, frozen: Collection[str], seed: int, units: Units | None
+    own: Start,
+    x: Tensor,
+    lengths: Tensor,
+    *,
+    frozen: Collection[str],
+    seed: int,
+    units: Units | None,
+    observed: Tensor | None = None,
 ) -> list[Start]:
     """One start by k-means, or `NUM_RANDOM` that are random.
 
@@ -48,10 +55,33 @@ def data_starts(
         frozen: parts that are not to be changed.
         seed: random seed.
         units: as for `estimate`.
+        observed: True where x was observed, (N,) or (N, *event), None for everywhere.
     """
     kept = {part: getattr(own, part) for part in frozen}
-    found = _memberships(own, x, frozen, np.random.default_rng(derived_seed(seed, _STREAM)))
-    return [_read_off(own, x, lengths, members, kept, units) for members in found]
+    rng = np.random.default_rng(derived_seed(seed, _STREAM))
+    if observed is None:
+        found = _memberships(own, x, frozen, rng)
+    else:
+        found = _memberships_with_gaps(own, x, observed, frozen, rng)
+    return [_read_off(own, x, lengths, members, kept, units, observed) for members in found]
+
+
+def _memberships_with_gaps(
+    own: Start, x: Tensor, observed: Tensor, frozen: Collection[str], rng: np.random.Generator
+) -> list[Tensor]:
+    """`_memberships`, equal for all states where nothing was observed; missing entries are at their columns' means."""
+    num_states, there = len(own.initial), observed.reshape(len(x), -1)
+    some = there.any(-1)
+    flat, there = x.reshape(len(x), -1)[some], there[some]
+    if "emission" in frozen:
+        found = [_one_hot(own.emission.log_probs(x[some], observed[some]).argmax(-1), num_states, own.initial)]
+    else:
+        if not bool(there.all()):  # symbols are whole
+            means = flat.where(there, 0).sum(0) / there.sum(0).clamp(min=1)
+            flat = flat.where(there, means)
+        found = _memberships(own, flat.reshape(-1, *x.shape[1:]), frozen, rng)
+    equal = own.initial.new_full((len(x), num_states), 1 / num_states)
+    return [equal.index_copy(0, some.nonzero()[:, 0], members) for members in found]
 
 
 def _memberships(own: Start, x: Tensor, frozen: Collection[str], rng: np.random.Generator) -> list[Tensor]:
@@ -129,7 +159,13 @@ def _clusters(values: np.ndarray, num_clusters: int, rng: np.random.Generator) -
 
 
 def _read_off(
-    own: Start, x: Tensor, lengths: Tensor, members: Tensor, kept: dict[str, object], units: Units | None
+    own: Start,
+    x: Tensor,
+    lengths: Tensor,
+    members: Tensor,
+    kept: dict[str, object],
+    units: Units | None,
+    observed: Tensor | None = None,
 ) -> Start:
     """The parameters if observation n had the state probabilities members[n]; frozen parts are kept."""
     structured = bool((own.initial == 0).any() or (own.transition == 0).any())
@@ -140,7 +176,7 @@ def _read_off(
     has_next[ends - 1] = False
     before = has_next.nonzero()[:, 0]
     first, moves = members[ends - lengths].sum(0), members[before].mT @ members[before + 1]
-    emission = own.emission if "emission" in kept else laws_near(own.emission.family, x, members, units)
+    emission = own.emission if "emission" in kept else laws_near(own.emission.family, x, members, units, observed)
     start = Start(_smoothed(first, own.initial), _smoothed(moves, own.transition), emission)
     return start._replace(**kept)  # type: ignore[arg-type]
 

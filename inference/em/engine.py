@@ -89,6 +89,7 @@ def fit(
     pseudo_count: float = 0.0,
     pseudo_observations: float = 0.0,
     inputs: Tensor | None = None,
+    mask: Tensor | None = None,
     progress: bool = True,
     start: StartFrom = "auto",
     min_scale: float | None = None,
@@ -101,7 +102,7 @@ def fit(
 
     Args:
         model: an `HMM` or a `LinearGaussianSSM`.
-        x: a padded batch, or observations (batch, T, *event); for a `LinearGaussianSSM` NaN where one is missing.
+        x: a padded batch, or observations (batch, T, *event).
         lengths: (batch,) if x is a tensor with padding.
         valid: sequences that choose among the starts; without them, the training data do.
         num_iterations: the largest number of iterations.
@@ -117,6 +118,8 @@ def fit(
             values further than 100 spreads (`min_scale`) from their column's median. They pull the laws of rare states
             towards the common one. Finite states only.
         inputs: (batch, T, input_dim) for a model with inputs.
+        mask: True where x was observed, (batch, T) or the shape of x; None for wherever it is not NaN. What is missing
+            is integrated out, exactly.
         progress: whether to show a progress bar on a terminal.
         start: where the first start begins. "model": at the model's own parameters. "data": at parameters estimated
             from the data by k-means++ (for symbols the best of several random ones), which keep the zeros of the
@@ -141,7 +144,7 @@ def fit(
     check_choice("start", start, ("auto", "model", "data"))
     if min_scale is not None and not 0 < min_scale <= 1:
         raise ValueError(f"expected min_scale between 0 and 1, a fraction of a column's spread, got {min_scale}")
-    began, data = time.perf_counter(), as_sequences(x, lengths)
+    began, data = time.perf_counter(), as_sequences(x, lengths, mask=mask)
     held_out = None if valid is None else as_sequences(valid)
     steps: Steps
     if is_trainable(model):

@@ -35,7 +35,14 @@ class Start(NamedTuple):
     emission: EmissionTable
 
 
-def random_starts(like: Start, x: Tensor, num_starts: int, seed: int, units: Units | None = None) -> list[Start]:
+def random_starts(
+    like: Start,
+    x: Tensor,
+    num_starts: int,
+    seed: int,
+    units: Units | None = None,
+    observed: Tensor | None = None,
+) -> list[Start]:
     """`num_starts` random starts; the first ones of a seed are the same however many there are.
 
     Args:
@@ -44,20 +51,23 @@ def random_starts(like: Start, x: Tensor, num_starts: int, seed: int, units: Uni
         num_starts: number of starts.
         seed: random seed; the draws are the same on every device.
         units: as for `estimate`.
+        observed: True where x was observed, (N,) or (N, *event), None for everywhere.
 
     Raises:
         TypeError: a family without weighted estimates in closed form.
     """
     with seeded(seed, stream=6):
-        return [_random_start(like, x, units) for _ in range(num_starts)]
+        return [_random_start(like, x, units, observed) for _ in range(num_starts)]
 
 
-def _random_start(like: Start, x: Tensor, units: Units | None) -> Start:
+def _random_start(like: Start, x: Tensor, units: Units | None, observed: Tensor | None) -> Start:
     initial, transition = _random_rows(like.initial), _random_rows(like.transition)
-    chosen = torch.randint(len(x), like.initial.shape).to(x.device)
+    there = torch.ones(len(x), dtype=torch.bool) if observed is None else observed.reshape(len(x), -1).any(-1)
+    numbers = there.nonzero()[:, 0].to(x.device)
+    chosen = numbers[torch.randint(len(numbers), like.initial.shape).to(x.device)]
     members = initial.new_zeros(len(x), len(chosen))
     members[chosen, torch.arange(len(chosen), device=x.device)] = 1.0
-    return Start(initial, transition, laws_near(like.emission.family, x, members, units))
+    return Start(initial, transition, laws_near(like.emission.family, x, members, units, observed))
 
 
 def _random_rows(like: Tensor) -> Tensor:
@@ -67,7 +77,9 @@ def _random_rows(like: Tensor) -> Tensor:
     return draws / draws.sum(-1, keepdim=True)
 
 
-def laws_near(family: Emission, x: Tensor, members: Tensor, units: Units | None) -> EmissionTable:
+def laws_near(
+    family: Emission, x: Tensor, members: Tensor, units: Units | None, observed: Tensor | None = None
+) -> EmissionTable:
     """State k's law from its members with weight `OWN` and from all observations together with weight `COMMON`.
 
     Args:
@@ -75,7 +87,8 @@ def laws_near(family: Emission, x: Tensor, members: Tensor, units: Units | None)
         x: observations, (N, *event).
         members: weight of each observation in each state, (N, K).
         units: as for `estimate`.
+        observed: as for `estimate`.
     """
     totals = members.sum(0)
     shares = members / totals.where(totals > 0, 1.0)
-    return estimate(family, x, COMMON / len(x) + OWN * shares, PSEUDO_COUNT, units)
+    return estimate(family, x, COMMON / len(x) + OWN * shares, PSEUDO_COUNT, units, observed=observed)

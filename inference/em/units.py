@@ -65,6 +65,10 @@ class Units(NamedTuple):
         """log p(y) - log p(x) of one observation, nats."""
         return float(self.unit.double().log().sum())
 
+    def log_volume_of(self, counts: Tensor) -> float:
+        """log p(y) - log p(x) of observations with `counts` (D,) observed entries in each column, nats."""
+        return float(counts.double() @ self.unit.double().log())
+
     def ordinary(self, y: Tensor) -> Tensor:
         """Whether no real entry of observations (N, M), in the units, is further than `FAR` from its centre, (N,)."""
         return (y[:, : len(self.unit)].abs() <= FAR * self.spread / self.unit).all(-1)

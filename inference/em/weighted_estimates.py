@@ -3,10 +3,12 @@
     params[k] = argmax sum_n weights[n, k] log p(x_n | params[k]) + pseudo_count sum_v log p(v | params[k])
 
 This is the M-step of EM for emissions, with one function per family: Rabiner (1989), eq. (40c) for symbols and
-(53)-(54) for normal laws. Each function searches a set that stays the same from iteration to iteration and lies inside
-the family. Probabilities of bits are at least the smallest positive number away from 0 and one rounding error away
-from 1. Standard deviations are at least `Units.smallest_scales`; a full covariance exceeds the diagonal matrix of their
-squares.
+(53)-(54) for normal laws. Where entries are independent, the sums run over the observed ones; missing entries of a
+normal vector enter by their moments given the observed ones under the parameters before (`full_moments`).
+
+Each function searches a set that stays the same from iteration to iteration and lies inside the family. Probabilities
+of bits are at least the smallest positive number away from 0 and one rounding error away from 1. Standard deviations
+are at least `Units.smallest_scales`; a full covariance exceeds the diagonal matrix of their squares.
 """
 
 from functools import singledispatch
@@ -16,15 +18,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, EmissionTable, FullGaussian, Gaussian, Pen, Poisson
+from pgm_rnn.inference.em.full_moments import full_moments, loc_and_factor
 from pgm_rnn.inference.em.units import (
     MIN_SCALE,
     ROUNDINGS,
     ROUNDINGS_KEPT,
     Units,
     in_units,
+    table_in_units,
     table_out_of_units,
     units_of,
 )
+from pgm_rnn.inference.em.weighted import Weighted, moments, weighted
 
 __all__ = [
     "MIN_SCALE",
@@ -39,7 +44,14 @@ __all__ = [
 
 
 def estimate(
-    family: Emission, x: Tensor, weights: Tensor, pseudo_count: float, units: Units | None = None
+    family: Emission,
+    x: Tensor,
+    weights: Tensor,
+    pseudo_count: float,
+    units: Units | None = None,
+    *,
+    observed: Tensor | None = None,
+    before: EmissionTable | None = None,
 ) -> EmissionTable:
     """The table of the most likely law for each state.
 
@@ -50,121 +62,82 @@ def estimate(
         pseudo_count: added to the count of each symbol or value of a bit; other families take none.
         units: the units of real observations and of the resulting table; None uses suitable units inside and returns a
             table for x as given.
+        observed: True where x was observed, (N,) or (N, *event), None for everywhere.
+        before: as for `Weighted`, in the given units; the weighted log likelihood of what was observed never falls
+            below that of these laws.
 
     Raises:
         TypeError: a family without an estimate in closed form.
     """
+    data = weighted(x, weights, observed, before)
     if units is not None:
-        return _estimate(family, x, weights, pseudo_count, units)
-    units = units_of(family, x)
-    return table_out_of_units(_estimate(family, in_units(family, x, units), weights, pseudo_count, units), units)
+        return _estimate(family, data, pseudo_count, units)
+    units = units_of(family, data.x if data.observed is None else data.x.where(data.observed, torch.nan))
+    data = data._replace(x=in_units(family, data.x, units), before=before and table_in_units(before, units))
+    if data.observed is not None:
+        data = data._replace(x=data.x.where(data.observed, 0))
+    return table_out_of_units(_estimate(family, data, pseudo_count, units), units)
 
 
 @singledispatch
-def _estimate(family: Emission, x: Tensor, weights: Tensor, pseudo_count: float, units: Units | None) -> EmissionTable:
+def _estimate(family: Emission, data: Weighted, pseudo_count: float, units: Units | None) -> EmissionTable:
     raise TypeError(f"expected a family with weighted estimates in closed form, got {family}; fit it by svi.fit")
 
 
 @_estimate.register
-def _(family: Categorical, x: Tensor, weights: Tensor, pseudo_count: float, units: None) -> EmissionTable:
+def _(family: Categorical, data: Weighted, pseudo_count: float, units: None) -> EmissionTable:
+    x, weights = data[:2]
     counts = weights.new_zeros(family.num_symbols, weights.shape[1]).index_add_(0, x, weights).T + pseudo_count
     totals = counts.sum(-1, keepdim=True)
     return family.table((counts / totals).where(totals > 0, 1 / family.num_symbols))
 
 
 @_estimate.register
-def _(family: Bernoulli, x: Tensor, weights: Tensor, pseudo_count: float, units: None) -> EmissionTable:
-    flat = x.reshape(len(x), -1)
-    totals = weights.sum(0)[:, None] + 2 * pseudo_count
-    probs = ((weights.T @ flat + pseudo_count) / totals).where(totals > 0, 0.5)
+def _(family: Bernoulli, data: Weighted, pseudo_count: float, units: None) -> EmissionTable:
+    flat = data.x.reshape(len(data.x), -1)
+    totals = data.totals + 2 * pseudo_count
+    probs = ((data.weights.T @ flat + pseudo_count) / totals).where(totals > 0, 0.5)
     limits = torch.finfo(probs.dtype)
     return family.table(probs.clamp(limits.tiny, 1 - limits.eps).reshape(-1, *family.event_shape))
 
 
 @_estimate.register
-def _(family: Gaussian, x: Tensor, weights: Tensor, pseudo_count: float, units: Units) -> EmissionTable:
-    loc, variance = _moments(x.reshape(len(x), -1), weights)
-    loc, scale = loc.to(x.dtype), variance.sqrt().to(x.dtype)
+def _(family: Gaussian, data: Weighted, pseudo_count: float, units: Units) -> EmissionTable:
+    loc, variance = moments(data)
+    loc, scale = loc.to(data.x.dtype), variance.sqrt().to(data.x.dtype)
     scale = torch.maximum(scale, units.smallest_scales(loc))
     return family.table(loc.reshape(-1, *family.event_shape), scale.reshape(-1, *family.event_shape))
 
 
 @_estimate.register
-def _(family: FullGaussian, x: Tensor, weights: Tensor, pseudo_count: float, units: Units) -> EmissionTable:
-    loc, factor = _full_moments(x, weights, units)
-    return family.table_of_factors(loc.to(x.dtype), factor.to(x.dtype))
+def _(family: FullGaussian, data: Weighted, pseudo_count: float, units: Units) -> EmissionTable:
+    loc, factor = full_moments(data, units)
+    return family.table_of_factors(loc.to(data.x.dtype), factor.to(data.x.dtype))
 
 
 @_estimate.register
-def _(family: Pen, x: Tensor, weights: Tensor, pseudo_count: float, units: Units) -> EmissionTable:
+def _(family: Pen, data: Weighted, pseudo_count: float, units: Units) -> EmissionTable:
     """A full covariance for the offsets, and a bit: one component only, because a mixture has no closed form."""
     if family.num_components != 1:
         raise TypeError(
             f"expected Pen(1), one component per state, for estimates in closed form, got {family}; fit it by svi.fit"
         )
-    loc, factor = _full_moments(x[:, :2], weights, units)
+    loc, factor = full_moments(data.of_columns(slice(2)), units)
     scale = factor.norm(dim=-1)  # of x and of y, (K, 2)
     slope = (factor[:, 1, 0] / factor[:, 1, 1]).asinh()  # tanh of it is L_21 / sigma_y, the correlation
-    up = _estimate(Bernoulli(1), x[:, 2:].to(weights.dtype), weights, pseudo_count, None).params
+    bits = data.of_columns(slice(2, 3))
+    up = _estimate(Bernoulli(1), bits._replace(x=bits.x.to(bits.weights.dtype)), pseudo_count, None).params
     params = torch.cat([torch.zeros_like(slope)[:, None], loc, scale.log(), slope[:, None]], -1)
-    return EmissionTable(family, torch.cat([params.to(x.dtype), up.detach()], -1))
+    return EmissionTable(family, torch.cat([params.to(data.x.dtype), up.detach()], -1))
 
 
 @_estimate.register
-def _(family: Poisson, x: Tensor, weights: Tensor, pseudo_count: float, units: None) -> EmissionTable:
-    flat = x.reshape(len(x), -1)
-    totals = weights.double().sum(0)[:, None].clamp(min=torch.finfo(x.dtype).tiny)
-    sums = weights.double().T @ flat.double()  # sums of many counts may exceed the integers that float32 holds
-    rate = (sums / totals).to(x.dtype).clamp(min=torch.finfo(x.dtype).eps)
+def _(family: Poisson, data: Weighted, pseudo_count: float, units: None) -> EmissionTable:
+    x = data.x
+    data = data._replace(x=x.double(), weights=data.weights.double())  # float32 does not hold sums of many counts
+    totals = data.totals.clamp(min=torch.finfo(x.dtype).tiny)
+    rate = (data.weights.T @ data.x.reshape(len(x), -1) / totals).to(x.dtype).clamp(min=torch.finfo(x.dtype).eps)
     return family.table(rate.reshape(-1, *family.event_shape))
-
-
-def _moments(x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Weighted means (K, D) and variances (K, D) of observations (N, D), in float64.
-
-    A state without observations gets 0 and 1: the centre and about the spread of all observations.
-    """
-    x, means, spreads = x.double(), [], []
-    for column in weights.T:
-        w = column.double()
-        total = w.sum()
-        w = w / total.where(total > 0, 1.0)
-        mean = w @ x
-        means.append(mean)
-        spreads.append(w @ (x - mean).square() if bool(total > 0) else torch.ones_like(mean))
-    return torch.stack(means), torch.stack(spreads)
-
-
-def _full_moments(x: Tensor, weights: Tensor, units: Units) -> tuple[Tensor, Tensor]:
-    """Weighted means (K, D) and the Cholesky factors (K, D, D) of the most likely covariances allowed, in float64.
-
-    They are computed from a factor of the covariance, the rows times the roots of their weights. The covariance itself
-    would square the ratio of its largest to its smallest deviation, and an outlier would drown the smallest one.
-    """
-    found = [_mean_and_root(x.double(), column.double()) for column in weights.T]
-    loc, root = (torch.stack(values) for values in zip(*found, strict=True))  # root' root the covariance
-    smallest = units.smallest_scales(loc.to(units.unit), ROUNDINGS_KEPT).double()  # (K, D)
-    _, values, vectors = torch.linalg.svd(root / smallest[:, None])  # in units of the smallest scales
-    allowed = values.clamp(min=1)[..., None] * vectors * smallest[:, None]
-    return loc, _triangle(allowed).mT
-
-
-def _mean_and_root(x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Weighted mean (D,) and U (D, D), U' U the covariance, of observations (N, D); 0 and 1 without any weight."""
-    total = weights.sum()
-    if not bool(total > 0):
-        return torch.zeros_like(x[0]), torch.eye(x.shape[1]).to(x)
-    weights = weights / total
-    mean = weights @ x
-    rows = (x - mean) * weights.sqrt()[:, None]
-    return mean, _triangle(torch.cat([rows, torch.zeros_like(x[:1]).expand(x.shape[1], -1)]))
-
-
-def _triangle(rows: Tensor) -> Tensor:
-    """U (..., D, D), upper triangular with U' U = rows' rows and no negative diagonal."""
-    upper = torch.linalg.qr(rows).R
-    signs = torch.where(upper.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(upper)
-    return signs[..., None] * upper
 
 
 @singledispatch
@@ -188,18 +161,7 @@ def _(family: Gaussian, params: Tensor, units: Units) -> Tensor:
 @at_smallest_scale.register(FullGaussian)
 @at_smallest_scale.register(Pen)
 def _(family: FullGaussian | Pen, params: Tensor, units: Units) -> Tensor:
-    return _held_directions(*_loc_and_factor(family, params.double()), units, torch.finfo(params.dtype).eps)
-
-
-def _loc_and_factor(family: FullGaussian | Pen, params: Tensor) -> tuple[Tensor, Tensor]:
-    """Means (K, D) and Cholesky factors L (K, D, D) of laws of one component."""
-    if isinstance(family, FullGaussian):
-        law = family.distribution(params)
-        return law.loc, law.scale_tril
-    _, mu_x, mu_y, log_sx, log_sy, slope, _ = params.unbind(-1)
-    first = torch.stack([log_sx.exp(), torch.zeros_like(slope)], -1)
-    second = log_sy.exp()[:, None] * torch.stack([slope.tanh(), 1 / slope.cosh()], -1)
-    return torch.stack([mu_x, mu_y], -1), torch.stack([first, second], -2)
+    return _held_directions(*loc_and_factor(family, params.double()), units, torch.finfo(params.dtype).eps)
 
 
 @singledispatch
@@ -213,12 +175,19 @@ def condition(family: object, params: Tensor) -> Tensor:
 def _(family: FullGaussian | Pen, params: Tensor) -> Tensor:
     if isinstance(family, Pen) and family.num_components > 1:
         return params.new_zeros(len(params), dtype=torch.float64)
-    loc, factor = _loc_and_factor(family, params.double())
+    loc, factor = loc_and_factor(family, params.double())
     values = torch.linalg.svdvals(factor)
     return ((values[:, 0] + loc.abs().amax(-1)) / values[:, -1]).nan_to_num(nan=0.0)
 
 
-def not_worse(new: EmissionTable, old: EmissionTable, x: Tensor, weights: Tensor, units: Units | None) -> EmissionTable:
+def not_worse(
+    new: EmissionTable,
+    old: EmissionTable,
+    x: Tensor,
+    weights: Tensor,
+    units: Units | None,
+    observed: Tensor | None = None,
+) -> EmissionTable:
     """The new laws, except for states where the old law fits better because the smallest scale grew with the mean.
 
     Args:
@@ -227,6 +196,7 @@ def not_worse(new: EmissionTable, old: EmissionTable, x: Tensor, weights: Tensor
         x: observations in the units, (N, *event).
         weights: weight of each observation in each state, (N, K).
         units: as for `estimate`.
+        observed: as for `estimate`.
     """
     loc = None if units is None else _means(new.family, new.params.detach())
     if units is None or loc is None:
@@ -237,7 +207,7 @@ def not_worse(new: EmissionTable, old: EmissionTable, x: Tensor, weights: Tensor
     moved = moved & at_smallest_scale(new.family, new.params.detach(), units).any(-1)
     if not bool(moved.any()):
         return new
-    gains = weights.double() * (new.log_probs(x).double() - old.log_probs(x).double())
+    gains = weights.double() * (new.log_probs(x, observed).double() - old.log_probs(x, observed).double())
     worse = moved & (gains.where(weights > 0, 0.0).sum(0) < 0)
     return EmissionTable(new.family, old.params.where(worse[:, None], new.params))
 
@@ -246,7 +216,7 @@ def _means(family: Emission, params: Tensor) -> Tensor | None:
     """Means (K, D) of laws of real entries with one component; None for other families."""
     if isinstance(family, Gaussian):
         return params.chunk(2, dim=-1)[0]
-    return _loc_and_factor(family, params)[0] if isinstance(family, FullGaussian | Pen) else None
+    return loc_and_factor(family, params)[0] if isinstance(family, FullGaussian | Pen) else None
 
 
 def working_dtype(family: object, dtype: torch.dtype) -> torch.dtype:

@@ -22,7 +22,7 @@ from pgm_rnn.results import shown
 from pgm_rnn.sequence_model import Forecast, SequenceModel
 from pgm_rnn.sequence_model.conditionals import example_of
 from pgm_rnn.sequence_model.observations import check_inputs
-from pgm_rnn.sequences import Sequences
+from pgm_rnn.sequences import Sequences, length_mask
 
 
 class Smoothed(NamedTuple):
@@ -54,6 +54,7 @@ def filter(
     ess_threshold: float = 0.5,
     lookahead: Lookahead | None = None,
     inputs: Tensor | None = None,
+    mask: Tensor | None = None,
     functions: Mapping[str, Function] | None = None,
     keep: Literal["last", "all"] = "last",
     degenerate: Literal["raise", "-inf"] = "raise",
@@ -72,6 +73,8 @@ def filter(
         ess_threshold: resample where the effective sample size is at most this part of N: 0 never, 1 at every step.
         lookahead: makes the filter auxiliary.
         inputs: (B, T, input_dim) for a model with inputs.
+        mask: True where x was observed, (B, T) or the shape of x; None for wherever it is not NaN. What is missing is
+            integrated out of the weights.
         functions: functions of state and memory whose filtered means are wanted, by name.
         keep: "all" keeps every step's particles, weights and ancestors.
         degenerate: "raise" an error if all weights of a sequence are zero, or give its likelihood as "-inf".
@@ -88,7 +91,7 @@ def filter(
     check_choice("keep", keep, ("last", "all"))
     with seeded(seed, stream=8):
         try:
-            return run(model, checked_for_smc(model, x, lengths, inputs), options, functions, keep)
+            return run(model, checked_for_smc(model, x, lengths, inputs, mask), options, functions, keep)
         except DegenerateWeightsError as error:
             if error.found is not None:
                 raise
@@ -112,6 +115,7 @@ def smooth(
     ess_threshold: float = 0.5,
     lookahead: Lookahead | None = None,
     inputs: Tensor | None = None,
+    mask: Tensor | None = None,
     seed: int | None = None,
 ) -> Smoothed:
     """State paths that approximate draws from p(z_{1:T} | x_{1:T}); the filter's history is kept on the way.
@@ -131,6 +135,7 @@ def smooth(
         ess_threshold: when to resample.
         lookahead: the lookahead of an auxiliary filter.
         inputs: (B, T, input_dim) for a model with inputs.
+        mask: as in `filter`.
         seed: makes the run reproducible; None uses torch's global generator.
 
     Raises:
@@ -144,7 +149,7 @@ def smooth(
             "use method='ancestors'"
         )
     options = Options(num_particles, proposal, lookahead, resampling, ess_threshold)
-    data = checked_for_smc(model, x, lengths, inputs)
+    data = checked_for_smc(model, x, lengths, inputs, mask)
     with seeded(seed, stream=8):
         result = run(model, data, options, keep="all")
         assert result.history is not None  # it was asked for
@@ -154,7 +159,8 @@ def smooth(
             paths = fixed_lag_states(result.history, num_paths, lag)
         else:
             paths = backward_paths(model, result.history, data.lengths, data.inputs, num_paths)
-    paths = paths.where(data.mask[(...,) + (None,) * (paths.dim() - 3)], 0)
+    inside = length_mask(data.lengths, data.x.shape[1])
+    paths = paths.where(inside[(...,) + (None,) * (paths.dim() - 3)], 0)
     return Smoothed(paths, result.log_marginal_likelihood)
 
 
@@ -172,6 +178,7 @@ def forecast(
     ess_threshold: float = 0.5,
     inputs: Tensor | None = None,
     future_inputs: Tensor | None = None,
+    mask: Tensor | None = None,
     seed: int | None = None,
 ) -> Forecast:
     """Draws of x_{L+1}, ..., x_{L+num_steps} given x_{1:L}, continued from the filter's last particles.
@@ -190,6 +197,7 @@ def forecast(
         ess_threshold: when to resample.
         inputs: (B, T, input_dim) for a model with inputs.
         future_inputs: inputs of the steps to forecast, (B, num_steps, input_dim).
+        mask: as in `filter`.
         seed: makes the draws reproducible; None uses torch's global generator.
 
     Returns:
@@ -200,7 +208,7 @@ def forecast(
     """
     check_counts(num_steps=num_steps, **({} if num_samples is None else {"num_samples": num_samples}))
     options = Options(num_particles, proposal, None, resampling, ess_threshold)
-    data = checked_for_smc(model, x, lengths, inputs)
+    data = checked_for_smc(model, x, lengths, inputs, mask)
     future_inputs = check_inputs(future_inputs, model.input_dim, example_of(model).new_empty(len(data.x), num_steps))
     with seeded(seed, stream=8):
         result = run(model, data, options)
@@ -224,6 +232,7 @@ def log_marginal_likelihood(
     resampling: str = "systematic",
     gradient: Literal["drop", "score"] = "drop",
     inputs: Tensor | None = None,
+    mask: Tensor | None = None,
     seed: int | None = None,
 ) -> Tensor:
     """Estimate of log p(x_{1:T}), (B,), nats, differentiable through particles and weights.
@@ -240,7 +249,7 @@ def log_marginal_likelihood(
     check_choice("resample", resample, _THRESHOLDS)
     options = Options(num_particles, proposal, lookahead, resampling, _THRESHOLDS[resample], gradient)
     with seeded(seed, stream=8):
-        return run(model, checked_for_smc(model, x, lengths, inputs), options).log_marginal_likelihood
+        return run(model, checked_for_smc(model, x, lengths, inputs, mask), options).log_marginal_likelihood
 
 
 _THRESHOLDS = {"adaptive": 0.5, "never": 0.0, "always": 1.0}

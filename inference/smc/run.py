@@ -13,7 +13,7 @@ from torch import Tensor
 from pgm_rnn.particles import DegenerateWeightsError, Options, Particles, Step, init, step
 from pgm_rnn.results import shown
 from pgm_rnn.sequence_model import SequenceModel, memory_of
-from pgm_rnn.sequence_model.observations import checked, without_gaps
+from pgm_rnn.sequence_model.observations import check_given, checked
 from pgm_rnn.sequence_model.once import computed_once
 from pgm_rnn.sequences import Sequences
 
@@ -116,20 +116,26 @@ def _in_groups(
 
 
 def checked_for_smc(
-    model: SequenceModel, x: Sequences | Tensor, lengths: Tensor | None, inputs: Tensor | None
+    model: SequenceModel,
+    x: Sequences | Tensor,
+    lengths: Tensor | None,
+    inputs: Tensor | None,
+    mask: Tensor | None = None,
 ) -> Sequences:
-    """Checked data without missing observations, for a model with latent states.
+    """Checked data for a model with latent states.
 
     Raises:
         TypeError: a model without latent states.
-        ValueError: observations that do not fit the model, or missing ones.
+        ValueError: observations that do not fit the model, or missing ones that its memory reads.
     """
     if not isinstance(model, SequenceModel) or model.states is None:
         raise TypeError(
             f"smc needs a model with latent states, {type(model).__name__} has none; "
             "svi.evaluate gives the likelihood of a model without"
         )
-    return without_gaps(checked(model, x, lengths, inputs=inputs), "smc")
+    data = checked(model, x, lengths, inputs=inputs, mask=mask)
+    check_given(data, model.first)
+    return data
 
 
 def _group(
@@ -139,16 +145,17 @@ def _group(
     functions: Mapping[str, Function],
     keep: Literal["last", "all"],
 ) -> Filtered:
-    x, lengths, _, inputs, _ = data
+    x, lengths, _, inputs, observed = data
     encoded = model.encode(x, lengths)
-    features = [None] * x.shape[1] if encoded is None else encoded.unbind(1)
+    features, there = ([None] * x.shape[1] if values is None else values.unbind(1) for values in (encoded, observed))
     record, shortest = _Record(functions, keep, x.shape[1]), int(lengths.min())
-    latest = init(model, x[:, 0], options, inputs=None if inputs is None else inputs[:, 0], features=features[0])
+    u = None if inputs is None else inputs[:, 0]
+    latest = init(model, x[:, 0], options, inputs=u, features=features[0], mask=there[0])
     record.add(latest)
-    later = zip(x.unbind(1)[1:], memory_of(model).reads(x, inputs), features[1:], strict=True)
-    for t, (x_t, read, features_t) in enumerate(later, 1):
+    later = zip(x.unbind(1)[1:], memory_of(model).reads(x, inputs), features[1:], there[1:], strict=True)
+    for t, (x_t, read, features_t, there_t) in enumerate(later, 1):
         active = None if t < shortest else t < lengths
-        given = {"read": read, "features": features_t, "active": active}
+        given = {"read": read, "features": features_t, "active": active, "mask": there_t}
         latest = step(model, latest.particles, x_t, options, number=t + 1, **given)
         record.add(latest)
     return record.result(latest.particles)

@@ -23,9 +23,10 @@ from pyro import poutine
 from torch import Tensor
 
 from pgm_rnn.checks import by_keyword, check_counts
+from pgm_rnn.distributions.observed import observed_log_prob
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import SequenceModel, memory_of
-from pgm_rnn.sequence_model.observations import checked, without_gaps
+from pgm_rnn.sequence_model.observations import checked
 from pgm_rnn.sequences import Sequences
 
 
@@ -37,6 +38,7 @@ def log_weights(
     *,
     num_particles: int = 1,
     inputs: Tensor | None = None,
+    mask: Tensor | None = None,
     seed: int | None = None,
 ) -> Tensor:
     """log w^k = log p(x, z^k) - log q(z^k | x) in nats, (K, B), differentiable through draws and densities.
@@ -49,12 +51,14 @@ def log_weights(
         lengths: (B,) steps of each sequence, None for T.
         num_particles: K.
         inputs: (B, T, input_dim) for a model with inputs.
+        mask: True where x was observed, (B, T) or the shape of x; None for wherever it is not NaN. Missing entries are
+            integrated out of p(x, z), and the guide reads zeros in their place, so the bounds stay bounds.
         seed: makes the draws reproducible; None uses torch's global generator.
 
     Raises:
         TypeError, ValueError: values that do not fit the model, or a guide whose states have another support.
     """
-    return _weighed(model, _checked(model, x, lengths, inputs), num_particles, seed)[0]
+    return _weighed(model, checked(model, x, lengths, inputs=inputs, mask=mask), num_particles, seed)[0]
 
 
 @by_keyword
@@ -65,6 +69,7 @@ def log_weights_after_first(
     *,
     num_particles: int = 1,
     inputs: Tensor | None = None,
+    mask: Tensor | None = None,
     seed: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """`log_weights`, and the log weights of the first step, log p(x_1, z_1^k) - log q(z_1^k | x), each (K, B).
@@ -76,18 +81,21 @@ def log_weights_after_first(
     Raises:
         TypeError, ValueError: as `log_weights`.
     """
-    data = _checked(model, x, lengths, inputs)
+    data = checked(model, x, lengths, inputs=inputs, mask=mask)
     log_w, z = _weighed(model, data, num_particles, seed)
     if model.first == "condition":
         return log_w, torch.zeros_like(log_w)
     u = None if data.inputs is None else data.inputs[:, 0]
     if z is None:
         head = None if u is None else u[:, None]
-        return log_w, model.log_marginal_likelihood(data.x[:, :1], inputs=head).expand(log_w.shape)
+        there = None if data.observed is None else data.observed[:, :1]
+        return log_w, model.log_marginal_likelihood(data.x[:, :1], inputs=head, mask=there).expand(log_w.shape)
     h = memory_of(model).start(len(data.x), u)
     features = model.encode(data.x, data.lengths)
     start = z[:, :, 0]  # (K, B, *latent)
-    first = model.initial(h).log_prob(start) + model.emission(start, _over(h, num_particles)).log_prob(data.x[:, 0])
+    there = None if data.observed is None else data.observed[:, 0]
+    seen = observed_log_prob(model.emission(start, _over(h, num_particles)), data.x[:, 0], there)
+    first = model.initial(h).log_prob(start) + seen
     return log_w, first - model.proposal(None, h, None if features is None else features[:, 0]).log_prob(start)
 
 
@@ -131,12 +139,8 @@ def check_guide(model: SequenceModel, x: Sequences | Tensor, lengths: Tensor | N
     if model.exact:
         return True
     with torch.no_grad():
-        guide, _ = _traces(model, _checked(model, x, lengths, None))
+        guide, _ = _traces(model, checked(model, x, lengths))
     return bool(guide.nodes["z"]["fn"].has_rsample)
-
-
-def _checked(model: SequenceModel, x: Sequences | Tensor, lengths: Tensor | None, inputs: Tensor | None) -> Sequences:
-    return without_gaps(checked(model, x, lengths, inputs=inputs), "svi")
 
 
 def _weighed(

@@ -17,7 +17,7 @@ from pgm_rnn.inference.svi.session import RANK_STREAM, carried_out, on_device
 from pgm_rnn.inference.svi.training import Fit
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import SequenceModel
-from pgm_rnn.sequence_model.observations import checked, without_gaps
+from pgm_rnn.sequence_model.observations import checked, marked
 from pgm_rnn.sequences import Sequences, as_sequences
 
 
@@ -46,7 +46,9 @@ def fit(
 
     Args:
         model: any model.
-        train: a padded batch, or a tensor (batch, T, *event) without padding.
+        train: a padded batch, or a tensor (batch, T, *event) without padding. Entries that are missing, False in the
+            mask of a batch or NaN where it has none, are integrated out; steps without any observed entry do not count
+            in nats per step.
         valid: validation data for early stopping by the objective, with the same random numbers after every epoch.
         objective: "mle", "elbo", "iwae" or "fivo"; None for "mle" where the model is `exact`, "elbo" otherwise.
         num_particles: K draws of the guide per sequence, or N particles of the filter.
@@ -68,14 +70,14 @@ def fit(
     where = Surroundings(**among(options, Surroundings))
     objective = chosen_objective(model, objective)
     plan = Plan(objective=objective, num_particles=num_particles, **among(options, Plan))
-    train, valid = as_sequences(train), None if valid is None else as_sequences(valid)
+    train, valid = (None if data is None else marked(model, as_sequences(data)) for data in (train, valid))
+    assert train is not None
     with on_device(model, where.device) as away:
         if where.device is not None:
             train, valid = train.to(away), None if valid is None else valid.to(away)
         for data in (train, valid):
             if data is not None:
-                without_gaps(checked(model, data), "svi.fit")
-                num_modelled(model, data.lengths)
+                num_modelled(model, checked(model, data))
         processes = Processes(away)
         stream = 3 + RANK_STREAM * processes.rank
         with pyro.settings.context(module_local_params=True), seeded(plan.seed, stream=stream):

@@ -1,6 +1,7 @@
 """Evaluation of a model: nats per step on held-out sequences, exact, bounded or estimated.
 
-With L_i the log likelihood of sequence i, or the bound or estimate in its place, and T_i its number of steps:
+With L_i the log likelihood of sequence i, or the bound or estimate in its place, and T_i its number of steps of which
+at least one entry was observed (so that sequences with gaps are comparable to whole ones):
 
     sum          -sum_i L_i / sum_i T_i                            every step counts the same
     sequence     -(1/B) sum_i L_i / T_i                            every sequence counts the same
@@ -27,6 +28,7 @@ from pgm_rnn.inference.svi import bounds
 from pgm_rnn.randomness import seeded
 from pgm_rnn.results import shown
 from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequence_model.observations import marked, some_observed
 from pgm_rnn.sequences import Sequences, as_sequences
 
 BOUNDS = ("exact", "elbo", "iwae", "fivo", "importance")
@@ -80,6 +82,7 @@ def evaluate(
     normalisation: str = "sum",
     batch_size: int = 256,
     seed: int = 0,
+    mask: Tensor | None = None,
 ) -> Evaluation:
     """Negative log likelihood in nats per step, exact, bounded from above or estimated.
 
@@ -98,6 +101,8 @@ def evaluate(
         normalisation: "sum", "sequence" or "skip-first"; see `pgm_rnn.inference.svi.evaluation`.
         batch_size: sequences scored at a time; fewer sequences or particles are taken if memory would be short.
         seed: random seed for the draws.
+        mask: True where x was observed, (batch, T) or the shape of x; None for wherever it is not NaN. What is missing
+            is integrated out, and steps without any observed entry do not count.
 
     Raises:
         ValueError, TypeError: data that do not fit, or a bound that the model does not have.
@@ -109,9 +114,9 @@ def evaluate(
     check_choice("bound", bound, BOUNDS)
     check_choice("normalisation", normalisation, NORMALISATIONS)
     check_counts(batch_size=batch_size, num_particles=num_particles)
-    data = as_sequences(x, lengths)
+    data = marked(model, as_sequences(x, lengths, mask=mask))
     skips = normalisation == "skip-first" and model.first == "model"
-    num_steps = num_modelled(model, data.lengths, skips)
+    num_steps = num_modelled(model, data, skips)
     with seeded(seed, stream=12):
         parts = [
             _TERMS[bound](model, data.select(index), num_particles, skips)
@@ -119,7 +124,7 @@ def evaluate(
         ]
     values, variances, effective = (torch.cat(columns) for columns in zip(*parts, strict=True))
     check_scores(model, model.family, data, values, f"log likelihood ({_LABELS[bound]})")
-    steps = modelled_steps(model, data.lengths, skips)
+    steps = modelled_steps(model, data, skips)
     nats = -values.double()
     if normalisation == "sequence":
         kept = steps > 0
@@ -220,19 +225,23 @@ def ratio_error(nats: Tensor, steps: Tensor) -> float:
     return float((residuals.square().sum() * num / (num - 1)).sqrt() / steps.sum())
 
 
-def modelled_steps(model: SequenceModel, lengths: Tensor, skips_first: bool = False) -> Tensor:
-    """Number of observations that are scored in each sequence, (batch,)."""
-    return lengths - int(model.first == "condition" or skips_first)
+def modelled_steps(model: SequenceModel, data: Sequences, skips_first: bool = False) -> Tensor:
+    """Number of observations that are scored in each sequence, (batch,); those that are missing are not."""
+    given = int(model.first == "condition" or skips_first)
+    if data.observed is None:
+        return data.lengths - given
+    return some_observed(data.observed)[:, given:].sum(1)
 
 
-def num_modelled(model: SequenceModel, lengths: Tensor, skips_first: bool = False) -> int:
-    """Number of observations that are scored in all sequences.
+def num_modelled(model: SequenceModel, data: Sequences, skips_first: bool = False) -> int:
+    """Number of observations that are scored in all sequences; those that are missing do not count.
 
     Raises:
         ValueError: there are none.
     """
-    num_steps = int(modelled_steps(model, lengths, skips_first).sum())
+    num_steps = int(modelled_steps(model, data, skips_first).sum())
     if num_steps == 0:
         given = "which are skipped" if skips_first else "which the model is given"
-        raise ValueError(f"expected at least one observation to score, got only first ones, {given}")
+        got = f"only first ones, {given}" if data.observed is None else "none that is not missing, skipped or given"
+        raise ValueError(f"expected at least one observation to score, got {got}")
     return num_steps

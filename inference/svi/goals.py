@@ -95,10 +95,11 @@ class SequenceGoal(Goal):
         self.family, self.train, self.valid, self.plan = model.family, train, valid, plan
         self.num_valid = None if valid is None else len(valid.lengths)
         self.objective = make_objective(model, plan.objective, plan.num_particles)
+        self.counts = modelled_steps(model, train)
 
     @override
     def num_units(self, index: Tensor) -> int:
-        return int(modelled_steps(self.model, self.train.lengths[index.to(self.train.lengths.device)]).sum())
+        return int(self.counts[index.to(self.counts.device)].sum())
 
     @override
     def batch(self, index: Tensor) -> Sequences:
@@ -115,7 +116,7 @@ class SequenceGoal(Goal):
     def valid_nats(self, index: Tensor) -> float:
         assert self.valid is not None
         bound = "exact" if self.plan.objective == "mle" else self.plan.objective
-        if int(modelled_steps(self.model, self.valid.lengths[index]).sum()) == 0:
+        if int(modelled_steps(self.model, self.valid)[index].sum()) == 0:
             return 0.0
         options: dict[str, Any] = {"num_particles": self.plan.judges, "seed": self.plan.seed}
         try:
@@ -127,7 +128,7 @@ class SequenceGoal(Goal):
     @override
     def num_valid_units(self) -> int:
         assert self.valid is not None
-        return num_modelled(self.model, self.valid.lengths)
+        return num_modelled(self.model, self.valid)
 
     @override
     def described(self) -> str:
@@ -136,7 +137,7 @@ class SequenceGoal(Goal):
 
     @override
     def tensors(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...] | None]:
-        return self.train[:2], None if self.valid is None else self.valid[:2]
+        return _observations(self.train), None if self.valid is None else _observations(self.valid)
 
     @override
     def measured(self, entry: Epoch, rate: float, weight: float) -> dict[str, float | None]:
@@ -194,6 +195,11 @@ class LabelGoal(Goal):
         parts = [None if data is None else (*data.inputs[:2], data.labels) for data in (self.labelled, self.valid)]
         assert parts[0] is not None
         return parts[0], parts[1]
+
+
+def _observations(data: Sequences) -> tuple[Tensor, ...]:
+    """What a fit reads of the data: observations, lengths and, where something is missing, what was observed."""
+    return data[:2] if data.observed is None else (*data[:2], data.observed)
 
 
 def _recipe(model: SequenceModel | LabelModel) -> tuple[str, dict[str, Any]]:

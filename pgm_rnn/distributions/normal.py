@@ -13,6 +13,8 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 from torch.distributions import register_kl
 
+from pgm_rnn.distributions.observed import entries_log_prob
+
 _HALF_LOG_TWO_PI = math.log(2 * math.pi) / 2
 
 
@@ -110,6 +112,12 @@ class ScaledNormal(dist.Normal):
         if self._validate_args:
             self._validate_sample(value)
         return -0.5 * ((value - self.loc) / self.scale).square() - self.scale.log() - _HALF_LOG_TWO_PI
+
+
+@entries_log_prob.register
+def _(law: Normal, x: Tensor, observed: Tensor) -> Tensor:
+    entries = Normal(law.loc, law.scale).log_prob(x).where(observed, 0.0)
+    return entries.sum(tuple(range(-law.event_dim, 0)))
 
 
 @register_kl(Normal, Normal)  # type: ignore[untyped-decorator]

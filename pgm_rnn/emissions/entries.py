@@ -97,6 +97,13 @@ class Bernoulli(Entries):
             return bits @ params.T - of_zeros.sum(-1)
         return -(bits @ positive.softplus(-params).T) - (1 - bits) @ of_zeros.T
 
+    @override
+    def entries_log_probs(self, params: Tensor, x: Tensor, observed: Tensor) -> Tensor:
+        """`log_probs` of the observed bits, by two matrix products."""
+        there = self.as_input(observed).to(params.dtype)
+        ones = self.as_input(x) * there
+        return -(ones @ positive.softplus(-params).T) - (there - ones) @ positive.softplus(params).T
+
     def table(self, probs: Tensor) -> EmissionTable:
         """One law for each state from p(x = 1 | z = k), strictly between 0 and 1: (num_states, *event).
 

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
+from pgm_rnn.distributions.observed import observed_log_prob
 from pgm_rnn.emissions.mixing import log_weights, mixture
 
 
@@ -91,6 +92,15 @@ class Emission(ABC):
         x = x.unsqueeze(x.dim() - len(self.event_shape))  # (..., 1, *event)
         return self.distribution(params).log_prob(x)
 
+    def entries_log_probs(self, params: Tensor, x: Tensor, observed: Tensor) -> Tensor:
+        """`log_probs` of the entries where `observed` (..., *event) is true, the others integrated out.
+
+        Raises:
+            ValueError: an observation is partly missing, and the family cannot integrate out single entries.
+        """
+        axis = x.dim() - len(self.event_shape)
+        return observed_log_prob(self.distribution(params), x.unsqueeze(axis), observed.unsqueeze(axis))
+
     def mixture(self, params: Tensor, probs: Tensor) -> TorchDistribution:
         """sum_k probs[k] p(x | params[k]) for a table of params and rows of probabilities (..., num_states)."""
         return mixture(self.distribution(params), log_weights(probs))
@@ -166,9 +176,21 @@ class EmissionTable(nn.Module):
         """p(x | z); its batch shape is that of z."""
         return self.family.distribution(self.params[z])
 
-    def log_probs(self, x: Tensor) -> Tensor:
-        """log p(x | z = k) for every state k: (..., num_states) for observations x (..., *event)."""
-        return self.family.log_probs(self.params, x)
+    def log_probs(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
+        """log p(x | z = k) for every state k: (..., num_states) for observations x (..., *event).
+
+        Args:
+            x: the observations, any valid number where one is missing.
+            observed: True where x was observed, (...) or (..., *event), None for everywhere; what is missing is
+                integrated out.
+
+        Raises:
+            ValueError: an observation is partly missing, and the family cannot integrate out single entries.
+        """
+        if observed is not None and observed.dim() == x.dim() and self.family.event_shape:
+            return self.family.entries_log_probs(self.params, x, observed)
+        log_probs = self.family.log_probs(self.params, x)
+        return log_probs if observed is None else log_probs.where(observed[..., None], 0.0)
 
     def mixture(self, probs: Tensor) -> TorchDistribution:
         """sum_k probs[k] p(x | z = k) for rows of probabilities (..., num_states): batch shape (...)."""

@@ -20,6 +20,7 @@ from torch.distributions import constraints
 from typing_extensions import override
 
 from pgm_rnn.checks import check_counts, check_probs
+from pgm_rnn.distributions.observed import entries_log_prob
 from pgm_rnn.emissions.family import Emission, EmissionTable
 from pgm_rnn.emissions.info import FamilyInfo, normal_draws
 from pgm_rnn.kernels import positive
@@ -127,6 +128,13 @@ class PenLaw(TorchDistribution):
         With rho = tanh(r), (b - rho a) / sqrt(1 - rho^2) = ((b - a) e^r + (b + a) e^-r) / 2, where a and b are the
         standardised offsets; the right-hand side loses no digits when rho is close to 1.
         """
+        return self._log_prob(value, None)
+
+    def entries_log_prob(self, value: Tensor, observed: Tensor) -> Tensor:
+        """`log_prob` of the entries where `observed` (..., 3) is true, the others integrated out."""
+        return self._log_prob(value, observed)
+
+    def _log_prob(self, value: Tensor, observed: Tensor | None) -> Tensor:
         log_pi, mu_x, mu_y, log_sx, log_sy, r = self._components()
         a = (value[..., :1] - mu_x) * (-log_sx).exp()
         b = (value[..., 1:2] - mu_y) * (-log_sy).exp()
@@ -134,7 +142,13 @@ class PenLaw(TorchDistribution):
         log_cosh = r.abs() + F.softplus(-2 * r.abs()) - math.log(2)  # -log(1 - rho^2) / 2
         log_normal = -0.5 * (a.square() + c.square()) - log_sx - log_sy + log_cosh - math.log(2 * math.pi)
         up, logit = value[..., 2], self.params[..., -1]
-        return (log_pi.log_softmax(-1) + log_normal).logsumexp(-1) - positive.softplus((1 - 2 * up) * logit)
+        of_up = -positive.softplus((1 - 2 * up) * logit)
+        if observed is not None:
+            x, y = observed[..., :1], observed[..., 1:2]
+            of_x, of_y = (-0.5 * d.square() - s - math.log(2 * math.pi) / 2 for d, s in ((a, log_sx), (b, log_sy)))
+            log_normal = log_normal.where(x & y, of_x.where(x, of_y.where(y, 0.0)))
+            of_up = of_up.where(observed[..., 2], 0.0)
+        return (log_pi.log_softmax(-1) + log_normal).logsumexp(-1) + of_up
 
     @override
     @torch.no_grad()
@@ -151,6 +165,11 @@ class PenLaw(TorchDistribution):
     def _components(self) -> tuple[Tensor, ...]:
         """Unconstrained parameters of pi, mu_x, mu_y, sigma_x, sigma_y and rho, each (..., num_components)."""
         return self.params[..., :-1].chunk(_PER_COMPONENT, dim=-1)
+
+
+@entries_log_prob.register
+def _(law: PenLaw, x: Tensor, observed: Tensor) -> Tensor:
+    return law.entries_log_prob(x, observed)
 
 
 def _draw(family: Emission, shape: Sequence[int], generator: torch.Generator) -> Tensor:

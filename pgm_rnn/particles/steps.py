@@ -7,6 +7,7 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
+from pgm_rnn.distributions.observed import observed_log_prob
 from pgm_rnn.kernels.weights import normalize
 from pgm_rnn.particles.errors import check_lost
 from pgm_rnn.particles.noise import Uniforms, invert
@@ -14,6 +15,7 @@ from pgm_rnn.particles.options import Options
 from pgm_rnn.particles.resampling import Lookedahead, look_ahead, resample
 from pgm_rnn.particles.state import Particles, Proposed, Step
 from pgm_rnn.sequence_model.conditionals import Conditionals, example_of, memory_of
+from pgm_rnn.sequence_model.observations import check_memory
 
 
 def init(
@@ -23,16 +25,29 @@ def init(
     *,
     inputs: Tensor | None = None,
     features: Tensor | None = None,
+    mask: Tensor | None = None,
 ) -> Step:
     """First step, for x_1 (B, *event), with inputs u_1 (B, input_dim) and the guide's features_1 (B, F).
 
+    Args:
+        model: the model.
+        x: the observation x_1.
+        options: options of the filter.
+        inputs: u_1.
+        features: features of the guide.
+        mask: True where x_1 was observed, (B,) or (B, *event); None for everywhere.
+
     Raises:
+        ValueError: an observation is missing that the model's memory reads, or that the states are conditioned on.
         DegenerateWeightsError: all weights of a sequence are zero, or one is NaN or infinite.
     """
+    x = _without_missing(model, x, mask)
     given = x if model.first == "condition" else None
+    if given is not None and mask is not None and not bool(mask.all()):
+        raise ValueError("expected x_1 with first='condition', got a missing one; use first='model'")
     proposed = start(model, len(x), options, given=given, inputs=inputs, features=features)
     if given is None:
-        return weigh(model, proposed, x, options)
+        return weigh(model, proposed, x, options, mask=mask)
     return _weighed(proposed, x, proposed.log_weights, options, 1)
 
 
@@ -47,6 +62,7 @@ def step(
     features: Tensor | None = None,
     active: Tensor | None = None,
     number: int = 2,
+    mask: Tensor | None = None,
 ) -> Step:
     """One more step, for x_t (B, *event): resample, propose, weigh; Choe, Shin & Spencer (2017), sec. 2.3.
 
@@ -61,16 +77,33 @@ def step(
         active: False for a sequence that has ended, (B,): it stays unchanged, and x_t is padding. None for no such
             sequence.
         number: t, for the uniforms and for errors.
+        mask: True where x_t was observed, (B,) or (B, *event); None for everywhere.
 
     Raises:
+        ValueError: an observation is missing that the model's memory reads.
         DegenerateWeightsError: all weights of a sequence are zero, or one is NaN or infinite.
     """
+    x = _without_missing(model, x, mask)
     if read is None:
         read = memory_of(model).read(particles.x, inputs)
-    proposed = move(model, particles, options, x=x, read=read, features=features, active=active, number=number)
-    if active is None:
-        return weigh(model, proposed, x, options, number=number)
-    return _frozen(particles, weigh(model, proposed, x, options, active=active, number=number), active)
+    seen = active if mask is None else _seen(mask, active)
+    proposed = move(model, particles, options, x=x, read=read, features=features, active=seen, number=number)
+    after = weigh(model, proposed, x, options, active=active, number=number, mask=mask)
+    return after if active is None else _frozen(particles, after, active)
+
+
+def _without_missing(model: Conditionals, x: Tensor, mask: Tensor | None) -> Tensor:
+    """An observation (B, *event) with zeros where it is missing, if no memory reads it."""
+    if mask is None:
+        return x
+    check_memory(model)
+    return x.where(mask[(...,) + (None,) * (x.dim() - mask.dim())], 0)
+
+
+def _seen(mask: Tensor, active: Tensor | None) -> Tensor:
+    """True for active sequences of whose observation some entry is there, (B,)."""
+    some = mask.reshape(len(mask), -1).any(-1)
+    return some if active is None else some & active
 
 
 def start(
@@ -134,13 +167,14 @@ def weigh(
     *,
     active: Tensor | None = None,
     number: int = 1,
+    mask: Tensor | None = None,
 ) -> Step:
-    """Particles weighted by an observation x_t (B, *event), for sequences that are active.
+    """Particles weighted by what was observed of x_t (B, *event), for sequences that are active.
 
     Raises:
         DegenerateWeightsError: all weights of a sequence are zero, or one is NaN or infinite.
     """
-    joint = proposed.log_weights + model.emission(proposed.z, proposed.h).log_prob(x)
+    joint = proposed.log_weights + observed_log_prob(model.emission(proposed.z, proposed.h), x, mask)
     if active is not None:
         joint = joint.where(active, -math.log(options.num_particles))
     return _weighed(proposed, x, joint, options, number)

@@ -156,7 +156,7 @@ def _scored(model: SequenceModel, split: str, data: Sequences) -> Score:
     except FloatingPointError as error:  # an error here costs a score, but must not cost the fitted model
         warnings.warn(f"no score on the {split} data: {error}", stacklevel=2)
         nan = float("nan")
-        return Score(split, nan, nan, bound, len(data.lengths), num_modelled(model, data.lengths))
+        return Score(split, nan, nan, bound, len(data.lengths), num_modelled(model, data))
     return Score(split, *found[:3], len(data.lengths), found.num_steps)
 
 

@@ -124,7 +124,10 @@ class Conditionals(nn.Module, ABC):
         return self.initial(h) if z is None else self.transition(z, h)
 
     def encode(self, x: Tensor, lengths: Tensor) -> Tensor | None:
-        """Precomputes the features of x that the proposal reads, (batch, T, num_features); None by default."""
+        """Precomputes the features of x that the proposal reads, (batch, T, num_features); None by default.
+
+        Entries of x in the padding and those that are missing are zeros.
+        """
         return None
 
     @property

@@ -1,6 +1,8 @@
 """Log densities of given observations and states, computed for all steps at once.
 
 log p(x, z) = sum_t log p(z_t | z_{t-1}, h_t) + log p(x_t | z_t, h_t),   log q(z | x) = sum_t log q(z_t | z_{t-1}, h_t)
+
+Where x_t is partly missing, p(x_t | z_t, h_t) is the marginal density of the entries that were observed.
 """
 
 from typing import Any
@@ -8,11 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pgm_rnn.distributions.observed import observed_log_prob
 from pgm_rnn.sequence_model import chains
 from pgm_rnn.sequence_model.chains import has_chain
 from pgm_rnn.sequence_model.conditionals import Conditionals, First, memory_of
 from pgm_rnn.sequence_model.drawn import Drawn
 from pgm_rnn.sequence_model.mixins import DensityAtOnce, SumsOutStates
+from pgm_rnn.sequence_model.observations import check_given
 from pgm_rnn.sequence_model.tables import has_tables, summed_out, tables_of
 from pgm_rnn.sequences import Sequences, length_mask
 
@@ -28,15 +32,13 @@ def joint_log_prob(model: Conditionals, data: Sequences, first: First) -> Tensor
     """log p(x_{1:T}, z_{1:T}) of checked data, or log p(x_{1:T}) without a latent state: nats, (batch,).
 
     Raises:
-        ValueError: an observation is missing that the memory reads, or an observation is partly missing.
+        ValueError: an observation is partly missing, and the emission cannot integrate out single entries, or x_1 is
+            missing although it is given.
     """
-    check_gaps(model, data)
-    if data.observed is not None and data.observed.dim() > 2:
-        raise ValueError("expected a mask with one truth value per step where states are given, got one per entry")
+    if data.z is not None:
+        check_given(data, first)
     h = memory_given(model, data)
-    log_probs = model.emission(data.z, h).log_prob(data.x)  # (batch, T)
-    if data.observed is not None:
-        log_probs = log_probs.where(data.observed, 0.0)
+    log_probs = observed_log_prob(model.emission(data.z, h), data.x, data.observed)  # (batch, T)
     if first == "condition":
         log_probs = torch.cat([torch.zeros_like(log_probs[:, :1]), log_probs[:, 1:]], dim=1)
     if data.z is not None:
@@ -44,32 +46,17 @@ def joint_log_prob(model: Conditionals, data: Sequences, first: First) -> Tensor
     return log_probs.where(length_mask(data.lengths, data.x.shape[1]), 0.0).sum(-1)
 
 
-def check_gaps(model: Conditionals, data: Sequences) -> None:
-    """Raise if observations are missing that the model's memory reads.
-
-    Raises:
-        ValueError: the model has a memory and an observation is missing.
-    """
-    if data.observed is not None and model.initial_memory is not None:
-        raise ValueError(
-            f"expected no mask: the memory of {type(model).__name__} reads every observation, got one; "
-            "fill in what is missing, or use a model with latent states"
-        )
-
-
 def marginal_log_prob(model: Conditionals, data: Sequences, first: First) -> Tensor:
     """Exact log p(x_{1:T}) of checked data, nats, (batch,), latent states and missing observations summed out.
 
     Raises:
-        ValueError: the model has no exact likelihood, or a memory that reads observations which are missing.
+        ValueError: the model has no exact likelihood, or an emission that cannot integrate out single entries.
     """
     if isinstance(model, SumsOutStates):
         return model.sum_out_states(data, first)
     if has_tables(model):
-        check_gaps(model, data)
         return summed_out(tables_of(model, data), data.lengths, first)
     if has_chain(model):
-        check_gaps(model, data)
         return chains.summed_out(chains.chain_of(model, data), first)
     if model.states is not None:
         raise ValueError(

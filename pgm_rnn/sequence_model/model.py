@@ -22,7 +22,7 @@ from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import chains, programs
 from pgm_rnn.sequence_model.ancestral import Forecast, Step, drawn_sequences, following, stacked
 from pgm_rnn.sequence_model.conditionals import Conditionals, First, example_of, memory_of
-from pgm_rnn.sequence_model.densities import check_gaps, joint_log_prob, marginal_log_prob
+from pgm_rnn.sequence_model.densities import joint_log_prob, marginal_log_prob
 from pgm_rnn.sequence_model.law_checks import check_laws
 from pgm_rnn.sequence_model.mixins import SumsOutStates
 from pgm_rnn.sequence_model.observations import check_inputs, check_observations, checked, chosen_first
@@ -116,6 +116,7 @@ class SequenceModel(Conditionals):
         first: First | None = None,
         memory: Memory = "deterministic",
         inputs: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """The Pyro program of p(x, z); sites and their shapes are described in `pgm_rnn.sequence_model.programs`.
 
@@ -127,6 +128,8 @@ class SequenceModel(Conditionals):
             memory: "deterministic", h_t is `pyro.deterministic`; "sampled", h_t is a latent site with a Delta law,
                 which the guide must supply.
             inputs: (batch, T, input_dim) for a model with inputs.
+            mask: True where x was observed, (batch, T) or the shape of x; None for wherever it is not NaN. What is
+                missing is integrated out.
 
         Returns:
             The observations, (batch, T, *event).
@@ -135,7 +138,7 @@ class SequenceModel(Conditionals):
             ValueError, TypeError: observations or options that do not fit the model.
         """
         first = chosen_first(self, first)
-        return programs.run_model(self, self.site_prefix, x, lengths, inputs, rendering, first, memory)
+        return programs.run_model(self, self.site_prefix, x, lengths, inputs, rendering, first, memory, mask)
 
     def guide(
         self,
@@ -146,6 +149,7 @@ class SequenceModel(Conditionals):
         first: First | None = None,
         memory: Memory = "deterministic",
         inputs: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> None:
         """The Pyro guide q(h, z | x) = prod_t p(h_t | h_{t-1}, z_{t-1}, x_{t-1}) q(z_t | z_{t-1}, h_t, features_t).
 
@@ -153,7 +157,7 @@ class SequenceModel(Conditionals):
         rendering sums out need no guide. Without z it is that of Sohl-Dickstein & Kingma (2015), eq. (6)-(8).
         """
         first = chosen_first(self, first)
-        programs.run_guide(self, self.site_prefix, x, lengths, inputs, rendering, first, memory)
+        programs.run_guide(self, self.site_prefix, x, lengths, inputs, rendering, first, memory, mask)
 
     def log_prob(
         self,
@@ -163,6 +167,7 @@ class SequenceModel(Conditionals):
         *,
         first: First | None = None,
         inputs: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """Log density of the given values, log p(x_{1:T}, z_{1:T}), or log p(x_{1:T}) if z is None: nats, (batch,).
 
@@ -172,13 +177,15 @@ class SequenceModel(Conditionals):
             lengths: (batch,) steps of each sequence, None for T.
             first: overrides the model's own `first`.
             inputs: (batch, T, input_dim) for a model with inputs.
+            mask: True where x was observed, (batch, T) or the shape of x; None for wherever it is not NaN. What is
+                missing is integrated out.
 
         Raises:
             ValueError, TypeError: values that do not fit the model.
         """
         if self.states is None and z is not None:
             raise ValueError(f"expected no latent states z, for {type(self).__name__} has none, got {type(z).__name__}")
-        data = checked(self, x, lengths, z=z, inputs=inputs, with_states=self.states is not None)
+        data = checked(self, x, lengths, z=z, inputs=inputs, mask=mask, with_states=self.states is not None)
         first = chosen_first(self, first)
         return marginal_log_prob(self, data, first) if data.z is None else joint_log_prob(self, data, first)
 
@@ -198,8 +205,8 @@ class SequenceModel(Conditionals):
             lengths: (batch,) steps of each sequence, None for T.
             first: overrides the model's own `first`.
             inputs: (batch, T, input_dim) for a model with inputs.
-            mask: True where x was observed, (batch, T), or (batch, T, *event) if the model accepts partly observed
-                x_t; missing values are summed out, too.
+            mask: True where x was observed, (batch, T) or the shape of x; None for wherever it is not NaN. What is
+                missing is integrated out.
 
         Raises:
             ValueError: a model without an exact likelihood, or values that do not fit the model.
@@ -242,6 +249,7 @@ class SequenceModel(Conditionals):
         seed: int | None = None,
         inputs: Tensor | None = None,
         future_inputs: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> Forecast:
         """Draws of x_{L+1}, ..., x_{L+num_steps} given x_{1:L}, where L is the length of each sequence.
 
@@ -253,6 +261,7 @@ class SequenceModel(Conditionals):
             seed: makes the draws reproducible; None uses torch's global generator.
             inputs: (batch, T, input_dim) for a model with inputs.
             future_inputs: inputs of the steps to forecast, (batch, num_steps, input_dim).
+            mask: True where x was observed, (batch, T) or the shape of x; None for wherever it is not NaN.
 
         Returns:
             x (num_samples, batch, num_steps, *event) and z where there is one.
@@ -261,7 +270,7 @@ class SequenceModel(Conditionals):
             ValueError, TypeError: values that do not fit the model, or a model without p(z_L | x_{1:L}) in closed form.
         """
         check_counts(num_steps=num_steps, **({} if num_samples is None else {"num_samples": num_samples}))
-        data = checked(self, x, lengths, inputs=inputs)
+        data = checked(self, x, lengths, inputs=inputs, mask=mask)
         batch, draws = len(data.x), num_samples or 1
         ahead = check_inputs(future_inputs, self.input_dim, example_of(self).new_empty(batch, num_steps))
         with seeded(seed, stream=2):
@@ -273,7 +282,6 @@ class SequenceModel(Conditionals):
 
     def _last_step(self, data: Sequences, index: Tensor) -> Step:
         """The last step of the sequences at `index` (k,), its latent states drawn given all observations."""
-        check_gaps(self, data)
         last, z = data.lengths[index] - 1, None
         if isinstance(self, SumsOutStates):
             z = self.last_states(data, index)

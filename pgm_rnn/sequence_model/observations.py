@@ -1,4 +1,9 @@
-"""Checks of the observations that a model is given, the same for every engine."""
+"""Checks of the observations that a model is given, the same for every engine.
+
+What is missing is False in a mask, by step or by entry, or NaN where there is no mask. Every engine then takes
+log p(x_o | z, h) of the entries o that were observed (`pgm_rnn.distributions.observed`), which is exact. A memory reads
+whole observations, so a model that has one takes no missing ones.
+"""
 
 from typing import Any
 
@@ -30,16 +35,16 @@ def checked(
         lengths: (batch,) steps of each sequence, None for T.
         z: latent states (batch, T, *latent), where they are given.
         inputs: (batch, T, input_dim) for a model with inputs.
-        mask: True where x was observed, (batch, T) or the shape of x; None for everywhere.
+        mask: True where x was observed, (batch, T) or the shape of x; None for wherever it is not NaN.
         with_states: whether to check and keep the batch's latent states; if not, they are left out.
 
     Raises:
         TypeError: no tensor, or a wrong dtype.
-        ValueError: wrong shape, device, lengths, NaN or values outside the family's support; or a method of the model
-            that does not return what engines rely on (`law_checks`).
+        ValueError: wrong shape, device, lengths, NaN or values outside the family's support; missing observations that
+            the model's memory reads; or a method of the model that does not return what engines rely on (`law_checks`).
     """
-    given, example = as_sequences(data, lengths, z=z, inputs=inputs, mask=mask), example_of(model)
-    observed = given.observed
+    given = marked(model, as_sequences(data, lengths, z=z, inputs=inputs, mask=mask))
+    example, observed = example_of(model), given.observed
     x, lengths = valid(model.family, given.x, example, observed, given.lengths), given.lengths
     inputs = check_inputs(given.inputs, model.input_dim, x, example)
     z = given.z if with_states else None
@@ -49,18 +54,59 @@ def checked(
     return Sequences(x, lengths, z, inputs, observed)
 
 
-def without_gaps(data: Sequences, engine: str) -> Sequences:
-    """The data, after a check that no observation is missing; `engine` is for the error.
+def marked(model: Conditionals, data: Sequences) -> Sequences:
+    """The data, with a mask where x is NaN for a model without memory that is given no mask.
+
+    A mask that has the same truth value for all entries of each step is replaced by one with a truth value per step.
 
     Raises:
-        ValueError: an observation is missing, and the engine cannot sum it out.
+        ValueError: observations are missing that the model's memory reads.
     """
-    if data.observed is not None:
+    observed = data.observed
+    if observed is None and model.initial_memory is None and data.x.is_floating_point() and bool(data.x.isnan().any()):
+        observed = Sequences(data.x, data.lengths, mask=~data.x.isnan()).observed
+    if observed is None:
+        return data
+    check_memory(model)
+    return Sequences(*data[:4], mask=_by_step(observed))
+
+
+def _by_step(observed: Tensor) -> Tensor:
+    """A mask (batch, T) or (batch, T, *event) as one of (batch, T), where that says as much."""
+    some = some_observed(observed)
+    return some if torch.equal(some, ~some_observed(~observed)) else observed
+
+
+def some_observed(observed: Tensor) -> Tensor:
+    """True at steps of which some entry was observed, (batch, T), by a mask (batch, T) or (batch, T, *event)."""
+    return observed.reshape(*observed.shape[:2], -1).any(-1)
+
+
+def check_memory(model: Conditionals) -> None:
+    """Raise if missing observations would be read by the memory of a model.
+
+    Raises:
+        ValueError: the model has a memory.
+    """
+    if model.initial_memory is not None:
         raise ValueError(
-            f"expected every observation for {engine}, got missing ones; fill them in, or use forward_backward or "
-            "kalman, which sum them out"
+            f"expected no gaps, because the memory of {type(model).__name__} reads every observation, got missing "
+            "ones; fill them in, or use a model with latent states and no memory, such as HMM or LinearGaussianSSM"
         )
-    return data
+
+
+def check_given(data: Sequences, first: First) -> None:
+    """Raise if x_1 is missing where the laws are conditioned on it.
+
+    Raises:
+        ValueError: `first` is "condition", and an entry of x_1 is missing.
+    """
+    if first == "condition" and data.observed is not None and not bool(data.observed[:, 0].all()):
+        sequence = int((~data.observed[:, 0]).nonzero()[0, 0])
+        raise ValueError(
+            f"expected x_1 with first='condition', which conditions the states on it, got a missing one in sequence "
+            f"{sequence}; use first='model'"
+        )
 
 
 def chosen_first(model: Conditionals, first: First | None) -> First:

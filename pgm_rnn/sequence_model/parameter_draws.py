@@ -20,9 +20,9 @@ from torch import Tensor
 from pgm_rnn.distributions.side_by_side import SideBySide
 from pgm_rnn.sequence_model.conditionals import Conditionals, First
 from pgm_rnn.sequence_model.densities import memory_given
-from pgm_rnn.sequence_model.observations import checked, chosen_first, without_gaps
+from pgm_rnn.sequence_model.observations import check_given, checked, chosen_first
 from pgm_rnn.sequence_model.parameters import call_with
-from pgm_rnn.sequence_model.programs import Memory, Rendering, check_options, known_site, modelled_steps
+from pgm_rnn.sequence_model.programs import Memory, Rendering, check_options, known_site, observations
 from pgm_rnn.sequence_model.sequence_law import SequenceLaw
 from pgm_rnn.sequence_model.state_law import StateLaw
 from pgm_rnn.sequences import Sequences
@@ -39,6 +39,7 @@ def run_under_draws(
     first: First | None = None,
     memory: Memory = "deterministic",
     inputs: Tensor | None = None,
+    mask: Tensor | None = None,
 ) -> None:
     """The fused program under several draws of the parameters, each with the density of the model that it makes.
 
@@ -52,6 +53,7 @@ def run_under_draws(
         first: overrides the model's own `first`.
         memory: "deterministic".
         inputs: (batch, T, input_dim) for a model with inputs.
+        mask: True where x was observed, (batch, T) or the shape of x.
 
     Raises:
         ValueError: the other rendering, or a sampled memory.
@@ -62,28 +64,25 @@ def run_under_draws(
             f"expected rendering='fused' and memory='deterministic' for draws of the parameters side by side, got "
             f"{rendering!r} and {memory!r}; or draw one at a time, with vectorize_particles=False or parallel=False"
         )
-    data = without_gaps(checked(model, x, lengths, inputs=inputs), "Pyro's programs")
+    data = checked(model, x, lengths, inputs=inputs, mask=mask)
     _under_draws(model, parameters, draws, data, chosen_first(model, first))
 
 
 def _under_draws(
     model: Conditionals, parameters: Each[Mapping[str, Tensor]], draws: torch.Size, data: Sequences, first: First
 ) -> None:
-    x, lengths, _, inputs, _ = data
+    x, lengths, _, inputs, observed = data
 
     def side_by_side(make: Callable[..., TorchDistribution], *each: Each[Any]) -> SideBySide:
         laws = [call_with(model, own, make, *row) for own, *row in zip(parameters, *each, strict=True)]
         return SideBySide(laws, draws)
 
-    def observations(z: Tensor | None, h: Any) -> TorchDistribution:
-        law, mask = model.emission(z, h), modelled_steps(lengths, x.shape[1], first)
-        return (law if mask is None else law.mask(mask)).to_event(1)
-
     with pyro.plate("sequences", x.shape[0], dim=-1):
         if model.states is not None and model.exact:
-            law = side_by_side(lambda: SequenceLaw(model, lengths, x.shape[1], first, inputs))
+            law = side_by_side(lambda: SequenceLaw(model, lengths, x.shape[1], first, inputs, observed))
             pyro.sample("x", law, obs=x)
             return
+        check_given(data, first)
         states: Each[Tensor | None] = [None] * len(parameters)
         if model.states is not None:
             law = side_by_side(lambda: StateLaw(model, x, lengths, first, inputs))
@@ -95,4 +94,5 @@ def _under_draws(
         if model.initial_memory is not None and inputs is None:
             h = torch.stack(memories)
             known_site("h", h.reshape(*draws, *h.shape[1:]), event_dim=2, like=h)
-        pyro.sample("x", side_by_side(observations, states, memories), obs=x)
+        law = side_by_side(lambda z, h: observations(model, data, z, h, first), states, memories)
+        pyro.sample("x", law, obs=x)

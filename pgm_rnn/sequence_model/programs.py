@@ -16,6 +16,10 @@ fused, one site per variable, time inside the event; latent states that can be s
 
 Steps beyond a sequence's length are masked. Under first="condition" x_1 is an input: the unrolled rendering makes it a
 deterministic site, the fused one leaves its factor out.
+
+Missing observations, by step or by entry, leave the sites as they are. An observed site of x has the log density of
+the entries that were observed, which is 0 for a step that is missing, and the value zero where an entry is missing. So
+no guide needs to supply what is missing; a guide whose features read x reads these zeros.
 """
 
 from typing import Any, Literal
@@ -24,13 +28,15 @@ import pyro
 import pyro.distributions as dist
 import torch
 from pyro import poutine
+from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
 from pgm_rnn.checks import check_choice
+from pgm_rnn.distributions.observed import partly
 from pgm_rnn.sequence_model.conditionals import Conditionals, First, example_of, memory_of
 from pgm_rnn.sequence_model.densities import memory_given
 from pgm_rnn.sequence_model.drawn import Drawn, sample_with_way
-from pgm_rnn.sequence_model.observations import check_inputs, checked, without_gaps
+from pgm_rnn.sequence_model.observations import check_given, check_inputs, checked
 from pgm_rnn.sequence_model.sequence_law import SequenceLaw
 from pgm_rnn.sequence_model.state_law import StateLaw
 from pgm_rnn.sequences import Sequences, check_lengths, length_mask
@@ -48,6 +54,7 @@ def run_model(
     rendering: Rendering,
     first: First,
     memory: Memory,
+    mask: Tensor | None = None,
 ) -> Tensor:
     """Run the program of p(x, z) in one of its renderings; see `SequenceModel.model`.
 
@@ -61,12 +68,15 @@ def run_model(
                 "expected observations x, got None; only rendering='unrolled' with first='model' can draw them"
             )
         lengths, inputs = _of_drawn(model, lengths, inputs)
+        if mask is not None:
+            raise ValueError("expected no mask where x is to be drawn, got one; give x, or drop the mask")
         _register(model, site_prefix)
-        return _unrolled(model, None, lengths, inputs, first, memory)
-    data = without_gaps(checked(model, x, lengths, inputs=inputs), "Pyro's programs")
+        return _unrolled(model, None, None, lengths, inputs, first, memory)
+    data = checked(model, x, lengths, inputs=inputs, mask=mask)
     _register(model, site_prefix)
     if rendering == "unrolled":
-        _unrolled(model, data.x, data.lengths, data.inputs, first, memory)
+        check_given(data, first)
+        _unrolled(model, data.x, data.observed, data.lengths, data.inputs, first, memory)
     else:
         _fused(model, data, first, memory)
     return data.x
@@ -81,6 +91,7 @@ def run_guide(
     rendering: Rendering,
     first: First,
     memory: Memory,
+    mask: Tensor | None = None,
 ) -> None:
     """Run the guide in one of its renderings; see `SequenceModel.guide`.
 
@@ -94,7 +105,7 @@ def run_guide(
         return
     if x is None:
         raise ValueError("expected observations x for the guide, got None; give x, on which the guide depends")
-    data = without_gaps(checked(model, x, lengths, inputs=inputs), "Pyro's programs")
+    data = checked(model, x, lengths, inputs=inputs, mask=mask)
     _register(model, site_prefix)
     with pyro.plate("sequences", len(data.x), dim=-1):
         if rendering == "unrolled":
@@ -153,12 +164,14 @@ class _Known(dist.MaskedDistribution):
 def _unrolled(
     model: Conditionals,
     x: Tensor | None,
+    observed: Tensor | None,
     lengths: Tensor,
     inputs: Tensor | None,
     first: First,
     memory: Memory,
 ) -> Tensor:
     num_steps = int(lengths.max()) if x is None else x.shape[1]
+    there = [None] * num_steps if observed is None else observed.unbind(1)
     mask = length_mask(lengths, num_steps).unbind(1)
     given = [None] * num_steps if x is None else x.unbind(1)
     h = z = x_t = None
@@ -170,7 +183,7 @@ def _unrolled(
                 h = _memory_sites(model, t, h, inputs, memory)
                 conditioned = given[t] if t == 0 and first == "condition" else None
                 z = _next_latent(model, t, z, h, conditioned)
-                x_t = _next_observation(model, t, z, h, given[t], conditioned)
+                x_t = _next_observation(model, t, z, h, given[t], there[t], conditioned)
             drawn.append(x_t)
     return torch.stack(drawn, dim=-1 - len(model.family.event_shape)) if x is None else x
 
@@ -205,24 +218,37 @@ def _next_latent(model: Conditionals, t: int, z: Tensor | None, h: Any, conditio
 
 
 def _next_observation(
-    model: Conditionals, t: int, z: Tensor | None, h: Any, given: Tensor | None, conditioned: Tensor | None
+    model: Conditionals,
+    t: int,
+    z: Tensor | None,
+    h: Any,
+    given: Tensor | None,
+    observed: Tensor | None,
+    conditioned: Tensor | None,
 ) -> Tensor:
     if conditioned is not None:
         return known_site(f"x_{t + 1}", conditioned, len(model.family.event_shape), like=example_of(model))
-    return pyro.sample(f"x_{t + 1}", model.emission(z, h), obs=given)
+    return pyro.sample(f"x_{t + 1}", partly(model.emission(z, h), observed), obs=given)
 
 
 def _fused(model: Conditionals, data: Sequences, first: First, memory: Memory) -> None:
     num_steps = data.x.shape[1]
     with pyro.plate("sequences", len(data.x), dim=-1):
         if model.states is not None and model.exact:
-            pyro.sample("x", SequenceLaw(model, data.lengths, num_steps, first, data.inputs), obs=data.x)
+            law = SequenceLaw(model, data.lengths, num_steps, first, data.inputs, data.observed)
+            pyro.sample("x", law, obs=data.x)
             return
+        check_given(data, first)
         drawn = None if model.states is None else _fused_states(model, data, first)
         h = _fused_memory(model, data, drawn, memory)
-        law = model.emission(None if drawn is None else drawn.z, h)
-        mask = modelled_steps(data.lengths, num_steps, first)
-        pyro.sample("x", (law if mask is None else law.mask(mask)).to_event(1), obs=data.x)
+        pyro.sample("x", observations(model, data, None if drawn is None else drawn.z, h, first), obs=data.x)
+
+
+def observations(model: Conditionals, data: Sequences, z: Tensor | None, h: Any, first: First) -> TorchDistribution:
+    """The law of the whole sequence x given states and memory: batch (batch,), event (T, *event)."""
+    law = partly(model.emission(z, h), data.observed)
+    mask = modelled_steps(data.lengths, data.x.shape[1], first)
+    return (law if mask is None else law.mask(mask)).to_event(1)
 
 
 def _fused_states(model: Conditionals, data: Sequences, first: First, *, guide: bool = False) -> Drawn:
@@ -258,7 +284,8 @@ def _unrolled_guide(model: Conditionals, data: Sequences, memory: Memory) -> Non
     encoded = model.encode(data.x, data.lengths) if model.states is not None else None
     features = [None] * data.x.shape[1] if encoded is None else encoded.unbind(1)
     h = z = x_t = None
-    for t, (x_next, valid) in enumerate(zip(data.x.unbind(1), data.mask.unbind(1), strict=True)):
+    inside = length_mask(data.lengths, data.x.shape[1])
+    for t, (x_next, valid) in enumerate(zip(data.x.unbind(1), inside.unbind(1), strict=True)):
         with poutine.mask(mask=valid):  # type: ignore[call-overload]
             h = _next_memory(model, t, h, z, x_t, len(data.x), data.inputs)
             if memory == "sampled" and model.initial_memory is not None and data.inputs is None:

@@ -23,6 +23,7 @@ class SequenceLaw(TorchDistribution):
         num_steps: T, the padded length.
         first: as in `SequenceModel`.
         inputs: (batch, T, input_dim) for a model with inputs.
+        observed: True where x was observed, (batch, T) or (batch, T, *event), None for everywhere.
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012  (torch's own name and type)
@@ -35,15 +36,17 @@ class SequenceLaw(TorchDistribution):
         num_steps: int,
         first: First,
         inputs: Tensor | None = None,
+        observed: Tensor | None = None,
     ) -> None:
-        self.sequence_model, self.lengths, self.first, self.inputs = model, lengths, first, inputs
+        self.sequence_model, self.lengths, self.first = model, lengths, first
+        self.inputs, self.observed = inputs, observed
         self.snapshot = Snapshot(model)
         event_shape = torch.Size([num_steps, *model.family.event_shape])
         super().__init__(lengths.shape, event_shape, validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Exact log p(x_{1:T}) in nats, (batch,)."""
-        data = checked(self.sequence_model, value, self.lengths, inputs=self.inputs)
+        """Exact log p(x_{1:T}) of what was observed, in nats, (batch,)."""
+        data = checked(self.sequence_model, value, self.lengths, inputs=self.inputs, mask=self.observed)
         return self.snapshot.call(marginal_log_prob, self.sequence_model, data, self.first)
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from pgm_rnn.distributions.observed import observed_log_prob
 from pgm_rnn.kernels import hmm
 from pgm_rnn.sequence_model.conditionals import Conditionals, First, memory_of
 from pgm_rnn.sequences import Sequences
@@ -23,7 +24,8 @@ class Tables(NamedTuple):
     Attributes:
         initial: p(z_1), (K,) or (batch, K).
         transition: p(z_t | z_{t-1}), (K, K), or (batch or 1, T - 1, K, K) where it differs by step.
-        log_emission: log p(x_t | z_t = k), (batch, T, K), nats, 0 where x_t is missing.
+        log_emission: log p(x_t | z_t = k) of the entries of x_t that were observed, (batch, T, K), nats, 0 where x_t is
+            missing.
     """
 
     initial: Tensor
@@ -41,13 +43,15 @@ def has_tables(model: object) -> bool:
 
 def tables_of(model: Any, data: Sequences) -> Tables:
     """The tables of checked data."""
-    if hasattr(model, "emission_log_probs"):
-        tables = Tables(model.initial_probs, model.transition_probs, model.emission_log_probs(data.x))
-    else:
-        tables = _evaluated(model, data)
-    if data.observed is None:
-        return tables
-    return tables._replace(log_emission=hmm.without_missing(tables.log_emission, data.mask))
+    if not hasattr(model, "emission_log_probs"):
+        return _evaluated(model, data)
+    initial, transition = model.initial_probs, model.transition_probs
+    if data.observed is not None and data.observed.dim() > 2:
+        return Tables(initial, transition, _log_emission(model, data, None, initial.shape[-1]))
+    log_emission = model.emission_log_probs(data.x)
+    if data.observed is not None:
+        log_emission = hmm.without_missing(log_emission, data.observed)
+    return Tables(initial, transition, log_emission)
 
 
 def summed_out(tables: Tables, lengths: Tensor, first: First) -> Tensor:
@@ -89,7 +93,6 @@ def _evaluated(model: Conditionals, data: Sequences) -> Tables:
     h = memory_of(model).unroll(data.x, None, data.inputs)
     h = None if h is None else h[None]
     later = h if h is None or batch[1] == 1 else h[:, :, 1:]  # a law is asked of some step, though one step has no move
-    log_emission = model.emission(states, h).log_prob(data.x[None]).expand(K, *batch)
     first = model.initial(None if h is None else h[:, :, 0])
     log_initial = first.log_prob(states[..., 0]).expand(K, -1)  # (K, batch or 1)
     log_transition = model.transition(states, later).log_prob(states[:, None])  # (new, old, batch or 1, T - 1 or 1)
@@ -97,5 +100,13 @@ def _evaluated(model: Conditionals, data: Sequences) -> Tables:
     return Tables(
         log_initial.exp().mT.squeeze(0),
         transition[0, 0] if transition.shape[:2] == (1, 1) else transition[:, : batch[1] - 1].expand(*steps, -1, -1),
-        log_emission.movedim(0, -1),
+        _log_emission(model, data, h, K),
     )
+
+
+def _log_emission(model: Any, data: Sequences, h: Tensor | None, num_states: int) -> Tensor:
+    """log p(x_t | z_t = k, h_t) of the observed entries, (batch, T, K), by the laws; h (1, batch, T, dim) or None."""
+    states = torch.arange(num_states, device=data.x.device)[:, None, None]  # (K, 1, 1)
+    observed = None if data.observed is None else data.observed[None]
+    log_probs = observed_log_prob(model.emission(states, h), data.x[None], observed)
+    return log_probs.expand(num_states, *data.x.shape[:2]).movedim(0, -1)

@@ -313,10 +313,8 @@ def test_observations_that_do_not_fit_are_errors() -> None:
     with pytest.raises(ValueError, match="expected finite real numbers, got inf in sequence 1 at step 3"):
         kalman.filter(model, bad)
     bad[1, 2, 0] = torch.nan
-    with pytest.raises(ValueError, match="expected finite real numbers, got nan in sequence 1 at step 3"):
+    with pytest.raises(ValueError, match="expected numbers where the mask is True, got nan in sequence 1 at step 3"):
         kalman.filter(model, bad, mask=torch.ones(3, 4) > 0)
-    with pytest.raises(ValueError, match="expected finite real numbers, got nan in sequence 1 at step 3"):
-        model.log_prob(bad)
     with pytest.raises(ValueError, match=r"expected mask of shape \(3, 4\) or \(3, 4, 2\), got \(3, 3\)"):
         kalman.filter(model, x, mask=torch.ones(3, 3) > 0)
     with pytest.raises(TypeError, match="expected mask as a tensor of truth values"):

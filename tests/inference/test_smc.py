@@ -481,8 +481,8 @@ def test_a_model_without_latent_states_is_an_error() -> None:
 
 
 def test_bad_observations_are_errors() -> None:
-    with pytest.raises(ValueError, match="expected finite real numbers, got nan in sequence 0 at step 2"):
-        smc.filter(make("lgssm"), torch.tensor([[[0.0, 0.0], [torch.nan, 0.0]]]))
+    with pytest.raises(ValueError, match="expected finite real numbers, got inf in sequence 0 at step 2"):
+        smc.filter(make("lgssm"), torch.tensor([[[0.0, 0.0], [torch.inf, 0.0]]]))
 
 
 def test_groups_of_sequences_are_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:

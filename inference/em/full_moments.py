@@ -1,0 +1,108 @@
+"""Weighted means and full covariances of normal vectors, of which entries may be missing.
+
+    mean = sum_n w_n E(x_n) / W,   cov = sum_n w_n [d_n d_n' + Cov(x_n)] / W,   d_n = E(x_n) - mean,   W = sum_n w_n
+
+    E(x_m | x_o) = m_m + S_mo S_oo^-1 (x_o - m_o),   Cov(x_m | x_o) = S_mm - S_mo S_oo^-1 S_om
+
+The moments are those given the observed entries o under the law before, so that a step of EM never lowers the
+likelihood of what was observed. Source: Little & Rubin (2002), sec. 11.2.
+
+Covariances are computed from their factors: the rows d_n times the roots of their weights, and factors of
+Cov(x_n). A covariance itself would square the ratio of its largest to its smallest deviation, and an outlier would
+drown the smallest one.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pgm_rnn.emissions import FullGaussian, Pen
+from pgm_rnn.inference.em.units import ROUNDINGS_KEPT, Units
+from pgm_rnn.inference.em.weighted import Weighted, moments
+
+
+class _Completed(NamedTuple):
+    """Expected observations of one state (N, D), their weights (N,), and rows R (E, D), R'R = sum_n w_n Cov(x_n)."""
+
+    x: Tensor
+    weights: Tensor
+    rows: Tensor
+
+
+def full_moments(data: Weighted, units: Units) -> tuple[Tensor, Tensor]:
+    """Weighted means (K, D) and the Cholesky factors (K, D, D) of the most likely covariances allowed, in float64."""
+    found = [_mean_and_root(part) for part in _completed(data, units)]
+    loc, root = (torch.stack(values) for values in zip(*found, strict=True))  # root' root the covariance
+    smallest = units.smallest_scales(loc.to(units.unit), ROUNDINGS_KEPT).double()  # (K, D)
+    _, values, vectors = torch.linalg.svd(root / smallest[:, None])  # in units of the smallest scales
+    allowed = values.clamp(min=1)[..., None] * vectors * smallest[:, None]
+    return loc, triangle(allowed).mT
+
+
+def _mean_and_root(data: _Completed) -> tuple[Tensor, Tensor]:
+    """Weighted mean (D,) and U (D, D), U' U the covariance; 0 and 1 without any weight."""
+    x, weights, rows = data
+    total = weights.sum()
+    if not bool(total > 0):
+        return torch.zeros_like(x[0]), torch.eye(x.shape[1]).to(x)
+    weights = weights / total
+    mean = weights @ x
+    deviations = (x - mean) * weights.sqrt()[:, None]
+    return mean, triangle(torch.cat([deviations, rows / total.sqrt(), torch.zeros_like(x[:1]).expand(x.shape[1], -1)]))
+
+
+def _completed(data: Weighted, units: Units) -> Iterator[_Completed]:
+    """The observations of each state, completed under the laws before."""
+    x = data.x.double()
+    if data.observed is None:
+        yield from (_Completed(x, column.double(), x[:0]) for column in data.weights.T)
+        return
+    patterns, which = data.observed.unique(dim=0, return_inverse=True)
+    groups = [(pattern, (which == number).nonzero()[:, 0]) for number, pattern in enumerate(patterns)]
+    for column, loc, factor in zip(data.weights.T, *_before(data, units), strict=True):
+        w, filled, rows = column.double(), x.clone(), [x[:0]]
+        for there, members in groups:
+            slope, root = _regression(factor, there)
+            known = x[members][:, there] - loc[there]
+            filled[members[:, None], (~there).nonzero()[:, 0]] = loc[~there] + known @ slope.mT
+            spread = x.new_zeros(len(root), x.shape[1])
+            spread[:, ~there] = w[members].sum().sqrt() * root.mT
+            rows.append(spread)
+        yield _Completed(filled, w, torch.cat(rows))
+
+
+def _before(data: Weighted, units: Units) -> tuple[Tensor, Tensor]:
+    """Means (K, D) and factors (K, D, D) under which missing entries are completed."""
+    if data.before is not None:
+        return loc_and_factor(data.before.family, data.before.params.detach().double())  # type: ignore[arg-type]
+    loc, variance = moments(data)
+    scale = torch.maximum(variance.sqrt(), units.smallest_scales(loc.to(units.unit), ROUNDINGS_KEPT).double())
+    return loc, scale.diag_embed()
+
+
+def _regression(factor: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
+    """S_mo S_oo^-1 (M, O), and a triangular root of Cov(x_m | x_o), (M, M), for S = L L'."""
+    ordered = triangle(torch.cat([factor[there], factor[~there]]).mT).mT  # a factor of S, observed entries first
+    known = int(there.sum())
+    of_known, across, root = ordered[:known, :known], ordered[known:, :known], ordered[known:, known:]
+    return torch.linalg.solve_triangular(of_known, across, upper=False, left=False), root
+
+
+def triangle(rows: Tensor) -> Tensor:
+    """U (..., D, D), upper triangular with U' U = rows' rows and no negative diagonal."""
+    upper = torch.linalg.qr(rows).R
+    signs = torch.where(upper.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(upper)
+    return signs[..., None] * upper
+
+
+def loc_and_factor(family: FullGaussian | Pen, params: Tensor) -> tuple[Tensor, Tensor]:
+    """Means (K, D) and Cholesky factors L (K, D, D) of laws of one component."""
+    if isinstance(family, FullGaussian):
+        law = family.distribution(params)
+        return law.loc, law.scale_tril
+    _, mu_x, mu_y, log_sx, log_sy, slope, _ = params.unbind(-1)
+    first = torch.stack([log_sx.exp(), torch.zeros_like(slope)], -1)
+    second = log_sy.exp()[:, None] * torch.stack([slope.tanh(), 1 / slope.cosh()], -1)
+    return torch.stack([mu_x, mu_y], -1), torch.stack([first, second], -2)

@@ -1,0 +1,94 @@
+"""Definitions for missing observations: sums and integrals over every value that a missing entry could have."""
+
+import math
+from itertools import pairwise, product
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pgm_rnn.emissions import Emission
+from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequences import Sequences
+from tests.definitions import joint_normal
+
+GRID = torch.linspace(-25, 25, 1001, dtype=torch.float64)
+"""For reals. The trapezoidal rule is exact to rounding for normal densities of scales above 0.1."""
+MOST = 60
+"""For counts, whose rates are below 5 here."""
+
+
+def values_of(family: Emission, entry: int | None) -> tuple[Tensor, float]:
+    """Every value of an entry of an observation, None for a scalar, and the log of their spacing."""
+    if family.needs_integers:
+        whole = torch.arange(MOST)
+        return whole[~family.invalid(whole)], 0.0
+
+    def valid(values: Tensor) -> Tensor:
+        if entry is None:
+            return ~family.invalid(values)
+        x = torch.zeros(len(values), *family.event_shape, dtype=torch.float64)
+        x[:, entry] = values
+        return ~family.invalid(x)[:, entry]
+
+    if bool(valid(torch.tensor([0.5, -0.5])).all()):
+        return GRID, math.log(float(GRID[1] - GRID[0]))
+    whole = torch.arange(MOST).double()
+    return whole[valid(whole)], 0.0
+
+
+def integrated(family: Emission, law: Any, x: Tensor, observed: Tensor) -> Tensor:
+    """log of the sum or integral of p(x) over the entries of one observation (*event) that are missing, batch shape."""
+    if bool(observed.all()):
+        return law.log_prob(x)  # type: ignore[no-any-return]
+    missing = [None] if observed.dim() == 0 else (~observed).nonzero()[:, 0].tolist()
+    sets = [values_of(family, entry) for entry in missing]
+    filled = x.expand(math.prod(len(values) for values, _ in sets), *x.shape).clone()
+    for entry, column in zip(
+        missing, torch.cartesian_prod(*(values for values, _ in sets)).reshape(len(filled), -1).T, strict=True
+    ):
+        filled[(...,) if entry is None else (..., entry)] = column.to(x.dtype)
+    axis = len(law.batch_shape)
+    densities = law.log_prob(filled.reshape(-1, *(1 for _ in range(axis)), *x.shape))  # (values, *batch)
+    return densities.logsumexp(0) + sum(spacing for _, spacing in sets)  # type: ignore[no-any-return]
+
+
+def chain_log_prob(model: SequenceModel, data: Sequences) -> Tensor:
+    """log p of what was observed by a sum over all paths of a model with finite states and no memory, (batch,)."""
+    K = model.states.num_states  # type: ignore[union-attr]
+    states = torch.arange(K)
+    initial, transition = model.initial(None), model.transition(states, None)
+    start, moves = (
+        law.log_prob(states if law is initial else states[:, None]).detach() for law in (initial, transition)
+    )
+    law, found = model.emission(states, None), []
+    for x, there, length in zip(data.x, data.mask, data.lengths.tolist(), strict=True):
+        terms = [seen_log_prob(model.family, law, x[t], there[t]).detach() for t in range(length)]
+        paths = []
+        for path in product(range(K), repeat=length):
+            value = start[path[0]] + sum(terms[t][path[t]] for t in range(length))
+            paths.append(value + sum(moves[b, a] for a, b in pairwise(path)))
+        found.append(torch.stack(paths).logsumexp(0))
+    return torch.stack(found)
+
+
+def seen_log_prob(family: Emission, law: Any, x: Tensor, there: Tensor) -> Tensor:
+    """`integrated` for a truth value of the step, or one for each entry; 0 where all is missing."""
+    if not bool(there.any()):
+        return torch.zeros(law.batch_shape, dtype=torch.float64)
+    return integrated(family, law, x, there.expand(x.shape))
+
+
+def gaussian_log_prob(model: Any, data: Sequences) -> Tensor:
+    """log p of what was observed by the big joint normal law of a linear model without inputs, (batch,)."""
+    found = []
+    for x, there, length in zip(data.x, data.mask, data.lengths.tolist(), strict=True):
+        move = (model.transition_matrix, torch.zeros(model.latent_dim), model.transition_cov)
+        law = joint_normal(
+            (model.initial_mean, model.initial_cov),
+            [move] * (length - 1),
+            [(model.emission_matrix, model.emission_cov)] * length,
+        )
+        seen = there.reshape(len(there), -1).expand(x.shape)[:length].flatten()
+        found.append(law.log_prob(x[:length].flatten(), seen).detach() if bool(seen.any()) else torch.zeros(()))
+    return torch.stack(found)
