@@ -7,15 +7,18 @@ Every raw matrix gives a covariance of the same range, so gradient steps always 
 some direction never will.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
+from torch.distributions.constraints import positive_semidefinite
 
 from pgm_rnn.checks import check_covariance, check_symmetric
 from pgm_rnn.distributions.correlated_normal import CorrelatedNormal, Factor
 from pgm_rnn.distributions.singular_normal import SingularNormal
+from pgm_rnn.emissions.natural import Natural, of_covariance
 from pgm_rnn.sequence_model.once import ComputedOnce
 
 
@@ -32,12 +35,16 @@ class Covariance(ComputedOnce[Factor]):
 
     def compute(self) -> Factor:
         """The factor, with the normalising constant of its density."""
-        return Factor.of(lower(self.raw))
+        return Factor.of(factor_of(self.raw))
+
+    def natural_views(self) -> Mapping[str, Natural]:
+        """The covariance under each of its names in `pgm_rnn.emissions.natural.of_covariance`."""
+        return of_covariance("raw", factor_of, lambda _, scale_tril: raw_of(scale_tril))
 
     @property
     def scale_tril(self) -> Tensor:
         """The lower triangular factor L with positive diagonal, at least 1.1e-19 in float32, 1.5e-154 in float64."""
-        return lower(self.raw) if self.kept is None else self.kept.scale_tril
+        return factor_of(self.raw) if self.kept is None else self.kept.scale_tril
 
     @property
     def root(self) -> Tensor:
@@ -71,10 +78,6 @@ class Covariance(ComputedOnce[Factor]):
         """
         return raw_of(check_covariance(name, cov, self.raw.shape[0]))
 
-    def raw_from(self, cov: Tensor) -> Tensor:
-        """The raw matrix of a covariance (size, size), differentiable and without checks."""
-        return raw_of(torch.linalg.cholesky(cov))
-
 
 class SingularCovariance(ComputedOnce[Tensor]):
     """One covariance of fixed range as a parameter.
@@ -92,7 +95,17 @@ class SingularCovariance(ComputedOnce[Tensor]):
 
     def compute(self) -> Tensor:
         """The root B L, (size, rank)."""
-        return self.basis @ lower(self.raw)
+        return self.basis @ factor_of(self.raw)
+
+    def natural_views(self) -> Mapping[str, Natural]:
+        """The covariance as "cov", of the same range."""
+
+        def read(raw: Tensor) -> Tensor:
+            root = self.basis @ factor_of(raw)
+            return root @ root.mT
+
+        values = "covariance matrices of the model's range"
+        return {"cov": Natural("raw", read, lambda _, cov: self.raw_from(cov), positive_semidefinite, values)}
 
     @property
     def root(self) -> Tensor:
@@ -198,12 +211,12 @@ def _correlations(cov: Tensor) -> tuple[Tensor, Tensor]:
     return values, vectors
 
 
-def lower(raw: Tensor) -> Tensor:
-    """The Cholesky factor of a raw matrix."""
+def factor_of(raw: Tensor) -> Tensor:
+    """The Cholesky factor of a raw matrix, its diagonal bounded below."""
     least = torch.finfo(raw.dtype).tiny ** 0.5
-    return raw.tril(-1) + raw.diagonal().exp().clamp(min=least).diag_embed()
+    return raw.tril(-1) + raw.diagonal(dim1=-2, dim2=-1).exp().clamp(min=least).diag_embed()
 
 
 def raw_of(scale_tril: Tensor) -> Tensor:
     """The raw matrix of a Cholesky factor."""
-    return scale_tril.tril(-1) + scale_tril.diagonal().log().diag_embed()
+    return scale_tril.tril(-1) + scale_tril.diagonal(dim1=-2, dim2=-1).log().diag_embed()

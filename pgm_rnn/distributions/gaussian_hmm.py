@@ -101,7 +101,7 @@ class GaussianHMM(ChainLaw):
         return self.event_shape[1]
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """log p(x_{1:T}) of values (*sample, *batch, T, M): (*sample, *batch), in nats; differentiable once."""
+        """log p(x_{1:T}) of values (*sample, *batch, T, M): (*sample, *batch), in nats; differentiable."""
         batch, chain, x, lengths = self._flat_chains(value)
         return kalman.log_marginal_likelihood(chain, x, lengths).reshape(batch)
 
