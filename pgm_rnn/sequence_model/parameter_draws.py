@@ -18,7 +18,7 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
 from pgm_rnn.distributions.side_by_side import SideBySide
-from pgm_rnn.sequence_model.conditionals import Conditionals, First
+from pgm_rnn.sequence_model.conditionals import Conditionals, First, spread
 from pgm_rnn.sequence_model.densities import memory_given
 from pgm_rnn.sequence_model.observations import checked, chosen_first, without_gaps
 from pgm_rnn.sequence_model.parameters import call_with
@@ -76,7 +76,7 @@ def _under_draws(
         return SideBySide(laws, draws)
 
     def observations(z: Tensor | None, h: Any) -> TorchDistribution:
-        law, mask = model.emission(z, h), modelled_steps(lengths, x.shape[1], first)
+        law, mask = spread(model.emission(z, h), x.shape[:2]), modelled_steps(lengths, x.shape[1], first)
         return (law if mask is None else law.mask(mask)).to_event(1)
 
     with pyro.plate("sequences", x.shape[0], dim=-1):

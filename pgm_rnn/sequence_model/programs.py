@@ -27,7 +27,7 @@ from pyro import poutine
 from torch import Tensor
 
 from pgm_rnn.checks import check_choice
-from pgm_rnn.sequence_model.conditionals import Conditionals, First, example_of, memory_of
+from pgm_rnn.sequence_model.conditionals import Conditionals, First, example_of, memory_of, spread
 from pgm_rnn.sequence_model.densities import memory_given
 from pgm_rnn.sequence_model.drawn import Drawn, sample_with_way
 from pgm_rnn.sequence_model.observations import check_inputs, checked, without_gaps
@@ -220,7 +220,7 @@ def _fused(model: Conditionals, data: Sequences, first: First, memory: Memory) -
             return
         drawn = None if model.states is None else _fused_states(model, data, first)
         h = _fused_memory(model, data, drawn, memory)
-        law = model.emission(None if drawn is None else drawn.z, h)
+        law = spread(model.emission(None if drawn is None else drawn.z, h), data.x.shape[:2])
         mask = modelled_steps(data.lengths, num_steps, first)
         pyro.sample("x", (law if mask is None else law.mask(mask)).to_event(1), obs=data.x)
 
