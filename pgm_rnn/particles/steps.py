@@ -14,7 +14,7 @@ from pgm_rnn.particles.noise import Uniforms, invert
 from pgm_rnn.particles.options import Options
 from pgm_rnn.particles.resampling import Lookedahead, look_ahead, resample
 from pgm_rnn.particles.state import Particles, Proposed, Step
-from pgm_rnn.sequence_model.conditionals import Conditionals, example_of, memory_of
+from pgm_rnn.sequence_model.conditionals import Conditionals, example_of, memory_of, spread
 from pgm_rnn.sequence_model.observations import check_memory
 
 
@@ -120,9 +120,10 @@ def start(
     h = memory_of(model).start(batch, inputs)
     h = None if h is None else h.expand(num, *h.shape)
     if given is not None:
-        z, log_ratio = _draw(model.initial_given(h, given).expand([num, batch]), u), None
+        z, log_ratio = _draw(spread(model.initial_given(h, given), torch.Size([num, batch])), u), None
     else:
-        z, log_ratio = _propose(model, model.initial(h).expand([num, batch]), None, h, features, options, u)
+        law = spread(model.initial(h), torch.Size([num, batch]))
+        z, log_ratio = _propose(model, law, None, h, features, options, u)
     like = example_of(model)
     log_weights = like.new_full((num, batch), -math.log(num))
     never = torch.zeros(batch, dtype=torch.bool, device=like.device)
@@ -154,7 +155,8 @@ def move(
     z_before, memory = particles.z, memory_of(model)
     read = memory.read(particles.x) if read is None else read
     h = memory.step(particles.h, z_before, memory.repeated(read, options.num_particles))
-    z, log_ratio = _propose(model, model.transition(z_before, h), z_before, h, features, options, u)
+    law = spread(model.transition(z_before, h), particles.log_weights.shape)
+    z, log_ratio = _propose(model, law, z_before, h, features, options, u)
     log_weights = particles.log_weights if log_ratio is None else particles.log_weights + log_ratio
     return Proposed(z, h, log_weights, resampled, ancestors)
 
@@ -194,7 +196,7 @@ def _propose(
         return _draw(law, uniforms), None
     propose = model.proposal if options.proposal is None else options.proposal
     assert callable(propose)  # "bootstrap" has returned above
-    guide = propose(z_before, h, features).expand(law.batch_shape)
+    guide = spread(propose(z_before, h, features), law.batch_shape)
     if str(guide.support) != str(law.support):
         raise ValueError(
             f"expected a proposal over {law.support}, the support of the model's states, got {guide.support}"

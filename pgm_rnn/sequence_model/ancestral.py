@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.results import shown
-from pgm_rnn.sequence_model.conditionals import Conditionals, memory_of
+from pgm_rnn.sequence_model.conditionals import Conditionals, memory_of, spread
 from pgm_rnn.sequences import Sequences
 
 
@@ -46,8 +46,9 @@ class Forecast(NamedTuple):
 def first_step(model: Conditionals, num_sequences: int, inputs: Tensor | None) -> Step:
     """Draws of the first step, given inputs (num_sequences, T, input_dim)."""
     h = memory_of(model).start(num_sequences, None if inputs is None else inputs[:, 0])
-    z = None if model.states is None else model.initial(h).expand([num_sequences]).sample()
-    return Step(h, z, model.emission(z, h).expand([num_sequences]).sample())
+    batch = torch.Size([num_sequences])
+    z = None if model.states is None else spread(model.initial(h), batch).sample()
+    return Step(h, z, spread(model.emission(z, h), batch).sample())
 
 
 def following(model: Conditionals, last: Step, num_steps: int, inputs: Tensor | None) -> list[Step]:
@@ -56,12 +57,13 @@ def following(model: Conditionals, last: Step, num_steps: int, inputs: Tensor | 
     The number of leading axes is free: they may be sequences, or particles and sequences.
     """
     memory, steps = memory_of(model), [last]
+    batch = last.x.shape[: last.x.dim() - len(model.family.event_shape)]
     given = [None] * num_steps if inputs is None else inputs.unbind(-2)
     for u in given:
         h, z, x = steps[-1]
         h = memory.step(h, z, memory.read(x, u))
-        z = None if z is None else model.transition(z, h).sample()
-        steps.append(Step(h, z, model.emission(z, h).sample()))
+        z = None if z is None else spread(model.transition(z, h), batch).sample()
+        steps.append(Step(h, z, spread(model.emission(z, h), batch).sample()))
     return steps[1:]
 
 

@@ -161,6 +161,11 @@ def follows_parameters(model: Conditionals) -> bool:
     return model.reparametrised and not isinstance(model.states, FiniteStates)
 
 
+def spread(law: TorchDistribution, batch: torch.Size) -> TorchDistribution:
+    """A law over at least this batch, so that each of the batch has its own draw: batch shapes need only broadcast."""
+    return law if law.batch_shape == batch else law.expand(torch.broadcast_shapes(law.batch_shape, batch))
+
+
 def example_of(model: nn.Module) -> Tensor:
     """A tensor with the model's device and floating dtype: its first parameter or buffer, or torch's default."""
     return next((t for t in chain(model.parameters(), model.buffers()) if t.is_floating_point()), torch.empty(0))

@@ -33,7 +33,7 @@ from torch import Tensor
 
 from pgm_rnn.checks import check_choice
 from pgm_rnn.distributions.observed import partly
-from pgm_rnn.sequence_model.conditionals import Conditionals, First, example_of, memory_of
+from pgm_rnn.sequence_model.conditionals import Conditionals, First, example_of, memory_of, spread
 from pgm_rnn.sequence_model.densities import memory_given
 from pgm_rnn.sequence_model.drawn import Drawn, sample_with_way
 from pgm_rnn.sequence_model.observations import check_given, check_inputs, checked
@@ -246,7 +246,7 @@ def _fused(model: Conditionals, data: Sequences, first: First, memory: Memory) -
 
 def observations(model: Conditionals, data: Sequences, z: Tensor | None, h: Any, first: First) -> TorchDistribution:
     """The law of the whole sequence x given states and memory: batch (batch,), event (T, *event)."""
-    law = partly(model.emission(z, h), data.observed)
+    law = partly(spread(model.emission(z, h), data.x.shape[:2]), data.observed)
     mask = modelled_steps(data.lengths, data.x.shape[1], first)
     return (law if mask is None else law.mask(mask)).to_event(1)
 

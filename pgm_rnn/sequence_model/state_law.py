@@ -7,7 +7,7 @@ from pyro.distributions import constraints
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
-from pgm_rnn.sequence_model.conditionals import Conditionals, First, follows_parameters, memory_of
+from pgm_rnn.sequence_model.conditionals import Conditionals, First, follows_parameters, memory_of, spread
 from pgm_rnn.sequence_model.densities import guide_log_probs, memory_given, state_log_probs
 from pgm_rnn.sequence_model.drawn import Drawn, Way
 from pgm_rnn.sequence_model.mixins import DrawsGuide
@@ -115,8 +115,7 @@ class StateLaw(TorchDistribution):
         return Drawn(torch.stack(states, dim=1), None if h[0] is None else torch.stack(h, dim=1))
 
     def _draw(self, law: TorchDistribution) -> Tensor:
-        if len(law.batch_shape) == 0:
-            law = law.expand(self.batch_shape)
+        law = spread(law, self.batch_shape)
         return law.rsample() if self.has_rsample else law.sample()
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
