@@ -5,7 +5,9 @@
 
 Missing entries of an observation are hidden, too: their moments given z_t and the rest of x_t enter the second
 regression. All computations are in float64. The M-step chooses among covariances that exceed, in every direction, a
-small fraction of the spread of the observations or of the states, because the likelihood is unbounded at zero.
+small fraction of the spread of the observations or of the states, because the likelihood is unbounded at zero. A
+singular covariance keeps its range: in the other directions a regression is exact, and its coefficients stay. So does
+the mean of a diffuse start along its directions.
 
 Sources: Shumway & Stoffer (1982), eq. (12)-(14); Ghahramani & Hinton (1996), who also estimate C; Vidal (2024),
 "Parameter learning via EM algorithm".
@@ -22,11 +24,13 @@ from pgm_rnn.checks import check_frozen
 from pgm_rnn.inference.em import remarks
 from pgm_rnn.inference.em.climb import Score
 from pgm_rnn.inference.em.gaussian_faults import Faults
-from pgm_rnn.inference.em.regression import Regression, fraction_of, most_likely_above
+from pgm_rnn.inference.em.regression import Bounded, Regression, fraction_of, most_likely_above
 from pgm_rnn.inference.kalman.kinds import LinearGaussianModel, is_linear
 from pgm_rnn.inference.kalman.problem import checked_gaussian
 from pgm_rnn.kernels import gaussian_backward, kalman
 from pgm_rnn.kernels.gaussian_chain import per_entry
+from pgm_rnn.kernels.singular import generalised_inverse
+from pgm_rnn.sequence_model.chains import Chained, filtered
 from pgm_rnn.sequences import Sequences, length_mask
 
 PARTS = (
@@ -57,8 +61,20 @@ _SHARE = 0.3
 class TrainableLinearModel(LinearGaussianModel, Protocol):
     """A linear-Gaussian model whose parameters can be read and replaced by name."""
 
+    diffuse: Tensor | None
+
+    def chain(self, inputs: Tensor | None = None) -> kalman.GaussianChain:
+        """The parameters in the form of the kernels."""
+
+    def centred(self, x: Tensor, inputs: Tensor | None = None) -> Tensor:
+        """x_t minus the contribution of the inputs."""
+
     def moments(self) -> dict[str, Tensor]:
         """The parameters by the names of the constructor's arguments; absent ones are left out."""
+
+    @property
+    def ranges(self) -> dict[str, Tensor]:
+        """Orthonormal bases of the ranges of the singular covariances, by name."""
 
     def set_moments(self, moments: dict[str, Tensor]) -> None:
         """Replace parameters in place."""
@@ -112,6 +128,8 @@ class GaussianEm:
         self._inputs = None if self._given_inputs is None else self._given_inputs.double()
         self._mask = length_mask(self._lengths, self._x.shape[1])
         self._moments = {name: value.detach().double().clone() for name, value in model.moments().items()}
+        self._ranges = {name: basis.double() for name, basis in model.ranges.items()}
+        self._diffuse = None if model.diffuse is None else model.diffuse.double()
         self._frozen = check_frozen(frozen, self._moments)
         self._before, self._resting = self._moments, False
         self._min_scale = max(min_scale, _ROOTS * torch.finfo(self._given.dtype).eps ** 0.5)
@@ -135,9 +153,10 @@ class GaussianEm:
             return self._expect()
 
     def _expect(self) -> Score:
-        moments = gaussian_backward.filtered(self._chain(), self._centred(), self._lengths, self._observed)
+        posterior = filtered(self._chained())
+        posterior.check_determined(self._lengths)
+        moments, smoothed = posterior.moments, posterior.smooth(self._lengths)
         self._check_finite(moments.log_normalizers)
-        smoothed = gaussian_backward.smooth(moments, self._lengths)
         self._expected = _Expected(smoothed, self._transition_regression(smoothed), self._emission_regression(smoothed))
         if "transition_cov" not in self._floors:
             least = _LEAST_ROUNDINGS * torch.finfo(torch.float64).eps
@@ -147,13 +166,22 @@ class GaussianEm:
         terms = moments.log_normalizers
         value, num_terms = terms.sum()[None], int(self._mask.sum()) * self._x.shape[-1]
         eps = torch.finfo(terms.dtype).eps
-        rounding = eps * (_OPERATIONS * terms.abs().sum()[None] + num_terms * (_OPERATIONS + self._condition()))
+        condition = self._condition(moments.predicted_covs)
+        rounding = eps * (_OPERATIONS * terms.abs().sum()[None] + num_terms * (_OPERATIONS + condition))
         return Score(value, value, rounding)
 
-    def _condition(self) -> float:
-        """Largest ratio of F_t to its smallest part, the smallest eigenvalue of R, in units of the spreads."""
-        R = self._moments["emission_cov"] / (self._spread[:, None] * self._spread)
-        return max(1.0, 1 / max(float(torch.linalg.eigvalsh(R)[0]), torch.finfo(R.dtype).eps))
+    def _condition(self, predicted_covs: Tensor) -> float:
+        """Largest ratio of F_t to its smallest part, the smallest eigenvalue of R, in units of the spreads.
+
+        Where R is singular, the smallest eigenvalue of any F_t takes its place.
+        """
+        R, C = self._moments["emission_cov"], self._moments["emission_matrix"]
+        if "emission_cov" in self._ranges:
+            bounded = predicted_covs[predicted_covs.isfinite().all(-1).all(-1)]
+            R = R + C @ bounded @ C.mT
+        R = R / (self._spread[:, None] * self._spread)
+        least = torch.linalg.eigvalsh(R)[..., 0]
+        return max(1.0, 1 / max(float(least.min()) if len(least.reshape(-1)) else 1.0, torch.finfo(R.dtype).eps))
 
     def _spread_of_states(self, smoothed: gaussian_backward.Smoothed) -> Tensor:
         """Covariance of the states, pooled over steps and sequences, under the parameters of the start, (D, D)."""
@@ -179,14 +207,31 @@ class GaussianEm:
         new = self._regressed(transition, "transition_matrix", "input_matrix", "transition_cov")
         new |= self._regressed(emission, "emission_matrix", "feedthrough_matrix", "emission_cov")
         first = smoothed.means[:, 0]
-        new["initial_mean"] = first.mean(0)
+        new["initial_mean"] = self._within("initial_cov", first.mean(0), self._moments["initial_mean"])
         mean = self._moments["initial_mean"] if "initial_mean" in self._frozen else new["initial_mean"]
         spread = (first - mean).mT @ (first - mean) / len(first)
         new["initial_cov"] = spread + smoothed.covs[smoothed.rows, 0].mean(0)
         used = {name: value for name, value in new.items() if name in self._moments and name not in self._frozen}
         for name in used.keys() & COVS:
-            used[name], self._held[name] = most_likely_above(used[name], self._floors[name])
+            used[name], self._held[name] = self._most_likely(name, used[name])
         return self._moments | used
+
+    def _within(self, cov: str, new: Tensor, old: Tensor) -> Tensor:
+        """New values (D, ...) in the range of the noise `cov`, the old ones in the directions that it does not reach."""
+        if cov not in self._ranges:
+            return new
+        basis = self._ranges[cov]
+        return old + basis @ (basis.mT @ (new - old))
+
+    def _most_likely(self, name: str, cov: Tensor) -> Bounded:
+        """The most likely covariance above the floor, in its range."""
+        if name not in self._ranges:
+            return most_likely_above(cov, self._floors[name])
+        basis = self._ranges[name]
+        if not basis.shape[1]:
+            return Bounded(torch.zeros_like(cov), basis)
+        inner = most_likely_above(basis.mT @ cov @ basis, basis.mT @ self._floors[name] @ basis)
+        return Bounded(basis @ inner.cov @ basis.mT, basis @ inner.held)
 
     def put_back(self, fallen: Tensor) -> None:
         """Restore the parameters before the last `maximise` and stop, if `fallen` (1,) is true."""
@@ -206,7 +251,7 @@ class GaussianEm:
         with self._faults.named(self._moments["emission_cov"], ValueError):
             self._model.set_moments({name: value for name, value in self._moments.items() if name not in self._frozen})
         chain, x = self._model.chain(self._given_inputs), self._model.centred(self._given, self._given_inputs)
-        self._check_finite(kalman.filter(chain, x, self._lengths, self._observed).log_normalizers)
+        self._check_finite(filtered(self._with_data(chain, x, self._model.diffuse)).moments.log_normalizers)
 
     def _check_finite(self, log_normalizers: Tensor) -> None:
         """Raise an error that names a column unless all terms of the log likelihood are numbers."""
@@ -218,6 +263,13 @@ class GaussianEm:
         held = {name: directions for name, directions in self._held.items() if directions.shape[1]}
         noise = held.get("emission_cov", self._spread[:, None] * 0)
         return remarks.of_noise([COVS[name] for name in held], (noise.abs() > _SHARE).any(1), self._min_scale)
+
+    def _chained(self) -> Chained:
+        return self._with_data(self._chain(), self._centred(), self._diffuse)
+
+    def _with_data(self, chain: kalman.GaussianChain, x: Tensor, directions: Tensor | None) -> Chained:
+        """The data with a chain; R is regular unless its range is smaller."""
+        return Chained(chain, x, self._lengths, self._observed, directions, "emission_cov" not in self._ranges)
 
     def _chain(self) -> kalman.GaussianChain:
         offset, parts = None, self._moments
@@ -277,13 +329,19 @@ class GaussianEm:
         both, unit = seen[:, :, None] & seen[:, None, :], torch.eye(len(R), dtype=R.dtype, device=R.device)
         known = R.where(both, unit.where(~seen[..., None], 0.0))  # R of the observed entries, unit rows elsewhere
         columns = R * seen[:, None, :]
-        gain = torch.linalg.solve(known, columns.mT).mT  # from residuals of observed entries to all, (n, M, M)
+        gain = self._solved(known, columns.mT).mT  # from residuals of observed entries to all, (n, M, M)
         rest = unit - gain
         slope = rest @ self._moments["emission_matrix"].double()
         added = _selected(self._added(), self._mask)
         constant = (gain @ x[..., None] + rest @ added[..., None])[..., 0]
         completed = constant + (slope @ means[..., None])[..., 0]
         return completed, slope, (R - gain @ columns.mT).sum(0)
+
+    def _solved(self, known: Tensor, right: Tensor) -> Tensor:
+        """known^{-1} right for covariances (n, M, M), a generalised inverse where R is singular."""
+        if "emission_cov" not in self._ranges:
+            return torch.linalg.solve(known, right)
+        return generalised_inverse(known, known.diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt()) @ right
 
     def _regressed(self, statistics: Regression, matrix: str, driven: str, cov: str) -> dict[str, Tensor]:
         """The most likely matrices and covariance of one regression: W = (yw)(ww)^{-1}, S = (yy - W (yw)') / n."""
@@ -294,7 +352,9 @@ class GaussianEm:
         used = slice(0, widths[0]) if unused else slice(None)
         statistics = statistics._replace(yw=statistics.yw[:, used], ww=statistics.ww[used, used])
         free = torch.cat([torch.full((n,), name not in self._frozen) for name, n in zip(names, widths, strict=True)])
-        coefficients = statistics.coefficients(torch.cat(given, -1), free.to(self._x.device))
+        old, nearest = torch.cat(given, -1), bool(self._ranges) or self._diffuse is not None
+        coefficients = statistics.coefficients(old, free.to(self._x.device), nearest=nearest)
+        coefficients = self._within(cov, coefficients, old)
         found = dict(zip(names, coefficients.split(widths, -1), strict=True))
         return found | ({cov: statistics.residual_cov(coefficients)} if statistics.num_pairs else {})
 

@@ -27,13 +27,23 @@ class Regression(NamedTuple):
     ww: Tensor
     num_pairs: int
 
-    def coefficients(self, given: Tensor, free: Tensor) -> Tensor:
-        """The most likely W (N, V); columns where `free` (V,) is False are those of `given`."""
+    def coefficients(self, given: Tensor, free: Tensor, *, nearest: bool = False) -> Tensor:
+        """The most likely W (N, V); columns where `free` (V,) is False are those of `given`.
+
+        Args:
+            given: present coefficients, (N, V).
+            free: which columns to estimate.
+            nearest: whether to choose, among many that are most likely, those nearest to `given`, not to zero; for w
+                that do not reach every direction.
+        """
         if not bool(free.any()):
             return given
-        left = self.yw[:, free] - given[:, ~free] @ self.ww[~free][:, free]
         result = given.clone()
-        result[:, free] = torch.linalg.lstsq(self.ww[free][:, free], left.mT).solution.mT
+        if nearest:
+            left, start = self.yw[:, free] - given @ self.ww[:, free], given[:, free]
+        else:
+            left, start = self.yw[:, free] - given[:, ~free] @ self.ww[~free][:, free], 0.0
+        result[:, free] = start + torch.linalg.lstsq(self.ww[free][:, free], left.mT).solution.mT
         return result
 
     def residual_cov(self, coefficients: Tensor) -> Tensor:
@@ -61,6 +71,7 @@ def fraction_of(cov: Tensor, fraction: float, least: float) -> Tensor:
     So rounding cannot make it singular. Both are measured in units of the variables' own standard deviations.
     """
     scale = cov.diagonal().sqrt()
+    scale = scale.where(scale > 0, 1.0)
     values, vectors = torch.linalg.eigh(cov / (scale[:, None] * scale))
     root = scale[:, None] * vectors * (fraction * values).clamp(min=least).sqrt()
     return root @ root.mT

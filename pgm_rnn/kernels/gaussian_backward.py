@@ -153,9 +153,13 @@ def sample_paths(moments: Moments, lengths: Tensor, noise: Tensor) -> Tensor:
 
 
 def root_of(cov: Tensor) -> Tensor:
-    """A square root L of each covariance, L L' = cov (*batch, D, D), also where rounding left a negative eigenvalue."""
+    """A square root L of each covariance, L L' = cov (*batch, D, D), without what rounding adds to a singular one."""
     factor, failed = torch.linalg.cholesky_ex(cov)
-    if not bool(failed.any()):
+    pivots, variances = factor.diagonal(dim1=-2, dim2=-1).square(), cov.diagonal(dim1=-2, dim2=-1)
+    least = singular.THRESHOLD * cov.shape[-1] * torch.finfo(cov.dtype).eps
+    if not bool(failed.any()) and bool((pivots > least * variances).all()):
         return factor
-    values, vectors = torch.linalg.eigh(cov)
-    return vectors * values.clamp(min=0.0).sqrt()[..., None, :]
+    unit = variances.clamp(min=0).sqrt()
+    unit = unit.where(unit > 0, 1.0)
+    values, vectors = torch.linalg.eigh(cov / (unit[..., :, None] * unit[..., None, :]))
+    return unit[..., :, None] * vectors * values.where(values > least, 0.0).sqrt()[..., None, :]
