@@ -17,7 +17,7 @@ from pgm_rnn.sequence_model import SequenceModel
 from tests.test_cli import call
 
 Capture = pytest.CaptureFixture[str]
-SOURCE = '''
+SOURCE = """
 from dataclasses import dataclass
 
 import pyro.distributions as dist
@@ -40,7 +40,8 @@ class Regimes(SequenceModel):
         super().__init__(Gaussian(1))
         self.states, self.slope = FiniteStates(num_states), slope
         self.register_buffer("initial_memory", torch.zeros(1))
-        self.moves, self.means = nn.Parameter(torch.zeros(num_states, num_states)), nn.Parameter(torch.randn(num_states, 1))
+        self.moves = nn.Parameter(torch.zeros(num_states, num_states))
+        self.means = nn.Parameter(torch.randn(num_states, 1))
 
     def recurrence(self, h, z, x):
         return x
@@ -65,7 +66,7 @@ class Noise(SequenceModel):
 
 def function():
     pass
-'''
+"""
 
 
 def forget() -> None:
@@ -149,7 +150,10 @@ def test_without_the_option_a_class_is_not_looked_for(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("my/own_regimes.py", "expected --class as FILE.py:NAME, such as my_models.py:SwitchingAR, got my/own_regimes.py"),
+        (
+            "my/own_regimes.py",
+            "expected --class as FILE.py:NAME, such as my_models.py:SwitchingAR, got my/own_regimes.py",
+        ),
         ("my.own_regimes:Regimes", "expected --class as FILE.py:NAME, "),
         ("my/nowhere.py:Regimes", "expected --class to name a Python file, got my/nowhere.py, which does not exist"),
         (
@@ -159,9 +163,18 @@ def test_without_the_option_a_class_is_not_looked_for(monkeypatch: pytest.Monkey
         ("my/own_regimes.py:function", "got function, which is none; it defines Regimes, Noise"),
         ("my/own_regimes.py:Options", "got Options, which is none; it defines Regimes, Noise"),
         ("my/helper.py:SLOPE", "got SLOPE, which is none; it defines none"),
-        ("my/own_regimes.py:Noise", "expected model_class=Regimes, for the saved model is one of own_regimes:Regimes, got N"),
-        ("my/broken.py:Regimes", "expected a Python file that can be run, got my/broken.py: ZeroDivisionError in line 2: "),
-        ("my/unclosed.py:Regimes", "expected a Python file that can be run, got my/unclosed.py: SyntaxError in line 1: '('"),
+        (
+            "my/own_regimes.py:Noise",
+            "expected model_class=Regimes, for the saved model is one of own_regimes:Regimes",
+        ),
+        (
+            "my/broken.py:Regimes",
+            "expected a Python file that can be run, got my/broken.py: ZeroDivisionError in line 2: ",
+        ),
+        (
+            "my/unclosed.py:Regimes",
+            "expected a Python file that can be run, got my/unclosed.py: SyntaxError in line 1: '('",
+        ),
         ("my/leaving.py:Regimes", "expected a Python file that can be run, got my/leaving.py: SystemExit in line 1: 3"),
     ],
 )
