@@ -158,7 +158,7 @@ def test_without_the_option_a_class_is_not_looked_for(monkeypatch: pytest.Monkey
         ("my/nowhere.py:Regimes", "expected --class to name a Python file, got my/nowhere.py, which does not exist"),
         (
             "my/own_regimes.py:Regime",
-            "to name a class in my/own_regimes.py that derives from SequenceModel, got no such name; it defines Regimes, No",
+            "to name a class in my/own_regimes.py that derives from SequenceModel, got no such name; it defines Re",
         ),
         ("my/own_regimes.py:function", "got function, which is none; it defines Regimes, Noise"),
         ("my/own_regimes.py:Options", "got Options, which is none; it defines Regimes, Noise"),
