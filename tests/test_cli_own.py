@@ -40,7 +40,8 @@ class Regimes(SequenceModel):
         super().__init__(Gaussian(1))
         self.states, self.slope = FiniteStates(num_states), slope
         self.register_buffer("initial_memory", torch.zeros(1))
-        self.moves, self.means = nn.Parameter(torch.zeros(num_states, num_states)), nn.Parameter(torch.randn(num_states, 1))
+        self.moves = nn.Parameter(torch.zeros(num_states, num_states))
+        self.means = nn.Parameter(torch.randn(num_states, 1))
 
     def recurrence(self, h, z, x):
         return x
@@ -157,14 +158,14 @@ def test_without_the_option_a_class_is_not_looked_for(monkeypatch: pytest.Monkey
         ("my/nowhere.py:Regimes", "expected --class to name a Python file, got my/nowhere.py, which does not exist"),
         (
             "my/own_regimes.py:Regime",
-            "to name a class in my/own_regimes.py that derives from SequenceModel, got no such name; it defines Regimes, No",
+            "to name a class in my/own_regimes.py that derives from SequenceModel, got no such name; it defines Re",
         ),
         ("my/own_regimes.py:function", "got function, which is none; it defines Regimes, Noise"),
         ("my/own_regimes.py:Options", "got Options, which is none; it defines Regimes, Noise"),
         ("my/helper.py:SLOPE", "got SLOPE, which is none; it defines none"),
         (
             "my/own_regimes.py:Noise",
-            "expected model_class=Regimes, for the saved model is one of own_regimes:Regimes, got N",
+            "expected model_class=Regimes, for the saved model is one of own_regimes:Regimes",
         ),
         (
             "my/broken.py:Regimes",

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian
-from pgm_rnn.models.registry import model_info
 from pgm_rnn.sequence_model import Forecast, SequenceModel
 from pgm_rnn.sequences import Sequences
+from tests import instances
 from tests.definitions import all_words, filtered_probs, largest_z_score, word_index
 from tests.instances import (
     LENGTHS,
@@ -34,7 +34,9 @@ PASTS = [row[:n] for row, n in zip(HISTORY, LENGTHS.tolist(), strict=True)]
 
 def strong(name: str) -> SequenceModel:
     """A model in which the past matters much."""
-    return randomised(make_model(name, SYMBOLS), seed=2, scale=0.5 if model_info(name).unbounded_memory else 1.5)
+    return randomised(
+        make_model(name, SYMBOLS), seed=2, scale=0.5 if instances.REGISTRIES.models[name].unbounded_memory else 1.5
+    )
 
 
 def next_law(model: SequenceModel, past: Tensor, num_steps: int) -> Tensor:

@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import fields
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from pgm_rnn import load_model, save_model
 from pgm_rnn.cli import build_app
 from pgm_rnn.cli import main as cli
 from pgm_rnn.registries import OWN, Registries
-from tests import instances, test_contract
+from tests import instances, test_contract, test_contract_errors, test_draws, test_programs, test_renderings
 from tests.instances import every_law, make_model, ragged
 from tests.test_cli import call
 from tests.toys import ENLARGED, Echo, Glance, Laplace
@@ -23,8 +24,20 @@ REGISTRIES = ENLARGED
 """The marks `every(KIND)` of this file are for what these have beside the package's own."""
 Capture = pytest.CaptureFixture[str]
 
-globals().update({name: test for name, test in vars(test_contract).items() if name.startswith("test_")})
-"""The contract, on the new model with every family, every model with the new family, the new engine on every model."""
+CONTRACT = (test_contract, test_contract_errors, test_draws, test_programs, test_renderings)
+
+
+def of_every_entry(module: ModuleType) -> dict[str, object]:
+    """The tests of a module that run on the entries of registries."""
+    return {
+        name: test
+        for name, test in vars(module).items()
+        if name.startswith("test_") and any(mark.name == "every" for mark in getattr(test, "pytestmark", ()))
+    }
+
+
+globals().update({name: test for module in CONTRACT for name, test in of_every_entry(module).items()})
+"""The contract, on the new models with every family, every model with the new family, the new engine on every model."""
 
 
 @pytest.fixture(autouse=True)
@@ -135,7 +148,7 @@ def test_the_command_line_of_the_package_does_not_know_them(
 def test_nothing_else_in_the_repository_names_them() -> None:
     new = [set(getattr(ENLARGED, each.name)) - set(getattr(OWN, each.name)) for each in fields(Registries)]
     assert [sorted(names) for names in new] == [
-        ["echo"],
+        ["echo", "toy-glide", "toy-murmur", "toy-regimes", "toy-swerve"],
         ["glance"],
         ["laplace"],
         ["spikes"],

@@ -1,6 +1,6 @@
 """One new entry of each kind, as somebody would add it.
 
-A model, a law of labels, a family, a data set, an engine and a claim.
+A model for each kind of latent state, a law of labels, a family, a data set, an engine and a claim.
 
 `ENLARGED` are the package's registries with these in them. Nothing else in the repository names them.
 """
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from pgm_rnn.claims import Claim
 from pgm_rnn.data import Dataset, Labels
 from pgm_rnn.data.catalogue import DatasetInfo
-from pgm_rnn.emissions import Categorical, Emission, chosen_family
+from pgm_rnn.emissions import Categorical, Emission, Gaussian, chosen_family
 from pgm_rnn.emissions.entries import Entries
 from pgm_rnn.emissions.info import FamilyInfo, normal_draws, size_of
 from pgm_rnn.inference.registry import Engine
@@ -28,6 +28,7 @@ from pgm_rnn.registries import OWN
 from pgm_rnn.sequence_model import First, SequenceModel
 from pgm_rnn.sequence_model.label_model import LabelModel, Task, last_of
 from pgm_rnn.sequences import Sequences, length_mask
+from pgm_rnn.states import FiniteStates, GaussianStates
 
 # A model.
 
@@ -75,6 +76,132 @@ ECHO = ModelInfo(
         {**STEPS, "num_epochs": 7},
     ),
     small={"num_echoes": 2},
+)
+
+# Models with each kind of latent state.
+
+
+class Regimes(SequenceModel):
+    """Finitely many states whose moves and laws read a memory, h_t = tanh(W x_{t-1} + b)."""
+
+    def __init__(self, *, emission: Emission, num_states: int = 2, first: First = "model") -> None:
+        super().__init__(emission, first)
+        self.states = FiniteStates(num_states)
+        self.register_buffer("initial_memory", torch.zeros(2))
+        self.hear, self.drive = nn.Linear(emission.input_dim, 2), nn.Linear(2, num_states)
+        self.moves = nn.Parameter(torch.randn(num_states, num_states))
+        self.table, self.shift = (
+            nn.Parameter(torch.randn(num_states, emission.num_params)),
+            nn.Linear(2, emission.num_params),
+        )
+
+    @property
+    def recipe(self) -> tuple[str, dict[str, Any]]:
+        assert isinstance(self.states, FiniteStates)
+        return "toy-regimes", {"num_states": self.states.num_states}
+
+    def recurrence(self, h: Tensor, z: Tensor | None, x: Tensor) -> Tensor:
+        return torch.tanh(self.hear(self.family.as_input(x).to(h.dtype)))
+
+    def initial(self, h: Tensor | None) -> TorchDistribution:
+        law: TorchDistribution = dist.Categorical(logits=self.drive(h))
+        return law
+
+    def initial_given(self, h: Tensor | None, x: Tensor) -> TorchDistribution:
+        states = torch.arange(len(self.moves))
+        assert h is not None
+        log_probs = self.emission(states, h[..., None, :]).log_prob(x.unsqueeze(x.dim() - len(self.family.event_shape)))
+        law: TorchDistribution = dist.Categorical(logits=self.drive(h).log_softmax(-1) + log_probs)
+        return law
+
+    def transition(self, z: Tensor, h: Tensor | None) -> TorchDistribution:
+        law: TorchDistribution = dist.Categorical(logits=self.moves[z] + self.drive(h))
+        return law
+
+    def emission(self, z: Tensor | None, h: Tensor | None) -> TorchDistribution:
+        return self.family.distribution(self.family.within_range(self.table[z] + self.shift(h)))
+
+
+class Glide(SequenceModel):
+    """Normal vectors with linear means: z_t ~ N(A z_{t-1}, 1), x_t ~ N(C z_t, s^2)."""
+
+    linear = True
+
+    def __init__(self, *, emission: Emission, latent_dim: int = 2, first: First = "model") -> None:
+        super().__init__(emission, first)
+        self.states = GaussianStates(latent_dim, linear=self.linear)
+        self.A = nn.Parameter(torch.eye(latent_dim) / 2)
+        self.C, self.raw = nn.Parameter(torch.randn(emission.input_dim, latent_dim)), nn.Parameter(torch.zeros(()))
+
+    @property
+    def recipe(self) -> tuple[str, dict[str, Any]]:
+        return "toy-glide", {"latent_dim": len(self.A)}
+
+    def initial(self, h: Tensor | None) -> TorchDistribution:
+        return dist.Normal(torch.zeros_like(self.A[0]), 1.0).to_event(1)
+
+    def transition(self, z: Tensor, h: Tensor | None) -> TorchDistribution:
+        return dist.Normal(z @ self.A.mT, 1.0).to_event(1)
+
+    def emission(self, z: Tensor | None, h: Tensor | None) -> TorchDistribution:
+        assert z is not None
+        return dist.Normal(z @ self.C.mT, self.raw.exp()).to_event(1)
+
+
+class Swerve(Glide):
+    """The same with z_t ~ N(tanh(A z_{t-1}), 1)."""
+
+    linear = False
+
+    @property
+    def recipe(self) -> tuple[str, dict[str, Any]]:
+        return "toy-swerve", {"latent_dim": len(self.A)}
+
+    def transition(self, z: Tensor, h: Tensor | None) -> TorchDistribution:
+        return dist.Normal((z @ self.A.mT).tanh(), 1.0).to_event(1)
+
+
+class Murmur(SequenceModel):
+    """A state of no known structure, a scalar with a memory that reads it: h_t = tanh(W x_{t-1} + z_{t-1} + b)."""
+
+    memory_reads_state = True
+
+    def __init__(self, *, emission: Emission, width: int = 2, first: First = "model") -> None:
+        super().__init__(emission, first)
+        self.initial_memory = nn.Parameter(torch.zeros(width))
+        self.hear, self.say = nn.Linear(emission.input_dim, width), nn.Linear(width, emission.num_params)
+        self.lean = nn.Linear(width, 1)
+
+    @property
+    def recipe(self) -> tuple[str, dict[str, Any]]:
+        return "toy-murmur", {"width": self.hear.out_features}
+
+    def recurrence(self, h: Tensor, z: Tensor | None, x: Tensor) -> Tensor:
+        assert z is not None
+        return torch.tanh(self.hear(self.family.as_input(x).to(h.dtype)) + z[..., None])
+
+    def initial(self, h: Tensor | None) -> TorchDistribution:
+        return dist.Normal(self.lean(h)[..., 0], 1.0)
+
+    def transition(self, z: Tensor, h: Tensor | None) -> TorchDistribution:
+        return dist.Normal(z / 2 + self.lean(h)[..., 0], 1.0)
+
+    def emission(self, z: Tensor | None, h: Tensor | None) -> TorchDistribution:
+        assert z is not None
+        return self.family.distribution(self.family.within_range(self.say(h) + z[..., None]))
+
+
+def toy(name: str, make: type[SequenceModel], small: dict[str, int], **more: Any) -> ModelInfo:
+    """The entry of a model that only the contract knows."""
+    return ModelInfo(name, make, "-", "-", "nobody", {"emission": Gaussian(1)}, small=small, **more)
+
+
+VECTORS: dict[str, Any] = {"families": (Gaussian,), "only_vectors": True}
+LATENT = (
+    toy("toy-regimes", Regimes, {"num_states": 2}),
+    toy("toy-glide", Glide, {"latent_dim": 2}, **VECTORS),
+    toy("toy-swerve", Swerve, {"latent_dim": 2}, **VECTORS),
+    toy("toy-murmur", Murmur, {"width": 2}),
 )
 
 # A law of labels.
@@ -202,7 +329,7 @@ class EchoesFade(Claim):
 
 ENLARGED = replace(
     OWN,
-    models={**OWN.models, "echo": ECHO},
+    models={**OWN.models, "echo": ECHO, **{info.name: info for info in LATENT}},
     label_models={**OWN.label_models, "glance": GLANCE},
     families={**OWN.families, "laplace": LAPLACE},
     datasets={**OWN.datasets, "spikes": SPIKES},

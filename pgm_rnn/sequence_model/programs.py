@@ -99,8 +99,9 @@ def run_guide(
         ValueError, TypeError: observations or options that do not fit the model, or no observations.
     """
     check_options(rendering, memory)
-    sampled_memory = memory == "sampled" and model.initial_memory is not None
-    sampled_states = model.states is not None and not (rendering == "fused" and model.exact)
+    summed_out = rendering == "fused" and model.states is not None and model.exact  # then no site but x is left
+    sampled_memory = memory == "sampled" and model.initial_memory is not None and not summed_out
+    sampled_states = model.states is not None and not summed_out
     if not sampled_memory and not sampled_states:
         return
     if x is None:
