@@ -478,3 +478,24 @@ def test_a_lookahead_does_not_look_at_what_is_missing() -> None:
     assert torch.equal(seen[0], torch.zeros(3, 2))  # step 2 is missing everywhere
     many = smc.filter(model, data, num_particles=20_000, lookahead=lookahead, seed=0).log_marginal_likelihood
     torch.testing.assert_close(many, chain_log_prob(model, data), atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("family", [Gaussian(2), Categorical(3)], ids=str)
+def test_a_single_step_of_a_filter_takes_a_mask(family: Emission) -> None:
+    model, x = make_hmm(family), draw(family, 3, 2)
+    options, there = smc.Options(50, ess_threshold=0), torch.tensor([True, False, False])
+    first = smc.init(model, x[:, 0], options, mask=there)
+    assert torch.equal(first.log_normalizer[1:].abs() < 1e-12, torch.tensor([True, True]))
+    assert abs(float(first.log_normalizer[0])) > 0.1
+    after = smc.step(model, first.particles, x[:, 1], options, mask=~there)
+    torch.testing.assert_close(after.particles.log_weights[:, 0], first.particles.log_weights[:, 0])
+    assert not torch.allclose(after.particles.log_weights[:, 1], first.particles.log_weights[:, 1])
+    with pytest.raises(ValueError, match=r"expected x_1 with first='condition', got a missing one"):
+        smc.init(make_hmm(family, first="condition"), x[:, 0], options, mask=there)
+
+
+def test_a_step_of_a_memory_that_reads_x_refuses() -> None:
+    model, x = make_model("vrnn", Gaussian(2)), draw(Gaussian(2), 3, 2)
+    first = smc.init(model, x[:, 0], smc.Options(5, "bootstrap"))
+    with pytest.raises(ValueError, match=r"the memory of VRNN reads every observation, got missing ones"):
+        smc.step(model, first.particles, x[:, 1], smc.Options(5, "bootstrap"), mask=torch.zeros(3) > 0)
