@@ -480,6 +480,7 @@ def test_a_lookahead_does_not_look_at_what_is_missing() -> None:
     torch.testing.assert_close(many, chain_log_prob(model, data), atol=0.05, rtol=0)
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("family", [Gaussian(2), Categorical(3)], ids=str)
 def test_a_single_step_of_a_filter_takes_a_mask(family: Emission) -> None:
     model, x = make_hmm(family), draw(family, 3, 2)
