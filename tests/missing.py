@@ -40,7 +40,7 @@ def values_of(family: Emission, entry: int | None) -> tuple[Tensor, float]:
 def integrated(family: Emission, law: Any, x: Tensor, observed: Tensor) -> Tensor:
     """log of the sum or integral of p(x) over the entries of one observation (*event) that are missing, batch shape."""
     if bool(observed.all()):
-        return law.log_prob(x)  # type: ignore[no-any-return]
+        return law.log_prob(x)
     missing = [None] if observed.dim() == 0 else (~observed).nonzero()[:, 0].tolist()
     sets = [values_of(family, entry) for entry in missing]
     filled = x.expand(math.prod(len(values) for values, _ in sets), *x.shape).clone()
@@ -50,7 +50,7 @@ def integrated(family: Emission, law: Any, x: Tensor, observed: Tensor) -> Tenso
         filled[(...,) if entry is None else (..., entry)] = column.to(x.dtype)
     axis = len(law.batch_shape)
     densities = law.log_prob(filled.reshape(-1, *(1 for _ in range(axis)), *x.shape))  # (values, *batch)
-    return densities.logsumexp(0) + sum(spacing for _, spacing in sets)  # type: ignore[no-any-return]
+    return densities.logsumexp(0) + sum(spacing for _, spacing in sets)
 
 
 def chain_log_prob(model: SequenceModel, data: Sequences) -> Tensor:

@@ -22,6 +22,9 @@ from pgm_rnn.emissions import FullGaussian, Pen
 from pgm_rnn.inference.em.units import ROUNDINGS_KEPT, Units
 from pgm_rnn.inference.em.weighted import Weighted, moments
 
+_ROWS = 4096
+"""Observations that are completed at a time."""
+
 
 class _Completed(NamedTuple):
     """Expected observations of one state (N, D), their weights (N,), and rows R (E, D), R'R = sum_n w_n Cov(x_n)."""
@@ -60,17 +63,14 @@ def _completed(data: Weighted, units: Units) -> Iterator[_Completed]:
         yield from (_Completed(x, column.double(), x[:0]) for column in data.weights.T)
         return
     patterns, which = data.observed.unique(dim=0, return_inverse=True)
-    groups = [(pattern, (which == number).nonzero()[:, 0]) for number, pattern in enumerate(patterns)]
     for column, loc, factor in zip(data.weights.T, *_before(data, units), strict=True):
-        w, filled, rows = column.double(), x.clone(), [x[:0]]
-        for there, members in groups:
-            slope, root = _regression(factor, there)
-            known = x[members][:, there] - loc[there]
-            filled[members[:, None], (~there).nonzero()[:, 0]] = loc[~there] + known @ slope.mT
-            spread = x.new_zeros(len(root), x.shape[1])
-            spread[:, ~there] = w[members].sum().sqrt() * root.mT
-            rows.append(spread)
-        yield _Completed(filled, w, torch.cat(rows))
+        w, (slopes, roots) = column.double(), _regressions(factor, patterns)
+        deviation = (x - loc).where(data.observed, 0.0)
+        parts = zip(deviation.split(_ROWS), which.split(_ROWS), strict=True)
+        expected = torch.cat([(slopes[numbers] @ rows[..., None])[..., 0] for rows, numbers in parts])
+        totals = w.new_zeros(len(patterns)).index_add_(0, which, w)
+        spread = totals.sqrt()[:, None, None] * roots.mT  # (patterns, D, D)
+        yield _Completed(loc + deviation + expected, w, spread.flatten(0, 1))
 
 
 def _before(data: Weighted, units: Units) -> tuple[Tensor, Tensor]:
@@ -82,12 +82,17 @@ def _before(data: Weighted, units: Units) -> tuple[Tensor, Tensor]:
     return loc, scale.diag_embed()
 
 
-def _regression(factor: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
-    """S_mo S_oo^-1 (M, O), and a triangular root of Cov(x_m | x_o), (M, M), for S = L L'."""
-    ordered = triangle(torch.cat([factor[there], factor[~there]]).mT).mT  # a factor of S, observed entries first
-    known = int(there.sum())
-    of_known, across, root = ordered[:known, :known], ordered[known:, :known], ordered[known:, known:]
-    return torch.linalg.solve_triangular(of_known, across, upper=False, left=False), root
+def _regressions(factor: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
+    """S_mo S_oo^-1 and R with R R' = Cov(x_m | x_o), in rows m and columns o of matrices (patterns, D, D) of zeros.
+
+    With L_o' = Q U, U triangular, S = L L' is not formed: S_mo S_oo^-1 = L_m Q U'^-1, and R = L_m - S_mo S_oo^-1 L_o.
+    """
+    there = observed.to(factor.dtype)[..., None]  # (patterns, D, 1)
+    known, missing = there * factor, (1 - there) * factor
+    Q, upper = torch.linalg.qr(torch.cat([known, torch.diag_embed(1 - there[..., 0])], -1).mT)
+    across = missing @ Q[..., : len(factor), :]
+    slopes = torch.linalg.solve_triangular(upper.mT, across, upper=False, left=False) * there.mT
+    return slopes, missing - slopes @ known
 
 
 def triangle(rows: Tensor) -> Tensor:

@@ -70,8 +70,8 @@ def fit(
     where = Surroundings(**among(options, Surroundings))
     objective = chosen_objective(model, objective)
     plan = Plan(objective=objective, num_particles=num_particles, **among(options, Plan))
-    train, valid = (None if data is None else marked(model, as_sequences(data)) for data in (train, valid))
-    assert train is not None
+    train = marked(model, as_sequences(train))
+    valid = None if valid is None else marked(model, as_sequences(valid))
     with on_device(model, where.device) as away:
         if where.device is not None:
             train, valid = train.to(away), None if valid is None else valid.to(away)

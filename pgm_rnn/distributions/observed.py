@@ -36,9 +36,9 @@ def observed_log_prob(law: Any, x: Tensor, observed: Tensor | None) -> Tensor:
         ValueError: an observation is partly missing, and the law cannot be integrated entry by entry.
     """
     if observed is None:
-        return law.log_prob(x)  # type: ignore[no-any-return]
+        return law.log_prob(x)
     if observed.dim() < x.dim() or not law.event_shape:
-        return law.log_prob(x).where(observed, 0.0)  # type: ignore[no-any-return]
+        return law.log_prob(x).where(observed, 0.0)
     return entries_log_prob(law, x, observed)
 
 
@@ -56,11 +56,11 @@ def entries_log_prob(law: Any, x: Tensor, observed: Tensor) -> Tensor:
             f"expected each observation to be whole or missing as a whole, for {type(law).__name__} cannot integrate "
             "out single entries, got one that is partly missing; give a mask with one truth value per step"
         )
-    return law.log_prob(x).where(every, 0.0)  # type: ignore[no-any-return]
+    return law.log_prob(x).where(every, 0.0)
 
 
-@entries_log_prob.register
-def _(law: Independent, x: Tensor, observed: Tensor) -> Tensor:
+@entries_log_prob.register(Independent)
+def _(law: Any, x: Tensor, observed: Tensor) -> Tensor:
     entries = observed_log_prob(law.base_dist, x, observed)
     return entries.sum(tuple(range(-law.reinterpreted_batch_ndims, 0))) if law.reinterpreted_batch_ndims else entries
 
@@ -90,25 +90,41 @@ def _(law: LowRankMultivariateNormal, x: Tensor, observed: Tensor) -> Tensor:
 
 def _normal_log_prob(loc: Tensor, scale_tril: Tensor, x: Tensor, observed: Tensor) -> Tensor:
     """log N(x_o; m_o, S_oo) with S = L L', for means (..., D) and L (..., D, D)."""
-    factor = _factors(scale_tril, observed)
+    factors, numbers = _factors(scale_tril, observed)
     deviation = (x - loc).where(observed, 0.0)  # (..., D)
-    whitened = torch.linalg.solve_triangular(factor, deviation[..., None], upper=False)[..., 0]
-    peak = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1) + _HALF_LOG_TWO_PI * observed.sum(-1)
-    return -0.5 * whitened.square().sum(-1) - peak
+    batch, size = deviation.shape[:-1], deviation.shape[-1]
+    batch = torch.broadcast_shapes(batch, numbers.shape)
+    rows, numbers = deviation.expand(*batch, size).reshape(-1, size, 1), numbers.expand(batch)
+    few = max(1, _MOST_NUMBERS // size**2)
+    squares = [
+        torch.linalg.solve_triangular(factors[chosen], part, upper=False).square().sum((1, 2))
+        for chosen, part in zip(numbers.reshape(-1).split(few), rows.split(few), strict=True)
+    ]
+    peaks = -factors.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    return -0.5 * torch.cat(squares).reshape(batch) + peaks[numbers] - _HALF_LOG_TWO_PI * observed.sum(-1)
 
 
-def _factors(scale_tril: Tensor, observed: Tensor) -> Tensor:
-    """Factors of the observed entries' covariances, beside ones for missing entries: (..., D, D).
+_MOST_NUMBERS = 2**22
+"""Entries of factors that are copied at a time."""
+
+
+def _factors(scale_tril: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
+    """Factors of the observed entries' covariances, each beside ones for the missing entries, and which one is whose.
 
     Where that is less work, each pattern of missing entries and each covariance are taken once.
+
+    Returns:
+        factors (F, D, D) and numbers (...) in 0..F - 1, which broadcast with the batch.
     """
     own, size = scale_tril.shape[:-2], observed.shape[-1]
+    batch = torch.broadcast_shapes(own, observed.shape[:-1])
     patterns, which = observed.reshape(-1, size).unique(dim=0, return_inverse=True)
-    if len(patterns) * own.numel() >= torch.broadcast_shapes(own, observed.shape[:-1]).numel():
-        return _factor(scale_tril, observed)
+    if len(patterns) * own.numel() >= batch.numel():
+        each = _factor(scale_tril, observed).reshape(-1, size, size)
+        return each, torch.arange(len(each), device=observed.device).reshape(batch)
     each = _factor(scale_tril.reshape(1, -1, size, size), patterns[:, None])  # (patterns, covariances, D, D)
     number = torch.arange(own.numel(), device=observed.device).reshape(own)
-    return each[which.reshape(observed.shape[:-1]), number]
+    return each.flatten(0, 1), which.reshape(observed.shape[:-1]) * own.numel() + number
 
 
 def _factor(scale_tril: Tensor, observed: Tensor) -> Tensor:
@@ -156,11 +172,11 @@ class PartlyObserved(TorchDistribution):
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         """Whole observations that follow their parameters."""
-        return self.law.rsample(sample_shape)  # type: ignore[no-any-return]
+        return self.law.rsample(sample_shape)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Whole observations, without gradient."""
-        return self.law.sample(sample_shape)  # type: ignore[no-any-return]
+        return self.law.sample(sample_shape)
 
 
 def partly(law: TorchDistribution, observed: Tensor | None) -> TorchDistribution:

@@ -60,15 +60,32 @@ def marked(model: Conditionals, data: Sequences) -> Sequences:
     A mask that has the same truth value for all entries of each step is replaced by one with a truth value per step.
 
     Raises:
-        ValueError: observations are missing that the model's memory reads.
+        ValueError: observations are missing that the model's memory reads, or all are NaN.
     """
     observed = data.observed
-    if observed is None and model.initial_memory is None and data.x.is_floating_point() and bool(data.x.isnan().any()):
-        observed = Sequences(data.x, data.lengths, mask=~data.x.isnan()).observed
+    if observed is None and model.initial_memory is None:
+        observed = _numbers(data, example_of(model).device)
     if observed is None:
         return data
     check_memory(model)
     return Sequences(*data[:4], mask=_by_step(observed))
+
+
+def _numbers(data: Sequences, device: torch.device) -> Tensor | None:
+    """True where x on the model's device is no NaN, the shape of x; None if that is everywhere within the lengths.
+
+    Raises:
+        ValueError: all observations are NaN.
+    """
+    if not data.x.is_floating_point() or data.x.device != device or not bool(data.x.isnan().any()):
+        return None
+    observed = Sequences(data.x, data.lengths, mask=~data.x.isnan()).observed
+    if observed is not None and not bool(observed.any()):
+        raise ValueError(
+            "expected numbers among the observations, got nan in sequence 0 at step 1 and everywhere else; give a mask "
+            "if all of them are missing"
+        )
+    return observed
 
 
 def _by_step(observed: Tensor) -> Tensor:

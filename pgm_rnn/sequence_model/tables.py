@@ -107,6 +107,14 @@ def _evaluated(model: Conditionals, data: Sequences) -> Tables:
 def _log_emission(model: Any, data: Sequences, h: Tensor | None, num_states: int) -> Tensor:
     """log p(x_t | z_t = k, h_t) of the observed entries, (batch, T, K), by the laws; h (1, batch, T, dim) or None."""
     states = torch.arange(num_states, device=data.x.device)[:, None, None]  # (K, 1, 1)
-    observed = None if data.observed is None else data.observed[None]
-    log_probs = observed_log_prob(model.emission(states, h), data.x[None], observed)
-    return log_probs.expand(num_states, *data.x.shape[:2]).movedim(0, -1)
+    x, observed = data.x[None], None if data.observed is None else data.observed[None]
+    few = max(1, _MOST_NUMBERS // x.numel())
+    parts = [
+        observed_log_prob(model.emission(some, h), x, observed).expand(len(some), *x.shape[1:3])
+        for some in states.split(few)
+    ]
+    return torch.cat(parts).movedim(0, -1)
+
+
+_MOST_NUMBERS = 2**24
+"""Entries of observations, over states, whose densities are computed at a time."""
