@@ -90,7 +90,7 @@ class DiscreteHMM(ChainLaw):
         return self.initial_probs.shape[-1]
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """log p(x_{1:T}) of values (*sample, *batch, T, *event): (*sample, *batch), in nats; differentiable once.
+        """log p(x_{1:T}) of values (*sample, *batch, T, *event): (*sample, *batch), in nats; differentiable.
 
         Source: Rabiner (1989), eq. (103).
         """

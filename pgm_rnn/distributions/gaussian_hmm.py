@@ -87,7 +87,7 @@ class GaussianHMM(ChainLaw):
         self.chain = kalman.GaussianChain(mean, cov, A.mT, Q, C.mT, R, shift)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """log p(x_{1:T}) of values (*sample, *batch, T, M): (*sample, *batch), in nats; differentiable once."""
+        """log p(x_{1:T}) of values (*sample, *batch, T, M): (*sample, *batch), in nats; differentiable."""
         batch, chain, x, lengths = self._chains(value)
         return kalman.log_marginal_likelihood(chain, x, lengths).reshape(batch)
 

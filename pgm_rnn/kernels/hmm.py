@@ -23,13 +23,15 @@ chains side by side, where chain r has the n-th sequence at b = n R + r.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from pgm_rnn.kernels import doors, hmm_wide
+from pgm_rnn.kernels import doors, hmm_wide, second_order, transforms
+from pgm_rnn.kernels.hmm_differentiable import log_marginal_likelihood as _differentiable
 from pgm_rnn.kernels.hmm_forward import Asked, run_forward
 from pgm_rnn.kernels.hmm_losses import largest_future
 from pgm_rnn.kernels.hmm_numba import compiled
@@ -62,40 +64,88 @@ LARGEST_COUNTED = 64
 def log_marginal_likelihood(initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor) -> Tensor:
     """log p(x_{1:T}) = sum_t log c_t of each sequence, (B,), in nats: Rabiner (1989), eq. (103).
 
-    It is differentiable once in the first three arguments. An impossible sequence has -inf and gradients of zero.
+    It is differentiable in the first three arguments: once by the compiled recursions, again by torch operations
+    (`hmm_differentiable`). An impossible sequence has -inf and gradients of zero.
 
     Raises:
         TypeError: an argument of another dtype.
         ValueError: shapes, devices or lengths that do not fit each other.
-        RuntimeError: a second derivative is asked for.
+        RuntimeError: a second derivative where a belief that matters is below the smallest float64.
     """
     doors.finite_chain(initial, transition, log_emission, lengths)
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (initial, transition, log_emission)):
-        return _LogMarginalLikelihood.apply(initial, transition, log_emission, lengths)
-    result = _run_forward(initial, transition, log_emission, lengths, keep_steps=False, in_whole=True)
-    return result.log_normalizers.sum(-1)
+    return _applied(initial, transition, log_emission, lengths)
+
+
+def _applied(*arguments: Tensor) -> Tensor:
+    """The recursion, which keeps its steps only where a gradient may be asked for."""
+    if transforms.is_differentiated(arguments):
+        return _differentiable(*arguments)
+    with_gradient = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in arguments)
+    value: Tensor = _LogMarginalLikelihood.apply([] if with_gradient else None, *arguments)
+    return value
 
 
 class _LogMarginalLikelihood(torch.autograd.Function):
+    """The compiled recursion and its gradient; `kept` is an empty list, which takes the result for it, or None."""
+
     @staticmethod
     @override
-    def forward(ctx: Any, initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor) -> Tensor:
-        result = _run_forward(initial, transition, log_emission, lengths, keep_steps=True, in_whole=True)
-        ctx.save_for_backward(initial, transition, lengths)
-        ctx.result = result
+    def forward(
+        kept: list[Forward] | None, initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor
+    ) -> Tensor:
+        keep_steps = kept is not None
+        result = _run_forward(initial, transition, log_emission, lengths, keep_steps=keep_steps, in_whole=True)
+        if kept is not None:
+            kept.append(result)
         return result.log_normalizers.sum(-1)
 
     @staticmethod
     @override
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.kept, *tensors = inputs
+        ctx.save_for_backward(*tensors, output)
+
+    @staticmethod
+    @override
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        initial, transition, log_emission, lengths, value = ctx.saved_tensors
         if torch.is_grad_enabled():
-            raise RuntimeError(
-                "the log marginal likelihood is differentiable once, got create_graph=True; "
-                "write the recursion with torch operations where second derivatives are needed"
-            )
-        initial, transition, lengths = ctx.saved_tensors
-        first, counts, smoothed = expected_counts(transition, lengths, ctx.result, grad)
-        return first.reshape(-1, *initial.shape).sum(0), counts, smoothed, None
+            again, arguments = partial(_differentiable, lengths=lengths), (initial, transition, log_emission)
+            return None, *second_order.gradients(again, arguments, grad, value), None
+        first, counts, smoothed = expected_counts(transition, lengths, ctx.kept[0], grad)
+        return None, first.reshape(-1, *initial.shape).sum(0), counts, smoothed, None
+
+    @staticmethod
+    @override
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Tensor, int]:
+        """Chains side by side: chain r has the n-th sequence at n R + r."""
+        initial, transition, log_emission, lengths = (
+            tensor if dim is None else tensor.movedim(dim, 0)
+            for tensor, dim in zip(inputs[1:], in_dims[1:], strict=True)
+        )
+        num, axes = info.batch_size, tuple(dim is not None for dim in in_dims[1:])
+        folded = _applied(
+            _of_chains(initial, num, axes[0], own_axes=2),
+            _of_chains(transition, num, axes[1], own_axes=4),
+            _folded(log_emission, num, axes[2]),
+            _folded(lengths, num, axes[3]),
+        )
+        return folded.unflatten(0, (-1, num)), 1
+
+
+def _folded(values: Tensor, num: int, has_axis: bool) -> Tensor:
+    """Values of sequences (num, B, ...), or (B, ...) for all chains, as (B num, ...)."""
+    each = values if has_axis else values.expand(num, *values.shape)
+    return each.transpose(0, 1).flatten(0, 1)
+
+
+def _of_chains(parameter: Tensor, num: int, has_axis: bool, own_axes: int) -> Tensor:
+    """A parameter (num, P, ...), or (P, ...) for all chains, as (P num, ...); it stays as it is if all share it."""
+    front, own = parameter.shape[:has_axis], parameter.shape[has_axis:]
+    shape = torch.Size([1] * (own_axes - len(own))) + own
+    if not has_axis and shape[0] == 1:
+        return parameter
+    return _folded(parameter.reshape(front + shape), num, has_axis)
 
 
 def forward(

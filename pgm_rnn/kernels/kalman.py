@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from pgm_rnn.kernels import doors
+from pgm_rnn.kernels import doors, kalman_differentiable, second_order, transforms
 from pgm_rnn.kernels.gaussian_chain import GaussianChain, detached, per_entry, without_missing
 from pgm_rnn.kernels.threads import run_compiled
 from pgm_rnn.sequences import length_mask
@@ -115,43 +115,69 @@ class Information(NamedTuple):
 def log_marginal_likelihood(chain: GaussianChain, x: Tensor, lengths: Tensor, observed: Tensor | None = None) -> Tensor:
     """log p(x_{1:T}) of each sequence, (B,), in nats; NaN if a prediction's covariance is not positive definite.
 
-    It is differentiable once in the parameters and in x (B, T, M). `observed` (B, T, M) is False where an entry is
-    missing.
+    It is differentiable in the parameters and in x (B, T, M): once by the compiled recursions, again by torch
+    operations (`kalman_differentiable`). `observed` (B, T, M) is False where an entry is missing.
 
     Raises:
         TypeError: an argument of another dtype.
         ValueError: shapes, devices or lengths that do not fit each other.
-        RuntimeError: a second derivative is asked for.
     """
     if observed is None:
         chain = chain.with_all_axes()
         doors.gaussian_chain(chain, x, lengths)
-        return _LogMarginalLikelihood.apply(x, lengths, *chain)
+        return _applied(x, lengths, *chain)
     chain, x = without_missing(chain, x, observed)
     doors.gaussian_chain(chain, x, lengths)
-    return _LogMarginalLikelihood.apply(x, lengths, *chain) + _too_many(observed, lengths, x.dtype).sum(-1)
+    return _applied(x, lengths, *chain) + _too_many(observed, lengths, x.dtype).sum(-1)
+
+
+def _applied(*arguments: Tensor) -> Tensor:
+    """The compiled recursion, or torch operations where torch.func differentiates them."""
+    if transforms.is_differentiated(arguments):
+        return kalman_differentiable.log_marginal_likelihood(*arguments)
+    value: Tensor = _LogMarginalLikelihood.apply([], *arguments)
+    return value
 
 
 class _LogMarginalLikelihood(torch.autograd.Function):
+    """The compiled recursion and its gradient; `kept` is an empty list, which takes the result for the gradient."""
+
     @staticmethod
     @override
-    def forward(ctx: Any, x: Tensor, lengths: Tensor, *parameters: Tensor) -> Tensor:
-        result = _filter(GaussianChain(*parameters), x, lengths)
-        ctx.save_for_backward(lengths, *parameters, *result)
-        return result.log_normalizers.sum(-1)
+    def forward(kept: list[Filtered], x: Tensor, lengths: Tensor, *parameters: Tensor) -> Tensor:
+        kept[:] = [_filter(GaussianChain(*parameters), x, lengths)]
+        return kept[0].log_normalizers.sum(-1)
+
+    @staticmethod
+    @override
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.kept, *tensors = inputs
+        ctx.save_for_backward(*tensors, output)
 
     @staticmethod
     @override
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, lengths, *parameters, value = ctx.saved_tensors
         if torch.is_grad_enabled():
-            raise RuntimeError(
-                "the log marginal likelihood is differentiable once, got create_graph=True; "
-                "write the recursion with torch operations where second derivatives are needed"
-            )
-        lengths, *saved = ctx.saved_tensors
-        chain, result = GaussianChain(*saved[:7]), Filtered(*saved[7:])
-        found = gradients(chain, lengths, result, grad, x=ctx.needs_input_grad[0], offset=ctx.needs_input_grad[-1])
-        return found[0], None, *found[1:]
+
+            def again(x: Tensor, *chain: Tensor) -> Tensor:
+                return kalman_differentiable.log_marginal_likelihood(x, lengths, *chain)
+
+            found = second_order.gradients(again, (x, *parameters), grad, value)
+            return None, found[0], None, *found[1:]
+        asked = {"x": ctx.needs_input_grad[1], "offset": ctx.needs_input_grad[-1]}
+        of_x, *of_parameters = gradients(GaussianChain(*parameters), lengths, ctx.kept[0], grad, **asked)
+        return None, of_x, None, *of_parameters
+
+    @staticmethod
+    @override
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Tensor, int]:
+        """One call for each row, because sequences that share their parameters share their covariances."""
+        rows = [
+            [tensor] * info.batch_size if dim is None else tensor.unbind(dim)
+            for tensor, dim in zip(inputs[1:], in_dims[1:], strict=True)
+        ]
+        return torch.stack([_applied(*row) for row in zip(*rows, strict=True)]), 0
 
 
 def filter(chain: GaussianChain, x: Tensor, lengths: Tensor, observed: Tensor | None = None) -> Filtered:

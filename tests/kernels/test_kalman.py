@@ -233,13 +233,6 @@ def test_paths_are_drawn_from_the_posterior_and_not_from_the_filter() -> None:
             assert float((error / (cov.diagonal()[:DIM] / num_samples).sqrt()).abs().max()) > limit
 
 
-def test_a_second_derivative_is_a_clear_error() -> None:
-    chain, tensors = with_gradients(random_chain())
-    value = kalman.log_marginal_likelihood(chain, torch.randn(BATCH, NUM_STEPS, OBS_DIM), LENGTHS).sum()
-    with pytest.raises(RuntimeError, match="is differentiable once, got create_graph=True"):
-        torch.autograd.grad(value, tensors, create_graph=True)
-
-
 def test_a_prediction_without_a_covariance_is_nan_in_its_sequence_only() -> None:
     chain = random_chain(AXES["per sequence"])
     chain.emission_cov[1] = -100 * torch.eye(OBS_DIM)
