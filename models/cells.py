@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from pgm_rnn.kernels.gates import gru, lstm
+from pgm_rnn.kernels.transforms import is_transformed
 from pgm_rnn.models.info import Size
 
 
@@ -135,7 +136,7 @@ class StackedCell(Cell):
 
     @override
     def unroll(self, x: Tensor, h: Tensor) -> Tensor:
-        if len(x) == 0:
+        if len(x) == 0 or is_transformed((x, h, *self.network.parameters())):  # vmap has no rule for these networks
             return super().unroll(x, h)
         hidden, cells = self.layers(h)
         start = torch.stack([part.expand(x.shape[1], -1) for part in hidden])  # (layers, batch, hidden_dim)

@@ -4,6 +4,7 @@ z_1 ~ N(m, P),   z_t ~ N(transition_mean(z_{t-1}, h_t), Q),   x_t ~ N(emission_m
 """
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,7 +14,8 @@ from torch import Tensor, nn
 from pgm_rnn.checks import check_counts, check_covariance
 from pgm_rnn.distributions.correlated_normal import CorrelatedNormal
 from pgm_rnn.emissions import Emission, Gaussian
-from pgm_rnn.models.covariance import Covariance, raw_of
+from pgm_rnn.emissions.natural import Natural
+from pgm_rnn.models.covariance import Covariance
 from pgm_rnn.sequence_model import First, SequenceModel
 from pgm_rnn.states import GaussianStates
 
@@ -101,11 +103,14 @@ class GaussianStateModel(SequenceModel):
         """R, (M, M)."""
         return self.emission_covariance.matrix
 
-    def unconstrained(self, name: str, value: Tensor) -> tuple[str, Tensor]:
-        """`SequenceModel.unconstrained`, also for "initial_cov", "transition_cov" and "emission_cov"."""
-        if name in COVARIANCES:
-            return f"{COVARIANCES[name]}.raw", raw_of(torch.linalg.cholesky(value))
-        return super().unconstrained(name, value)
+    @property
+    def natural_parameters(self) -> Mapping[str, Natural]:
+        """Each covariance as "initial_cov", "initial_scale", "initial_correlation", "initial_correlation_cholesky"."""
+        return {
+            f"{name.removesuffix('cov')}{view}": natural.within(module)
+            for name, module in COVARIANCES.items()
+            for view, natural in getattr(self, module).natural_views().items()
+        }
 
     def initial(self, h: Any) -> TorchDistribution:
         """p(z_1), batch shape ()."""

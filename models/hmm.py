@@ -6,6 +6,7 @@ Choe, Shin & Spencer (2017), sec. 2.2 and 3.2 (their V is transition_probs trans
 """
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import pyro.distributions as dist
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from pgm_rnn.checks import check_counts, check_probs
 from pgm_rnn.emissions import Categorical, Emission, EmissionTable, chosen_family
+from pgm_rnn.emissions.natural import SOFTMAX, Natural, whole
 from pgm_rnn.models.info import ModelInfo
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import First, SequenceModel
@@ -163,12 +165,13 @@ class HMM(SequenceModel):
             self.emission_table.params.copy_(emission_params)
         self._drawn = ()
 
-    def unconstrained(self, name: str, value: Tensor) -> tuple[str, Tensor]:
-        """`SequenceModel.unconstrained`, also for "initial_probs", "transition_probs" and "emission_probs"."""
+    @property
+    def natural_parameters(self) -> Mapping[str, Natural]:
+        """Probabilities by the names of the constructor; those of the emission are its table's own."""
         raw = {"initial_probs": "initial_logits", "transition_probs": "transition_logits"}
         if isinstance(self.family, Categorical):
             raw["emission_probs"] = "emission_table.params"
-        return (raw[name], value.log()) if name in raw else super().unconstrained(name, value)
+        return {name: whole(logits, SOFTMAX) for name, logits in raw.items()}
 
     def emission_log_probs(self, x: Tensor) -> Tensor:
         """log p(x_t | z_t = k) for every state: (batch, T, K)."""

@@ -7,6 +7,7 @@ For bits, every entry is an independent chain: p(x_{t,j} = 1 | x_{t-1,j} = i) = 
 Vidal (2024), the taxonomy of sequence models; Anderson & Goodman (1957) for estimation by counts.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from pgm_rnn.checks import check_probs
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, chosen_family
+from pgm_rnn.emissions.natural import LOGIT, SOFTMAX, Natural, columns, whole
 from pgm_rnn.models.info import ModelInfo
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import First, SequenceModel, UnrollsMemory
@@ -149,14 +151,22 @@ class MarkovChain(UnrollsMemory, SequenceModel):
         """p(x_t = j | x_{t-1} = i), (K, K); for bits p(x_{t,j} = 1 | x_{t-1,j} = i), (2, *event)."""
         return self._probs(self.transition_logits)
 
-    def unconstrained(self, name: str, value: Tensor) -> tuple[str, Tensor]:
-        """`SequenceModel.unconstrained`, also for "initial_probs" and "transition_probs"."""
+    @property
+    def natural_parameters(self) -> Mapping[str, Natural]:
+        """Probabilities by the names of the constructor."""
         raw = {"initial_probs": "initial_logits", "transition_probs": "transition_logits"}
-        if name not in raw:
-            return super().unconstrained(name, value)
         if isinstance(self.family, Categorical):
-            return raw[name], value.log()
-        return raw[name], value.logit().reshape(*value.shape[: value.dim() - len(self.family.event_shape)], -1)
+            return {name: whole(logits, SOFTMAX) for name, logits in raw.items()}
+        event = self.family.event_shape
+        width = event.numel()
+        return {
+            name: columns(
+                *(logits, 0, width, LOGIT),
+                lambda own: own.reshape(*own.shape[:-1], *event),
+                lambda value: value.reshape(*value.shape[: value.dim() - len(event)], width),
+            )
+            for name, logits in raw.items()
+        }
 
     def recurrence(self, h: Tensor, z: None, x: Tensor) -> Tensor:
         """h_t = x_{t-1}: (..., entries)."""

@@ -172,13 +172,11 @@ def test_draws_side_by_side_that_have_no_density_of_their_own_are_errors() -> No
     model = hmm()
     x, program = model.sample(3, 5, seed=1).x, WithPriors(model, {"transition_probs": ROWS})
     draws = ROWS.sample(torch.Size([3]))
-    one_at_a_time = "or draw one at a time, with vectorize_particles=False or parallel=False"
-    for options in ({"rendering": "unrolled"}, {"memory": "sampled"}):
-        with (
-            pytest.raises(ValueError, match=f"expected rendering='fused' .* {one_at_a_time}"),
-            pyro.plate("p", 3, dim=-2),
-        ):
-            site_log_probs(program, x, options, transition_probs=draws[:, None])
+    with (
+        pytest.raises(ValueError, match=r"expected memory='deterministic' .* got 'sampled'; use rendering='unrolled'"),
+        pyro.plate("p", 3, dim=-2),
+    ):
+        site_log_probs(program, x, {"memory": "sampled"}, transition_probs=draws[:, None])
     vrnn, y = make_model("vrnn", FAMILIES["reals"]), ragged(FAMILIES["reals"])
     with pytest.raises(ValueError, match=r"expected one draw of the states .* vectorize_particles=False, Predictive"):
         Trace_ELBO(num_particles=2, vectorize_particles=True, max_plate_nesting=1).loss(vrnn.model, vrnn.guide, y)
@@ -188,7 +186,7 @@ def test_draws_side_by_side_that_have_no_density_of_their_own_are_errors() -> No
     ("make", "priors", "error", "message"),
     [
         (hmm, {}, ValueError, "expected at least one prior, got none"),
-        (hmm, {"transitions": ROWS}, ValueError, "expected the parameter to be one of initial_logits, "),
+        (hmm, {"transitions": ROWS}, ValueError, "expected the parameter to be one of initial_probs, "),
         (hmm, {"transition_probs": dist.Dirichlet(torch.ones(3))}, ValueError, r"that gives \(2, 2\), got \(3,\)"),
         (torch.nn.Identity, {"weight": ROWS}, TypeError, "expected a SequenceModel, such as HMM, got Identity"),
     ],

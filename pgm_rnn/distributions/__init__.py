@@ -1,6 +1,10 @@
-"""Laws of whole sequences as Pyro distributions, their hidden states summed out by the compiled recursions.
+"""Laws as Pyro distributions: of whole sequences, and of parameters, for priors.
 
-    DiscreteHMM, GaussianHMM     replacements for the classes of the same names in `pyro.distributions`
+    DiscreteHMM, GaussianHMM     replacements for the classes of the same names in `pyro.distributions`, hidden states
+                                 summed out by the compiled recursions
+    InverseWishart               a covariance matrix, which NUTS and automatic guides can move in
+    Ordered                      increasing means or rates, so that states keep their labels
+    StickyDirichlet              transition probabilities that favour staying
 
 Time convention: the initial law is the law of z_1, the state of the first observation. In Pyro's classes it is the law
 of the state one step earlier; with `initial_step=0` our classes take Pyro's parameters unchanged.
@@ -11,8 +15,11 @@ from typing import Any
 from pgm_rnn import moved
 from pgm_rnn.distributions.discrete_hmm import DiscreteHMM
 from pgm_rnn.distributions.gaussian_hmm import GaussianHMM
+from pgm_rnn.distributions.inverse_wishart import InverseWishart
+from pgm_rnn.distributions.ordered import Ordered
+from pgm_rnn.distributions.sticky_dirichlet import StickyDirichlet
 
-__all__ = ["DiscreteHMM", "GaussianHMM"]
+__all__ = ["DiscreteHMM", "GaussianHMM", "InverseWishart", "Ordered", "StickyDirichlet"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,5 +1,6 @@
 """Families of scalars and of vectors with independent entries: bits, real numbers, counts."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,6 +15,7 @@ from pgm_rnn.distributions.normal import ScaledNormal
 from pgm_rnn.distributions.poisson import Poisson as CountLaw
 from pgm_rnn.emissions.family import Emission, EmissionTable
 from pgm_rnn.emissions.info import FamilyInfo, normal_draws, size_of, whole_draws
+from pgm_rnn.emissions.natural import IDENTITY, LOGIT, SOFTPLUS, Map, Natural, columns
 from pgm_rnn.kernels import positive
 
 _MOST_NATS = 200.0
@@ -51,6 +53,19 @@ class Entries(Emission):
         kinds = params.chunk(self.params_per_entry, dim=-1)
         return kinds if self.size is not None else tuple(kind.squeeze(-1) for kind in kinds)
 
+    def _named(self, **maps: Map) -> Mapping[str, Natural]:
+        """The natural parameters of a table, which lie one after the other in its rows."""
+        width, event = self.event_shape.numel(), self.event_shape
+        places = {name: (i * width, (i + 1) * width) for i, name in enumerate(maps)}
+        return {
+            name: columns(
+                *("params", *places[name], of),
+                lambda own: own.reshape(*own.shape[:-1], *event),
+                lambda value: value.reshape(*value.shape[: value.dim() - len(event)], width),
+            )
+            for name, of in maps.items()
+        }
+
     def _column(self, name: str, values: Tensor) -> Tensor:
         """Named parameters of a table, (num_states, *event), as (num_states, size or 1)."""
         values = torch.as_tensor(values)
@@ -75,6 +90,11 @@ class Bernoulli(Entries):
     @override
     def support(self) -> str:
         return "bits 0 or 1"
+
+    @property
+    @override
+    def natural_parameters(self) -> Mapping[str, Natural]:
+        return self._named(probs=LOGIT)
 
     @override
     def distribution(self, params: Tensor) -> TorchDistribution:
@@ -131,6 +151,11 @@ class Gaussian(Entries):
     def continuous(self) -> bool:
         return True
 
+    @property
+    @override
+    def natural_parameters(self) -> Mapping[str, Natural]:
+        return self._named(loc=IDENTITY, scale=SOFTPLUS)
+
     @override
     def distribution(self, params: Tensor) -> TorchDistribution:
         loc, raw_scale = self._per_entry(params)
@@ -167,6 +192,11 @@ class Poisson(Entries):
     def support(self) -> str:
         return "counts 0, 1, 2, ..."
 
+    @property
+    @override
+    def natural_parameters(self) -> Mapping[str, Natural]:
+        return self._named(rate=SOFTPLUS)
+
     @override
     def distribution(self, params: Tensor) -> TorchDistribution:
         (raw_rate,) = self._per_entry(params)
@@ -197,7 +227,7 @@ def inverse_softplus(name: str, y: Tensor) -> Tensor:
     """
     if not bool((y > 0).all()):
         raise ValueError(f"expected {name} to be positive, got {float(y.min())}")
-    return y + torch.log(-torch.expm1(-y))
+    return positive.inverse_softplus(y)
 
 
 INFOS = (

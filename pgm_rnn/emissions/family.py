@@ -7,6 +7,7 @@ A new family subclasses `Emission`; a family whose members share weights defines
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
 from pgm_rnn.emissions.mixing import log_weights, mixture
+from pgm_rnn.emissions.natural import Natural
 
 
 class Emission(ABC):
@@ -63,6 +65,11 @@ class Emission(ABC):
     def needs_head(self) -> bool:
         """Whether the members share trainable parameters, which only a head can hold; such a family has no tables."""
         return False
+
+    @property
+    def natural_parameters(self) -> Mapping[str, Natural]:
+        """The natural parameters of the rows of a table, by the names of the arguments of `table`; none by default."""
+        return {}
 
     @property
     def input_dim(self) -> int:
@@ -161,6 +168,11 @@ class EmissionTable(nn.Module):
     def num_states(self) -> int:
         """Number of states."""
         return self.params.shape[0]
+
+    @property
+    def natural_parameters(self) -> Mapping[str, Natural]:
+        """The family's natural parameters, each (num_states, ...), in the shapes that its `table` takes."""
+        return self.family.natural_parameters
 
     def forward(self, z: Tensor) -> TorchDistribution:
         """p(x | z); its batch shape is that of z."""

@@ -3,6 +3,7 @@
 params = (loc, diagonal of L before softplus, L below its diagonal row by row)
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pyro.distributions as dist
@@ -15,7 +16,8 @@ from pgm_rnn.checks import check_counts, check_covariance
 from pgm_rnn.emissions.entries import inverse_softplus
 from pgm_rnn.emissions.family import Emission, EmissionTable
 from pgm_rnn.emissions.info import FamilyInfo, normal_draws
-from pgm_rnn.kernels import positive
+from pgm_rnn.emissions.natural import IDENTITY, Natural, columns, of_covariance
+from pgm_rnn.kernels import positive, triangles
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,28 @@ class FullGaussian(Emission):
 
     @override
     def distribution(self, params: Tensor) -> TorchDistribution:
-        num_below = self.num_params - 2 * self.size
-        loc, raw_diagonal, below = params.split([self.size, self.size, num_below], dim=-1)
-        packed = torch.cat([positive.scale(raw_diagonal), below, torch.zeros_like(loc[..., :1])], dim=-1)
-        index = _places(self.size).to(params.device).flatten()
-        scale_tril = packed.index_select(-1, index).unflatten(-1, (self.size, self.size))
-        return dist.MultivariateNormal(loc, scale_tril=scale_tril, validate_args=False)
+        return dist.MultivariateNormal(params[..., : self.size], scale_tril=self._factor(params), validate_args=False)
+
+    def _factor(self, params: Tensor) -> Tensor:
+        """L, (..., size, size)."""
+        raw_diagonal, below = params[..., self.size : 2 * self.size], params[..., 2 * self.size :]
+        return triangles.from_parts(positive.scale(raw_diagonal), below)
+
+    def _with_factor(self, params: Tensor, scale_tril: Tensor) -> Tensor:
+        """The parameters with another L."""
+        diagonal, below = triangles.parts_of(scale_tril.to(params.dtype))
+        return torch.cat([params[..., : self.size], positive.inverse_softplus(diagonal), below], dim=-1)
+
+    @property
+    @override
+    def natural_parameters(self) -> Mapping[str, Natural]:
+        """The mean, and the covariance under each of its names in `pgm_rnn.emissions.natural.of_covariance`."""
+
+        def same(value: Tensor) -> Tensor:
+            return value
+
+        loc = columns("params", 0, self.size, IDENTITY, same, same)
+        return {"loc": loc, **of_covariance("params", self._factor, self._with_factor)}
 
     @override
     def within_range(self, params: Tensor) -> Tensor:
@@ -94,18 +112,9 @@ class FullGaussian(Emission):
 
     def table_of_factors(self, loc: Tensor, scale_tril: Tensor) -> EmissionTable:
         """One law for each state from means and Cholesky factors L (num_states, size, size), without checks."""
-        diagonal = inverse_softplus("the diagonal of L", scale_tril.diagonal(dim1=-2, dim2=-1))
-        rows, columns = torch.tril_indices(self.size, self.size, offset=-1)
-        return EmissionTable(self, torch.cat([loc, diagonal, scale_tril[:, rows, columns]], dim=-1))
-
-
-def _places(size: int) -> Tensor:
-    """Index of each entry of L in the vector (diagonal, below the diagonal, zero), (size, size)."""
-    places = torch.full((size, size), size * (size + 1) // 2)
-    places.diagonal().copy_(torch.arange(size))
-    rows, columns = torch.tril_indices(size, size, offset=-1)
-    places[rows, columns] = torch.arange(size, size + len(rows))
-    return places
+        diagonal, below = triangles.parts_of(scale_tril)
+        raw_diagonal = inverse_softplus("the diagonal of L", diagonal)
+        return EmissionTable(self, torch.cat([loc, raw_diagonal, below], dim=-1))
 
 
 INFO = FamilyInfo("full-gaussian", FullGaussian, normal_draws, examples={"correlated-reals": FullGaussian(2)})

@@ -8,7 +8,7 @@ Difference from the paper: e = sigmoid(e_hat), where eq. (18) has 1 / (1 + exp(e
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +22,16 @@ from typing_extensions import override
 from pgm_rnn.checks import check_counts, check_probs
 from pgm_rnn.emissions.family import Emission, EmissionTable
 from pgm_rnn.emissions.info import FamilyInfo, normal_draws
+from pgm_rnn.emissions.natural import IDENTITY, LOGARITHM, LOGIT, SOFTMAX, TANH, Natural, columns
 from pgm_rnn.kernels import positive
 
 _PER_COMPONENT = 6
 """Number of unconstrained parameters of a component: pi, mu (2), sigma (2) and rho."""
+_PACKING: Mapping[int, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    1: (lambda own: own, lambda value: value),
+    2: (lambda own: torch.stack(own.chunk(2, dim=-1), dim=-1), lambda value: torch.cat(value.unbind(-1), dim=-1)),
+}
+"""From the columns of a kind of parameter with one or two entries per component to its own axes, and back."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,18 @@ class Pen(Emission):
     @override
     def continuous(self) -> bool:
         return True
+
+    @property
+    @override
+    def natural_parameters(self) -> Mapping[str, Natural]:
+        num = self.num_components
+        parts = {"probs": (SOFTMAX, 1), "loc": (IDENTITY, 2), "scale": (LOGARITHM, 2), "correlation": (TANH, 1)}
+        found, start = {}, 0
+        for name, (of, kinds) in parts.items():
+            found[name] = columns("params", start, start + kinds * num, of, *_PACKING[kinds])
+            start += kinds * num
+        up = columns("params", start, start + 1, LOGIT, lambda own: own[..., 0], lambda value: value[..., None])
+        return {**found, "up": up}
 
     @override
     def distribution(self, params: Tensor) -> TorchDistribution:

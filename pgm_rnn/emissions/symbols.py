@@ -1,6 +1,6 @@
 """Symbols: p(x = j) = softmax(params)_j, the family that the argument `num_symbols` stands for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyro.distributions as dist
@@ -13,6 +13,7 @@ from typing_extensions import override
 from pgm_rnn.checks import check_counts, check_probs
 from pgm_rnn.emissions.family import Emission, EmissionTable
 from pgm_rnn.emissions.info import FamilyInfo
+from pgm_rnn.emissions.natural import SOFTMAX, Natural, whole
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class Categorical(Emission):
     @override
     def needs_integers(self) -> bool:
         return True
+
+    @property
+    @override
+    def natural_parameters(self) -> Mapping[str, Natural]:
+        return {"probs": whole("params", SOFTMAX)}
 
     @override
     def distribution(self, params: Tensor) -> TorchDistribution:

@@ -20,6 +20,11 @@ def softplus(raw: Tensor) -> Tensor:
     return F.softplus(raw, threshold=40)
 
 
+def inverse_softplus(y: Tensor) -> Tensor:
+    """log(e^y - 1), the number whose softplus is y > 0, without overflow; NaN for a negative y."""
+    return y + torch.log(-torch.expm1(-y))
+
+
 def scale(raw: Tensor) -> Tensor:
     """softplus(raw), at least the smallest normal number."""
     return softplus(raw).clamp(min=torch.finfo(raw.dtype).tiny)

@@ -9,6 +9,7 @@ here, once. Choe et al. (2017, sec. 3.1) index the memory one step later (their 
 that is `first="condition"`. `first="model"` is the joint law of their Remark 1, where p(x_1) is the emission at h_1.
 """
 
+from collections.abc import Mapping
 from itertools import count
 from typing import Any
 
@@ -18,13 +19,16 @@ from torch import Tensor
 from pgm_rnn import moved
 from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.emissions import Emission
+from pgm_rnn.emissions.natural import Natural
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import programs
 from pgm_rnn.sequence_model.ancestral import Forecast, Step, drawn_sequences, following, stacked
 from pgm_rnn.sequence_model.conditionals import Conditionals, First, example_of, memory_of
 from pgm_rnn.sequence_model.densities import check_gaps, joint_log_prob, marginal_log_prob
 from pgm_rnn.sequence_model.mixins import SumsOutStates
+from pgm_rnn.sequence_model.naturals import listed, natural_parameters
 from pgm_rnn.sequence_model.observations import check_inputs, check_observations, checked, chosen_first
+from pgm_rnn.sequence_model.parameters import current_parameters
 from pgm_rnn.sequence_model.programs import Memory, Rendering
 from pgm_rnn.sequence_model.tables import has_tables, last_states, tables_of
 from pgm_rnn.sequences import Sequences
@@ -85,14 +89,31 @@ class SequenceModel(Conditionals):
         first = ["first='condition'"] if self.first == "condition" else []
         return f"{type(self).__name__}({', '.join([*parts, *first])}; {numbers:,} parameters)"
 
+    @property
+    def natural_parameters(self) -> Mapping[str, Natural]:
+        """Natural parameters of the model itself, by name; `pgm_rnn.sequence_model.naturals` adds those of its parts.
+
+        A class overrides it to let priors be put on, say, probabilities in place of the logits that it trains.
+        """
+        return {}
+
     def unconstrained(self, name: str, value: Tensor) -> tuple[str, Tensor]:
-        """Name and value of the module's parameter that give the natural parameter `name` this value; differentiable.
+        """Name and value of the module's parameter in which the parameter `name` has this value; differentiable.
+
+        Args:
+            name: a natural or a raw parameter; see `pgm_rnn.sequence_model.naturals`.
+            value: its value, which is converted to the parameter's dtype. What else the module's parameter holds stays
+                as it is now.
 
         Raises:
             ValueError: a name that the model does not have.
         """
-        check_choice("the parameter", name, dict(self.named_parameters()))
-        return name, value
+        natural, raw = natural_parameters(self).get(name), current_parameters(self)
+        if natural is not None:
+            return natural.raw, natural.write(raw[natural.raw], value.to(raw[natural.raw].dtype))
+        if name not in raw:
+            check_choice("the parameter", name, listed(self))
+        return name, value.to(raw[name].dtype)
 
     @property
     def recipe(self) -> tuple[str, dict[str, Any]]:

@@ -1,38 +1,38 @@
-"""The fused program of a model under several draws of its parameters side by side, each with its own density.
+"""The program of a model under several draws of its parameters side by side, each with its own density.
 
-z     all latent states              batch (*draws, batch), event (T, *latent)
-h     Delta                          batch (*draws, batch), event (T, dim)
-x     the whole sequence, observed   batch (*draws, batch), event (T, *event)
-
-The plates of the draws are to the left of the plate of the sequences, dim=-1. The laws of the draws are made one draw
-after the other.
+Sites are those of `pgm_rnn.sequence_model.programs`, of batch shape (*draws, batch) in place of (batch,): the plates of
+the draws are to the left of the plate of the sequences, dim=-1.
 """
 
-from collections.abc import Callable, Mapping
-from collections.abc import Sequence as Each
+from collections.abc import Callable
 from typing import Any
 
 import pyro
-import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
-from pgm_rnn.distributions.side_by_side import SideBySide
-from pgm_rnn.sequence_model.conditionals import Conditionals, First
+from pgm_rnn.sequence_model.conditionals import First
 from pgm_rnn.sequence_model.densities import memory_given
+from pgm_rnn.sequence_model.draws import Draws, Rows
+from pgm_rnn.sequence_model.model_under_draws import ModelUnderDraws
 from pgm_rnn.sequence_model.observations import checked, chosen_first, without_gaps
-from pgm_rnn.sequence_model.parameters import call_with
-from pgm_rnn.sequence_model.programs import Memory, Rendering, check_options, known_site, modelled_steps
+from pgm_rnn.sequence_model.programs import (
+    Memory,
+    Rendering,
+    check_options,
+    known_site,
+    modelled_steps,
+    run_model,
+)
 from pgm_rnn.sequence_model.sequence_law import SequenceLaw
+from pgm_rnn.sequence_model.side_by_side import SideBySide
 from pgm_rnn.sequence_model.state_law import StateLaw
 from pgm_rnn.sequences import Sequences
 
 
 def run_under_draws(
-    model: Conditionals,
-    parameters: Each[Mapping[str, Tensor]],
-    draws: torch.Size,
-    x: Sequences | Tensor,
+    draws: Draws,
+    x: Sequences | Tensor | None,
     lengths: Tensor | None = None,
     *,
     rendering: Rendering = "fused",
@@ -40,40 +40,45 @@ def run_under_draws(
     memory: Memory = "deterministic",
     inputs: Tensor | None = None,
 ) -> None:
-    """The fused program under several draws of the parameters, each with the density of the model that it makes.
+    """The program under several draws of the parameters, each with the density of the model that it makes.
 
     Args:
-        model: any model.
-        parameters: parameters of each draw, by their names in the module.
-        draws: shape in which the draws are arranged; batch shapes are (*draws, batch).
+        draws: a model and draws of its parameters.
         x: observations (batch, T, *event).
         lengths: as for `SequenceModel.model`, like the other options.
-        rendering: "fused".
+        rendering: "fused" or "unrolled".
         first: overrides the model's own `first`.
-        memory: "deterministic".
+        memory: "deterministic", or "sampled" in the unrolled rendering.
         inputs: (batch, T, input_dim) for a model with inputs.
 
     Raises:
-        ValueError: the other rendering, or a sampled memory.
+        ValueError: a sampled memory in the fused rendering.
     """
     check_options(rendering, memory)
-    if rendering != "fused" or memory != "deterministic":
+    model, first = draws.model, chosen_first(draws.model, first)
+    if rendering == "unrolled":
+        run_model(ModelUnderDraws(draws), "", x, lengths, inputs, rendering, first, memory)
+        return
+    if memory != "deterministic":
         raise ValueError(
-            f"expected rendering='fused' and memory='deterministic' for draws of the parameters side by side, got "
-            f"{rendering!r} and {memory!r}; or draw one at a time, with vectorize_particles=False or parallel=False"
+            "expected memory='deterministic' for draws of the parameters side by side in the fused rendering, got "
+            f"{memory!r}; use rendering='unrolled', or draw one at a time, with vectorize_particles=False or "
+            "parallel=False"
         )
-    data = without_gaps(checked(model, x, lengths, inputs=inputs), "Pyro's programs")
-    _under_draws(model, parameters, draws, data, chosen_first(model, first))
+    if x is None:
+        raise ValueError("expected observations x, got None; only rendering='unrolled' can draw them")
+    _fused(draws, without_gaps(checked(model, x, lengths, inputs=inputs), "Pyro's programs"), first)
 
 
-def _under_draws(
-    model: Conditionals, parameters: Each[Mapping[str, Tensor]], draws: torch.Size, data: Sequences, first: First
-) -> None:
-    x, lengths, _, inputs, _ = data
+def _fused(draws: Draws, data: Sequences, first: First) -> None:
+    model, (x, lengths, _, inputs, _) = draws.model, data
 
-    def side_by_side(make: Callable[..., TorchDistribution], *each: Each[Any]) -> SideBySide:
-        laws = [call_with(model, own, make, *row) for own, *row in zip(parameters, *each, strict=True)]
-        return SideBySide(laws, draws)
+    def side_by_side(make: Callable[..., TorchDistribution], *arguments: Rows) -> SideBySide:
+        return SideBySide(draws, make, arguments)
+
+    def memories(z: Tensor | None) -> Tensor:
+        value: Tensor = memory_given(model, data._replace(z=z))
+        return value
 
     def observations(z: Tensor | None, h: Any) -> TorchDistribution:
         law, mask = model.emission(z, h), modelled_steps(lengths, x.shape[1], first)
@@ -84,15 +89,12 @@ def _under_draws(
             law = side_by_side(lambda: SequenceLaw(model, lengths, x.shape[1], first, inputs))
             pyro.sample("x", law, obs=x)
             return
-        states: Each[Tensor | None] = [None] * len(parameters)
+        z, h = Rows(None), Rows(inputs)
         if model.states is not None:
             law = side_by_side(lambda: StateLaw(model, x, lengths, first, inputs))
-            states = law.rows(pyro.sample("z", law))
-        memories = [
-            call_with(model, own, memory_given, model, data._replace(z=z))
-            for own, z in zip(parameters, states, strict=True)
-        ]
-        if model.initial_memory is not None and inputs is None:
-            h = torch.stack(memories)
-            known_site("h", h.reshape(*draws, *h.shape[1:]), event_dim=2, like=h)
-        pyro.sample("x", side_by_side(observations, states, memories), obs=x)
+            z = draws.rows(pyro.sample("z", law), 1 + len(law.event_shape))
+        if model.initial_memory is not None:
+            h = Rows(draws.each(memories, z), 0)
+            if inputs is None:
+                known_site("h", draws.arranged(h.value, 3), event_dim=2, like=h.value)
+        pyro.sample("x", side_by_side(observations, z, h), obs=x)

@@ -8,7 +8,8 @@ Every engine of Pyro that takes a program takes this one: NUTS (`pgm_rnn.inferen
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import combinations
 from typing import Any
 
 import pyro
@@ -17,22 +18,34 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
 from pgm_rnn.randomness import seeded
+from pgm_rnn.sequence_model.draws import Draws
 from pgm_rnn.sequence_model.model import SequenceModel
+from pgm_rnn.sequence_model.naturals import natural_parameters
 from pgm_rnn.sequence_model.parameter_draws import run_under_draws
-from pgm_rnn.sequence_model.parameters import call_with
+from pgm_rnn.sequence_model.parameters import call_with, current_parameters
+
+_DRAWS = 16
+"""Number of draws from a prior that are compared with the values that its parameter may have."""
 
 
 class WithPriors:
     """The program of a model whose parameters have priors; those without one keep the model's values.
 
+    A parameter has the name of the constructor's argument (`transition_probs`, `initial_mean`), or in a family's
+    `table` (`loc`, `scale`, `rate`, `probs`, `cov`), or among the model's `named_parameters()`. Where two parts of a
+    model have the name, the path of the part stands before it ("emission_table.loc"). Each covariance can be drawn
+    whole ("transition_cov", by `pgm_rnn.distributions.InverseWishart`) or in two parts: "transition_scale", its
+    standard deviations, and "transition_correlation_cholesky", by `pyro.distributions.LKJCholesky`, or
+    "transition_correlation", by `LKJ`. An unknown name is an error that lists all names.
+
     Args:
         model: any model of the zoo.
-        priors: laws by parameter name, either a name of the model's constructor ("transition_probs", "transition_cov")
-            or one of `named_parameters()`. The batch axes of a law become part of its event.
+        priors: laws by the names of parameters. The batch axes of a law become part of its event.
 
     Raises:
         TypeError: a model that is no `SequenceModel`.
-        ValueError: no prior, a name that the model does not have, or a law over another shape.
+        ValueError: no prior, a name that the model does not have, a law over another shape or over values that the
+            parameter cannot have, or two laws for one parameter.
 
     Example:
         >>> import pyro.distributions as dist
@@ -50,26 +63,54 @@ class WithPriors:
             raise ValueError("expected at least one prior, got none; name a parameter and its law")
         self.model = model
         self.priors = {name: law.to_event(len(law.batch_shape)) for name, law in priors.items()}
+        with seeded(0), torch.no_grad():  # draws that are only looked at
+            self._check_laws()
+            self._check_one_law_each()
+
+    def _check_laws(self) -> None:
+        """Raise unless each law fits its parameter."""
+        naturals, present = natural_parameters(self.model), current_parameters(self.model)
         for name, law in self.priors.items():
-            with seeded(0):  # only the shape of this draw is used
-                raw_name, raw = model.unconstrained(name, law.sample())
-            expected = dict(model.named_parameters())[raw_name].shape
-            if raw.shape != expected:
-                raise ValueError(f"expected a prior for {name} that gives {tuple(expected)}, got {tuple(raw.shape)}")
+            natural = naturals.get(name)
+            if natural is None:
+                raw, value = self.model.unconstrained(name, law.sample())
+                _check_shape(name, value, present[raw])
+                continue
+            _check_shape(name, law.sample(), natural.read(present[natural.raw]))
+            for value in (law.sample() for _ in range(_DRAWS)):
+                if not bool(natural.support.check(value).all()):
+                    raise ValueError(
+                        f"expected a prior over {natural.values} for {name}, got a draw of {_title(law)} that is none; "
+                        "use a law over such values"
+                    )
+
+    def _check_one_law_each(self) -> None:
+        """Raise if two laws set the same entries of a parameter, which is where their order matters."""
+        values = {name: law.sample() for name, law in self.priors.items()}
+        for pair in combinations(values, 2):
+            there, back = ({name: values[name] for name in names} for names in (pair, pair[::-1]))
+            if any(
+                not torch.allclose(tensor, again, rtol=1e-3, atol=1e-5, equal_nan=True)
+                for tensor, again in _side_by_side(self.raw(there), self.raw(back))
+            ):
+                raise ValueError(
+                    f"expected one prior for each parameter, got {pair[0]} and {pair[1]}, which set the same one; "
+                    "leave one out"
+                )
 
     def __call__(self, x: Tensor, lengths: Tensor | None = None, **options: Any) -> dict[str, Tensor]:
         """Draw the parameters and run the model's program; options as for `SequenceModel.model`.
 
-        Raises:
-            ValueError: vectorised draws under the unrolled rendering.
+        Vectorised draws are computed at once, by `torch.func.vmap`. Where the code of a model cannot be mapped, for
+        example because it reads the value of a tensor, they are computed one after the other, with the same result.
         """
         values = {name: pyro.sample(name, law) for name, law in self.priors.items()}
-        draws = self._draws(values)
+        shape = self._draws(values)
         with pyro.settings.context(module_local_params=True):
-            if draws is None:
+            if shape is None:
                 call_with(self.model, self.raw(values), self.model.model, x, lengths, **options)
             else:
-                run_under_draws(self.model, self._raw_of_each(values, draws), draws, x, lengths, **options)
+                run_under_draws(self._side_by_side(values, shape), x, lengths, **options)
         return values
 
     def _draws(self, values: Mapping[str, Tensor]) -> torch.Size | None:
@@ -82,18 +123,31 @@ class WithPriors:
         batch = value.shape[: max(0, value.dim() - self.priors[name].event_dim)]
         return batch if not batch or batch[-1] == 1 else torch.Size([*batch, 1])
 
-    def _raw_of_each(self, values: Mapping[str, Tensor], draws: torch.Size) -> list[dict[str, Tensor]]:
-        """The module's parameters of each draw."""
-        rows = []
+    def _side_by_side(self, values: Mapping[str, Tensor], shape: torch.Size) -> Draws:
+        """The module's parameters under vectorised draws of that shape."""
+        rows = {}
         for name, value in values.items():
             event = self.priors[name].event_shape
             value = value.reshape(self._axes(name, value) + event)
-            rows.append(value.expand(*draws, 1, *event).reshape(-1, *event).unbind(0))
-        return [self.raw(dict(zip(values, each, strict=True))) for each in zip(*rows, strict=True)]
+            rows[name] = value.expand(*shape, 1, *event).reshape(-1, *event)
+        return Draws(self.model, self._raw_of_each(rows), shape)
+
+    def _raw_of_each(self, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The module's parameters of each draw (num, ...), from natural ones."""
+        try:
+            found: dict[str, Tensor] = torch.func.vmap(self.raw)(dict(rows))
+        except (RuntimeError, NotImplementedError, TypeError, ValueError):  # the model's own map cannot be vectorised
+            each = [self.raw(dict(zip(rows, row, strict=True))) for row in zip(*rows.values(), strict=True)]
+            found = {name: torch.stack([one[name] for one in each]) for name in each[0]}
+        return found
 
     def raw(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The module's parameters, by name, from natural ones."""
-        return dict(self.model.unconstrained(name, value) for name, value in values.items())
+        found: dict[str, Tensor] = {}
+        for name, value in values.items():  # a later one sees what earlier ones have set in the same tensor
+            raw, tensor = call_with(self.model, found, self.model.unconstrained, name, value)
+            found[raw] = tensor
+        return found
 
     @torch.no_grad()
     def model_at(self, values: Mapping[str, Tensor]) -> SequenceModel:
@@ -103,3 +157,17 @@ class WithPriors:
         for name, value in self.raw(values).items():
             parameters[name].copy_(value)
         return twin
+
+
+def _check_shape(name: str, value: Tensor, like: Tensor) -> None:
+    if value.shape != like.shape:
+        raise ValueError(f"expected a prior for {name} that gives {tuple(like.shape)}, got {tuple(value.shape)}")
+
+
+def _title(law: TorchDistribution) -> str:
+    """The name of a law, without the event axes around it."""
+    return type(getattr(law, "base_dist", law)).__name__
+
+
+def _side_by_side(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    return ((first[name], second[name]) for name in first)

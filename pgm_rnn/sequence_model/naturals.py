@@ -1,0 +1,33 @@
+"""The names under which priors may be put on the parameters of a model.
+
+transition_probs, initial_cov       a natural parameter of the model, named as its constructor names it
+loc, scale, rate, probs             a natural parameter of a part of it, named as the family's `table` names it
+emission_table.loc                  the same, with the path of the part, for models in which two parts have the name
+readout.bias, transition_logits     a raw parameter, one of `named_parameters()`
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from torch import nn
+
+from pgm_rnn.emissions.natural import Natural
+
+
+def natural_parameters(module: nn.Module) -> dict[str, Natural]:
+    """The natural parameters of a module and its parts by all of their names; short names come first."""
+    full: dict[str, Natural] = {}
+    for path, part in module.named_modules():
+        views: Mapping[str, Natural] = getattr(part, "natural_parameters", {})
+        full |= {f"{path}.{name}" if path else name: natural.within(path) for name, natural in views.items()}
+    times = Counter(name.rpartition(".")[2] for name in full)
+    own = {name: natural for name, natural in full.items() if "." not in name}
+    short = {name.rpartition(".")[2]: natural for name, natural in full.items() if times[name.rpartition(".")[2]] == 1}
+    return own | short | full
+
+
+def listed(module: nn.Module) -> list[str]:
+    """The names for an error, each parameter once: without its path where that is possible, then the raw ones."""
+    naturals = natural_parameters(module)
+    names = [name for name in naturals if "." not in name or name.rpartition(".")[2] not in naturals]
+    return names + [name for name, _ in module.named_parameters()]
