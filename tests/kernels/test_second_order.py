@@ -1,6 +1,7 @@
 """Second derivatives of exact likelihoods: finite differences, autograd through a naive loop, Hessians, AutoLaplace."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pyro
@@ -197,3 +198,43 @@ def test_the_laplace_approximation_inverts_the_hessian_of_the_program(kind: str)
     expected = torch.func.hessian(minus_log_joint)(guide.loc.detach())
     found = guide.laplace_approximation(x).get_posterior(x).covariance_matrix
     torch.testing.assert_close(found.inverse(), expected, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("mapped", ["initial", "transition", "log_emission", "all"])
+@pytest.mark.parametrize("key", list(TABLES))
+def test_finite_chains_under_vmap_are_the_chains_one_by_one(key: str, mapped: str) -> None:
+    arguments = dict(zip(("initial", "transition", "log_emission"), chain_of(key), strict=True))
+    axes = {name: 0 if mapped in (name, "all") else None for name in arguments}
+    rows = {name: torch.stack([t, t.flip(-1)]) if axes[name] == 0 else t for name, t in arguments.items()}
+    together = torch.func.vmap(partial(hmm.log_marginal_likelihood, lengths=LENGTHS), in_dims=tuple(axes.values()))
+    found = together(*rows.values())
+    each = [{name: t[i] if axes[name] == 0 else t for name, t in rows.items()} for i in range(2)]
+    expected = torch.stack([hmm.log_marginal_likelihood(**row, lengths=LENGTHS) for row in each])
+    torch.testing.assert_close(found, expected)
+    weights, leaves = torch.randn(2, 3), list(arguments.values())
+    for a, b in zip(
+        *(torch.autograd.grad((weights * value).sum(), leaves) for value in (found, expected)), strict=True
+    ):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 40])  # folded into the batch, and one after the other
+@pytest.mark.parametrize("own", [False, True])
+def test_linear_gaussian_chains_under_vmap_are_the_chains_one_by_one(batch: int, own: bool) -> None:
+    model = LinearGaussianSSM.random(2, 2, seed=0).double()
+    x, chain, lengths = model.sample(batch, T, seed=1).x, model.chain(), torch.randint(1, T + 1, (batch,))
+    parts = [part.detach() for part in chain[:6]]
+    if own:
+        parts[0] = torch.randn(batch, 2)
+    factors = torch.tensor([0.5, 1.0, 0.8], requires_grad=True)
+
+    def value(factor: Tensor) -> Tensor:
+        m, P, A, *rest = parts
+        return kalman.log_marginal_likelihood(GaussianChain(m, P, factor * A, *rest), x, lengths)
+
+    found, expected = torch.func.vmap(value)(factors), torch.stack([value(factor) for factor in factors])
+    torch.testing.assert_close(found, expected)
+    weights = torch.randn(3, batch)
+    torch.testing.assert_close(
+        *(torch.autograd.grad((weights * v).sum(), factors, retain_graph=True) for v in (found, expected))
+    )
