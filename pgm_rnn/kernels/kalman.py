@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 from typing_extensions import override
 
 from pgm_rnn.kernels import doors, kalman_differentiable, second_order, transforms
@@ -139,9 +140,13 @@ def log_marginal_likelihood(chain: GaussianChain, x: Tensor, lengths: Tensor, ob
 
 def _applied(*arguments: Tensor) -> Tensor:
     """The compiled recursion, or torch operations where torch.func differentiates them."""
+    value: Tensor
+    if has_torch_function(arguments):  # tensors that record what they depend on, as Pyro's do to draw a program
+        value = handle_torch_function(_applied, arguments, *arguments)
+        return value
     if transforms.is_differentiated(arguments):
         return kalman_differentiable.log_marginal_likelihood(*arguments)
-    value: Tensor = _LogMarginalLikelihood.apply([], *arguments)
+    value = _LogMarginalLikelihood.apply([], *arguments)
     return value
 
 
