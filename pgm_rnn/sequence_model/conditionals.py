@@ -9,12 +9,13 @@ axes, any of which may have size 1: particles, sequences and steps occur togethe
 shape need only broadcast to *batch. Without memory and inputs h is None; without a latent state z is None.
 """
 
-from abc import ABC, abstractmethod
+from abc import ABCMeta, abstractmethod
 from itertools import chain
 from typing import Any, Literal
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
+from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from pgm_rnn.checks import check_choice
@@ -25,7 +26,11 @@ from pgm_rnn.states import FiniteStates, GaussianStates, States
 First = Literal["model", "condition"]
 
 
-class Conditionals(nn.Module, ABC):
+class ModelMeta(ABCMeta, type(PyroModule)):  # type: ignore[misc]
+    """The class of models' classes, which have abstract methods and for which `PyroModule[Model]` can be made."""
+
+
+class Conditionals(nn.Module, metaclass=ModelMeta):
     """The conditional laws of a sequence model; `SequenceModel` derives everything else from them.
 
     Args:

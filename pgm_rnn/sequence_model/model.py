@@ -14,6 +14,7 @@ from itertools import count
 from typing import Any
 
 import torch
+from pyro.nn import PyroParam, PyroSample, pyro_method
 from torch import Tensor
 
 from pgm_rnn import moved
@@ -28,8 +29,10 @@ from pgm_rnn.sequence_model.densities import check_gaps, joint_log_prob, margina
 from pgm_rnn.sequence_model.mixins import SumsOutStates
 from pgm_rnn.sequence_model.naturals import listed, natural_parameters
 from pgm_rnn.sequence_model.observations import check_inputs, check_observations, checked, chosen_first
+from pgm_rnn.sequence_model.parameter_draws import run_with_values
 from pgm_rnn.sequence_model.parameters import current_parameters
 from pgm_rnn.sequence_model.programs import Memory, Rendering
+from pgm_rnn.sequence_model.pyro_module import is_random, remember, twin_and_values
 from pgm_rnn.sequence_model.tables import has_tables, last_states, tables_of
 from pgm_rnn.sequences import Sequences
 
@@ -74,6 +77,12 @@ class SequenceModel(Conditionals):
         if name in moved.METHODS:
             raise AttributeError(f"{type(self).__name__} has no {name}; use {moved.METHODS[name]}")
         return super().__getattr__(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """`nn.Module.__setattr__`, which in a `PyroModule[...]` notes where a random attribute replaces a parameter."""
+        if isinstance(value, PyroSample | PyroParam) and name in self._parameters:
+            remember(self, name)
+        super().__setattr__(name, value)
 
     def __repr__(self) -> str:
         """One line: the sizes, the family, the states and the number of parameters."""
@@ -151,8 +160,21 @@ class SequenceModel(Conditionals):
         Raises:
             ValueError, TypeError: observations or options that do not fit the model.
         """
-        first = chosen_first(self, first)
-        return programs.run_model(self, self.site_prefix, x, lengths, inputs, rendering, first, memory)
+        options = {"rendering": rendering, "first": chosen_first(self, first), "memory": memory, "inputs": inputs}
+        if is_random(self):
+            return self._random_program(x, lengths, **options)
+        return programs.run_model(self, self.site_prefix, x, lengths, **options)
+
+    @pyro_method
+    def _random_program(self, x: Any, lengths: Tensor | None, **options: Any) -> Any:
+        """The program of a `PyroModule[...]`, whose random attributes are sites."""
+        twin, values, event_dims = twin_and_values(self)
+        run_with_values(twin, values, event_dims, x, lengths, **options)
+        return x
+
+    def forward(self, x: Sequences | Tensor | None = None, lengths: Tensor | None = None, **options: Any) -> Tensor:
+        """The Pyro program `model`, with the same arguments, so that a `PyroModule[...]` can be called."""
+        return self.model(x, lengths, **options)
 
     def guide(
         self,
