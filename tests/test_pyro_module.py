@@ -38,8 +38,11 @@ def _an_empty_store() -> Iterator[None]:
     pyro.clear_param_store()
 
 
+PYRO: Any = PyroModule  # its types are made by subscription, which type checkers do not follow
+
+
 def a_chain(**attributes: Any) -> Any:
-    hmm: Any = PyroModule[HMM](*(table.double() for table in TABLES))
+    hmm = PYRO[HMM](*(table.double() for table in TABLES))
     for name, value in attributes.items():
         setattr(hmm, name, value)
     return hmm
@@ -65,7 +68,7 @@ def test_random_attributes_are_sites_with_the_density_of_priors(called: bool, re
 
 def test_a_part_of_a_tensor_may_be_random_and_the_rest_is_learnt() -> None:
     table = Gaussian().table(loc=torch.tensor([-1.0, 1.0]), scale=torch.tensor([1.0, 1.0]))
-    hmm: Any = PyroModule[HMM](TABLES[0], TABLES[1], table).double()
+    hmm = PYRO[HMM](TABLES[0], TABLES[1], table).double()
     hmm.loc = PyroSample(dist.Normal(torch.zeros(2), 3.0).to_event(1))
     x, before = torch.randn(3, 5), hmm.emission_table.params.detach().clone()
     fit = SVI(hmm, AutoNormal(hmm), Adam({"lr": 0.1}), Trace_ELBO())
@@ -121,6 +124,24 @@ def test_random_attributes_may_be_drawn_side_by_side() -> None:
         assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
 
+def test_a_natural_attribute_is_read_as_every_random_one() -> None:
+    hmm = a_chain(transition_probs=PyroSample(ROWS))
+    assert not torch.equal(hmm.transition_probs, hmm.transition_probs)  # outside of a program, a draw at each reading
+    torch.testing.assert_close(hmm.initial_probs, TABLES[0].double())
+
+    class Root(PyroModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.chain = hmm
+
+        def forward(self, x: Tensor) -> Any:
+            self.chain.model(x)
+            return self.chain.transition_probs
+
+    trace: Any = poutine.trace(Root()).get_trace(X)
+    assert torch.equal(trace.nodes["_RETURN"]["value"], trace.nodes["chain.transition_probs"]["value"])
+
+
 def test_nuts_takes_a_module() -> None:
     hmm = a_chain(transition_probs=PyroSample(ROWS))
     hmm(X)  # outside of NUTS first, which decides how Pyro keeps its parameters
@@ -129,12 +150,12 @@ def test_nuts_takes_a_module() -> None:
 
 
 def test_models_with_a_guide_and_with_gaussian_states_are_modules_too() -> None:
-    vrnn: Any = PyroModule[VRNN](obs_dim=2, latent_dim=1, hidden_dim=2).double()
+    vrnn = PYRO[VRNN](obs_dim=2, latent_dim=1, hidden_dim=2).double()
     x = torch.randint(2, (3, 4, 2)).double()
     plain: Any = poutine.trace(vrnn.guide).get_trace(x)
     assert plain.nodes["z"]["value"].shape == (3, 4, 1)
     parts = (torch.zeros(2), torch.eye(2), 0.5 * torch.eye(2), torch.eye(2), torch.eye(2), torch.eye(2))
-    lds: Any = PyroModule[LinearGaussianSSM](*parts)
+    lds = PYRO[LinearGaussianSSM](*parts)
     lds.transition_scale = PyroSample(dist.HalfNormal(torch.ones(2)).to_event(1))
     trace: Any = poutine.trace(lds).get_trace(torch.randn(3, 4, 2))
     assert bool(trace.log_prob_sum().isfinite())
@@ -150,7 +171,7 @@ def test_a_misspelt_random_attribute_is_an_error() -> None:
 
 
 def test_a_model_of_ones_own_may_have_random_attributes_of_its_own() -> None:
-    class Shifted(HMM, PyroModule):
+    class Shifted(HMM, PyroModule):  # type: ignore[metaclass]
         def __init__(self) -> None:
             table = Gaussian().table(loc=torch.tensor([-1.0, 1.0]), scale=torch.tensor([1.0, 1.0]))
             super().__init__(TABLES[0].double(), TABLES[1].double(), table)

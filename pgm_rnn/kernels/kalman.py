@@ -138,7 +138,7 @@ def log_marginal_likelihood(chain: GaussianChain, x: Tensor, lengths: Tensor, ob
     return _applied(x, lengths, *chain) + _too_many(observed, lengths, x.dtype).sum(-1)
 
 
-def _applied(*arguments: Tensor) -> Tensor:
+def _applied(*arguments: Any) -> Tensor:
     """The compiled recursion, or torch operations where torch.func differentiates them."""
     value: Tensor
     if has_torch_function(arguments):  # tensors that record what they depend on, as Pyro's do to draw a program

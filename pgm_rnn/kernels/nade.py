@@ -87,9 +87,9 @@ class _Logits(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         columns, W, V, bias, start, x = ctx.saved_tensors
         if torch.is_grad_enabled():
-            _, pull = torch.func.vjp(lambda *parts: _at_once(*parts[:2], x, *parts[2:]), bias, start, W, V)
-            of_bias, of_start, of_W, of_V = pull(grad)
-            return of_bias, of_start, None, of_W, of_V
+            pull = torch.func.vjp(lambda b, c, W, V: _at_once(b, c, x, W, V), bias, start, W, V)[1]
+            of_bias, of_start, *of_weights = pull(grad)
+            return of_bias, of_start, None, *of_weights
         a = ctx.last
         a, grads = a.clone(), grad.T.contiguous()  # (n, rows)
         grad_a, grad_W, grad_V, s = torch.zeros_like(a), torch.empty_like(W), torch.empty_like(V), torch.empty_like(a)

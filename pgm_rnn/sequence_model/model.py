@@ -9,18 +9,16 @@ here, once. Choe et al. (2017, sec. 3.1) index the memory one step later (their 
 that is `first="condition"`. `first="model"` is the joint law of their Remark 1, where p(x_1) is the emission at h_1.
 """
 
-from collections.abc import Mapping
 from itertools import count
 from typing import Any
 
 import torch
-from pyro.nn import PyroParam, PyroSample, pyro_method
+from pyro.nn import PyroParam, PyroSample
 from torch import Tensor
 
 from pgm_rnn import moved
 from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.emissions import Emission
-from pgm_rnn.emissions.natural import Natural
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import programs
 from pgm_rnn.sequence_model.ancestral import Forecast, Step, drawn_sequences, following, stacked
@@ -29,10 +27,9 @@ from pgm_rnn.sequence_model.densities import check_gaps, joint_log_prob, margina
 from pgm_rnn.sequence_model.mixins import SumsOutStates
 from pgm_rnn.sequence_model.naturals import listed, natural_parameters
 from pgm_rnn.sequence_model.observations import check_inputs, check_observations, checked, chosen_first
-from pgm_rnn.sequence_model.parameter_draws import run_with_values
 from pgm_rnn.sequence_model.parameters import current_parameters
 from pgm_rnn.sequence_model.programs import Memory, Rendering
-from pgm_rnn.sequence_model.pyro_module import is_random, remember, twin_and_values
+from pgm_rnn.sequence_model.pyro_module import is_random, remember, run_random
 from pgm_rnn.sequence_model.tables import has_tables, last_states, tables_of
 from pgm_rnn.sequences import Sequences
 
@@ -98,14 +95,6 @@ class SequenceModel(Conditionals):
         first = ["first='condition'"] if self.first == "condition" else []
         return f"{type(self).__name__}({', '.join([*parts, *first])}; {numbers:,} parameters)"
 
-    @property
-    def natural_parameters(self) -> Mapping[str, Natural]:
-        """Natural parameters of the model itself, by name; `pgm_rnn.sequence_model.naturals` adds those of its parts.
-
-        A class overrides it to let priors be put on, say, probabilities in place of the logits that it trains.
-        """
-        return {}
-
     def unconstrained(self, name: str, value: Tensor) -> tuple[str, Tensor]:
         """Name and value of the module's parameter in which the parameter `name` has this value; differentiable.
 
@@ -160,21 +149,11 @@ class SequenceModel(Conditionals):
         Raises:
             ValueError, TypeError: observations or options that do not fit the model.
         """
-        options = {"rendering": rendering, "first": chosen_first(self, first), "memory": memory, "inputs": inputs}
+        first = chosen_first(self, first)
         if is_random(self):
-            return self._random_program(x, lengths, **options)
-        return programs.run_model(self, self.site_prefix, x, lengths, **options)
-
-    @pyro_method
-    def _random_program(self, x: Any, lengths: Tensor | None, **options: Any) -> Any:
-        """The program of a `PyroModule[...]`, whose random attributes are sites."""
-        twin, values, event_dims = twin_and_values(self)
-        run_with_values(twin, values, event_dims, x, lengths, **options)
-        return x
-
-    def forward(self, x: Sequences | Tensor | None = None, lengths: Tensor | None = None, **options: Any) -> Tensor:
-        """The Pyro program `model`, with the same arguments, so that a `PyroModule[...]` can be called."""
-        return self.model(x, lengths, **options)
+            options = {"rendering": rendering, "first": first, "memory": memory, "inputs": inputs}
+            return run_random(self, x, lengths, **options)
+        return programs.run_model(self, self.site_prefix, x, lengths, inputs, rendering, first, memory)
 
     def guide(
         self,

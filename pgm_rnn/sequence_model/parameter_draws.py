@@ -156,7 +156,8 @@ def _fused(draws: Draws, data: Sequences, first: First) -> None:
             law = side_by_side(lambda: StateLaw(model, x, lengths, first, inputs))
             z = draws.rows(pyro.sample("z", law), 1 + len(law.event_shape))
         if model.initial_memory is not None:
-            h = Rows(draws.each(memories, z), 0)
+            each = draws.each(memories, z)
+            h = Rows(each, 0)
             if inputs is None:
-                known_site("h", draws.arranged(h.value, 3), event_dim=2, like=h.value)
+                known_site("h", draws.arranged(each, 3), event_dim=2, like=each)
         pyro.sample("x", side_by_side(observations, z, h), obs=x)

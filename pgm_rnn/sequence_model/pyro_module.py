@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from pgm_rnn.sequence_model.conditionals import Conditionals, example_of
 from pgm_rnn.sequence_model.naturals import listed, natural_parameters
+from pgm_rnn.sequence_model.parameter_draws import run_with_values
 
 _TWIN, _REPLACED = "_is_twin", "_replaced"
 
@@ -27,6 +28,18 @@ _TWIN, _REPLACED = "_is_twin", "_replaced"
 def is_random(model: nn.Module) -> bool:
     """Whether a model is a `PyroModule` and not the twin of one."""
     return isinstance(model, PyroModule) and _TWIN not in vars(model)
+
+
+def run_random(model: Any, x: Any, lengths: Tensor | None, **options: Any) -> Any:
+    """The program of a `PyroModule`; arguments and result as of `SequenceModel.model`.
+
+    Raises:
+        ValueError: a random attribute with nearly the name of a parameter, or values that do not fit the model.
+    """
+    with model._pyro_context:
+        twin, values, event_dims = twin_and_values(model)
+        run_with_values(twin, values, event_dims, x, lengths, **options)
+    return x
 
 
 def twin_and_values(model: Conditionals) -> tuple[Conditionals, dict[str, Tensor], dict[str, int]]:
