@@ -9,23 +9,25 @@ axes, any of which may have size 1: particles, sequences and steps occur togethe
 shape need only broadcast to *batch. Without memory and inputs h is None; without a latent state z is None.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from itertools import chain
 from typing import Any, Literal
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
+from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from pgm_rnn.checks import check_choice
 from pgm_rnn.emissions import Emission
 from pgm_rnn.sequence_model.memory import Inputs, Memory, Recurrence, WithInputs
+from pgm_rnn.sequence_model.random_attributes import ModelMeta, make_random
 from pgm_rnn.states import FiniteStates, GaussianStates, States
 
 First = Literal["model", "condition"]
 
 
-class Conditionals(nn.Module, ABC):
+class Conditionals(nn.Module, metaclass=ModelMeta):
     """The conditional laws of a sequence model; `SequenceModel` derives everything else from them.
 
     Args:
@@ -58,6 +60,8 @@ class Conditionals(nn.Module, ABC):
             cls.states = States()
         if "proposal" in vars(cls):
             cls.has_proposal = True
+        if issubclass(cls, PyroModule):
+            make_random(cls)
 
     def __init__(self, family: Emission, first: First = "model") -> None:
         super().__init__()
