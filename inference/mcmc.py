@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pyro
 import torch
 from pyro.infer import MCMC, NUTS
+from pyro.nn import PyroModule
 from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 from torch import Tensor
 
@@ -99,8 +100,8 @@ def run(
 
     Args:
         model: a Pyro program of (x, lengths), such as `pgm_rnn.WithPriors(hmm, {...})`, or of x alone where
-            `lengths` is None, such as a function that samples parameters and observes a
-            `pgm_rnn.distributions.DiscreteHMM`. Its latent sites must be continuous.
+            `lengths` is None, such as a `PyroModule[HMM]` with `PyroSample`s, or a function that samples parameters and
+            observes a `pgm_rnn.distributions.DiscreteHMM`. Its latent sites must be continuous.
         x: observations (batch, T, *event).
         lengths: (batch,) steps of each sequence, None for T.
         mask: True where x was observed, (batch, T) or the shape of x, for a program that takes `mask`, such as
@@ -127,9 +128,11 @@ def run(
         raise ValueError(f"expected target_acceptance between 0 and 1, got {target_acceptance}")
     start, arguments = time.perf_counter(), (x,) if lengths is None else (x, lengths)
     given = {} if mask is None else {"mask": mask}
+    # a PyroModule was made for the present setting, and a bound method of one was, too
+    local = pyro.settings.get("module_local_params") or not isinstance(getattr(model, "__self__", model), PyroModule)
     chains, divergences = [], []
     for chain in range(num_chains):
-        with seeded(seed, stream=7 + 1000 * chain), pyro.settings.context(module_local_params=True):
+        with seeded(seed, stream=7 + 1000 * chain), pyro.settings.context(module_local_params=local):
             kernel = _CountingNUTS(model, target_accept_prob=target_acceptance, max_tree_depth=max_tree_depth)
             sampler = MCMC(kernel, num_samples, num_warmup, disable_progbar=not (progress and sys.stderr.isatty()))
             sampler.run(*arguments, **given, **(options or {}))

@@ -83,8 +83,8 @@ def _size(entries: int) -> int:
     return (math.isqrt(8 * entries + 1) - 1) // 2
 
 
-@biject_to.register(_Covariances)
-@transform_to.register(_Covariances)
+@biject_to.register(_Covariances)  # type: ignore[untyped-decorator]
+@transform_to.register(_Covariances)  # type: ignore[untyped-decorator]
 def _transform(constraint: Any) -> CovarianceTransform:
     return CovarianceTransform()
 

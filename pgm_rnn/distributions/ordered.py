@@ -88,8 +88,8 @@ def _with_keys(value: Tensor, keys: Tensor, event_dim: int) -> Tensor:
     return torch.cat([keys[..., None], value[..., 1:]], dim=-1) if event_dim else keys
 
 
-@biject_to.register(IncreasingRows)
-@transform_to.register(IncreasingRows)
+@biject_to.register(IncreasingRows)  # type: ignore[untyped-decorator]
+@transform_to.register(IncreasingRows)  # type: ignore[untyped-decorator]
 def _transform(constraint: IncreasingRows) -> Transform:
     onto_base = biject_to(constraints.independent(constraint.base, 1))
     return ComposeTransform([IncreasingTransform(constraint.base.event_dim), onto_base])
@@ -161,9 +161,10 @@ class Ordered(TorchDistribution):
 
 def _can_be_ordered(base: TorchDistribution) -> bool:
     """Whether the map from real numbers onto the support works entry by entry and increases."""
-    if len(base.event_shape) > 1 or base.support.is_discrete:
+    support: Any = base.support
+    if len(base.event_shape) > 1 or support.is_discrete:
         return False
-    onto, zeros = biject_to(base.support), torch.zeros(base.event_shape)
+    onto, zeros = biject_to(support), torch.zeros(base.event_shape)
     if onto.inverse_shape(base.event_shape) != base.event_shape:
         return False
     return bool((onto(zeros + 1) > onto(zeros)).all())

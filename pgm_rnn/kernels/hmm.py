@@ -28,6 +28,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 from typing_extensions import override
 
 from pgm_rnn.kernels import doors, hmm_wide, second_order, transforms
@@ -79,10 +80,14 @@ def log_marginal_likelihood(initial: Tensor, transition: Tensor, log_emission: T
 
 def _applied(*arguments: Tensor) -> Tensor:
     """The recursion, which keeps its steps only where a gradient may be asked for."""
+    value: Tensor
+    if has_torch_function(arguments):  # tensors that record what they depend on, as Pyro's do to draw a program
+        value = handle_torch_function(_applied, arguments, *arguments)
+        return value
     if transforms.is_differentiated(arguments):
         return _differentiable(*arguments)
     with_gradient = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in arguments)
-    value: Tensor = _LogMarginalLikelihood.apply([] if with_gradient else None, *arguments)
+    value = _LogMarginalLikelihood.apply([] if with_gradient else None, *arguments)
     return value
 
 

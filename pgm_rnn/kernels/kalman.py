@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 from typing_extensions import override
 
 from pgm_rnn.kernels import doors, kalman_differentiable, second_order, transforms
@@ -54,6 +55,12 @@ __all__ = [
 LOG_2_PI = math.log(2 * math.pi)
 LARGEST_SUMMED = 16
 """Largest number of states or outputs for which the recursion sums products; beyond, matrix products are faster."""
+
+LARGEST_FOLDED = 150
+"""Largest number of sequences times entries of a covariance for which `torch.func.vmap` folds its rows into the batch.
+
+Then each sequence has covariances of its own. Beyond, it is faster to share them and to make a call per row; measured.
+"""
 
 
 class Filtered(NamedTuple):
@@ -131,11 +138,15 @@ def log_marginal_likelihood(chain: GaussianChain, x: Tensor, lengths: Tensor, ob
     return _applied(x, lengths, *chain) + _too_many(observed, lengths, x.dtype).sum(-1)
 
 
-def _applied(*arguments: Tensor) -> Tensor:
+def _applied(*arguments: Any) -> Tensor:
     """The compiled recursion, or torch operations where torch.func differentiates them."""
+    value: Tensor
+    if has_torch_function(arguments):  # tensors that record what they depend on, as Pyro's do to draw a program
+        value = handle_torch_function(_applied, arguments, *arguments)
+        return value
     if transforms.is_differentiated(arguments):
         return kalman_differentiable.log_marginal_likelihood(*arguments)
-    value: Tensor = _LogMarginalLikelihood.apply([], *arguments)
+    value = _LogMarginalLikelihood.apply([], *arguments)
     return value
 
 
@@ -172,12 +183,27 @@ class _LogMarginalLikelihood(torch.autograd.Function):
     @staticmethod
     @override
     def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Tensor, int]:
-        """One call for each row, because sequences that share their parameters share their covariances."""
-        rows = [
-            [tensor] * info.batch_size if dim is None else tensor.unbind(dim)
-            for tensor, dim in zip(inputs[1:], in_dims[1:], strict=True)
+        """Rows side by side as sequences with parameters of their own, or one after the other; see `LARGEST_FOLDED`."""
+        num, axes = info.batch_size, in_dims[1:]
+        x, lengths, *chain = (t if dim is None else t.movedim(dim, 0) for t, dim in zip(inputs[1:], axes, strict=True))
+        has_axis = [dim is not None for dim in axes]
+        batch, width = x.shape[has_axis[0]], max(x.shape[-1], chain[0].shape[-1])
+        apart = any(part.shape[has] > 1 for part, has in zip(chain, has_axis[2:], strict=True))
+        if not apart and batch * width**2 > LARGEST_FOLDED:
+            rows = (t.unbind(0) if has else [t] * num for t, has in zip((x, lengths, *chain), has_axis, strict=True))
+            return torch.stack([_applied(*row) for row in zip(*rows, strict=True)]), 0
+        x, lengths = (_folded(t, num, batch, has) for t, has in zip((x, lengths), has_axis, strict=False))
+        parts = [
+            part if not has and len(part) == 1 else _folded(part, num, batch, has)  # shared by all sequences, or not
+            for part, has in zip(chain, has_axis[2:], strict=True)
         ]
-        return torch.stack([_applied(*row) for row in zip(*rows, strict=True)]), 0
+        return _applied(x, lengths, *parts).unflatten(0, (num, batch)), 0
+
+
+def _folded(tensor: Tensor, num: int, batch: int, has_axis: bool) -> Tensor:
+    """A tensor (num, 1 or batch, ...), or (1 or batch, ...) for all rows, as (num batch, ...)."""
+    rows = tensor if has_axis else tensor.expand(num, *tensor.shape)
+    return rows.expand(num, batch, *rows.shape[2:]).flatten(0, 1)
 
 
 def filter(chain: GaussianChain, x: Tensor, lengths: Tensor, observed: Tensor | None = None) -> Filtered:

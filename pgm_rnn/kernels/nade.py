@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.overrides import has_torch_function
 
-from pgm_rnn.kernels import doors
+from pgm_rnn.kernels import doors, transforms
 
 
 def logits(bias: Tensor, start: Tensor, x: Tensor, W: Tensor, V: Tensor) -> Tensor:
-    """logit p(x_i = 1 | x_{1:i-1}), (rows, n), differentiable once in all but the bits.
+    """logit p(x_i = 1 | x_{1:i-1}), (rows, n), differentiable in all but the bits.
 
     Args:
         bias: b, (rows, n).
@@ -31,8 +31,18 @@ def logits(bias: Tensor, start: Tensor, x: Tensor, W: Tensor, V: Tensor) -> Tens
     """
     _check(bias, start, W, V)
     doors.tensor("x", x, bias, *bias.shape)
-    found: Tensor = _Logits.apply(bias, start, x, W, V)
+    arguments = (bias, start, x, W, V)
+    if has_torch_function(arguments) or transforms.is_transformed(arguments):
+        return _at_once(*arguments)
+    found: Tensor = _Logits.apply(*arguments)
     return found
+
+
+def _at_once(bias: Tensor, start: Tensor, x: Tensor, W: Tensor, V: Tensor) -> Tensor:
+    """The same by torch operations, which stores all n vectors a_i, for autograd to differentiate again."""
+    steps = x[:, :-1, None] * W[:-1]
+    a = torch.cat([start[:, None], start[:, None] + steps.cumsum(1)], dim=1)  # (rows, n, hidden_dim)
+    return bias + (a.sigmoid() * V).sum(-1)
 
 
 @torch.no_grad()
@@ -69,13 +79,18 @@ class _Logits(torch.autograd.Function):
             torch.sigmoid(a, out=s)
             found_i.addmv_(s, V_i)
             a.addr_(x_i, W_i)
-        ctx.save_for_backward(columns, a, W, V)
+        ctx.save_for_backward(columns, W, V, bias, start, x)
+        ctx.last = a
         return found.T
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        columns, a, W, V = ctx.saved_tensors
+        columns, W, V, bias, start, x = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            pull = torch.func.vjp(lambda b, c, W, V: _at_once(b, c, x, W, V), bias, start, W, V)[1]
+            of_bias, of_start, *of_weights = pull(grad)
+            return of_bias, of_start, None, *of_weights
+        a = ctx.last
         a, grads = a.clone(), grad.T.contiguous()  # (n, rows)
         grad_a, grad_W, grad_V, s = torch.zeros_like(a), torch.empty_like(W), torch.empty_like(V), torch.empty_like(a)
         for i in reversed(range(len(columns))):

@@ -25,7 +25,7 @@ def gradients(
     Raises:
         RuntimeError: the function's result is another one, because a number is out of its range.
     """
-    value, pull = torch.func.vjp(function, *arguments)
+    value, pull = torch.func.vjp(function, *arguments)[:2]
     found: tuple[Tensor, ...] = pull(_checked(weights, value.detach(), known.detach()))
     return found
 

@@ -9,24 +9,26 @@ axes, any of which may have size 1: particles, sequences and steps occur togethe
 shape need only broadcast to *batch. Without memory and inputs h is None; without a latent state z is None.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from itertools import chain
 from typing import Any, Literal, Self
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
+from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from pgm_rnn.checks import check_choice
 from pgm_rnn.emissions import Emission
 from pgm_rnn.sequence_model.constructor import bound_arguments
 from pgm_rnn.sequence_model.memory import Inputs, Memory, Recurrence, WithInputs
+from pgm_rnn.sequence_model.random_attributes import ModelMeta, make_random
 from pgm_rnn.states import FiniteStates, GaussianStates, States
 
 First = Literal["model", "condition"]
 
 
-class Conditionals(nn.Module, ABC):
+class Conditionals(nn.Module, metaclass=ModelMeta):
     """The conditional laws of a sequence model; `SequenceModel` derives everything else from them.
 
     Args:
@@ -65,6 +67,8 @@ class Conditionals(nn.Module, ABC):
         if "proposal" in vars(cls):
             cls.has_proposal = True
         cls.has_recipe = "recipe" in vars(cls)
+        if issubclass(cls, PyroModule):
+            make_random(cls)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """A model that knows the arguments with which it is made, before its constructor runs."""

@@ -51,22 +51,23 @@ class Draws:
         """function(*arguments) under the first draw."""
         return self._one(0, function, *rows)
 
-    def each(self, function: Callable[..., Tensor], *rows: Rows) -> Tensor:
-        """function(*arguments) under every draw, (num, ...)."""
+    def each(self, function: Callable[..., Tensor], *rows: Rows, random: bool = False) -> Tensor:
+        """function(*arguments) under every draw, (num, ...); `random` says whether it draws numbers, one for each."""
         if self.mapped:
             try:
-                return self._at_once(function, *rows)
+                return self._at_once(function, *rows, random=random)
             except (RuntimeError, NotImplementedError, TypeError, ValueError):  # a true error comes again below
                 self.mapped = False
         return torch.stack([self._one(index, function, *rows) for index in range(self.shape.numel())])
 
-    def _at_once(self, function: Callable[..., Tensor], *rows: Rows) -> Tensor:
+    def _at_once(self, function: Callable[..., Tensor], *rows: Rows, random: bool) -> Tensor:
         def one(parameters: Mapping[str, Tensor], *arguments: Tensor | None) -> Tensor:
             return call_with(self.model, parameters, function, *arguments)
 
         axes = (0, *(row.axis for row in rows))
         with _without_validation():
-            mapped = torch.func.vmap(one, in_dims=axes, randomness="different")
+            # numbers from a seed, inside a function that is not random, would differ between the draws
+            mapped = torch.func.vmap(one, in_dims=axes, randomness="different" if random else "error")
             value: Tensor = mapped(self.parameters, *(row.value for row in rows))
         return value
 

@@ -9,17 +9,16 @@ here, once. Choe et al. (2017, sec. 3.1) index the memory one step later (their 
 that is `first="condition"`. `first="model"` is the joint law of their Remark 1, where p(x_1) is the emission at h_1.
 """
 
-from collections.abc import Mapping
 from itertools import count
 from typing import Any
 
 import torch
+from pyro.nn import PyroParam, PyroSample
 from torch import Tensor
 
 from pgm_rnn import moved
 from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.emissions import Emission
-from pgm_rnn.emissions.natural import Natural
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import chains, programs
 from pgm_rnn.sequence_model.ancestral import Forecast, Step, drawn_sequences, following, stacked
@@ -31,6 +30,7 @@ from pgm_rnn.sequence_model.naturals import listed, natural_parameters
 from pgm_rnn.sequence_model.observations import check_inputs, check_observations, checked, chosen_first
 from pgm_rnn.sequence_model.parameters import current_parameters
 from pgm_rnn.sequence_model.programs import Memory, Rendering
+from pgm_rnn.sequence_model.pyro_module import is_random, remember, run_random
 from pgm_rnn.sequence_model.tables import has_tables, last_states, tables_of
 from pgm_rnn.sequences import Sequences
 
@@ -79,6 +79,12 @@ class SequenceModel(Conditionals):
                 raise AttributeError(f"{type(self).__name__} has no {name}; use {moved.METHODS[name]}") from None
             raise
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """`nn.Module.__setattr__`, which in a `PyroModule[...]` notes where a random attribute replaces a parameter."""
+        if isinstance(value, PyroSample | PyroParam) and name in self._parameters:
+            remember(self, name)
+        super().__setattr__(name, value)
+
     def __repr__(self) -> str:
         """One line: the sizes, the family, the states and the number of parameters."""
         try:
@@ -92,14 +98,6 @@ class SequenceModel(Conditionals):
         parts = [*title, *sizes, *states, f"emission={self.family}"]
         first = ["first='condition'"] if self.first == "condition" else []
         return f"{type(self).__name__}({', '.join([*parts, *first])}; {numbers:,} parameters)"
-
-    @property
-    def natural_parameters(self) -> Mapping[str, Natural]:
-        """Natural parameters of the model itself, by name; `pgm_rnn.sequence_model.naturals` adds those of its parts.
-
-        A class overrides it to let priors be put on, say, probabilities in place of the logits that it trains.
-        """
-        return {}
 
     def unconstrained(self, name: str, value: Tensor) -> tuple[str, Tensor]:
         """Name and value of the module's parameter in which the parameter `name` has this value; differentiable.
@@ -159,6 +157,9 @@ class SequenceModel(Conditionals):
             ValueError, TypeError: observations or options that do not fit the model.
         """
         first = chosen_first(self, first)
+        if is_random(self):
+            options = {"rendering": rendering, "first": first, "memory": memory, "inputs": inputs, "mask": mask}
+            return run_random(self, x, lengths, **options)
         return programs.run_model(self, self.site_prefix, x, lengths, inputs, rendering, first, memory, mask)
 
     def guide(

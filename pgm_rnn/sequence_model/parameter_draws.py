@@ -1,12 +1,15 @@
-"""The program of a model under several draws of its parameters side by side, each with its own density.
+"""The program of a model with other values of its parameters: of one draw, or of several side by side.
 
-Sites are those of `pgm_rnn.sequence_model.programs`, of batch shape (*draws, batch) in place of (batch,): the plates of
-the draws are to the left of the plate of the sequences, dim=-1.
+Each draw has its own density. Sites are those of `pgm_rnn.sequence_model.programs`; under several draws they have the
+batch shape (*draws, batch) in place of (batch,): the plates of the draws are to the left of the plate of the sequences,
+dim=-1.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pyro
+import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
@@ -15,6 +18,7 @@ from pgm_rnn.sequence_model.densities import memory_given
 from pgm_rnn.sequence_model.draws import Draws, Rows
 from pgm_rnn.sequence_model.model_under_draws import ModelUnderDraws
 from pgm_rnn.sequence_model.observations import check_given, checked, chosen_first
+from pgm_rnn.sequence_model.parameters import call_with
 from pgm_rnn.sequence_model.programs import (
     Memory,
     Rendering,
@@ -27,6 +31,65 @@ from pgm_rnn.sequence_model.sequence_law import SequenceLaw
 from pgm_rnn.sequence_model.side_by_side import SideBySide
 from pgm_rnn.sequence_model.state_law import StateLaw
 from pgm_rnn.sequences import Sequences
+
+
+def raw_parameters(model: Any, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The module's parameters, by name, from natural ones."""
+    found: dict[str, Tensor] = {}
+    for name, value in values.items():  # a later one sees what earlier ones have set in the same tensor
+        raw, tensor = call_with(model, found, model.unconstrained, name, value)
+        found[raw] = tensor
+    return found
+
+
+def run_with_values(
+    model: Any,
+    values: Mapping[str, Tensor],
+    event_dims: Mapping[str, int],
+    x: Sequences | Tensor | None,
+    lengths: Tensor | None = None,
+    **options: Any,
+) -> None:
+    """Run a model's program with these values of its parameters.
+
+    Vectorised draws are computed at once, by `torch.func.vmap`. Where the code of a model cannot be mapped, for example
+    because it reads the value of a tensor, they are computed one after the other, with the same result.
+
+    Args:
+        model: any model.
+        values: natural or raw parameters by name, (*draws, 1, *event), where the axes of draws may be left out.
+        event_dims: number of event axes of each.
+        x: observations, as for `SequenceModel.model`, like the other arguments.
+        lengths: steps of each sequence.
+        options: as for `SequenceModel.model`.
+    """
+    axes = {name: _axes(value, event_dims[name]) for name, value in values.items()}
+    with pyro.settings.context(module_local_params=True):
+        if not any(axes.values()):
+            call_with(model, raw_parameters(model, values), model.model, x, lengths, **options)
+            return
+        shape = torch.broadcast_shapes(*axes.values())[:-1]
+        rows = {}
+        for name, value in values.items():
+            event = value.shape[value.dim() - event_dims[name] :]
+            rows[name] = value.reshape(axes[name] + event).expand(*shape, 1, *event).reshape(-1, *event)
+        run_under_draws(Draws(model, _raw_of_each(model, rows), shape), x, lengths, **options)
+
+
+def _axes(value: Tensor, event_dim: int) -> torch.Size:
+    """Axes of draws and of sequences, the latter of size 1; `Predictive` may leave it out."""
+    batch = value.shape[: max(0, value.dim() - event_dim)]
+    return batch if not batch or batch[-1] == 1 else torch.Size([*batch, 1])
+
+
+def _raw_of_each(model: Any, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The module's parameters of each draw (num, ...), from natural ones."""
+    try:
+        found: dict[str, Tensor] = torch.func.vmap(lambda values: raw_parameters(model, values))(dict(rows))
+    except (RuntimeError, NotImplementedError, TypeError, ValueError):  # the model's own map cannot be vectorised
+        each = [raw_parameters(model, dict(zip(rows, row, strict=True))) for row in zip(*rows.values(), strict=True)]
+        found = {name: torch.stack([one[name] for one in each]) for name in each[0]}
+    return found
 
 
 def run_under_draws(
@@ -92,8 +155,9 @@ def _fused(draws: Draws, data: Sequences, first: First) -> None:
             law = side_by_side(lambda: StateLaw(model, x, lengths, first, inputs))
             z = draws.rows(pyro.sample("z", law), 1 + len(law.event_shape))
         if model.initial_memory is not None:
-            h = Rows(draws.each(memories, z), 0)
+            each = draws.each(memories, z)
+            h = Rows(each, 0)
             if inputs is None:
-                known_site("h", draws.arranged(h.value, 3), event_dim=2, like=h.value)
+                known_site("h", draws.arranged(each, 3), event_dim=2, like=each)
         law = side_by_side(lambda z, h: observations(model, data, z, h, first), z, h)
         pyro.sample("x", law, obs=x)

@@ -18,11 +18,10 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
 from pgm_rnn.randomness import seeded
-from pgm_rnn.sequence_model.draws import Draws
 from pgm_rnn.sequence_model.model import SequenceModel
 from pgm_rnn.sequence_model.naturals import natural_parameters
-from pgm_rnn.sequence_model.parameter_draws import run_under_draws
-from pgm_rnn.sequence_model.parameters import call_with, current_parameters
+from pgm_rnn.sequence_model.parameter_draws import raw_parameters, run_with_values
+from pgm_rnn.sequence_model.parameters import current_parameters
 
 _DRAWS = 16
 """Number of draws from a prior that are compared with the values that its parameter may have."""
@@ -105,49 +104,13 @@ class WithPriors:
         example because it reads the value of a tensor, they are computed one after the other, with the same result.
         """
         values = {name: pyro.sample(name, law) for name, law in self.priors.items()}
-        shape = self._draws(values)
-        with pyro.settings.context(module_local_params=True):
-            if shape is None:
-                call_with(self.model, self.raw(values), self.model.model, x, lengths, **options)
-            else:
-                run_under_draws(self._side_by_side(values, shape), x, lengths, **options)
+        event_dims = {name: law.event_dim for name, law in self.priors.items()}
+        run_with_values(self.model, values, event_dims, x, lengths, **options)
         return values
-
-    def _draws(self, values: Mapping[str, Tensor]) -> torch.Size | None:
-        """Shape of vectorised draws of the parameters, left of the axis of the sequences; None for a single draw."""
-        axes = [self._axes(name, value) for name, value in values.items()]
-        return torch.broadcast_shapes(*axes)[:-1] if any(axes) else None
-
-    def _axes(self, name: str, value: Tensor) -> torch.Size:
-        """Axes of draws and of sequences, the latter of size 1; `Predictive` may leave it out."""
-        batch = value.shape[: max(0, value.dim() - self.priors[name].event_dim)]
-        return batch if not batch or batch[-1] == 1 else torch.Size([*batch, 1])
-
-    def _side_by_side(self, values: Mapping[str, Tensor], shape: torch.Size) -> Draws:
-        """The module's parameters under vectorised draws of that shape."""
-        rows = {}
-        for name, value in values.items():
-            event = self.priors[name].event_shape
-            value = value.reshape(self._axes(name, value) + event)
-            rows[name] = value.expand(*shape, 1, *event).reshape(-1, *event)
-        return Draws(self.model, self._raw_of_each(rows), shape)
-
-    def _raw_of_each(self, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The module's parameters of each draw (num, ...), from natural ones."""
-        try:
-            found: dict[str, Tensor] = torch.func.vmap(self.raw)(dict(rows))
-        except (RuntimeError, NotImplementedError, TypeError, ValueError):  # the model's own map cannot be vectorised
-            each = [self.raw(dict(zip(rows, row, strict=True))) for row in zip(*rows.values(), strict=True)]
-            found = {name: torch.stack([one[name] for one in each]) for name in each[0]}
-        return found
 
     def raw(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The module's parameters, by name, from natural ones."""
-        found: dict[str, Tensor] = {}
-        for name, value in values.items():  # a later one sees what earlier ones have set in the same tensor
-            raw, tensor = call_with(self.model, found, self.model.unconstrained, name, value)
-            found[raw] = tensor
-        return found
+        return raw_parameters(self.model, values)
 
     @torch.no_grad()
     def model_at(self, values: Mapping[str, Tensor]) -> SequenceModel:

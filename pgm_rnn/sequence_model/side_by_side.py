@@ -93,7 +93,7 @@ class SideBySide(TorchDistribution):
         return values.expand(-1, *self.batch_shape, *self.event_shape) if expand else values
 
     def _drawn(self, draw: Callable[[TorchDistribution], Tensor]) -> Tensor:
-        drawn = self.draws.each(lambda *arguments: draw(self._law(*arguments)), *self.arguments)
+        drawn = self.draws.each(lambda *arguments: draw(self._law(*arguments)), *self.arguments, random=True)
         return self.draws.arranged(drawn, self.own_axes + len(self.event_shape))
 
     def _law(self, *arguments: Any) -> TorchDistribution:

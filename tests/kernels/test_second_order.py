@@ -1,6 +1,7 @@
 """Second derivatives of exact likelihoods: finite differences, autograd through a naive loop, Hessians, AutoLaplace."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pyro
@@ -49,8 +50,8 @@ def in_log_space(initial: Tensor, transition: Tensor, log_emission: Tensor, leng
 
 @pytest.mark.parametrize("key", list(TABLES))
 def test_second_derivatives_of_a_finite_chain_are_finite_differences(key: str) -> None:
-    def value(*tensors: Tensor) -> Tensor:
-        return hmm.log_marginal_likelihood(*tensors, LENGTHS)
+    def value(initial: Tensor, transition: Tensor, log_emission: Tensor) -> Tensor:
+        return hmm.log_marginal_likelihood(initial, transition, log_emission, LENGTHS)
 
     assert torch.autograd.gradgradcheck(value, chain_of(key))
 
@@ -58,7 +59,7 @@ def test_second_derivatives_of_a_finite_chain_are_finite_differences(key: str) -
 def hessians(function: Callable[[Tensor], Tensor], at: Tensor) -> list[Tensor]:
     """The same Hessian by every way of torch."""
     return [
-        torch.autograd.functional.hessian(function, at),  # type: ignore[no-untyped-call]
+        torch.autograd.functional.hessian(function, at),
         torch.func.hessian(function)(at),
         torch.func.jacrev(torch.func.jacrev(function))(at),
         torch.func.jacfwd(torch.func.jacfwd(function))(at),
@@ -89,7 +90,7 @@ def test_the_gradient_is_the_same_whether_or_not_it_will_be_differentiated_again
     spoiled = log_emission.detach().clone()
     spoiled[0, 2], spoiled[1, 1:] = -torch.inf, torch.nan  # an impossible sequence, and NaN in the padding
     tensors = [initial, sparse, spoiled.requires_grad_()]
-    value = hmm.log_marginal_likelihood(*tensors, LENGTHS)
+    value = hmm.log_marginal_likelihood(tensors[0], tensors[1], tensors[2], LENGTHS)
     once = torch.autograd.grad(value[1:].sum(), tensors, retain_graph=True)
     for a, b in zip(once, torch.autograd.grad(value[1:].sum(), tensors, create_graph=True), strict=True):
         torch.testing.assert_close(a, b)
@@ -197,3 +198,43 @@ def test_the_laplace_approximation_inverts_the_hessian_of_the_program(kind: str)
     expected = torch.func.hessian(minus_log_joint)(guide.loc.detach())
     found = guide.laplace_approximation(x).get_posterior(x).covariance_matrix
     torch.testing.assert_close(found.inverse(), expected, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("mapped", ["initial", "transition", "log_emission", "all"])
+@pytest.mark.parametrize("key", list(TABLES))
+def test_finite_chains_under_vmap_are_the_chains_one_by_one(key: str, mapped: str) -> None:
+    arguments = dict(zip(("initial", "transition", "log_emission"), chain_of(key), strict=True))
+    axes = {name: 0 if mapped in (name, "all") else None for name in arguments}
+    rows = {name: torch.stack([t, t.flip(-1)]) if axes[name] == 0 else t for name, t in arguments.items()}
+    together = torch.func.vmap(partial(hmm.log_marginal_likelihood, lengths=LENGTHS), in_dims=tuple(axes.values()))
+    found = together(*rows.values())
+    each = [{name: t[i] if axes[name] == 0 else t for name, t in rows.items()} for i in range(2)]
+    expected = torch.stack([hmm.log_marginal_likelihood(**row, lengths=LENGTHS) for row in each])
+    torch.testing.assert_close(found, expected)
+    weights, leaves = torch.randn(2, 3), list(arguments.values())
+    for a, b in zip(
+        *(torch.autograd.grad((weights * value).sum(), leaves) for value in (found, expected)), strict=True
+    ):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 40])  # folded into the batch, and one after the other
+@pytest.mark.parametrize("own", [False, True])
+def test_linear_gaussian_chains_under_vmap_are_the_chains_one_by_one(batch: int, own: bool) -> None:
+    model = LinearGaussianSSM.random(2, 2, seed=0).double()
+    x, chain, lengths = model.sample(batch, T, seed=1).x, model.chain(), torch.randint(1, T + 1, (batch,))
+    parts = [part.detach() for part in chain[:6]]
+    if own:
+        parts[0] = torch.randn(batch, 2)
+    factors = torch.tensor([0.5, 1.0, 0.8], requires_grad=True)
+
+    def value(factor: Tensor) -> Tensor:
+        m, P, A, *rest = parts
+        return kalman.log_marginal_likelihood(GaussianChain(m, P, factor * A, *rest), x, lengths)
+
+    found, expected = torch.func.vmap(value)(factors), torch.stack([value(factor) for factor in factors])
+    torch.testing.assert_close(found, expected)
+    weights = torch.randn(3, batch)
+    torch.testing.assert_close(
+        *(torch.autograd.grad((weights * v).sum(), factors, retain_graph=True) for v in (found, expected))
+    )
