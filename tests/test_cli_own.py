@@ -234,7 +234,7 @@ def test_a_class_of_ones_own_is_fitted_scored_saved_and_resumed(
     assert record["folder"] == "fits/Regimes-walk-3"
     assert [score["split"] for score in record["scores"]] == ["train", "valid", "test"]
     model = load_model("fits/Regimes-walk-3", model_class=class_of("my/own_regimes.py:Regimes"))
-    assert (model.slope, model.moves.dtype) == (0.9, torch.float64)  # type: ignore[union-attr]
+    assert (model.slope, model.moves.dtype) == (0.9, torch.float64)
     again = f"{fit} --checkpoint c --resume".replace("--epochs 3", "--epochs 3 --overwrite")
     assert run(monkeypatch, again) == 0
     resumed = load_model("fits/Regimes-walk-3", model_class=class_of("my/own_regimes.py:Regimes"))
