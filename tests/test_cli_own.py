@@ -217,3 +217,82 @@ def test_the_saved_class_is_found_once_it_is_imported(monkeypatch: pytest.Monkey
 
     loaded = load_model("kept")
     assert type(loaded) is own_regimes.Regimes
+
+
+# Fit.
+
+
+def test_a_class_of_ones_own_is_fitted_scored_saved_and_resumed(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    np.savetxt("walk.csv", np.random.default_rng(0).normal(size=(60, 1)).cumsum(0) / 4, delimiter=",")
+    fit = f"fit own {CLASS} --data walk.csv --set num_states=3 --set slope=0.9 --epochs 3 --json r.json"
+    assert run(monkeypatch, f"{fit} --checkpoint c") == 0
+    said, record = capsys.readouterr().out, json.loads(Path("r.json").read_text())
+    assert "Regimes, num_states 3, slope 0.9, Gaussian emission, Adam on mle" in said
+    assert (record["model"], record["sizes"]) == ("Regimes", {"num_states": 3, "slope": 0.9})
+    assert record["folder"] == "fits/Regimes-walk-3"
+    assert [score["split"] for score in record["scores"]] == ["train", "valid", "test"]
+    model = load_model("fits/Regimes-walk-3", model_class=class_of("my/own_regimes.py:Regimes"))
+    assert (model.slope, model.moves.dtype) == (0.9, torch.float64)
+    again = f"{fit} --checkpoint c --resume".replace("--epochs 3", "--epochs 3 --overwrite")
+    assert run(monkeypatch, again) == 0
+    resumed = load_model("fits/Regimes-walk-3", model_class=class_of("my/own_regimes.py:Regimes"))
+    assert all(torch.equal(resumed.state_dict()[name], value) for name, value in model.state_dict().items())
+    assert run(monkeypatch, f"{again} --set slope=0.1".replace("--set slope=0.9", "")) == 2
+    assert "got one with another model: " in capsys.readouterr().err
+
+
+def test_a_bound_is_fitted_where_the_likelihood_is_not_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("my/walking.py").write_text(
+        SOURCE.replace("self.states, self.slope = FiniteStates(num_states), slope", "")
+        .replace("dist.Categorical(logits=self.moves[0])", "dist.Normal(0.0, 1.0)")
+        .replace("dist.Categorical(logits=self.moves[z])", "dist.Normal(z, 1.0)")
+        .replace("self.means[z] + self.slope * h", "self.means[0] + z[..., None]")
+    )
+    fit = "fit own --class my/walking.py:Regimes --data river.csv --epochs 1 --json r.json"
+    for objective, options in (("elbo", ""), ("fivo", "--objective fivo --num-particles 4 --output other")):
+        assert run(monkeypatch, f"{fit} {options}") == 0
+        record = json.loads(Path("r.json").read_text())
+        assert (record["fit"]["objective"], record["fit"]["valid_particles"]) == (objective, 16)
+        assert record["scores"][0]["bound"] == "FIVO_128"
+
+
+@pytest.mark.usefixtures("few_synthetic_sequences")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("", "expected --class FILE.py:NAME for the model to fit, got none; name your class"),
+        (f"{CLASS} --set num_states", "expected --set NAME=VALUE, such as K=3, got num_states"),
+        (f"{CLASS} --set slope=1 --set slope=2", "expected each argument once, got slope twice; leave one --set out"),
+        (f"{CLASS} --set states=2", "expected arguments that Regimes takes, got states=2: "),
+        (
+            f"{CLASS} --set num_states=none",
+            "expected arguments that Regimes takes, got num_states='none': expected num_sta",
+        ),
+        (f"{CLASS} --objective map", "expected --objective to be one of mle, elbo, iwae, fivo, got 'map'"),
+        (
+            "--class my/own_regimes.py:Noise",
+            "expected a model with parameters for pgm-rnn fit own, got Noise, in which",
+        ),
+        (f"{CLASS} --column nothing", "nothing"),
+        (
+            f"{CLASS} --data two.csv",
+            "expected 1 variable for a model of Gaussian(size=1), got 2 in two.csv; choose with",
+        ),
+        (
+            f"{CLASS} --data synthetic-hmm",
+            "expected data for a model of Gaussian(size=1), got synthetic-hmm, whose",
+        ),
+    ],
+)
+def test_what_cannot_be_fitted_is_one_sentence(
+    options: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    np.savetxt("two.csv", np.random.default_rng(0).normal(size=(9, 2)), delimiter=",", header="a,b", comments="")
+    data = "" if "--data" in options else "--data river.csv"
+    assert run(monkeypatch, f"fit own {data} {options} --epochs 1") == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+    assert not Path("fits").exists()

@@ -1,7 +1,7 @@
 """`pgm-rnn fit`: one command per model, with options for the data, the fit and the output.
 
 The commands of models that are fitted by EM or by counts stand here. The other commands derive from the models'
-`GradientFit` (`cli.gradient`) and from the label models (`cli.labels`).
+`GradientFit` (`cli.gradient`) and from the label models (`cli.labels`); a class of one's own has `cli.own_fit`.
 """
 
 import inspect
@@ -29,6 +29,7 @@ from pgm_rnn.cli.options import (
     job_of,
     registries_of,
 )
+from pgm_rnn.cli.own_fit import HELP, own_command
 from pgm_rnn.models.info import ModelInfo
 from pgm_rnn.registries import Registries
 
@@ -157,6 +158,7 @@ def fit_app(registries: Registries) -> typer.Typer:
             app.command(command)(_of_registries(registries, info, *COMMANDS[command]))
     for law in registries.label_models.values():
         app.command(law.name, help=law.help)(label_command(law, registries))
+    app.command("own", help=HELP)(own_command(registries))
     return app
 
 

@@ -15,10 +15,14 @@ from rich.console import Console
 from rich.table import Table
 
 from pgm_rnn.data import Dataset
+from pgm_rnn.emissions import Emission
 from pgm_rnn.registries import OWN, Registries
 from pgm_rnn.report.keeping import check_place, saved_somewhere
 from pgm_rnn.report.material import FileOptions, Material, Score, check_source, from_file, named
 from pgm_rnn.report.records import check_output, finite, write_json
+from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequence_model.label_model import LabelModel
+from pgm_rnn.storage.own_class import arguments_of
 from pgm_rnn.version import __version__
 
 
@@ -96,12 +100,15 @@ def check_job(job: Job, model: str, size: int | str, resumed: Path | None = None
     return folder
 
 
-def material_of(job: Job, defaults: FileOptions) -> Material:
-    """The data that the job names; `defaults` replace file options that the job leaves open."""
+def material_of(job: Job, defaults: FileOptions, of: Emission | None = None) -> Material:
+    """The data that the job names; `defaults` replace file options that the job leaves open.
+
+    The numbers of a file are observations of the family `of`, or by default of the one that the options name.
+    """
     if job.source in job.registries.datasets:
         return named(job.source, job.seed, job.registries)
     given = {name: value for name, value in job.file._asdict().items() if value is not None}
-    return from_file(job.path, defaults._replace(**given), job.registries)
+    return from_file(job.path, defaults._replace(**given), job.registries, of)
 
 
 def announce(job: Job, material: Material | Dataset, title: str, hint: str = "") -> None:
@@ -215,7 +222,7 @@ def record_of(
     job: Job, description: str, outcome: Outcome, scores: Iterable[NamedTuple], file: FileOptions | None = None
 ) -> dict[str, Any]:
     """The record of a fit, as it is saved with the model."""
-    name, sizes = outcome.model.recipe
+    name, sizes = _made_by(outcome.model, job)
     return {
         "model": name,
         "sizes": sizes,
@@ -232,6 +239,13 @@ def record_of(
         "pgm_rnn": __version__,
         "torch": torch.__version__,
     }
+
+
+def _made_by(model: SequenceModel | LabelModel, job: Job) -> tuple[str, dict[str, Any]]:
+    """The zoo's name and sizes of a model, or the class of one's own and its arguments."""
+    if isinstance(model, SequenceModel) and not model.has_recipe:
+        return type(model).__name__, arguments_of(model, job.registries.families, {})
+    return model.recipe
 
 
 def _console() -> Console:

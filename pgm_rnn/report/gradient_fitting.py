@@ -98,18 +98,61 @@ def fit_by_gradient(
     info = model_info(name, models=job.registries.models)
     _check_sizes(info, sizes)
     where = checked_surroundings(training)
-    resumed = Path(where.checkpoint) if where.resume and where.checkpoint is not None else None
-    folder = check_job(job, name, next(iter(given.values()), "default"), resumed)
-    job = replace(job, overwrite=job.overwrite or holds_model(folder))  # a resumed run may replace what it saved before
+    folder, job = placed(job, name, next(iter(given.values()), "default"), where)
     material = _transposed(_with_nade(_material(job, info), nade_dim), transpose)
     made = made_by(info, seed=job.seed, emission=material.family, **given)
     x = material.train.x
     model = made.to(x.dtype) if x.is_floating_point() else made
     before = None if start is None else _begin_with(model, start, job.registries)
     shown = "".join(f", {size.replace('_', ' ')} {value}" for size, value in given.items())
+    title = f"{name}{shown}, {type(material.family).__name__} emission"
+    more = {"transpose": transpose, "nade_dim": nade_dim, "start": before}
+    return carried_out(job, folder, material, model, title, training, where, more, half=half)
+
+
+def placed(job: Job, model: str, size: int | str, where: Surroundings) -> tuple[Path, Job]:
+    """The folder to save in, and the job, which may replace what a run that it resumes has saved there before.
+
+    Raises:
+        ValueError: as `check_job`.
+    """
+    resumed = Path(where.checkpoint) if where.resume and where.checkpoint is not None else None
+    folder = check_job(job, model, size, resumed)
+    return folder, replace(job, overwrite=job.overwrite or holds_model(folder))
+
+
+def carried_out(
+    job: Job,
+    folder: Path,
+    material: Material,
+    model: SequenceModel,
+    title: str,
+    training: Mapping[str, Any],
+    where: Surroundings,
+    more: Mapping[str, object],
+    *,
+    half: bool,
+) -> Outcome:
+    """Fit a model, score it, print the scores and save it.
+
+    Args:
+        job: the data and the place of the results.
+        folder: the folder to save in.
+        material: the data.
+        model: the model, in the dtype of the data.
+        title: what is fitted, for the first line.
+        training: options of `svi.fit`, by the names of its arguments.
+        where: where the fit runs and what it writes.
+        more: further options, for the record.
+        half: whether the fitted parameters are rounded to half precision, and stored so.
+
+    Raises:
+        ValueError: an option does not apply to this model.
+        OSError: a file could not be written; what was fitted until then is saved, and the error says where.
+    """
     objective = checked_objective(training, model, material.train)
     particles = f" with {counted(training['num_particles'], 'particle')}" if objective != "mle" else ""
-    title = f"{name}{shown}, {type(material.family).__name__} emission, Adam on {objective}{particles}"
+    title = f"{title}, Adam on {objective}{particles}"
     options = {**training, "objective": objective}
     start_time = time.perf_counter()
     with launched(where.device) as first:
@@ -123,7 +166,7 @@ def fit_by_gradient(
     judged = f"{best} on the validation data" if material.valid is not None else "the last ones"
     remark = f"the parameters are {judged}" + (f"\n{why}" if why else "")
     plain = {option: str(value) if isinstance(value, Path) else value for option, value in options.items()}
-    plain |= {"transpose": transpose, "nade_dim": nade_dim, "start": before}
+    plain |= more
     ended_by: str
     num_epochs: int | None
     if found is None:

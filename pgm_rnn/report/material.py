@@ -160,8 +160,8 @@ def _scored(model: SequenceModel, split: str, data: Sequences) -> Score:
     return Score(split, *found[:3], len(data.lengths), found.num_steps)
 
 
-def from_file(path: Path, options: FileOptions, registries: Registries = OWN) -> Material:
-    """The series in a file, the emission None for real vectors of any width.
+def from_file(path: Path, options: FileOptions, registries: Registries = OWN, of: Emission | None = None) -> Material:
+    """The series in a file, the emission None for real vectors of any width, or observations of the family `of`.
 
     Raises:
         DataError: the file cannot be read, or does not hold series.
@@ -171,7 +171,7 @@ def from_file(path: Path, options: FileOptions, registries: Registries = OWN) ->
     series, names = found.x, found.columns
     lengths = torch.full(series.shape[:1], series.shape[1]) if found.lengths is None else found.lengths
     inside = length_mask(lengths, series.shape[1])  # (batch, T)
-    family, x = _observations(series, options.emission, registries)
+    family, x = _observations(series, options.emission, registries) if of is None else (of, _shaped(series, of, path))
     single = len(x) == 1
     parts = _cut(x.shape[1] if single else len(x), options, "steps" if single else "series")
     units = {split: _part(x, lengths, part, single) for split, part in parts.items()}
@@ -229,6 +229,23 @@ def _observations(series: Tensor, emission: str | None, registries: Registries) 
     family = of_numbers(x)
     x = x.long() if family.needs_integers else x
     return family, check_observations(family, x, None, x)[0]
+
+
+def _shaped(series: Tensor, family: Emission, path: Path) -> Tensor:
+    """Numbers (batch, T, M) as observations of a family, (batch, T, *event)."""
+    shape = family.event_shape
+    width = max(1, shape.numel())
+    if series.shape[-1] != width:
+        raise ValueError(
+            f"expected {width} variable{'s' * (width > 1)} for a model of {family}, got {series.shape[-1]} in {path}; "
+            "choose with --column"
+        )
+    x = series.reshape(*series.shape[:2], *shape)
+    if not family.needs_integers:
+        return check_observations(family, x, None, x)[0]
+    if not bool((x == x.floor()).all()):
+        raise ValueError(f"expected {family.support} in {path}, got other numbers")
+    return check_observations(family, x.long(), None, x)[0]
 
 
 def _cut(num: int, options: FileOptions, unit: str) -> dict[str, slice]:

@@ -103,7 +103,7 @@ def _split(saved: Saved, source: Source) -> Sequences:
     same = saved.info.get("data") == source.name
     seed = saved.info.get("seed", 0) if same else 0
     dataset = load(source.name, seed=seed if isinstance(seed, int) else 0, datasets=source.registries.datasets)
-    _check_family(saved.model, dataset.emission, source.name)
+    check_family(saved.model, dataset.emission, source.name)
     return split_of(dataset, split)
 
 
@@ -121,7 +121,12 @@ def split_of(dataset: Dataset, split: str) -> Sequences:
     return data
 
 
-def _check_family(model: SequenceModel, family: object, name: str) -> None:
+def check_family(model: SequenceModel, family: object, name: str) -> None:
+    """Raise unless a model takes the observations of a family.
+
+    Raises:
+        ValueError: it takes others.
+    """
     if _observed(family) != _observed(model.family):
         raise ValueError(f"expected data for a model of {model.family}, got {name}, whose observations are {family}")
 

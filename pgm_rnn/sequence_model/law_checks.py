@@ -186,10 +186,12 @@ class _TwoSteps:
         faults.check_event(place, law, self.event, f"the family {family}")
         faults.check_batch(place, law, shape)
         faults.check_values(place, law, family.support, self._is_discrete(), getattr(family, "num_symbols", None))
-        x: Tensor = self._first(self.x, step)
-        if x is None:
-            x = faults.drawn_from(place, law, shape)
-            x = x if z is None else x[0]
+        x: Tensor
+        if self.x is not None:
+            x = self._first(self.x, step)
+        else:
+            drawn = faults.drawn_from(place, law, shape)
+            x = drawn if z is None else drawn[0]
         faults.log_probs_of(place, law, x)
         return x
 

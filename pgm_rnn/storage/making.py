@@ -134,6 +134,7 @@ def made(
     check_choice("dtype", dtype, DTYPES)
     if model_class is not None:
         return made_by_class(model_class, written, DTYPES[dtype], known.families, tensors or {})
+    name = str(name)
     check_choice("model", name, [*known.models, *known.label_models])
     arguments = {key: from_json(value, known.families) for key, value in written.items()}
     if name in known.models:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import TypeIs
 
 from pgm_rnn.emissions.info import FamilyInfo
 from pgm_rnn.randomness import seeded
@@ -103,7 +104,7 @@ def class_for(path: str, given: object = None) -> type[SequenceModel]:
     return given
 
 
-def is_model_class(found: object) -> bool:
+def is_model_class(found: object) -> TypeIs[type[SequenceModel]]:
     """Whether something is a class of models of sequences."""
     return isinstance(found, type) and issubclass(found, SequenceModel)
 
