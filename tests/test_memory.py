@@ -130,6 +130,23 @@ def test_inputs_stand_beside_a_memory() -> None:
             torch.testing.assert_close(trace.log_prob_sum(), model.log_prob(data).sum())
 
 
+@pytest.mark.parametrize("rendering", ["fused", "unrolled"])
+def test_a_guide_samples_the_memory_beside_inputs(rendering: str) -> None:
+    model, x, u = Driven(), torch.randn(2, 3), torch.randn(2, 3, 1)
+    options: Any = {"inputs": u, "rendering": rendering, "memory": "sampled"}
+    guide: Any = poutine.trace(model.guide).get_trace(x, **options)
+    traced: Any = poutine.trace(poutine.replay(model.model, trace=guide)).get_trace(x, **options)
+    names = {"h"} if rendering == "fused" else {"h_1", "h_2", "h_3"}
+    assert names <= set(guide.nodes)
+    assert all(traced.nodes[name]["value"] is guide.nodes[name]["value"] for name in names)
+    z = (
+        guide.nodes["z"]["value"]
+        if rendering == "fused"
+        else torch.stack([guide.nodes[f"z_{t}"]["value"] for t in (1, 2, 3)], 1)
+    )
+    torch.testing.assert_close(traced.log_prob_sum(), model.log_prob(x, z, inputs=u).sum())
+
+
 def test_every_memory_goes_step_by_step_as_it_unrolls() -> None:
     for name in ("rnn-gru", "markov-chain", "belief-rnn", "multi-particle-rnn"):
         model = make_model(name, Bernoulli(2) if name == "markov-chain" else Gaussian(2))

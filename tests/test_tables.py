@@ -1,11 +1,13 @@
 """Models with finitely many states that give no tables: their laws, evaluated at all states, are exact."""
 
 import itertools
+from typing import Any
 
 import pyro.distributions as dist
 import pytest
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
+from pyro.infer import Trace_ELBO, TraceEnum_ELBO
 from torch import Tensor, nn
 
 from pgm_rnn.emissions import Categorical, Gaussian
@@ -95,6 +97,37 @@ def test_the_likelihood_the_posterior_and_the_best_path_are_those_of_all_paths(
         torch.testing.assert_close(smoothed.smoothed_probs[i, :length], expected)
         assert tuple(best.states[i, :length].tolist()) == paths[int(joint.argmax())]
         torch.testing.assert_close(best.log_prob[i], joint.max().detach())
+
+
+def test_backward_simulation_has_these_posteriors_where_the_memory_reads_no_states(
+    problem: tuple[SwitchingAR, Sequences],
+) -> None:
+    model, data = problem
+    repeats, limit = 200, 4.5  # limit in standard errors
+    with torch.no_grad():  # every state is likely enough for a hundred particles
+        model.start.zero_()
+        model.raw.zero_()
+    many = data.repeated(repeats)
+    paths = smc.smooth(model, many, num_particles=100, num_paths=20, method="backward", seed=0).paths
+    found = torch.nn.functional.one_hot(paths, 3).double().mean(0).reshape(repeats, *data.x.shape[:2], 3)
+    errors = found.std(0) / repeats**0.5
+    exact, inside = forward_backward.smooth(model, data).smoothed_probs, data.mask
+    assert bool(((found.mean(0) - exact).abs() < limit * errors + 1 / 100)[inside].all())
+    filtered = forward_backward.filter(model, data).filtered_probs
+    assert bool(((found.mean(0) - filtered).abs() > limit * errors + 1 / 100)[inside].any())  # the control
+
+
+@pytest.mark.parametrize("memory", ["deterministic", "sampled"])
+def test_both_renderings_sum_out_the_states_whatever_the_memory_is(
+    problem: tuple[SwitchingAR, Sequences], memory: Any
+) -> None:
+    model, data = problem
+    expected = -float(model.log_marginal_likelihood(data).detach().sum())
+    fused = Trace_ELBO().loss(model.model, model.guide, data, memory=memory)
+    unrolled = TraceEnum_ELBO(max_plate_nesting=1).loss(
+        model.model, model.guide, data, rendering="unrolled", memory=memory
+    )
+    assert (fused, unrolled) == (pytest.approx(expected), pytest.approx(expected))
 
 
 def test_the_gradient_is_that_of_the_sum_over_all_paths(problem: tuple[SwitchingAR, Sequences]) -> None:

@@ -19,7 +19,7 @@ from pgm_rnn.particles import (
 from pgm_rnn.particles.noise import Noise
 from pgm_rnn.randomness import seeded
 from pgm_rnn.results import shown
-from pgm_rnn.sequence_model import Forecast, SequenceModel
+from pgm_rnn.sequence_model import Forecast, SequenceModel, memory_of
 from pgm_rnn.sequence_model.conditionals import example_of
 from pgm_rnn.sequence_model.observations import check_inputs
 from pgm_rnn.sequences import Sequences, length_mask
@@ -121,7 +121,7 @@ def smooth(
     """State paths that approximate draws from p(z_{1:T} | x_{1:T}); the filter's history is kept on the way.
 
     Args:
-        model: any model with latent states; for method="backward" without a memory of its own.
+        model: any model with latent states; for method="backward" without a memory that reads them.
         x: a batch, or observations (B, T, *event).
         lengths: (B,) steps of each sequence, None for T.
         num_particles: N, of the filter.
@@ -139,13 +139,13 @@ def smooth(
         seed: makes the run reproducible; None uses torch's global generator.
 
     Raises:
-        TypeError, ValueError: as `filter`, or a model with a memory for method="backward".
+        TypeError, ValueError: as `filter`, or a memory that reads states for method="backward".
     """
     check_choice("method", method, ("backward", "ancestors", "fixed-lag"))
     check_counts(num_paths=num_paths, lag=lag)
-    if method == "backward" and isinstance(model, SequenceModel) and model.initial_memory is not None:
+    if method == "backward" and isinstance(model, SequenceModel) and model.memory_reads_state:
         raise ValueError(
-            f"expected a model without memory for method='backward', {type(model).__name__} has one; "
+            f"expected a memory that reads no states for method='backward', that of {type(model).__name__} reads them; "
             "use method='ancestors'"
         )
     options = Options(num_particles, proposal, lookahead, resampling, ess_threshold)
@@ -158,7 +158,8 @@ def smooth(
         elif method == "fixed-lag":
             paths = fixed_lag_states(result.history, num_paths, lag)
         else:
-            paths = backward_paths(model, result.history, data.lengths, data.inputs, num_paths)
+            h = memory_of(model).unroll(data.x, None, data.inputs)
+            paths = backward_paths(model, result.history, data.lengths, h, num_paths)
     inside = length_mask(data.lengths, data.x.shape[1])
     paths = paths.where(inside[(...,) + (None,) * (paths.dim() - 3)], 0)
     return Smoothed(paths, result.log_marginal_likelihood)

@@ -5,8 +5,8 @@
     backward     from the last state to the first, draw z_t^n with weight W_t^n p(z_{t+1} | z_t^n, h_{t+1}); O(N T) per
                  path
 
-Backward simulation needs a chain that is Markov in z, so a model without memory. Source: Godsill, Doucet & West (2004),
-alg. 1.
+Backward simulation needs a chain that is Markov in z given x: a memory, if there is one, that reads no states. Source:
+Godsill, Doucet & West (2004), alg. 1.
 """
 
 import torch
@@ -43,10 +43,10 @@ def backward_paths(model: SequenceModel, history: History, lengths: Tensor, h: T
     """Paths by backward simulation, (num_paths, B, T, *latent): Godsill, Doucet & West (2004), alg. 1.
 
     Args:
-        model: a model without memory.
+        model: a model without memory, or with one that reads no states.
         history: the particles of all steps of a filter.
         lengths: steps of each sequence, (B,).
-        h: inputs (B, T, input_dim), or None.
+        h: memory and inputs, (B, T, dim), or None.
         num_paths: number of paths for each sequence.
 
     Raises:
@@ -57,7 +57,7 @@ def backward_paths(model: SequenceModel, history: History, lengths: Tensor, h: T
     paths = [_at(history.z[-1], _drawn(last.expand(num_paths, *last.shape)))]
     for t in range(num_steps - 2, -1, -1):
         z, after = history.z[t], paths[-1]
-        law = model.transition(z, None if h is None else h[:, t + 1])  # batch (N, B)
+        law = model.transition(z, None if h is None else h[None, :, t + 1])  # batch (N, B)
         log_weights = history.log_weights[t] + law.log_prob(after[:, None])  # (num_paths, N, B)
         ended = t >= lengths - 1
         _check_reached(log_weights, ended, t + 1)

@@ -27,6 +27,21 @@ from pgm_rnn.states import FiniteStates, GaussianStates, States
 
 First = Literal["model", "condition"]
 
+STANDS_FOR = {
+    "advance": ("recurrence",),
+    "unroll_memory": ("recurrence",),
+    "draw_guide": ("recurrence", "proposal"),
+    "state_log_probs": ("initial", "transition"),
+    "chain": ("initial", "transition", "emission"),
+    "sum_out_states": ("initial", "transition", "emission"),
+    "last_states": ("initial", "transition", "emission"),
+    "initial_given": ("initial", "emission"),
+    "initial_probs": ("initial",),
+    "transition_probs": ("transition",),
+    "emission_log_probs": ("emission",),
+}
+"""Optional methods that engines call in place of conditionals, with the conditionals that they must agree with."""
+
 
 class Conditionals(nn.Module, metaclass=ModelMeta):
     """The conditional laws of a sequence model; `SequenceModel` derives everything else from them.
@@ -37,13 +52,14 @@ class Conditionals(nn.Module, metaclass=ModelMeta):
 
     Attributes:
         states: the kind of latent state, or None if there is none; see `pgm_rnn.states`. The default is `States()` in
-            a class that defines `transition`.
+            a class that has a `transition`.
         initial_memory: h_1, (memory_dim,), or None for a model without memory.
         input_dim: width of exogenous inputs u_t, or None. With inputs every method sees h = cat(memory, u_t).
         memory_reads_state: whether `recurrence` reads z_{t-1}. If not, it gets z = None, and exact engines apply.
-        transition_reads_state: whether the laws of z_t, the model's and the guide's, read z_{t-1} besides h_t.
+        transition_reads_state: whether the laws of z_t, the model's and the guide's, read z_{t-1} besides h_t; True
+            again in a subclass that defines one of them and does not say.
         reparametrised: whether draws of z_t are differentiable (`rsample`); finite states never are.
-        has_proposal: whether the guide differs from the model's own laws; set where a class defines `proposal`.
+        has_proposal: whether the guide differs from the model's own laws; set where a class has a `proposal`.
         has_recipe: whether the class itself defines `recipe`, by which a registry makes the model again.
         constructor_arguments: what the model was made with (`constructor`), by which its class makes it again; None in
             a class that has a recipe.
@@ -60,13 +76,22 @@ class Conditionals(nn.Module, metaclass=ModelMeta):
     constructor_arguments: dict[str, Any] | None
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Set the attributes that depend on which methods the class defines."""
+        """Set the attributes that depend on which methods the class has, its own or those of its bases.
+
+        Raises:
+            TypeError: the class defines a conditional and inherits a method that stands for it and does not know it.
+        """
         super().__init_subclass__(**options)
-        if cls.states is None and "transition" in vars(cls):
+        own = vars(cls)
+        if cls.states is None and "states" not in own and _place(cls, "transition") < _place(cls):
             cls.states = States()
-        if "proposal" in vars(cls):
-            cls.has_proposal = True
-        cls.has_recipe = "recipe" in vars(cls)
+        if "has_proposal" not in own:
+            cls.has_proposal = _place(cls, "proposal") < _place(cls)
+        if "transition_reads_state" not in own and own.keys() & {"initial", "transition", "proposal"}:
+            cls.transition_reads_state = True
+        for method, laws in STANDS_FOR.items():
+            _check_stands_for(cls, method, laws)
+        cls.has_recipe = "recipe" in own
         if issubclass(cls, PyroModule):
             make_random(cls)
 
@@ -150,6 +175,31 @@ class Conditionals(nn.Module, metaclass=ModelMeta):
         """The object that steps the memory; `mixins` override it with faster ones."""
         assert self.initial_memory is not None  # callers have checked
         return Recurrence(self.initial_memory, self.recurrence, self.memory_reads_state)
+
+
+def _place(cls: type, name: str | None = None) -> int:
+    """The place in the method resolution order of the first class that defines a name, None for that of the default."""
+    if name is None:
+        return cls.__mro__.index(Conditionals)
+    return next((i for i, base in enumerate(cls.__mro__) if name in vars(base)), len(cls.__mro__))
+
+
+def _check_stands_for(cls: type, method: str, laws: tuple[str, ...]) -> None:
+    """Raise if a class defines one of the laws, and inherits the method that stands for them from further up.
+
+    Raises:
+        TypeError: it does.
+    """
+    place = _place(cls, method)
+    if place >= _place(cls) or getattr(getattr(cls, method), "__isabstractmethod__", False):
+        return
+    for law in laws:
+        if _place(cls, law) < place:
+            raise TypeError(
+                f"expected {cls.__name__} to define {method} beside {law}, got the {method} of "
+                f"{cls.__mro__[place].__name__}, which engines call in its place without knowing the new {law}; "
+                "define both, or derive from SequenceModel"
+            )
 
 
 def memory_of(model: Conditionals) -> Memory:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -28,23 +27,24 @@ class Snapshot:
         return call_with(self.module, self.parameters, function, *arguments, **options)
 
 
-_PLACES: "WeakKeyDictionary[nn.Module, list[tuple[str, dict[str, Tensor | None], str]]]" = WeakKeyDictionary()
-
-
 def current_parameters(module: nn.Module) -> dict[str, Tensor]:
-    """The tensors that a module now has as its parameters, by name.
+    """The tensors that a module now has as its parameters, by name, as in `named_parameters` but for shared tensors.
 
-    It is ten times faster than `named_parameters`, for callers that ask several times per step. The places are looked
-    up only once, so a module must not gain parameters later.
+    It is four times faster, for callers that ask several times per step.
     """
-    if module not in _PLACES:
-        _PLACES[module] = [
-            (f"{prefix}.{name}" if prefix else name, part._parameters, name)
-            for prefix, part in module.named_modules()
-            for name in part._parameters
-        ]
-    found = ((full_name, place[name]) for full_name, place, name in _PLACES[module])
-    return {full_name: value for full_name, value in found if value is not None}
+    found: dict[str, Tensor] = {}
+    _add_parameters(module, "", found, set())
+    return found
+
+
+def _add_parameters(part: nn.Module, prefix: str, found: dict[str, Tensor], seen: set[nn.Module]) -> None:
+    seen.add(part)
+    for name, value in part._parameters.items():
+        if value is not None:
+            found[prefix + name] = value
+    for name, child in part._modules.items():
+        if child is not None and child not in seen:
+            _add_parameters(child, f"{prefix}{name}.", found, seen)
 
 
 def call_with(

@@ -6,7 +6,7 @@ unrolled, one site per variable and step (t = 1..T), inside the plate "sequences
     z_t   initial / transition           marked for parallel enumeration where it has finitely many values
     x_t   emission, observed             batch (batch,), event as the family
 
-fused, one site per variable, time inside the event; latent states that can be summed out have no site:
+fused, one site per variable, time inside the event; latent states that can be summed out have no site, nor does h then:
 
     z     all latent states              batch (batch,), event (T, *latent)
     h     Delta                          batch (batch,), event (T, dim)
@@ -201,11 +201,16 @@ def _memory_sites(model: Conditionals, t: int, h: Any, inputs: Tensor | None, me
     """The sites u_t and h_t, where there are inputs and a memory; h = cat(memory, u_t) as the laws see it."""
     if inputs is not None:
         u = known_site(f"u_{t + 1}", inputs[:, t], event_dim=1, like=inputs)
-        if model.initial_memory is None:
-            return u
-        own = _memory_site(f"h_{t + 1}", h[..., : -inputs.shape[-1]], memory, event_dim=1)
-        return torch.cat([own, u.expand(*own.shape[:-1], -1)], dim=-1)
-    return None if h is None else _memory_site(f"h_{t + 1}", h, memory, event_dim=1)
+        return u if model.initial_memory is None else _own_memory_site(t, h, u, memory)
+    return None if h is None else _own_memory_site(t, h, None, memory)
+
+
+def _own_memory_site(t: int, h: Tensor, u: Tensor | None, memory: Memory) -> Tensor:
+    """The site h_t, with the inputs u_t, if there are any, beside its value."""
+    if u is None:
+        return _memory_site(f"h_{t + 1}", h, memory, event_dim=1)
+    own = _memory_site(f"h_{t + 1}", h[..., : -u.shape[-1]], memory, event_dim=1)
+    return torch.cat([own, u.expand(*own.shape[:-1], -1)], dim=-1)
 
 
 def _next_latent(model: Conditionals, t: int, z: Tensor | None, h: Any, conditioned: Tensor | None) -> Tensor | None:
@@ -281,7 +286,10 @@ def _fused_memory(model: Conditionals, data: Sequences, drawn: Drawn | None, mem
 
 
 def _unrolled_guide(model: Conditionals, data: Sequences, memory: Memory) -> None:
-    """Hidden states from the recurrence and latent states from the proposal, except those that Pyro enumerates."""
+    """Hidden states from the recurrence and latent states from the proposal, except those that Pyro enumerates.
+
+    A memory that reads enumerated states is left to the model's own law as well.
+    """
     encoded = model.encode(data.x, data.lengths) if model.states is not None else None
     features = [None] * data.x.shape[1] if encoded is None else encoded.unbind(1)
     h = z = x_t = None
@@ -289,11 +297,12 @@ def _unrolled_guide(model: Conditionals, data: Sequences, memory: Memory) -> Non
     for t, (x_next, valid) in enumerate(zip(data.x.unbind(1), inside.unbind(1), strict=True)):
         with poutine.mask(mask=valid):  # type: ignore[call-overload]
             h = _next_memory(model, t, h, z, x_t, len(data.x), data.inputs)
-            if memory == "sampled" and model.initial_memory is not None and data.inputs is None:
-                h = _memory_site(f"h_{t + 1}", h, memory, event_dim=1)
+            if memory == "sampled" and model.initial_memory is not None:
+                h = _own_memory_site(t, h, None if data.inputs is None else data.inputs[:, t], memory)
             if model.states is not None:
                 law = model.proposal(z, h, features[t])
-                if law.has_enumerate_support:
+                if not law.has_enumerate_support:
+                    z = pyro.sample(f"z_{t + 1}", law)
+                elif memory == "deterministic" or model.memory_reads_state:
                     return
-                z = pyro.sample(f"z_{t + 1}", law)
         x_t = x_next

@@ -265,7 +265,9 @@ def test_paths_of_finite_states_have_the_smoothed_probabilities() -> None:
 
 
 def test_backward_simulation_says_which_models_it_cannot_run_on() -> None:
-    with pytest.raises(ValueError, match="without memory for method='backward', LatentToy has one; use method='anc"):
+    with pytest.raises(
+        ValueError, match="that reads no states for method='backward', that of LatentToy reads them; use meth"
+    ):
         smc.smooth(LatentToy(), torch.zeros(1, 3))
     assert smc.smooth(LatentToy(), torch.zeros(1, 3), num_particles=5, num_paths=2, method="ancestors").paths.shape == (
         2,
