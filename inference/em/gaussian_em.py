@@ -217,7 +217,7 @@ class GaussianEm:
         return self._moments | used
 
     def _within(self, cov: str, new: Tensor, old: Tensor) -> Tensor:
-        """New values (D, ...) in the range of the noise `cov`, the old ones in the directions that it does not reach."""
+        """New values (D, ...) in the range of the noise `cov`, and the old ones in the directions beside it."""
         if cov not in self._ranges:
             return new
         basis = self._ranges[cov]
