@@ -3,7 +3,7 @@
 None                            no latent state: log p(x) is exact
 FiniteStates(K)                 z_t in 0..K - 1: the forward-backward and Viterbi algorithms
 GaussianStates(D, linear=True)  z_t in R^D, all laws normal, their means linear in z: the Kalman filter
-GaussianStates(D)               the same with any means: extended and unscented filters, SMC, SVI
+GaussianStates(D)               the same with any means: extended, unscented and iterated filters, SMC, SVI
 States()                        anything else: SMC and SVI
 """
 
@@ -36,11 +36,12 @@ class FiniteStates(States):
 
 @dataclass(frozen=True)
 class GaussianStates(States):
-    """A latent vector, (D,), with normal laws whose covariances do not depend on it.
+    """A latent vector, (D,), with normal laws.
 
     Args:
         dim: D, at least 1.
-        linear: whether the means of z_t and x_t are linear (affine) functions of z_{t-1} and z_t.
+        linear: whether the means of z_t and x_t are linear (affine) functions of z_{t-1} and z_t, and their covariances
+            do not depend on them. Matrices may depend on a memory that reads observations and inputs.
 
     Raises:
         ValueError: D is below 1.

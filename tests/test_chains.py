@@ -226,13 +226,13 @@ class Copy(SequenceModel):
         self.states, self.system, self.laws = GaussianStates(DIM, linear=True), system, laws
 
     def initial(self, h: Any) -> Any:
-        return self.laws(self.system.initial_covariance.scale_tril)(self.system.initial_mean)
+        return self.laws(self.system.initial_covariance.root)(self.system.initial_mean)
 
     def transition(self, z: Any, h: Any) -> Any:
-        return self.laws(self.system.transition_covariance.scale_tril)(self.system.transition_mean(z))
+        return self.laws(self.system.transition_covariance.root)(self.system.transition_mean(z))
 
     def emission(self, z: Any, h: Any) -> Any:
-        return self.laws(self.system.emission_covariance.scale_tril)(self.system.emission_mean(z))
+        return self.laws(self.system.emission_covariance.root)(self.system.emission_mean(z))
 
 
 @pytest.mark.parametrize("kind", [kind for kind, _ in laws_of(torch.eye(DIM))])

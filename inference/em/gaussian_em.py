@@ -30,7 +30,7 @@ from pgm_rnn.inference.kalman.problem import checked_gaussian
 from pgm_rnn.kernels import gaussian_backward, kalman
 from pgm_rnn.kernels.gaussian_chain import per_entry
 from pgm_rnn.kernels.singular import generalised_inverse
-from pgm_rnn.sequence_model.chains import Chained, filtered
+from pgm_rnn.sequence_model.chains import Chained, check_undetermined, posterior
 from pgm_rnn.sequences import Sequences, length_mask
 
 PARTS = (
@@ -153,10 +153,13 @@ class GaussianEm:
             return self._expect()
 
     def _expect(self) -> Score:
-        posterior = filtered(self._chained())
-        posterior.check_determined(self._lengths)
-        moments, smoothed = posterior.moments, posterior.smooth(self._lengths)
+        chained = self._chained()
+        check_undetermined(chained)
+        result = posterior(chained)
+        result.check_determined(self._lengths)
+        moments = result.moments
         self._check_finite(moments.log_normalizers)
+        smoothed = result.smooth(self._lengths)
         self._expected = _Expected(smoothed, self._transition_regression(smoothed), self._emission_regression(smoothed))
         if "transition_cov" not in self._floors:
             least = _LEAST_ROUNDINGS * torch.finfo(torch.float64).eps
@@ -217,7 +220,7 @@ class GaussianEm:
         return self._moments | used
 
     def _within(self, cov: str, new: Tensor, old: Tensor) -> Tensor:
-        """New values (D, ...) in the range of the noise `cov`, the old ones in the directions that it does not reach."""
+        """New values (D, ...) in the range of the noise `cov`, and the old ones in the directions beside it."""
         if cov not in self._ranges:
             return new
         basis = self._ranges[cov]
@@ -251,7 +254,7 @@ class GaussianEm:
         with self._faults.named(self._moments["emission_cov"], ValueError):
             self._model.set_moments({name: value for name, value in self._moments.items() if name not in self._frozen})
         chain, x = self._model.chain(self._given_inputs), self._model.centred(self._given, self._given_inputs)
-        self._check_finite(filtered(self._with_data(chain, x, self._model.diffuse)).moments.log_normalizers)
+        self._check_finite(posterior(self._with_data(chain, x, self._model.diffuse)).moments.log_normalizers)
 
     def _check_finite(self, log_normalizers: Tensor) -> None:
         """Raise an error that names a column unless all terms of the log likelihood are numbers."""

@@ -38,13 +38,12 @@ class Regression(NamedTuple):
         """
         if not bool(free.any()):
             return given
-        result = given.clone()
-        if nearest:
-            left, start = self.yw[:, free] - given @ self.ww[:, free], given[:, free]
-        else:
-            left, start = self.yw[:, free] - given[:, ~free] @ self.ww[~free][:, free], 0.0
-        result[:, free] = start + torch.linalg.lstsq(self.ww[free][:, free], left.mT).solution.mT
-        return result
+        start = given.clone()
+        if not nearest:
+            start[:, free] = 0.0
+        left = self.yw[:, free] - start @ self.ww[:, free]
+        start[:, free] += torch.linalg.lstsq(self.ww[free][:, free], left.mT).solution.mT
+        return start
 
     def residual_cov(self, coefficients: Tensor) -> Tensor:
         """The most likely S (N, N) for given coefficients."""

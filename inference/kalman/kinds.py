@@ -13,7 +13,9 @@ from pgm_rnn.states import GaussianStates
 class GaussianStateModel(Protocol):
     """A model whose states are `GaussianStates`, read by no memory, and whose laws are normal."""
 
-    input_dim: int | None
+    @property
+    def input_dim(self) -> int | None:
+        """Width of the exogenous inputs, or None."""
 
     def initial(self, h: Any) -> TorchDistribution:
         """The law of z_1 given h_1."""

@@ -250,7 +250,7 @@ def smooth(result: Diffuse, lengths: Tensor) -> Smoothed:
 
 
 def smoothed_responses(result: Diffuse, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """How smoothed means respond to delta, for each distinct pair of covariances and length, (S, T, D, q).
+    """Responses of smoothed means to delta, for each pair of covariances and length, (S, T, D, q), 0 in the padding.
 
     Returns:
         The responses, the covariances of each row, (S,), and the length of each row, (S,).
@@ -264,7 +264,8 @@ def smoothed_responses(result: Diffuse, lengths: Tensor) -> tuple[Tensor, Tensor
             filtered_means=updated[groups],
         )
         columns.append(gaussian_backward.smooth(moments, ends).means)
-    return torch.stack(columns, dim=-1), groups, ends
+    inside = length_mask(ends, result.predicted.shape[1])[..., None, None]
+    return torch.stack(columns, dim=-1).where(inside, 0.0), groups, ends
 
 
 def sample_paths(result: Diffuse, lengths: Tensor, noise: Tensor, start_noise: Tensor) -> Tensor:

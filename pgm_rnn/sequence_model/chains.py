@@ -143,14 +143,18 @@ def filtered(chained: Chained) -> Posterior:
         CovarianceError: a prediction whose covariance is not positive definite.
     """
     check_undetermined(chained)
-    chain, x, lengths, observed, directions, _ = chained
-    if directions is None:
-        result = Posterior(gaussian_backward.filtered(chain, x, lengths, observed))
-    else:
-        parts = diffuse_start.filtered(chain, directions, x, lengths, observed)
-        result = Posterior(parts.moments, parts)
+    result = posterior(chained)
     check_finite(result.moments.log_normalizers)
     return result
+
+
+def posterior(chained: Chained) -> Posterior:
+    """The result of `filtered` without its checks: NaN where a prediction's covariance is not positive definite."""
+    chain, x, lengths, observed, directions, _ = chained
+    if directions is None:
+        return Posterior(gaussian_backward.filtered(chain, x, lengths, observed))
+    parts = diffuse_start.filtered(chain, directions, x, lengths, observed)
+    return Posterior(parts.moments, parts)
 
 
 @torch.no_grad()
@@ -218,9 +222,9 @@ def _first_step(chained: Chained) -> Chained:
     chain, x, lengths, observed, directions, regular = chained
     full = chain.with_all_axes()
     cut = full._replace(emission_matrix=full.emission_matrix[:, :1], emission_cov=full.emission_cov[:, :1])
-    moves = (cut.transition_matrix, cut.transition_cov, cut.state_offset)
-    A, Q, b = (None if part is None else part[:, :1] for part in moves)
-    cut = cut._replace(transition_matrix=A, transition_cov=Q, state_offset=b)
+    offset = None if cut.state_offset is None else cut.state_offset[:, :1]
+    cut = cut._replace(transition_matrix=cut.transition_matrix[:, :1], transition_cov=cut.transition_cov[:, :1])
+    cut = cut._replace(state_offset=offset)
     observed = None if observed is None else observed[:, :1]
     return Chained(cut, x[:, :1], torch.ones_like(lengths), observed, directions, regular)
 

@@ -38,7 +38,7 @@ def joint(model: LinearGaussianSSM, u: Tensor | None, length: int) -> tuple[Join
 
 @pytest.mark.parametrize("with_inputs", [False, True])
 @pytest.mark.parametrize("with_missing", [False, True])
-@pytest.mark.parametrize("method", [None, "extended", "unscented"])
+@pytest.mark.parametrize("method", [None, "extended", "unscented", "iterated"])
 def test_every_moment_is_that_of_the_big_joint_normal_law(
     with_inputs: bool, with_missing: bool, method: str | None
 ) -> None:
@@ -70,7 +70,7 @@ def test_every_moment_is_that_of_the_big_joint_normal_law(
             assert not padded[b, length:].any()
 
 
-@pytest.mark.parametrize("method", [None, "extended", "unscented"])
+@pytest.mark.parametrize("method", [None, "extended", "unscented", "iterated"])
 def test_a_forecast_is_the_joint_law_of_what_follows(method: str | None) -> None:
     model, x = make_lgssm(inputs=True), torch.randn(3, 4, OBS_DIM)
     u, ahead = torch.randn(3, 4, INPUT_DIM), torch.randn(3, 2, INPUT_DIM)
@@ -101,7 +101,7 @@ def test_a_models_own_forecasts_are_draws_from_that_law() -> None:
     assert float(((draws.mean(0) - unconditional.means) / errors).abs().max()) > limit
 
 
-@pytest.mark.parametrize("method", [None, "extended", "unscented"])
+@pytest.mark.parametrize("method", [None, "extended", "unscented", "iterated"])
 def test_the_likelihood_in_float64_does_not_depend_on_the_default_dtype(method: str | None) -> None:
     model, x = make_lgssm(), torch.randn(3, 4, OBS_DIM)
     x[0, 1, 0] = torch.nan
@@ -166,7 +166,7 @@ def exact_filter(model: NoisyRNN, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]
     return total, (GRID * density).sum() * step
 
 
-@pytest.mark.parametrize("method", ["extended", "unscented"])
+@pytest.mark.parametrize("method", ["extended", "unscented", "iterated"])
 def test_nonlinear_methods_approach_the_exact_filter_as_the_state_becomes_certain(method: str) -> None:
     errors = []
     for noise in (0.04, 0.004):
@@ -196,7 +196,7 @@ def test_the_unscented_method_is_closer_where_the_state_is_uncertain() -> None:
     assert abs(float(found["unscented"] - value)) < abs(float(found["extended"] - value))
 
 
-@pytest.mark.parametrize("method", ["extended", "unscented"])
+@pytest.mark.parametrize("method", ["extended", "unscented", "iterated"])
 def test_a_network_with_identity_functions_is_linear(method: str) -> None:
     model = make_lgssm(inputs=True)
     network = NoisyRNN(
@@ -255,7 +255,7 @@ def test_feedback_drives_the_state_by_the_observation_before() -> None:
     torch.testing.assert_close(one, other)
 
 
-@pytest.mark.parametrize("method", ["extended", "unscented"])
+@pytest.mark.parametrize("method", ["extended", "unscented", "iterated"])
 def test_the_gradient_of_the_approximate_likelihood_is_its_slope(method: str) -> None:
     model, x, size = NoisyRNN.random(2, 2, feedback=True, seed=0), torch.randn(3, 4, 2), 1e-5
     value = kalman.log_marginal_likelihood(model, x, LENGTHS, method=method).sum()

@@ -52,7 +52,7 @@ def quadrature(model: NoisyRNN, x: Tensor, shift: float) -> Tensor:
     log_weights = weights[:, None] + model.emission(z, None).log_prob(x[:, 0])
     for t in range(1, x.shape[1]):
         law = model.transition(z, x[:, t - 1])
-        offsets = nodes @ model.transition_covariance.scale_tril.T
+        offsets = nodes @ model.transition_covariance.root.T
         z = (law.loc + offsets[:, None, None]).flatten(0, 1)
         log_weights = (log_weights + weights[:, None, None]).flatten(0, 1) + model.emission(z, None).log_prob(x[:, t])
     return log_weights.logsumexp(0)
