@@ -2,13 +2,21 @@
 
 from pgm_rnn.sequence_model.ancestral import Forecast
 from pgm_rnn.sequence_model.conditionals import First, memory_of
-from pgm_rnn.sequence_model.mixins import DensityAtOnce, DrawsGuide, ReadsAhead, SumsOutStates, UnrollsMemory
+from pgm_rnn.sequence_model.mixins import (
+    ClosedMStep,
+    DensityAtOnce,
+    DrawsGuide,
+    ReadsAhead,
+    SumsOutStates,
+    UnrollsMemory,
+)
 from pgm_rnn.sequence_model.model import SequenceModel
 from pgm_rnn.sequence_model.programs import Memory, Rendering
 from pgm_rnn.sequence_model.sequence_law import SequenceLaw
 from pgm_rnn.sequence_model.state_law import StateLaw
 
 __all__ = [
+    "ClosedMStep",
     "DensityAtOnce",
     "DrawsGuide",
     "First",

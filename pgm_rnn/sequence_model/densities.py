@@ -11,7 +11,7 @@ from torch import Tensor
 from pgm_rnn.sequence_model.conditionals import Conditionals, First, memory_of
 from pgm_rnn.sequence_model.drawn import Drawn
 from pgm_rnn.sequence_model.mixins import DensityAtOnce, SumsOutStates
-from pgm_rnn.sequence_model.tables import has_tables, summed_out, tables_of
+from pgm_rnn.sequence_model.tables import has_tables, marginal
 from pgm_rnn.sequences import Sequences, length_mask
 
 
@@ -65,7 +65,7 @@ def marginal_log_prob(model: Conditionals, data: Sequences, first: First) -> Ten
         return model.sum_out_states(data, first)
     if has_tables(model):
         check_gaps(model, data)
-        return summed_out(tables_of(model, data), data.lengths, first)
+        return marginal(model, data, first)
     if model.states is not None:
         raise ValueError(
             f"{type(model).__name__} has no exact likelihood; estimate it by smc.filter or bound it by svi.evaluate"

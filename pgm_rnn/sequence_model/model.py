@@ -26,7 +26,7 @@ from pgm_rnn.sequence_model.densities import check_gaps, joint_log_prob, margina
 from pgm_rnn.sequence_model.mixins import SumsOutStates
 from pgm_rnn.sequence_model.observations import check_inputs, check_observations, checked, chosen_first
 from pgm_rnn.sequence_model.programs import Memory, Rendering
-from pgm_rnn.sequence_model.tables import has_tables, last_states, tables_of
+from pgm_rnn.sequence_model.tables import has_tables, last_states
 from pgm_rnn.sequences import Sequences
 
 
@@ -273,7 +273,7 @@ class SequenceModel(Conditionals):
         if isinstance(self, SumsOutStates):
             z = self.last_states(data, index)
         elif has_tables(self):
-            z = last_states(tables_of(self, data), data.lengths, index)
+            z = last_states(self, data, index)
         elif self.states is not None:
             raise ValueError(f"{type(self).__name__} has no exact filter to forecast from; use smc.forecast")
         h = memory_of(self).step_by_step(data.x, None, data.inputs)
