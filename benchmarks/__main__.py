@@ -7,9 +7,11 @@ from collections.abc import Callable
 import torch
 
 from benchmarks import (
+    arhmm_likelihood,
     deep_step,
     em_step,
     experiments_step,
+    finite_memory,
     first_call,
     hmm_growth,
     hmm_likelihood,
@@ -34,6 +36,13 @@ def hmm() -> None:
     print_times("first value and gradient of an HMM in a process, ms", first_call.run())
     for title, rows in hmm_likelihood.run():
         print_comparison(f"HMM, {title}", rows)
+
+
+def arhmm() -> None:
+    for title, rows in arhmm_likelihood.run():
+        print_comparison(f"autoregressive HMM, {title}", rows)
+    for title, peaks in finite_memory.run():
+        print_peaks(f"transitions that read an input, peak memory of value and gradient, {title}", peaks)
 
 
 def kalman() -> None:
@@ -82,6 +91,7 @@ def imports() -> None:
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "rnn": rnn,
     "hmm": hmm,
+    "arhmm": arhmm,
     "kalman": kalman,
     "smc": smc,
     "deep": deep,

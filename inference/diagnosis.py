@@ -60,7 +60,7 @@ def check_numbers(model: object) -> None:
 
 
 def _tables_of(model: object) -> tuple[str, ...]:
-    """The probability tables that a model has; the emission's only if it emits symbols."""
+    """The probability tables that a model gives itself, if any; the emission's only if it emits symbols."""
     symbols = isinstance(getattr(model, "family", None), Categorical)
     return tuple(name for name in (TABLES if symbols else TABLES[:2]) if hasattr(model, name))
 

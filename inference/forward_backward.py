@@ -28,11 +28,11 @@ from pgm_rnn.kernels import hmm
 from pgm_rnn.randomness import seeded
 from pgm_rnn.results import shown
 from pgm_rnn.sequence_model import SequenceModel, memory_of
+from pgm_rnn.sequence_model.conditionals import example_of
 from pgm_rnn.sequence_model.law_checks import check_tables
-from pgm_rnn.sequence_model.observations import checked
-from pgm_rnn.sequence_model.tables import has_tables, tables_of
+from pgm_rnn.sequence_model.observations import check_inputs, checked
+from pgm_rnn.sequence_model.tables import Tables, has_tables, in_groups, tables_of
 from pgm_rnn.sequences import Sequences, as_sequences, length_mask
-from pgm_rnn.states import FiniteStates
 
 
 class FiniteStateModel(Protocol):
@@ -249,8 +249,12 @@ def most_likely_states(
     Arguments and errors are those of `filter`.
     """
     data = checked_finite(model, x, lengths, inputs=inputs, mask=mask)
-    initial, transition, log_emission = tables_of(model, data)
-    return MostLikelyStates(*hmm.most_likely_states(initial.log(), transition.log(), log_emission, data.lengths))
+
+    def of_group(tables: Tables, rows: slice) -> tuple[Tensor, Tensor]:
+        initial, transition, log_emission = tables
+        return hmm.most_likely_states(initial.log(), transition.log(), log_emission, data.lengths[rows])
+
+    return MostLikelyStates(*map(torch.cat, zip(*in_groups(model, data, of_group), strict=True)))
 
 
 @by_keyword
@@ -280,11 +284,20 @@ def sample_states(
         TypeError, ValueError: as `filter`, and `ImpossibleSequenceError`.
     """
     check_counts(num_samples=num_samples)
-    result = filter(model, x, lengths, inputs=inputs, mask=mask)
+    data = checked_finite(model, x, lengths, inputs=inputs, mask=mask)
+    dtype = example_of(model).dtype if isinstance(model, SequenceModel) else model.initial_probs.dtype
     with seeded(seed, stream=5):
-        uniforms = torch.rand(num_samples, *result.filtered_probs.shape[:2], dtype=result.filtered_probs.dtype)
-    uniforms = uniforms.to(result.filtered_probs.device)
-    return hmm.sample_states(result._transition, result._lengths, result._forward, uniforms)
+        uniforms = torch.rand(num_samples, *data.x.shape[:2], dtype=dtype)
+    uniforms = uniforms.to(data.x.device)
+
+    def of_group(tables: Tables, rows: slice) -> tuple[Tensor, Tensor]:
+        forward = hmm.forward(*tables, data.lengths[rows])
+        states = hmm.sample_states(tables.transition, data.lengths[rows], forward, uniforms[:, rows])
+        return forward.log_normalizers, states
+
+    terms, states = zip(*in_groups(model, data, of_group), strict=True)
+    check_possible(torch.cat(terms), "no posterior exists given it")
+    return torch.cat(states, dim=1)
 
 
 @torch.no_grad()
@@ -295,40 +308,70 @@ def predict(
     *,
     inputs: Tensor | None = None,
     mask: Tensor | None = None,
+    future_inputs: Tensor | None = None,
 ) -> TorchDistribution:
     """The law p(x_{t+1} | x_{1:t}) of the next observation after each step: batch shape (B, T).
 
     It mixes the model's `emission(z, h)` over the states z, where h is the memory after x_t: Categorical for symbols, a
-    mixture for other emissions. Its values in the padding have no meaning. Arguments are those of `filter`.
+    mixture for other emissions. Its values in the padding have no meaning.
+
+    Args:
+        model: with finitely many states.
+        x: a batch, or observations (B, T, *event).
+        lengths: (B,) steps of each sequence, None for T.
+        inputs: (B, T, input_dim) for a model with inputs.
+        mask: as in `filter`.
+        future_inputs: inputs of the step after the last one of each sequence, (B, 1, input_dim), for such a model.
 
     Raises:
         TypeError: a model without finitely many states.
-        ValueError: observations that do not fit the model, or transitions that vary over time, so that the next one
-            is not known.
+        ValueError: observations that do not fit the model, or tables of transitions that a model gives itself and that
+            vary over time, so that the next one is not known.
         ImpossibleSequenceError: a sequence has probability zero.
     """
-    result = filter(model, x, lengths, inputs=inputs, mask=mask)
-    if result._transition.dim() > 2:
+    data = checked_finite(model, x, lengths, inputs=inputs, mask=mask)
+    longer = _one_step_longer(model, data, future_inputs)
+    initial, transition, log_emission = tables_of(model, longer)
+    if transition.dim() > 2 and hasattr(model, "emission_log_probs"):
         raise ValueError(
             "expected one transition table for all steps, got one per step; the table of the next step is not known"
         )
-    result._check_possible()
-    ahead = hmm.log_propagated(result._transition, result._forward)  # (B, T, K)
-    padding = ~length_mask(result._lengths, ahead.shape[1])
+    before = transition if transition.dim() == 2 or transition.shape[1] == 1 else transition[:, :-1]
+    forward = hmm.forward(initial, before, log_emission[:, :-1], data.lengths)
+    check_possible(forward.log_normalizers, "no posterior exists given it")
+    ahead = hmm.log_propagated(transition, forward)  # (B, T, K)
+    padding = ~length_mask(data.lengths, ahead.shape[1])
     ahead = ahead.masked_fill(padding[..., None], -math.log(ahead.shape[-1]))
-    data = checked_finite(model, x, lengths, inputs=inputs, mask=mask)
-    return mixture(_laws_ahead(model, data), ahead)
+    return mixture(_laws_ahead(model, longer, ahead.shape[-1]), ahead)
 
 
-def _laws_ahead(model: Any, data: Sequences) -> TorchDistribution:
-    """p(x_{t+1} | z_{t+1} = k, x_{1:t}) of every state k: batch shape (K,), or (B, T, K) with a memory of the past."""
-    kind = getattr(model, "states", None)
-    num_states = kind.num_states if isinstance(kind, FiniteStates) else model.initial_probs.shape[-1]
-    states = torch.arange(num_states, device=data.x.device)
-    if getattr(model, "initial_memory", None) is None:
+def _one_step_longer(model: Any, data: Sequences, future_inputs: Tensor | None) -> Sequences:
+    """The data with one more step, of which only the inputs are read.
+
+    Raises:
+        ValueError: a model with inputs, and none for that step.
+    """
+    input_dim = getattr(model, "input_dim", None)
+    if input_dim is not None and future_inputs is None:
+        raise ValueError(
+            f"expected future_inputs of shape ({len(data.x)}, 1, {input_dim}), the inputs of the step after the last "
+            "one of each sequence, got None"
+        )
+    ahead, inputs = check_inputs(future_inputs, input_dim, data.x[:, :1], example_of(model)), data.inputs
+    if ahead is not None and inputs is not None:
+        inputs = torch.cat([inputs, torch.zeros_like(ahead)], dim=1)
+        inputs[torch.arange(len(inputs), device=inputs.device), data.lengths] = ahead[:, 0]
+    seen = None if data.observed is None else torch.cat([data.observed, data.observed[:, -1:]], dim=1)
+    return Sequences(torch.cat([data.x, data.x[:, -1:]], dim=1), data.lengths + 1, inputs=inputs, mask=seen)
+
+
+def _laws_ahead(model: Any, longer: Sequences, num_states: int) -> TorchDistribution:
+    """p(x_{t+1} | z_{t+1} = k, x_{1:t}) of every state k: batch shape (K,), or (B, T, K) with a memory or inputs."""
+    states = torch.arange(num_states, device=longer.x.device)
+    if getattr(model, "initial_memory", None) is None and getattr(model, "input_dim", None) is None:
         return model.emission(states, None)
-    memory = memory_of(model).unroll(torch.cat([data.x, data.x[:, -1:]], dim=1))
-    return model.emission(states.expand(1, 1, -1), memory[:, 1:, None])  # h_2, ..., h_{T+1}
+    h = memory_of(model).unroll(longer.x, None, longer.inputs)
+    return model.emission(states.expand(1, 1, -1), h[:, 1:, None])  # h_2, ..., h_{T+1}
 
 
 def checked_finite(

@@ -41,8 +41,8 @@ def has_latent_states(model: SequenceModel) -> bool:
 
 
 def is_fitted_by_em(model: SequenceModel) -> bool:
-    """Whether the M-step has a closed form."""
-    return (has_tables(model) and hasattr(model, "set_probs")) or is_trainable(model)
+    """Whether the E-step is exact: finitely many states, or linear-Gaussian ones whose parameters can be replaced."""
+    return has_tables(model) or is_trainable(model)
 
 
 def one_prior(model: SequenceModel) -> WithPriors:

@@ -8,68 +8,21 @@ import pytest
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO
-from torch import Tensor, nn
+from torch import Tensor
 
+from benchmarks import finite_memory
 from pgm_rnn.emissions import Categorical, Gaussian
 from pgm_rnn.inference import forward_backward, smc, svi
 from pgm_rnn.models import HMM
-from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequence_model import SequenceModel, state_laws
+from pgm_rnn.sequence_model.state_laws import StateLaws
 from pgm_rnn.sequence_model.tables import tables_of
 from pgm_rnn.sequences import Sequences, as_sequences
 from pgm_rnn.states import FiniteStates
 from tests.instances import make_hmm
+from tests.switching import Driven, SwitchingAR, log_joint
 
 LENGTHS = torch.tensor([4, 1, 3])
-
-
-class SwitchingAR(SequenceModel):
-    """x_t ~ N(a_z x_{t-1} + b_z, s_z^2), z a Markov chain."""
-
-    def __init__(self, num_states: int = 3) -> None:
-        super().__init__(Gaussian(1))
-        self.states = FiniteStates(num_states)
-        self.register_buffer("initial_memory", torch.zeros(1))
-        self.start, self.moves = (
-            nn.Parameter(torch.randn(num_states)),
-            nn.Parameter(torch.randn(num_states, num_states)),
-        )
-        self.a, self.b, self.raw = (nn.Parameter(torch.randn(num_states, 1)) for _ in range(3))
-
-    def recurrence(self, h: Tensor, z: None, x: Tensor) -> Tensor:
-        return x
-
-    def initial(self, h: Tensor) -> TorchDistribution:
-        return dist.Categorical(logits=self.start)
-
-    def transition(self, z: Tensor, h: Tensor) -> TorchDistribution:
-        return dist.Categorical(logits=self.moves[z])
-
-    def emission(self, z: Tensor, h: Tensor) -> TorchDistribution:
-        return dist.Normal(self.a[z] * h + self.b[z], self.raw[z].exp()).to_event(1)
-
-
-class Driven(SwitchingAR):
-    """The same with transitions that read the last observation and an input, which stands beside the memory."""
-
-    input_dim = 1
-
-    def transition(self, z: Tensor, h: Tensor) -> TorchDistribution:
-        drive = (h[..., :1] - h[..., 1:]) * torch.linspace(-1.0, 1.0, 3)
-        return dist.Categorical(logits=self.moves[z] + drive)
-
-    def emission(self, z: Tensor, h: Tensor) -> TorchDistribution:
-        return super().emission(z, h[..., :1])
-
-
-def log_joint(model: SequenceModel, x: Tensor, u: Tensor | None, path: tuple[int, ...]) -> Tensor:
-    """log p(x, z) of one sequence and one path, step by step."""
-    total, z = torch.zeros(()), torch.tensor(path)
-    for t in range(len(path)):
-        h = torch.zeros(1) if t == 0 else x[t - 1]
-        h = h if u is None else torch.cat([h, u[t]])
-        law = model.initial(h) if t == 0 else model.transition(z[t - 1], h)
-        total = total + law.log_prob(z[t]) + model.emission(z[t], h).log_prob(x[t])
-    return total
 
 
 @pytest.fixture(params=["own memory", "inputs beside it"])
@@ -223,3 +176,211 @@ def test_a_forecast_goes_on_from_the_last_state_and_the_last_observation() -> No
     assert ahead.z is not None
     assert ahead.z.tolist() == [[1, 1], [0, 0]]
     torch.testing.assert_close(ahead.x[..., 0], torch.tensor([[1.5, 3.1], [0.4, 0.5]]), rtol=0.0, atol=1e-3)
+
+
+class Network(Driven):
+    """The driven model with a memory of its own that is trained, a bit of the input, and a start that reads h_1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        del self.initial_memory
+        self.initial_memory = torch.nn.Parameter(torch.randn(1))
+        self.weight = torch.nn.Parameter(torch.randn(()))
+
+    def recurrence(self, h: Tensor, z: None, x: Tensor) -> Tensor:
+        return torch.tanh(self.weight * h.sum(-1, keepdim=True) + x)
+
+    def initial(self, h: Tensor) -> TorchDistribution:
+        return dist.Categorical(logits=self.start * h[..., :1])
+
+
+def results(model: SequenceModel, data: Sequences) -> list[Tensor]:
+    """What every engine makes of the tables: values, gradients, posteriors, paths and predictions."""
+    values = [model.log_prob(data), model.log_prob(data, first="condition")]
+    gradients = torch.autograd.grad(values[0].sum() - 0.5 * values[1].sum(), list(model.parameters()))
+    smoothed, best = forward_backward.smooth(model, data), forward_backward.most_likely_states(model, data)
+    paths = forward_backward.sample_states(model, data, num_samples=3, seed=0)
+    u = None if model.input_dim is None else torch.ones(len(data.x), 2, 1)
+    law = forward_backward.predict(model, data, future_inputs=None if u is None else u[:, :1])
+    forecast = model.forecast(data, 2, seed=0, future_inputs=u)
+    return [
+        *(value.detach() for value in values),
+        *gradients,
+        smoothed.filtered_probs,
+        smoothed.predicted_probs,
+        smoothed.smoothed_probs,
+        smoothed.pairwise_probs,
+        best.states,
+        best.log_prob,
+        paths,
+        law.log_prob(torch.zeros(1)),
+        forecast.x,
+    ]
+
+
+@pytest.mark.parametrize("make", [SwitchingAR, Driven, Network])
+@pytest.mark.parametrize("sequences", [0.3, 1, 2])  # at a time; of a part of one, some steps
+def test_blocks_of_steps_and_groups_of_sequences_change_nothing(
+    make: type[SwitchingAR], sequences: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make()
+    u = None if model.input_dim is None else torch.randn(3, 4, 1)
+    data = Sequences(torch.randn(3, 4, 1), LENGTHS, inputs=u)
+    expected = results(model, data)
+    monkeypatch.setattr(state_laws, "LARGEST", int(sequences * 4 * 3 * (1 if u is None else 3)))
+    assert len(StateLaws(model, data).groups()) == (2 if sequences == 2 else 3)
+    for found, whole in zip(results(model, data), expected, strict=True):
+        torch.testing.assert_close(found, whole)
+
+
+def test_no_table_of_a_large_problem_exists_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No law that is asked for is larger than the limit, and all of them together are asked for."""
+    model, largest = Driven(), 60
+    asked: list[int] = []
+    transition = model.transition
+
+    def counted(z: Tensor, h: Tensor) -> TorchDistribution:
+        law = transition(z, h)
+        asked.append(law.batch_shape.numel() * 3)
+        return law
+
+    monkeypatch.setattr(state_laws, "LARGEST", largest)
+    monkeypatch.setattr(model, "transition", counted)
+    data = Sequences(torch.randn(6, 20, 1), torch.full((6,), 20), inputs=torch.randn(6, 20, 1))
+    model.log_prob(data).sum().backward()
+    assert max(asked) <= largest
+    assert sum(asked) >= 2 * 6 * 19 * 9  # a second time in the backward pass
+
+
+def test_parameters_put_in_place_for_a_call_are_those_of_its_backward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, data = SwitchingAR(), Sequences(torch.randn(3, 4, 1), LENGTHS)
+    a = torch.randn(3, 1, requires_grad=True)
+
+    def value() -> Tensor:
+        return torch.func.functional_call(_Likelihood(model), {"model.a": 2 * a}, (data,))
+
+    (expected,) = torch.autograd.grad(value(), a)
+    monkeypatch.setattr(state_laws, "LARGEST", 10)
+    (found,) = torch.autograd.grad(value(), a)
+    torch.testing.assert_close(found, expected)
+
+
+class _Likelihood(torch.nn.Module):
+    def __init__(self, model: SequenceModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, data: Sequences) -> Tensor:
+        return self.model.log_prob(data).sum()
+
+
+def test_a_law_that_only_repeats_itself_is_one_table() -> None:
+    class Expanded(SwitchingAR):
+        def transition(self, z: Tensor, h: Tensor) -> TorchDistribution:
+            return super().transition(z, h).expand(torch.broadcast_shapes(z.shape, h.shape[:-1]))
+
+    data = Sequences(torch.randn(3, 4, 1), LENGTHS)
+    model = Expanded()
+    assert tables_of(model, data).transition.shape == (3, 3)
+    torch.testing.assert_close(tables_of(model, data).transition, model.moves.softmax(-1))
+
+
+def test_inputs_that_all_sequences_share_make_one_row_of_tables() -> None:
+    class OfTheClock(SwitchingAR):
+        input_dim = 1
+        initial_memory = None
+
+        def __init__(self) -> None:
+            SequenceModel.__init__(self, Gaussian(1))
+            self.states = FiniteStates(2)
+            self.moves, self.b = torch.nn.Parameter(torch.randn(2, 2)), torch.nn.Parameter(torch.randn(2, 1))
+
+        def initial(self, h: Tensor) -> TorchDistribution:
+            return dist.Categorical(logits=self.moves[0] * h)
+
+        def transition(self, z: Tensor, h: Tensor) -> TorchDistribution:
+            return dist.Categorical(logits=self.moves[z] * h)
+
+        def emission(self, z: Tensor, h: Tensor) -> TorchDistribution:
+            return dist.Normal(self.b[z], 1.0).to_event(1)
+
+    model, x, clock = OfTheClock(), torch.randn(3, 4, 1), torch.arange(4.0)[None, :, None]
+    shared = Sequences(x, LENGTHS, inputs=clock.expand(3, 4, 1))
+    apart = Sequences(x, LENGTHS, inputs=clock.repeat(3, 1, 1))
+    assert tables_of(model, shared).transition.shape == (1, 3, 2, 2)
+    assert tables_of(model, apart).transition.shape == (3, 3, 2, 2)
+    values = [model.log_prob(data) for data in (shared, apart)]
+    torch.testing.assert_close(*values)
+    gradients = [torch.autograd.grad(value.sum(), list(model.parameters())) for value in values]
+    for found, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_a_move_of_probability_zero_stays_impossible_if_a_law_is_given_by_probabilities() -> None:
+    """torch takes logarithms of probabilities that it has moved away from zero."""
+
+    class LeftToRight(SwitchingAR):
+        def initial(self, h: Tensor) -> TorchDistribution:
+            return dist.Categorical(probs=torch.tensor([1.0, 0.0, 0.0]))
+
+        def transition(self, z: Tensor, h: Tensor) -> TorchDistribution:
+            return dist.Categorical(probs=torch.eye(3)[z])
+
+    model, x = LeftToRight(), 1e3 * torch.ones(1, 2, 1)
+    with torch.no_grad():
+        model.a.zero_()
+        model.b.copy_(torch.tensor([[0.0], [1e3], [1e3]]))
+        model.raw.zero_()
+    expected = 2 * dist.Normal(0.0, 1.0).log_prob(torch.tensor(1e3))
+    torch.testing.assert_close(model.log_prob(x), expected[None])
+    assert forward_backward.most_likely_states(model, x).states.tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize("method", ["initial", "transition"])
+def test_a_law_of_another_number_of_states_is_an_error_that_names_the_method(method: str) -> None:
+    class Wrong(SwitchingAR):
+        pass
+
+    setattr(Wrong, method, lambda self, *given: dist.Categorical(logits=torch.zeros(4)))
+    with pytest.raises(
+        ValueError, match=rf"expected {method} of the Wrong to return a law of 3 states .*, got one of 4"
+    ):
+        Wrong().log_prob(torch.randn(2, 3, 1))
+
+
+def test_a_prediction_is_the_ratio_of_likelihoods_with_one_more_step(problem: tuple[SwitchingAR, Sequences]) -> None:
+    model, data = problem
+    u = data.inputs
+    ahead = {} if u is None else {"future_inputs": torch.randn(3, 1, 1)}
+    law = forward_backward.predict(model, data, **ahead)
+    assert law.batch_shape == (3, 4)
+    for i, length in enumerate(LENGTHS.tolist()):
+        for t in range(1, length + 1):
+            x_next, inputs = torch.randn(1), None
+            longer = torch.cat([data.x[i, :t], x_next[None]])[None]
+            if u is not None:
+                inputs = torch.cat([u[i, :t], ahead["future_inputs"][i] if t == length else u[i, t : t + 1]])[None]
+            whole = model.log_prob(longer, inputs=inputs)
+            before = model.log_prob(longer[:, :t], inputs=None if inputs is None else inputs[:, :t])
+            torch.testing.assert_close(law.log_prob(x_next)[i, t - 1], (whole - before)[0].detach())
+
+
+def test_a_prediction_without_the_next_inputs_is_an_error() -> None:
+    x = torch.randn(3, 4, 1)
+    with pytest.raises(ValueError, match=r"expected future_inputs of shape \(3, 1, 1\), the inputs of the step after"):
+        forward_backward.predict(Driven(), x, inputs=torch.randn(3, 4, 1))
+    with pytest.raises(ValueError, match="expected no inputs, for the model takes none"):
+        forward_backward.predict(SwitchingAR(), x, future_inputs=torch.randn(3, 1, 1))
+
+
+def test_a_memory_that_reads_every_observation_refuses_gaps_in_its_posterior_too() -> None:
+    mask = torch.tensor([[True, False, True]])
+    with pytest.raises(ValueError, match="the memory of SwitchingAR reads every observation"):
+        forward_backward.filter(SwitchingAR(), torch.randn(1, 3, 1), mask=mask)
+
+
+@pytest.mark.nightly
+@pytest.mark.slow
+def test_value_and_gradient_of_a_large_driven_chain_take_less_than_two_gigabytes() -> None:
+    """64 states, 32 sequences of 1000 steps: whole tables and what autograd keeps of them would take more."""
+    assert finite_memory.measured("float32").megabytes * 1e6 < finite_memory.LIMIT

@@ -25,6 +25,7 @@ from pgm_rnn.models.rnn import RNN
 from pgm_rnn.models.vrnn import VRNN
 from pgm_rnn.particles.noise import SeededNoise
 from pgm_rnn.sequence_model import programs
+from pgm_rnn.sequence_model.state_laws import StateLaws
 
 Function = Callable[..., Any]
 
@@ -127,6 +128,10 @@ def _transposed_chain(sound: Function) -> Function:
     return chain
 
 
+def _transposed_tables(sound: Function) -> Function:
+    return lambda self, rows: sound(self, rows).mT
+
+
 def _negative_mean(sound: Function) -> Function:
     def update(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
         log_normalizer, mean, cov = sound(*args)
@@ -169,6 +174,7 @@ DAMAGES: tuple[Damage, ...] = (
     Damage("wrong seed: one step's uniforms for all", SeededNoise, "__call__", _same_uniforms),
     Damage("wrong graph: no arcs", graph, "get_model_relations", _no_parents),
     Damage("transposed transition of the Kalman filter", LinearGaussianSSM, "chain", _transposed_chain),
+    Damage("transposed transition of evaluated laws", StateLaws, "transition", _transposed_tables),
     Damage("wrong sign of the extended filter's mean", linearised_filter, "_update", _negative_mean),
     Damage("dropped state in the VRNN's memory", VRNN, "advance", _forgotten_state),
     Damage("wrong gates: input and forget exchanged", cells, "lstm", _exchanged_gates),
@@ -233,6 +239,7 @@ NOTICED_BY: dict[str, tuple[str, ...]] = {
         "noise-free-dynamics",
         "kalman-is-exact",
     ),
+    "transposed transition of evaluated laws": ("finite-states-are-exact",),
     "wrong sign of the extended filter's mean": (
         "extended-kalman",
         "extended-kalman-curvature",

@@ -19,6 +19,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from typing_extensions import TypeIs
 
 from pgm_rnn.checks import check_frozen
 from pgm_rnn.emissions import EmissionTable
@@ -38,7 +39,6 @@ from pgm_rnn.inference.em.weighted_estimates import (
 )
 from pgm_rnn.inference.forward_backward import FiniteStateModel, check_possible, checked_finite
 from pgm_rnn.kernels import hmm
-from pgm_rnn.sequence_model.tables import has_tables
 from pgm_rnn.sequences import Sequences, length_mask, over_events
 
 PARTS = ("initial", "transition", "emission")
@@ -63,18 +63,9 @@ class TrainableFiniteModel(FiniteStateModel, Protocol):
         """Replace the parameters that are not None."""
 
 
-def check_trainable(model: object) -> None:
-    """Raise unless a model with finitely many states has the parts that the M-step replaces.
-
-    Raises:
-        TypeError: it has no `emission_table` or no `set_probs`.
-    """
-    missing = [name for name in ("emission_table", "set_probs") if not hasattr(model, name)]
-    if has_tables(model) and missing:
-        raise TypeError(
-            f"expected a model with emission_table and set_probs for em.fit, {type(model).__name__} has no "
-            f"{' and no '.join(missing)}; use svi.fit(objective='mle'), which takes gradient steps"
-        )
+def has_parts(model: object) -> TypeIs[TrainableFiniteModel]:
+    """Whether a model has the parts that the M-step replaces, `emission_table` and `set_probs`."""
+    return hasattr(model, "emission_table") and hasattr(model, "set_probs")
 
 
 class _Parameters(NamedTuple):
@@ -143,8 +134,7 @@ class BaumWelch:
         from_data: bool = False,
         min_scale: float = MIN_SCALE,
     ) -> None:
-        check_trainable(model)
-        self._model, self._frozen = model, check_frozen(frozen, PARTS)
+        self._model, self._frozen = model, check_frozen({*check_frozen(frozen, PARTS), *_fixed(model)}, PARTS)
         self._pseudo_count, self._pseudo_observations = pseudo_count, pseudo_observations
         data = checked_finite(model, data, None)
         self._lengths, self._mask = data.lengths, length_mask(data.lengths, data.x.shape[1])
@@ -357,6 +347,14 @@ class BaumWelch:
     def _by_start(self, values: Tensor) -> Tensor:
         """(N R, ...) as (N, R, ...)."""
         return values.unflatten(0, (-1, self._num_starts))
+
+
+def _fixed(model: TrainableFiniteModel) -> list[str]:
+    """The parts whose parameters have requires_grad=False, if others have not."""
+    with torch.enable_grad():
+        values = (model.initial_probs, model.transition_probs, model.emission_table.params)
+    fixed = [part for part, value in zip(PARTS, values, strict=True) if not value.requires_grad]
+    return fixed if len(fixed) < len(PARTS) else []
 
 
 def _check_any(seen: Tensor | None) -> None:

@@ -4,21 +4,26 @@ import time
 import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.inference.em import remarks, units
-from pgm_rnn.inference.em.baum_welch import BaumWelch, TrainableFiniteModel
+from pgm_rnn.inference.em.baum_welch import BaumWelch, TrainableFiniteModel, has_parts
 from pgm_rnn.inference.em.climb import Climbed, Steps, StoppedBy, climb
 from pgm_rnn.inference.em.gaussian_em import MIN_SCALE, GaussianEm, TrainableLinearModel, is_trainable
-from pgm_rnn.inference.suitable import check_trainable
+from pgm_rnn.inference.em.gradient_em import GradientEm
+from pgm_rnn.inference.suitable import check_trainable, unsuitable
 from pgm_rnn.results import shown
+from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequence_model.tables import has_tables
 from pgm_rnn.sequences import Sequences, as_sequences
 
 StartFrom = Literal["auto", "model", "data"]
+Trainable = TrainableFiniteModel | TrainableLinearModel | SequenceModel
+"""Models that `fit` takes; for other models the error names a suitable engine."""
 
 
 class Restarts(NamedTuple):
@@ -57,7 +62,7 @@ class EmFit(NamedTuple):
         """The main numbers."""
         return shown(self, "model", "num_iterations", "log_likelihood", "stopped_by", "seconds")
 
-    model: TrainableFiniteModel | TrainableLinearModel
+    model: Trainable
     log_likelihoods: Tensor
     restarts: Restarts
     stopped_by: StoppedBy
@@ -76,7 +81,7 @@ class EmFit(NamedTuple):
 
 @torch.no_grad()
 def fit(
-    model: TrainableFiniteModel | TrainableLinearModel,
+    model: Trainable,
     x: Sequences | Tensor,
     lengths: Tensor | None = None,
     *,
@@ -101,7 +106,8 @@ def fit(
     data. The model changes when the fit ends or is interrupted; a fit that fails leaves it as it was.
 
     Args:
-        model: an `HMM` or a `LinearGaussianSSM`.
+        model: an `HMM`, a `LinearGaussianSSM`, or any model whose `states` are `FiniteStates` and whose memory does not
+            read them. Where the M-step has no closed form it raises the expected log density by gradient steps.
         x: a padded batch, or observations (batch, T, *event).
         lengths: (batch,) if x is a tensor with padding.
         valid: sequences that choose among the starts; without them, the training data do.
@@ -156,7 +162,11 @@ def fit(
             )
         least = MIN_SCALE if min_scale is None else min_scale
         steps = GaussianEm(model, data, held_out, inputs=inputs, frozen=frozen, min_scale=least)
-    else:
+    elif has_tables(model) and isinstance(model, nn.Module) and not _has_closed_form(model):
+        _check_gradient_options(model, start, min_scale, pseudo_count, pseudo_observations)
+        options: dict[str, Any] = {"frozen": frozen, "num_restarts": num_restarts, "seed": seed}
+        steps = GradientEm(model, data, held_out, inputs=inputs, **options)
+    elif has_tables(model) and has_parts(model):
         if inputs is not None:
             raise ValueError("expected no inputs, for the model takes none, got some; drop them")
         steps = BaumWelch(
@@ -171,6 +181,8 @@ def fit(
             from_data=start == "data" or (start == "auto" and getattr(model, "as_drawn", False)),
             min_scale=units.MIN_SCALE if min_scale is None else min_scale,
         )
+    else:
+        raise unsuitable("em", "finite or linear Gaussian states", model)
     climbed = climb(steps, num_iterations, tolerance, data.num_steps, progress)
     restarts = _compared(climbed.log_likelihoods[-1], steps.validate())
     _warn(
@@ -223,6 +235,29 @@ def _check_one_start(num_restarts: int, pseudo_count: float, pseudo_observations
             f"expected num_restarts=1 and no pseudo-counts for a linear-Gaussian model, got {num_restarts}, "
             f"{pseudo_count} and {pseudo_observations}; they are for finitely many states"
         )
+
+
+def _has_closed_form(model: object) -> bool:
+    """Whether the M-step of `BaumWelch` is that of the model: given x_1, log p(x_1) enters it, and it is not."""
+    return has_parts(model) and getattr(model, "first", "model") == "model"
+
+
+def _check_gradient_options(
+    model: object, start: StartFrom, min_scale: float | None, pseudo_count: float, pseudo_observations: float
+) -> None:
+    name = type(model).__name__
+    if start == "data":
+        raise ValueError(
+            f"expected start='model' for a {name}, whose M-step takes gradient steps, got 'data'; give its parameters "
+            "values near the data, or use num_restarts"
+        )
+    given = {"min_scale": min_scale, "pseudo_count": pseudo_count, "pseudo_observations": pseudo_observations}
+    for option, value in given.items():
+        if value:
+            raise ValueError(
+                f"expected no {option} for a {name}, whose M-step takes gradient steps, got {value}; bound its "
+                "parameters where its laws are made, or give them priors and use mcmc.run"
+            )
 
 
 def _compared(train: Tensor, valid: Tensor | None) -> Restarts:

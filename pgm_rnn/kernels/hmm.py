@@ -340,24 +340,31 @@ def log_propagated(transition: Tensor, result: Forward) -> Tensor:
     """log p(z_{t+1} = j | x_{1:t}) of every step, (B, T, K), in nats, finite even where the probability underflows.
 
     Args:
-        transition: one table for all steps, (K, K).
+        transition: one table for all steps, (K, K), or those into the steps 2..T + 1, (B or 1, T or 1, K, K).
         result: the result of `forward` without `in_whole`.
 
     Raises:
         TypeError: an argument of another dtype.
         ValueError: shapes or devices that do not fit each other.
     """
-    num_states = doors.main_tensor("the result's filtered", result.filtered, "B, T, K")[-1]
-    doors.tensor("transition", transition, result.filtered, num_states, num_states)
+    batch, num_steps, num_states = doors.main_tensor("the result's filtered", result.filtered, "B, T, K")
+    axes = ((1, batch), (1, num_steps)) if isinstance(transition, Tensor) and transition.dim() == 4 else ()
+    doors.tensor("transition", transition, result.filtered, *axes, num_states, num_states)
     if result.parts:
         whole = torch.empty_like(result.filtered)
         for rows, _, part in result.parts:
-            whole[rows] = log_propagated(transition.to(part.emission.dtype), part).to(whole.dtype)
+            tables = transition[rows] if transition.dim() == 4 and len(transition) > 1 else transition
+            whole[rows] = log_propagated(tables.to(part.emission.dtype), part).to(whole.dtype)
         return whole
-    if result.wide is None:
+    if result.wide is None and transition.dim() == 2:
         return (result.filtered @ transition).log()
-    beliefs, log_transition = hmm_wide.log_beliefs(result.wide).to(transition.device), transition.double().log()
-    steps = [(belief[..., None] + log_transition).logsumexp(-2) for belief in beliefs.unbind(1)]
+    if result.wide is None:
+        return (result.filtered[..., None, :] @ transition)[..., 0, :].log()
+    beliefs, tables = hmm_wide.log_beliefs(result.wide).to(transition.device), four_axes(transition)
+    steps = [
+        (belief[..., None] + tables[:, t % tables.shape[1]].double().log()).logsumexp(-2)
+        for t, belief in enumerate(beliefs.unbind(1))
+    ]
     return torch.stack(steps, 1).to(transition.dtype)
 
 

@@ -3,6 +3,7 @@
 from pgm_rnn.sequence_model.ancestral import Forecast
 from pgm_rnn.sequence_model.conditionals import First, memory_of
 from pgm_rnn.sequence_model.mixins import (
+    ClosedMStep,
     DensityAtOnce,
     DrawsGuide,
     GivesChain,
@@ -16,6 +17,7 @@ from pgm_rnn.sequence_model.sequence_law import SequenceLaw
 from pgm_rnn.sequence_model.state_law import StateLaw
 
 __all__ = [
+    "ClosedMStep",
     "DensityAtOnce",
     "DrawsGuide",
     "First",

@@ -17,7 +17,7 @@ from pgm_rnn.sequence_model.conditionals import Conditionals, First, memory_of
 from pgm_rnn.sequence_model.drawn import Drawn
 from pgm_rnn.sequence_model.mixins import DensityAtOnce, SumsOutStates
 from pgm_rnn.sequence_model.observations import check_given
-from pgm_rnn.sequence_model.tables import has_tables, summed_out, tables_of
+from pgm_rnn.sequence_model.tables import has_tables, marginal
 from pgm_rnn.sequences import Sequences, length_mask
 
 
@@ -55,7 +55,7 @@ def marginal_log_prob(model: Conditionals, data: Sequences, first: First) -> Ten
     if isinstance(model, SumsOutStates):
         return model.sum_out_states(data, first)
     if has_tables(model):
-        return summed_out(tables_of(model, data), data.lengths, first)
+        return marginal(model, data, first)
     if has_chain(model):
         return chains.summed_out(chains.chain_of(model, data), first)
     if model.states is not None:

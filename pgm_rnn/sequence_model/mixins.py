@@ -1,6 +1,7 @@
 """Optional methods of a model besides its conditionals: faster computations, and exact sums over states."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Tensor
 from pgm_rnn.kernels.gaussian_chain import GaussianChain
 from pgm_rnn.sequence_model.conditionals import Conditionals, First
 from pgm_rnn.sequence_model.drawn import Drawn
+from pgm_rnn.sequence_model.expected import Expected
 from pgm_rnn.sequence_model.memory import Recurrence
 from pgm_rnn.sequences import Sequences
 
@@ -97,3 +99,22 @@ class GivesChain(Conditionals, ABC):
     @abstractmethod
     def centred(self, x: Tensor, inputs: Tensor | None = None) -> Tensor:
         """Observations (batch, T, M) minus what the emission adds to C z_t."""
+
+
+class ClosedMStep(Conditionals, ABC):
+    """A model with finitely many states whose M-step in EM, or a part of it, has a closed form."""
+
+    @abstractmethod
+    def maximise(self, data: Sequences, expected: Expected) -> Collection[str]:
+        """Set parameters, in place, to those that maximise the expected log density of x and z.
+
+        Parameters that are frozen are put back after the call, and `em.fit` improves by gradient steps those that are
+        not among the names returned.
+
+        Args:
+            data: checked observations, with their inputs.
+            expected: posterior probabilities of the states of these observations.
+
+        Returns:
+            The names, as in `named_parameters()`, of the parameters that were set.
+        """

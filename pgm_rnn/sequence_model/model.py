@@ -31,7 +31,7 @@ from pgm_rnn.sequence_model.observations import check_inputs, check_observations
 from pgm_rnn.sequence_model.parameters import current_parameters
 from pgm_rnn.sequence_model.programs import Memory, Rendering
 from pgm_rnn.sequence_model.pyro_module import is_random, remember, run_random
-from pgm_rnn.sequence_model.tables import has_tables, last_states, tables_of
+from pgm_rnn.sequence_model.tables import has_tables, last_states
 from pgm_rnn.sequences import Sequences
 
 
@@ -308,7 +308,7 @@ class SequenceModel(Conditionals):
         if isinstance(self, SumsOutStates):
             z = self.last_states(data, index)
         elif has_tables(self):
-            z = last_states(tables_of(self, data), data.lengths, index)
+            z = last_states(self, data, index)
         elif chains.has_chain(self):
             z = chains.last_states(chains.chain_of(self, data), index)
         elif self.states is not None:

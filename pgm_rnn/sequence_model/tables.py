@@ -3,19 +3,23 @@
     initial[k] = p(z_1 = k),   transition[i, j] = p(z_t = j | z_{t-1} = i),   log_emission[t, k] = log p(x_t | z_t = k)
 
 A model may define them as `initial_probs`, `transition_probs` and `emission_log_probs(x)`; otherwise its laws are
-evaluated at all K states. Tables differ by sequence and step if the laws read a memory or inputs.
+evaluated at all K states (`state_laws`). Tables differ by sequence and step if the laws read a memory or inputs. Where
+they are large, `in_groups` computes with a few sequences at a time.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-from pgm_rnn.distributions.observed import observed_log_prob
 from pgm_rnn.kernels import hmm
-from pgm_rnn.sequence_model.conditionals import Conditionals, First, memory_of
+from pgm_rnn.sequence_model.conditionals import First
+from pgm_rnn.sequence_model.state_laws import StateLaws, again_in_backward, densities_at_states
 from pgm_rnn.sequences import Sequences
 from pgm_rnn.states import FiniteStates
+
+Result = TypeVar("Result")
 
 
 class Tables(NamedTuple):
@@ -23,7 +27,7 @@ class Tables(NamedTuple):
 
     Attributes:
         initial: p(z_1), (K,) or (batch, K).
-        transition: p(z_t | z_{t-1}), (K, K), or (batch or 1, T - 1, K, K) where it differs by step.
+        transition: p(z_t | z_{t-1}), (K, K), or (batch or 1, T - 1 or 1, K, K) where it differs by sequence or step.
         log_emission: log p(x_t | z_t = k) of the entries of x_t that were observed, (batch, T, K), nats, 0 where x_t is
             missing.
     """
@@ -38,20 +42,70 @@ def has_tables(model: object) -> bool:
     finite = isinstance(getattr(model, "states", None), FiniteStates) and not getattr(
         model, "memory_reads_state", False
     )
-    return finite or hasattr(model, "emission_log_probs")
+    return finite or _gives_tables(model)
 
 
 def tables_of(model: Any, data: Sequences) -> Tables:
-    """The tables of checked data."""
-    if not hasattr(model, "emission_log_probs"):
-        return _evaluated(model, data)
-    initial, transition = model.initial_probs, model.transition_probs
-    if data.observed is not None and data.observed.dim() > 2:
-        return Tables(initial, transition, _log_emission(model, data, None, initial.shape[-1]))
-    log_emission = model.emission_log_probs(data.x)
-    if data.observed is not None:
-        log_emission = hmm.without_missing(log_emission, data.observed)
+    """The tables of checked data, of all sequences at once."""
+    if _gives_tables(model):
+        return _given_tables(model, data)
+    laws = StateLaws(model, data)
+    groups = laws.groups()
+    parts = [_evaluated(laws, rows) for rows in groups]
+    if len(parts) == 1:
+        return parts[0]
+    initial, transition, log_emission = zip(*parts, strict=True)
+    sizes = [len(part) for part in log_emission]
+    return Tables(
+        torch.cat([part.expand(size, -1) for part, size in zip(initial, sizes, strict=True)]),
+        torch.cat(transition) if laws.varies[0] else transition[0],
+        torch.cat(log_emission),
+    )
+
+
+def in_groups(model: Any, data: Sequences, function: Callable[[Tables, slice], Result]) -> list[Result]:
+    """function(tables, rows) for consecutive groups of sequences: a few at a time where their tables are large.
+
+    A group's tables are gone when `function` has returned; the backward pass evaluates them again.
+
+    Args:
+        model: a model that `has_tables`.
+        data: checked sequences.
+        function: takes the tables of a group and its rows in the batch.
+    """
+    if _gives_tables(model):
+        return [function(_given_tables(model, data), slice(0, len(data.x)))]
+    laws = StateLaws(model, data)
+
+    def of_group(rows: slice) -> Result:
+        return function(_evaluated(laws, rows), rows)
+
+    groups = laws.groups()
+    if len(groups) == 1:
+        return [of_group(groups[0])]
+    return [again_in_backward(of_group, rows) for rows in groups]
+
+
+def _gives_tables(model: object) -> bool:
+    return hasattr(model, "emission_log_probs")
+
+
+def _given_tables(model: Any, data: Sequences) -> Tables:
+    initial, transition, observed = model.initial_probs, model.transition_probs, data.observed
+    if observed is not None and observed.dim() > 2:
+        log_emission = densities_at_states(model.emission, initial.shape[-1], data.x, observed, None)
+    else:
+        log_emission = model.emission_log_probs(data.x)
+        log_emission = log_emission if observed is None else hmm.without_missing(log_emission, observed)
     return Tables(initial, transition, log_emission)
+
+
+def _evaluated(laws: StateLaws, rows: slice) -> Tables:
+    """The tables of some sequences; axes of sequences and steps are left out where nothing differs."""
+    initial, transition = laws.initial(rows), laws.transition(rows)
+    shared = transition.shape[:2] == (1, 1)
+    initial, transition = initial[0] if len(initial) == 1 else initial, transition[0, 0] if shared else transition
+    return Tables(initial, transition, laws.log_emission(rows))
 
 
 def summed_out(tables: Tables, lengths: Tensor, first: First) -> Tensor:
@@ -62,20 +116,29 @@ def summed_out(tables: Tables, lengths: Tensor, first: First) -> Tensor:
     log_prob = hmm.log_marginal_likelihood(*tables, lengths)
     if first == "model":
         return log_prob
+    return (log_prob - of_first_step(tables)).where(log_prob > -torch.inf, -torch.inf)
+
+
+def of_first_step(tables: Tables) -> Tensor:
+    """log p(x_1), nats, (batch,)."""
     initial, transition, log_emission = tables
     transition = transition if transition.dim() == 2 else transition[:, :0]  # one step has none
-    start = hmm.log_marginal_likelihood(initial, transition, log_emission[:, :1], torch.ones_like(lengths))
-    return (log_prob - start).where(log_prob > -torch.inf, -torch.inf)
+    one = torch.ones(len(log_emission), dtype=torch.int64, device=log_emission.device)
+    return hmm.log_marginal_likelihood(initial, transition, log_emission[:, :1], one)
 
 
-def last_states(tables: Tables, lengths: Tensor, index: Tensor) -> Tensor:
-    """Draws of z_L given x_{1:L} for the sequences at `index` (k,), with repetitions.
+def marginal(model: Any, data: Sequences, first: First) -> Tensor:
+    """`summed_out` of a model and checked data, (batch,)."""
+    return torch.cat(in_groups(model, data, lambda tables, rows: summed_out(tables, data.lengths[rows], first)))
+
+
+def last_states(model: Any, data: Sequences, index: Tensor) -> Tensor:
+    """Draws of z_L given x_{1:L} for the sequences at `index` (k,) of checked data, with repetitions.
 
     Raises:
         ValueError: a sequence of probability zero.
     """
-    filtered = hmm.forward(*tables, lengths).filtered
-    last = filtered[torch.arange(len(lengths), device=filtered.device), lengths - 1]  # (batch, K)
+    last = torch.cat(in_groups(model, data, lambda tables, rows: _last_beliefs(tables, data.lengths[rows])))
     impossible = (last.sum(-1) == 0).nonzero()
     if len(impossible):
         raise ValueError(
@@ -85,36 +148,7 @@ def last_states(tables: Tables, lengths: Tensor, index: Tensor) -> Tensor:
     return torch.distributions.Categorical(probs=last[index]).sample()
 
 
-def _evaluated(model: Conditionals, data: Sequences) -> Tables:
-    """The laws at all states: axes of states first, then sequences and steps, of size 1 where nothing differs."""
-    assert isinstance(model.states, FiniteStates)  # `has_tables` has checked it
-    K, batch = model.states.num_states, data.x.shape[:2]
-    states = torch.arange(K, device=data.x.device)[:, None, None]  # (K, 1, 1)
-    h = memory_of(model).unroll(data.x, None, data.inputs)
-    h = None if h is None else h[None]
-    later = h if h is None or batch[1] == 1 else h[:, :, 1:]  # a law is asked of some step, though one step has no move
-    first = model.initial(None if h is None else h[:, :, 0])
-    log_initial = first.log_prob(states[..., 0]).expand(K, -1)  # (K, batch or 1)
-    log_transition = model.transition(states, later).log_prob(states[:, None])  # (new, old, batch or 1, T - 1 or 1)
-    transition, steps = log_transition.exp().permute(2, 3, 1, 0), (-1, batch[1] - 1)
-    return Tables(
-        log_initial.exp().mT.squeeze(0),
-        transition[0, 0] if transition.shape[:2] == (1, 1) else transition[:, : batch[1] - 1].expand(*steps, -1, -1),
-        _log_emission(model, data, h, K),
-    )
-
-
-def _log_emission(model: Any, data: Sequences, h: Tensor | None, num_states: int) -> Tensor:
-    """log p(x_t | z_t = k, h_t) of the observed entries, (batch, T, K), by the laws; h (1, batch, T, dim) or None."""
-    states = torch.arange(num_states, device=data.x.device)[:, None, None]  # (K, 1, 1)
-    x, observed = data.x[None], None if data.observed is None else data.observed[None]
-    few = max(1, _MOST_NUMBERS // x.numel())
-    parts = [
-        observed_log_prob(model.emission(some, h), x, observed).expand(len(some), *x.shape[1:3])
-        for some in states.split(few)
-    ]
-    return torch.cat(parts).movedim(0, -1)
-
-
-_MOST_NUMBERS = 2**24
-"""Entries of observations, over states, whose densities are computed at a time."""
+def _last_beliefs(tables: Tables, lengths: Tensor) -> Tensor:
+    """p(z_L | x_{1:L}), (batch, K)."""
+    filtered = hmm.forward(*tables, lengths).filtered
+    return filtered[torch.arange(len(lengths), device=filtered.device), lengths - 1]

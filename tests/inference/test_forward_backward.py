@@ -148,9 +148,11 @@ def test_predictions_of_a_model_with_a_memory_are_those_of_its_own_emission() ->
             torch.testing.assert_close(actual, terms[i, t])
 
 
-def test_em_says_what_it_misses_in_a_model_of_ones_own() -> None:
-    with pytest.raises(TypeError, match=r"for em.fit, SwitchingWalk has no set_probs; use svi.fit\(objective='mle'\)"):
-        em.fit(SwitchingWalk(), torch.randn(3, 6))
+def test_em_climbs_by_gradients_where_a_model_gives_tables_and_no_parts_to_replace() -> None:
+    model, x = SwitchingWalk(), 2 * torch.randn(40, 6)
+    values = em.fit(model, x, num_iterations=3, tolerance=0.0, progress=False).log_likelihoods
+    assert float(values.diff().min()) > 0
+    torch.testing.assert_close(values[-1], forward_backward.filter(model, x).log_marginal_likelihood.sum())
 
 
 @every_family

@@ -1,6 +1,7 @@
 """The claims of this paper, in its order."""
 
 from pgm_rnn.claims.choe_2017.figure_4 import Figure4IsFigure3
+from pgm_rnn.claims.choe_2017.finite_states import FiniteStatesAreExact
 from pgm_rnn.claims.choe_2017.forward_algorithm import ForwardIsLinear, ForwardStart
 from pgm_rnn.claims.choe_2017.independences import MarkovProperties, Proposition4
 from pgm_rnn.claims.choe_2017.particle_weights import ParticleFilterRate, ParticleWeights
@@ -18,6 +19,7 @@ CHOE_2017: tuple[Claim, ...] = (
     Theorem5(),
     ForwardIsLinear(),
     ForwardStart(),
+    FiniteStatesAreExact(),
     Proposition6(),
     LumpingSlope(),
     Remark7(),

@@ -1,0 +1,210 @@
+"""EM for any model with finitely many states: the exact E-step, and an M-step by gradients or by the model itself.
+
+    E: p(z_t | x) and p(z_{t-1}, z_t | x) by the forward-backward algorithm on the model's tables
+    M: parameters that raise Q, the expected log density of x and z (`pgm_rnn.sequence_model.expected`)
+
+A `ClosedMStep` first sets the parameters that it can. The others, and those of any other model, climb Q by a few
+iterations of L-BFGS, a generalised EM step (Dempster, Laird & Rubin, 1977): it need not reach the maximum of Q, and the
+likelihood still never falls.
+"""
+
+import copy
+from collections.abc import Collection
+
+import torch
+from torch import Tensor, nn
+
+from pgm_rnn.checks import check_frozen
+from pgm_rnn.inference.em import remarks
+from pgm_rnn.inference.em.ascent import ascend
+from pgm_rnn.inference.em.climb import Score
+from pgm_rnn.inference.forward_backward import check_possible, checked_finite
+from pgm_rnn.randomness import seeded
+from pgm_rnn.sequence_model import ClosedMStep
+from pgm_rnn.sequence_model.conditionals import First
+from pgm_rnn.sequence_model.expected import Expected, expect, expected_log_density
+from pgm_rnn.sequence_model.tables import Tables, in_groups, marginal
+from pgm_rnn.sequences import Sequences
+
+_OPERATIONS = 32
+"""Rounding errors of a term of the log likelihood, not counting those of its sums over states and over entries of x."""
+
+
+class GradientEm:
+    """E and M steps on copies of a model; the model itself is left alone until `adopt`.
+
+    Args:
+        model: a model with finitely many states.
+        data: training sequences.
+        valid: validation sequences, on which the starts are compared, or None.
+        inputs: (batch, T, input_dim) of the training sequences, for a model with inputs.
+        frozen: names of parameters that keep the model's values, besides those that need no gradient.
+        num_restarts: number of starts; all but the first begin at the model's parameters plus normal noise.
+        seed: random seed of the noise.
+
+    Raises:
+        TypeError, ValueError: as `em.fit`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Sequences,
+        valid: Sequences | None,
+        *,
+        inputs: Tensor | None,
+        frozen: Collection[str],
+        num_restarts: int,
+        seed: int,
+    ) -> None:
+        self._data = checked_finite(model, data, None, inputs=inputs)
+        self._valid = None if valid is None else checked_finite(model, valid, None)
+        self._model, self._first = model, _first_of(model)
+        self._trained = _trained(model, frozen)
+        self._twins = [copy.deepcopy(model) for _ in range(num_restarts)]
+        for number, twin in enumerate(self._twins[1:], start=1):
+            _disturb(_parameters(twin, self._trained), seed, number)
+        self._before = [_values(twin) for twin in self._twins]
+        self._expected: list[dict[int, Expected]] = [{} for _ in self._twins]  # by the first sequence of a group
+        self._resting = torch.zeros(num_restarts, dtype=torch.bool)
+
+    def expect(self) -> Score:
+        """E-step: the score of each start's present parameters; keeps the posterior probabilities.
+
+        Raises:
+            ImpossibleSequenceError: start 0 gives a sequence probability zero.
+        """
+        terms = [self._expect(start) for start in range(len(self._twins))]
+        check_possible(terms[0], "start from parameters that allow it")
+        counted = torch.stack([row if self._first == "model" else row[:, 1:] for row in terms]).double()
+        value, size = counted.sum((1, 2)), counted.abs().sum((1, 2))
+        width = self._data.x[0, 0].numel() + self._expected[0][0].states.shape[-1] + _OPERATIONS
+        rounding = torch.finfo(terms[0].dtype).eps * (_OPERATIONS * size + self._data.num_steps * width)
+        return Score(value, value, rounding.where(rounding.isfinite(), 0.0))
+
+    @torch.no_grad()
+    def _expect(self, start: int) -> Tensor:
+        """log p(x_t | x_{1:t-1}), (batch, T), under the present parameters of a start."""
+        self._expected[start] = {}
+
+        def of_group(tables: Tables, rows: slice) -> Tensor:
+            terms, self._expected[start][rows.start] = expect(tables, self._data.lengths[rows])
+            return terms
+
+        return torch.cat(in_groups(self._twins[start], self._data, of_group))
+
+    def maximise(self) -> None:
+        """M-step: raise Q, of the posterior of the last `expect`, in every start that has not stopped."""
+        for start, twin in enumerate(self._twins):
+            if self._resting[start]:
+                continue
+            self._before[start] = _values(twin)
+            found = self._in_closed_form(start) if isinstance(twin, ClosedMStep) else ()
+            rest = _parameters(twin, [name for name in self._trained if name not in found])
+            if rest:
+                ascend(rest, lambda start=start: self._q(start), self._data.num_steps)  # type: ignore[misc]
+
+    def _in_closed_form(self, start: int) -> Collection[str]:
+        """The names of the parameters that the model has set; none if Q fell, as it may given x_1."""
+        twin, before = self._twins[start], self._q(start)
+        assert isinstance(twin, ClosedMStep)
+        found = twin.maximise(self._data, _joined(list(self._expected[start].values())))
+        fixed = [name for name, _ in twin.named_parameters() if name not in self._trained]
+        _restore(twin, {name: self._before[start][name] for name in fixed})
+        if float(self._q(start)) >= float(before):
+            return found
+        _restore(twin, self._before[start])
+        return ()
+
+    def _q(self, start: int) -> Tensor:
+        """Q at the present parameters of a start, nats, ()."""
+        expected = self._expected[start]
+
+        def of_group(tables: Tables, rows: slice) -> Tensor:
+            return expected_log_density(tables, expected[rows.start], self._first)
+
+        return torch.stack(in_groups(self._twins[start], self._data, of_group)).sum()
+
+    def put_back(self, fallen: Tensor) -> None:
+        """Restore the parameters before the last `maximise` in starts where `fallen` (R,) is true, and stop these."""
+        for start in fallen.nonzero()[:, 0].tolist():
+            _restore(self._twins[start], self._before[start])
+        self._resting = self._resting | fallen.cpu()
+
+    @torch.no_grad()
+    def validate(self) -> Tensor | None:
+        """Log likelihood of the validation data under each start's present parameters, (R,), nats."""
+        if self._valid is None:
+            return None
+        valid = self._valid
+        return torch.stack([marginal(twin, valid, self._first).double().sum() for twin in self._twins])
+
+    def adopt(self, start: int) -> None:
+        """Write one start's present parameters into the model.
+
+        Raises:
+            ValueError: a parameter is NaN.
+        """
+        values = _values(self._twins[start])
+        if any(bool(values[name].isnan().any()) for name in self._trained):
+            raise ValueError("expected parameters that are numbers at the end of the fit, got NaN; use float64")
+        _restore(self._model, {name: values[name] for name in self._trained})
+
+    def remarks(self, start: int) -> list[str]:
+        """Sentences on states without a share of the data."""
+        shares = torch.stack([expected.states.sum((0, 1)) for expected in self._expected[start].values()]).sum(0)
+        return remarks.of_states(shares, torch.zeros(len(shares), 0) > 0, 0.0, from_data=True)
+
+
+def _first_of(model: nn.Module) -> First:
+    return getattr(model, "first", "model")
+
+
+def _trained(model: nn.Module, frozen: Collection[str]) -> list[str]:
+    """Names of the parameters that are fitted.
+
+    Raises:
+        ValueError: there are none.
+    """
+    free = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    if not free:
+        raise ValueError(
+            f"expected a parameter to fit, every one of the {type(model).__name__} has requires_grad=False"
+        )
+    kept = check_frozen(frozen, free)
+    return [name for name in free if name not in kept]
+
+
+def _parameters(model: nn.Module, names: Collection[str]) -> list[nn.Parameter]:
+    present = dict(model.named_parameters())
+    return [present[name] for name in names]
+
+
+def _values(model: nn.Module) -> dict[str, Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+@torch.no_grad()
+def _restore(model: nn.Module, values: dict[str, Tensor]) -> None:
+    present = dict(model.named_parameters())
+    for name, value in values.items():
+        present[name].copy_(value)
+
+
+@torch.no_grad()
+def _disturb(parameters: Collection[nn.Parameter], seed: int, number: int) -> None:
+    """Add normal noise of the size of each parameter's entries, or of size 1 where all of them are zero."""
+    with seeded(seed, stream=18 + 1000 * number):
+        for parameter in parameters:
+            finite = parameter.isfinite()
+            size = (parameter.where(finite, 0.0).square().sum() / finite.sum().clamp(min=1)).sqrt()
+            noise = torch.randn(parameter.shape, dtype=parameter.dtype).to(parameter.device)
+            parameter.add_(size.where(size > 0, 1.0) * noise)
+
+
+def _joined(parts: list[Expected]) -> Expected:
+    """The posterior of all sequences from that of groups; counts that are summed over sequences are added."""
+    moves = [part.moves for part in parts]
+    each = all(part.moves.dim() == 4 and len(part.moves) == len(part.states) for part in parts)
+    together = torch.cat(moves) if each else torch.stack(moves).sum(0)
+    return Expected(together, torch.cat([part.states for part in parts]))

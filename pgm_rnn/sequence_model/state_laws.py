@@ -1,0 +1,170 @@
+"""The laws of a model with finitely many states, evaluated at all K of them.
+
+    initial[k] = p(z_1 = k | h_1)    transition[i, j] = p(z_t = j | z_{t-1} = i, h_t)    log p(x_t | z_t = k, h_t)
+
+What is missing of x_t is integrated out.
+
+Sequences and steps are the first two axes, the states the last. An axis has size 1 where a law does not differ along
+it. Large tables are evaluated in blocks of steps, each of which is evaluated again in the backward pass, so that what
+autograd keeps of a block never exists for all of them at once.
+"""
+
+from collections.abc import Callable
+from functools import cached_property, partial
+from typing import TypeVar
+
+import torch
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from pgm_rnn.distributions.observed import observed_log_prob
+from pgm_rnn.sequence_model.conditionals import Conditionals, memory_of
+from pgm_rnn.sequence_model.parameters import Snapshot
+from pgm_rnn.sequences import Sequences
+from pgm_rnn.states import FiniteStates
+
+LARGEST = 2**24
+"""Entries of a table that are evaluated at once: 64 MB in single precision, of which autograd keeps a few copies."""
+_FEW = 16
+"""Number of states below which a density is evaluated faster with the states as the first axis."""
+
+Result = TypeVar("Result")
+
+
+class StateLaws:
+    """The laws of a model on some sequences, with the parameters that the model has now.
+
+    Args:
+        model: a model with `FiniteStates` whose memory does not read them.
+        data: checked sequences.
+    """
+
+    def __init__(self, model: Conditionals, data: Sequences) -> None:
+        assert isinstance(model.states, FiniteStates)  # `has_tables` has checked it
+        self._model, self._x, self._observed = model, data.x, data.observed
+        self._num_states = model.states.num_states
+        self._of_observation = data.x[0, 0].numel()
+        self._h = memory_of(model).unroll(data.x, None, data.inputs)  # (batch, T, dim) or None
+        self._snapshot = Snapshot(model)
+
+    def groups(self) -> list[slice]:
+        """Consecutive sequences, as many at a time as have at most `LARGEST` entries in a table; at least one."""
+        batch, size = len(self._x), max(1, LARGEST // self._entries)
+        return [slice(start, min(start + size, batch)) for start in range(0, batch, size)]
+
+    def initial(self, rows: slice) -> Tensor:
+        """p(z_1), (rows or 1, K)."""
+        h = None if self._h is None else self._h[rows, 0]
+        return self._table(self._snapshot.call(self._model.initial, h), "initial", num_axes=1)
+
+    def transition(self, rows: slice) -> Tensor:
+        """p(z_t | z_{t-1}), (rows or 1, T - 1 or 1, K, K); sizes of 1 where it does not differ by sequence or step."""
+        if not any(self.varies):
+            return self._moves(rows, slice(0, 1))
+        moves = self._x.shape[1] - 1
+        return self._in_blocks(self._moves, rows, moves)
+
+    def log_emission(self, rows: slice) -> Tensor:
+        """log p(x_t | z_t = k), nats, (rows, T, K)."""
+        return self._in_blocks(self._densities, rows, self._x.shape[1])
+
+    def _moves(self, rows: slice, steps: slice) -> Tensor:
+        """The transitions into some steps after the first, steps counted from the second: axes as in `transition`."""
+        later = slice(steps.start + 1, steps.stop + 1) if self._x.shape[1] > 1 else slice(0, 1)
+        states = torch.arange(self._num_states, device=self._x.device)[None, None]  # (1, 1, K)
+        h = None if self._h is None else _narrowed(self._h[rows, later], 2)[:, :, None]  # (rows, steps, 1, dim)
+        law = self._snapshot.call(self._model.transition, states, h)
+        return self._table(law, "transition", num_axes=3).expand(-1, -1, self._num_states, -1)
+
+    def _densities(self, rows: slice, steps: slice) -> Tensor:
+        x, h = self._x[rows, steps], None if self._h is None else self._h[rows, steps]
+        observed = None if self._observed is None else self._observed[rows, steps]
+        law = partial(self._snapshot.call, self._model.emission)
+        return densities_at_states(law, self._num_states, x, observed, h)
+
+    def _table(self, law: TorchDistribution, method: str, num_axes: int) -> Tensor:
+        """The probabilities of all states under a law of them: its batch, `num_axes` axes, and the states last.
+
+        An axis along which the law only repeats itself has size 1.
+
+        Raises:
+            ValueError: a law of another number of states.
+        """
+        categorical = isinstance(law, torch.distributions.Categorical)
+        by_probs = categorical and "probs" in vars(law)  # their logits would be those of numbers that are nowhere zero
+        if categorical:
+            values = law.probs if by_probs else law.logits
+        else:
+            states = torch.arange(self._num_states, device=self._x.device)
+            values = law.log_prob(states.view(-1, *[1] * num_axes)).movedim(0, -1)
+        if values.shape[-1] != self._num_states:
+            raise ValueError(
+                f"expected {method} of the {type(self._model).__name__} to return a law of {self._num_states} states "
+                f"as states = FiniteStates({self._num_states}) says, got one of {values.shape[-1]}"
+            )
+        values = _narrowed(values[(None,) * (num_axes + 1 - values.dim())], num_axes)
+        return values if by_probs else values.exp()
+
+    def _in_blocks(self, evaluated: Callable[[slice, slice], Tensor], rows: slice, num_steps: int) -> Tensor:
+        """The table of all steps, evaluated in blocks of them if one sequence alone has more entries than `LARGEST`."""
+        size = max(1, LARGEST * self._x.shape[1] // self._entries)
+        if size >= num_steps:
+            return evaluated(rows, slice(0, num_steps))
+        blocks = [slice(start, min(start + size, num_steps)) for start in range(0, num_steps, size)]
+        return torch.cat([again_in_backward(evaluated, rows, block) for block in blocks], dim=1)
+
+    @property
+    def _entries(self) -> int:
+        """Entries of the larger table of a sequence, counting those of an observation."""
+        per_step = max(self._of_observation, self._num_states) if any(self.varies) else self._of_observation
+        return self._x.shape[1] * self._num_states * per_step
+
+    @cached_property
+    def varies(self) -> tuple[bool, bool]:
+        """Whether the transitions differ by sequence and by step, seen at two of each; not asked of small tables."""
+        batch, num_steps = self._x.shape[:2]
+        if self._h is None or num_steps == 1:
+            return False, False
+        if batch * num_steps * self._num_states * max(self._of_observation, self._num_states) <= LARGEST:
+            return True, True
+        with torch.no_grad():
+            probe = self._moves(slice(0, 2), slice(0, min(2, num_steps - 1)))
+        return probe.shape[0] > 1 or batch == 1, probe.shape[1] > 1
+
+
+def densities_at_states(
+    emission: Callable[..., TorchDistribution], num_states: int, x: Tensor, observed: Tensor | None, h: Tensor | None
+) -> Tensor:
+    """log p(x_t | z_t = k, h_t) of the entries that were observed, nats, (batch, T, K).
+
+    Args:
+        emission: the law of an observation given states and memory.
+        num_states: K.
+        x: observations (batch, T, *event).
+        observed: True where x was observed, (batch, T) or the shape of x; None for everywhere.
+        h: memory (batch, T, dim), or None.
+    """
+    states = torch.arange(num_states, device=x.device)
+    if num_states < _FEW:  # the inner loops of torch run over the last axis, and short ones are slow
+        law = emission(states[:, None, None], None if h is None else h[None])
+        values = observed_log_prob(law, x[None], None if observed is None else observed[None])
+        return values.expand(num_states, *x.shape[:2]).permute(1, 2, 0)
+    law = emission(states[None, None], None if h is None else h[:, :, None])
+    values = observed_log_prob(law, x[:, :, None], None if observed is None else observed[:, :, None])
+    return values.expand(*x.shape[:2], num_states)
+
+
+def again_in_backward(function: Callable[..., Result], *arguments: object) -> Result:
+    """`function(...)`, of which autograd keeps nothing: it is called a second time in the backward pass."""
+    if not torch.is_grad_enabled():
+        return function(*arguments)
+    return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
+
+
+def _narrowed(tensor: Tensor, num_axes: int) -> Tensor:
+    """The tensor with size 1 along those of its first axes that only repeat one value, as `expand` makes them."""
+    for axis in range(num_axes):
+        if tensor.shape[axis] > 1 and tensor.stride(axis) == 0:
+            tensor = tensor.narrow(axis, 0, 1)
+    return tensor
