@@ -113,5 +113,11 @@ def last_moments(states: States, num_steps: int, observed: Tensor | None = None)
 
 
 def times(matrix: Tensor, vector: Tensor) -> Tensor:
-    """Matrices (*batch, N, M) times vectors (*batch, M)."""
-    return vector @ matrix.mT if matrix.dim() == 2 else (matrix @ vector[..., None])[..., 0]
+    """Matrices (*batch, N, M) times vectors (*sample, *batch, M), the matrices never copied for each sample."""
+    if matrix.shape[:-2].numel() == 1:
+        product = vector @ matrix.reshape(matrix.shape[-2:]).mT
+        return product.reshape(*(1,) * (matrix.dim() - 1 - vector.dim()), *product.shape)
+    sample = vector.shape[: max(vector.dim() + 1 - matrix.dim(), 0)]
+    columns = vector.reshape(sample.numel(), *vector.shape[len(sample) :]).movedim(0, -1)  # (*batch, M, samples)
+    product = (matrix @ columns).movedim(-1, 0)
+    return product.reshape(*sample, *product.shape[1:])
