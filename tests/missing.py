@@ -1,8 +1,8 @@
-"""Definitions for missing observations: sums and integrals over every value that a missing entry could have."""
+"""Data with gaps, and definitions: sums and integrals over every value that a missing entry could have."""
 
 import math
 from itertools import pairwise, product
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from pgm_rnn.emissions import Emission
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences
 from tests.definitions import joint_normal
+from tests.instances import draw
 
 GRID = torch.linspace(-25, 25, 1001, dtype=torch.float64)
 """For reals. The trapezoidal rule is exact to rounding for normal densities of scales above 0.1."""
@@ -92,3 +93,32 @@ def gaussian_log_prob(model: Any, data: Sequences) -> Tensor:
         seen = there.reshape(len(there), -1).expand(x.shape)[:length].flatten()
         found.append(law.log_prob(x[:length].flatten(), seen).detach() if bool(seen.any()) else torch.zeros(()))
     return torch.stack(found)
+
+
+LENGTHS = torch.tensor([5, 3, 4])
+Mask = Literal["step", "entry"]
+MASKS: tuple[Mask, ...] = ("step", "entry")
+
+
+def observed(family: Emission, mask: Mask) -> Tensor:
+    """Step 2 of every sequence is missing, and the last two of the first; by entry, single entries are missing too."""
+    there = torch.arange(5) < LENGTHS[:, None]
+    there[:, 1] = there[0, 3:] = False
+    if mask == "step":
+        return there
+    by_entry = there.reshape(3, 5, *(1 for _ in family.event_shape)).expand(3, 5, *family.event_shape).clone()
+    if family.event_shape:
+        by_entry[0, 0, 0] = by_entry[1, 2, -1] = by_entry[2, 2, 0] = False
+    return by_entry
+
+
+def with_gaps(family: Emission, mask: Mask, *, garbage: int = 0) -> Sequences:
+    """Three sequences; what stands in their gaps is `garbage` of the family."""
+    there = observed(family, mask)
+    x, other = draw(family, 3, 5), draw(family, 3, 5, seed=1 + garbage)
+    whole = there.reshape(*there.shape, *(1 for _ in range(x.dim() - there.dim())))
+    return Sequences(x.where(whole, other), LENGTHS, mask=there)
+
+
+def reshaped(mask: Tensor, x: Tensor) -> Tensor:
+    return mask.reshape(*mask.shape, *(1 for _ in range(x.dim() - mask.dim())))
