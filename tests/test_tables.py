@@ -336,18 +336,6 @@ def test_a_move_of_probability_zero_stays_impossible_if_a_law_is_given_by_probab
     assert forward_backward.most_likely_states(model, x).states.tolist() == [[0, 0]]
 
 
-@pytest.mark.parametrize("method", ["initial", "transition"])
-def test_a_law_of_another_number_of_states_is_an_error_that_names_the_method(method: str) -> None:
-    class Wrong(SwitchingAR):
-        pass
-
-    setattr(Wrong, method, lambda self, *given: dist.Categorical(logits=torch.zeros(4)))
-    with pytest.raises(
-        ValueError, match=rf"expected {method} of the Wrong to return a law of 3 states .*, got one of 4"
-    ):
-        Wrong().log_prob(torch.randn(2, 3, 1))
-
-
 def test_a_prediction_is_the_ratio_of_likelihoods_with_one_more_step(problem: tuple[SwitchingAR, Sequences]) -> None:
     model, data = problem
     u = data.inputs

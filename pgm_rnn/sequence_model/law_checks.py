@@ -91,7 +91,7 @@ class _TwoSteps:
         h = self.memory.start(self.batch, self._first(self.inputs, 1))
         if self.states is None:
             z = None
-        elif self.model.first == "condition":
+        elif self.model.first == "condition" and type(self.model).initial_given is not Conditionals.initial_given:
             z = self._state("initial_given", 1, self._beside(h), self._first(self.x, 1))
         else:
             z = self._state("initial", 1, self._beside(h))

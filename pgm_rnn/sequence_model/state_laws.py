@@ -56,7 +56,7 @@ class StateLaws:
     def initial(self, rows: slice) -> Tensor:
         """p(z_1), (rows or 1, K)."""
         h = None if self._h is None else self._h[rows, 0]
-        return self._table(self._snapshot.call(self._model.initial, h), "initial", num_axes=1)
+        return self._table(self._snapshot.call(self._model.initial, h), num_axes=1)
 
     def transition(self, rows: slice) -> Tensor:
         """p(z_t | z_{t-1}), (rows or 1, T - 1 or 1, K, K); sizes of 1 where it does not differ by sequence or step."""
@@ -75,7 +75,7 @@ class StateLaws:
         states = torch.arange(self._num_states, device=self._x.device)[None, None]  # (1, 1, K)
         h = None if self._h is None else _narrowed(self._h[rows, later], 2)[:, :, None]  # (rows, steps, 1, dim)
         law = self._snapshot.call(self._model.transition, states, h)
-        return self._table(law, "transition", num_axes=3).expand(-1, -1, self._num_states, -1)
+        return self._table(law, num_axes=3).expand(-1, -1, self._num_states, -1)
 
     def _densities(self, rows: slice, steps: slice) -> Tensor:
         x, h = self._x[rows, steps], None if self._h is None else self._h[rows, steps]
@@ -83,13 +83,10 @@ class StateLaws:
         law = partial(self._snapshot.call, self._model.emission)
         return densities_at_states(law, self._num_states, x, observed, h)
 
-    def _table(self, law: TorchDistribution, method: str, num_axes: int) -> Tensor:
+    def _table(self, law: TorchDistribution, num_axes: int) -> Tensor:
         """The probabilities of all states under a law of them: its batch, `num_axes` axes, and the states last.
 
         An axis along which the law only repeats itself has size 1.
-
-        Raises:
-            ValueError: a law of another number of states.
         """
         categorical = isinstance(law, torch.distributions.Categorical)
         by_probs = categorical and "probs" in vars(law)  # their logits would be those of numbers that are nowhere zero
@@ -98,11 +95,6 @@ class StateLaws:
         else:
             states = torch.arange(self._num_states, device=self._x.device)
             values = law.log_prob(states.view(-1, *[1] * num_axes)).movedim(0, -1)
-        if values.shape[-1] != self._num_states:
-            raise ValueError(
-                f"expected {method} of the {type(self._model).__name__} to return a law of {self._num_states} states "
-                f"as states = FiniteStates({self._num_states}) says, got one of {values.shape[-1]}"
-            )
         values = _narrowed(values[(None,) * (num_axes + 1 - values.dim())], num_axes)
         return values if by_probs else values.exp()
 
