@@ -485,7 +485,7 @@ def test_a_parameter_that_a_law_does_not_take_is_the_laws_own_error() -> None:
             return dist.Normal(z, self.scale)
 
     model, x = Spread(), torch.zeros(1, 2)
-    with pytest.raises(ValueError, match="^Expected parameter scale .* to satisfy the constraint"):
+    with pytest.raises(ValueError, match=r"^Expected parameter scale .* to satisfy the constraint"):
         smc.filter(model, x, num_particles=3)
     program = WithPriors(model, {"scale": dist.Gamma(1.0, 1.0)})  # whose draws are other values
     found = pmmh.run(program, x, num_samples=3, num_warmup=1, num_particles=5, progress=False)
