@@ -9,10 +9,11 @@ import pytest
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from pyro.nn import PyroModule, PyroSample
-from torch import Tensor
+from torch import Tensor, nn
 
+from pgm_rnn import WithPriors
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian, Pen, Poisson
-from pgm_rnn.inference import forward_backward, smc, svi
+from pgm_rnn.inference import forward_backward, pmmh, smc, svi
 from pgm_rnn.registries import OWN
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.law_checks import check_laws
@@ -192,7 +193,7 @@ FAULTS: list[tuple[Any, str, Method, type[Exception], str]] = [
         lambda self, h, z, x: x + z[..., None],
         TypeError,
         r"expected recurrence .* at step 2 to read h and x alone, for memory_reads_state is False and z is None, got "
-        r"TypeError: .*; if it reads z, set memory_reads_state = True, and smc and svi take the model",
+        r"TypeError: .*; if it is to read z, set memory_reads_state = True, and smc and svi take",
     ),
     (
         SwitchingAR,
@@ -462,6 +463,50 @@ def test_a_model_whose_states_have_changed_is_checked_again() -> None:
         ValueError, match=r"expected a law of the states 0\.\.2 from initial .*, got a Categorical of 0\.\.1"
     ):
         check_laws(model, x)
+
+
+@pytest.mark.parametrize("error", [TypeError, ValueError, RuntimeError, ZeroDivisionError, NotImplementedError])
+def test_an_error_that_is_not_one_of_shapes_comes_up_as_it_is(error: type[Exception]) -> None:
+    def broken(self: Any, z: Any, h: Any) -> Any:
+        raise error("a mistake in the program")
+
+    for run in (lambda model, x: model.log_prob(x), lambda model, x: model.sample(2, 3)):
+        with pytest.raises(error, match=r"^a mistake in the program$"):
+            run(changed(SwitchingAR, emission=broken), torch.zeros(2, 3, 1))
+
+
+def test_a_parameter_that_a_law_does_not_take_is_the_laws_own_error() -> None:
+    class Spread(Drift):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.tensor(-1.0))
+
+        def emission(self, z: Tensor, h: None) -> TorchDistribution:
+            return dist.Normal(z, self.scale)
+
+    model, x = Spread(), torch.zeros(1, 2)
+    with pytest.raises(ValueError, match=r"^Expected parameter scale .* to satisfy the constraint"):
+        smc.filter(model, x, num_particles=3)
+    program = WithPriors(model, {"scale": dist.Gamma(1.0, 1.0)})  # whose draws are other values
+    found = pmmh.run(program, x, num_samples=3, num_warmup=1, num_particles=5, progress=False)
+    assert bool((found.posterior.samples["scale"] > 0).all())
+
+
+def test_priors_are_checked_by_shapes_and_their_draws_are_not() -> None:
+    class Spread(StochasticVolatility):
+        def emission(self, z: Tensor, h: None) -> TorchDistribution:
+            return dist.Normal(self.m.log() + z, 1.0, validate_args=False)  # NaN at m = -1, and at every draw below 0
+
+    model = Spread()
+    program = WithPriors(model, {"m": dist.Normal(1.0, 1.0)})
+    assert program.model_at({"m": torch.tensor(-1.0)}).checked_as == model.checked_as is not None
+    with pytest.raises(
+        ValueError, match=r"expected a law of event shape \(1,\) from emission of BadSwitchingAR at step 1"
+    ):
+        WithPriors(
+            changed(SwitchingAR, emission=lambda self, z, h: dist.Normal(self.a[z] * h, 1.0)),
+            {"start": dist.Normal(torch.zeros(3), 1.0)},
+        )
 
 
 def test_a_check_leaves_no_site_in_a_program() -> None:

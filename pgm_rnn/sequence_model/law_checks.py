@@ -7,12 +7,12 @@
 
 A violation is an error that names the method and the step. The methods are called once for each model, at the beginning
 of its first run, with the run's first sequence, repeated; and again when the kind of its states, memory or inputs has
-changed. Classes with a recipe, those of the zoo, are tested elsewhere and not checked; nor is a `PyroModule`, in which
-a call may be a draw of parameters.
+changed. A copy counts as checked. Classes with a recipe, those of the zoo, are tested elsewhere and not checked; nor is
+a `PyroModule`, in which a call may be a draw of parameters.
 """
 
+from contextlib import suppress
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from pyro import poutine
@@ -26,19 +26,20 @@ from pgm_rnn.sequence_model.conditionals import Conditionals, example_of, memory
 from pgm_rnn.sequence_model.law_faults import Place
 from pgm_rnn.states import FiniteStates, GaussianStates, described
 
-_CHECKED: "WeakKeyDictionary[Conditionals, tuple[object, ...]]" = WeakKeyDictionary()
-"""The structure that each model had when it was checked."""
 _SIZES = (2, 3, 5, 7, 11, 13, 17)
 """Sizes for axes, so that none is mistaken for another."""
 
 
-def check_laws(model: Conditionals, x: Tensor | None = None, inputs: Tensor | None = None) -> None:
+def check_laws(
+    model: Conditionals, x: Tensor | None = None, inputs: Tensor | None = None, *, values: bool = True
+) -> None:
     """Raise unless the model's methods return what engines rely on, as far as two steps show it.
 
     Args:
         model: the model.
         x: valid observations, (batch, T, *event); None draws them.
-        inputs: (batch, T, input_dim) for a model with inputs.
+        inputs: (batch, T, input_dim) for a model with inputs; None for zeros.
+        values: whether the present parameters are those of the run, so that NaN is a fault, too.
 
     Raises:
         ValueError: a law or a memory of another shape, of other values, or not normalised; it names method and step.
@@ -46,12 +47,14 @@ def check_laws(model: Conditionals, x: Tensor | None = None, inputs: Tensor | No
     """
     memory = model.initial_memory
     now = (model.states, model.input_dim, model.memory_reads_state, None if memory is None else memory.shape)
-    if model.has_recipe or isinstance(model, PyroModule) or _CHECKED.get(model) == now:
+    if model.has_recipe or isinstance(model, PyroModule) or model.checked_as == now:
         return
-    with torch.no_grad(), seeded(0), poutine.block():
-        check_tables(model)
-        _TwoSteps(model, x, inputs).check()
-    _CHECKED[model] = now
+    with torch.no_grad(), seeded(0), poutine.block(), suppress(faults.Unclear):
+        if values:
+            check_tables(model)
+        if model.states is not None or not hasattr(model, "emission_log_probs"):
+            _TwoSteps(model, x, inputs, values=values).check()
+    model.checked_as = now
 
 
 def check_tables(model: Any) -> None:
@@ -75,8 +78,10 @@ class _TwoSteps:
     particle filter. Without a latent state h is (B, dim).
     """
 
-    def __init__(self, model: Conditionals, x: Tensor | None, inputs: Tensor | None) -> None:
-        self.model, self.x, self.inputs, self.memory = model, x, inputs, memory_of(model)
+    def __init__(self, model: Conditionals, x: Tensor | None, inputs: Tensor | None, *, values: bool) -> None:
+        self.model, self.x, self.memory, self.values = model, x, memory_of(model), values
+        unknown = inputs is None and model.input_dim is not None
+        self.inputs = example_of(model).new_zeros(1, 1, model.input_dim) if unknown else inputs
         self.states, self.event = model.states, tuple(model.family.event_shape)
         self.tables = isinstance(self.states, FiniteStates) and not model.memory_reads_state
         taken = {*self.event, *(() if model.initial_memory is None else model.initial_memory.shape), model.input_dim}
@@ -128,8 +133,8 @@ class _TwoSteps:
             h, read = h.expand(self.num, *h.shape), self.memory.repeated(read, self.num)
         try:
             found = self.memory.step(h, z, read)
-        except faults.FAULTS as error:
-            faults.bad_recurrence(place, error, blind=z is not None and not reads_z and "None" in str(error))
+        except Exception as error:
+            faults.bad_recurrence(place, error, blind=z is not None and not reads_z)
         if not isinstance(found, Tensor):
             raise TypeError(f"expected a memory from {place}, a tensor, got {faults.kind(found)}")
         if found.shape != h.shape:
@@ -138,7 +143,7 @@ class _TwoSteps:
                 f"expected a memory of shape {tuple(h.shape)} from {place}, as h_1 has, got "
                 f"{tuple(found.shape)}{way_out}"
             )
-        if not bool(found.isfinite().all()):
+        if self.values and not bool(found.isfinite().all()):
             number = float(found[~found.isfinite()][0])
             raise ValueError(f"expected a memory of finite numbers from {place}, got {number}; keep it bounded")
         return found
@@ -162,7 +167,7 @@ class _TwoSteps:
         faults.check_event(place, law, event, of)
         faults.check_batch(place, law, shape)
         drawn = faults.drawn_from(place, law, shape)
-        faults.log_probs_of(place, law, drawn)
+        faults.log_probs_of(place, law, drawn, nan=not self.values)
         return drawn
 
     def _finite_state(self, place: Place, law: Any, num_states: int) -> Tensor:
@@ -172,7 +177,7 @@ class _TwoSteps:
         faults.check_values(place, law, f"the states 0..{num_states - 1}", True, num_states)
         rows = 1 if self.tables and place.step == 1 else self.num
         faults.check_batch(place, law, (rows, self.batch))
-        log_probs = faults.log_probs_of(place, law, states[:, None, None])
+        log_probs = faults.log_probs_of(place, law, states[:, None, None], nan=not self.values)
         faults.check_sum(place, law, num_states, log_probs)
         if self.tables:
             return states[:, None]
@@ -192,15 +197,15 @@ class _TwoSteps:
         else:
             drawn = faults.drawn_from(place, law, shape)
             x = drawn if z is None else drawn[0]
-        faults.log_probs_of(place, law, x)
+        faults.log_probs_of(place, law, x, nan=not self.values)
         return x
 
     def _law(self, place: Place, *given: Any) -> Any:
         """The law that a method returns; a method that is missing is named."""
         try:
             return faults.law_of(place, getattr(self.model, place.method), *given)
-        except ValueError as error:
-            if str(error.__cause__) != f"{place.model} has no latent state":
+        except faults.Unclear as end:
+            if str(end.__cause__) != f"{place.model} has no latent state":
                 raise
             raise TypeError(
                 f"expected {place.method} of {place.model}, which has {described(self.states)}, got none; define it"

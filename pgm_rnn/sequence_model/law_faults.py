@@ -1,5 +1,10 @@
-"""What may be wrong with a law that a model's method returns, each as an error that names the method and the step."""
+"""What may be wrong with a law that a model's method returns, each as an error that names the method and the step.
 
+An error that a method raises itself, or that a law raises about the value of a parameter, says nothing of the method's
+shapes. Then `Unclear` ends the check, and the run meets that error where it comes up.
+"""
+
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
@@ -8,8 +13,15 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 WRAPPERS = ("Independent", "ExpandedDistribution", "MaskedDistribution")
-FAULTS = (RuntimeError, ValueError, TypeError, AttributeError, IndexError)
-"""Errors of a method that is called with arguments of the wrong shapes or kinds."""
+_STRUCTURAL = (RuntimeError, ValueError, TypeError, AttributeError, IndexError)
+_OF_SHAPES = re.compile(
+    r"\b(sizes?|shapes?|broadcast\w*|dim(ension)?s?|NoneType|out of range|dtypes?|scalar type)\b", re.IGNORECASE
+)
+"""Words with which torch and Python say that arguments have the wrong shapes or kinds."""
+
+
+class Unclear(Exception):  # noqa: N818  (no error, but the end of a check)
+    """A method failed for a reason that is not one of shapes or kinds."""
 
 
 class Place(NamedTuple):
@@ -33,7 +45,8 @@ def law_of(place: Place, method: Callable[..., Any], *given: Any) -> Distributio
     """
     try:
         law = method(*given)
-    except FAULTS as error:
+    except Exception as error:
+        check_structural(error)
         shapes = " and ".join("None" if each is None else str(tuple(each.shape)) for each in given)
         raise ValueError(f"expected {place} to broadcast over {shapes}, got {reason(error)}") from error
     if not isinstance(law, Distribution):
@@ -100,20 +113,21 @@ def check_values(place: Place, law: Distribution, wanted: str, discrete: bool | 
         )
 
 
-def log_probs_of(place: Place, law: Distribution, values: Tensor) -> Tensor:
-    """log p(values) of a law.
+def log_probs_of(place: Place, law: Distribution, values: Tensor, *, nan: bool = False) -> Tensor:
+    """log p(values) of a law; it may be NaN if `nan`.
 
     Raises:
         ValueError: it has none, or NaN.
     """
     try:
         found: Tensor = law.log_prob(values)
-    except FAULTS as error:
+    except Exception as error:
+        check_structural(error)
         raise ValueError(
             f"expected a law from {place} with a density at valid values of shape {tuple(values.shape)}, got a "
             f"{kind(law)}: {reason(error)}"
         ) from error
-    if bool(found.isnan().any()):
+    if not nan and bool(found.isnan().any()):
         raise ValueError(
             f"expected a law from {place} with a density at every valid value, got a {kind(law)} whose log density is "
             "NaN; check its parameters and its support"
@@ -129,10 +143,12 @@ def drawn_from(place: Place, law: Distribution, shape: Sequence[int]) -> Tensor:
     """
     try:
         drawn: Tensor = law.expand(torch.Size(shape)).sample()
-    except (*FAULTS, NotImplementedError) as error:
+    except NotImplementedError as error:
         raise ValueError(
             f"expected a law from {place} that can be expanded and drawn from, got a {kind(law)}: {reason(error)}"
         ) from error
+    except Exception as error:
+        raise Unclear from error
     return drawn
 
 
@@ -151,17 +167,30 @@ def check_sum(place: Place, law: Distribution, num_states: int, log_probs: Tenso
         )
 
 
+def check_structural(error: Exception) -> None:
+    """Raise unless an error is one of wrong shapes or kinds.
+
+    Raises:
+        Unclear: it is another one, such as that of a law about the value of a parameter.
+    """
+    words = str(error)
+    if not isinstance(error, _STRUCTURAL) or "satisfy the constraint" in words or not _OF_SHAPES.search(words):
+        raise Unclear from error
+
+
 def bad_recurrence(place: Place, error: Exception, *, blind: bool) -> NoReturn:
     """Raise the error of a recurrence that fails; `blind` if it gets None in place of z.
 
     Raises:
-        TypeError: it may have read z, which it does not get.
-        ValueError: otherwise.
+        TypeError: it reads z, which it does not get.
+        ValueError: wrong shapes.
+        Unclear: an error of another kind.
     """
-    if blind:
+    check_structural(error)
+    if blind and "NoneType" in str(error):
         raise TypeError(
             f"expected {place} to read h and x alone, for memory_reads_state is False and z is None, got "
-            f"{reason(error)}; if it reads z, set memory_reads_state = True, and smc and svi take the model"
+            f"{reason(error)}; if it is to read z, set memory_reads_state = True, and smc and svi take the model"
         ) from error
     raise ValueError(f"expected {place} to broadcast over its arguments, got {reason(error)}") from error
 

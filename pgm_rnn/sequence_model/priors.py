@@ -18,6 +18,7 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
 from pgm_rnn.randomness import seeded
+from pgm_rnn.sequence_model.law_checks import check_laws
 from pgm_rnn.sequence_model.model import SequenceModel
 from pgm_rnn.sequence_model.naturals import natural_parameters
 from pgm_rnn.sequence_model.parameter_draws import raw_parameters, run_with_values
@@ -60,6 +61,7 @@ class WithPriors:
             raise TypeError(f"expected a SequenceModel, such as HMM, got {type(model).__name__}")
         if not priors:
             raise ValueError("expected at least one prior, got none; name a parameter and its law")
+        check_laws(model, values=False)  # here, for the parameters of a run may be those of any draw
         self.model = model
         self.priors = {name: law.to_event(len(law.batch_shape)) for name, law in priors.items()}
         with seeded(0), torch.no_grad():  # draws that are only looked at
