@@ -22,6 +22,7 @@ from torch import Tensor
 
 from pgm_rnn.distributions.normal_moments import NormalMoments
 from pgm_rnn.kernels.gaussian_backward import root_of
+from pgm_rnn.kernels.singular import generalised_inverse, is_regular
 
 StateLaw = Callable[[Tensor, Tensor | None], NormalMoments]
 """Maps states (..., D) and their drivers, memory or inputs (..., U), to means (..., N) and covariances (..., N, N)."""
@@ -85,10 +86,10 @@ def unscented(law: StateLaw, driver: Tensor | None, mean: Tensor, cov: Tensor) -
 
 
 def _solved(cov: Tensor, right: Tensor) -> Tensor:
-    """cov^{-1} right, by the pseudo-inverse where a covariance is singular."""
-    if bool((torch.linalg.cholesky_ex(cov)[1] == 0).all()):
+    """cov^{-1} right, by a generalised inverse where a covariance is singular."""
+    if is_regular(cov):
         return torch.linalg.solve(cov, right)
-    return torch.linalg.pinv(cov, hermitian=True) @ right
+    return generalised_inverse(cov, cov.diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt()) @ right
 
 
 METHODS = {

@@ -21,13 +21,12 @@ quadratic in delta, so 2 q points with the first two moments of delta give it ex
 Sources: de Jong (1991); Durbin & Koopman (2012), sec. 5.7, with the constant of their eq. (7.4), sec. 7.2.2.
 """
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from pgm_rnn.kernels import gaussian_backward, kalman
+from pgm_rnn.kernels import doors, gaussian_backward, kalman
 from pgm_rnn.kernels.gaussian_backward import Moments, Smoothed
 from pgm_rnn.kernels.gaussian_chain import GaussianChain, detached, without_missing
 from pgm_rnn.kernels.singular import THRESHOLD
@@ -118,6 +117,8 @@ def filtered(
         ValueError: shapes, devices or lengths that do not fit each other.
     """
     chain = detached(chain.with_all_axes())
+    doors.gaussian_chain(chain, x, lengths)
+    doors.tensor("directions", directions, x, chain.initial_mean.shape[-1], tuple(range(1, len(directions) + 1)))
     scale = scales(chain, directions, x.shape[1])
     proper = with_noise(chain, directions, scale)
     given = gaussian_backward.filtered(proper, x, lengths, observed)
@@ -147,14 +148,17 @@ def _responses(
 
     They are the results of the filter for x = 0 that starts at -B e_j, without offsets.
     """
-    obs_dim, columns = chain.emission_matrix.shape[-2], -directions.mT
-    steps = torch.full((num_groups,), num_steps, device=directions.device)
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
-    for column in columns:
-        start = chain._replace(initial_mean=column, state_offset=None)
-        found = kalman.filter(start, directions.new_zeros(num_groups, num_steps, obs_dim), steps)
+    for starts in -directions.mT[None] if num_groups == 1 else -directions.mT[:, None]:  # all at once, or one by one
+        rows = max(num_groups, len(starts))
+        x = directions.new_zeros(rows, num_steps, chain.emission_matrix.shape[-2])
+        steps = torch.full((rows,), num_steps, device=directions.device)
+        found = kalman.filter(chain._replace(initial_mean=starts, state_offset=None), x, steps)
         parts.append((-found.predicted_means, -found.filtered_means, found.weighted))
-    predicted, updated, weighted = (torch.stack(part, dim=-1) for part in zip(*parts, strict=True))
+    if num_groups == 1:
+        predicted, updated, weighted = (part.movedim(0, -1)[None] for part in parts[0])
+    else:
+        predicted, updated, weighted = (torch.stack(part, dim=-1) for part in zip(*parts, strict=True))
     return predicted, updated, weighted
 
 
@@ -206,20 +210,25 @@ def log_marginal_likelihood(
     if not torch.is_grad_enabled():
         return value
     proper, (mean, root, _) = with_noise(full, directions, scale), last_estimate(result, lengths)
-    points = list(_points(mean, root))
+    starts = proper.initial_mean + _points(mean, root) @ directions.mT  # (2 q, B, D)
+    if len(result.given.filtered_covs) == 1:  # the points share their covariances, too
+        starts, num = starts.reshape(1, -1, starts.shape[-1]), len(starts)
+        offset = proper.state_offset
+        if offset is not None and len(offset) > 1:
+            proper = proper._replace(state_offset=offset.repeat(num, 1, 1))
+        x, lengths = x.repeat(num, 1, 1), lengths.repeat(num)
+        observed = None if observed is None else observed.repeat(num, 1, 1)
     total = torch.zeros_like(value)
-    for point in points:
-        start = proper._replace(initial_mean=proper.initial_mean + point @ directions.mT)
-        total = total + kalman.log_marginal_likelihood(start, x, lengths, observed)
-    return value + (total - total.detach()) / len(points)
+    for start in starts:
+        found = kalman.log_marginal_likelihood(proper._replace(initial_mean=start), x, lengths, observed)
+        total = total + found.reshape(-1, len(value)).sum(0)
+    return value + (total - total.detach()) / (2 * mean.shape[-1])
 
 
-def _points(mean: Tensor, root: Tensor) -> Iterator[Tensor]:
-    """2 q points (B, q) whose mean and covariance are `mean` (B, q) and root root', (B, q, q)."""
-    size = mean.shape[-1] ** 0.5
-    for column in root.unbind(-1):
-        yield mean + size * column
-        yield mean - size * column
+def _points(mean: Tensor, root: Tensor) -> Tensor:
+    """2 q points, (2 q, B, q), whose mean and covariance are `mean` (B, q) and root root', (B, q, q)."""
+    offsets = mean.shape[-1] ** 0.5 * root.movedim(-1, 0)  # (q, B, q)
+    return mean + torch.cat([offsets, -offsets])
 
 
 def last_estimate(result: Diffuse, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -256,16 +265,16 @@ def smoothed_responses(result: Diffuse, lengths: Tensor) -> tuple[Tensor, Tensor
         The responses, the covariances of each row, (S,), and the length of each row, (S,).
     """
     _, groups, ends = kalman.distinct(lengths, len(result.given.filtered_covs))
-    columns = []
-    for predicted, updated in zip(result.predicted.unbind(-1), result.filtered.unbind(-1), strict=True):
-        moments = result.given._replace(
-            log_normalizers=predicted.new_zeros(len(ends), predicted.shape[1]),
-            predicted_means=predicted[groups],
-            filtered_means=updated[groups],
-        )
-        columns.append(gaussian_backward.smooth(moments, ends).means)
+    law, num = gaussian_backward.backward(result.given), result.predicted.shape[-1]
+    predicted, updated = (part[groups].movedim(-1, 0) for part in (result.predicted, result.filtered))  # (q, S, T, D)
+    if len(law.gain) == 1:
+        flat = (part.reshape(-1, *part.shape[2:]) for part in (predicted, updated))
+        found = gaussian_backward.smoothed_means(law, *flat, ends.repeat(num)).reshape(predicted.shape)
+    else:
+        pairs = zip(predicted, updated, strict=True)
+        found = torch.stack([gaussian_backward.smoothed_means(law, *pair, ends) for pair in pairs])
     inside = length_mask(ends, result.predicted.shape[1])[..., None, None]
-    return torch.stack(columns, dim=-1).where(inside, 0.0), groups, ends
+    return found.movedim(0, -1).where(inside, 0.0), groups, ends
 
 
 def sample_paths(result: Diffuse, lengths: Tensor, noise: Tensor, start_noise: Tensor) -> Tensor:

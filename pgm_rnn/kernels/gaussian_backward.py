@@ -114,12 +114,33 @@ def smooth(moments: Moments, lengths: Tensor) -> Smoothed:
     moments = doors.moments(moments, lengths)
     law, filtered = backward(moments), moments.filtered_covs
     rows, groups, ends = kalman.distinct(lengths, len(filtered))
-    means = torch.empty_like(moments.filtered_means)
+    means = smoothed_means(law, moments.predicted_means, moments.filtered_means, lengths)
     covs = filtered.new_empty(len(ends), *filtered.shape[1:])
-    recursion = kalman.recursion(means, means.shape[-1])
-    recursion.smoothed_means(law.gain, moments.predicted_means, moments.filtered_means, lengths, means)
-    recursion.smoothed_covs(law.gain, law.cov, filtered, groups, ends, covs)
+    kalman.recursion(means, means.shape[-1]).smoothed_covs(law.gain, law.cov, filtered, groups, ends, covs)
     return Smoothed(means, covs, rows, law.gain[groups] @ covs[:, 1:])
+
+
+def smoothed_means(law: Backward, predicted_means: Tensor, filtered_means: Tensor, lengths: Tensor) -> Tensor:
+    """Means given all observations, (B, T, D), with the filtered ones in the padding: Särkkä (2013), eq. (8.6).
+
+    Args:
+        law: the law of a state given the next one; its first axis is 1 or B.
+        predicted_means: (B, T, D).
+        filtered_means: (B, T, D).
+        lengths: steps of each sequence, (B,).
+
+    Raises:
+        TypeError: an argument of another dtype.
+        ValueError: shapes, devices or lengths that do not fit each other.
+    """
+    batch, num_steps, dim = doors.main_tensor("filtered_means", filtered_means, "B, T, D")
+    doors.tensor("predicted_means", predicted_means, filtered_means, batch, num_steps, dim)
+    doors.tensor("the gain", law.gain, filtered_means, (1, batch), num_steps - 1, dim, dim)
+    doors.lengths(lengths, filtered_means, batch, num_steps)
+    gain, predicted_means, filtered_means = (part.contiguous() for part in (law.gain, predicted_means, filtered_means))
+    means = torch.empty_like(filtered_means)
+    kalman.recursion(means, dim).smoothed_means(gain, predicted_means, filtered_means, lengths, means)
+    return means
 
 
 def sample_paths(moments: Moments, lengths: Tensor, noise: Tensor) -> Tensor:
