@@ -22,7 +22,7 @@ P divides B, and sequence b has the parameters b mod P: P = B if every sequence 
 chains side by side, where chain r has the n-th sequence at b = n R + r.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -79,37 +79,30 @@ def log_marginal_likelihood(initial: Tensor, transition: Tensor, log_emission: T
 
 
 def _applied(*arguments: Tensor) -> Tensor:
-    """The recursion, which keeps its steps only where a gradient may be asked for."""
+    """The compiled recursion, or torch operations where torch.func differentiates them."""
     value: Tensor
     if has_torch_function(arguments):  # tensors that record what they depend on, as Pyro's do to draw a program
         value = handle_torch_function(_applied, arguments, *arguments)
-        return value
-    if transforms.is_differentiated(arguments):
-        return _differentiable(*arguments)
-    with_gradient = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in arguments)
-    value = _LogMarginalLikelihood.apply([] if with_gradient else None, *arguments)
+    elif transforms.is_differentiated(arguments):
+        value = _differentiable(*arguments)
+    elif transforms.is_transformed(arguments):
+        value = transforms.ByRule.apply(_applied, _side_by_side, *arguments)
+    elif torch.jit.is_tracing() or (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in arguments)):
+        value = _LogMarginalLikelihood.apply(*arguments)
+    else:
+        value = _run_forward(*arguments, keep_steps=False, in_whole=True).log_normalizers.sum(-1)
     return value
 
 
 class _LogMarginalLikelihood(torch.autograd.Function):
-    """The compiled recursion and its gradient; `kept` is an empty list, which takes the result for it, or None."""
-
     @staticmethod
     @override
-    def forward(
-        kept: list[Forward] | None, initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor
-    ) -> Tensor:
-        keep_steps = kept is not None
-        result = _run_forward(initial, transition, log_emission, lengths, keep_steps=keep_steps, in_whole=True)
-        if kept is not None:
-            kept[:] = [result]  # a traced function comes here with the same list again
-        return result.log_normalizers.sum(-1)
-
-    @staticmethod
-    @override
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.kept, *tensors = inputs
-        ctx.save_for_backward(*tensors, output)
+    def forward(ctx: Any, initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor) -> Tensor:
+        result = _run_forward(initial, transition, log_emission, lengths, keep_steps=True, in_whole=True)
+        value = result.log_normalizers.sum(-1)
+        ctx.save_for_backward(initial, transition, log_emission, lengths, value)
+        ctx.result = result
+        return value
 
     @staticmethod
     @override
@@ -117,26 +110,23 @@ class _LogMarginalLikelihood(torch.autograd.Function):
         initial, transition, log_emission, lengths, value = ctx.saved_tensors
         if torch.is_grad_enabled():
             again, arguments = partial(_differentiable, lengths=lengths), (initial, transition, log_emission)
-            return None, *second_order.gradients(again, arguments, grad, value), None
-        first, counts, smoothed = expected_counts(transition, lengths, ctx.kept[0], grad)
-        return None, first.reshape(-1, *initial.shape).sum(0), counts, smoothed, None
+            return *second_order.gradients(again, arguments, grad, value), None
+        first, counts, smoothed = expected_counts(transition, lengths, ctx.result, grad)
+        return first.reshape(-1, *initial.shape).sum(0), counts, smoothed, None
 
-    @staticmethod
-    @override
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Tensor, int]:
-        """Chains side by side: chain r has the n-th sequence at n R + r."""
-        initial, transition, log_emission, lengths = (
-            tensor if dim is None else tensor.movedim(dim, 0)
-            for tensor, dim in zip(inputs[1:], in_dims[1:], strict=True)
-        )
-        num, axes = info.batch_size, tuple(dim is not None for dim in in_dims[1:])
-        folded = _applied(
-            _of_chains(initial, num, axes[0], own_axes=2),
-            _of_chains(transition, num, axes[1], own_axes=4),
-            _folded(log_emission, num, axes[2]),
-            _folded(lengths, num, axes[3]),
-        )
-        return folded.unflatten(0, (-1, num)), 1
+
+def _side_by_side(num: int, axes: Sequence[int | None], *arguments: Tensor) -> tuple[Tensor, int]:
+    """Rows of `torch.func.vmap` as chains side by side: chain r has the n-th sequence at n R + r."""
+    initial, transition, log_emission, lengths = (
+        tensor if axis is None else tensor.movedim(axis, 0) for tensor, axis in zip(arguments, axes, strict=True)
+    )
+    folded = _applied(
+        _of_chains(initial, num, axes[0] is not None, own_axes=2),
+        _of_chains(transition, num, axes[1] is not None, own_axes=4),
+        _folded(log_emission, num, axes[2] is not None),
+        _folded(lengths, num, axes[3] is not None),
+    )
+    return folded.unflatten(0, (-1, num)), 1
 
 
 def _folded(values: Tensor, num: int, has_axis: bool) -> Tensor:

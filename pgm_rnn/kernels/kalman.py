@@ -20,6 +20,7 @@ r_{t-1} and N_{t-1} of Durbin & Koopman (2012), sec. 4.4, e_t and D_t their u_t 
 """
 
 import math
+from collections.abc import Sequence
 from functools import cache
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -143,61 +144,56 @@ def _applied(*arguments: Any) -> Tensor:
     value: Tensor
     if has_torch_function(arguments):  # tensors that record what they depend on, as Pyro's do to draw a program
         value = handle_torch_function(_applied, arguments, *arguments)
-        return value
-    if transforms.is_differentiated(arguments):
-        return kalman_differentiable.log_marginal_likelihood(*arguments)
-    value = _LogMarginalLikelihood.apply([], *arguments)
+    elif transforms.is_differentiated(arguments):
+        value = kalman_differentiable.log_marginal_likelihood(*arguments)
+    elif transforms.is_transformed(arguments):
+        value = transforms.ByRule.apply(_applied, _rows, *arguments)
+    else:
+        value = _LogMarginalLikelihood.apply(*arguments)
     return value
 
 
 class _LogMarginalLikelihood(torch.autograd.Function):
-    """The compiled recursion and its gradient; `kept` is an empty list, which takes the result for the gradient."""
-
     @staticmethod
     @override
-    def forward(kept: list[Filtered], x: Tensor, lengths: Tensor, *parameters: Tensor) -> Tensor:
-        kept[:] = [_filter(GaussianChain(*parameters), x, lengths)]
-        return kept[0].log_normalizers.sum(-1)
-
-    @staticmethod
-    @override
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.kept, *tensors = inputs
-        ctx.save_for_backward(*tensors, output)
+    def forward(ctx: Any, x: Tensor, lengths: Tensor, *parameters: Tensor) -> Tensor:
+        result = _filter(GaussianChain(*parameters), x, lengths)
+        value = result.log_normalizers.sum(-1)
+        ctx.save_for_backward(x, lengths, value, *parameters, *result)
+        return value
 
     @staticmethod
     @override
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, lengths, *parameters, value = ctx.saved_tensors
+        x, lengths, value, *saved = ctx.saved_tensors
+        parameters, result = saved[:7], Filtered(*saved[7:])
         if torch.is_grad_enabled():
 
             def again(x: Tensor, *chain: Tensor) -> Tensor:
                 return kalman_differentiable.log_marginal_likelihood(x, lengths, *chain)
 
-            found = second_order.gradients(again, (x, *parameters), grad, value)
-            return None, found[0], None, *found[1:]
-        asked = {"x": ctx.needs_input_grad[1], "offset": ctx.needs_input_grad[-1]}
-        of_x, *of_parameters = gradients(GaussianChain(*parameters), lengths, ctx.kept[0], grad, **asked)
-        return None, of_x, None, *of_parameters
+            found: Any = second_order.gradients(again, (x, *parameters), grad, value)
+        else:
+            asked = {"x": ctx.needs_input_grad[0], "offset": ctx.needs_input_grad[-1]}
+            found = gradients(GaussianChain(*parameters), lengths, result, grad, **asked)
+        return found[0], None, *found[1:]
 
-    @staticmethod
-    @override
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Tensor, int]:
-        """Rows side by side as sequences with parameters of their own, or one after the other; see `LARGEST_FOLDED`."""
-        num, axes = info.batch_size, in_dims[1:]
-        x, lengths, *chain = (t if dim is None else t.movedim(dim, 0) for t, dim in zip(inputs[1:], axes, strict=True))
-        has_axis = [dim is not None for dim in axes]
-        batch, width = x.shape[has_axis[0]], max(x.shape[-1], chain[0].shape[-1])
-        apart = any(part.shape[has] > 1 for part, has in zip(chain, has_axis[2:], strict=True))
-        if not apart and batch * width**2 > LARGEST_FOLDED:
-            rows = (t.unbind(0) if has else [t] * num for t, has in zip((x, lengths, *chain), has_axis, strict=True))
-            return torch.stack([_applied(*row) for row in zip(*rows, strict=True)]), 0
-        x, lengths = (_folded(t, num, batch, has) for t, has in zip((x, lengths), has_axis, strict=False))
-        parts = [
-            part if not has and len(part) == 1 else _folded(part, num, batch, has)  # shared by all sequences, or not
-            for part, has in zip(chain, has_axis[2:], strict=True)
-        ]
-        return _applied(x, lengths, *parts).unflatten(0, (num, batch)), 0
+
+def _rows(num: int, axes: Sequence[int | None], *arguments: Tensor) -> tuple[Tensor, int]:
+    """Rows of `torch.func.vmap` folded into the batch, or one after the other; see `LARGEST_FOLDED`."""
+    x, lengths, *chain = (t if axis is None else t.movedim(axis, 0) for t, axis in zip(arguments, axes, strict=True))
+    has_axis = [axis is not None for axis in axes]
+    batch, width = x.shape[has_axis[0]], max(x.shape[-1], chain[0].shape[-1])
+    apart = any(part.shape[has] > 1 for part, has in zip(chain, has_axis[2:], strict=True))
+    if not apart and batch * width**2 > LARGEST_FOLDED:
+        each = (t.unbind(0) if has else [t] * num for t, has in zip((x, lengths, *chain), has_axis, strict=True))
+        return torch.stack([_applied(*row) for row in zip(*each, strict=True)]), 0
+    x, lengths = (_folded(t, num, batch, has) for t, has in zip((x, lengths), has_axis, strict=False))
+    parts = [
+        part if not has and len(part) == 1 else _folded(part, num, batch, has)  # shared by all sequences, or not
+        for part, has in zip(chain, has_axis[2:], strict=True)
+    ]
+    return _applied(x, lengths, *parts).unflatten(0, (num, batch)), 0
 
 
 def _folded(tensor: Tensor, num: int, batch: int, has_axis: bool) -> Tensor:

@@ -3,10 +3,12 @@
 Torch has no public ones; those used here are in every version since 2.0.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 
 def is_differentiated(tensors: Iterable[Tensor]) -> bool:
@@ -20,3 +22,31 @@ def is_differentiated(tensors: Iterable[Tensor]) -> bool:
 def is_transformed(tensors: Iterable[Tensor]) -> bool:
     """Whether one of these tensors stands for others, as inside `torch.func.vmap` or one of the above."""
     return any(torch._C._functorch.is_functorch_wrapped_tensor(tensor) for tensor in tensors)
+
+
+Rule = Callable[..., tuple[Tensor, int]]
+
+
+class ByRule(torch.autograd.Function):
+    """`ByRule.apply(function, rule, *tensors)`: function(*tensors), where `torch.func.vmap` follows a rule.
+
+    The rule is called with the number of rows, the axis of the rows in each tensor (None for a tensor without) and the
+    tensors; it returns the values of all rows and the axis of the rows in them.
+    """
+
+    @staticmethod
+    @override
+    def forward(function: Callable[..., Tensor], rule: Rule, *tensors: Tensor) -> Tensor:
+        return function(*tensors)
+
+    @staticmethod
+    @override
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """There is nothing to keep: what the rule calls is differentiated, not this."""
+
+    @staticmethod
+    @override
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Tensor, int]:
+        _, rule, *tensors = inputs
+        found: tuple[Tensor, int] = rule(info.batch_size, in_dims[2:], *tensors)
+        return found
