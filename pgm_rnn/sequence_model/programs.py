@@ -247,6 +247,8 @@ def _fused(model: Conditionals, data: Sequences, first: First, memory: Memory) -
 def observations(model: Conditionals, data: Sequences, z: Tensor | None, h: Any, first: First) -> TorchDistribution:
     """The law of the whole sequence x given states and memory: batch (batch,), event (T, *event)."""
     law = partly(model.emission(z, h), data.observed)
+    if len(law.batch_shape) < 2:  # one law for all steps
+        law = law.expand(data.x.shape[:2])
     mask = modelled_steps(data.lengths, data.x.shape[1], first)
     return (law if mask is None else law.mask(mask)).to_event(1)
 
