@@ -49,11 +49,17 @@ class Sequences(_Fields):
         inputs: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> "Sequences":
-        """A batch; a mask is cut to the lengths, and dropped where it says no more than they do."""
+        """A batch; a mask is cut to the lengths, and dropped where it says no more than they do.
+
+        Raises:
+            ValueError: an observation is NaN, although the mask is True there.
+        """
         if isinstance(mask, Tensor) and mask.dtype == torch.bool and mask.shape[:2] == x.shape[:2]:
             inside = over_events(length_mask(lengths, x.shape[1]), mask)
             mask = mask & inside
-            mask = None if bool((mask == inside).all()) else mask
+            if bool((mask == inside).all()):
+                _check_seen(x, mask)
+                mask = None
         return super().__new__(cls, x, lengths, z, inputs, mask)
 
     def __repr__(self) -> str:
@@ -179,18 +185,19 @@ def as_sequences(
         lengths = torch.full(data.shape[:1], data.shape[1], device=data.device)
     else:
         lengths = check_lengths(lengths, data)
-    if mask is not None:
-        _check_seen(data, lengths, check_mask(mask, data))
-    return Sequences(data, lengths, z, inputs, mask)
+    batch = Sequences(data, lengths, z, inputs, None if mask is None else check_mask(mask, data))
+    if batch.observed is not None:
+        _check_seen(data, batch.observed)
+    return batch
 
 
-def _check_seen(x: Tensor, lengths: Tensor, mask: Tensor) -> None:
-    """Raise if an observation is NaN that was observed, by its mask.
+def _check_seen(x: Tensor, mask: Tensor) -> None:
+    """Raise if an observation is NaN that was observed, by a mask that is False in the padding.
 
     Raises:
         ValueError: it is.
     """
-    wrong = x.isnan() & over_events(mask, x) & over_events(length_mask(lengths, x.shape[1]), x)
+    wrong = x.isnan() & over_events(mask, x)
     if bool(wrong.any()):
         sequence, step = wrong.nonzero()[0, :2].tolist()
         raise ValueError(

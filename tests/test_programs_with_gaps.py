@@ -2,17 +2,20 @@
 
 from typing import Any
 
+import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
-from torch import Tensor
+from torch import Tensor, nn
 
 from pgm_rnn.emissions import Gaussian
 from pgm_rnn.inference import mcmc
 from pgm_rnn.inference.registry import one_prior
+from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequences import Sequences
 from tests import instances
-from tests.instances import make_hmm, make_model
-from tests.missing import LENGTHS, MASKS, Mask, chain_log_prob, observed, with_gaps
+from tests.instances import draw, make_hmm, make_model
+from tests.missing import LENGTHS, MASKS, Mask, chain_log_prob, observed, reshaped, with_gaps
 
 
 @pytest.mark.parametrize("mask", MASKS)
@@ -88,3 +91,25 @@ def test_nuts_takes_a_mask_or_nan_alike() -> None:
     assert torch.equal(draws, same.samples[name])
     whole = mcmc.run(program, data.x, data.lengths, num_samples=5, num_warmup=5, progress=False)
     assert not torch.equal(draws, whole.samples[name])
+
+
+class Noise(SequenceModel):
+    """x_t ~ N(m, 1): neither states nor memory, and one law for all steps."""
+
+    def __init__(self) -> None:
+        super().__init__(Gaussian(2))
+        self.m = nn.Parameter(torch.tensor([1.0, -1.0]))
+
+    def emission(self, z: Any, h: Any) -> Any:
+        return dist.Normal(self.m, 1.0).to_event(1)
+
+
+@pytest.mark.parametrize("mask", [*MASKS, None])
+def test_observations_without_states_or_memory_leave_out_what_is_missing(mask: Mask | None) -> None:
+    data = Sequences(draw(Gaussian(2), 3, 5), LENGTHS) if mask is None else with_gaps(Gaussian(2), mask)
+    model, there = Noise(), reshaped(data.mask, data.x).expand(3, 5, 2)
+    wanted = dist.Normal(model.m, 1.0).log_prob(data.x).where(there, 0.0).sum((1, 2))
+    torch.testing.assert_close(model.log_prob(data), wanted)
+    for rendering in ("fused", "unrolled"):
+        trace: Any = poutine.trace(model.model).get_trace(data, rendering=rendering)
+        torch.testing.assert_close(trace.log_prob_sum(), wanted.sum())
