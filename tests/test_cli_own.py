@@ -296,3 +296,8 @@ def test_what_cannot_be_fitted_is_one_sentence(
     assert message in said
     assert said.count("\n") == 1
     assert not Path("fits").exists()
+
+
+def test_a_trained_model_of_the_zoo_takes_no_class(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    assert run(monkeypatch, f"sample hmm-jsb-16 --out draws.npz {CLASS}") == 2
+    assert "expected no --class for the trained hmm-jsb-16, got Regimes; leave it out" in capsys.readouterr().err

@@ -345,6 +345,43 @@ def test_vectors_of_normal_states_have_their_dimension() -> None:
         smc.filter(Flat(Gaussian()), torch.zeros(1, 2))
 
 
+@pytest.mark.parametrize(
+    ("proposal", "message"),
+    [
+        (
+            lambda self, z, h, features: dist.Normal(torch.zeros(2), 1.0).to_event(1),
+            r"expected a law of event shape \(\) from proposal of BadStochasticVolatility at step 1, as z_1 has, got a",
+        ),
+        (
+            lambda self, z, h, features: dist.Normal(0.0, 1.0) if z is None else dist.Normal(features, 1.0).to_event(1),
+            r"expected a law of event shape \(\) from proposal of BadStochasticVolatility at step 2, as z_1 has, got a",
+        ),
+        (
+            lambda self, z, h, features: dist.Normal(features, 1.0),
+            r"from proposal .* at step 1 whose batch shape broadcasts to that of its arguments, \(2,\), got a",
+        ),
+        (lambda self, z, h, features: features, "expected a law from proposal of .* at step 1, such as .*, got Tensor"),
+    ],
+)
+def test_a_guide_has_laws_of_the_states(proposal: Method, message: str) -> None:
+    def encode(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+        return torch.stack([x, x, x], dim=-1)
+
+    x = torch.randn(3, 4)
+    for run in (
+        lambda model: smc.filter(model, x, num_particles=3),
+        lambda model: svi.fit(model, x, num_epochs=1, progress=False),
+        lambda model: model.guide(x),
+    ):
+        with pytest.raises((ValueError, TypeError), match=message):
+            run(changed(StochasticVolatility, proposal=proposal, encode=encode))
+
+    def fits(self: Any, z: Any, h: None, features: Tensor) -> TorchDistribution:
+        return dist.Normal(features.mean(-1), 1.0)
+
+    check_laws(changed(StochasticVolatility, proposal=fits, encode=encode), x)
+
+
 def test_a_method_that_is_missing_is_named() -> None:
     class Headless(SequenceModel):
         states = FiniteStates(2)
