@@ -534,6 +534,7 @@ def test_priors_are_checked_by_shapes_and_their_draws_are_not() -> None:
         def emission(self, z: Tensor, h: None) -> TorchDistribution:
             return dist.Normal(self.m.log() + z, 1.0, validate_args=False)  # NaN at m = -1, and at every draw below 0
 
+    WithPriors(Regression(), {"w": dist.Normal(torch.zeros(2), 1.0)})  # with inputs that are not known yet
     model = Spread()
     program = WithPriors(model, {"m": dist.Normal(1.0, 1.0)})
     assert program.model_at({"m": torch.tensor(-1.0)}).checked_as == model.checked_as is not None

@@ -81,8 +81,9 @@ class _TwoSteps:
 
     def __init__(self, model: Conditionals, x: Tensor | None, inputs: Tensor | None, *, values: bool) -> None:
         self.model, self.x, self.memory, self.values = model, x, memory_of(model), values
-        unknown = inputs is None and model.input_dim is not None
-        self.inputs = example_of(model).new_zeros(1, 1, model.input_dim) if unknown else inputs
+        if inputs is None and model.input_dim is not None:
+            inputs = example_of(model).new_zeros(1, 1, model.input_dim)
+        self.inputs = inputs
         self.states, self.event = model.states, tuple(model.family.event_shape)
         self.tables = isinstance(self.states, FiniteStates) and not model.memory_reads_state
         taken = {*self.event, *(() if model.initial_memory is None else model.initial_memory.shape), model.input_dim}
