@@ -239,6 +239,13 @@ def test_a_class_of_ones_own_is_fitted_scored_saved_and_resumed(
     assert run(monkeypatch, again) == 0
     resumed = load_model("fits/Regimes-walk-3", model_class=class_of("my/own_regimes.py:Regimes"))
     assert all(torch.equal(resumed.state_dict()[name], value) for name, value in model.state_dict().items())
+    assert run(monkeypatch, f"{fit} --start fits/Regimes-walk-3 --epochs 1 --learning-rate 1e-9 --output on") == 0
+    on = load_model("on", model_class=class_of("my/own_regimes.py:Regimes"))
+    torch.testing.assert_close(on.state_dict()["means"], model.state_dict()["means"], rtol=0, atol=1e-6)
+    assert run(monkeypatch, f"{fit} --start kept --output other") == 2  # it has another slope
+    assert (
+        "expected --start to name a Regimes with {'num_states': 3, 'slope': 0.9}, got a Reg" in capsys.readouterr().err
+    )
     assert run(monkeypatch, f"{again} --set slope=0.1".replace("--set slope=0.9", "")) == 2
     assert "got one with another model: " in capsys.readouterr().err
 
