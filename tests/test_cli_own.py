@@ -199,6 +199,15 @@ def test_a_class_of_a_file_whose_name_is_taken_is_found(monkeypatch: pytest.Monk
     assert sys.modules["json"] is json
 
 
+def test_a_class_of_a_script_is_found_in_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = made()
+    monkeypatch.setattr(type(model), "__module__", "__main__")
+    save_model(model, "script")
+    forget()
+    assert run(monkeypatch, f"sample script --out draws.npz --seed 3 {CLASS}") == 0
+    assert np.array_equal(np.load("draws.npz")["x"], model.sample(5, 20, seed=3).x.numpy())
+
+
 def test_a_model_of_the_zoo_needs_no_class_and_takes_no_other(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     save_model(HMM.random(2, 3), "zoo")
     assert run(monkeypatch, f"sample zoo --out draws.npz {CLASS}") == 2

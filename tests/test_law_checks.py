@@ -547,6 +547,49 @@ def test_priors_are_checked_by_shapes_and_their_draws_are_not() -> None:
         )
 
 
+def test_a_model_that_conditions_on_the_first_observation_is_checked_once_it_is_known() -> None:
+    class Given(SwitchingAR):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = "condition"
+
+        def initial_given(self, h: Tensor, x: Tensor) -> TorchDistribution:
+            return dist.Categorical(logits=torch.zeros(2))
+
+    program = WithPriors(Given(), {"start": dist.Normal(torch.zeros(3), 1.0)})
+    with pytest.raises(
+        ValueError, match=r"a law of the states 0\.\.2 from initial_given of Given at step 1, got a Categ"
+    ):
+        program.model.log_prob(torch.zeros(2, 3, 1))
+
+
+def test_a_deterministic_start_and_a_diffuse_one_pass() -> None:
+    class Line(SequenceModel):
+        """z_1 known or of infinite variance, z_t = z_{t-1}, x_t ~ N(z_t, 1)."""
+
+        states = GaussianStates(1)
+
+        def __init__(self, spread: float) -> None:
+            super().__init__(Gaussian(1))
+            self.spread = spread
+
+        def initial(self, h: None) -> TorchDistribution:
+            if self.spread == 0:
+                return dist.Delta(torch.zeros(1), event_dim=1)
+            return dist.Normal(torch.zeros(1), self.spread, validate_args=False).to_event(1)
+
+        def transition(self, z: Tensor, h: None) -> TorchDistribution:
+            return dist.Delta(z, event_dim=1)
+
+        def emission(self, z: Tensor, h: None) -> TorchDistribution:
+            return dist.Normal(z, 1.0, validate_args=False).to_event(1)
+
+    for spread in (0.0, float("inf")):
+        model = Line(spread)
+        check_laws(model, torch.zeros(1, 2, 1))
+        assert model.checked_as is not None
+
+
 def test_a_check_leaves_no_site_in_a_program() -> None:
     class Sampled(Drift):
         def emission(self, z: Tensor, h: None) -> TorchDistribution:

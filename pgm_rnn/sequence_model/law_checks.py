@@ -50,6 +50,8 @@ def check_laws(
     now = (model.states, model.input_dim, model.memory_reads_state, None if memory is None else memory.shape)
     if model.has_recipe or isinstance(model, PyroModule) or model.checked_as == now:
         return
+    if x is None and model.first == "condition":  # its laws begin with x_1
+        return
     with torch.no_grad(), seeded(0), poutine.block(), suppress(faults.Unclear):
         if values:
             check_tables(model)
@@ -171,8 +173,8 @@ class _TwoSteps:
         faults.check_event(place, law, event, of)
         faults.check_batch(place, law, shape)
         drawn = faults.drawn_from(place, law, shape)
-        faults.log_probs_of(place, law, drawn, nan=not self.values)
-        return drawn
+        faults.log_probs_of(place, law, drawn, nan=True)  # a singular law has no density
+        return drawn.nan_to_num(0.0, 0.0, 0.0) if drawn.is_floating_point() else drawn  # nor a diffuse one draws
 
     def _finite_state(self, place: Place, law: Any, num_states: int) -> Tensor:
         """Check that a law is one of the states 0..K - 1, and return them, (K, 1), or some of them, (N, B)."""
