@@ -37,6 +37,7 @@ def unsuitable(engine: str, wanted: str, model: object) -> TypeError:
         model: the model that it was given.
     """
     has = described(getattr(model, "states", None))
+    has += " and a memory that reads them" if getattr(model, "memory_reads_state", False) else ""
     return TypeError(f"{engine} needs a model with {wanted}, {type(model).__name__} has {has}; {_taker(model)}")
 
 

@@ -199,6 +199,15 @@ def test_a_class_of_a_file_whose_name_is_taken_is_found(monkeypatch: pytest.Monk
     assert sys.modules["json"] is json
 
 
+def test_a_class_of_a_script_is_found_in_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = made()
+    monkeypatch.setattr(type(model), "__module__", "__main__")
+    save_model(model, "script")
+    forget()
+    assert run(monkeypatch, f"sample script --out draws.npz --seed 3 {CLASS}") == 0
+    assert np.array_equal(np.load("draws.npz")["x"], model.sample(5, 20, seed=3).x.numpy())
+
+
 def test_a_model_of_the_zoo_needs_no_class_and_takes_no_other(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     save_model(HMM.random(2, 3), "zoo")
     assert run(monkeypatch, f"sample zoo --out draws.npz {CLASS}") == 2
@@ -239,6 +248,13 @@ def test_a_class_of_ones_own_is_fitted_scored_saved_and_resumed(
     assert run(monkeypatch, again) == 0
     resumed = load_model("fits/Regimes-walk-3", model_class=class_of("my/own_regimes.py:Regimes"))
     assert all(torch.equal(resumed.state_dict()[name], value) for name, value in model.state_dict().items())
+    assert run(monkeypatch, f"{fit} --start fits/Regimes-walk-3 --epochs 1 --learning-rate 1e-9 --output on") == 0
+    on = load_model("on", model_class=class_of("my/own_regimes.py:Regimes"))
+    torch.testing.assert_close(on.state_dict()["means"], model.state_dict()["means"], rtol=0, atol=1e-6)
+    assert run(monkeypatch, f"{fit} --start kept --output other") == 2  # it has another slope
+    assert (
+        "expected --start to name a Regimes with {'num_states': 3, 'slope': 0.9}, got a Reg" in capsys.readouterr().err
+    )
     assert run(monkeypatch, f"{again} --set slope=0.1".replace("--set slope=0.9", "")) == 2
     assert "got one with another model: " in capsys.readouterr().err
 
@@ -296,3 +312,8 @@ def test_what_cannot_be_fitted_is_one_sentence(
     assert message in said
     assert said.count("\n") == 1
     assert not Path("fits").exists()
+
+
+def test_a_trained_model_of_the_zoo_takes_no_class(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    assert run(monkeypatch, f"sample hmm-jsb-16 --out draws.npz {CLASS}") == 2
+    assert "expected no --class for the trained hmm-jsb-16, got Regimes; leave it out" in capsys.readouterr().err

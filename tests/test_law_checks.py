@@ -345,6 +345,43 @@ def test_vectors_of_normal_states_have_their_dimension() -> None:
         smc.filter(Flat(Gaussian()), torch.zeros(1, 2))
 
 
+@pytest.mark.parametrize(
+    ("proposal", "message"),
+    [
+        (
+            lambda self, z, h, features: dist.Normal(torch.zeros(2), 1.0).to_event(1),
+            r"expected a law of event shape \(\) from proposal of BadStochasticVolatility at step 1, as z_1 has, got a",
+        ),
+        (
+            lambda self, z, h, features: dist.Normal(0.0, 1.0) if z is None else dist.Normal(features, 1.0).to_event(1),
+            r"expected a law of event shape \(\) from proposal of BadStochasticVolatility at step 2, as z_1 has, got a",
+        ),
+        (
+            lambda self, z, h, features: dist.Normal(features, 1.0),
+            r"from proposal .* at step 1 whose batch shape broadcasts to that of its arguments, \(2,\), got a",
+        ),
+        (lambda self, z, h, features: features, "expected a law from proposal of .* at step 1, such as .*, got Tensor"),
+    ],
+)
+def test_a_guide_has_laws_of_the_states(proposal: Method, message: str) -> None:
+    def encode(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+        return torch.stack([x, x, x], dim=-1)
+
+    x = torch.randn(3, 4)
+    for run in (
+        lambda model: smc.filter(model, x, num_particles=3),
+        lambda model: svi.fit(model, x, num_epochs=1, progress=False),
+        lambda model: model.guide(x),
+    ):
+        with pytest.raises((ValueError, TypeError), match=message):
+            run(changed(StochasticVolatility, proposal=proposal, encode=encode))
+
+    def fits(self: Any, z: Any, h: None, features: Tensor) -> TorchDistribution:
+        return dist.Normal(features.mean(-1), 1.0)
+
+    check_laws(changed(StochasticVolatility, proposal=fits, encode=encode), x)
+
+
 def test_a_method_that_is_missing_is_named() -> None:
     class Headless(SequenceModel):
         states = FiniteStates(2)
@@ -497,6 +534,7 @@ def test_priors_are_checked_by_shapes_and_their_draws_are_not() -> None:
         def emission(self, z: Tensor, h: None) -> TorchDistribution:
             return dist.Normal(self.m.log() + z, 1.0, validate_args=False)  # NaN at m = -1, and at every draw below 0
 
+    WithPriors(Regression(), {"w": dist.Normal(torch.zeros(2), 1.0)})  # with inputs that are not known yet
     model = Spread()
     program = WithPriors(model, {"m": dist.Normal(1.0, 1.0)})
     assert program.model_at({"m": torch.tensor(-1.0)}).checked_as == model.checked_as is not None
@@ -507,6 +545,49 @@ def test_priors_are_checked_by_shapes_and_their_draws_are_not() -> None:
             changed(SwitchingAR, emission=lambda self, z, h: dist.Normal(self.a[z] * h, 1.0)),
             {"start": dist.Normal(torch.zeros(3), 1.0)},
         )
+
+
+def test_a_model_that_conditions_on_the_first_observation_is_checked_once_it_is_known() -> None:
+    class Given(SwitchingAR):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = "condition"
+
+        def initial_given(self, h: Tensor, x: Tensor) -> TorchDistribution:
+            return dist.Categorical(logits=torch.zeros(2))
+
+    program = WithPriors(Given(), {"start": dist.Normal(torch.zeros(3), 1.0)})
+    with pytest.raises(
+        ValueError, match=r"a law of the states 0\.\.2 from initial_given of Given at step 1, got a Categ"
+    ):
+        program.model.log_prob(torch.zeros(2, 3, 1))
+
+
+def test_a_deterministic_start_and_a_diffuse_one_pass() -> None:
+    class Line(SequenceModel):
+        """z_1 known or of infinite variance, z_t = z_{t-1}, x_t ~ N(z_t, 1)."""
+
+        states = GaussianStates(1)
+
+        def __init__(self, spread: float) -> None:
+            super().__init__(Gaussian(1))
+            self.spread = spread
+
+        def initial(self, h: None) -> TorchDistribution:
+            if self.spread == 0:
+                return dist.Delta(torch.zeros(1), event_dim=1)
+            return dist.Normal(torch.zeros(1), self.spread, validate_args=False).to_event(1)
+
+        def transition(self, z: Tensor, h: None) -> TorchDistribution:
+            return dist.Delta(z, event_dim=1)
+
+        def emission(self, z: Tensor, h: None) -> TorchDistribution:
+            return dist.Normal(z, 1.0, validate_args=False).to_event(1)
+
+    for spread in (0.0, float("inf")):
+        model = Line(spread)
+        check_laws(model, torch.zeros(1, 2, 1))
+        assert model.checked_as is not None
 
 
 def test_a_check_leaves_no_site_in_a_program() -> None:

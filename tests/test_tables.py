@@ -141,7 +141,9 @@ def test_a_memory_that_reads_the_state_is_not_exact() -> None:
     assert not model.exact
     with pytest.raises(ValueError, match="Remembers has no exact likelihood"):
         model.log_marginal_likelihood(x)
-    with pytest.raises(TypeError, match=r"forward_backward needs .*, Remembers has finite states; smc and svi take it"):
+    with pytest.raises(
+        TypeError, match=r"forward_backward needs .*, Remembers has finite states and a memory that reads them; smc"
+    ):
         forward_backward.filter(model, x)
     assert smc.filter(model, x, num_particles=5, seed=0).log_marginal_likelihood.isfinite().all()
 

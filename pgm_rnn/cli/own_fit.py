@@ -52,6 +52,7 @@ def own_command(registries: Registries) -> Callable[..., None]:
         **BOUND,
         "objective": OBJECTIVE,
         **LEARNING,
+        "start": MATERIAL["start"],
         "half": MATERIAL["half"],
         **FILE,
         **RUN,
@@ -74,7 +75,8 @@ def _fit(registries: Registries, given: dict[str, Any]) -> None:
         check_choice("--objective", given["objective"], ("mle", "elbo", "iwae", "fivo"))
     job = job_of(registries, given["data"], None, **{option: given[option] for option in (*FILE, *RESULT)})
     training = training_options({option: value for option, value in given.items() if option != "seed"})
-    end(fit_own(job, model_class, arguments_in(given["set"] or ()), training, half=given["half"]))
+    more = {option: given[option] for option in ("start", "half")}
+    end(fit_own(job, model_class, arguments_in(given["set"] or ()), training, **more))
 
 
 def arguments_in(given: Sequence[str]) -> dict[str, Any]:

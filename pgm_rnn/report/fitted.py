@@ -222,7 +222,7 @@ def record_of(
     job: Job, description: str, outcome: Outcome, scores: Iterable[NamedTuple], file: FileOptions | None = None
 ) -> dict[str, Any]:
     """The record of a fit, as it is saved with the model."""
-    name, sizes = _made_by(outcome.model, job)
+    name, sizes = name_and_sizes(outcome.model, job.registries)
     return {
         "model": name,
         "sizes": sizes,
@@ -241,10 +241,14 @@ def record_of(
     }
 
 
-def _made_by(model: SequenceModel | LabelModel, job: Job) -> tuple[str, dict[str, Any]]:
-    """The zoo's name and sizes of a model, or the class of one's own and its arguments."""
+def name_and_sizes(model: SequenceModel | LabelModel, registries: Registries) -> tuple[str, dict[str, Any]]:
+    """The zoo's name and sizes of a model, or the name of the class of one's own and its arguments.
+
+    Raises:
+        TypeError: an argument that cannot be stored.
+    """
     if isinstance(model, SequenceModel) and not model.has_recipe:
-        return type(model).__name__, arguments_of(model, job.registries.families, {})
+        return type(model).__name__, arguments_of(model, registries.families, {})
     return model.recipe
 
 

@@ -18,7 +18,16 @@ from pgm_rnn.inference.svi.processes import launched
 from pgm_rnn.models.info import ModelInfo
 from pgm_rnn.models.registry import made_by, model_info
 from pgm_rnn.registries import Registries
-from pgm_rnn.report.fitted import Job, Outcome, announce, check_job, counted, finish, material_of
+from pgm_rnn.report.fitted import (
+    Job,
+    Outcome,
+    announce,
+    check_job,
+    counted,
+    finish,
+    material_of,
+    name_and_sizes,
+)
 from pgm_rnn.report.keeping import halved
 from pgm_rnn.report.material import FileOptions, Material
 from pgm_rnn.report.records import check_appendable
@@ -103,7 +112,7 @@ def fit_by_gradient(
     made = made_by(info, seed=job.seed, emission=material.family, **given)
     x = material.train.x
     model = made.to(x.dtype) if x.is_floating_point() else made
-    before = None if start is None else _begin_with(model, start, job.registries)
+    before = None if start is None else begin_with(model, start, job.registries)
     shown = "".join(f", {size.replace('_', ' ')} {value}" for size, value in given.items())
     title = f"{name}{shown}, {type(material.family).__name__} emission"
     more = {"transpose": transpose, "nade_dim": nade_dim, "start": before}
@@ -201,15 +210,15 @@ def _transposed(material: Material, num_keys: int) -> Material:
     return replace(material, train=transposed(material.train, num_keys))
 
 
-def _begin_with(model: SequenceModel, start: Path, registries: Registries) -> dict[str, Any]:
+def begin_with(model: SequenceModel, start: Path, registries: Registries) -> dict[str, Any]:
     """Copy the parameters of a saved model into a model, and return the record of the saved model's fit.
 
     Raises:
         StorageError: there is no saved model.
         ValueError: the saved model has another shape.
     """
-    saved = open_saved(start, registries)
-    mine, its = (found.recipe for found in (model, saved.model))
+    saved = open_saved(start, registries, None if model.has_recipe else type(model))
+    mine, its = (name_and_sizes(found, registries) for found in (model, saved.model))
     if its != mine or saved.model.family != model.family:
         raise ValueError(
             f"expected --start to name a {mine[0]} with {mine[1]}, got a {its[0]} with {its[1]} in {start}"

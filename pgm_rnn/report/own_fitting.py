@@ -1,14 +1,16 @@
 """`pgm-rnn fit own`: a model of a class of the user's own, by gradient steps."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from pgm_rnn.inference.suitable import check_trainable
 from pgm_rnn.inference.svi.objectives import chosen_objective
 from pgm_rnn.randomness import seeded
 from pgm_rnn.report.fitted import Job, Outcome, material_of
-from pgm_rnn.report.gradient_fitting import FILE, carried_out, checked_surroundings, placed
+from pgm_rnn.report.gradient_fitting import FILE, begin_with, carried_out, checked_surroundings, placed
 from pgm_rnn.report.material import Material
 from pgm_rnn.report.saved import check_family
 from pgm_rnn.sequence_model import SequenceModel
@@ -24,6 +26,7 @@ def fit_own(
     arguments: Mapping[str, Any],
     training: Mapping[str, Any],
     *,
+    start: Path | None = None,
     half: bool = False,
 ) -> Outcome:
     """Make a model of a class and fit it by gradient steps, stopped early by the validation split where there is one.
@@ -33,6 +36,7 @@ def fit_own(
         model_class: the class, whose family says what the numbers of a file are.
         arguments: arguments of its constructor. The first one names the output folder.
         training: options of `svi.fit`, by the names of its arguments.
+        start: folder of a saved model of the same class and arguments, whose parameters are the start of the fit.
         half: whether the fitted parameters are rounded to half precision, and stored so.
 
     Raises:
@@ -42,15 +46,23 @@ def fit_own(
     """
     name = model_class.__name__
     where = checked_surroundings(training)
-    folder, job = placed(job, name, "-".join(map(str, list(arguments.values())[:1])) or "default", where)
+    folder, job = placed(job, name, _size(arguments), where)
     model = _made(model_class, arguments, job)
     check_trainable("pgm-rnn fit own", model)
     material = _material(job, model)
     x = material.train.x
     model = model.to(x.dtype) if x.is_floating_point() else model
+    before = None if start is None else begin_with(model, start, job.registries)
     shown = "".join(f", {argument} {value}" for argument, value in arguments.items())
     title = f"{name}{shown}, {type(model.family).__name__} emission"
-    return carried_out(job, folder, material, model, title, _judged(training, model), where, {}, half=half)
+    more = {"start": before}
+    return carried_out(job, folder, material, model, title, _judged(training, model), where, more, half=half)
+
+
+def _size(arguments: Mapping[str, Any]) -> int | str:
+    """The first argument, if it is a number or a word, for the name of the output folder."""
+    first = next(iter(arguments.values()), "default")
+    return first if isinstance(first, int) or re.fullmatch(r"[\w.-]+", str(first)) else "default"
 
 
 def _made(model_class: type[SequenceModel], arguments: Mapping[str, Any], job: Job) -> SequenceModel:

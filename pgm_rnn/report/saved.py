@@ -61,7 +61,12 @@ def open_saved(folder: Path, registries: Registries = OWN, model_class: type[Seq
     if not folder.exists():
         name, trained = str(folder), list_pretrained()
         if name in trained:
-            return _saved(*load_trained(name), name)
+            model, description = load_trained(name)
+            if model_class is not None and type(model) is not model_class:
+                raise ValueError(
+                    f"expected no --class for the trained {name}, got {model_class.__name__}; leave it out"
+                )
+            return _saved(model, description, name)
         for close in difflib.get_close_matches(name, trained, n=1, cutoff=0.8):
             raise StorageError(f"expected the folder of a saved model, got {name}; did you mean the trained {close}?")
     return _saved(*load_with_description(folder, model_class=model_class, registries=registries), folder)

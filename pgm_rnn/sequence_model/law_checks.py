@@ -1,6 +1,7 @@
 """Checks of a model's methods: that they return what every engine relies on (`conditionals`).
 
     initial, transition    laws of z_1 and z_2: the event shape of z; for finite states, probabilities that sum to one
+    proposal               the guide's laws of z_1 and z_2, where there are any: the event shape of z
     emission               laws of x_1 and x_2: event shape and kind of values of the family
     recurrence             h_2: (*batch, memory_dim), finite; it gets no z unless memory_reads_state
     all                    batch shapes that broadcast over values of z, particles and sequences
@@ -49,6 +50,8 @@ def check_laws(
     now = (model.states, model.input_dim, model.memory_reads_state, None if memory is None else memory.shape)
     if model.has_recipe or isinstance(model, PyroModule) or model.checked_as == now:
         return
+    if x is None and model.first == "condition":  # its laws begin with x_1
+        return
     with torch.no_grad(), seeded(0), poutine.block(), suppress(faults.Unclear):
         if values:
             check_tables(model)
@@ -80,8 +83,9 @@ class _TwoSteps:
 
     def __init__(self, model: Conditionals, x: Tensor | None, inputs: Tensor | None, *, values: bool) -> None:
         self.model, self.x, self.memory, self.values = model, x, memory_of(model), values
-        unknown = inputs is None and model.input_dim is not None
-        self.inputs = example_of(model).new_zeros(1, 1, model.input_dim) if unknown else inputs
+        if inputs is None and model.input_dim is not None:
+            inputs = example_of(model).new_zeros(1, 1, model.input_dim)
+        self.inputs = inputs
         self.states, self.event = model.states, tuple(model.family.event_shape)
         self.tables = isinstance(self.states, FiniteStates) and not model.memory_reads_state
         taken = {*self.event, *(() if model.initial_memory is None else model.initial_memory.shape), model.input_dim}
@@ -93,7 +97,7 @@ class _TwoSteps:
     def check(self) -> None:
         """Call each method and look at what it returns."""
         self._check_initial_memory()
-        h = self.memory.start(self.batch, self._first(self.inputs, 1))
+        h = first = self.memory.start(self.batch, self._first(self.inputs, 1))
         if self.states is None:
             z = None
         elif self.model.first == "condition" and type(self.model).initial_given is not Conditionals.initial_given:
@@ -102,8 +106,10 @@ class _TwoSteps:
             z = self._state("initial", 1, self._beside(h))
         x = self._observation(1, z, h)
         h = self._next_memory(h, z, x)
-        z = None if z is None else self._state("transition", 2, z, self._beside(h))
+        before, z = z, None if z is None else self._state("transition", 2, z, self._beside(h))
         self._observation(2, z, h)
+        if before is not None and self.model.has_proposal and self.x is not None:
+            self._check_proposals(before, first, h)
 
     def _first(self, values: Tensor | None, step: int) -> Any:
         """The values of the first sequence at a step, or at its last one, for every sequence: (B, ...)."""
@@ -167,8 +173,8 @@ class _TwoSteps:
         faults.check_event(place, law, event, of)
         faults.check_batch(place, law, shape)
         drawn = faults.drawn_from(place, law, shape)
-        faults.log_probs_of(place, law, drawn, nan=not self.values)
-        return drawn
+        faults.log_probs_of(place, law, drawn, nan=True)  # a singular law has no density
+        return drawn.nan_to_num(0.0, 0.0, 0.0) if drawn.is_floating_point() else drawn  # nor a diffuse one draws
 
     def _finite_state(self, place: Place, law: Any, num_states: int) -> Tensor:
         """Check that a law is one of the states 0..K - 1, and return them, (K, 1), or some of them, (N, B)."""
@@ -182,6 +188,20 @@ class _TwoSteps:
         if self.tables:
             return states[:, None]
         return states.repeat(self.num)[: self.num, None].expand(self.num, self.batch)
+
+    def _check_proposals(self, z: Tensor, first: Any, later: Any) -> None:
+        """Check the guide's laws of z_1 and z_2, one for each sequence."""
+        assert self.x is not None  # the caller has checked it
+        x = torch.stack([self._first(self.x, 1), self._first(self.x, 2)], dim=1)
+        found = self.model.encode(x, torch.full((self.batch,), 2, device=x.device))
+        features = [None, None] if found is None else found.unbind(1)
+        z = z[0].expand(self.batch, *z.shape[2:])
+        h = later[0] if later is not None and later.dim() == 3 else later
+        for step, given in ((1, (None, first, features[0])), (2, (z, h, features[1]))):
+            place = self._at("proposal", step)
+            law = self._law(place, *given)
+            faults.check_event(place, law, tuple(z.shape[1:]), "z_1")
+            faults.check_batch(place, law, (self.batch,))
 
     def _observation(self, step: int, z: Tensor | None, h: Any) -> Tensor:
         """Check the law of x_t, and return x_t, (B, *event)."""

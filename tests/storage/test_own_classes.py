@@ -183,6 +183,20 @@ def test_a_class_without_arguments_comes_back(tmp_path: Path) -> None:
 # The class.
 
 
+class Outer:
+    """A class with one inside it."""
+
+    class Inner(Constant):
+        """The one inside."""
+
+
+def test_a_class_inside_a_class_is_found_where_it_is(tmp_path: Path) -> None:
+    save_model(Outer.Inner(3.0), tmp_path / "model")
+    loaded = load_model(tmp_path / "model")
+    assert type(loaded) is Outer.Inner
+    assert loaded.mean == 3.0
+
+
 def test_a_class_inside_a_function_is_given(tmp_path: Path) -> None:
     class Local(Constant):
         pass
