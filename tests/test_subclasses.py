@@ -1,10 +1,12 @@
 """Subclasses of models: what follows from the methods that a class has, wherever in its bases they are defined."""
 
+import math
+
 import pyro.distributions as dist
 import pytest
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
-from torch import Tensor
+from torch import Tensor, nn
 
 from pgm_rnn.emissions import Gaussian
 from pgm_rnn.inference import forward_backward, smc
@@ -101,7 +103,8 @@ class Walking(VRNN):
     def initial(self, h: Tensor) -> TorchDistribution:
         return super().transition(None, h)
 
-    def transition(self, z: Tensor, h: Tensor) -> TorchDistribution:
+    def transition(self, z: Tensor | None, h: Tensor) -> TorchDistribution:
+        assert z is not None
         law = super().transition(None, h)
         return dist.Normal(law.mean + z, 1.0).to_event(1)
 
@@ -115,3 +118,49 @@ def test_states_of_a_subclass_may_read_the_state_before() -> None:
         expected = expected + law.log_prob(z[:, t]) + model.emission(z[:, t], h).log_prob(x[:, t])
         h = model.recurrence(h, z[:, t], x[:, t])
     torch.testing.assert_close(model.log_prob(x, z), expected)
+
+
+class Echoing(SequenceModel):
+    """x_t ~ N(a x_{t-1}, 1), with the memory before x_1 named by the class."""
+
+    initial_memory: Tensor | None = torch.zeros(1)
+
+    def __init__(self) -> None:
+        super().__init__(Gaussian())
+        self.a = nn.Parameter(torch.tensor(0.5))
+
+    def recurrence(self, h: Tensor, z: None, x: Tensor) -> Tensor:
+        return x[..., None]
+
+    def emission(self, z: None, h: Tensor) -> TorchDistribution:
+        return dist.Normal(self.a * h[..., 0], 1.0)
+
+
+def test_a_memory_that_a_class_names_follows_the_instance() -> None:
+    class Trained(Echoing):
+        def __init__(self) -> None:
+            super().__init__()
+            self.initial_memory = nn.Parameter(torch.ones(1))
+
+    for dtype in (torch.float32, torch.float64):
+        x = torch.randn(2, 3, dtype=dtype)
+        models = [Echoing().to(dtype), Trained().to(dtype), Echoing().to(dtype)]
+        assert [model.log_prob(x).dtype for model in models] == [dtype] * 3
+        assert [None if (h := model.initial_memory) is None else h.dtype for model in models] == [dtype] * 3
+        before = torch.cat([torch.zeros_like(x[:, :1]), x[:, :-1]], dim=1)
+        expected = (-((x - before / 2) ** 2) / 2 - math.log(2 * math.pi) / 2).sum(-1)
+        torch.testing.assert_close(models[0].log_prob(x), expected)
+    assert [name for name, _ in Trained().named_parameters()] == ["a", "initial_memory"]
+
+
+def test_a_subclass_gives_a_memory_to_a_model_without_one() -> None:
+    class Without(Echoing):
+        initial_memory = None
+
+    class Again(Without):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("initial_memory", torch.ones(2))
+
+    memories = [model.initial_memory for model in (Without(), Again(), Echoing())]
+    assert [None if h is None else len(h) for h in memories] == [None, 2, 1]

@@ -53,7 +53,8 @@ class Conditionals(nn.Module, metaclass=ModelMeta):
     Attributes:
         states: the kind of latent state, or None if there is none; see `pgm_rnn.states`. The default is `States()` in
             a class that has a `transition`.
-        initial_memory: h_1, (memory_dim,), or None for a model without memory.
+        initial_memory: h_1, (memory_dim,), or None for a model without memory. A tensor that a class names becomes a
+            buffer of each instance.
         input_dim: width of exogenous inputs u_t, or None. With inputs every method sees h = cat(memory, u_t).
         memory_reads_state: whether `recurrence` reads z_{t-1}. If not, it gets z = None, and exact engines apply.
         transition_reads_state: whether the laws of z_t, the model's and the guide's, read z_{t-1} besides h_t; True
@@ -76,6 +77,7 @@ class Conditionals(nn.Module, metaclass=ModelMeta):
     checked_as: tuple[object, ...] | None = None
     initial_memory: Tensor | None
     constructor_arguments: dict[str, Any] | None
+    _first_memory: Tensor | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Set the attributes that depend on which methods the class has, its own or those of its bases.
@@ -91,6 +93,9 @@ class Conditionals(nn.Module, metaclass=ModelMeta):
             cls.has_proposal = _place(cls, "proposal") < _place(cls)
         if "transition_reads_state" not in own and own.keys() & {"initial", "transition", "proposal"}:
             cls.transition_reads_state = True
+        if isinstance(own.get("initial_memory", 0), Tensor | None):
+            cls._first_memory = cls.initial_memory
+            del cls.initial_memory
         for method, laws in STANDS_FOR.items():
             _check_stands_for(cls, method, laws)
         cls.has_recipe = "recipe" in own
@@ -109,7 +114,7 @@ class Conditionals(nn.Module, metaclass=ModelMeta):
         self.family = family
         self.first: First = first
         if not hasattr(type(self), "initial_memory"):
-            self.register_buffer("initial_memory", None)
+            self.register_buffer("initial_memory", None if self._first_memory is None else self._first_memory.clone())
 
     def recurrence(self, h: Any, z: Any, x: Tensor) -> Tensor:
         """h_t from h_{t-1} (..., memory_dim), z_{t-1} (..., *latent) and x_{t-1} (..., *event): (..., memory_dim).

@@ -11,14 +11,22 @@ from torch import Tensor
 from pgm_rnn.emissions import Categorical
 from pgm_rnn.inference import forward_backward
 from pgm_rnn.models import HMM, BidirectionalRNN, MultiParticleRNN, Tagger
+from pgm_rnn.registries import OWN
 from tests.instances import LENGTHS, draw, ragged, randomised
-from tests.tutorials.pairs import PAIRS, Pair, load, loaded, renamed
+from tests.tutorials.pairs import FOLDER, PAIRS, Pair, load, loaded, renamed
 
 assert_close = partial(torch.testing.assert_close, rtol=1e-9, atol=1e-9)
 OF_PARTICLES = [name for name in PAIRS if name.startswith("multi_particle_rnn")]
 """Their latent variable is a site of the script; the zoo sums it out by itself."""
 DRAWN = ("linear_gaussian", "noisy_rnn", "deep_markov", "vrnn")
 """Those whose latent states the guide draws."""
+
+
+def test_every_model_has_a_script_that_is_named_like_its_module() -> None:
+    makers = [info.make for registry in (OWN.models, OWN.label_models) for info in registry.values()]
+    modules = {getattr(maker, "func", maker).__module__.rsplit(".", 1)[-1] for maker in makers}
+    assert modules <= {path.stem for path in FOLDER.glob("*.py")}
+
 
 every_pair_of_equal_sites = pytest.mark.parametrize("name", [name for name in PAIRS if name not in OF_PARTICLES])
 every_exact_pair = pytest.mark.parametrize("name", [name for name in PAIRS if name not in DRAWN])
