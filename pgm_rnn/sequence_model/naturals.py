@@ -8,14 +8,26 @@ readout.bias, transition_logits     a raw parameter, one of `named_parameters()`
 
 from collections import Counter
 from collections.abc import Mapping
+from weakref import WeakKeyDictionary
 
 from torch import nn
 
 from pgm_rnn.emissions.natural import Natural
 
+_FOUND: "WeakKeyDictionary[nn.Module, dict[str, Natural]]" = WeakKeyDictionary()
 
-def natural_parameters(module: nn.Module) -> dict[str, Natural]:
-    """The natural parameters of a module and its parts by all of their names; short names come first."""
+
+def natural_parameters(module: nn.Module) -> Mapping[str, Natural]:
+    """The natural parameters of a module and its parts by all of their names; short names come first.
+
+    They are looked up only once, so a module must not gain parts later.
+    """
+    if module not in _FOUND:
+        _FOUND[module] = _looked_up(module)
+    return _FOUND[module]
+
+
+def _looked_up(module: nn.Module) -> dict[str, Natural]:
     full: dict[str, Natural] = {}
     for path, part in module.named_modules():
         views: Mapping[str, Natural] = getattr(part, "natural_parameters", {})
