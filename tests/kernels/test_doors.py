@@ -27,7 +27,7 @@ INNER = {
     *("second_order", "transforms", "hmm_differentiable", "kalman_differentiable"),
     *("hmm_forward", "hmm_losses", "hmm_numba", "hmm_results", "hmm_tables", "hmm_wide"),
 }
-"""Modules of the doors, of torch operations alone, or of what is called behind doors, as `*_compiled` and `*_batched`."""
+"""Modules of the doors, of torch operations alone, or called behind doors, as `*_compiled` and `*_batched`."""
 CHOOSERS = {
     *("hmm.prefers_batched", "kalman.prefers_batched", "kalman.recursion", "kalman.distinct"),
     *("resampling.uniforms_shape", "gaussian_chain.detached"),
