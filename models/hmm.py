@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pgm_rnn.checks import check_counts, check_probs
 from pgm_rnn.emissions import Categorical, Emission, EmissionTable, chosen_family
 from pgm_rnn.emissions.natural import SOFTMAX, Natural, whole
+from pgm_rnn.kernels.transforms import is_transformed
 from pgm_rnn.models.info import ModelInfo
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import First, SequenceModel
@@ -188,7 +189,7 @@ class HMM(SequenceModel):
             ValueError: an x_1 that no state emits.
         """
         logits = self.initial_logits.log_softmax(-1) + self.emission_log_probs(x)
-        if bool((logits == -torch.inf).all(-1).any()):
+        if not is_transformed((logits,)) and bool((logits == -torch.inf).all(-1).any()):
             raise ValueError("expected first observations of positive probability, got one that no state emits")
         return dist.Categorical(logits=logits, validate_args=False)
 

@@ -10,18 +10,19 @@ from pyro import poutine
 from pyro.infer import Predictive, Trace_ELBO, TraceEnum_ELBO
 from pyro.infer.autoguide import AutoNormal, AutoStructured
 from pyro.infer.inspect import get_dependencies, get_model_relations
-from torch import Tensor
+from torch import Tensor, nn
 
 from pgm_rnn.distributions import InverseWishart
-from pgm_rnn.emissions import Gaussian
+from pgm_rnn.emissions import Emission, Gaussian
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from pgm_rnn.models.registry import model_info
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.draws import Draws, Rows
 from pgm_rnn.sequence_model.priors import WithPriors
+from pgm_rnn.states import FiniteStates
 from tests.cases import every
-from tests.instances import FAMILIES, LENGTHS, make_model, ragged
+from tests.instances import FAMILIES, LENGTHS, every_law, make_model, ragged
 from tests.test_priors import any_prior
 
 DRAW_BY_DRAW = {"particle-filter-rnn"}
@@ -67,22 +68,73 @@ def test_unrolled_draws_side_by_side_have_the_density_of_each_alone(name: str, f
     assert differ > 1e-6  # the parameter counts
 
 
-@pytest.mark.parametrize("rendering", ["fused", "unrolled"])
-@every("model")
-def test_draws_are_computed_in_one_call(name: str, rendering: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, x = some_model(name)
-    parameter, prior = any_prior(model)
-    program, calls = WithPriors(model, {parameter: prior}), set()
+@pytest.fixture
+def drawn_alone(monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """The indices of draws that were computed alone; the first one always is, to see what the laws look like."""
+    found: set[int] = set()
     one_at_a_time = Draws._one
 
-    def counted(draws: Draws, index: int, *rest: Any) -> Any:
-        calls.add(index)
+    def noted(draws: Draws, index: int, *rest: Any) -> Any:
+        found.add(index)
         return one_at_a_time(draws, index, *rest)
 
-    monkeypatch.setattr(Draws, "_one", counted)
+    monkeypatch.setattr(Draws, "_one", noted)
+    return found
+
+
+def run_three_draws(model: SequenceModel, x: Tensor, rendering: Any) -> None:
+    parameter, prior = any_prior(model)
+    program = WithPriors(model, {parameter: prior})
     with pyro.plate("draws", 3, dim=-2):
         sites(poutine.condition(program, {parameter: prior.sample(torch.Size([3, 1]))}), x, rendering=rendering)
-    assert (calls - {0} == {1, 2}) == (name in DRAW_BY_DRAW)  # the first draw alone says what the laws look like
+
+
+@every_law
+def test_draws_are_computed_in_one_call(name: str, family: Emission, drawn_alone: set[int]) -> None:
+    run_three_draws(make_model(name, family), ragged(family), "fused")
+    assert drawn_alone == ({0, 1, 2} if name in DRAW_BY_DRAW else {0})
+
+
+@every("model")
+def test_unrolled_draws_are_computed_in_one_call(name: str, drawn_alone: set[int]) -> None:
+    run_three_draws(*some_model(name), "unrolled")
+    assert drawn_alone == ({0, 1, 2} if name in DRAW_BY_DRAW else {0})
+
+
+class Switching(SequenceModel):
+    """x_t ~ N(a_z x_{t-1}, s_z^2) with laws that check their parameters, as a reader would write it."""
+
+    def __init__(self) -> None:
+        super().__init__(Gaussian(1))
+        self.states = FiniteStates(2)
+        self.register_buffer("initial_memory", torch.zeros(1))
+        self.start, self.moves = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.randn(2, 2))
+        self.a, self.raw = nn.Parameter(torch.randn(2, 1)), nn.Parameter(torch.randn(2, 1))
+
+    def recurrence(self, h: Tensor, z: None, x: Tensor) -> Tensor:
+        return x
+
+    def initial(self, h: Tensor) -> Any:
+        return dist.Categorical(logits=self.start, validate_args=True)
+
+    def transition(self, z: Tensor, h: Tensor) -> Any:
+        return dist.Categorical(logits=self.moves[z])
+
+    def emission(self, z: Tensor, h: Tensor) -> Any:
+        return dist.Normal(self.a[z] * h, self.raw[z].exp()).to_event(1)
+
+
+@pytest.mark.parametrize("rendering", ["fused", "unrolled"])
+def test_a_model_of_ones_own_is_computed_in_one_call(rendering: Any, drawn_alone: set[int]) -> None:
+    model, x = Switching().double(), torch.randn(3, 4, 1)
+    program, draws = WithPriors(model, {"a": dist.Normal(torch.zeros(2, 1), 1.0)}), torch.randn(3, 2, 1)
+    with pyro.plate("draws", 3, dim=-2):
+        trace: Any = trace_of(program, {"a": draws[:, None]}, x, rendering)
+        trace.compute_log_prob()
+    assert drawn_alone == {0}
+    if rendering == "fused":
+        expected = torch.stack([program.model_at({"a": draw}).log_prob(x) for draw in draws])
+        torch.testing.assert_close(trace.nodes["x"]["log_prob"], expected)
 
 
 @pytest.mark.parametrize("name", ["hmm", "lgssm", "rnn-gru", "vrnn", "dmm", "noisy-rnn"])

@@ -17,6 +17,7 @@ from pgm_rnn.emissions.family import Emission, EmissionTable
 from pgm_rnn.emissions.info import FamilyInfo, normal_draws, size_of, whole_draws
 from pgm_rnn.emissions.natural import IDENTITY, LOGIT, SOFTPLUS, Map, Natural, columns
 from pgm_rnn.kernels import positive
+from pgm_rnn.kernels.transforms import is_transformed
 
 _MOST_NATS = 200.0
 """Up to this value of -log p(x = 0), log p(x) as a difference of two sums is exact to about 1e-5 nats in float32."""
@@ -113,7 +114,8 @@ class Bernoulli(Entries):
         over the ones and of log sigmoid(-l) over the zeros.
         """
         bits, of_zeros = self.as_input(x), positive.softplus(params)
-        if float(of_zeros.detach().sum(-1).max()) < _MOST_NATS:
+        in_general = is_transformed((bits, of_zeros))  # inside torch.func, where no value can be read
+        if not in_general and float(of_zeros.detach().sum(-1).max()) < _MOST_NATS:
             return bits @ params.T - of_zeros.sum(-1)
         return -(bits @ positive.softplus(-params).T) - (1 - bits) @ of_zeros.T
 

@@ -78,9 +78,10 @@ def log_marginal_likelihood(initial: Tensor, transition: Tensor, log_emission: T
     return _applied(initial, transition, log_emission, lengths)
 
 
-def _applied(*arguments: Tensor) -> Tensor:
+def _applied(initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor) -> Tensor:
     """The compiled recursion, or torch operations where torch.func differentiates them."""
     value: Tensor
+    arguments = (initial, transition, log_emission, lengths)
     if has_torch_function(arguments):  # tensors that record what they depend on, as Pyro's do to draw a program
         value = handle_torch_function(_applied, arguments, *arguments)
     elif transforms.is_differentiated(arguments):

@@ -22,7 +22,7 @@ from pgm_rnn.checks import check_choice
 from pgm_rnn.emissions import Emission
 from pgm_rnn.sequence_model.constructor import bound_arguments
 from pgm_rnn.sequence_model.memory import Inputs, Memory, Recurrence, WithInputs
-from pgm_rnn.sequence_model.random_attributes import ModelMeta, make_random
+from pgm_rnn.sequence_model.random_attributes import ModelMeta, make_random, note_random
 from pgm_rnn.states import FiniteStates, GaussianStates, States
 
 First = Literal["model", "condition"]
@@ -115,6 +115,10 @@ class Conditionals(nn.Module, metaclass=ModelMeta):
         self.first: First = first
         if not hasattr(type(self), "initial_memory"):
             self.register_buffer("initial_memory", None if self._first_memory is None else self._first_memory.clone())
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        note_random(self, name, value)
+        super().__setattr__(name, value)
 
     def recurrence(self, h: Any, z: Any, x: Tensor) -> Tensor:
         """h_t from h_{t-1} (..., memory_dim), z_{t-1} (..., *latent) and x_{t-1} (..., *event): (..., memory_dim).

@@ -45,7 +45,6 @@ class Draws:
 
     def __init__(self, model: Conditionals, parameters: Mapping[str, Tensor], shape: torch.Size) -> None:
         self.model, self.parameters, self.shape = model, dict(parameters), torch.Size(shape)
-        self.mapped = True
 
     def first(self, function: Callable[..., Any], *rows: Rows) -> Any:
         """function(*arguments) under the first draw."""
@@ -53,12 +52,10 @@ class Draws:
 
     def each(self, function: Callable[..., Tensor], *rows: Rows, random: bool = False) -> Tensor:
         """function(*arguments) under every draw, (num, ...); `random` says whether it draws numbers, one for each."""
-        if self.mapped:
-            try:
-                return self._at_once(function, *rows, random=random)
-            except (RuntimeError, NotImplementedError, TypeError, ValueError):  # a true error comes again below
-                self.mapped = False
-        return torch.stack([self._one(index, function, *rows) for index in range(self.shape.numel())])
+        try:
+            return self._at_once(function, *rows, random=random)
+        except (RuntimeError, NotImplementedError, TypeError, ValueError):  # a true error comes again here
+            return torch.stack([self._one(index, function, *rows) for index in range(self.shape.numel())])
 
     def _at_once(self, function: Callable[..., Tensor], *rows: Rows, random: bool) -> Tensor:
         def one(parameters: Mapping[str, Tensor], *arguments: Tensor | None) -> Tensor:

@@ -13,11 +13,10 @@ from itertools import count
 from typing import Any
 
 import torch
-from pyro.nn import PyroParam, PyroSample
 from torch import Tensor
 
 from pgm_rnn import moved
-from pgm_rnn.checks import check_choice, check_counts
+from pgm_rnn.checks import check_counts
 from pgm_rnn.emissions import Emission
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import chains, programs
@@ -26,11 +25,10 @@ from pgm_rnn.sequence_model.conditionals import Conditionals, First, example_of,
 from pgm_rnn.sequence_model.densities import joint_log_prob, marginal_log_prob
 from pgm_rnn.sequence_model.law_checks import check_laws
 from pgm_rnn.sequence_model.mixins import SumsOutStates
-from pgm_rnn.sequence_model.naturals import listed, natural_parameters
+from pgm_rnn.sequence_model.naturals import written
 from pgm_rnn.sequence_model.observations import check_inputs, check_observations, checked, chosen_first
-from pgm_rnn.sequence_model.parameters import current_parameters
 from pgm_rnn.sequence_model.programs import Memory, Rendering
-from pgm_rnn.sequence_model.pyro_module import is_random, remember, run_random
+from pgm_rnn.sequence_model.pyro_module import is_random, run_random
 from pgm_rnn.sequence_model.tables import has_tables, last_states
 from pgm_rnn.sequences import Sequences
 
@@ -79,12 +77,6 @@ class SequenceModel(Conditionals):
                 raise AttributeError(f"{type(self).__name__} has no {name}; use {moved.METHODS[name]}") from None
             raise
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        """`nn.Module.__setattr__`, which in a `PyroModule[...]` notes where a random attribute replaces a parameter."""
-        if isinstance(value, PyroSample | PyroParam) and name in self._parameters:
-            remember(self, name)
-        super().__setattr__(name, value)
-
     def __repr__(self) -> str:
         """One line: the sizes, the family, the states and the number of parameters."""
         try:
@@ -110,12 +102,7 @@ class SequenceModel(Conditionals):
         Raises:
             ValueError: a name that the model does not have.
         """
-        natural, raw = natural_parameters(self).get(name), current_parameters(self)
-        if natural is not None:
-            return natural.raw, natural.write(raw[natural.raw], value.to(raw[natural.raw].dtype))
-        if name not in raw:
-            check_choice("the parameter", name, listed(self))
-        return name, value.to(raw[name].dtype)
+        return written(self, name, value)
 
     @property
     def recipe(self) -> tuple[str, dict[str, Any]]:

@@ -8,14 +8,28 @@ readout.bias, transition_logits     a raw parameter, one of `named_parameters()`
 
 from collections import Counter
 from collections.abc import Mapping
+from weakref import WeakKeyDictionary
 
-from torch import nn
+from torch import Tensor, nn
 
+from pgm_rnn.checks import check_choice
 from pgm_rnn.emissions.natural import Natural
+from pgm_rnn.sequence_model.parameters import current_parameters
+
+_FOUND: "WeakKeyDictionary[nn.Module, dict[str, Natural]]" = WeakKeyDictionary()
 
 
-def natural_parameters(module: nn.Module) -> dict[str, Natural]:
-    """The natural parameters of a module and its parts by all of their names; short names come first."""
+def natural_parameters(module: nn.Module) -> Mapping[str, Natural]:
+    """The natural parameters of a module and its parts by all of their names; short names come first.
+
+    They are looked up only once, so a module must not gain parts later.
+    """
+    if module not in _FOUND:
+        _FOUND[module] = _looked_up(module)
+    return _FOUND[module]
+
+
+def _looked_up(module: nn.Module) -> dict[str, Natural]:
     full: dict[str, Natural] = {}
     for path, part in module.named_modules():
         views: Mapping[str, Natural] = getattr(part, "natural_parameters", {})
@@ -24,6 +38,20 @@ def natural_parameters(module: nn.Module) -> dict[str, Natural]:
     own = {name: natural for name, natural in full.items() if "." not in name}
     short = {name.rpartition(".")[2]: natural for name, natural in full.items() if times[name.rpartition(".")[2]] == 1}
     return own | short | full
+
+
+def written(module: nn.Module, name: str, value: Tensor) -> tuple[str, Tensor]:
+    """Name and value of the raw parameter in which the parameter `name` has this value; what else it holds stays.
+
+    Raises:
+        ValueError: a name that the module does not have.
+    """
+    natural, raw = natural_parameters(module).get(name), current_parameters(module)
+    if natural is not None:
+        return natural.raw, natural.write(raw[natural.raw], value.to(raw[natural.raw].dtype))
+    if name not in raw:
+        check_choice("the parameter", name, listed(module))
+    return name, value.to(raw[name].dtype)
 
 
 def listed(module: nn.Module) -> list[str]:

@@ -17,6 +17,7 @@ from pgm_rnn.sequence_model.conditionals import First
 from pgm_rnn.sequence_model.densities import memory_given
 from pgm_rnn.sequence_model.draws import Draws, Rows
 from pgm_rnn.sequence_model.model_under_draws import ModelUnderDraws
+from pgm_rnn.sequence_model.naturals import natural_parameters
 from pgm_rnn.sequence_model.observations import check_given, checked, chosen_first
 from pgm_rnn.sequence_model.parameters import call_with
 from pgm_rnn.sequence_model.programs import (
@@ -36,9 +37,12 @@ from pgm_rnn.sequences import Sequences
 def raw_parameters(model: Any, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The module's parameters, by name, from natural ones."""
     found: dict[str, Tensor] = {}
-    for name, value in values.items():  # a later one sees what earlier ones have set in the same tensor
-        raw, tensor = call_with(model, found, model.unconstrained, name, value)
-        found[raw] = tensor
+    naturals = natural_parameters(model)
+    for name, value in values.items():
+        if name in naturals and naturals[name].raw in found:  # it sees what earlier ones have set in the same tensor
+            raw, found[raw] = call_with(model, found, model.unconstrained, name, value)
+        else:
+            raw, found[raw] = model.unconstrained(name, value)
     return found
 
 

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from pgm_rnn.sequence_model.conditionals import Conditionals, example_of
 from pgm_rnn.sequence_model.naturals import listed, natural_parameters
 from pgm_rnn.sequence_model.parameter_draws import run_with_values
+from pgm_rnn.sequence_model.random_attributes import replaced
 
-_TWIN, _REPLACED = "_is_twin", "_replaced"
+_TWIN = "_is_twin"
 
 
 def is_random(model: nn.Module) -> bool:
@@ -59,15 +60,10 @@ def twin_and_values(model: Conditionals) -> tuple[Conditionals, dict[str, Tensor
     naturals = natural_parameters(twin)
     for name in shapes.keys() - naturals.keys():
         path, _, attribute = name.rpartition(".")
-        _check_spelling(model, name, [*listed(model), *vars(model).get(_REPLACED, ())])
+        _check_spelling(model, name, [*listed(model), *replaced(model)])
         placeholder = nn.Parameter(example_of(twin).new_zeros(shapes[name]))  # `functional_call` puts the value there
         twin.get_submodule(path)._parameters[attribute] = placeholder
     return twin, values, {name: len(shape) for name, shape in shapes.items()}
-
-
-def remember(model: nn.Module, name: str) -> None:
-    """Notes the name of a parameter that a random attribute replaces."""
-    vars(model)[_REPLACED] = {*vars(model).get(_REPLACED, ()), name}
 
 
 def _check_spelling(model: nn.Module, name: str, names: Sequence[str]) -> None:

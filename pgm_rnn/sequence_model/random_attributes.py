@@ -4,12 +4,27 @@ import inspect
 from abc import ABCMeta
 from typing import Any
 
-from pyro.nn import PyroModule
+from pyro.nn import PyroModule, PyroParam, PyroSample
 from torch import nn
 
 
 class ModelMeta(ABCMeta, type(PyroModule)):  # type: ignore[misc]
     """The class of models' classes: they may have abstract methods, and `PyroModule[Model]` can be made of them."""
+
+
+_REPLACED = "_replaced"
+
+
+def note_random(model: nn.Module, name: str, value: Any) -> None:
+    """Keep the name of a parameter in whose place a random or constrained attribute is set."""
+    if isinstance(value, PyroSample | PyroParam) and name in model._parameters:
+        vars(model)[_REPLACED] = {*replaced(model), name}
+
+
+def replaced(model: nn.Module) -> set[str]:
+    """Names of the parameters that random or constrained attributes have replaced."""
+    found: set[str] = vars(model).get(_REPLACED, set())
+    return found
 
 
 class _GivesWay(property):

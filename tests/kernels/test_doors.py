@@ -34,10 +34,11 @@ from pgm_rnn.kernels import (
 B, T, K, M, N = 6, 5, 3, 2, 7
 """Sequences, steps, states, outputs and particles: all different, so that nothing fits by accident."""
 INNER = {
-    *("doors", "threads", "inverse_cdf", "positive"),
+    *("doors", "threads", "inverse_cdf", "positive", "triangles"),
+    *("second_order", "transforms", "hmm_differentiable", "kalman_differentiable"),
     *("hmm_forward", "hmm_losses", "hmm_numba", "hmm_results", "hmm_tables", "hmm_wide"),
 }
-"""Modules of the doors themselves, or of what is called behind them alone, as are `*_compiled` and `*_batched`."""
+"""Modules of the doors, of torch operations alone, or called behind doors, as `*_compiled` and `*_batched`."""
 CHOOSERS = {
     *("hmm.prefers_batched", "kalman.prefers_batched", "kalman.recursion", "kalman.distinct"),
     *("resampling.uniforms_shape", "gaussian_chain.detached"),

@@ -125,6 +125,7 @@ def gaussian_parts(singular: bool = False) -> list[Tensor]:
     return [part.detach().clone().requires_grad_() for part in parts]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("singular", [False, True])
 def test_second_derivatives_of_the_kalman_filter_are_finite_differences(singular: bool) -> None:
     parts = gaussian_parts(singular)
@@ -135,6 +136,7 @@ def test_second_derivatives_of_the_kalman_filter_are_finite_differences(singular
     assert torch.autograd.gradgradcheck(gaussian, parts)
 
 
+@pytest.mark.slow
 def test_second_derivatives_with_missing_entries_are_finite_differences() -> None:
     observed = torch.rand(3, T, 2) < 0.7
     assert torch.autograd.gradgradcheck(lambda *parts: gaussian(*parts, observed=observed), gaussian_parts())
