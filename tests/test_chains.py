@@ -306,7 +306,7 @@ class Bent(Regression):
         return dist.Normal(mean, scale).to_event(1)
 
     def emission(self, z: Any, h: Any) -> Any:
-        if self.bend == "laplace":
+        if self.bend == "kind":
             return dist.Laplace((z * h).sum(-1), 1.0)
         if self.bend == "batch":
             return dist.Normal((z * h).sum(-1).flatten(), 1.0)
@@ -319,8 +319,8 @@ BENDS = {
     "transition mean": (ValueError, r"a mean of Bent\.transition that is affine in z, .* at step 3 of sequence 1"),
     "transition covariance": (ValueError, r"a covariance of Bent\.transition that does not depend on z.* at step 3 of"),
     "emission mean": (ValueError, r"a mean of Bent\.emission that is affine in z, .* at step 3 of sequence 1; with"),
-    "laplace": (TypeError, r"normal laws of vectors from Bent\.emission, .* got Laplace with event shape \(\)"),
-    "batch": (ValueError, r"Bent\.emission whose batch shape broadcasts to \(1, 2, 4\), .* got \(1, 1, 8\)"),
+    "kind": (TypeError, r"normal laws of vectors from Bent\.emission, .* got Laplace with event shape \(\)"),
+    "batch": (ValueError, r"a law from emission of Bent at step 1 whose batch shape broadcasts to .*, \(5, 3\), got a Normal of"),
     "infinite": (ValueError, r"finite means and covariances from Bent\.emission, got others at step 3 of sequence 1"),
 }  # fmt: skip
 

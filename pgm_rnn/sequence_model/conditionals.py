@@ -62,6 +62,7 @@ class Conditionals(nn.Module, metaclass=ModelMeta):
         reparametrised: whether draws of z_t are differentiable (`rsample`); finite states never are.
         has_proposal: whether the guide differs from the model's own laws; set where a class has a `proposal`.
         has_recipe: whether the class itself defines `recipe`, by which a registry makes the model again.
+        laws_are_known: whether the methods are made from those of another model, which is the one to check.
         checked_as: the structure that the model had when its methods were checked (`law_checks`), None before.
         constructor_arguments: what the model was made with (`constructor`), by which its class makes it again; None in
             a class that has a recipe.
@@ -74,6 +75,7 @@ class Conditionals(nn.Module, metaclass=ModelMeta):
     reparametrised: bool = True
     has_proposal: bool = False
     has_recipe: bool = False
+    laws_are_known: bool = False
     checked_as: tuple[object, ...] | None = None
     initial_memory: Tensor | None
     constructor_arguments: dict[str, Any] | None

@@ -20,6 +20,8 @@ class ModelUnderDraws(Conditionals):
         draws: a model and draws of its parameters.
     """
 
+    laws_are_known = True
+
     def __init__(self, draws: Draws) -> None:
         model = draws.model
         super().__init__(model.family, model.first)
