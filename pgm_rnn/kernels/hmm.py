@@ -72,7 +72,8 @@ def log_marginal_likelihood(initial: Tensor, transition: Tensor, log_emission: T
     """
     doors.finite_chain(initial, transition, log_emission, lengths)
     tensors = (initial, transition, log_emission)
-    if torch.jit.is_tracing() or (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
+    traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined]
+    if traced or (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
         return _LogMarginalLikelihood.apply(initial, transition, log_emission, lengths)
     result = _run_forward(initial, transition, log_emission, lengths, keep_steps=False, in_whole=True)
     return result.log_normalizers.sum(-1)
