@@ -2,6 +2,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,17 +91,9 @@ def test_pyros_tests_run_on_our_laws_and_tests_that_make_none_count_for_nothing(
 
 
 def test_the_table_counts_by_file_and_in_all() -> None:
-    def report(path: str, outcome: str, laws: int) -> pytest.TestReport:
-        location = (path, 1, "test")
-        return pytest.TestReport(
-            f"{path}::test",
-            location,
-            {},
-            outcome,
-            None,
-            "call",
-            user_properties=[("laws", laws)],  # type: ignore[arg-type]
-        )
+    def report(path: str, outcome: Any, laws: int) -> pytest.TestReport:
+        made = [("laws", laws)]
+        return pytest.TestReport(f"{path}::test", (path, 1, "test"), {}, outcome, None, "call", user_properties=made)
 
     stats = {
         "passed": [report("a.py", "passed", 2), report("a.py", "passed", 0), report("b.py", "passed", 1)],

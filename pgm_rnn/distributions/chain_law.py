@@ -105,7 +105,7 @@ class ChainLaw(TorchDistribution):
             )
         return found[0], self.duration - found[0]
 
-    def steps_of_density(self, other: TorchDistribution) -> int:
+    def steps_of_density(self, other: torch.distributions.Distribution) -> int:
         """T of another density of x_{1:T}, for `conjugate_update`.
 
         Raises:
@@ -125,16 +125,16 @@ class ChainLaw(TorchDistribution):
             return torch.full((batch.numel(),), num_steps)
         return self.lengths.expand(batch).reshape(-1)
 
-    def observed(self, batch: torch.Size, num_steps: int) -> Tensor | None:
-        """Which steps of a batch of values count, (*batch, T); None if all do.
+    def observed(self, batch: torch.Size, num_steps: int, device: torch.device) -> Tensor | None:
+        """Which steps of a batch of values count, (*batch, T), on a device; None if all do.
 
         Raises:
             ValueError: lengths outside 1..T.
         """
         if self.lengths is None:
             return None
-        lengths = _checked(self.lengths, self.batch_shape, num_steps)
-        return torch.arange(num_steps, device=lengths.device) < lengths.expand(batch)[..., None]
+        lengths = _checked(self.lengths, self.batch_shape, num_steps).to(device)
+        return torch.arange(num_steps, device=device) < lengths.expand(batch)[..., None]
 
     def steps_of(self, value: Tensor) -> int:
         """T of a value (*sample, *batch, T, *event).

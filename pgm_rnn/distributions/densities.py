@@ -60,7 +60,8 @@ def _of_categories(p: Any, q: Any) -> tuple[TorchDistribution, Tensor]:
 
 
 def _of_bits(p: Any, q: Any) -> tuple[TorchDistribution, Tensor]:
-    ones, zeros = (sum(torch.nn.functional.logsigmoid(sign * law.logits) for law in (p, q)) for sign in (1.0, -1.0))
+    log_sigmoid = torch.nn.functional.logsigmoid
+    ones, zeros = (log_sigmoid(sign * p.logits) + log_sigmoid(sign * q.logits) for sign in (1.0, -1.0))
     return dist.Bernoulli(logits=p.logits + q.logits, validate_args=False), torch.logaddexp(ones, zeros)
 
 

@@ -116,7 +116,7 @@ class DiscreteHMM(ChainLaw):
         log_emission, arguments = self._chains(value)
         batch, num_steps = log_emission.shape[:-2], log_emission.shape[-2]
         if follows(self.initial_probs, self.transition_probs, log_emission):
-            observed = self.observed(batch, num_steps)
+            observed = self.observed(batch, num_steps, log_emission.device)
             if observed is not None:
                 log_emission = log_emission.where(observed[..., None], 0.0)
             states = finite_states.given(self.initial_probs, self.transition_probs, log_emission)
@@ -156,7 +156,7 @@ class DiscreteHMM(ChainLaw):
         states = hmm.sample_states(transition, lengths, result, uniforms)
         return states.reshape(*shape, *log_emission.shape[:-1])
 
-    def conjugate_update(self, other: TorchDistribution) -> tuple[Self, Tensor]:
+    def conjugate_update(self, other: torch.distributions.Distribution) -> tuple[Self, Tensor]:
         """This law times another density of x_{1:T} that is independent over steps.
 
         Source: the product of two densities of one family, in x_t given z_t and then in the states.

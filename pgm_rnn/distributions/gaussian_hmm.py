@@ -113,7 +113,7 @@ class GaussianHMM(ChainLaw):
         """
         if follows(value, self.observation_shift, *self._parameters()):
             batch, parameters, x = self._chains(value)
-            observed = self.observed(batch, x.shape[-2])
+            observed = self.observed(batch, x.shape[-2], x.device)
             states = gaussian_states.given(parameters, x, observed)
             mean, cov = gaussian_states.last_moments(states, x.shape[-2], observed)
             return dist.MultivariateNormal(mean.expand(*batch, -1), cov.expand(*batch, -1, -1))
@@ -137,10 +137,10 @@ class GaussianHMM(ChainLaw):
         States in the padding of a value are drawn given those before them.
         """
         batch, chain, x = self._chains(value)
-        states = gaussian_states.given(chain, x, self.observed(batch, x.shape[-2]))
+        states = gaussian_states.given(chain, x, self.observed(batch, x.shape[-2], x.device))
         return gaussian_states.draw(states, torch.Size(sample_shape) + batch, x.shape[-2])
 
-    def conjugate_update(self, other: TorchDistribution) -> tuple[Self, Tensor]:
+    def conjugate_update(self, other: torch.distributions.Distribution) -> tuple[Self, Tensor]:
         """This law times another density of x_{1:T} that is normal and independent over steps.
 
         Source: the product of two normal densities, in x_t given z_t and then in the states.
@@ -263,7 +263,7 @@ def _without_first(parameter: Tensor, axis: int) -> Tensor:
     return parameter if num_steps == 1 else parameter.narrow(-axis, 1, num_steps - 1)
 
 
-def _of_vectors(law: TorchDistribution) -> TorchDistribution:
+def _of_vectors(law: Any) -> TorchDistribution:
     """The law of the steps of a law that is independent over them."""
     base = law.base_dist if isinstance(law, torch.distributions.Independent) else law
     return base if len(base.event_shape) else dist.Independent(base, 1)

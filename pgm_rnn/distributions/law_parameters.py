@@ -56,8 +56,9 @@ def changed(law: TorchDistribution, change: Callable[[Tensor, int], Tensor]) -> 
     if not is_known(base):
         known = ", ".join(family.__name__ for family in PARAMETERS)
         raise TypeError(f"expected a law of a family among {known}, with to_event or not, got {type(base).__name__}")
-    own = PARAMETERS[type(base)]
-    new = type(base)(**{n: change(getattr(base, n), axes + k) for n, k in own.items()}, validate_args=False)
+    family: Any = type(base)
+    parameters = {n: change(getattr(base, n), axes + own) for n, own in PARAMETERS[family].items()}
+    new = family(**parameters, validate_args=False)
     new._validate_args = base._validate_args
     return dist.Independent(new, axes) if axes else new
 
@@ -71,7 +72,7 @@ def with_axis(law: TorchDistribution) -> TorchDistribution:
     return changed(law, lambda parameter, own: parameter.unsqueeze(-1 - own))
 
 
-def without_steps(law: TorchDistribution) -> TorchDistribution:
+def without_steps(law: torch.distributions.Distribution) -> TorchDistribution:
     """The law of each step of a law that is independent over steps: its first event axis as the last batch axis.
 
     Raises:

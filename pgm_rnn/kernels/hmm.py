@@ -82,13 +82,14 @@ def _applied(initial: Tensor, transition: Tensor, log_emission: Tensor, lengths:
     """The compiled recursion, or torch operations where torch.func differentiates them."""
     value: Tensor
     arguments = (initial, transition, log_emission, lengths)
+    traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined]
     if has_torch_function(arguments):  # tensors that record what they depend on, as Pyro's do to draw a program
         value = handle_torch_function(_applied, arguments, *arguments)
     elif transforms.is_differentiated(arguments):
         value = _differentiable(*arguments)
     elif transforms.is_transformed(arguments):
         value = transforms.ByRule.apply(_applied, _side_by_side, *arguments)
-    elif torch.jit.is_tracing() or (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in arguments)):
+    elif traced or (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in arguments)):
         value = _LogMarginalLikelihood.apply(*arguments)
     else:
         value = _run_forward(*arguments, keep_steps=False, in_whole=True).log_normalizers.sum(-1)

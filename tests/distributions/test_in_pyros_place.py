@@ -108,14 +108,14 @@ def test_the_product_and_its_gradients_are_pyros(shape: Any) -> None:
     y, x = torch.randn(*batch, STEPS, 3), torch.randn(*batch, STEPS, 3)
     leaves = [tensor.requires_grad_() for tensor in (A, C, y)]
     found = []
-    for make in (lambda *given: GaussianHMM(*given, duration=STEPS, initial_step=0), dist.GaussianHMM):
-        options = {} if make is not dist.GaussianHMM else {"duration": STEPS}
-        law = make(laws[0], A, laws[1], C, laws[2], **options)
+    arguments = (laws[0], A, laws[1], C, laws[2])
+    ours, theirs = GaussianHMM(*arguments, None, STEPS, initial_step=0), dist.GaussianHMM(*arguments, None, STEPS)
+    for law in (ours, theirs):
         updated, constant = law.conjugate_update(dist.Normal(y, 0.7).to_event(2))
         value = updated.log_prob(x).sum() + 2 * constant.sum()
         found.append((constant, *torch.autograd.grad(value, leaves)))
-    for ours, theirs in zip(*found, strict=True):
-        torch.testing.assert_close(ours, theirs)
+    for value, expected in zip(*found, strict=True):
+        torch.testing.assert_close(value, expected)
 
 
 def test_the_product_of_a_law_without_a_duration_has_the_densitys() -> None:
@@ -448,8 +448,8 @@ class MyDiscrete(DiscreteHMM):
 class MyGaussian(GaussianHMM):
     """A reader's own, with another constructor."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments, duration=STEPS)
+    def __init__(self, first: Any, A: Tensor, move: Any, C: Tensor, noise: Any) -> None:
+        super().__init__(first, A, move, C, noise, duration=STEPS)
 
 
 def test_a_subclass_stays_one_and_a_copy_is_the_same_law() -> None:
@@ -529,7 +529,7 @@ def test_pyros_compiled_elbo_is_the_one_that_is_not(make: Any, event: Any) -> No
     for x in torch.randn(2, STEPS, *event):  # compiled with the first
         found = []
         for elbo in (compiled, Trace_ELBO()):
-            loss, shift = elbo.loss_and_grads(model, guide, x), pyro.param("shift").unconstrained()
+            loss, shift = elbo.loss_and_grads(model, guide, x), pyro.param("shift").unconstrained()  # type: ignore[attr-defined]
             found.append((loss, shift.grad))
             shift.grad = None
         assert found[0][0] == pytest.approx(found[1][0])
