@@ -186,7 +186,7 @@ def results(model: SequenceModel, data: Sequences) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("make", [SwitchingAR, Driven, Network])
-@pytest.mark.parametrize("sequences", [0.3, 1, 2])  # at a time; of a part of one, some steps
+@pytest.mark.parametrize("sequences", [0.1, 1, 2])  # at a time; of a part of one, some steps
 def test_blocks_of_steps_and_groups_of_sequences_change_nothing(
     make: type[SwitchingAR], sequences: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,7 +194,7 @@ def test_blocks_of_steps_and_groups_of_sequences_change_nothing(
     u = None if model.input_dim is None else torch.randn(3, 4, 1)
     data = Sequences(torch.randn(3, 4, 1), LENGTHS, inputs=u)
     expected = results(model, data)
-    monkeypatch.setattr(state_laws, "LARGEST", int(sequences * 4 * 3 * (1 if u is None else 3)))
+    monkeypatch.setattr(state_laws, "LARGEST", int(sequences * 4 * 3 * (1 if u is None else 4 * 3)))
     assert len(StateLaws(model, data).groups()) == (2 if sequences == 2 else 3)
     for found, whole in zip(results(model, data), expected, strict=True):
         torch.testing.assert_close(found, whole)
@@ -202,7 +202,7 @@ def test_blocks_of_steps_and_groups_of_sequences_change_nothing(
 
 def test_no_table_of_a_large_problem_exists_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """No law that is asked for is larger than the limit, and all of them together are asked for."""
-    model, largest = Driven(), 60
+    model, largest = Driven(), 240
     asked: list[int] = []
     transition = model.transition
 
@@ -312,6 +312,15 @@ def test_a_law_of_another_number_of_states_is_an_error_that_names_the_method(met
     with pytest.raises(
         ValueError, match=rf"expected {method} of the Wrong to return a law of 3 states .*, got one of 4"
     ):
+        Wrong().log_prob(torch.randn(2, 3, 1))
+
+
+def test_a_law_with_an_axis_too_many_is_an_error_that_names_the_method() -> None:
+    class Wrong(SwitchingAR):
+        def transition(self, z: Tensor, h: Tensor) -> TorchDistribution:
+            return dist.Categorical(logits=self.moves[z] + 0 * h[..., None])
+
+    with pytest.raises(ValueError, match=r"transition of the Wrong .* at most 3, got batch shape \(2, 2, 1, 3\)"):
         Wrong().log_prob(torch.randn(2, 3, 1))
 
 

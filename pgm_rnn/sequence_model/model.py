@@ -67,9 +67,12 @@ class SequenceModel(Conditionals):
 
     def __getattr__(self, name: str) -> Any:
         """A parameter, buffer or module; for a method of 0.1.0, the error names its replacement."""
-        if name in moved.METHODS:
-            raise AttributeError(f"{type(self).__name__} has no {name}; use {moved.METHODS[name]}")
-        return super().__getattr__(name)
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name in moved.METHODS:
+                raise AttributeError(f"{type(self).__name__} has no {name}; use {moved.METHODS[name]}") from None
+            raise
 
     def __repr__(self) -> str:
         """One line: the sizes, the family, the states and the number of parameters."""
