@@ -47,7 +47,7 @@ class Driven(SequenceModel):
 
     def transition(self, z: Tensor, h: Tensor) -> TorchDistribution:
         """Law of z_t."""
-        return dist.Categorical(logits=self.moves[z] + self.drive[z] * h[..., None])
+        return dist.Categorical(logits=self.moves[z] + self.drive[z] * h)
 
     def emission(self, z: Tensor, h: Tensor) -> TorchDistribution:
         """Law of x_t."""

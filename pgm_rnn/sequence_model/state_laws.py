@@ -25,7 +25,9 @@ from pgm_rnn.sequences import Sequences
 from pgm_rnn.states import FiniteStates
 
 LARGEST = 2**24
-"""Entries of a table that are evaluated at once: 64 MB in single precision, of which autograd keeps a few copies."""
+"""Entries of densities that are evaluated at once: 64 MB in single precision, of which autograd keeps a few copies."""
+_WEIGHT = 4
+"""Entries of densities for one of transitions: groups with tables of 16 MB were evaluated faster than larger ones."""
 _FEW = 16
 """Number of states below which a density is evaluated faster with the states as the first axis."""
 
@@ -49,7 +51,7 @@ class StateLaws:
         self._snapshot = Snapshot(model)
 
     def groups(self) -> list[slice]:
-        """Consecutive sequences, as many at a time as have at most `LARGEST` entries in a table; at least one."""
+        """Consecutive sequences, as many at a time as have at most `LARGEST` entries; at least one."""
         batch, size = len(self._x), max(1, LARGEST // self._entries)
         return [slice(start, min(start + size, batch)) for start in range(0, batch, size)]
 
@@ -100,17 +102,17 @@ class StateLaws:
 
     def _in_blocks(self, evaluated: Callable[[slice, slice], Tensor], rows: slice, num_steps: int) -> Tensor:
         """The table of all steps, evaluated in blocks of them if one sequence alone has more entries than `LARGEST`."""
-        size = max(1, LARGEST * self._x.shape[1] // self._entries)
-        if size >= num_steps:
+        size = max(1, LARGEST // (self._num_states * max(self._of_observation, self._num_states)))
+        if size >= num_steps or rows.stop - rows.start > 1:
             return evaluated(rows, slice(0, num_steps))
         blocks = [slice(start, min(start + size, num_steps)) for start in range(0, num_steps, size)]
         return torch.cat([again_in_backward(evaluated, rows, block) for block in blocks], dim=1)
 
     @property
     def _entries(self) -> int:
-        """Entries of the larger table of a sequence, counting those of an observation."""
-        per_step = max(self._of_observation, self._num_states) if any(self.varies) else self._of_observation
-        return self._x.shape[1] * self._num_states * per_step
+        """Entries of the larger table of a sequence, counting those of an observation, and of a transition several."""
+        of_moves = _WEIGHT * self._num_states if any(self.varies) else 0
+        return self._x.shape[1] * self._num_states * max(self._of_observation, of_moves)
 
     @cached_property
     def varies(self) -> tuple[bool, bool]:
@@ -118,7 +120,8 @@ class StateLaws:
         batch, num_steps = self._x.shape[:2]
         if self._h is None or num_steps == 1:
             return False, False
-        if batch * num_steps * self._num_states * max(self._of_observation, self._num_states) <= LARGEST:
+        per_step = self._num_states * max(self._of_observation, _WEIGHT * self._num_states)
+        if batch * num_steps * per_step <= LARGEST:
             return True, True
         with torch.no_grad():
             probe = self._moves(slice(0, 2), slice(0, min(2, num_steps - 1)))
