@@ -268,8 +268,8 @@ def smoothed_responses(result: Diffuse, lengths: Tensor) -> tuple[Tensor, Tensor
     law, num = gaussian_backward.backward(result.given), result.predicted.shape[-1]
     predicted, updated = (part[groups].movedim(-1, 0) for part in (result.predicted, result.filtered))  # (q, S, T, D)
     if len(law.gain) == 1:
-        flat = (part.reshape(-1, *part.shape[2:]) for part in (predicted, updated))
-        found = gaussian_backward.smoothed_means(law, *flat, ends.repeat(num)).reshape(predicted.shape)
+        before, after = (part.reshape(-1, *part.shape[2:]) for part in (predicted, updated))
+        found = gaussian_backward.smoothed_means(law, before, after, ends.repeat(num)).reshape(predicted.shape)
     else:
         pairs = zip(predicted, updated, strict=True)
         found = torch.stack([gaussian_backward.smoothed_means(law, *pair, ends) for pair in pairs])
