@@ -343,7 +343,7 @@ def test_a_law_with_an_axis_too_many_is_an_error_that_names_the_method() -> None
         def transition(self, z: Tensor, h: Tensor) -> TorchDistribution:
             return dist.Categorical(logits=self.moves[z] + 0 * h[..., None])
 
-    with pytest.raises(ValueError, match=r"a law from transition of Wrong at step 2 whose batch shape broadcasts"):
+    with pytest.raises(ValueError, match=r"expected transition of Wrong at step 2 to broadcast over"):
         Wrong().log_prob(torch.randn(2, 3, 1))
 
 

@@ -263,7 +263,8 @@ def test_a_memory_that_reads_the_states_is_refused() -> None:
         memory_reads_state = True
 
     with pytest.raises(
-        TypeError, match=r"em needs a model with finite or .*, Remembers has finite states; smc and svi"
+        TypeError,
+        match=r"em needs a model with finite or .*, Remembers has finite states and a memory that reads them; smc and svi",
     ):
         em.fit(Remembers(), torch.randn(2, 3, 1), progress=False)
 

@@ -36,7 +36,7 @@ def test_the_filters_estimate_is_unbiased_with_gaps(family: Emission, mask: Mask
 def linear_pair() -> tuple[SequenceModel, LinearGaussianSSM]:
     """A network whose functions are the identity, and the linear system that it is."""
     noisy = make_model("noisy-rnn", Gaussian(2))
-    noisy.activation = noisy.output = "identity"  # type: ignore[assignment]
+    noisy.activation = noisy.output = "identity"
     parts = ("initial_mean", "initial_cov", "transition_matrix", "transition_cov", "emission_matrix", "emission_cov")
     return noisy, LinearGaussianSSM(*(getattr(noisy, part).detach() for part in parts))
 
