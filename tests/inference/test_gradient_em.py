@@ -262,10 +262,8 @@ def test_a_memory_that_reads_the_states_is_refused() -> None:
     class Remembers(SwitchingAR):
         memory_reads_state = True
 
-    with pytest.raises(
-        TypeError,
-        match=r"em needs a model with finite or .*, Remembers has finite states and a memory that reads them; smc and svi",
-    ):
+    has = "finite states and a memory that reads them"
+    with pytest.raises(TypeError, match=rf"em needs a model with finite or .*, Remembers has {has}; smc and svi"):
         em.fit(Remembers(), torch.randn(2, 3, 1), progress=False)
 
 
