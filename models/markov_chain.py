@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pgm_rnn.checks import check_probs
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, chosen_family
-from pgm_rnn.emissions.natural import LOGIT, SOFTMAX, Natural, columns, whole
+from pgm_rnn.emissions.natural import LOGIT, SOFTMAX, Natural, by_entry, whole
 from pgm_rnn.models.info import ModelInfo
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import First, SequenceModel, UnrollsMemory
@@ -157,16 +157,7 @@ class MarkovChain(UnrollsMemory, SequenceModel):
         raw = {"initial_probs": "initial_logits", "transition_probs": "transition_logits"}
         if isinstance(self.family, Categorical):
             return {name: whole(logits, SOFTMAX) for name, logits in raw.items()}
-        event = self.family.event_shape
-        width = event.numel()
-        return {
-            name: columns(
-                *(logits, 0, width, LOGIT),
-                lambda own: own.reshape(*own.shape[:-1], *event),
-                lambda value: value.reshape(*value.shape[: value.dim() - len(event)], width),
-            )
-            for name, logits in raw.items()
-        }
+        return {name: by_entry(logits, 0, self.family.event_shape, LOGIT) for name, logits in raw.items()}
 
     def recurrence(self, h: Tensor, z: None, x: Tensor) -> Tensor:
         """h_t = x_{t-1}: (..., entries)."""

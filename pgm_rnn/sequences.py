@@ -228,6 +228,11 @@ def over_events(mask: Tensor, x: Tensor) -> Tensor:
     return mask[(...,) + (None,) * (x.dim() - mask.dim())]
 
 
+def some_observed(observed: Tensor, num_axes: int = 2) -> Tensor:
+    """Whether some entry was observed: the first `num_axes` axes, by a mask of those alone or of (..., *event)."""
+    return observed.reshape(*observed.shape[:num_axes], -1).any(-1)
+
+
 def check_lengths(lengths: Tensor, x: Tensor | None = None) -> Tensor:
     """Lengths as int64, checked against x (batch, T, *event) if it is given.
 

@@ -39,7 +39,7 @@ from pgm_rnn.inference.em.weighted_estimates import (
 )
 from pgm_rnn.inference.forward_backward import FiniteStateModel, check_possible, checked_finite
 from pgm_rnn.kernels import hmm
-from pgm_rnn.sequences import Sequences, length_mask, over_events
+from pgm_rnn.sequences import Sequences, length_mask, over_events, some_observed
 
 PARTS = ("initial", "transition", "emission")
 """The names that `frozen` may have."""
@@ -370,7 +370,7 @@ def _check_any(seen: Tensor | None) -> None:
 def _common(x: Tensor, units: Units | None, seen: Tensor | None) -> Tensor:
     """Weights of the pseudo-observations, (N,), float64: equal, but zero for outliers and steps without observation."""
     flat = x.reshape(len(x), -1)
-    there = torch.ones(len(x), device=x.device) > 0 if seen is None else seen.reshape(len(x), -1).any(-1)
+    there = torch.ones(len(x), device=x.device) > 0 if seen is None else some_observed(seen, 1)
     kept = there if units is None else there & units.ordinary(flat)
     weights = (kept if bool(kept.any()) else there).double()
     return weights / weights.sum()

@@ -21,6 +21,7 @@ from torch import Tensor
 from pgm_rnn.emissions import FullGaussian, Pen
 from pgm_rnn.inference.em.units import ROUNDINGS_KEPT, Units
 from pgm_rnn.inference.em.weighted import Weighted, moments
+from pgm_rnn.kernels import triangles
 
 _ROWS = 4096
 """Observations that are completed at a time."""
@@ -41,7 +42,7 @@ def full_moments(data: Weighted, units: Units) -> tuple[Tensor, Tensor]:
     smallest = units.smallest_scales(loc.to(units.unit), ROUNDINGS_KEPT).double()  # (K, D)
     _, values, vectors = torch.linalg.svd(root / smallest[:, None])  # in units of the smallest scales
     allowed = values.clamp(min=1)[..., None] * vectors * smallest[:, None]
-    return loc, triangle(allowed).mT
+    return loc, triangles.of_rows(allowed).mT
 
 
 def _mean_and_root(data: _Completed) -> tuple[Tensor, Tensor]:
@@ -53,7 +54,8 @@ def _mean_and_root(data: _Completed) -> tuple[Tensor, Tensor]:
     weights = weights / total
     mean = weights @ x
     deviations = (x - mean) * weights.sqrt()[:, None]
-    return mean, triangle(torch.cat([deviations, rows / total.sqrt(), torch.zeros_like(x[:1]).expand(x.shape[1], -1)]))
+    zeros = torch.zeros_like(x[:1]).expand(x.shape[1], -1)  # at least D rows
+    return mean, triangles.of_rows(torch.cat([deviations, rows / total.sqrt(), zeros]))
 
 
 def _completed(data: Weighted, units: Units) -> Iterator[_Completed]:
@@ -93,13 +95,6 @@ def _regressions(factor: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
     across = missing @ Q[..., : len(factor), :]
     slopes = torch.linalg.solve_triangular(upper.mT, across, upper=False, left=False) * there.mT
     return slopes, missing - slopes @ known
-
-
-def triangle(rows: Tensor) -> Tensor:
-    """U (..., D, D), upper triangular with U' U = rows' rows and no negative diagonal."""
-    upper = torch.linalg.qr(rows).R
-    signs = torch.where(upper.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(upper)
-    return signs[..., None] * upper
 
 
 def loc_and_factor(family: FullGaussian | Pen, params: Tensor) -> tuple[Tensor, Tensor]:

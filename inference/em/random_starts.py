@@ -16,6 +16,7 @@ from pgm_rnn.emissions import Emission, EmissionTable
 from pgm_rnn.inference.em.units import Units
 from pgm_rnn.inference.em.weighted_estimates import estimate
 from pgm_rnn.randomness import seeded
+from pgm_rnn.sequences import some_observed
 
 OWN, COMMON, PSEUDO_COUNT = 2 / 3, 1 / 3, 0.005
 """Weights in a state's law: its own observation, all observations together, and each symbol or value of a bit."""
@@ -62,7 +63,7 @@ def random_starts(
 
 def _random_start(like: Start, x: Tensor, units: Units | None, observed: Tensor | None) -> Start:
     initial, transition = _random_rows(like.initial), _random_rows(like.transition)
-    there = torch.ones(len(x), dtype=torch.bool) if observed is None else observed.reshape(len(x), -1).any(-1)
+    there = torch.ones(len(x), dtype=torch.bool) if observed is None else some_observed(observed, 1)
     numbers = there.nonzero()[:, 0].to(x.device)
     chosen = numbers[torch.randint(len(numbers), like.initial.shape).to(x.device)]
     members = initial.new_zeros(len(x), len(chosen))

@@ -16,7 +16,7 @@ from pgm_rnn.inference.suitable import unsuitable
 from pgm_rnn.kernels import gaussian_backward, kalman
 from pgm_rnn.sequence_model import SequenceModel, memory_of
 from pgm_rnn.sequence_model.affine import moments_of
-from pgm_rnn.sequence_model.chains import Chained, Posterior, chain_of, check_finite, filtered
+from pgm_rnn.sequence_model.chains import Chained, Posterior, as_vectors, chain_of, check_finite, filtered
 from pgm_rnn.sequence_model.observations import checked
 from pgm_rnn.sequences import Sequences, as_sequences, length_mask
 
@@ -74,11 +74,6 @@ class Problem(NamedTuple):
     @property
     def _dim(self) -> int:
         return int(cast(Any, self.model).states.dim)
-
-
-def as_vectors(x: Tensor) -> Tensor:
-    """Observations (B, T) or (B, T, M) as vectors, (B, T, M)."""
-    return x if x.dim() == 3 else x[..., None]
 
 
 def _state_law(model: GaussianStateModel, which: str, width: int) -> StateLaw:

@@ -28,8 +28,8 @@ from pgm_rnn.inference.svi import bounds
 from pgm_rnn.randomness import seeded
 from pgm_rnn.results import shown
 from pgm_rnn.sequence_model import SequenceModel
-from pgm_rnn.sequence_model.observations import marked, some_observed
-from pgm_rnn.sequences import Sequences, as_sequences
+from pgm_rnn.sequence_model.observations import marked
+from pgm_rnn.sequences import Sequences, as_sequences, some_observed
 
 BOUNDS = ("exact", "elbo", "iwae", "fivo", "importance")
 NORMALISATIONS = ("sum", "sequence", "skip-first")

@@ -20,6 +20,8 @@ from pyro.distributions.torch_distribution import ExpandedDistribution, TorchDis
 from torch import Tensor
 from torch.distributions import Independent, LowRankMultivariateNormal, MixtureSameFamily, MultivariateNormal
 
+from pgm_rnn.kernels import triangles
+
 _HALF_LOG_TWO_PI = math.log(2 * math.pi) / 2
 
 
@@ -131,9 +133,7 @@ def _factor(scale_tril: Tensor, observed: Tensor) -> Tensor:
     """The triangular F with F F' = S_oo beside the identity, from L by a QR decomposition: S itself is not formed."""
     there = observed.to(scale_tril.dtype)
     rows = torch.cat(torch.broadcast_tensors(scale_tril * there[..., None], torch.diag_embed(1 - there)), dim=-1)
-    upper = torch.linalg.qr(rows.mT).R
-    signs = torch.where(upper.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(upper)
-    return (signs[..., None] * upper).mT
+    return triangles.of_rows(rows.mT).mT
 
 
 class PartlyObserved(TorchDistribution):

@@ -15,7 +15,7 @@ from pgm_rnn.distributions.normal import ScaledNormal
 from pgm_rnn.distributions.poisson import Poisson as CountLaw
 from pgm_rnn.emissions.family import Emission, EmissionTable
 from pgm_rnn.emissions.info import FamilyInfo, normal_draws, size_of, whole_draws
-from pgm_rnn.emissions.natural import IDENTITY, LOGIT, SOFTPLUS, Map, Natural, columns
+from pgm_rnn.emissions.natural import IDENTITY, LOGIT, SOFTPLUS, Map, Natural, by_entry
 from pgm_rnn.kernels import positive
 from pgm_rnn.kernels.transforms import is_transformed
 
@@ -56,16 +56,8 @@ class Entries(Emission):
 
     def _named(self, **maps: Map) -> Mapping[str, Natural]:
         """The natural parameters of a table, which lie one after the other in its rows."""
-        width, event = self.event_shape.numel(), self.event_shape
-        places = {name: (i * width, (i + 1) * width) for i, name in enumerate(maps)}
-        return {
-            name: columns(
-                *("params", *places[name], of),
-                lambda own: own.reshape(*own.shape[:-1], *event),
-                lambda value: value.reshape(*value.shape[: value.dim() - len(event)], width),
-            )
-            for name, of in maps.items()
-        }
+        event = self.event_shape
+        return {name: by_entry("params", i * event.numel(), event, of) for i, (name, of) in enumerate(maps.items())}
 
     def _column(self, name: str, values: Tensor) -> Tensor:
         """Named parameters of a table, (num_states, *event), as (num_states, size or 1)."""

@@ -91,6 +91,19 @@ def columns(
     return Natural(raw, lambda rows: unpack(of.of_raw(rows[..., start:stop])), write, of.support, of.values)
 
 
+def by_entry(raw: str, start: int, event: torch.Size, of: Map) -> Natural:
+    """A natural parameter with one value for each entry of an observation, in the columns of a raw one from `start`."""
+    width = event.numel()
+
+    def unpack(own: Tensor) -> Tensor:
+        return own.reshape(*own.shape[:-1], *event)
+
+    def pack(value: Tensor) -> Tensor:
+        return value.reshape(*value.shape[: value.dim() - len(event)], width)
+
+    return columns(raw, start, start + width, of, unpack, pack)
+
+
 def of_covariance(
     raw: str, factor: Callable[[Tensor], Tensor], write: Callable[[Tensor, Tensor], Tensor]
 ) -> Mapping[str, Natural]:

@@ -1,4 +1,7 @@
-"""Lower triangular matrices as vectors: the diagonal first, then the entries below it, row by row."""
+"""Triangular matrices: the factor of a matrix product, and lower ones as vectors.
+
+A vector holds the diagonal first, then the entries below it, row by row.
+"""
 
 import torch
 from torch import Tensor
@@ -10,6 +13,13 @@ def from_parts(diagonal: Tensor, below: Tensor) -> Tensor:
     packed = torch.cat([diagonal, below, torch.zeros_like(diagonal[..., :1])], dim=-1)
     index = _places(size).to(diagonal.device).flatten()
     return packed.index_select(-1, index).unflatten(-1, (size, size))
+
+
+def of_rows(rows: Tensor) -> Tensor:
+    """U (..., D, D), upper triangular with U' U = rows' rows and no negative diagonal."""
+    upper = torch.linalg.qr(rows).R
+    signs = torch.where(upper.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(upper)
+    return signs[..., None] * upper
 
 
 def parts_of(matrix: Tensor) -> tuple[Tensor, Tensor]:

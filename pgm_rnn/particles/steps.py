@@ -16,6 +16,7 @@ from pgm_rnn.particles.resampling import Lookedahead, look_ahead, resample
 from pgm_rnn.particles.state import Particles, Proposed, Step
 from pgm_rnn.sequence_model.conditionals import Conditionals, example_of, memory_of, spread
 from pgm_rnn.sequence_model.observations import check_memory
+from pgm_rnn.sequences import over_events, some_observed
 
 
 def init(
@@ -97,12 +98,12 @@ def _without_missing(model: Conditionals, x: Tensor, mask: Tensor | None) -> Ten
     if mask is None:
         return x
     check_memory(model)
-    return x.where(mask[(...,) + (None,) * (x.dim() - mask.dim())], 0)
+    return x.where(over_events(mask, x), 0)
 
 
 def _seen(mask: Tensor, active: Tensor | None) -> Tensor:
     """True for active sequences of whose observation some entry is there, (B,)."""
-    some = mask.reshape(len(mask), -1).any(-1)
+    some = some_observed(mask, 1)
     return some if active is None else some & active
 
 

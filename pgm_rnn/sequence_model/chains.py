@@ -109,13 +109,18 @@ def chain_of(model: Any, data: Sequences) -> Chained:
         TypeError: a law that is not normal.
         ValueError: a law of another shape, or one that is not linear in z.
     """
-    x = data.x if data.x.dim() == 3 else data.x[..., None]
+    x = as_vectors(data.x)
     observed = None if data.observed is None else kalman.per_entry(data.mask, x)
     if isinstance(model, GivesChain):
         chain, x = model.chain(data.inputs), model.centred(x, data.inputs)
         return Chained(chain, x, data.lengths, observed, model.diffuse, model.emission_is_regular)
     chain, added, directions = _read(model, data, x)
     return Chained(chain, x - added, data.lengths, observed, directions)
+
+
+def as_vectors(x: Tensor) -> Tensor:
+    """Observations (B, T) or (B, T, M) as vectors, (B, T, M)."""
+    return x if x.dim() == 3 else x[..., None]
 
 
 def summed_out(chained: Chained, first: First) -> Tensor:

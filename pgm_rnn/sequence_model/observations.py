@@ -14,7 +14,7 @@ from pgm_rnn.checks import check_choice
 from pgm_rnn.emissions import Emission
 from pgm_rnn.sequence_model.conditionals import Conditionals, First, check_states, example_of
 from pgm_rnn.sequence_model.law_checks import check_laws
-from pgm_rnn.sequences import Sequences, as_sequences, check_mask, length_mask, over_events
+from pgm_rnn.sequences import Sequences, as_sequences, check_mask, length_mask, over_events, some_observed
 
 
 def checked(
@@ -92,11 +92,6 @@ def _by_step(observed: Tensor) -> Tensor:
     """A mask (batch, T) or (batch, T, *event) as one of (batch, T), where that says as much."""
     some = some_observed(observed)
     return some if torch.equal(some, ~some_observed(~observed)) else observed
-
-
-def some_observed(observed: Tensor) -> Tensor:
-    """True at steps of which some entry was observed, (batch, T), by a mask (batch, T) or (batch, T, *event)."""
-    return observed.reshape(*observed.shape[:2], -1).any(-1)
 
 
 def check_memory(model: Conditionals) -> None:

@@ -8,7 +8,7 @@ Every engine of Pyro that takes a program takes this one: NUTS (`pgm_rnn.inferen
 """
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
@@ -89,11 +89,8 @@ class WithPriors:
         """Raise if two laws set the same entries of a parameter, which is where their order matters."""
         values = {name: law.sample() for name, law in self.priors.items()}
         for pair in combinations(values, 2):
-            there, back = ({name: values[name] for name in names} for names in (pair, pair[::-1]))
-            if any(
-                not torch.allclose(tensor, again, rtol=1e-3, atol=1e-5, equal_nan=True)
-                for tensor, again in _side_by_side(self.raw(there), self.raw(back))
-            ):
+            there, back = (self.raw({name: values[name] for name in names}) for names in (pair, pair[::-1]))
+            if not all(torch.allclose(there[raw], back[raw], rtol=1e-3, atol=1e-5, equal_nan=True) for raw in there):
                 raise ValueError(
                     f"expected one prior for each parameter, got {pair[0]} and {pair[1]}, which set the same one; "
                     "leave one out"
@@ -132,7 +129,3 @@ def _check_shape(name: str, value: Tensor, like: Tensor) -> None:
 def _title(law: TorchDistribution) -> str:
     """The name of a law, without the event axes around it."""
     return type(getattr(law, "base_dist", law)).__name__
-
-
-def _side_by_side(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-    return ((first[name], second[name]) for name in first)

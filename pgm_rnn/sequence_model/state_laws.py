@@ -18,6 +18,7 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from pgm_rnn.distributions.normal_moments import stored_once
 from pgm_rnn.distributions.observed import observed_log_prob
 from pgm_rnn.sequence_model.conditionals import Conditionals, memory_of
 from pgm_rnn.sequence_model.parameters import Snapshot
@@ -75,7 +76,7 @@ class StateLaws:
         """The transitions into some steps after the first, steps counted from the second: axes as in `transition`."""
         later = slice(steps.start + 1, steps.stop + 1) if self._x.shape[1] > 1 else slice(0, 1)
         states = torch.arange(self._num_states, device=self._x.device)[None, None]  # (1, 1, K)
-        h = None if self._h is None else _narrowed(self._h[rows, later], 2)[:, :, None]  # (rows, steps, 1, dim)
+        h = None if self._h is None else stored_once(self._h[rows, later], 1)[:, :, None]  # (rows, steps, 1, dim)
         law = self._snapshot.call(self._model.transition, states, h)
         return self._table(law, num_axes=3).expand(-1, -1, self._num_states, -1)
 
@@ -97,7 +98,7 @@ class StateLaws:
         else:
             states = torch.arange(self._num_states, device=self._x.device)
             values = law.log_prob(states.view(-1, *[1] * num_axes)).movedim(0, -1)
-        values = _narrowed(values[(None,) * (num_axes + 1 - values.dim())], num_axes)
+        values = stored_once(values[(None,) * (num_axes + 1 - values.dim())], 1)
         return values if by_probs else values.exp()
 
     def _in_blocks(self, evaluated: Callable[[slice, slice], Tensor], rows: slice, num_steps: int) -> Tensor:
@@ -155,11 +156,3 @@ def again_in_backward(function: Callable[..., Result], *arguments: object) -> Re
     if not torch.is_grad_enabled():
         return function(*arguments)
     return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
-
-
-def _narrowed(tensor: Tensor, num_axes: int) -> Tensor:
-    """The tensor with size 1 along those of its first axes that only repeat one value, as `expand` makes them."""
-    for axis in range(num_axes):
-        if tensor.shape[axis] > 1 and tensor.stride(axis) == 0:
-            tensor = tensor.narrow(axis, 0, 1)
-    return tensor
