@@ -5,6 +5,7 @@
 The gradient of log p(x | theta) comes from the compiled recursions, so a step costs what a step of training costs.
 """
 
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from torch import Tensor
 from pgm_rnn.checks import check_counts
 from pgm_rnn.randomness import seeded
 from pgm_rnn.results import shown
+from pgm_rnn.sequence_model.chains import CovarianceError
 
 
 class Posterior(NamedTuple):
@@ -69,10 +71,15 @@ class Posterior(NamedTuple):
         return {name: draws[chain, index] for name, draws in self.samples.items()}
 
 
-class _CountingNUTS(NUTS):
-    """NUTS that keeps its number of divergences after Pyro has cleaned it up."""
+class _OurNUTS(NUTS):
+    """NUTS that rejects parameters without a density, and keeps its number of divergences after Pyro's clean-up."""
 
     num_divergences = 0
+
+    def _initialize_model_properties(self, model_args: tuple[Any, ...], model_kwargs: dict[str, Any]) -> None:
+        """The parent's; a proposal that makes a covariance singular has no density, as one that overflows."""
+        super()._initialize_model_properties(model_args, model_kwargs)
+        self.potential_fn = _or_nan(self.potential_fn)
 
     def diagnostics(self) -> dict[str, Any]:
         """The parent's diagnostics; Pyro calls this at the end of each chain, when the divergences are still known."""
@@ -133,10 +140,22 @@ def run(
     chains, divergences = [], []
     for chain in range(num_chains):
         with seeded(seed, stream=7 + 1000 * chain), pyro.settings.context(module_local_params=local):
-            kernel = _CountingNUTS(model, target_accept_prob=target_acceptance, max_tree_depth=max_tree_depth)
+            kernel = _OurNUTS(model, target_accept_prob=target_acceptance, max_tree_depth=max_tree_depth)
             sampler = MCMC(kernel, num_samples, num_warmup, disable_progbar=not (progress and sys.stderr.isatty()))
             sampler.run(*arguments, **given, **(options or {}))
         chains.append(sampler.get_samples())
         divergences.append(kernel.num_divergences)
     samples = {name: torch.stack([chain[name] for chain in chains]) for name in chains[0]}
     return Posterior(samples, torch.tensor(divergences), time.perf_counter() - start)
+
+
+def _or_nan(potential: Callable[[dict[str, Tensor]], Tensor]) -> Callable[[dict[str, Tensor]], Tensor]:
+    """A potential that is NaN, with gradient NaN, at parameters for which observations have no density."""
+
+    def evaluated(parameters: dict[str, Tensor]) -> Tensor:
+        try:
+            return potential(parameters)
+        except CovarianceError:
+            return math.nan * torch.stack([value.sum() for value in parameters.values()]).sum()
+
+    return evaluated

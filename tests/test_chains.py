@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import pyro
 import pyro.distributions as dist
 import pytest
 import torch
@@ -353,3 +354,59 @@ def test_a_memory_that_reads_the_state_leaves_nothing_exact() -> None:
     with pytest.raises(TypeError, match=r"kalman needs a model with Gaussian states.*smc and svi take it"):
         kalman.filter(model, x)
     assert smc.filter(model, x, num_particles=50, seed=0).log_marginal_likelihood.isfinite().all()
+
+
+class Walk(SequenceModel):
+    """z_t ~ N(z_{t-1}, e^{2 raw}); x_t ~ N(a z_t, s^2), or equal to it."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__(Gaussian(1))
+        self.states, self.scale = GaussianStates(1, linear=True), scale
+        self.raw, self.a = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.ones(1))
+
+    def initial(self, h: Any) -> Any:
+        return dist.Normal(torch.zeros_like(self.a), 1.0).to_event(1)
+
+    def transition(self, z: Any, h: Any) -> Any:
+        return dist.Normal(z, self.raw.exp()).to_event(1)
+
+    def emission(self, z: Any, h: Any) -> Any:
+        return dist.Normal(self.a * z, self.scale).to_event(1) if self.scale else dist.Delta(self.a * z, event_dim=1)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.0])
+@pytest.mark.parametrize(("raw", "a"), [(1000.0, 1.0), (400.0, 1.0), (0.0, 1e200), (0.0, torch.inf), (torch.nan, 1.0)])
+def test_parameters_that_overflow_have_no_density_where_laws_are_not_validated(
+    scale: float, raw: float, a: float, without_validation: None
+) -> None:
+    model = Walk(scale)
+    x = torch.randn(2, 4, 1)
+    before = model.log_prob(x)
+    with torch.no_grad():
+        model.raw.fill_(raw)
+        model.a.fill_(a)
+    assert not bool(before.isnan().any())
+    value = model.log_prob(x)
+    assert not bool(value.isfinite().any())
+
+
+def test_a_first_run_that_overflows_does_not_count_as_a_check(without_validation: None) -> None:
+    class Bent(Walk):
+        def transition(self, z: Any, h: Any) -> Any:
+            return dist.Normal(z.sin(), self.raw.exp()).to_event(1)
+
+    model, x = Bent(1.0), torch.randn(2, 4, 1)
+    with torch.no_grad():
+        model.raw.fill_(1000.0)
+    assert bool(model.log_prob(x).isnan().all())
+    with torch.no_grad():
+        model.raw.fill_(0.0)
+    with pytest.raises(ValueError, match="affine in z"):
+        model.log_prob(x)
+
+
+@pytest.fixture
+def without_validation() -> Iterator[None]:
+    """As inside Pyro's MCMC, laws take parameters that are not finite."""
+    with pyro.validation_enabled(False):
+        yield

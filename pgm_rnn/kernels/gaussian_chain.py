@@ -32,6 +32,11 @@ class GaussianChain(NamedTuple):
     emission_cov: Tensor
     state_offset: Tensor | None = None
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether all parameters are finite numbers."""
+        return all(bool(parameter.isfinite().all()) for parameter in self if parameter is not None)
+
     def with_all_axes(self) -> "GaussianChain":
         """The same parameters with the axes (1 or B, 1 or steps, ...), the initial ones (1 or B, ...)."""
         offset = self.state_offset

@@ -45,7 +45,8 @@ def generalised_inverse(cov: Tensor, unit: Tensor) -> Tensor:
 def determined(chain: GaussianChain, predicted_covs: Tensor) -> Tensor | None:
     """True where some combination of the entries of x_t is known before it is observed, (G, T); None if R is regular.
 
-    There F_t = C Cov(z_t | x_{1:t-1}) C' + R is singular up to rounding, and x_t has no density.
+    There F_t = C Cov(z_t | x_{1:t-1}) C' + R is singular up to rounding, and x_t has no density. A sequence whose F_t
+    overflows is not judged; its density is NaN.
 
     Args:
         chain: the chain with all its axes.
@@ -60,5 +61,6 @@ def determined(chain: GaussianChain, predicted_covs: Tensor) -> Tensor | None:
     scaled = innovation / (unit[..., :, None] * unit[..., None, :])
     least = THRESHOLD * max(C.shape[-2:]) * torch.finfo(R.dtype).eps
     known = ~scaled.isfinite().all(-1).all(-1)
+    overflows = predicted_covs.isinf().flatten(1).any(-1) | innovation.isinf().flatten(1).any(-1)  # (G,)
     values = torch.linalg.eigvalsh(scaled.where(~known[..., None, None], 0.0))
-    return known | (values[..., 0] <= least)
+    return (known | (values[..., 0] <= least)) & ~overflows[:, None]

@@ -3,7 +3,9 @@
     b = mean(0),   A e_i = (mean(s e_i) - b) / s,   S = Cov(0)
 
 e_i are the D unit vectors. The step s is a power of two of the size of b, which keeps the digits of the difference.
-That the mean is affine and the covariance constant is checked at random states of several sizes.
+That the mean is affine and the covariance constant is checked at random states of several sizes. A mean or covariance
+that is not finite is an error where laws are validated at all (`pyro.enable_validation`). Pyro's samplers turn that
+off: they may propose parameters that overflow, and get NaN there, as from any other density.
 """
 
 import math
@@ -11,6 +13,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+from pyro.distributions.util import is_validation_enabled
 from torch import Tensor
 
 from pgm_rnn.distributions.normal_moments import NormalMoments, normal_moments
@@ -55,7 +58,7 @@ class Reading(NamedTuple):
 
         Raises:
             TypeError: a law that is not normal, or of another dtype.
-            ValueError: a law of another shape, or with a mean or covariance that is not finite.
+            ValueError: a law of another shape, or, if laws are validated, with a mean or covariance that is not finite.
         """
         law = self.law(states)
         found = moments_of(law, self.name, self.width, states)
@@ -69,7 +72,7 @@ class Reading(NamedTuple):
                     f"expected laws from {self.name} whose batch shape broadcasts to {(len(states), *self.batch)}, "
                     f"values of z, sequences and steps, got {tuple(leading)}"
                 )
-            if not bool(part.isfinite().all()):
+            if is_validation_enabled() and not bool(part.isfinite().all()):
                 place = self.place(~part.isfinite(), own)
                 raise ValueError(f"expected finite means and covariances from {self.name}, got others at {place}")
         return NormalMoments(mean.expand(len(states), *mean.shape[1:]), cov)
@@ -122,27 +125,30 @@ def affine(reading: Reading, like: Tensor, dim: int, *, check: bool) -> Affine:
     """
     zero = like.new_zeros(1, 1, 1, dim)
     offset, cov = reading.at(zero)
-    size = max(1.0, float(offset.detach().abs().max()))
-    size = 2.0 ** math.ceil(math.log2(size))
+    size = _power_of_two(float(offset.detach().abs().max()))
     columns = (
         reading.at(size * torch.eye(dim, dtype=like.dtype, device=like.device)[:, None, None]).mean - offset
     ) / size
     found = Affine(columns.movedim(0, -1), offset[0], cov[0])
-    if check:
+    if check and all(bool(part.isfinite().all()) for part in found):
         _check(reading, found, like, dim, size)
     return found
 
 
-@torch.no_grad()
+def _power_of_two(size: float) -> float:
+    """The power of two next above a size, at least 1; 1 for a size that is not finite."""
+    return 2.0 ** math.ceil(math.log2(size)) if 1.0 < size < math.inf else 1.0
+
+
 def _check(reading: Reading, found: Affine, like: Tensor, dim: int, size: float) -> None:
     generator = torch.Generator().manual_seed(0)
     scales = torch.tensor([n * (size if n > 1 else 1.0) for n in SIZES], dtype=torch.float64)
     states = scales[:, None] * torch.randn(len(SIZES), dim, dtype=torch.float64, generator=generator)
     states = states.to(like)[:, None, None]  # (num, 1, 1, D)
-    mean, cov = reading.at(states)
-    matrix, tolerance = found.matrix.mT, torch.finfo(like.dtype).eps ** 0.5
-    expected = found.offset + (states[..., None, :] @ matrix)[..., 0, :]
-    allowed = found.offset.abs() + (states.abs()[..., None, :] @ matrix.abs())[..., 0, :]
+    mean, cov = (part.detach() for part in reading.at(states))
+    offset, matrix, tolerance = found.offset.detach(), found.matrix.detach().mT, torch.finfo(like.dtype).eps ** 0.5
+    expected = offset + (states[..., None, :] @ matrix)[..., 0, :]
+    allowed = offset.abs() + (states.abs()[..., None, :] @ matrix.abs())[..., 0, :]
     wrong = (mean - expected).abs() > tolerance * allowed
     if bool(wrong.any()):
         raise ValueError(

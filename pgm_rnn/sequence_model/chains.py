@@ -170,7 +170,7 @@ def check_undetermined(chained: Chained) -> None:
         CovarianceError: the covariance of its prediction is singular.
     """
     chain, x, lengths, observed, directions, regular = chained
-    if regular or singular.is_regular(chain.emission_cov):
+    if regular or singular.is_regular(chain.emission_cov) or not chain.is_finite:
         return
     if directions is not None:
         chain = chain.with_all_axes()
@@ -253,7 +253,7 @@ def _read(model: Conditionals, data: Sequences, x: Tensor) -> tuple[kalman.Gauss
     first = moments_of(start, f"{name}.initial", dim, x)
     moves = read(model.transition, "transition", later, max(num_steps - 1, 1), dim, 2)
     sees = read(model.emission, "emission", h, num_steps, width, 1)
-    if check:
+    if check and all(bool(part.isfinite().all()) for part in (*first, *moves, *sees)):
         _CHECKED.add(model)
     chain = kalman.GaussianChain(first.mean, first.cov, moves.matrix, moves.cov, sees.matrix, sees.cov, moves.offset)
     return chain, sees.offset, directions

@@ -2,12 +2,16 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
 from pgm_rnn.distributions import DiscreteHMM, GaussianHMM
+from pgm_rnn.emissions import Gaussian
 from pgm_rnn.inference import mcmc
 from pgm_rnn.models.hmm import HMM
+from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.priors import WithPriors
+from pgm_rnn.states import GaussianStates
 
 LIMIT = 5.0  # standard errors
 
@@ -109,3 +113,33 @@ def test_bad_options_are_errors() -> None:
         mcmc.run(print, x, num_samples=0)
     with pytest.raises(ValueError, match="expected target_acceptance between 0 and 1, got 1"):
         mcmc.run(print, x, target_acceptance=1)
+
+
+@pytest.mark.parametrize(("noise", "num_steps"), [(1.0, 2), (0.0, 30)])
+def test_proposals_that_overflow_or_have_no_density_are_rejected(noise: float, num_steps: int) -> None:
+    """Two steps determine the scale so little that trajectories leave the range of floats; without noise, x can have
+    no density at all."""
+
+    class Walk(SequenceModel):
+        def __init__(self) -> None:
+            super().__init__(Gaussian(1))
+            self.states, self.log_scale = GaussianStates(1, linear=True), torch.nn.Parameter(torch.zeros(1))
+
+        def initial(self, h: object) -> TorchDistribution:
+            return dist.Normal(torch.zeros_like(self.log_scale), 1.0).to_event(1)
+
+        def transition(self, z: Tensor, h: object) -> TorchDistribution:
+            return dist.Normal(z, self.log_scale.exp()).to_event(1)
+
+        def emission(self, z: Tensor, h: object) -> TorchDistribution:
+            return dist.Normal(z, noise).to_event(1) if noise else dist.Delta(z, event_dim=1)
+
+    model = Walk()
+    x = model.sample(2, num_steps, seed=1).x
+    prior = dist.Normal(torch.zeros(1), 1000.0).to_event(1)
+    found = mcmc.run(WithPriors(model, {"log_scale": prior}), x, num_samples=20, num_warmup=40, progress=False)
+    draws = found.samples["log_scale"]
+    assert bool(draws.isfinite().all())
+    assert float(draws.max()) < 350  # where the variance, e^{2 log_scale}, overflows
+    if num_steps == 30:
+        assert abs(float(draws.mean())) < 0.4  # 58 increments: the posterior's standard deviation is 0.1
