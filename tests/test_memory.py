@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 import pyro
@@ -6,9 +7,10 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from pgm_rnn.distributions.normal import Normal
 from pgm_rnn.emissions import Bernoulli, Gaussian
 from pgm_rnn.models.vrnn import VRNN
-from pgm_rnn.sequence_model import StateLaw, memory_of
+from pgm_rnn.sequence_model import SequenceModel, StateLaw, memory_of
 from pgm_rnn.sequence_model.memory import Inputs, Recurrence, WithInputs
 from pgm_rnn.sequences import Sequences
 from tests.instances import LENGTHS, make_model, ragged
@@ -161,3 +163,60 @@ def test_a_model_with_inputs_alone_has_them_as_its_memory() -> None:
     assert isinstance(memory_of(model), Inputs)
     u = torch.randn(2, 4, 3)
     assert memory_of(model).unroll(torch.zeros(2, 4, 2), None, u) is u
+
+
+class Recurring(SequenceModel):
+    """h_t = f(h_{t-1}, x_{t-1}) for a function f that a test chooses."""
+
+    def __init__(self, f: Callable[[Any, Tensor], Tensor], input_dim: int | None = None) -> None:
+        super().__init__(Gaussian(2))
+        self.f, self.input_dim, self.calls = f, input_dim, 0
+        self.register_buffer("initial_memory", torch.tensor([0.5, -0.5]))
+
+    def recurrence(self, h: Any, z: Any, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.f(h, x)
+
+    def emission(self, z: Any, h: Any) -> Normal:
+        return Normal(h[..., :2], torch.ones(2), event_dim=1)
+
+
+READS: dict[str, tuple[Callable[[Any, Tensor], Tensor], bool]] = {
+    "x": (lambda h, x: x.tanh(), False),
+    "the size of h": (lambda h, x: x.expand((*h.shape[:-1], 2)), False),
+    "h and x": (lambda h, x: h[..., :2] / 2 + x, True),
+    "x and h": (lambda h, x: x + h[..., :2] / 2, True),
+    "h in a comparison": (lambda h, x: torch.where(h[..., :2] > 0, x, -x), True),
+    "h in place of x": (lambda h, x: h[..., :2].clone(), True),
+    "h by torch": (lambda h, x: torch.add(x, torch.tanh(h)[..., :2]), True),
+    "sizes of one step": (lambda h, x: x.reshape(3, 2), True),
+}
+
+
+@pytest.mark.parametrize("input_dim", [None, 1])
+@pytest.mark.parametrize("reads", READS)
+def test_a_recurrence_that_reads_x_alone_is_called_once_for_all_steps(reads: str, input_dim: int | None) -> None:
+    f, in_a_loop = READS[reads]
+    model, x = Recurring(f, input_dim), torch.randn(3, 4, 2)
+    inputs = None if input_dim is None else torch.randn(3, 4, input_dim)
+    memory = memory_of(model)
+    expected = memory.step_by_step(x, None, inputs)
+    model.calls = 0
+    torch.testing.assert_close(memory.unroll(x, None, inputs), expected)
+    assert model.calls == (4 if in_a_loop else 1)
+
+
+def test_a_recurrence_that_reads_z_is_stepped() -> None:
+    model, x, z = Recurring(lambda h, x: x), torch.randn(3, 4, 2), torch.randn(3, 4)
+    model.recurrence = lambda h, z, x: x + z[..., None]  # type: ignore[method-assign]
+    model.memory_reads_state = True
+    expected = torch.cat([torch.tensor([0.5, -0.5]).expand(3, 1, 2), (x + z[..., None])[:, :-1]], dim=1)
+    torch.testing.assert_close(memory_of(model).unroll(x, z), expected)
+
+
+def test_an_error_of_a_recurrence_is_that_of_a_step() -> None:
+    def fails(h: Any, x: Tensor) -> Tensor:
+        raise KeyError(tuple(x.shape))
+
+    with pytest.raises(KeyError, match=r"\(3, 2\)"):
+        memory_of(Recurring(fails)).unroll(torch.randn(3, 4, 2))

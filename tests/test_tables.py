@@ -383,3 +383,26 @@ def test_a_memory_that_reads_every_observation_refuses_gaps_in_its_posterior_too
 def test_value_and_gradient_of_a_large_driven_chain_take_less_than_two_gigabytes() -> None:
     """64 states, 32 sequences of 1000 steps: whole tables and what autograd keeps of them would take more."""
     assert finite_memory.measured("float32").megabytes * 1e6 < finite_memory.LIMIT
+
+
+@pytest.mark.parametrize("gaps", ["none", "steps", "entries"])
+@pytest.mark.parametrize("scalar", [False, True])
+@pytest.mark.parametrize("num_states", [3, 17])
+def test_normal_densities_in_one_pass_are_those_of_the_law(
+    num_states: int, scalar: bool, gaps: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loc, scale = torch.randn(num_states, 2, requires_grad=True), torch.rand(num_states, requires_grad=True)
+    x, h = (torch.randn(3, 4), torch.randn(3, 4, 1)) if scalar else (torch.randn(3, 4, 2), torch.randn(3, 4, 2))
+    observed = {"none": None, "steps": torch.rand(3, 4) < 0.5, "entries": torch.rand(x.shape) < 0.5}[gaps]
+
+    def emission(z: Tensor, h: Any) -> TorchDistribution:
+        if scalar:
+            return dist.Normal(loc[z, 0] * h[..., 0], scale[z].exp())
+        return dist.Normal(loc[z] + h, scale[z, None].exp()).to_event(1)
+
+    found = []
+    for large in (2**40, 1):
+        monkeypatch.setattr(state_laws, "_LARGE", large)
+        value = state_laws.densities_at_states(emission, num_states, x, observed, h)
+        found.append((value, *torch.autograd.grad(value.sin().sum(), (loc, scale))))
+    torch.testing.assert_close(*found)

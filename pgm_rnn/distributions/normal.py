@@ -4,7 +4,7 @@ log p(x) = sum_i -((x_i - m_i) / s_i)^2 / 2 - log s_i - log(2 pi) / 2
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyro.distributions as dist
 import torch
@@ -112,6 +112,32 @@ class ScaledNormal(dist.Normal):
         if self._validate_args:
             self._validate_sample(value)
         return -0.5 * ((value - self.loc) / self.scale).square() - self.scale.log() - _HALF_LOG_TWO_PI
+
+
+class Entries(NamedTuple):
+    """Parameters of independent normal entries, which broadcast: (*batch, *event).
+
+    Attributes:
+        loc: means.
+        scale: standard deviations.
+        event_dim: number of axes that belong to the event.
+    """
+
+    loc: Tensor
+    scale: Tensor
+    event_dim: int
+
+
+def entries_of(law: object) -> Entries | None:
+    """The parameters of a law of independent normal entries, torch's, Pyro's or ours; None for any other class."""
+    event_dim = 0
+    while type(law) in (torch.distributions.Independent, dist.Independent):
+        event_dim, law = event_dim + law.reinterpreted_batch_ndims, law.base_dist  # type: ignore[attr-defined]
+    if type(law) in (torch.distributions.Normal, dist.Normal, ScaledNormal):
+        return Entries(law.loc, law.scale, event_dim)  # type: ignore[attr-defined]
+    if type(law) is Normal:
+        return Entries(law.loc, law.scale, event_dim + law.event_dim)
+    return None
 
 
 @entries_log_prob.register

@@ -81,7 +81,9 @@ def _run_scaled(
     shifted, shift = recursion.subtract_largest(log_emission)
     emission = shifted.exp_()
     steps = emission.shape[1] if asked.keep_steps or not isinstance(recursion, Compiled) else 1
-    filtered, scale = emission.new_zeros(len(emission), steps, emission.shape[2]), torch.zeros_like(shift)
+    filtered, scale = emission.new_empty(len(emission), steps, emission.shape[2]), torch.zeros_like(shift)
+    if bool((lengths < steps).any()):  # the recursions leave the padding as it is
+        filtered.zero_()
     arrays = (log_emission, emission, shift, lengths, filtered, scale)
     lost = recursion.forward(initial, transition, *arrays, test)
     log_normalizers = (scale.log() + shift).where(length_mask(lengths, scale.shape[1]), 0.0)

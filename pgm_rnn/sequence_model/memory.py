@@ -5,7 +5,8 @@
     step       h_t from h_{t-1}, z_{t-1} and the result of `read`
     unroll     h_1, ..., h_T, given all observations and states
 
-In a model with inputs and a memory, h_t = cat(memory_t, u_t).
+In a model with inputs and a memory, h_t = cat(memory_t, u_t). A recurrence that reads neither h nor z, such as that of
+an autoregressive model, is called once for all steps.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,6 +15,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+_FEW_STEPS = 2
+"""Number of steps below which a loop is as good as one call for all of them."""
 
 
 class Memory:
@@ -113,8 +117,43 @@ class Recurrence(Memory):
         return (self.advance or self.recurrence)(h, z if self.reads_state else None, read)
 
     def unroll(self, x: Tensor, z: Tensor | None = None, inputs: Tensor | None = None) -> Any:
-        """All steps, in one call if the model has `at_once`."""
-        return self.step_by_step(x, z, inputs) if self.at_once is None else self.at_once(x, z)
+        """All steps, in one call if the model has `at_once` or the recurrence reads x alone."""
+        if self.at_once is not None:
+            return self.at_once(x, z)
+        h = self.of_observations(x, len(self.initial))
+        return self.step_by_step(x, z, inputs) if h is None else h
+
+    def of_observations(self, x: Tensor, size: int) -> Tensor | None:
+        """h_1, ..., h_T by one call of a recurrence that reads x alone, (batch, T, dim); None if it reads h or z.
+
+        Args:
+            x: observations (batch, T, *event).
+            size: number of entries of the h that the recurrence sees, inputs included.
+        """
+        batch, steps = x.shape[0], x.shape[1] - 1
+        if self.reads_state or self.advance is not None or steps < _FEW_STEPS or self.initial.dim() != 1:
+            return None
+        try:
+            later = self.recurrence(_Unread(torch.Size([batch, steps, size]), self.initial), None, x[:, :-1])
+            later = later.expand(batch, steps, len(self.initial))
+        except Exception:  # it reads h, or is at fault, which a call for a single step shows
+            return None
+        return torch.cat([self.initial.expand(batch, 1, -1), later], dim=1)
+
+
+class _Unread:
+    """Stands for the memory h in a call of a recurrence, to learn that it is not read: any use but its size raises."""
+
+    def __init__(self, shape: torch.Size, like: Tensor) -> None:
+        self.shape, self.dtype, self.device, self.ndim = shape, like.dtype, like.device, len(shape)
+
+    def dim(self) -> int:
+        """Number of axes."""
+        return self.ndim
+
+    @classmethod
+    def __torch_function__(cls, *_: Any) -> Any:
+        raise TypeError("the recurrence reads h")
 
 
 @dataclass(frozen=True)
@@ -125,7 +164,7 @@ class WithInputs(Memory):
         memory: the memory without the inputs.
     """
 
-    memory: Memory
+    memory: Recurrence
 
     def start(self, num_sequences: int, u: Tensor | None = None) -> Any:
         """cat(memory_1, u_1)."""
@@ -138,6 +177,11 @@ class WithInputs(Memory):
     def reads(self, x: Tensor, inputs: Tensor | None = None) -> Sequence[Any]:
         """Both parts of each step."""
         return [] if inputs is None else list(zip(self.memory.reads(x), inputs[:, 1:].unbind(1), strict=True))
+
+    def unroll(self, x: Tensor, z: Tensor | None = None, inputs: Tensor | None = None) -> Any:
+        """All steps, in one call if the recurrence reads x alone."""
+        own = self.memory.of_observations(x, len(self.memory.initial) + (0 if inputs is None else inputs.shape[-1]))
+        return self.step_by_step(x, z, inputs) if own is None else _beside(own, inputs)
 
     def step(self, h: Any, z: Tensor | None, read: Any) -> Any:
         """cat(memory_t, u_t)."""

@@ -18,8 +18,10 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from pgm_rnn.distributions.normal import Entries, entries_of
 from pgm_rnn.distributions.normal_moments import stored_once
 from pgm_rnn.distributions.observed import observed_log_prob
+from pgm_rnn.kernels import normal_density
 from pgm_rnn.sequence_model.conditionals import Conditionals, memory_of
 from pgm_rnn.sequence_model.parameters import Snapshot
 from pgm_rnn.sequences import Sequences
@@ -29,6 +31,8 @@ LARGEST = 2**24
 """Entries of densities that are evaluated at once: 64 MB in single precision, of which autograd keeps a few copies."""
 _WEIGHT = 4
 """Entries of densities for one of transitions: groups with tables of 16 MB were evaluated faster than larger ones."""
+_LARGE = 2**15
+"""Number of densities from which on those of normal laws are worth a compiled pass of their own."""
 _FEW = 16
 """Number of states below which a density is evaluated faster with the states as the first axis."""
 
@@ -141,14 +145,39 @@ def densities_at_states(
         observed: True where x was observed, (batch, T) or the shape of x; None for everywhere.
         h: memory (batch, T, dim), or None.
     """
-    states = torch.arange(num_states, device=x.device)
-    if num_states < _FEW:  # the inner loops of torch run over the last axis, and short ones are slow
+    states, first = torch.arange(num_states, device=x.device), num_states < _FEW
+    if first:  # the inner loops of torch run over the last axis, and short ones are slow
         law = emission(states[:, None, None], None if h is None else h[None])
-        values = observed_log_prob(law, x[None], None if observed is None else observed[None])
+    else:
+        law = emission(states[None, None], None if h is None else h[:, :, None])
+    normal = entries_of(law) if num_states * x.numel() >= _LARGE else None
+    if (
+        normal is not None
+        and normal.event_dim == x.dim() - 2 <= 1
+        and normal.loc.dtype == normal.scale.dtype == x.dtype
+    ):
+        return _of_normal_entries(normal, x, observed, num_states, 0 if first else 2)
+    axis = 0 if first else 2
+    values = observed_log_prob(law, x.unsqueeze(axis), None if observed is None else observed.unsqueeze(axis))
+    if first:
         return values.expand(num_states, *x.shape[:2]).permute(1, 2, 0)
-    law = emission(states[None, None], None if h is None else h[:, :, None])
-    values = observed_log_prob(law, x[:, :, None], None if observed is None else observed[:, :, None])
     return values.expand(*x.shape[:2], num_states)
+
+
+def _of_normal_entries(
+    normal: Entries, x: Tensor, observed: Tensor | None, num_states: int, states_axis: int
+) -> Tensor:
+    """`densities_at_states` in one pass, for parameters whose axes are states, sequences and steps, or states last."""
+
+    def by_state(part: Tensor) -> Tensor:
+        part = part if normal.event_dim else part[..., None]
+        return part.reshape((1,) * (4 - part.dim()) + part.shape).movedim(states_axis, 0)  # (K, B, T, D)
+
+    rows = x if normal.event_dim else x[..., None]
+    if observed is not None:
+        observed = (observed if observed.dim() == rows.dim() else observed[..., None]).expand(rows.shape)
+    found = normal_density.log_density(rows, by_state(normal.loc), by_state(normal.scale), observed)
+    return found.expand(-1, -1, num_states)
 
 
 def again_in_backward(function: Callable[..., Result], *arguments: object) -> Result:

@@ -27,6 +27,7 @@ from pgm_rnn.kernels import (
     hmm,
     kalman,
     nade,
+    normal_density,
     resampling,
     weights,
 )
@@ -151,6 +152,10 @@ CALLS: dict[str, Callable[[], Call]] = {
         (torch.randn(B, T), torch.randn(B, K), torch.ones(B, T), torch.randn(T, K), torch.randn(T, K)),
     ),
     "nade.draw": lambda: (nade.draw, (torch.randn(B, T), torch.randn(B, K), torch.randn(T, K), torch.randn(T, K))),
+    "normal_density.log_density": lambda: (
+        normal_density.log_density,
+        (x(), torch.randn(K, B, T, M), torch.rand(K, 1, 1, M) + 0.5, observed()),
+    ),
     "weights.normalize": lambda: (weights.normalize, (torch.randn(N, B),)),
 } | {
     f"resampling.draw_ancestors, {scheme}": partial(
