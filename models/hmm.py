@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from pgm_rnn.checks import check_counts, check_probs
 from pgm_rnn.emissions import Categorical, Emission, EmissionTable, chosen_family
 from pgm_rnn.emissions.natural import SOFTMAX, Natural, whole
-from pgm_rnn.kernels.transforms import is_transformed
 from pgm_rnn.models.info import ModelInfo
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import First, SequenceModel
@@ -181,17 +180,6 @@ class HMM(SequenceModel):
     def initial(self, h: Any) -> TorchDistribution:
         """p(z_1), batch shape ()."""
         return dist.Categorical(logits=self.initial_logits, validate_args=False)
-
-    def initial_given(self, h: Any, x: Tensor) -> TorchDistribution:
-        """p(z_1 | x_1), proportional to p(z_1) p(x_1 | z_1); its batch shape is that of x_1.
-
-        Raises:
-            ValueError: an x_1 that no state emits.
-        """
-        logits = self.initial_logits.log_softmax(-1) + self.emission_log_probs(x)
-        if not is_transformed((logits,)) and bool((logits == -torch.inf).all(-1).any()):
-            raise ValueError("expected first observations of positive probability, got one that no state emits")
-        return dist.Categorical(logits=logits, validate_args=False)
 
     def transition(self, z: Tensor, h: Any) -> TorchDistribution:
         """p(z_t | z_{t-1}); its batch shape is that of z."""

@@ -9,17 +9,14 @@ Differences: the first state is z_1, which has the initial law; the input u_1 af
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
 from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.distributions.diffuse_normal import DiffuseNormal, checked_directions
-from pgm_rnn.distributions.singular_normal import SingularNormal
 from pgm_rnn.emissions import Emission, Gaussian
 from pgm_rnn.kernels import kalman
-from pgm_rnn.kernels.gaussian_backward import root_of
 from pgm_rnn.models.gaussian_states import (
     COVARIANCES,
     GaussianStateModel,
@@ -173,26 +170,6 @@ class LinearGaussianSSM(GivesChain, GaussianStateModel):
         """C z + D u, (..., M), for states (..., D) and inputs h = u (..., U)."""
         mean = z @ self.emission_matrix.mT
         return mean if self.feedthrough_matrix is None or h is None else mean + h @ self.feedthrough_matrix.mT
-
-    def initial_given(self, h: Any, x: Tensor) -> TorchDistribution:
-        """p(z_1 | x_1), the first update of the Kalman filter, Särkkä (2013), eq. (4.21); batch shape that of x_1.
-
-        Raises:
-            ValueError: a diffuse start.
-        """
-        if self.diffuse is not None:
-            raise ValueError(
-                "expected a start with a proper law for p(z_1 | x_1), got a diffuse one; give initial_cov in place of "
-                "diffuse"
-            )
-        P, C, R = self.initial_cov, self.emission_matrix, self.emission_cov
-        gain = torch.linalg.solve(C @ P @ C.mT + R, C @ P).mT  # (D, M)
-        rest = torch.eye(self.latent_dim, dtype=P.dtype, device=P.device) - gain @ C
-        cov = rest @ P @ rest.mT + gain @ R @ gain.mT
-        mean = self.initial_mean + (x - self.emission_mean(self.initial_mean, h)) @ gain.mT
-        if self.ranges:
-            return SingularNormal(mean, root_of(cov))
-        return dist.MultivariateNormal(mean, scale_tril=torch.linalg.cholesky(cov), validate_args=False)
 
     def moments(self) -> dict[str, Tensor]:
         """The parameters by the names of the constructor; absent ones are left out."""

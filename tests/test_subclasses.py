@@ -60,9 +60,9 @@ def test_a_class_may_say_that_it_has_no_latent_state() -> None:
 @pytest.mark.parametrize(
     ("base", "law", "stands_for_it"),
     [
-        (HMM, "initial", "initial_given"),
+        (HMM, "initial", "initial_probs"),
         (HMM, "transition", "transition_probs"),
-        (HMM, "emission", "initial_given"),
+        (HMM, "emission", "emission_log_probs"),
         (RNN, "recurrence", "unroll_memory"),
         (VRNN, "recurrence", "advance"),
         (VRNN, "proposal", "draw_guide"),

@@ -15,7 +15,7 @@ from pgm_rnn.particles.options import Options
 from pgm_rnn.particles.resampling import Lookedahead, look_ahead, resample
 from pgm_rnn.particles.state import Particles, Proposed, Step
 from pgm_rnn.sequence_model.conditionals import Conditionals, example_of, memory_of, spread
-from pgm_rnn.sequence_model.observations import check_memory
+from pgm_rnn.sequence_model.observations import check_memory, check_whole
 from pgm_rnn.sequences import over_events, some_observed
 
 
@@ -44,8 +44,8 @@ def init(
     """
     x = _without_missing(model, x, mask)
     given = x if model.first == "condition" else None
-    if given is not None and mask is not None and not bool(mask.all()):
-        raise ValueError("expected x_1 with first='condition', got a missing one; use first='model'")
+    if given is not None and mask is not None:
+        check_whole(mask)
     proposed = start(model, len(x), options, given=given, inputs=inputs, features=features)
     if given is None:
         return weigh(model, proposed, x, options, mask=mask)

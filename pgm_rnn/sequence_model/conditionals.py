@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from pgm_rnn.checks import check_choice
 from pgm_rnn.emissions import Emission
 from pgm_rnn.sequence_model.constructor import bound_arguments
+from pgm_rnn.sequence_model.first_state import of_finite_states, of_linear_states
 from pgm_rnn.sequence_model.memory import Inputs, Memory, Recurrence, WithInputs
 from pgm_rnn.sequence_model.random_attributes import ModelMeta, make_random, note_random
 from pgm_rnn.states import FiniteStates, GaussianStates, States
@@ -139,11 +140,16 @@ class Conditionals(nn.Module, metaclass=ModelMeta):
         raise NotImplementedError(f"{type(self).__name__} has no latent state")
 
     def initial_given(self, h: Any, x: Tensor) -> TorchDistribution:
-        """Law of z_1 given h_1 and x_1, which a model with latent states needs for first="condition".
+        """Law of z_1 given h_1 and x_1, which a model with latent states needs for first="condition" (`first_state`).
 
         Raises:
-            ValueError: a model that does not have it in closed form.
+            ValueError: a model that does not have it in closed form: it has neither finitely many states nor linear
+                Gaussian ones.
         """
+        if isinstance(self.states, FiniteStates):
+            return of_finite_states(self, self.states.num_states, h, x)
+        if isinstance(self.states, GaussianStates) and self.states.linear:
+            return of_linear_states(self, self.states.dim, h, x)
         raise ValueError(
             f"first='condition' needs p(z_1 | x_1), which {type(self).__name__} does not have in closed form; "
             "use first='model'"

@@ -113,8 +113,18 @@ def check_given(data: Sequences, first: First) -> None:
     Raises:
         ValueError: `first` is "condition", and an entry of x_1 is missing.
     """
-    if first == "condition" and data.observed is not None and not bool(data.observed[:, 0].all()):
-        sequence = int((~data.observed[:, 0]).nonzero()[0, 0])
+    if first == "condition" and data.observed is not None:
+        check_whole(data.observed[:, 0])
+
+
+def check_whole(first_observed: Tensor) -> None:
+    """Raise unless x_1, on which the states are conditioned, is there: True where it was observed, (batch, *event).
+
+    Raises:
+        ValueError: an entry is missing.
+    """
+    if not bool(first_observed.all()):
+        sequence = int((~first_observed).nonzero()[0, 0])
         raise ValueError(
             f"expected x_1 with first='condition', which conditions the states on it, got a missing one in sequence "
             f"{sequence}; use first='model'"
