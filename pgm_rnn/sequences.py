@@ -7,11 +7,13 @@
 Public functions take a `Sequences`, or a tensor x and its lengths; `as_sequences` checks and joins them, once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from pgm_rnn.legend import Legend
 
 
 class _Fields(NamedTuple):
@@ -20,6 +22,7 @@ class _Fields(NamedTuple):
     z: Tensor | None = None
     inputs: Tensor | None = None
     observed: Tensor | None = None
+    legend: Legend | None = None
 
 
 class Sequences(_Fields):
@@ -32,6 +35,7 @@ class Sequences(_Fields):
         inputs: exogenous inputs, (batch, T, input_dim), or None.
         observed: True where x was observed, (batch, T) or the shape of x, False in the padding and where x is missing;
             None if nothing is missing. The constructor's argument is called `mask`.
+        legend: the names, units, ids, times and words that belong to the numbers, or None.
 
     Example:
         >>> batch = pad([torch.tensor([1, 0, 2]), torch.tensor([2])])
@@ -48,6 +52,7 @@ class Sequences(_Fields):
         z: Tensor | None = None,
         inputs: Tensor | None = None,
         mask: Tensor | None = None,
+        legend: Legend | None = None,
     ) -> "Sequences":
         """A batch; a mask is cut to the lengths, and dropped where it says no more than they do.
 
@@ -60,7 +65,7 @@ class Sequences(_Fields):
             if bool((mask == inside).all()):
                 _check_seen(x, mask)
                 mask = None
-        return super().__new__(cls, x, lengths, z, inputs, mask)
+        return super().__new__(cls, x, lengths, z, inputs, mask, legend)
 
     def __repr__(self) -> str:
         """Shows sizes instead of values."""
@@ -85,21 +90,31 @@ class Sequences(_Fields):
         """The sequences at `index` (k,), cut to the longest of them."""
         lengths = self.lengths[index]
         longest = int(lengths.max())
-        return Sequences(
-            self.x[index, :longest],
-            lengths,
-            *(None if part is None else part[index, :longest] for part in (self.z, self.inputs, self.observed)),
+        places = torch.arange(len(self.lengths), device=lengths.device)[index].tolist()
+        x, z, inputs, observed = (
+            None if part is None else part[index, :longest] for part in (self.x, self.z, self.inputs, self.observed)
         )
+        legend = None if self.legend is None else self.legend.select(places)
+        assert x is not None
+        return Sequences(x, lengths, z, inputs, observed, legend)
 
     def to(self, device: torch.device | str) -> "Sequences":
         """The same batch on another device."""
-        return Sequences(*(None if part is None else part.to(device) for part in self))  # type: ignore[arg-type]
+        return self.mapped(lambda part: part.to(device))
 
     def repeated(self, num: int) -> "Sequences":
         """`num` copies of the batch one after another, (num * batch, ...)."""
         if num == 1:
             return self
-        return Sequences(*(None if v is None else v.repeat(num, *[1] * (v.dim() - 1)) for v in self))  # type: ignore[arg-type]
+        legend = None if self.legend is None else self.legend.select([*range(len(self.lengths))] * num)
+        return self.mapped(lambda part: part.repeat(num, *[1] * (part.dim() - 1)))._replace(legend=legend)
+
+    def mapped(self, function: Callable[[Tensor], Tensor]) -> "Sequences":
+        """A batch of function(part) for each of its tensors, with the same legend."""
+        z, inputs, observed = (
+            None if part is None else function(part) for part in (self.z, self.inputs, self.observed)
+        )
+        return Sequences(function(self.x), function(self.lengths), z, inputs, observed, self.legend)
 
 
 def _per_step(mask: Tensor) -> int:
@@ -173,7 +188,7 @@ def as_sequences(
                 raise ValueError(f"expected {name} in one place, got them in Sequences and as an argument; drop one")
         z, inputs = data.z if z is None else z, data.inputs if inputs is None else inputs
         mask = data.observed if mask is None else mask
-        return as_sequences(data.x, data.lengths, z=z, inputs=inputs, mask=mask)
+        return as_sequences(data.x, data.lengths, z=z, inputs=inputs, mask=mask)._replace(legend=data.legend)
     if not isinstance(data, Tensor):
         raise TypeError(f"expected observations as a tensor (batch, T, *event), got {type(data).__name__}")
     if data.dim() < 2 or 0 in data.shape[:2]:

@@ -1,10 +1,15 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from pgm_rnn.emissions import Gaussian
+from pgm_rnn.legend import Column, Legend
+from pgm_rnn.sequence_model.observations import checked
 from pgm_rnn.sequences import Sequences, as_sequences, length_mask, pad
+from tests.instances import make_model
 
 THREE = pad([torch.tensor([1, 2, 3]), torch.tensor([4]), torch.tensor([5, 6])])
 
@@ -152,3 +157,34 @@ def test_a_mask_is_cut_to_the_lengths_before_it_is_counted() -> None:
     assert Sequences(x[..., None].expand(2, 3, 4), lengths, mask=torch.ones(2, 3, 4, dtype=torch.bool)).observed is None
     with pytest.raises(ValueError, match=r"expected mask of shape \(2, 3\)"):
         as_sequences(Sequences(x, lengths, mask=torch.ones(2, 2, dtype=torch.bool)))
+
+
+def labelled() -> Sequences:
+    legend = Legend(
+        (Column("flow", unit="m3/s"), Column("gate", "symbol", words=("open", "shut"))),
+        sequence="river",
+        ids=("Nile", "Rhine"),
+        time="day",
+        times=(np.arange(3), np.arange(2)),
+        rows=(np.array([0, 2, 4]), np.array([1, 3])),
+    )
+    return Sequences(torch.randn(2, 3, 2), torch.tensor([3, 2]), legend=legend)
+
+
+def test_a_legend_follows_its_sequences() -> None:
+    data = labelled()
+    chosen = data.select(torch.tensor([1])).legend
+    assert chosen is not None
+    assert chosen.ids == ("Rhine",)
+    assert chosen.rows[0].tolist() == [1, 3]
+    twice, same = data.repeated(2).legend, as_sequences(data, mask=torch.ones(2, 3, dtype=torch.bool)).legend
+    assert twice is not None
+    assert twice.ids == ("Nile", "Rhine", "Nile", "Rhine")
+    assert same == data.legend == data.to("cpu").legend
+    assert twice.steps(slice(1, 3)).times[1].tolist() == [1]
+    assert [column.title for column in twice.columns] == ["flow (m3/s)", "gate"]
+
+
+def test_the_checked_batch_of_a_model_keeps_the_legend() -> None:
+    data = labelled()
+    assert checked(make_model("lgssm", Gaussian(2)), data).legend == data.legend

@@ -122,7 +122,7 @@ class GaussianEm:
             raise ValueError("expected no valid data for a linear-Gaussian model, which has one start only, got some")
         self._model = model
         given = checked_gaussian(model, data, None, inputs)
-        self._given, self._lengths, _, self._given_inputs, _ = given
+        self._given, self._lengths, _, self._given_inputs = given[:4]
         self._observed = None if given.observed is None else per_entry(given.mask, self._given)
         self._x = self._given.double()
         self._inputs = None if self._given_inputs is None else self._given_inputs.double()

@@ -43,7 +43,7 @@ class Problem(NamedTuple):
         return filtered(self.chained()) if self.method == "exact" else Posterior(self._linearised())
 
     def _linearised(self) -> gaussian_backward.Moments:
-        given, lengths, _, inputs, _ = self.data
+        given, lengths, _, inputs = self.data[:4]
         x = as_vectors(given)
         inside = length_mask(lengths, x.shape[1])
         observed = inside[..., None].expand(x.shape)

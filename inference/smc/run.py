@@ -5,6 +5,7 @@ one operation to the next, and memory grows with T by a few numbers per sequence
 """
 
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 from typing import Literal, NamedTuple
 
 import torch
@@ -107,7 +108,7 @@ def _in_groups(
         return _group(model, data, options, functions, keep)
     parts = []
     for start in range(0, len(data.x), size):
-        rows = Sequences(*(None if part is None else part[start : start + size] for part in data))  # type: ignore[arg-type]
+        rows = data._replace(legend=None).mapped(itemgetter(slice(start, start + size)))
         try:
             parts.append(_group(model, rows, options, functions, keep))
         except DegenerateWeightsError as error:
@@ -145,7 +146,7 @@ def _group(
     functions: Mapping[str, Function],
     keep: Literal["last", "all"],
 ) -> Filtered:
-    x, lengths, _, inputs, observed = data
+    x, lengths, _, inputs, observed = data[:5]
     encoded = model.encode(x, lengths)
     features, there = ([None] * x.shape[1] if values is None else values.unbind(1) for values in (encoded, observed))
     record, shortest = _Record(functions, keep, x.shape[1]), int(lengths.min())

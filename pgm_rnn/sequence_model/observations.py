@@ -51,7 +51,7 @@ def checked(
     if z is not None:
         z = check_states(model.states, z, length_mask(lengths, x.shape[1]))
     check_laws(model, x, inputs)
-    return Sequences(x, lengths, z, inputs, observed)
+    return Sequences(x, lengths, z, inputs, observed, given.legend)
 
 
 def marked(model: Conditionals, data: Sequences) -> Sequences:
@@ -68,7 +68,7 @@ def marked(model: Conditionals, data: Sequences) -> Sequences:
     if observed is None:
         return data
     check_memory(model)
-    return Sequences(*data[:4], mask=_by_step(observed))
+    return Sequences(*data[:4], mask=_by_step(observed), legend=data.legend)
 
 
 def _numbers(data: Sequences, device: torch.device) -> Tensor | None:

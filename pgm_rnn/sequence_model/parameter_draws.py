@@ -139,7 +139,7 @@ def run_under_draws(
 
 
 def _fused(draws: Draws, data: Sequences, first: First) -> None:
-    model, (x, lengths, _, inputs, observed) = draws.model, data
+    model, (x, lengths, _, inputs, observed) = draws.model, data[:5]
 
     def side_by_side(make: Callable[..., TorchDistribution], *arguments: Rows) -> SideBySide:
         return SideBySide(draws, make, arguments)
