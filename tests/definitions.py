@@ -203,13 +203,26 @@ def rnn_step_log_probs(name: str, rnn: RNN, x: Tensor) -> Tensor:
 
 
 def _rnn_input(rnn: RNN, x: Tensor) -> Tensor:
-    """What stands for x_t (batch, *event) in the recurrence: an embedding, the values, or log(1 + counts)."""
+    """What stands for x_t (batch, *event) in the recurrence: an embedding, the values, or log(1 + counts).
+
+    For columns of different kinds it is that of each column, with symbols as one-hot vectors.
+    """
+    if isinstance(rnn.family, Joint):
+        columns = zip(x.unbind(-1), rnn.family.families, strict=True)
+        return torch.cat([_column_input(column, family) for column, family in columns], dim=-1)
     if isinstance(rnn.family, Categorical):
         assert rnn.embedding is not None
         return torch.stack([rnn.embedding.weight[symbol] for symbol in x.tolist()])
     if isinstance(rnn.family, Poisson):
         x = (1 + x).log()
     return x.reshape(len(x), -1)
+
+
+def _column_input(column: Tensor, family: Emission) -> Tensor:
+    """One column (batch,) as its part of the input, (batch, width)."""
+    if isinstance(family, Categorical):
+        return torch.eye(family.num_symbols)[column.long()]
+    return ((1 + column).log() if isinstance(family, Poisson) else column)[:, None]
 
 
 # Statistics.
