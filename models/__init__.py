@@ -1,6 +1,6 @@
 """The zoo: models of sequences (`SequenceModel`), and `BidirectionalRNN` and `Tagger`, which are laws of labels."""
 
-from pgm_rnn.emissions import Bernoulli, Categorical, FullGaussian, Gaussian, NadeBits, Pen, Poisson
+from pgm_rnn.emissions import Bernoulli, Categorical, FullGaussian, Gaussian, Joint, NadeBits, Pen, Poisson
 from pgm_rnn.models.belief_rnn import BeliefRNN
 from pgm_rnn.models.bidirectional_rnn import BidirectionalRNN
 from pgm_rnn.models.deep_markov import DeepMarkovModel
@@ -25,6 +25,7 @@ __all__ = [
     "DeepMarkovModel",
     "FullGaussian",
     "Gaussian",
+    "Joint",
     "LinearGaussianSSM",
     "MarkovChain",
     "MultiParticleRNN",

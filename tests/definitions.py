@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pgm_rnn.emissions import Bernoulli, Categorical, Emission, FullGaussian, Gaussian, Pen, Poisson
+from pgm_rnn.emissions import Bernoulli, Categorical, Emission, FullGaussian, Gaussian, Joint, Pen, Poisson
 from pgm_rnn.models.cells import Cell
 from pgm_rnn.models.rnn import RNN
 
@@ -40,6 +40,8 @@ def log_density(family: Emission, params: Tensor, x: Tensor) -> Tensor:
         return _full_gaussian_log_density(params, x)
     if isinstance(family, Pen):
         return _pen_log_density(params, x)
+    if isinstance(family, Joint):
+        return _joint_log_density(family, params, x)
     if not family.event_shape:
         x = x[..., None]  # (..., 1)
     if isinstance(family, Bernoulli):
@@ -52,6 +54,17 @@ def log_density(family: Emission, params: Tensor, x: Tensor) -> Tensor:
         rate = softplus(params)
         per_entry = x * rate.log() - rate - torch.lgamma(x + 1)
     return per_entry.sum(-1)
+
+
+def _joint_log_density(family: Joint, params: Tensor, x: Tensor) -> Tensor:
+    """Sum over the families, each of which takes the next parameters and the next entries."""
+    total = torch.zeros(())
+    for each in family.families:
+        width, size = each.event_shape.numel(), each.num_params
+        own = x[..., :width] if each.event_shape else x[..., 0]
+        total = total + log_density(each, params[..., :size], own.long() if each.needs_integers else own)
+        x, params = x[..., width:], params[..., size:]
+    return total
 
 
 def _full_gaussian_log_density(params: Tensor, x: Tensor) -> Tensor:
@@ -190,13 +203,26 @@ def rnn_step_log_probs(name: str, rnn: RNN, x: Tensor) -> Tensor:
 
 
 def _rnn_input(rnn: RNN, x: Tensor) -> Tensor:
-    """What stands for x_t (batch, *event) in the recurrence: an embedding, the values, or log(1 + counts)."""
+    """What stands for x_t (batch, *event) in the recurrence: an embedding, the values, or log(1 + counts).
+
+    For columns of different kinds it is that of each column, with symbols as one-hot vectors.
+    """
+    if isinstance(rnn.family, Joint):
+        columns = zip(x.unbind(-1), rnn.family.families, strict=True)
+        return torch.cat([_column_input(column, family) for column, family in columns], dim=-1)
     if isinstance(rnn.family, Categorical):
         assert rnn.embedding is not None
         return torch.stack([rnn.embedding.weight[symbol] for symbol in x.tolist()])
     if isinstance(rnn.family, Poisson):
         x = (1 + x).log()
     return x.reshape(len(x), -1)
+
+
+def _column_input(column: Tensor, family: Emission) -> Tensor:
+    """One column (batch,) as its part of the input, (batch, width)."""
+    if isinstance(family, Categorical):
+        return torch.eye(family.num_symbols)[column.long()]
+    return ((1 + column).log() if isinstance(family, Poisson) else column)[:, None]
 
 
 # Statistics.

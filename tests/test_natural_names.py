@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.distributions import InverseWishart, Ordered, StickyDirichlet
-from pgm_rnn.emissions import Categorical, FullGaussian, Gaussian, Poisson
+from pgm_rnn.emissions import Categorical, FullGaussian, Gaussian, Joint, Poisson
 from pgm_rnn.inference import mcmc
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
@@ -34,10 +34,17 @@ def some_model(name: str) -> Any:
 @every_family
 def test_the_natural_parameters_of_a_family_are_the_arguments_of_its_table(family: Any) -> None:
     table = randomised(family.random_table(3))
-    naturals = family.natural_parameters
-    arguments = {key: naturals[key].read(table.params.detach()) for key in inspect.signature(family.table).parameters}
-    again, x = family.table(**arguments), draw(family, 4)
+    again, x = made_again(family, family.natural_parameters, table.params.detach()), draw(family, 4)
     torch.testing.assert_close(again.log_probs(x), table.log_probs(x))
+
+
+def made_again(family: Any, naturals: Any, params: Tensor, prefix: str = "") -> Any:
+    """The table of a family from its natural parameters; a `Joint` takes the tables of its columns."""
+    if isinstance(family, Joint):
+        parts = [(part.family, f"column_{part.columns.start}_") for part in family.parts]
+        return family.table(*(made_again(each, naturals, params, prefix) for each, prefix in parts))
+    names = inspect.signature(family.table).parameters
+    return family.table(**{key: naturals[f"{prefix}{key}"].read(params) for key in names})
 
 
 @every("model")

@@ -4,9 +4,10 @@
     M: the parameters that make these statistics most likely
 
 `climb` is the loop. `baum_welch` has the steps for finitely many states, `gaussian_em` those for the linear-Gaussian
-state-space model.
+state-space model, `columns` what `Joint` asks of its families.
 """
 
+import pgm_rnn.inference.em.columns  # noqa: F401  (registers the estimates of `Joint`)
 from pgm_rnn.inference.em.climb import StoppedBy
 from pgm_rnn.inference.em.engine import EmFit, Restarts, StartFrom, fit
 from pgm_rnn.inference.em.remarks import EmWarning

@@ -69,7 +69,7 @@ def data_starts(
 def _memberships_with_gaps(
     own: Start, x: Tensor, observed: Tensor, frozen: Collection[str], rng: np.random.Generator
 ) -> list[Tensor]:
-    """`_memberships`, equal for all states where nothing was observed; missing entries are at their columns' means."""
+    """`_memberships`, equal for all states where nothing was observed; missing entries have `usual` values."""
     num_states, there = len(own.initial), observed.reshape(len(x), -1)
     some = there.any(-1)
     flat, there = x.reshape(len(x), -1)[some], there[some]
@@ -77,8 +77,7 @@ def _memberships_with_gaps(
         found = [_one_hot(own.emission.log_probs(x[some], observed[some]).argmax(-1), num_states, own.initial)]
     else:
         if not bool(there.all()):  # symbols are whole
-            means = flat.where(there, 0).sum(0) / there.sum(0).clamp(min=1)
-            flat = flat.where(there, means)
+            flat = flat.where(there, usual(own.emission.family, flat, there))
         found = _memberships(own, flat.reshape(-1, *x.shape[1:]), frozen, rng)
     equal = own.initial.new_full((len(x), num_states), 1 / num_states)
     return [equal.index_copy(0, some.nonzero()[:, 0], members) for members in found]
@@ -89,7 +88,7 @@ def _memberships(own: Start, x: Tensor, frozen: Collection[str], rng: np.random.
     num_states = len(own.initial)
     if "emission" in frozen:
         return [_one_hot(own.emission.log_probs(x).argmax(-1), num_states, own.initial)]
-    values = _features(own.emission.family, x)
+    values = features(own.emission.family, x)
     labels = None if values is None else _clusters(values, num_states, rng)
     if labels is not None:
         return [_one_hot(torch.from_numpy(labels).to(x.device), num_states, own.initial)]
@@ -103,14 +102,20 @@ def _one_hot(labels: Tensor, num_states: int, like: Tensor) -> Tensor:
 
 
 @singledispatch
-def _features(family: object, x: Tensor) -> np.ndarray | None:
+def usual(family: object, x: Tensor, observed: Tensor) -> Tensor:
+    """Values for the missing entries of observations (N, D): the means of the observed ones, (D,)."""
+    return x.where(observed, 0).sum(0) / observed.sum(0).clamp(min=1)
+
+
+@singledispatch
+def features(family: object, x: Tensor) -> np.ndarray | None:
     """Features for k-means of observations (N, *event): (N, D) in float64, None for a family without distances."""
     return None
 
 
-@_features.register(Gaussian)
-@_features.register(FullGaussian)
-@_features.register(Pen)
+@features.register(Gaussian)
+@features.register(FullGaussian)
+@features.register(Pen)
 def _(family: Gaussian | FullGaussian | Pen, x: Tensor) -> np.ndarray:
     flat = _drawn_in(x.reshape(len(x), -1).double())
     deviation = flat.std(0, correction=0)
@@ -132,12 +137,12 @@ def _drawn_in(values: Tensor) -> Tensor:
     return torch.maximum(torch.minimum(values, high + reach), low - reach)
 
 
-@_features.register
+@features.register
 def _(family: Poisson, x: Tensor) -> np.ndarray:
     return x.reshape(len(x), -1).double().sqrt().cpu().numpy()
 
 
-@_features.register
+@features.register
 def _(family: Bernoulli, x: Tensor) -> np.ndarray:
     return x.reshape(len(x), -1).double().cpu().numpy()
 

@@ -88,6 +88,7 @@ class Units(NamedTuple):
         return torch.maximum(torch.maximum(here, kept), self.min_scale * spread)
 
 
+@singledispatch
 def units_of(family: Emission, x: Tensor, min_scale: float = MIN_SCALE) -> Units | None:
     """The units of observations (N, *event) of a family; None for a family without real entries."""
     width = num_real(family)
@@ -137,29 +138,34 @@ def table_out_of_units(table: EmissionTable, units: Units | None) -> EmissionTab
 
 def _changed(table: EmissionTable, centre: Tensor, unit: Tensor) -> EmissionTable:
     """The laws of (v - centre) / unit for a table of laws of v, computed in float64."""
-    params = _changed_params(table.family, table.params.detach().double(), centre.double(), unit.double())
+    params = changed_params(table.family, table.params.detach().double(), centre.double(), unit.double())
     return EmissionTable(table.family, params.to(table.params.dtype))
 
 
 @singledispatch
-def _changed_params(family: object, params: Tensor, centre: Tensor, unit: Tensor) -> Tensor:
+def changed_params(family: object, params: Tensor, centre: Tensor, unit: Tensor) -> Tensor:
+    """The parameters (K, num_params) of the laws of (v - centre) / unit for those of laws of v.
+
+    Raises:
+        TypeError: a family without real entries.
+    """
     raise TypeError(f"expected a family of real numbers, got {family}")
 
 
-@_changed_params.register
+@changed_params.register
 def _(family: Gaussian, params: Tensor, centre: Tensor, unit: Tensor) -> Tensor:
     loc, raw_scale = params.chunk(2, dim=-1)
     scale = F.softplus(raw_scale) / unit
     return torch.cat([(loc - centre) / unit, inverse_softplus("scale", scale)], -1)
 
 
-@_changed_params.register
+@changed_params.register
 def _(family: FullGaussian, params: Tensor, centre: Tensor, unit: Tensor) -> Tensor:
     law = family.distribution(params)
     return family.table_of_factors((law.loc - centre) / unit, law.scale_tril / unit[:, None]).params.detach()
 
 
-@_changed_params.register
+@changed_params.register
 def _(family: Pen, params: Tensor, centre: Tensor, unit: Tensor) -> Tensor:
     n = family.num_components
     log_pi, mu_x, mu_y, log_sx, log_sy, rest = params.split([n, n, n, n, n, n + 1], dim=-1)

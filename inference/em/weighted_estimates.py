@@ -36,8 +36,10 @@ __all__ = [
     "at_smallest_scale",
     "condition",
     "estimate",
+    "estimate_in_units",
     "in_working_dtype",
     "not_worse",
+    "not_worse_of",
     "pseudo_log_prob",
     "working_dtype",
 ]
@@ -71,20 +73,25 @@ def estimate(
     """
     data = weighted(x, weights, observed, before)
     if units is not None:
-        return _estimate(family, data, pseudo_count, units)
+        return estimate_in_units(family, data, pseudo_count, units)
     units = units_of(family, data.x if data.observed is None else data.x.where(data.observed, torch.nan))
     data = data._replace(x=in_units(family, data.x, units), before=before and table_in_units(before, units))
     if data.observed is not None:
         data = data._replace(x=data.x.where(data.observed, 0))
-    return table_out_of_units(_estimate(family, data, pseudo_count, units), units)
+    return table_out_of_units(estimate_in_units(family, data, pseudo_count, units), units)
 
 
 @singledispatch
-def _estimate(family: Emission, data: Weighted, pseudo_count: float, units: Units | None) -> EmissionTable:
+def estimate_in_units(family: Emission, data: Weighted, pseudo_count: float, units: Units | None) -> EmissionTable:
+    """`estimate` for weighted observations in the units, None for a family without real entries.
+
+    Raises:
+        TypeError: a family without an estimate in closed form.
+    """
     raise TypeError(f"expected a family with weighted estimates in closed form, got {family}; fit it by svi.fit")
 
 
-@_estimate.register
+@estimate_in_units.register
 def _(family: Categorical, data: Weighted, pseudo_count: float, units: None) -> EmissionTable:
     x, weights = data[:2]
     counts = weights.new_zeros(family.num_symbols, weights.shape[1]).index_add_(0, x, weights).T + pseudo_count
@@ -92,7 +99,7 @@ def _(family: Categorical, data: Weighted, pseudo_count: float, units: None) -> 
     return family.table((counts / totals).where(totals > 0, 1 / family.num_symbols))
 
 
-@_estimate.register
+@estimate_in_units.register
 def _(family: Bernoulli, data: Weighted, pseudo_count: float, units: None) -> EmissionTable:
     flat = data.x.reshape(len(data.x), -1)
     totals = data.totals + 2 * pseudo_count
@@ -101,7 +108,7 @@ def _(family: Bernoulli, data: Weighted, pseudo_count: float, units: None) -> Em
     return family.table(probs.clamp(limits.tiny, 1 - limits.eps).reshape(-1, *family.event_shape))
 
 
-@_estimate.register
+@estimate_in_units.register
 def _(family: Gaussian, data: Weighted, pseudo_count: float, units: Units) -> EmissionTable:
     loc, variance = moments(data)
     loc, scale = loc.to(data.x.dtype), variance.sqrt().to(data.x.dtype)
@@ -109,13 +116,13 @@ def _(family: Gaussian, data: Weighted, pseudo_count: float, units: Units) -> Em
     return family.table(loc.reshape(-1, *family.event_shape), scale.reshape(-1, *family.event_shape))
 
 
-@_estimate.register
+@estimate_in_units.register
 def _(family: FullGaussian, data: Weighted, pseudo_count: float, units: Units) -> EmissionTable:
     loc, factor = full_moments(data, units)
     return family.table_of_factors(loc.to(data.x.dtype), factor.to(data.x.dtype))
 
 
-@_estimate.register
+@estimate_in_units.register
 def _(family: Pen, data: Weighted, pseudo_count: float, units: Units) -> EmissionTable:
     """A full covariance for the offsets, and a bit: one component only, because a mixture has no closed form."""
     if family.num_components != 1:
@@ -126,12 +133,12 @@ def _(family: Pen, data: Weighted, pseudo_count: float, units: Units) -> Emissio
     scale = factor.norm(dim=-1)  # of x and of y, (K, 2)
     slope = (factor[:, 1, 0] / factor[:, 1, 1]).asinh()  # tanh of it is L_21 / sigma_y, the correlation
     bits = data.of_columns(slice(2, 3))
-    up = _estimate(Bernoulli(1), bits._replace(x=bits.x.to(bits.weights.dtype)), pseudo_count, None).params
+    up = estimate_in_units(Bernoulli(1), bits._replace(x=bits.x.to(bits.weights.dtype)), pseudo_count, None).params
     params = torch.cat([torch.zeros_like(slope)[:, None], loc, scale.log(), slope[:, None]], -1)
     return EmissionTable(family, torch.cat([params.to(data.x.dtype), up.detach()], -1))
 
 
-@_estimate.register
+@estimate_in_units.register
 def _(family: Poisson, data: Weighted, pseudo_count: float, units: None) -> EmissionTable:
     x = data.x
     data = data._replace(x=x.double(), weights=data.weights.double())  # float32 does not hold sums of many counts
@@ -198,18 +205,32 @@ def not_worse(
         units: as for `estimate`.
         observed: as for `estimate`.
     """
-    loc = None if units is None else _means(new.family, new.params.detach())
+    return not_worse_of(new.family, new, old, x, weights, units, observed)
+
+
+@singledispatch
+def not_worse_of(
+    family: Emission,
+    new: EmissionTable,
+    old: EmissionTable,
+    x: Tensor,
+    weights: Tensor,
+    units: Units | None,
+    observed: Tensor | None,
+) -> EmissionTable:
+    """`not_worse` for laws of a family."""
+    loc = None if units is None else _means(family, new.params.detach())
     if units is None or loc is None:
         return new
-    roundings = ROUNDINGS if isinstance(new.family, Gaussian) else ROUNDINGS_KEPT
+    roundings = ROUNDINGS if isinstance(family, Gaussian) else ROUNDINGS_KEPT
     loc = loc.to(units.unit)
     moved = (units.smallest_scales(loc, roundings) > units.smallest_scales(torch.zeros_like(loc))).any(-1)
-    moved = moved & at_smallest_scale(new.family, new.params.detach(), units).any(-1)
+    moved = moved & at_smallest_scale(family, new.params.detach(), units).any(-1)
     if not bool(moved.any()):
         return new
     gains = weights.double() * (new.log_probs(x, observed).double() - old.log_probs(x, observed).double())
     worse = moved & (gains.where(weights > 0, 0.0).sum(0) < 0)
-    return EmissionTable(new.family, old.params.where(worse[:, None], new.params))
+    return EmissionTable(family, old.params.where(worse[:, None], new.params))
 
 
 def _means(family: Emission, params: Tensor) -> Tensor | None:
@@ -219,9 +240,16 @@ def _means(family: Emission, params: Tensor) -> Tensor | None:
     return loc_and_factor(family, params)[0] if isinstance(family, FullGaussian | Pen) else None
 
 
+@singledispatch
 def working_dtype(family: object, dtype: torch.dtype) -> torch.dtype:
     """The dtype in which a family's densities and estimates are computed for observations of a dtype."""
-    return torch.float64 if isinstance(family, FullGaussian | Pen) else dtype
+    return dtype
+
+
+@working_dtype.register(FullGaussian)
+@working_dtype.register(Pen)
+def _(family: FullGaussian | Pen, dtype: torch.dtype) -> torch.dtype:
+    return torch.float64
 
 
 def in_working_dtype(table: EmissionTable) -> EmissionTable:

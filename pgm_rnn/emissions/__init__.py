@@ -12,6 +12,7 @@ Sizes are None for a scalar observation (event shape ()) or a number n for a vec
 from pgm_rnn.emissions.entries import Bernoulli, Gaussian, Poisson
 from pgm_rnn.emissions.family import Emission, EmissionHead, EmissionTable
 from pgm_rnn.emissions.full_gaussian import FullGaussian
+from pgm_rnn.emissions.joint import Joint
 from pgm_rnn.emissions.nade import NadeBits
 from pgm_rnn.emissions.pen import Pen
 from pgm_rnn.emissions.symbols import Categorical, chosen_family
@@ -24,6 +25,7 @@ __all__ = [
     "EmissionTable",
     "FullGaussian",
     "Gaussian",
+    "Joint",
     "NadeBits",
     "Pen",
     "Poisson",

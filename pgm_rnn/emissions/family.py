@@ -23,6 +23,7 @@ class Emission(ABC):
     """One family of laws for an observation; see `Categorical`, `Bernoulli`, `Gaussian`, `Poisson`.
 
     `FullGaussian` and `Pen` have entries that depend on each other; `NadeBits` is one whose members share weights.
+    `Joint` is the product of others, one for each column.
     """
 
     @property
@@ -51,6 +52,10 @@ class Emission(ABC):
     @abstractmethod
     def support(self) -> str:
         """Description of the valid values for error messages."""
+
+    def support_of(self, entry: tuple[int, ...]) -> str:
+        """Description of the valid values of one entry of an observation; `support` by default."""
+        return self.support
 
     @property
     def needs_integers(self) -> bool:

@@ -104,6 +104,22 @@ def by_entry(raw: str, start: int, event: torch.Size, of: Map) -> Natural:
     return columns(raw, start, start + width, of, unpack, pack)
 
 
+def in_columns(natural: Natural, start: int, stop: int) -> Natural:
+    """A natural parameter of a row that stands in the columns start..stop - 1 of a longer one.
+
+    Args:
+        natural: the natural parameter of the rows by themselves, (..., stop - start).
+        start: their first column.
+        stop: the column after their last one.
+    """
+
+    def write(rows: Tensor, value: Tensor) -> Tensor:
+        own = natural.write(rows[..., start:stop], value)
+        return torch.cat([rows[..., :start], own.to(rows.dtype), rows[..., stop:]], dim=-1)
+
+    return replace(natural, read=lambda rows: natural.read(rows[..., start:stop]), write=write)
+
+
 def of_covariance(
     raw: str, factor: Callable[[Tensor], Tensor], write: Callable[[Tensor, Tensor], Tensor]
 ) -> Mapping[str, Natural]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from pgm_rnn.emissions import entries, full_gaussian, nade, pen, symbols
+from pgm_rnn.emissions import entries, full_gaussian, joint, nade, pen, symbols
 from pgm_rnn.emissions.info import FamilyInfo
 
 FAMILIES: Mapping[str, FamilyInfo] = {
@@ -13,6 +13,7 @@ FAMILIES: Mapping[str, FamilyInfo] = {
         full_gaussian.INFO,
         pen.INFO,
         nade.INFO,
+        joint.INFO,
     )
 }
 """Every family by its name."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pgm_rnn.checks import check_choice
 from pgm_rnn.emissions import Emission
+from pgm_rnn.legend import Legend
 from pgm_rnn.sequence_model.conditionals import Conditionals, First, check_states, example_of
 from pgm_rnn.sequence_model.law_checks import check_laws
 from pgm_rnn.sequences import Sequences, as_sequences, check_mask, length_mask, over_events, some_observed
@@ -45,7 +46,8 @@ def checked(
     """
     given = marked(model, as_sequences(data, lengths, z=z, inputs=inputs, mask=mask))
     example, observed = example_of(model), given.observed
-    x, lengths = valid(model.family, given.x, example, observed, given.lengths), given.lengths
+    lengths = given.lengths
+    x = valid(model.family, given.x, example, observed, lengths, legend=given.legend)
     inputs = check_inputs(given.inputs, model.input_dim, x, example)
     z = given.z if with_states else None
     if z is not None:
@@ -170,7 +172,16 @@ def check_observations(
     return valid(family, x, like, mask, lengths, name), lengths
 
 
-def valid(family: Emission, x: Tensor, like: Tensor, mask: Tensor | None, lengths: Tensor, name: str = "x") -> Tensor:
+def valid(
+    family: Emission,
+    x: Tensor,
+    like: Tensor,
+    mask: Tensor | None,
+    lengths: Tensor,
+    name: str = "x",
+    *,
+    legend: Legend | None = None,
+) -> Tensor:
     """Observations as `check_observations` returns them, given checked lengths.
 
     Raises:
@@ -191,9 +202,18 @@ def valid(family: Emission, x: Tensor, like: Tensor, mask: Tensor | None, length
     invalid = family.invalid(x)
     if bool(invalid.any()):
         where = tuple(invalid.nonzero()[0].tolist())
-        place = f"sequence {where[0]} at step {where[1] + 1}"
-        raise ValueError(f"expected {family.support}, got {x[where].item()} in {place}")
+        place = f"sequence {where[0]} at step {where[1] + 1}{_column(where[2:], legend)}"
+        raise ValueError(f"expected {family.support_of(where[2:])}, got {x[where].item()} in {place}")
     return x
+
+
+def _column(entry: tuple[int, ...], legend: Legend | None) -> str:
+    """An entry of an observation in words, by the name of its column where that is known; nothing for a scalar."""
+    if not entry:
+        return ""
+    if legend is None or entry[0] >= len(legend.columns):
+        return f", column {entry[0]} (counted from 0)"
+    return f", column {legend.columns[entry[0]].name}"
 
 
 def check_inputs(inputs: Any, input_dim: int | None, x: Tensor, like: Tensor | None = None) -> Tensor | None:

@@ -3,7 +3,8 @@
 A number, a string, a list, true, false and null stand for themselves. A JSON object has one key, which names the kind
 of value:
 
-    {"family": {"name": "Gaussian", "arguments": {"size": 2}}}      the family Gaussian(size=2)
+    {"family": {"name": "Gaussian", "arguments": {"size": 2}}}      the family Gaussian(size=2); arguments of a family
+                                                                    are written like those of a model
     {"tuple": [32, 32]}                                             the tuple (32, 32)
     {"dict": {"rate": 0.1}}                                         the dictionary {"rate": 0.1}
     {"tensor": "argument:start"}                                    the tensor of that name in model.safetensors
@@ -54,7 +55,8 @@ def as_json(
     classes = _by_class(families)
     if type(value) not in classes.values():
         raise TypeError(f"expected an emission of {', '.join(classes)}, got {type(value).__name__}")
-    return {"family": {"name": type(value).__name__, "arguments": dict(vars(value))}}
+    arguments = {key: as_json(each, families, tensors, f"{name}.{key}") for key, each in vars(value).items()}
+    return {"family": {"name": type(value).__name__, "arguments": arguments}}
 
 
 def from_json(written: Any, families: Mapping[str, FamilyInfo], tensors: Mapping[str, Tensor] | None = None) -> Any:
@@ -79,14 +81,16 @@ def from_json(written: Any, families: Mapping[str, FamilyInfo], tensors: Mapping
         if tensors is None or content not in tensors:
             raise ValueError(f"expected the tensor {content} among those of the model, for it is an argument, got none")
         return tensors[content]
-    return _family(content, _by_class(families))
+    return _family(content, families, tensors)
 
 
-def _family(written: Any, classes: Mapping[str, type[Emission]]) -> Emission:
+def _family(written: Any, families: Mapping[str, FamilyInfo], tensors: Mapping[str, Tensor] | None) -> Emission:
     if not (isinstance(written, dict) and written.keys() == {"name", "arguments"}):
         raise ValueError(f"expected a family as its name and its arguments, got {written!r}")
+    classes = _by_class(families)
     check_choice("family", written["name"], classes)
-    return classes[written["name"]](**written["arguments"])
+    arguments = {key: from_json(each, families, tensors) for key, each in written["arguments"].items()}
+    return classes[written["name"]](**arguments)
 
 
 def _by_class(families: Mapping[str, FamilyInfo]) -> dict[str, type[Emission]]:
@@ -106,9 +110,12 @@ def check_sizes(arguments: dict[str, Any], num_numbers: int) -> None:
 
 
 def _whole_numbers(written: dict[str, Any]) -> Iterator[tuple[str, int]]:
-    """Integers with the name of the argument that holds them, also inside other arguments."""
+    """Integers with the name of the argument that holds them, also inside other arguments and families in a list."""
     for name, value in written.items():
-        if isinstance(value, dict):
-            yield from _whole_numbers(value)
-        elif isinstance(value, int):
+        for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, dict):
+                yield from _whole_numbers(each)
+        if isinstance(value, list | dict):
+            continue
+        if isinstance(value, int):
             yield name, value

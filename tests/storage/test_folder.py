@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from pgm_rnn import load_model, save_model
-from pgm_rnn.emissions import Categorical
+from pgm_rnn.emissions import Categorical, Gaussian, Joint
 from pgm_rnn.emissions.registry import FAMILIES
 from pgm_rnn.files import in_turn
 from pgm_rnn.models import HMM, NoisyRNN
@@ -278,6 +278,10 @@ def test_numbers_beyond_half_precision_are_not_stored_as_infinity(tmp_path: Path
     [
         ({"num_states": 10**9}, "expected num_states to fit the 12 entries of the model's tensors, got 1000000000"),
         ({"emission": as_json(Categorical(10**12), FAMILIES)}, "expected num_symbols to fit the 12 entries"),
+        (
+            {"emission": as_json(Joint([Gaussian(), Categorical(10**12)]), FAMILIES)},
+            "expected num_symbols to fit the 12 entries",
+        ),
         ({"num_states": 1e999}, "that this version can follow"),
         ({"num_states": [2]}, "that this version can follow"),
     ],

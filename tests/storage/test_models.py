@@ -16,8 +16,10 @@ from pgm_rnn.models.bidirectional_rnn import NETWORKS, Task
 from pgm_rnn.models.cells import CELLS
 from pgm_rnn.models.label_registry import LABEL_MODELS
 from pgm_rnn.models.registry import get_model
+from pgm_rnn.registries import OWN
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.storage import DESCRIPTION, TENSORS, StorageError, describe, rounded_to_half
+from pgm_rnn.storage.arguments import from_json
 from tests.instances import (
     LENGTHS,
     assert_same,
@@ -175,7 +177,7 @@ def test_a_law_of_labels_comes_back_to_the_bit(family: Emission, task: Task, nam
         assert torch.equal(loaded.log_prob(y, x, LENGTHS), model.log_prob(y, x, LENGTHS))
     found = describe(tmp_path / "model")
     assert (found.name, found.info) == (name, {"seed": 0})
-    assert found.arguments["labels"] == {"family": {"name": type(family).__name__, "arguments": vars(family)}}
+    assert from_json(found.arguments["labels"], OWN.families) == family
     assert found.arguments["inputs"] == {"family": {"name": "Gaussian", "arguments": {"size": 2}}}
 
 
