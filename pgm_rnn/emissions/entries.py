@@ -239,6 +239,7 @@ INFOS = (
         examples={"bit": Bernoulli(), "bits": Bernoulli(2)},
         numbers="bits",
         of_numbers=lambda x: Bernoulli(size_of(x)),
+        kind="binary",
     ),
     FamilyInfo(
         "gaussian",
@@ -255,5 +256,6 @@ INFOS = (
         examples={"count": Poisson(), "counts": Poisson(2)},
         numbers="counts",
         of_numbers=lambda x: Poisson(size_of(x)),
+        kind="count",
     ),
 )

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.emissions.family import Emission
+from pgm_rnn.legend import Kind
 
 Draw = Callable[[Emission, Sequence[int], torch.Generator], Tensor]
 """Draws valid observations of a member of the family, of a given shape (*batch, *event)."""
@@ -26,6 +27,7 @@ class FamilyInfo:
             it.
         of_numbers: picks the member for the numbers in a file, (batch, T) or (batch, T, M); None if `--emission` does
             not offer it.
+        kind: the kind of the columns of a file that it observes.
     """
 
     name: str
@@ -35,6 +37,7 @@ class FamilyInfo:
     estimated: Mapping[str, Emission] | None = None
     numbers: str = ""
     of_numbers: Callable[[Tensor], Emission] | None = None
+    kind: Kind = "real"
 
 
 def normal_draws(family: Emission, shape: Sequence[int], generator: torch.Generator) -> Tensor:

@@ -158,4 +158,5 @@ INFO = FamilyInfo(
     examples={"symbols": Categorical(3)},
     numbers="symbols",
     of_numbers=symbols_of,
+    kind="symbol",
 )

@@ -19,6 +19,7 @@ from pgm_rnn.emissions import Emission
 from pgm_rnn.registries import OWN, Registries
 from pgm_rnn.report.keeping import check_place, saved_somewhere
 from pgm_rnn.report.material import FileOptions, Material, Score, check_source, from_file, named
+from pgm_rnn.report.tables import as_record
 from pgm_rnn.report.records import check_output, finite, write_json
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.label_model import LabelModel
@@ -130,6 +131,8 @@ def finish(job: Job, folder: Path, material: Material, outcome: Outcome) -> None
     """
     say_how_it_ended(outcome)
     unscored = record_of(job, material.description, outcome, [], material.file)
+    if material.legend is not None:
+        unscored["legend"] = as_record(material.legend)
     if material.vocabulary is not None:
         unscored["vocabulary"] = material.vocabulary
     with kept_if_it_fails(job, folder, outcome, unscored):
@@ -228,7 +231,7 @@ def record_of(
         "sizes": sizes,
         "data": job.source,
         "description": description,
-        "file": file and file._asdict(),
+        "file": file and {name: value for name, value in file._asdict().items() if name not in ("sequence", "time", "kind")},
         "seed": job.seed,
         "command": shlex.join(["pgm-rnn", *sys.argv[1:]]),
         "fit": outcome.options,

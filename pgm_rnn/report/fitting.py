@@ -16,7 +16,7 @@ from pgm_rnn.report.fitted import Job, Outcome, announce, check_job, counted, fi
 from pgm_rnn.report.keeping import halved
 from pgm_rnn.report.material import FileOptions, Material
 
-HMM_FILE = FileOptions(emission="gaussian", valid_fraction=0.1, test_fraction=0.2)
+HMM_FILE = FileOptions(valid_fraction=0.1, test_fraction=0.2)
 LGSSM_FILE = FileOptions(valid_fraction=0.0, test_fraction=0.2)
 """How a file is read and split by default; only a fit from several starts needs validation data."""
 

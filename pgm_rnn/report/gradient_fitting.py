@@ -37,7 +37,7 @@ from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences
 from pgm_rnn.storage import holds_model
 
-FILE = FileOptions(emission="gaussian", valid_fraction=0.1, test_fraction=0.2)
+FILE = FileOptions(valid_fraction=0.1, test_fraction=0.2)
 """How a file is read and split by default; the validation data are used for early stopping."""
 
 

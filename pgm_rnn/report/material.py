@@ -16,17 +16,28 @@ from torch import Tensor
 
 from pgm_rnn.checks import check_choice
 from pgm_rnn.data import load
-from pgm_rnn.data.series import Series, read_series
-from pgm_rnn.emissions import Emission, Gaussian
+from pgm_rnn.emissions import Emission
 from pgm_rnn.inference import forward_backward, kalman, smc, svi
 from pgm_rnn.inference.diagnosis import check_scores
 from pgm_rnn.inference.svi.evaluation import num_modelled
+from pgm_rnn.legend import Legend
 from pgm_rnn.registries import OWN, Registries
+from pgm_rnn.report.tables import (
+    Reading,
+    described,
+    family_of,
+    kind_of,
+    kinds_of,
+    observed_by,
+    read,
+    shaped,
+    steps_of,
+)
 from pgm_rnn.sequence_model import SequenceModel, memory_of
 from pgm_rnn.sequence_model.conditionals import example_of
 from pgm_rnn.sequence_model.observations import check_observations
 from pgm_rnn.sequence_model.tables import has_tables
-from pgm_rnn.sequences import Sequences, as_sequences, length_mask
+from pgm_rnn.sequences import Sequences, length_mask, some_observed
 
 SCORE_PARTICLES = 128
 """Number of particles of the filter that scores a model without a likelihood in closed form."""
@@ -68,6 +79,7 @@ class Material:
         file: how the file was read and split, or None.
         vocabulary: the characters of a text, None for other data.
         notes: a sentence on each part of a file that is left out.
+        legend: the names, kinds and vocabularies of a file's columns, or None.
     """
 
     description: str
@@ -79,6 +91,7 @@ class Material:
     file: "FileOptions | None" = None
     vocabulary: str | None = None
     notes: tuple[str, ...] = ()
+    legend: Legend | None = None
 
 
 class FileOptions(NamedTuple):
@@ -86,15 +99,26 @@ class FileOptions(NamedTuple):
 
     Attributes:
         columns: the variables to use, all if empty.
-        emission: name of the emission family of the file's values.
+        emission: name of the emission family of the file's values; None for that of the columns' kinds.
         valid_fraction: fraction of the series, or of the steps of a single one, that is the validation set.
         test_fraction: fraction that is the test set.
+        sequence: the column of ids, for a table of several sequences.
+        time: the column of times.
+        kind: kinds of columns, KIND or COLUMN=KIND.
     """
 
     columns: Sequence[str] = ()
     emission: str | None = None
     valid_fraction: float | None = None
     test_fraction: float | None = None
+    sequence: str | None = None
+    time: str | None = None
+    kind: Sequence[str] = ()
+
+    @property
+    def reading(self) -> Reading:
+        """How the file is read."""
+        return Reading(self.sequence, self.time, tuple(self.columns), kinds_of(self.kind))
 
 
 def check_source(source: str, options: FileOptions, registries: Registries = OWN) -> None:
@@ -106,7 +130,7 @@ def check_source(source: str, options: FileOptions, registries: Registries = OWN
     if source in registries.datasets:
         for name, value in options._asdict().items():
             if value is not None and value != ():
-                option = name.rstrip("s").replace("_", "-")
+                option = name.removesuffix("s").replace("_", "-")
                 raise ValueError(f"expected --{option} only with a file, got it with the data set {source}")
         return
     if not Path(source).exists():
@@ -161,91 +185,38 @@ def _scored(model: SequenceModel, split: str, data: Sequences) -> Score:
 
 
 def from_file(path: Path, options: FileOptions, registries: Registries = OWN, of: Emission | None = None) -> Material:
-    """The series in a file, the emission None for real vectors of any width, or observations of the family `of`.
+    """The series in a file, of the emission that the options name or the kinds of columns suggest, or of `of`.
 
     Raises:
         DataError: the file cannot be read, or does not hold series.
         ValueError: the values do not fit the emission, or are too few to split.
     """
-    found = read_series(path, options.columns)
-    series, names = found.x, found.columns
-    lengths = torch.full(series.shape[:1], series.shape[1]) if found.lengths is None else found.lengths
-    inside = length_mask(lengths, series.shape[1])  # (batch, T)
-    family, x = _observations(series, options.emission, registries) if of is None else (of, _shaped(series, of, path))
-    single = len(x) == 1
-    parts = _cut(x.shape[1] if single else len(x), options, "steps" if single else "series")
-    units = {split: _part(x, lengths, part, single) for split, part in parts.items()}
+    emission = None if of is not None else options.emission
+    kind = None if emission is None else registries.families[emission].kind
+    found, notes = read(path, options.reading, kind if of is None else kind_of(of))
+    legend = found.legend
+    assert legend is not None  # a reader always makes one
+    family, data = (family_of(legend), found) if emission is None else observed_by(found, emission, registries)
+    if of is not None:
+        family, data = of, shaped(found, of, path)
+    check_observations(family, data.x, None, data.x, data.observed)
+    single = len(data.lengths) == 1
+    parts = _cut(data.x.shape[1] if single else len(data.lengths), options, "steps" if single else "series")
+    units = {split: steps_of(data, part) if single else data.select(part) for split, part in parts.items()}
+    inside = length_mask(data.lengths, data.x.shape[1])
+    seen = inside if data.observed is None else some_observed(data.observed)  # (batch, T)
 
     def scores(model: SequenceModel) -> list[Score]:
-        terms, seen = _predictive_terms(model, Sequences(x, lengths)), ~series.isnan().all(-1) & inside
-        _warn_of_no_score(model, family, Sequences(x, lengths), terms.where(inside, 0.0).sum(1))
+        given = in_dtype_of(model, data)
+        terms = _predictive_terms(model, given)
+        _warn_of_no_score(model, family, given, terms.where(inside, 0.0).sum(1))
         nats, steps = (-terms[0], seen[0]) if single else (-terms.where(inside, 0).sum(1), seen.sum(1))
         bound = "exact" if model.exact else f"FIVO_{SCORE_PARTICLES}"
         return [_score(split, nats[part], steps[part], single, bound) for split, part in parts.items()]
 
-    options = options._replace(columns=names)  # as they were taken
-    description = _described(found, lengths)
-    return Material(description, family, units["train"], units.get("valid"), single, scores, options, notes=found.notes)
-
-
-def _part(x: Tensor, lengths: Tensor, part: slice, single: bool) -> Sequences:
-    """Some of the steps of a single series, or some of several series, cut to the longest of them."""
-    if single:
-        return as_sequences(x[:, part])
-    return Sequences(x[part, : int(lengths[part].max())], lengths[part])
-
-
-def _described(found: Series, lengths: Tensor) -> str:
-    """The contents of a file, in one line."""
-    x, names = found.x, found.columns
-    few, many = int(lengths.min()), int(lengths.max())
-    steps = f"{many} steps" if few == many else f"{few} to {many} steps"
-    variables = f"{len(names)} variables" if len(names) > 1 else "1 variable"
-    missing = int(x.isnan().sum())
-    holds = f"{len(x)} series of {steps}" if len(x) > 1 else steps
-    return f"{holds}, {variables}{_listed(names)}" + (f", {missing} numbers missing" if missing else "")
-
-
-def _listed(names: Sequence[str]) -> str:
-    if all(name.isdecimal() for name in names):
-        return ""
-    return f" ({', '.join(names[:6])}{', ...' if len(names) > 6 else ''})"
-
-
-def _observations(series: Tensor, emission: str | None, registries: Registries) -> tuple[Emission, Tensor]:
-    """A family and observations (batch, T, *event) of it, from numbers (batch, T, M)."""
-    if emission is None:
-        return Gaussian(series.shape[-1]), series
-    missing = series.isnan().any(-1)
-    if bool(missing.any()):
-        where, step = missing.nonzero()[0].tolist()
-        raise ValueError(
-            f"expected no missing values, got the first one at step {step + 1} of series {where + 1}; "
-            "fill them in, or use pgm-rnn fit lgssm, which sums them out"
-        )
-    x = series.squeeze(-1)
-    of_numbers = registries.families[emission].of_numbers
-    assert of_numbers is not None  # `check_source` saw to it
-    family = of_numbers(x)
-    x = x.long() if family.needs_integers else x
-    return family, check_observations(family, x, None, x)[0]
-
-
-def _shaped(series: Tensor, family: Emission, path: Path) -> Tensor:
-    """Numbers (batch, T, M) as observations of a family, (batch, T, *event)."""
-    shape = family.event_shape
-    width = max(1, shape.numel())
-    if series.shape[-1] != width:
-        raise ValueError(
-            f"expected {width} variable{'s' * (width > 1)} for a model of {family}, got {series.shape[-1]} in {path}; "
-            "choose with --column"
-        )
-    x = series.reshape(*series.shape[:2], *shape)
-    if not family.needs_integers:
-        return check_observations(family, x, None, x)[0]
-    if not bool((x == x.floor()).all()):
-        raise ValueError(f"expected {family.support} in {path}, got other numbers")
-    return check_observations(family, x.long(), None, x)[0]
+    options = options._replace(columns=tuple(column.name for column in legend.columns))  # as they were taken
+    description, train, valid = described(data), units["train"], units.get("valid")
+    return Material(description, family, train, valid, single, scores, options, notes=notes, legend=legend)
 
 
 def _cut(num: int, options: FileOptions, unit: str) -> dict[str, slice]:

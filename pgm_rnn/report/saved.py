@@ -1,7 +1,8 @@
 """A model that `pgm-rnn fit` or `save_model` wrote, and data in the form that it takes."""
 
 import difflib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,22 +10,20 @@ from rich.console import Console
 
 from pgm_rnn.checks import check_choice
 from pgm_rnn.data import Dataset, load
-from pgm_rnn.data.series import read_series
+from pgm_rnn.data.frames import read_names
 from pgm_rnn.emissions import Bernoulli, Categorical, NadeBits, Pen
 from pgm_rnn.registries import OWN, Registries
 from pgm_rnn.report.columns import columns_to_take
-from pgm_rnn.report.fitted import counted
 from pgm_rnn.report.material import in_dtype_of
+from pgm_rnn.report.tables import Reading, from_record, kind_of, kinds_of, read, shaped
 from pgm_rnn.sequence_model import SequenceModel
-from pgm_rnn.sequences import Sequences, as_sequences
+from pgm_rnn.sequence_model.observations import checked
+from pgm_rnn.sequences import Sequences
 from pgm_rnn.storage import Description, Model, StorageError, load_with_description
 from pgm_rnn.zoo.entries import list_pretrained
 from pgm_rnn.zoo.entries import load_with_description as load_trained
 
 SPLITS = ("train", "valid", "test")
-LARGEST_INTEGER = 2**53
-"""From this number on, float64 cannot represent every whole number."""
-
 
 @dataclass(frozen=True)
 class Source:
@@ -35,12 +34,18 @@ class Source:
         split: split of a data set, "test" if None; a file is used whole.
         columns: columns of a file; empty for those of the fit, which are put into the fit's order.
         registries: the data sets, models and emission families.
+        sequence: the column of ids of a file; None for that of the fit.
+        time: the column of times of a file; None for that of the fit.
+        kind: kinds of columns, KIND or COLUMN=KIND; empty for those of the fit.
     """
 
     name: str
     split: str | None = None
     columns: tuple[str, ...] = ()
     registries: Registries = OWN
+    sequence: str | None = None
+    time: str | None = None
+    kind: tuple[str, ...] = ()
 
 
 class Saved(NamedTuple):
@@ -95,14 +100,14 @@ def observations(saved: Saved, source: Source) -> Sequences:
         if source.split is not None:
             raise ValueError("expected --split only with a data set, got it with a file, which is used whole")
         data = _from_file(saved, source)
-    data = in_dtype_of(saved.model, data)
-    x, lengths = saved.model.check(data.x, data.lengths)
-    return Sequences(x, lengths)
+    return checked(saved.model, in_dtype_of(saved.model, data))
 
 
 def _split(saved: Saved, source: Source) -> Sequences:
-    if source.columns:
-        raise ValueError(f"expected --column only with a file, got it with the data set {source.name}")
+    for option in ("columns", "sequence", "time", "kind"):
+        if getattr(source, option):
+            name = option.removesuffix("s")
+            raise ValueError(f"expected --{name} only with a file, got it with the data set {source.name}")
     split = "test" if source.split is None else source.split
     check_choice("--split", split, SPLITS)  # before the data are read
     same = saved.info.get("data") == source.name
@@ -145,29 +150,40 @@ def _observed(family: object) -> object:
 
 def _from_file(saved: Saved, source: Source) -> Sequences:
     path, is_same = Path(source.name), saved.info.get("data") == source.name
-    columns, how = columns_to_take(path, _columns_of_fit(saved), source.columns, is_same=is_same)
-    found = read_series(path, columns)
-    for note in (*found.notes, *([how] if how else [])):
+    kept = reading_of_fit(saved) or Reading()
+    columns, how = columns_to_take(path, kept.columns, source.columns, is_same=is_same)
+    given = kinds_of(source.kind)
+    if columns != kept.columns and (columns or not is_same):  # other columns, in the order of those of the fit
+        kept = _renamed(kept, columns, path)
+    asked = replace(
+        kept, sequence=source.sequence or kept.sequence, time=source.time or kept.time, kinds=given or kept.kinds
+    )
+    known = kind_of(saved.model.family) if not asked.kinds else None
+    found, notes = read(path, asked, known)
+    for note in (*notes, *([how] if how else [])):
         Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(note)
-    series, shape = found.x, saved.model.family.event_shape
-    if series.shape[-1] != max(1, shape.numel()):
-        raise ValueError(
-            f"expected {counted(max(1, shape.numel()), 'variable')} for the model, got {series.shape[-1]} in "
-            f"{source.name}; choose with --column"
-        )
-    x = series.reshape(*series.shape[:2], *shape)
-    if not saved.model.family.needs_integers:
-        return as_sequences(x, found.lengths)
-    if not bool(((x == x.floor()) & (x.abs() < LARGEST_INTEGER)).all()):
-        raise ValueError(f"expected {saved.model.family.support} in {source.name}, got other numbers")
-    return as_sequences(x.long(), found.lengths)
+    return shaped(found, saved.model.family, path)
 
 
-def _columns_of_fit(saved: Saved) -> tuple[str, ...]:
-    """The columns that the model was fitted to, none if its record does not name them."""
+def _renamed(kept: Reading, columns: Sequence[str], path: Path) -> Reading:
+    """What a fit keeps of its columns, under the names of those to read in their place."""
+    names = tuple(columns) or tuple(name for name in read_names(path) if name not in (kept.sequence, kept.time))
+    if not kept.columns or len(names) != len(kept.columns):
+        return replace(kept, columns=tuple(columns), kinds={}, words={}, units={})
+    new = dict(zip(kept.columns, names, strict=True))
+    parts = {part: {new[name]: value for name, value in getattr(kept, part).items()} for part in ("kinds", "words", "units")}
+    return replace(kept, columns=names, **parts)
+
+
+def reading_of_fit(saved: Saved) -> Reading | None:
+    """How the fit read its file; of older fits only the columns are known, and None if not even those."""
     file = saved.info.get("file")
+    kept = from_record(saved.info.get("legend"))
+    if kept is not None:
+        return kept
     columns = file.get("columns") if isinstance(file, dict) else None
-    return tuple(column for column in columns if isinstance(column, str)) if isinstance(columns, list) else ()
+    names = tuple(name for name in columns if isinstance(name, str)) if isinstance(columns, list) else ()
+    return Reading(columns=names) if names else None
 
 
 def vocabulary_of(saved: Saved, registries: Registries = OWN) -> str | None:

@@ -1,0 +1,217 @@
+"""Files of the user's as a command reads them: which columns, of which kinds, and the family that observes them.
+
+A fit keeps the legend of its data in its record, so that later commands read other files in the same way: the same
+columns, kinds and vocabularies, ids and times by the same names.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pgm_rnn.checks import check_choice
+from pgm_rnn.data.reading import read_sequences
+from pgm_rnn.data.roles import ReadingWarning
+from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian, Joint, NadeBits, Poisson
+from pgm_rnn.legend import KINDS, Column, Kind, Legend
+from pgm_rnn.registries import Registries
+from pgm_rnn.sequences import Sequences, length_mask, over_events
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a file is read: what the user says of it, or what an earlier fit keeps.
+
+    Attributes:
+        sequence: the column of ids, or None.
+        time: the column of times, or None.
+        columns: the observed columns; empty for all.
+        kinds: kinds by column, or one for all under the name "".
+        words: vocabularies by column.
+        units: units by column.
+    """
+
+    sequence: str | None = None
+    time: str | None = None
+    columns: tuple[str, ...] = ()
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    words: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
+
+
+class Found(NamedTuple):
+    """The sequences in a file, with a sentence on each thing that was not obvious."""
+
+    data: Sequences
+    notes: tuple[str, ...]
+
+
+def kinds_of(options: Sequence[str]) -> dict[str, str]:
+    """Kinds by column from values of `--kind`, KIND or COLUMN=KIND; one without a column is for all, under "".
+
+    Raises:
+        ValueError: an unknown kind, or two for one column.
+    """
+    found: dict[str, str] = {}
+    for option in options:
+        column, _, kind = option.rpartition("=")
+        check_choice("--kind", kind, KINDS)
+        if column in found or (found and "" in (column, *found)):
+            raise ValueError(f"expected one --kind for all columns, or one for each, got {', '.join(options)}")
+        found[column] = kind
+    return found
+
+
+def read(path: Path, reading: Reading, kind: Kind | None = None) -> Found:
+    """The sequences in a file, in double precision; `kind` is that of all columns where an emission asks for it.
+
+    Raises:
+        DataError: a file that cannot be read, or cells, rows or columns that do not fit.
+        ValueError: an unknown column or kind, or kinds beside an emission of another one.
+    """
+    kinds: Any = reading.kinds.get("", dict(reading.kinds) or None)
+    if kind is not None:
+        if kinds is not None and set(reading.kinds.values()) != {kind}:
+            raise ValueError(f"expected --kind {kind} for this --emission, got others; leave one of them out")
+        kinds = kind
+    before = torch.get_default_dtype()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", ReadingWarning)
+        torch.set_default_dtype(torch.float64)
+        try:
+            data = read_sequences(
+                path,
+                reading.sequence,
+                reading.time,
+                list(reading.columns) or None,
+                kinds,
+                units=reading.units or None,
+                words=reading.words or None,
+            )
+        finally:
+            torch.set_default_dtype(before)
+    for warning in said:
+        if not issubclass(warning.category, ReadingWarning):
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    notes = tuple(str(warning.message) for warning in said if issubclass(warning.category, ReadingWarning))
+    return Found(data, notes)
+
+
+def family_of(legend: Legend) -> Emission:
+    """The family of observations with these columns: one family where all are of a kind, else a `Joint`."""
+    kinds = [column.kind for column in legend.columns]
+    if len(kinds) == 1 and kinds != ["real"]:
+        return _of_column(legend.columns[0])
+    if set(kinds) == {"real"}:
+        return Gaussian(len(kinds))
+    if set(kinds) == {"binary"}:
+        return Bernoulli(len(kinds))
+    return Joint([_of_column(column) for column in legend.columns])
+
+
+def _of_column(column: Column) -> Emission:
+    if column.kind == "symbol":
+        return Categorical(max(2, len(column.words)))
+    return {"count": Poisson(), "binary": Bernoulli(), "real": Gaussian()}[column.kind]
+
+
+def observed_by(data: Sequences, emission: str, registries: Registries) -> tuple[Emission, Sequences]:
+    """The family called `emission` for these numbers, and the numbers in its shape: scalars of a single column.
+
+    Raises:
+        ValueError: numbers that it does not take.
+    """
+    of_numbers = registries.families[emission].of_numbers
+    assert of_numbers is not None  # `check_source` saw to it
+    scalar = data.x.dim() == 3 and data.x.shape[-1] == 1
+    x = data.x[..., 0] if scalar else data.x
+    observed = data.observed[..., 0] if scalar and data.observed is not None and data.observed.dim() == 3 else data.observed
+    seen = x if observed is None else x.where(over_events(observed, x), 0)
+    family = of_numbers(seen.double())
+    return family, data._replace(x=x.long() if family.needs_integers else x, observed=observed)
+
+
+def kind_of(family: Emission) -> Kind | None:
+    """The kind of all columns that a family observes; None for a `Joint`, whose columns differ."""
+    if isinstance(family, Joint):
+        return None
+    if isinstance(family, Categorical):
+        return "symbol"
+    if isinstance(family, Bernoulli | NadeBits):
+        return "binary"
+    return "count" if isinstance(family, Poisson) else "real"
+
+
+def shaped(data: Sequences, family: Emission, path: Path) -> Sequences:
+    """Numbers of a file as observations (batch, T, *event) of a family.
+
+    Raises:
+        ValueError: another number of columns.
+    """
+    shape, batch = family.event_shape, data.x.shape[:2]
+    width, given = max(1, shape.numel()), data.x.shape[2:].numel()
+    if given != width:
+        raise ValueError(
+            f"expected {width} variable{'s' * (width > 1)} for a model of {family}, got {given} in {path}; "
+            "choose with --column"
+        )
+    x, observed = data.x.reshape(*batch, *shape), data.observed
+    if observed is not None and observed.dim() > 2:
+        observed = observed.reshape(x.shape)
+    if family.needs_integers:
+        x = x.long() if observed is None else x.where(over_events(observed, x), 0).long()
+    return data._replace(x=x, observed=observed)
+
+
+def described(data: Sequences) -> str:
+    """The contents of a file, in one line."""
+    few, many = int(data.lengths.min()), int(data.lengths.max())
+    steps = f"{many} steps" if few == many else f"{few} to {many} steps"
+    names = [] if data.legend is None else [column.name for column in data.legend.columns]
+    variables = f"{len(names)} variables" if len(names) > 1 else "1 variable"
+    missing = 0
+    if data.observed is not None:
+        inside = length_mask(data.lengths, data.x.shape[1])
+        missing = int((~data.observed & over_events(inside, data.observed)).sum())
+    holds = f"{len(data.lengths)} series of {steps}" if len(data.lengths) > 1 else steps
+    return f"{holds}, {variables}{_listed(names)}" + (f", {missing} numbers missing" if missing else "")
+
+
+def _listed(names: Sequence[str]) -> str:
+    if all(name.isdecimal() for name in names):
+        return ""
+    return f" ({', '.join(names[:6])}{', ...' if len(names) > 6 else ''})"
+
+
+def as_record(legend: Legend) -> dict[str, Any]:
+    """What a fit keeps of a legend, for JSON."""
+    columns = [column._asdict() | {"words": list(column.words)} for column in legend.columns]
+    return {"columns": columns, "sequence": legend.sequence, "time": legend.time}
+
+
+def from_record(record: object) -> Reading | None:
+    """How an earlier fit read its file; None for a record of another form, such as that of an older version."""
+    columns = record.get("columns") if isinstance(record, dict) else None
+    if not isinstance(record, dict) or not isinstance(columns, list) or not all(isinstance(c, dict) for c in columns):
+        return None
+    names = tuple(str(column.get("name")) for column in columns)
+    kinds = {name: column["kind"] for name, column in zip(names, columns, strict=True) if column.get("kind") in KINDS}
+    words = {name: tuple(map(str, c["words"])) for name, c in zip(names, columns, strict=True) if c.get("words")}
+    units = {name: str(c["unit"]) for name, c in zip(names, columns, strict=True) if c.get("unit")}
+    texts = (value if isinstance(value, str) else None for value in (record.get("sequence"), record.get("time")))
+    return Reading(*texts, names, kinds, words, units)
+
+
+def steps_of(data: Sequences, part: slice) -> Sequences:
+    """Some steps of a single sequence."""
+
+    def cut(value: Tensor | None) -> Tensor | None:
+        return None if value is None else value[:, part]
+
+    x = data.x[:, part]
+    legend = None if data.legend is None else data.legend.steps(part)
+    return Sequences(x, torch.tensor([x.shape[1]]), None, cut(data.inputs), cut(data.observed), legend)
