@@ -136,11 +136,11 @@ def test_lengths_may_be_an_array_or_a_list() -> None:
     assert torch.equal(hmm().log_prob(x.numpy(), lengths=np.array(lengths)), expected)
     assert torch.equal(hmm().log_prob(x, lengths=lengths), expected)
     with pytest.raises(ValueError, match="expected no lengths beside a list, whose sequences have their own"):
-        as_sequences([SERIES], torch.tensor([7]))  # type: ignore[arg-type]
+        as_sequences([SERIES], torch.tensor([7]))
 
 
 def test_the_columns_of_a_table_name_the_variables() -> None:
-    legend = as_sequences(pd.DataFrame({"flow": [1.0, 2.0], "wet": [True, False]})).legend  # type: ignore[arg-type]
+    legend = as_sequences(pd.DataFrame({"flow": [1.0, 2.0], "wet": [True, False]})).legend
     assert legend is not None
     assert [column.name for column in legend.columns] == ["flow", "wet"]
 
@@ -148,7 +148,7 @@ def test_the_columns_of_a_table_name_the_variables() -> None:
 def test_the_callers_array_is_not_written_to() -> None:
     x = SERIES.numpy().copy()
     x.flags.writeable = False
-    as_sequences(x[None, ::-1], torch.tensor([5])).x.zero_()  # type: ignore[arg-type]
+    as_sequences(x[None, ::-1], torch.tensor([5])).x.zero_()
     assert np.array_equal(x, SERIES.numpy())
 
 
@@ -159,7 +159,7 @@ def test_a_table_with_words_points_to_the_reader() -> None:
 
 def test_a_batch_of_a_table_has_no_axis_of_columns_for_a_family_of_scalars() -> None:
     frame = pd.DataFrame({"flow": SERIES[:, 0].numpy()})
-    batch = as_sequences(frame)  # type: ignore[arg-type]
+    batch = as_sequences(frame)
     assert isinstance(batch, Sequences)
     assert batch.x.shape == (1, 7, 1)
     assert torch.equal(make_hmm(Gaussian()).log_prob(batch), make_hmm(Gaussian()).log_prob(SERIES[None, :, 0]))

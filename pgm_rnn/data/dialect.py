@@ -107,6 +107,13 @@ def _unlike(names: Sequence[str], path: Path) -> list[str]:
     return named
 
 
+def first_rows(path: Path, dialect: Dialect) -> list[list[str]]:
+    """The cells of the first lines, with points for decimal commas."""
+    lines = [line for line in _head(path)[1] if line.strip()]
+    rows = csv.reader(lines, delimiter=dialect.separator)
+    return [[c.strip().replace(",", ".") if dialect.decimal == "," else c.strip() for c in row] for row in rows]
+
+
 def is_missing(cell: str) -> bool:
     """Whether a cell holds nothing."""
     return cell.strip().upper() in _UPPER

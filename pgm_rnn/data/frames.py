@@ -6,18 +6,22 @@
 """
 
 import csv
+import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from pgm_rnn.coerce import is_table
 from pgm_rnn.data.arrays import read_array
-from pgm_rnn.data.dialect import MISSING, Dialect, dialect_of
+from pgm_rnn.data.cells import Cells, cells_of
+from pgm_rnn.data.dialect import MISSING, Dialect, dialect_of, first_rows, is_missing, is_number
 from pgm_rnn.data.source import DataError
 from pgm_rnn.data.table import numbered
 
@@ -26,7 +30,8 @@ CHUNK = 1 << 20
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-class Frame(NamedTuple):
+@dataclass(frozen=True)
+class Frame:
     """A table and where it comes from.
 
     Attributes:
@@ -46,6 +51,13 @@ class Frame(NamedTuple):
     lengths: Array | None = None
     inputs: Array | None = None
     notes: tuple[str, ...] = ()
+    _cells: dict[str, Cells] = field(default_factory=dict)
+
+    def cells(self, name: str) -> Cells:
+        """The contents of a column, found once."""
+        if name not in self._cells:
+            self._cells[name] = cells_of(self.table[name])
+        return self._cells[name]
 
 
 def read_frame(source: Any) -> Frame:
@@ -69,9 +81,19 @@ def _file(path: Path) -> Frame:
     if suffix not in SUFFIXES:
         raise DataError(f"expected a file that ends in {', '.join(SUFFIXES)}, got {path}")
     with _readable(path):
+        if path.stat().st_size > memory():
+            raise MemoryError
         if suffix == ".parquet":
             return _parquet(path)
         return _stored_array(path) if suffix in (".npy", ".npz") else _text(path, dialect_of(path))
+
+
+def memory() -> float:
+    """Bytes of memory that this machine has; infinity where the system does not say."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return math.inf
 
 
 @contextmanager
@@ -103,6 +125,7 @@ def _text(path: Path, dialect: Dialect) -> Frame:
         "skipinitialspace": True,
         "skip_blank_lines": len(dialect.names) > 1,
         "low_memory": False,
+        "dtype": dict.fromkeys(_columns_of_words(path, dialect), "category"),  # each word is kept once
     }
     _check_widths(path, dialect)
     try:
@@ -114,6 +137,13 @@ def _text(path: Path, dialect: Dialect) -> Frame:
     return Frame(
         table, path.name, lambda row: f"line {_line(path, dialect, row)}", dialect.is_named, notes=dialect.notes
     )
+
+
+def _columns_of_words(path: Path, dialect: Dialect) -> list[str]:
+    """The columns that have a word in the first lines."""
+    rows = first_rows(path, dialect)[dialect.is_named :]
+    cells = {name: [row[place] for row in rows if place < len(row)] for place, name in enumerate(dialect.names)}
+    return [name for name, found in cells.items() if not all(is_number(c) or is_missing(c) for c in found)]
 
 
 def _parsed(path: Path, options: dict[str, Any], encoding: str) -> Any:
@@ -141,7 +171,9 @@ def _check_widths(path: Path, dialect: Dialect) -> None:
     with path.open("rb") as stream:
         end = b"\n"
         while chunk := stream.read(CHUNK):
-            separators, lines, end = separators + chunk.count(separator), lines + chunk.count(b"\n"), chunk[-1:]
+            found = np.frombuffer(chunk, np.uint8)
+            separators += int(np.count_nonzero(found == separator[0]))
+            lines, end = lines + int(np.count_nonzero(found == ord("\n"))), chunk[-1:]
     if separators == (lines + (end != b"\n")) * (width - 1):
         return
     for line, row in _rows(path, dialect):
