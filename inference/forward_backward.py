@@ -30,9 +30,9 @@ from pgm_rnn.results import shown
 from pgm_rnn.sequence_model import SequenceModel, memory_of
 from pgm_rnn.sequence_model.conditionals import example_of
 from pgm_rnn.sequence_model.law_checks import check_tables
-from pgm_rnn.sequence_model.observations import check_inputs, checked
+from pgm_rnn.sequence_model.observations import as_batch, check_inputs, checked
 from pgm_rnn.sequence_model.tables import Tables, has_tables, in_groups, tables_of
-from pgm_rnn.sequences import Sequences, as_sequences, length_mask
+from pgm_rnn.sequences import Sequences, length_mask
 
 
 class FiniteStateModel(Protocol):
@@ -394,6 +394,6 @@ def checked_finite(
     if isinstance(model, SequenceModel):
         return checked(model, x, lengths, inputs=inputs, mask=mask)
     check_tables(model)
-    given = as_sequences(x, lengths, inputs=inputs, mask=mask)
+    given = as_batch(model, x, lengths, inputs=inputs, mask=mask)
     values, lengths = model.check(given.x, given.lengths, given.observed)  # type: ignore[attr-defined]
     return Sequences(values, lengths, mask=given.mask)

@@ -51,7 +51,7 @@ def linear_start(x: Tensor, lengths: Tensor | None = None, *, latent_dim: int) -
     check_counts(latent_dim=latent_dim)
     x, lengths = as_sequences(x, lengths)[:2]
     if x.dim() != 3:
-        raise ValueError(f"expected x of shape (batch, T, M), got {tuple(x.shape)}")
+        raise ValueError(f"expected x of shape (batch, T, M), got {tuple(x.shape)}; one sequence (T, M) is x[None]")
     x = x.detach().cpu().double().where(length_mask(lengths.cpu(), x.shape[1])[..., None], torch.nan)
     scale, width = _scale(x), _window(latent_dim, x.shape[2], int(lengths.max()))
     sequences = [_bridged(one[:length], scale) for one, length in zip(x, lengths.tolist(), strict=True)]

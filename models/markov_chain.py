@@ -120,7 +120,7 @@ class MarkovChain(UnrollsMemory, SequenceModel):
         if not pseudo_count >= 0:
             raise ValueError(f"expected pseudo_count of at least 0, got {pseudo_count}")
         family = _discrete(chosen_family(num_symbols, emission))
-        data = as_sequences(x, lengths)
+        data = as_sequences(x, lengths, event_shape=family.event_shape)
         like = torch.empty(0, device=data.x.device)
         like = like.to(data.x.dtype) if data.x.is_floating_point() else like
         values, lengths = check_observations(family, data.x, data.lengths, like)

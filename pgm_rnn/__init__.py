@@ -16,6 +16,7 @@ from pgm_rnn.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from pgm_rnn import data, distributions, emissions, graph, inference, models
+    from pgm_rnn.data.reading import read_sequences
     from pgm_rnn.models.registry import get_model, list_models, model_info
     from pgm_rnn.report.posterior import to_arviz
     from pgm_rnn.sequence_model import SequenceModel
@@ -35,6 +36,7 @@ _HOMES = {
     "load_pretrained": "pgm_rnn.zoo",
     "model_info": "pgm_rnn.models.registry",
     "pad": "pgm_rnn.sequences",
+    "read_sequences": "pgm_rnn.data.reading",
     "save_model": "pgm_rnn.storage",
     "to_arviz": "pgm_rnn.report.posterior",
 }
@@ -57,6 +59,7 @@ __all__ = [
     "model_info",
     "models",
     "pad",
+    "read_sequences",
     "save_model",
     "to_arviz",
 ]

@@ -4,15 +4,18 @@
     lengths: (batch,) int64    1 <= lengths[i] <= T; None means that every sequence has T steps
     z, inputs, mask            latent states, exogenous inputs u_t, and which observations exist, if they matter
 
-Public functions take a `Sequences`, or a tensor x and its lengths; `as_sequences` checks and joins them, once.
+Public functions take a `Sequences`, a tensor or array x and its lengths, a list of sequences, or a DataFrame;
+`as_sequences` checks and joins them, once.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from pgm_rnn.coerce import as_tensor, given_as
 from pgm_rnn.legend import Legend
 
 
@@ -164,16 +167,23 @@ def as_sequences(
     z: Tensor | None = None,
     inputs: Tensor | None = None,
     mask: Tensor | None = None,
+    event_shape: Sequence[int] | None = None,
 ) -> Sequences:
     """`data` as a padded batch with explicit, checked lengths and mask.
 
     Args:
-        data: `Sequences`, or observations (batch, T, *event).
-        lengths: (batch,); None means T for every sequence. If `data` is a `Sequences`, `lengths` must be None, and so
-            must every other argument that it already holds.
+        data: `Sequences`; observations (batch, T, *event) as a tensor or array; a list of sequences (T_i, *event); or a
+            DataFrame, which is one sequence with a row per step.
+        lengths: (batch,); None means T for every sequence. If `data` is a `Sequences` or a list, `lengths` must be
+            None, and so must every other argument that it already holds.
         z: latent states (batch, T, *latent); checked by the model.
         inputs: (batch, T, input_dim); checked by the model.
         mask: True where x was observed, (batch, T) or the shape of x; None for everywhere.
+        event_shape: shape of one observation, where it is known. Then `data` may be one sequence (T, *event), whose z,
+            inputs and mask need no batch dimension either, and (T,) will do for events of shape (1,).
+
+    Returns:
+        The batch; one sequence is a batch of one.
 
     Raises:
         TypeError: `data` is of another type, the lengths are no integers, or the mask has no truth values.
@@ -188,22 +198,71 @@ def as_sequences(
                 raise ValueError(f"expected {name} in one place, got them in Sequences and as an argument; drop one")
         z, inputs = data.z if z is None else z, data.inputs if inputs is None else inputs
         mask = data.observed if mask is None else mask
-        return as_sequences(data.x, data.lengths, z=z, inputs=inputs, mask=mask)._replace(legend=data.legend)
-    if not isinstance(data, Tensor):
-        raise TypeError(f"expected observations as a tensor (batch, T, *event), got {type(data).__name__}")
-    if data.dim() < 2 or 0 in data.shape[:2]:
+        x, mask = _without_column_axis(data, mask, event_shape)
+        return _checked(x, data.lengths, z, inputs, mask)._replace(legend=data.legend)
+    found = given_as(data)
+    if found.is_list:
+        if lengths is not None:
+            raise ValueError("expected no lengths beside a list, whose sequences have their own, got some; drop them")
+        parts = [_events(part, event_shape) for part in found.parts]
+        batch = pad(parts)._replace(legend=found.legend)
+        return as_sequences(batch, z=_padded("z", z), inputs=_padded("inputs", inputs), mask=_padded("mask", mask))
+    x, parts_of = found.parts[0], {"z": z, "inputs": inputs, "mask": mask}
+    z, inputs, mask = (None if v is None else as_tensor(name, v) for name, v in parts_of.items())
+    if found.legend is not None or _is_single(x, event_shape):
+        x = _events(x, event_shape)[None]
+        z, inputs, mask = (_with_batch(part, x) for part in (z, inputs, mask))
+    batch = _checked(x, lengths, z, inputs, mask)._replace(legend=found.legend)
+    return batch if found.legend is None else as_sequences(batch, event_shape=event_shape)
+
+
+def _checked(x: Tensor, lengths: Any, z: Tensor | None, inputs: Tensor | None, mask: Tensor | None) -> Sequences:
+    """A batch from tensors, after a check."""
+    if x.dim() < 2 or 0 in x.shape[:2]:
         raise ValueError(
             f"expected observations (batch, T, *event) with at least one sequence and one step, "
-            f"got shape {tuple(data.shape)}; a single sequence is x[None]"
+            f"got shape {tuple(x.shape)}; a single sequence is x[None]"
         )
     if lengths is None:
-        lengths = torch.full(data.shape[:1], data.shape[1], device=data.device)
+        lengths = torch.full(x.shape[:1], x.shape[1], device=x.device)
     else:
-        lengths = check_lengths(lengths, data)
-    batch = Sequences(data, lengths, z, inputs, None if mask is None else check_mask(mask, data))
+        lengths = check_lengths(as_tensor("lengths", lengths) if isinstance(lengths, list | np.ndarray) else lengths, x)
+    batch = Sequences(x, lengths, z, inputs, None if mask is None else check_mask(mask, x))
     if batch.observed is not None:
-        _check_seen(data, batch.observed)
+        _check_seen(x, batch.observed)
     return batch
+
+
+def _is_single(x: Tensor, event_shape: Sequence[int] | None) -> bool:
+    """Whether x is one sequence (T, *event) without a batch dimension."""
+    if event_shape is None or x.dim() == 0 or len(x) == 0:
+        return False
+    return tuple(x.shape[1:]) == tuple(event_shape) or (x.dim() == 1 and tuple(event_shape) == (1,))
+
+
+def _events(x: Tensor, event_shape: Sequence[int] | None) -> Tensor:
+    """One sequence (T, *event), given as (T,) where events have shape (1,)."""
+    return x[:, None] if event_shape is not None and tuple(event_shape) == (1,) and x.dim() == 1 else x
+
+
+def _without_column_axis(
+    data: Sequences, mask: Tensor | None, event_shape: Sequence[int] | None
+) -> tuple[Tensor, Tensor | None]:
+    """x and mask of a batch; the only column of a table, (batch, T, 1), is (batch, T) for a family of scalars."""
+    x = data.x
+    if event_shape is None or tuple(event_shape) or data.legend is None or tuple(x.shape[2:]) != (1,):
+        return x, mask
+    return x[..., 0], mask[..., 0] if mask is not None and mask.dim() == 3 else mask
+
+
+def _with_batch(part: Tensor | None, x: Tensor) -> Tensor | None:
+    """A companion of one sequence, with a batch dimension as x has."""
+    return part if part is None or part.shape[:2] == x.shape[:2] else part[None]
+
+
+def _padded(name: str, parts: Any) -> Tensor | None:
+    """A companion of a list of sequences, itself a list of (T_i, ...) or a tensor (batch, T, ...)."""
+    return pad([as_tensor(name, part) for part in parts]).x if isinstance(parts, list | tuple) else parts
 
 
 def _check_seen(x: Tensor, mask: Tensor) -> None:

@@ -21,15 +21,15 @@ def call(model: SequenceModel, verb: str, x: Any, lengths: Any = None) -> Any:
 @every_exact_law
 def test_observations_that_do_not_fit_are_errors(name: str, family: Emission, verb: str) -> None:
     model, x = make_model(name, family), draw(family, 2, 3)
-    wrong_dtype = torch.float64 if family.needs_integers else torch.float32
+    wrong_dtype = torch.float64 if family.needs_integers else torch.complex128
     bad: dict[str, tuple[Any, type[Exception], str]] = {
         "no batch": (x[0, 0], ValueError, "expected observations|expected x of shape"),
         "no steps": (x[:, :0], ValueError, "at least one sequence and one step"),
         "no sequences": (x[:0], ValueError, "at least one sequence and one step"),
         "events": (x[..., None], ValueError, r"expected x of shape \(batch, T"),
-        "dtype": (x.to(wrong_dtype), TypeError, "expected x of "),
+        "dtype": (x.to(wrong_dtype), TypeError, "expected x (of|as) "),
         "device": (x.to("meta"), ValueError, "expected x on cpu as the model, got meta"),
-        "list": (x.tolist(), TypeError, "expected observations as a tensor .*, got list"),
+        "words": ("abc", TypeError, "expected observations as a tensor .*, got str"),
         "support": (torch.full_like(x, -1 if family.needs_integers else torch.nan), ValueError, "got (-1|nan) in seq"),
     }
     for value, error, message in bad.values():
@@ -46,7 +46,7 @@ def test_lengths_that_do_not_fit_are_errors(name: str, verb: str) -> None:
         (LENGTHS + 1, ValueError, "expected lengths in 1..T = 1..4, got 5 at index 0"),
         (LENGTHS[:2], ValueError, r"expected lengths of shape \(3,\), one per sequence, got \(2,\)"),
         (LENGTHS.double(), TypeError, "expected lengths as a tensor of integers, got torch.float64"),
-        (LENGTHS.tolist(), TypeError, "expected lengths as a tensor of integers, got list"),
+        (3, TypeError, "expected lengths as a tensor of integers, got int"),
         (LENGTHS.to("meta"), ValueError, "expected lengths on cpu as x, got meta"),
     ]
     for lengths, error, message in bad:

@@ -54,10 +54,24 @@ def test_symbols_of_another_dtype_are_an_error(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("family", [Bernoulli(), Gaussian(), Poisson()])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.complex128])
-def test_numbers_of_another_precision_are_an_error(family: Emission, dtype: torch.dtype) -> None:
-    with pytest.raises(TypeError, match=f"expected x of dtype torch.float64 as the model's parameters, got {dtype}"):
-        checked(family, torch.ones(1, 2, dtype=dtype))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_numbers_of_another_precision_take_the_models_dtype(family: Emission, dtype: torch.dtype) -> None:
+    assert torch.equal(checked(family, torch.ones(1, 2, dtype=dtype)), torch.ones(1, 2, dtype=torch.float64))
+
+
+def test_numbers_beyond_the_models_dtype_are_an_error_but_not_in_the_padding() -> None:
+    x, single = torch.tensor([[1.0, 1e300]]), torch.zeros(1, dtype=torch.float32)
+    with pytest.raises(
+        ValueError, match=r"expected x of size up to 3.4e\+38, .* torch.float32 has, got 1e\+300; rescale"
+    ):
+        check_observations(Gaussian(), x, None, single)
+    found, _ = check_observations(Gaussian(), x, torch.tensor([1]), single)
+    assert found.tolist() == [[1.0, 0.0]]
+
+
+def test_complex_numbers_are_an_error() -> None:
+    with pytest.raises(TypeError, match=r"expected x as real numbers, got torch.complex128; use \.real"):
+        checked(Gaussian(), torch.ones(1, 2, dtype=torch.complex128))
 
 
 @pytest.mark.parametrize(
@@ -123,9 +137,13 @@ def test_observations_on_another_device_are_an_error(family: Emission) -> None:
         checked(family, ragged(family).to("meta"))
 
 
-def test_observations_that_are_no_tensor_are_an_error() -> None:
+def test_observations_that_are_no_numbers_are_an_error() -> None:
     with pytest.raises(TypeError, match="expected observations as a tensor"):
-        checked(Gaussian(), [[1.0]])  # type: ignore[arg-type]
+        checked(Gaussian(), "1.0")  # type: ignore[arg-type]
+    with pytest.raises(
+        TypeError, match="expected observations as numbers in one shape, got something else; read tables"
+    ):
+        checked(Gaussian(), [["a", "b"]])  # type: ignore[arg-type]
 
 
 def test_lengths_are_checked_too() -> None:

@@ -44,20 +44,31 @@ def imported_by(path: Path) -> set[str]:
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
-    heavy = {"torch", "pyro", "matplotlib", "numba", "arviz", "scipy", "pooch", "networkx", "numpy", "tqdm"}
+    heavy = {"torch", "pyro", "matplotlib", "numba", "arviz", "scipy", "pooch", "networkx", "numpy", "pandas", "tqdm"}
     assert not modules_after("import pgm_rnn") & heavy
 
 
 def test_the_help_of_the_command_line_imports_nothing_heavy() -> None:
     found = modules_after("from pgm_rnn.cli import app; app(['--help'], standalone_mode=False)")
     assert "typer" in found
-    assert not found & {"torch", "pyro", "numpy", "scipy", "numba", "matplotlib", "arviz", "pooch", "networkx"}
+    assert not found & {
+        "torch",
+        "pyro",
+        "numpy",
+        "scipy",
+        "numba",
+        "matplotlib",
+        "arviz",
+        "pandas",
+        "pooch",
+        "networkx",
+    }
 
 
 @pytest.mark.slow
 def test_models_and_engines_live_in_the_package_only() -> None:
     found = modules_after("import pgm_rnn.models, pgm_rnn.inference.svi, pgm_rnn.graph")
-    assert not found & {"models", "inference", "matplotlib", "numba", "arviz", "pooch"}
+    assert not found & {"models", "inference", "matplotlib", "numba", "arviz", "pandas", "pooch"}
     assert "pgm_rnn" in found
 
 

@@ -85,8 +85,8 @@ def test_a_batch_brings_its_own_lengths() -> None:
         as_sequences(THREE, THREE.lengths)
 
 
-@pytest.mark.parametrize("data", [[[1, 2]], None, "abc"])
-def test_observations_that_are_no_tensor_are_an_error(data: object) -> None:
+@pytest.mark.parametrize("data", [{1: 2}, None, "abc"])
+def test_observations_that_are_no_numbers_are_an_error(data: object) -> None:
     with pytest.raises(TypeError, match=f"expected observations as a tensor .*, got {type(data).__name__}"):
         as_sequences(data)  # type: ignore[arg-type]
 
@@ -102,7 +102,7 @@ def test_observations_without_sequences_or_steps_are_an_error(shape: tuple[int, 
     [
         (torch.tensor([1.0, 2.0], dtype=torch.float64), "torch.float64"),
         (torch.tensor([True, True]), "torch.bool"),
-        ([1, 2], "list"),
+        ([1.0, 2.0], "torch.float64"),
         (2, "int"),
     ],
 )

@@ -18,8 +18,9 @@ from pgm_rnn.inference.em.gradient_em import GradientEm
 from pgm_rnn.inference.suitable import check_trainable, unsuitable
 from pgm_rnn.results import shown
 from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequence_model.observations import as_batch
 from pgm_rnn.sequence_model.tables import has_tables
-from pgm_rnn.sequences import Sequences, as_sequences
+from pgm_rnn.sequences import Sequences
 
 StartFrom = Literal["auto", "model", "data"]
 Trainable = TrainableFiniteModel | TrainableLinearModel | SequenceModel
@@ -150,8 +151,10 @@ def fit(
     check_choice("start", start, ("auto", "model", "data"))
     if min_scale is not None and not 0 < min_scale <= 1:
         raise ValueError(f"expected min_scale between 0 and 1, a fraction of a column's spread, got {min_scale}")
-    began, data = time.perf_counter(), as_sequences(x, lengths, mask=mask)
-    held_out = None if valid is None else as_sequences(valid)
+    began, data = time.perf_counter(), as_batch(model, x, lengths, inputs=inputs, mask=mask)
+    if inputs is not None:
+        data, inputs = data._replace(inputs=None), data.inputs
+    held_out = None if valid is None else as_batch(model, valid)
     steps: Steps
     if is_trainable(model):
         _check_one_start(num_restarts, pseudo_count, pseudo_observations)

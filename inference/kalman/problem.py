@@ -17,7 +17,7 @@ from pgm_rnn.kernels import gaussian_backward, kalman
 from pgm_rnn.sequence_model import SequenceModel, memory_of
 from pgm_rnn.sequence_model.affine import moments_of
 from pgm_rnn.sequence_model.chains import Chained, Posterior, as_vectors, chain_of, check_finite, filtered
-from pgm_rnn.sequence_model.observations import checked
+from pgm_rnn.sequence_model.observations import as_batch, checked
 from pgm_rnn.sequences import Sequences, as_sequences, length_mask
 
 
@@ -103,7 +103,7 @@ def checked_gaussian(
     """
     if not has_gaussian_states(model):
         raise unsuitable("kalman", "Gaussian states", model)
-    given = as_sequences(x, lengths, inputs=inputs, mask=mask)
+    given = as_batch(model, x, lengths, inputs=inputs, mask=mask)
     given = given if mask is not None else as_sequences(given, mask=_observed(given))
     if given.observed is not None and reads_observations(model):
         raise ValueError(

@@ -17,8 +17,8 @@ from pgm_rnn.inference.svi.session import RANK_STREAM, carried_out, on_device
 from pgm_rnn.inference.svi.training import Fit
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import SequenceModel
-from pgm_rnn.sequence_model.observations import checked, marked
-from pgm_rnn.sequences import Sequences, as_sequences
+from pgm_rnn.sequence_model.observations import as_batch, checked, marked
+from pgm_rnn.sequences import Sequences
 
 
 @by_keyword
@@ -70,8 +70,8 @@ def fit(
     where = Surroundings(**among(options, Surroundings))
     objective = chosen_objective(model, objective)
     plan = Plan(objective=objective, num_particles=num_particles, **among(options, Plan))
-    train = marked(model, as_sequences(train))
-    valid = None if valid is None else marked(model, as_sequences(valid))
+    train = marked(model, as_batch(model, train))
+    valid = None if valid is None else marked(model, as_batch(model, valid))
     with on_device(model, where.device) as away:
         if where.device is not None:
             train, valid = train.to(away), None if valid is None else valid.to(away)

@@ -28,8 +28,8 @@ from pgm_rnn.inference.svi import bounds
 from pgm_rnn.randomness import seeded
 from pgm_rnn.results import shown
 from pgm_rnn.sequence_model import SequenceModel
-from pgm_rnn.sequence_model.observations import marked
-from pgm_rnn.sequences import Sequences, as_sequences, some_observed
+from pgm_rnn.sequence_model.observations import as_batch, marked
+from pgm_rnn.sequences import Sequences, some_observed
 
 BOUNDS = ("exact", "elbo", "iwae", "fivo", "importance")
 NORMALISATIONS = ("sum", "sequence", "skip-first")
@@ -114,7 +114,7 @@ def evaluate(
     check_choice("bound", bound, BOUNDS)
     check_choice("normalisation", normalisation, NORMALISATIONS)
     check_counts(batch_size=batch_size, num_particles=num_particles)
-    data = marked(model, as_sequences(x, lengths, mask=mask))
+    data = marked(model, as_batch(model, x, lengths, mask=mask))
     skips = normalisation == "skip-first" and model.first == "model"
     num_steps = num_modelled(model, data, skips)
     with seeded(seed, stream=12):

@@ -4,6 +4,7 @@
     lengths    (batch,), whole numbers in 1..T for x (batch, T) or (batch, T, M); values beyond them are padding
     mask       of the shape of x or without its last axis: False where a number is missing
     z          the states that `pgm-rnn sample` writes beside its draws: left out, with a note
+    inputs     (batch, T, input_dim), or (T, input_dim) for one series, where the reader asks for them
 
 Any other array in an .npz is an error, because the user may have meant it to be read.
 """
@@ -49,8 +50,8 @@ COMPANIONS = ("lengths", "mask", "z")
 Array = np.ndarray[Any, Any]
 
 
-def read_array(path: Path, columns: Sequence[str]) -> Table:
-    """The table in a file.
+def read_array(path: Path, columns: Sequence[str], *, with_inputs: bool = False) -> Table:
+    """The table in a file, with the array `inputs` of an .npz if asked for; otherwise that is an array not used.
 
     Raises:
         DataError: another kind of file or a damaged one, other arrays in it, or arrays that do not fit each other.
@@ -59,7 +60,7 @@ def read_array(path: Path, columns: Sequence[str]) -> Table:
         is_zip = stream.read(2) == b"PK"
         stream.seek(0)
         try:
-            arrays = _unzipped(stream, path) if is_zip else {"x": _array(stream, path.stat().st_size)}
+            arrays = _unzipped(stream, path, with_inputs) if is_zip else {"x": _array(stream, path.stat().st_size)}
         except DataError:
             raise
         except (*DAMAGE, OSError) as error:
@@ -87,12 +88,12 @@ def _array(stream: IO[bytes], size: int) -> Array:
     return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
 
 
-def _unzipped(stream: IO[bytes], path: Path) -> dict[str, Array]:
+def _unzipped(stream: IO[bytes], path: Path, with_inputs: bool) -> dict[str, Array]:
     """The arrays of an .npz by name."""
     with zipfile.ZipFile(stream) as packed:
         members = packed.infolist()
         names = [member.filename.removesuffix(".npy") for member in members]
-        _check_names(names, [member.filename for member in members], path)
+        _check_names([n for n in names if not (with_inputs and n == "inputs")], [m.filename for m in members], path)
         arrays = {}
         for name, member in zip(names, members, strict=True):
             with packed.open(member) as unpacked:
@@ -120,7 +121,8 @@ def _check_names(names: list[str], files: list[str], path: Path) -> None:
 
 
 def _table(arrays: dict[str, Array], path: Path) -> Table:
-    name = "x" if "x" in arrays else next(name for name in arrays if name not in COMPANIONS)
+    others = sorted((name for name in arrays if name not in COMPANIONS), key="inputs".__eq__)
+    name = "x" if "x" in arrays else others[0]
     x = _numbers(arrays[name], path)
     lengths = None if "lengths" not in arrays else _lengths(arrays["lengths"], x, path)
     table = x[None, :, None] if x.ndim == 1 else x[..., None] if lengths is not None and x.ndim == 2 else x
@@ -133,8 +135,21 @@ def _table(arrays: dict[str, Array], path: Path) -> Table:
     if lengths is not None:
         table = np.where(np.arange(table.shape[1])[:, None] < lengths[:, None, None], table, 0.0)
         table = table[:, : int(lengths.max())]
+    inputs = None if "inputs" not in arrays or name == "inputs" else _inputs(arrays["inputs"], table, path)
     notes = ("the states z in the file are not observations and are left out",) if "z" in arrays else ()
-    return Table(table, numbered(table.shape[-1]), False, lengths, notes)
+    return Table(table, numbered(table.shape[-1]), False, lengths, notes, inputs)
+
+
+def _inputs(inputs: Array, table: Array, path: Path) -> Array:
+    """Inputs (batch, T, input_dim) beside the numbers (batch, T, M)."""
+    inputs = _numbers(inputs, path)
+    inputs = inputs[None] if inputs.ndim == 2 and len(table) == 1 else inputs
+    if inputs.ndim != 3 or len(inputs) != len(table) or inputs.shape[1] < table.shape[1]:
+        raise DataError(
+            f"expected inputs (batch, T, input_dim) = ({len(table)}, {table.shape[1]}, ...) in {path}, got "
+            f"{inputs.shape}; give one row of inputs per step"
+        )
+    return inputs[:, : table.shape[1]]
 
 
 def _numbers(array: Array, path: Path) -> Array:

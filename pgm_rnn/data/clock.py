@@ -65,6 +65,20 @@ def without_clocks(table: Table, path: Path) -> Table:
     return table.select([place for place in range(width) if place not in left_out])._replace(notes=tuple(notes))
 
 
+def counts_time(name: str, column: Column, *, leads: bool) -> bool:
+    """Whether the numbers of every series only count time.
+
+    Args:
+        name: the column's name.
+        column: its numbers, an array (T_i,) of each series.
+        leads: whether it stands before all data; equal steps are then enough, whatever its name.
+    """
+    column = _numbers(column)
+    if is_name_of_time(name):
+        return _is_monotone(column, strictly=False) or _is_single(column)
+    return leads and (_has_equal_steps(column) or _has_rounded_steps(column))
+
+
 def is_name_of_time(name: str) -> bool:
     """Whether a column's name says that it counts time: "year", "Time (s)", "sample_time", or nothing at all."""
     words = re.findall(r"[a-z]+[0-9]*", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())

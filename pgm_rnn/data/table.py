@@ -15,6 +15,7 @@ class Table(NamedTuple):
         is_named: whether the names come from the file.
         lengths: (batch,), int64; None where no series is padded.
         notes: a sentence on each part of the file that is left out.
+        inputs: exogenous inputs, (batch, T, input_dim), float64, where the file has some.
     """
 
     values: np.ndarray[Any, np.dtype[np.float64]]
@@ -22,6 +23,7 @@ class Table(NamedTuple):
     is_named: bool = False
     lengths: np.ndarray[Any, np.dtype[np.int64]] | None = None
     notes: tuple[str, ...] = ()
+    inputs: np.ndarray[Any, np.dtype[np.float64]] | None = None
 
     def select(self, places: Sequence[int]) -> "Table":
         """The columns at these places, in this order."""

@@ -17,6 +17,7 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
 from pgm_rnn.checks import check_choice
+from pgm_rnn.coerce import as_tensor
 from pgm_rnn.emissions import Categorical, Emission
 from pgm_rnn.emissions.family import EmissionHead
 from pgm_rnn.sequence_model.observations import check_observations
@@ -172,9 +173,11 @@ class LabelModel(nn.Module, ABC):
     def _checked_labels(self, y: Tensor, x: Tensor, lengths: Tensor) -> Tensor:
         """Labels in the model's dtype, with zeros in the padding."""
         expected = (*x.shape[: 2 if self.task == "tagging" else 1], *self.labels.event_shape)
-        if not isinstance(y, Tensor) or y.shape != expected:
-            got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
-            raise ValueError(f"expected labels of shape {expected} for {self.task}, got {got}")
+        y = as_tensor("labels", y)
+        if expected[0] == 1 and tuple(y.shape) == expected[1:]:
+            y = y[None]  # those of one sequence
+        if y.shape != expected:
+            raise ValueError(f"expected labels of shape {expected} for {self.task}, got {tuple(y.shape)}")
         if self.task == "classification":
             return check_observations(self.labels, y[:, None], None, self.readout.weight, name="labels")[0][:, 0]
         return check_observations(self.labels, y, lengths, self.readout.weight, name="labels")[0]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.checks import check_choice
+from pgm_rnn.coerce import as_tensor
 from pgm_rnn.emissions import Emission
 from pgm_rnn.legend import Legend
 from pgm_rnn.sequence_model.conditionals import Conditionals, First, check_states, example_of
@@ -32,7 +33,8 @@ def checked(
 
     Args:
         model: the model whose family, inputs and states the data must fit.
-        data: a batch, or observations (batch, T, *event).
+        data: a batch, or observations (batch, T, *event) as `as_sequences` takes them: tensors, arrays, lists, tables.
+            One sequence (T, *event) is a batch of one.
         lengths: (batch,) steps of each sequence, None for T.
         z: latent states (batch, T, *latent), where they are given.
         inputs: (batch, T, input_dim) for a model with inputs.
@@ -40,11 +42,11 @@ def checked(
         with_states: whether to check and keep the batch's latent states; if not, they are left out.
 
     Raises:
-        TypeError: no tensor, or a wrong dtype.
+        TypeError: no numbers, or no integers for a family of symbols.
         ValueError: wrong shape, device, lengths, NaN or values outside the family's support; missing observations that
             the model's memory reads; or a method of the model that does not return what engines rely on (`law_checks`).
     """
-    given = marked(model, as_sequences(data, lengths, z=z, inputs=inputs, mask=mask))
+    given = marked(model, as_batch(model, data, lengths, z=z, inputs=inputs, mask=mask))
     example, observed = example_of(model), given.observed
     lengths = given.lengths
     x = valid(model.family, given.x, example, observed, lengths, legend=given.legend)
@@ -54,6 +56,25 @@ def checked(
         z = check_states(model.states, z, length_mask(lengths, x.shape[1]))
     check_laws(model, x, inputs)
     return Sequences(x, lengths, z, inputs, observed, given.legend)
+
+
+def as_batch(
+    model: object,
+    data: Sequences | Tensor,
+    lengths: Tensor | None = None,
+    *,
+    z: Tensor | None = None,
+    inputs: Tensor | None = None,
+    mask: Tensor | None = None,
+) -> Sequences:
+    """The data as one batch; one sequence (T, *event) of the model's events is a batch of one, see `as_sequences`.
+
+    Raises:
+        TypeError, ValueError: data that are no batch.
+    """
+    family = getattr(model, "family", None)
+    event_shape = family.event_shape if isinstance(family, Emission) else None
+    return as_sequences(data, lengths, z=z, inputs=inputs, mask=mask, event_shape=event_shape)
 
 
 def marked(model: Conditionals, data: Sequences) -> Sequences:
@@ -158,18 +179,21 @@ def check_observations(
 
     Args:
         family: the family whose event shape and support the observations must have.
-        x: (batch, T, *event).
+        x: (batch, T, *event), or one sequence (T, *event), which becomes a batch of one.
         lengths: (batch,), None for T.
-        like: a parameter of the model, whose device and floating dtype the observations must share.
+        like: a parameter of the model, whose device the observations must share; they are converted to its dtype.
         mask: True where x was observed, (batch, T) or the shape of x; None for everywhere.
         name: name of x in error messages.
 
     Raises:
-        TypeError: an x that is no tensor or has the wrong dtype.
-        ValueError: wrong shape, device or lengths, NaN or values outside the family's support.
+        TypeError: no numbers, or no integers for a family of symbols.
+        ValueError: wrong shape, device or lengths, numbers too large for the dtype, NaN, or values outside the family's
+            support.
     """
-    x, lengths = as_sequences(x, lengths)[:2]
-    return valid(family, x, like, mask, lengths, name), lengths
+    batch = as_sequences(x, lengths, event_shape=family.event_shape)
+    if mask is not None and mask.shape[:2] != batch.x.shape[:2]:
+        mask = mask[None]  # the mask of one sequence
+    return valid(family, batch.x, like, mask, batch.lengths, name), batch.lengths
 
 
 def valid(
@@ -185,7 +209,7 @@ def valid(
     """Observations as `check_observations` returns them, given checked lengths.
 
     Raises:
-        TypeError: observations of the wrong dtype.
+        TypeError: complex observations, or no integers for a family of symbols.
         ValueError: observations of the wrong shape, on another device, or outside the family's support.
     """
     event_shape = family.event_shape
@@ -194,11 +218,12 @@ def valid(
         raise ValueError(f"expected {name} of shape ({expected}), got {tuple(x.shape)}")
     if x.device != like.device:
         raise ValueError(f"expected {name} on {like.device} as the model, got {x.device}; move one of them with .to")
-    x = _in_dtype(family, x, like.dtype, name)
+    given, x = x, _in_dtype(family, x, like.dtype, name)
     if bool((lengths < x.shape[1]).any()):
         x = x.where(over_events(length_mask(lengths, x.shape[1]), x), 0)  # zero is in every family's support
     if mask is not None:
         x = x.where(over_events(check_mask(mask, x), x), 0)
+    _check_range(name, given, x)
     invalid = family.invalid(x)
     if bool(invalid.any()):
         where = tuple(invalid.nonzero()[0].tolist())
@@ -223,12 +248,12 @@ def check_inputs(inputs: Any, input_dim: int | None, x: Tensor, like: Tensor | N
         inputs: the inputs to check.
         input_dim: the model's number of inputs, None if it takes none.
         x: observations, or any tensor (batch, T, ...).
-        like: a tensor whose dtype and device the inputs must have; None for x.
+        like: a tensor whose device the inputs must have, and to whose dtype they are converted; None for x.
 
     Raises:
         ValueError: inputs for a model that takes none, or no inputs for a model that takes some; wrong shape or device,
             NaN or infinity.
-        TypeError: another dtype.
+        TypeError: complex numbers.
     """
     like = x if like is None else like
     if input_dim is None:
@@ -236,12 +261,16 @@ def check_inputs(inputs: Any, input_dim: int | None, x: Tensor, like: Tensor | N
             raise ValueError("expected no inputs, for the model takes none, got some; drop them")
         return None
     expected = (*x.shape[:2], input_dim)
-    if not isinstance(inputs, Tensor) or tuple(inputs.shape) != expected:
-        got = tuple(inputs.shape) if isinstance(inputs, Tensor) else inputs
+    inputs = inputs if inputs is None else as_tensor("inputs", inputs)
+    if inputs is not None and expected[0] == 1 and tuple(inputs.shape) == expected[1:]:
+        inputs = inputs[None]  # those of one sequence
+    if inputs is None or tuple(inputs.shape) != expected:
+        got = inputs if inputs is None else tuple(inputs.shape)
         way_out = "; give inputs=..." if inputs is None else ""
         raise ValueError(f"expected inputs of shape {expected}, one row u_t for each step, got {got}{way_out}")
-    if inputs.dtype != like.dtype:
-        raise TypeError(f"expected inputs of dtype {like.dtype} as the model's parameters, got {inputs.dtype}")
+    if inputs.is_complex():
+        raise TypeError(f"expected inputs as real numbers, got {inputs.dtype}; use .real")
+    inputs = as_real("inputs", inputs, like.dtype)
     if inputs.device != like.device or not bool(inputs.isfinite().all()):
         raise ValueError("expected finite inputs on the device of x, got NaN, infinity or another device")
     return inputs
@@ -252,6 +281,29 @@ def _in_dtype(family: Emission, x: Tensor, dtype: torch.dtype, name: str) -> Ten
         if x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
             raise TypeError(f"expected {name} of an integer dtype for {family.support}, got {x.dtype}; use .long()")
         return x.long()
-    if x.is_complex() or (x.is_floating_point() and x.dtype != dtype):
-        raise TypeError(f"expected {name} of dtype {dtype} as the model's parameters, got {x.dtype}; use .to({dtype})")
+    if x.is_complex():
+        raise TypeError(f"expected {name} as real numbers, got {x.dtype}; use .real")
     return x.to(dtype)
+
+
+def as_real(name: str, x: Tensor, dtype: torch.dtype) -> Tensor:
+    """The numbers in a floating dtype.
+
+    Raises:
+        ValueError: a number that is too large for it.
+    """
+    cast = x.to(dtype)
+    _check_range(name, x, cast)
+    return cast
+
+
+def _check_range(name: str, given: Tensor, x: Tensor) -> None:
+    """Raise if a number that was given became infinite in the dtype of x."""
+    if given.dtype == x.dtype or not given.is_floating_point():
+        return
+    large = x.isinf() & given.isfinite()
+    if bool(large.any()):
+        raise ValueError(
+            f"expected {name} of size up to {torch.finfo(x.dtype).max:.2g}, as the model's {x.dtype} has, got "
+            f"{float(given[large][0]):.2g}; rescale it, or use model.double()"
+        )

@@ -167,7 +167,7 @@ def test_options_that_do_not_fit_are_errors(options: dict[str, Any], message: st
 def test_data_that_do_not_fit_are_errors() -> None:
     model = make_rnn("gru", SYMBOLS)
     with pytest.raises(TypeError, match="expected observations as a tensor"):
-        svi.fit(model, [[1, 2]])  # type: ignore[arg-type]
+        svi.fit(model, "12")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"expected lengths in 1..T = 1..5, got 6"):
         svi.fit(model, Sequences(data().x, LENGTHS + 1))
     with pytest.raises(TypeError, match="expected x of an integer dtype"):

@@ -1,0 +1,325 @@
+"""Files and data in memory as one pandas table: a row per step, with what is needed to name a row in an error.
+
+.csv, .tsv, .txt with numbers in columns: `pgm_rnn.data.dialect` finds out how they are written.
+.parquet: needs pyarrow, `pip install 'pgm-rnn[parquet]'`.
+.npy, .npz: x (T,), (T, M) or (batch, T, M) with lengths, mask and inputs, see `pgm_rnn.data.arrays`.
+"""
+
+import csv
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from pgm_rnn.coerce import is_table
+from pgm_rnn.data.arrays import read_array
+from pgm_rnn.data.cells import Cells, cells_of
+from pgm_rnn.data.dialect import MISSING, Dialect, dialect_of, first_rows, is_missing, is_number
+from pgm_rnn.data.source import DataError
+from pgm_rnn.data.table import numbered
+
+SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".npz", ".npy")
+CHUNK = 1 << 20
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A table and where it comes from.
+
+    Attributes:
+        table: the DataFrame, one row per step.
+        name: name of the source for messages, such as "machines.csv".
+        place: words for a row number from 0, such as "line 7".
+        is_named: whether the columns have names of their own.
+        lengths: steps of each sequence, (batch,), where the rows are sequences one after the other; else None.
+        inputs: exogenous inputs of the rows, (rows, input_dim), that came beside the table; else None.
+        notes: a sentence on each thing that was not obvious.
+    """
+
+    table: Any
+    name: str
+    place: Callable[[int], str]
+    is_named: bool = True
+    lengths: Array | None = None
+    inputs: Array | None = None
+    notes: tuple[str, ...] = ()
+    _cells: dict[str, Cells] = field(default_factory=dict)
+
+    def cells(self, name: str) -> Cells:
+        """The contents of a column, found once."""
+        if name not in self._cells:
+            self._cells[name] = cells_of(self.table[name])
+        return self._cells[name]
+
+
+def read_frame(source: Any) -> Frame:
+    """The table in a file, a DataFrame, an array, or a list of arrays.
+
+    Raises:
+        DataError: no such file, another kind of file or a damaged one, rows of different lengths, or an empty table.
+        TypeError: another kind of source.
+        ModuleNotFoundError: a Parquet file without pyarrow.
+    """
+    frame = _file(Path(source)) if isinstance(source, str | Path) else _in_memory(source)
+    if not frame.table.shape[0] or not frame.table.shape[1]:
+        raise DataError(f"expected rows of data in {frame.name}, got none")
+    return frame
+
+
+def _file(path: Path) -> Frame:
+    suffix = path.suffix.lower()
+    if not path.is_file():
+        raise DataError(f"expected a file, got {path}, which is no file; check the name and the folder")
+    if suffix not in SUFFIXES:
+        raise DataError(f"expected a file that ends in {', '.join(SUFFIXES)}, got {path}")
+    with _readable(path):
+        if path.stat().st_size > memory():
+            raise MemoryError
+        if suffix == ".parquet":
+            return _parquet(path)
+        return _stored_array(path) if suffix in (".npy", ".npz") else _text(path, dialect_of(path))
+
+
+def memory() -> float:
+    """Bytes of memory that this machine has; infinity where the system does not say."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return math.inf
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turns what the system says of a file into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"expected a file that can be read, got {path}: {error.strerror or error}") from None
+    except MemoryError:
+        raise DataError(
+            f"expected a table that fits in memory, got a larger one in {path}; split the file by sequences"
+        ) from None
+
+
+def _text(path: Path, dialect: Dialect) -> Frame:
+    import pandas as pd
+
+    missing = sorted({case(cell) for cell in (*MISSING, "NaN") for case in (str, str.upper, str.lower, str.title)})
+    options: dict[str, Any] = {
+        "sep": dialect.separator,
+        "decimal": dialect.decimal,
+        "names": dialect.names,
+        "header": 0 if dialect.is_named else None,
+        "index_col": False,
+        "usecols": range(len(dialect.names)),
+        "na_values": missing,
+        "keep_default_na": False,
+        "skipinitialspace": True,
+        "skip_blank_lines": len(dialect.names) > 1,
+        "low_memory": False,
+        "dtype": dict.fromkeys(_columns_of_words(path, dialect), "category"),  # each word is kept once
+    }
+    _check_widths(path, dialect)
+    try:
+        table = _parsed(path, options, dialect.encoding)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise DataError(f"expected a table in {path}, got a line that does not fit: {_short(error)}") from None
+    if len(dialect.names) == 1:
+        table = table.iloc[: len(table) - _blank_at_end(path)]
+    return Frame(
+        table, path.name, lambda row: f"line {_line(path, dialect, row)}", dialect.is_named, notes=dialect.notes
+    )
+
+
+def _columns_of_words(path: Path, dialect: Dialect) -> list[str]:
+    """The columns that have a word in the first lines."""
+    rows = first_rows(path, dialect)[dialect.is_named :]
+    cells = {name: [row[place] for row in rows if place < len(row)] for place, name in enumerate(dialect.names)}
+    return [name for name, found in cells.items() if not all(is_number(c) or is_missing(c) for c in found)]
+
+
+def _parsed(path: Path, options: dict[str, Any], encoding: str) -> Any:
+    import pandas as pd
+
+    try:
+        return pd.read_csv(path, encoding=encoding, **options)
+    except UnicodeDecodeError:  # the first lines had letters of ASCII alone
+        return pd.read_csv(path, encoding="cp1252", **options)
+
+
+def _short(error: Exception) -> str:
+    return str(error).strip().split("\n")[0].removeprefix("Error tokenizing data. C error: ")
+
+
+def _check_widths(path: Path, dialect: Dialect) -> None:
+    """Raise unless every line has as many cells as there are columns; pandas would fill short lines.
+
+    The bytes are counted first, and lines are looked at only where the number of separators is wrong.
+    """
+    separator, width = dialect.separator.encode(), len(dialect.names)
+    if width == 1 or dialect.encoding == "utf-16":
+        return
+    separators = lines = 0
+    with path.open("rb") as stream:
+        end = b"\n"
+        while chunk := stream.read(CHUNK):
+            found = np.frombuffer(chunk, np.uint8)
+            separators += int(np.count_nonzero(found == separator[0]))
+            lines, end = lines + int(np.count_nonzero(found == ord("\n"))), chunk[-1:]
+    if separators == (lines + (end != b"\n")) * (width - 1):
+        return
+    for line, row in _rows(path, dialect):
+        extra = [cell for cell in row[width:] if cell.strip()]
+        if row and (len(row) < width or extra) and any(cell.strip() for cell in row):
+            raise DataError(
+                f"expected {width} cells in every line of {path.name}, got {len(row)} in line {line}; separate them by "
+                f"{dialect.separator!r}, and put cells with that character in quotes"
+            )
+
+
+def _rows(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
+    """Line numbers and cells."""
+    with path.open(encoding=dialect.encoding, errors="replace", newline="") as stream:
+        reader = csv.reader(stream, delimiter=dialect.separator)
+        start = 1
+        for row in reader:
+            yield start, row
+            start = reader.line_num + 1
+
+
+def _line(path: Path, dialect: Dialect, row: int) -> int:
+    """The line of a file in which a row of the table begins."""
+    skips = len(dialect.names) > 1
+    rows = (line for line, cells in _rows(path, dialect) if cells or not skips)
+    return next(islice(rows, row + dialect.is_named, None), row + 1)
+
+
+def _blank_at_end(path: Path) -> int:
+    """Number of empty lines at the end of a file."""
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - CHUNK))
+        lines = stream.read().splitlines()
+    return next((i for i, line in enumerate(reversed(lines)) if line.strip()), 0)
+
+
+def _parquet(path: Path) -> Frame:
+    import pandas as pd
+
+    try:
+        table = pd.read_parquet(path)
+    except ImportError:
+        raise ModuleNotFoundError(
+            f"expected pyarrow to read {path.name}, which is not installed; pip install 'pgm-rnn[parquet]'"
+        ) from None
+    except (ValueError, RuntimeError) as error:
+        raise DataError(f"expected a Parquet file, got {path}: {_short(error)}") from None
+    return Frame(_indexed(table), path.name, _row)
+
+
+def _stored_array(path: Path) -> Frame:
+    found = read_array(path, (), with_inputs=True)
+    lengths = found.lengths if found.lengths is not None else np.full(len(found.values), found.values.shape[1])
+    return _padded(found.values, lengths, path.name, found.inputs)
+
+
+def _padded(values: Array, lengths: Array, name: str, inputs: Array | None = None) -> Frame:
+    """A padded array (batch, T, M) as the rows of its sequences."""
+    inside = np.arange(values.shape[1]) < lengths[:, None]  # (batch, T)
+    return _of_rows(values[inside], lengths, name, None if inputs is None else inputs[inside])
+
+
+def _of_rows(values: Array, lengths: Array, name: str, inputs: Array | None = None) -> Frame:
+    import pandas as pd
+
+    ends = np.cumsum(lengths)
+
+    def place(row: int) -> str:
+        sequence = int(np.searchsorted(ends, row, side="right"))
+        return f"step {row - int(ends[sequence] - lengths[sequence]) + 1} of sequence {sequence}"
+
+    table = pd.DataFrame(values, columns=numbered(values.shape[1]))
+    return Frame(table, name, place, False, lengths, inputs)
+
+
+def _in_memory(source: Any) -> Frame:
+    import pandas as pd
+
+    if is_table(source) and not isinstance(source, pd.DataFrame | pd.Series) and hasattr(source, "to_pandas"):
+        source = source.to_pandas()  # polars
+    if isinstance(source, pd.Series):
+        source = source.to_frame(source.name if source.name is not None else "1")
+    if isinstance(source, pd.DataFrame):
+        return Frame(_indexed(source), "the DataFrame", _row)
+    if isinstance(source, list | tuple) and source and not np.isscalar(source[0]) and np.ndim(_array(source[0])) > 0:
+        parts = [_steps(part) for part in source]
+        if len({part.shape[1] for part in parts}) > 1 or not all(map(len, parts)):
+            shapes = ", ".join(str(part.shape) for part in parts[:6])
+            raise DataError(f"expected sequences (T_i, M) of one M and at least one step, got shapes {shapes}")
+        return _of_rows(np.concatenate(parts), np.array([len(part) for part in parts]), "the list")
+    values = _array(source)
+    if values.ndim not in (1, 2, 3) or 0 in values.shape:
+        raise DataError(f"expected an array (T,), (T, M) or (batch, T, M) with numbers in it, got shape {values.shape}")
+    values = values if values.ndim == 3 else values[None] if values.ndim == 2 else values[None, :, None]
+    return _padded(values, np.full(len(values), values.shape[1]), "the array")
+
+
+def _array(source: Any) -> Array:
+    if isinstance(source, Tensor):
+        return source.detach().cpu().numpy()
+    if not isinstance(source, np.ndarray | list | tuple):
+        raise TypeError(
+            "expected a path, a DataFrame, an array, a list of arrays or Sequences as source, "
+            f"got {type(source).__name__}"
+        )
+    try:
+        array = np.asarray(source)
+    except ValueError:
+        raise DataError(
+            "expected sequences of rows of one width, got rows of different lengths in a sequence"
+        ) from None
+    return array
+
+
+def _steps(part: Any) -> Array:
+    """One sequence as (T, M)."""
+    values = _array(part)
+    if values.ndim not in (1, 2):
+        raise DataError(f"expected sequences (T_i,) or (T_i, M) in the list, got shape {values.shape}")
+    return values if values.ndim == 2 else values[:, None]
+
+
+def _indexed(table: Any) -> Any:
+    """A table whose index, where it says something, is among its columns; the names are strings."""
+    import pandas as pd
+
+    index = table.index
+    says = isinstance(index, pd.MultiIndex | pd.DatetimeIndex | pd.PeriodIndex) or index.name is not None
+    if says:
+        names = [
+            name if name is not None else ("time" if index.nlevels == 1 else f"level {i + 1}")
+            for i, name in enumerate(index.names)
+        ]
+        table = table.reset_index(names=names)
+    else:
+        table = table.reset_index(drop=True)
+    table.columns = [" ".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in table.columns]
+    _check_different(table.columns.tolist())
+    return table
+
+
+def _check_different(names: Sequence[str]) -> None:
+    double = [name for name in names if names.count(name) > 1]
+    if double:
+        raise DataError(f"expected columns with different names, got {double[0]!r} twice; rename one of them")
+
+
+def _row(row: int) -> str:
+    return f"row {row}"
