@@ -10,6 +10,7 @@ The result is one padded batch; names, kinds, units, vocabularies, ids, times an
 
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -108,6 +109,18 @@ def read_sequences(
     for note in frame.notes:
         warnings.warn(note, ReadingWarning, stacklevel=2)
     return _of_table(frame, sequence, time, _listed(columns), kind, _listed(inputs), units, words)
+
+
+def read_names(path: Path) -> tuple[str, ...]:
+    """The names of the columns of a file; an empty tuple if it has none, as for arrays and texts.
+
+    Raises:
+        DataError: no such file, or a damaged one.
+    """
+    if is_text(path) or path.suffix.lower() in (".npy", ".npz"):
+        return ()
+    frame = read_frame(path)
+    return tuple(map(str, frame.table.columns)) if frame.is_named else ()
 
 
 def _check_none(what: str, options: Mapping[str, object]) -> None:

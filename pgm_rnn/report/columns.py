@@ -8,7 +8,7 @@ the file or the fit has no names                 columns are taken in their orde
 from collections.abc import Sequence
 from pathlib import Path
 
-from pgm_rnn.data.frames import read_names
+from pgm_rnn.data.reading import read_names
 
 SHOWN = 6
 

@@ -19,8 +19,8 @@ from pgm_rnn.emissions import Emission
 from pgm_rnn.registries import OWN, Registries
 from pgm_rnn.report.keeping import check_place, saved_somewhere
 from pgm_rnn.report.material import FileOptions, Material, Score, check_source, from_file, named
-from pgm_rnn.report.tables import as_record
 from pgm_rnn.report.records import check_output, finite, write_json
+from pgm_rnn.report.tables import as_record
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.label_model import LabelModel
 from pgm_rnn.storage.own_class import arguments_of
@@ -231,7 +231,8 @@ def record_of(
         "sizes": sizes,
         "data": job.source,
         "description": description,
-        "file": file and {name: value for name, value in file._asdict().items() if name not in ("sequence", "time", "kind")},
+        "file": file
+        and {name: value for name, value in file._asdict().items() if name not in ("sequence", "time", "kind")},
         "seed": job.seed,
         "command": shlex.join(["pgm-rnn", *sys.argv[1:]]),
         "fit": outcome.options,

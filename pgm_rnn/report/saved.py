@@ -10,7 +10,7 @@ from rich.console import Console
 
 from pgm_rnn.checks import check_choice
 from pgm_rnn.data import Dataset, load
-from pgm_rnn.data.frames import read_names
+from pgm_rnn.data.reading import read_names
 from pgm_rnn.emissions import Bernoulli, Categorical, NadeBits, Pen
 from pgm_rnn.registries import OWN, Registries
 from pgm_rnn.report.columns import columns_to_take
@@ -24,6 +24,7 @@ from pgm_rnn.zoo.entries import list_pretrained
 from pgm_rnn.zoo.entries import load_with_description as load_trained
 
 SPLITS = ("train", "valid", "test")
+
 
 @dataclass(frozen=True)
 class Source:
@@ -171,7 +172,9 @@ def _renamed(kept: Reading, columns: Sequence[str], path: Path) -> Reading:
     if not kept.columns or len(names) != len(kept.columns):
         return replace(kept, columns=tuple(columns), kinds={}, words={}, units={})
     new = dict(zip(kept.columns, names, strict=True))
-    parts = {part: {new[name]: value for name, value in getattr(kept, part).items()} for part in ("kinds", "words", "units")}
+    parts = {
+        part: {new[name]: value for name, value in getattr(kept, part).items()} for part in ("kinds", "words", "units")
+    }
     return replace(kept, columns=names, **parts)
 
 

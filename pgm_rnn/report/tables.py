@@ -129,7 +129,9 @@ def observed_by(data: Sequences, emission: str, registries: Registries) -> tuple
     assert of_numbers is not None  # `check_source` saw to it
     scalar = data.x.dim() == 3 and data.x.shape[-1] == 1
     x = data.x[..., 0] if scalar else data.x
-    observed = data.observed[..., 0] if scalar and data.observed is not None and data.observed.dim() == 3 else data.observed
+    observed = (
+        data.observed[..., 0] if scalar and data.observed is not None and data.observed.dim() == 3 else data.observed
+    )
     seen = x if observed is None else x.where(over_events(observed, x), 0)
     family = of_numbers(seen.double())
     return family, data._replace(x=x.long() if family.needs_integers else x, observed=observed)
