@@ -22,6 +22,7 @@ from pgm_rnn.checks import check_counts
 from pgm_rnn.randomness import seeded
 from pgm_rnn.results import shown
 from pgm_rnn.sequence_model.chains import CovarianceError
+from pgm_rnn.sequences import Data
 
 
 class Posterior(NamedTuple):
@@ -90,7 +91,7 @@ class _OurNUTS(NUTS):
 
 def run(
     model: Callable[..., Any],
-    x: Tensor,
+    x: Data,
     lengths: Tensor | None = None,
     *,
     mask: Tensor | None = None,

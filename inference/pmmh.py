@@ -30,6 +30,7 @@ from pgm_rnn.randomness import seeded
 from pgm_rnn.results import shown
 from pgm_rnn.sequence_model.parameters import call_with
 from pgm_rnn.sequence_model.priors import WithPriors
+from pgm_rnn.sequences import Data
 
 ACCEPTED = 0.234
 """Fraction of the moves that the warm-up aims to accept."""
@@ -70,7 +71,7 @@ class _Point(NamedTuple):
 @torch.no_grad()
 def run(
     program: WithPriors,
-    x: Tensor,
+    x: Data,
     lengths: Tensor | None = None,
     *,
     num_samples: int = 1000,
@@ -130,7 +131,7 @@ class _ImpossibleError(ValueError):
 class _Target:
     """The estimated log posterior in unconstrained space."""
 
-    def __init__(self, program: WithPriors, x: Tensor, lengths: Tensor | None, options: dict[str, Any]) -> None:
+    def __init__(self, program: WithPriors, x: Data, lengths: Tensor | None, options: dict[str, Any]) -> None:
         self.program, self.x, self.lengths, self.options = program, x, lengths, options
         self.transforms = {name: biject_to(law.support) for name, law in program.priors.items()}
         self.shapes = {

@@ -22,7 +22,7 @@ from pgm_rnn.models.info import ModelInfo
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import First, SequenceModel, UnrollsMemory
 from pgm_rnn.sequence_model.observations import check_observations
-from pgm_rnn.sequences import Sequences, as_sequences, length_mask
+from pgm_rnn.sequences import Data, as_sequences, length_mask
 
 
 class MarkovChain(UnrollsMemory, SequenceModel):
@@ -94,7 +94,7 @@ class MarkovChain(UnrollsMemory, SequenceModel):
 
     @staticmethod
     def from_counts(
-        x: Sequences | Tensor,
+        x: Data,
         lengths: Tensor | None = None,
         *,
         num_symbols: int | None = None,

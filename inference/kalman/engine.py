@@ -17,7 +17,7 @@ from pgm_rnn.randomness import seeded
 from pgm_rnn.results import shown
 from pgm_rnn.sequence_model.chains import Posterior, summed_out
 from pgm_rnn.sequence_model.observations import check_inputs
-from pgm_rnn.sequences import Sequences, length_mask
+from pgm_rnn.sequences import Data, length_mask
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class Forecast(NamedTuple):
 @torch.no_grad()
 def filter(
     model: GaussianStateModel,
-    x: Sequences | Tensor,
+    x: Data,
     lengths: Tensor | None = None,
     *,
     inputs: Tensor | None = None,
@@ -162,7 +162,7 @@ def filter(
 @torch.no_grad()
 def smooth(
     model: GaussianStateModel,
-    x: Sequences | Tensor,
+    x: Data,
     lengths: Tensor | None = None,
     *,
     inputs: Tensor | None = None,
@@ -182,7 +182,7 @@ def smooth(
 @torch.no_grad()
 def sample_states(
     model: GaussianStateModel,
-    x: Sequences | Tensor,
+    x: Data,
     lengths: Tensor | None = None,
     *,
     num_samples: int = 1,
@@ -209,7 +209,7 @@ def sample_states(
 @torch.no_grad()
 def forecast(
     model: GaussianStateModel,
-    x: Sequences | Tensor,
+    x: Data,
     num_steps: int,
     lengths: Tensor | None = None,
     *,
@@ -258,7 +258,7 @@ def forecast(
 
 def log_marginal_likelihood(
     model: GaussianStateModel,
-    x: Sequences | Tensor,
+    x: Data,
     lengths: Tensor | None = None,
     *,
     inputs: Tensor | None = None,

@@ -22,7 +22,7 @@ from pgm_rnn.results import shown
 from pgm_rnn.sequence_model import Forecast, SequenceModel, memory_of
 from pgm_rnn.sequence_model.conditionals import example_of
 from pgm_rnn.sequence_model.observations import check_inputs
-from pgm_rnn.sequences import Sequences, length_mask
+from pgm_rnn.sequences import Data, length_mask
 
 
 class Smoothed(NamedTuple):
@@ -45,7 +45,7 @@ class Smoothed(NamedTuple):
 @torch.no_grad()
 def filter(
     model: SequenceModel,
-    x: Sequences | Tensor,
+    x: Data,
     lengths: Tensor | None = None,
     *,
     num_particles: int = 1000,
@@ -103,7 +103,7 @@ def filter(
 @torch.no_grad()
 def smooth(
     model: SequenceModel,
-    x: Sequences | Tensor,
+    x: Data,
     lengths: Tensor | None = None,
     *,
     num_particles: int = 1000,
@@ -168,7 +168,7 @@ def smooth(
 @torch.no_grad()
 def forecast(
     model: SequenceModel,
-    x: Sequences | Tensor,
+    x: Data,
     num_steps: int,
     *,
     lengths: Tensor | None = None,
@@ -223,7 +223,7 @@ def forecast(
 @by_keyword
 def log_marginal_likelihood(
     model: SequenceModel,
-    x: Sequences | Tensor,
+    x: Data,
     lengths: Tensor | None = None,
     *,
     num_particles: int = 1000,

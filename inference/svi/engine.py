@@ -3,7 +3,6 @@
 from typing import Any
 
 import pyro
-import torch
 
 from pgm_rnn.checks import by_keyword
 from pgm_rnn.inference.suitable import check_trainable
@@ -18,15 +17,15 @@ from pgm_rnn.inference.svi.training import Fit
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.observations import as_batch, checked, marked
-from pgm_rnn.sequences import Sequences
+from pgm_rnn.sequences import Data
 
 
 @by_keyword
 @take_options(Plan, Surroundings)
 def fit(
     model: SequenceModel,
-    train: Sequences | torch.Tensor,
-    valid: Sequences | torch.Tensor | None = None,
+    train: Data,
+    valid: Data | None = None,
     *,
     objective: str | None = None,
     num_particles: int = Plan.num_particles,

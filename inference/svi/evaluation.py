@@ -29,7 +29,7 @@ from pgm_rnn.randomness import seeded
 from pgm_rnn.results import shown
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.observations import as_batch, marked
-from pgm_rnn.sequences import Sequences, some_observed
+from pgm_rnn.sequences import Data, Sequences, some_observed
 
 BOUNDS = ("exact", "elbo", "iwae", "fivo", "importance")
 NORMALISATIONS = ("sum", "sequence", "skip-first")
@@ -74,7 +74,7 @@ class Evaluation(NamedTuple):
 @torch.no_grad()
 def evaluate(
     model: SequenceModel,
-    x: Sequences | Tensor,
+    x: Data,
     lengths: Tensor | None = None,
     *,
     bound: str | None = None,

@@ -61,14 +61,14 @@ def variables(
     _check_names("units", units or {}, names)
     kinds: dict[str, Kind | None] = {}
     for name in names:
-        given = wanted.get(name) or ("symbol" if name in vocabularies else None)
-        kinds[name] = given or _kind_of(frame, name, contents[name])
+        known: Kind | None = "symbol" if name in vocabularies else wanted.get(name)
+        kinds[name] = known or _kind_of(frame, name, contents[name])
     _check_clear(kinds, contents)
     found = []
-    for name, known in kinds.items():
-        assert known is not None  # `_check_clear` saw to it
-        values, vocabulary = _numbers(frame, name, known, contents[name], vocabularies.get(name))
-        found.append(Variable(Column(name, known, (units or {}).get(name), vocabulary), values))
+    for name, clear in kinds.items():
+        assert clear is not None  # `_check_clear` saw to it
+        values, vocabulary = _numbers(frame, name, clear, contents[name], vocabularies.get(name))
+        found.append(Variable(Column(name, clear, (units or {}).get(name), vocabulary), values))
     return found
 
 
@@ -111,11 +111,11 @@ def _whole_cells(frame: Frame, name: str) -> Cells:
     return cells
 
 
-def _wanted(names: Sequence[str], kind: Any) -> Mapping[str, Kind]:
+def _wanted(names: Sequence[str], kind: Any) -> Mapping[str, Any]:
     """The kinds that were asked for, by column."""
     if kind is None:
         return {}
-    by_name: dict[str, Kind] = dict.fromkeys(names, kind) if isinstance(kind, str) else dict(kind)
+    by_name: dict[str, Any] = dict.fromkeys(names, kind) if isinstance(kind, str) else dict(kind)
     _check_names("kind", by_name, names)
     for name, one in by_name.items():
         check_choice(f"kind of column {name!r}" if not isinstance(kind, str) else "kind", one, get_args(Kind))

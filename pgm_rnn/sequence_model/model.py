@@ -30,7 +30,7 @@ from pgm_rnn.sequence_model.observations import check_inputs, check_observations
 from pgm_rnn.sequence_model.programs import Memory, Rendering
 from pgm_rnn.sequence_model.pyro_module import is_random, run_random
 from pgm_rnn.sequence_model.tables import has_tables, last_states
-from pgm_rnn.sequences import Sequences
+from pgm_rnn.sequences import Data, Sequences
 
 
 class SequenceModel(Conditionals):
@@ -115,7 +115,7 @@ class SequenceModel(Conditionals):
 
     def model(
         self,
-        x: Sequences | Tensor | None = None,
+        x: Data | None = None,
         lengths: Tensor | None = None,
         *,
         rendering: Rendering = "fused",
@@ -151,7 +151,7 @@ class SequenceModel(Conditionals):
 
     def guide(
         self,
-        x: Sequences | Tensor | None = None,
+        x: Data | None = None,
         lengths: Tensor | None = None,
         *,
         rendering: Rendering = "fused",
@@ -170,7 +170,7 @@ class SequenceModel(Conditionals):
 
     def log_prob(
         self,
-        x: Sequences | Tensor,
+        x: Data,
         z: Tensor | None = None,
         lengths: Tensor | None = None,
         *,
@@ -200,7 +200,7 @@ class SequenceModel(Conditionals):
 
     def log_marginal_likelihood(
         self,
-        x: Sequences | Tensor,
+        x: Data,
         lengths: Tensor | None = None,
         *,
         first: First | None = None,
@@ -250,7 +250,7 @@ class SequenceModel(Conditionals):
     @torch.no_grad()
     def forecast(
         self,
-        x: Sequences | Tensor,
+        x: Data,
         num_steps: int,
         *,
         lengths: Tensor | None = None,
