@@ -202,7 +202,7 @@ def filter(
 
     Args:
         model: with finitely many states.
-        x: a batch, or observations (B, T, *event).
+        x: a batch, observations (B, T, *event), or one sequence (T, *event), as any `Data`.
         lengths: (B,) steps of each sequence, None for T.
         inputs: (B, T, input_dim) for a model with inputs.
         mask: False where x was not observed, (B, T) or the shape of x; what stands there is not read. None for wherever
@@ -273,7 +273,7 @@ def sample_states(
 
     Args:
         model: with finitely many states.
-        x: a batch, or observations (B, T, *event).
+        x: a batch, observations (B, T, *event), or one sequence (T, *event), as any `Data`.
         lengths: (B,) steps of each sequence, None for T.
         num_samples: paths for each sequence.
         inputs: (B, T, input_dim) for a model with inputs.
@@ -317,7 +317,7 @@ def predict(
 
     Args:
         model: with finitely many states.
-        x: a batch, or observations (B, T, *event).
+        x: a batch, observations (B, T, *event), or one sequence (T, *event), as any `Data`.
         lengths: (B,) steps of each sequence, None for T.
         inputs: (B, T, input_dim) for a model with inputs.
         mask: as in `filter`.

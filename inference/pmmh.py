@@ -87,7 +87,7 @@ def run(
 
     Args:
         program: a model and the priors on its parameters.
-        x: observations (B, T, *event).
+        x: observations (B, T, *event), or one sequence (T, *event), as any `Data`.
         lengths: (B,) steps of each sequence, None for T.
         num_samples: draws kept.
         num_warmup: moves before them, which adapt the proposal.

@@ -107,7 +107,7 @@ class MarkovChain(UnrollsMemory, SequenceModel):
         A row without counts becomes uniform; a bit's probability stays one rounding error away from 0 and 1.
 
         Args:
-            x: a padded batch, or observations (batch, T, *event).
+            x: a padded batch, observations (batch, T, *event), or one sequence (T, *event), as any `Data`.
             lengths: (batch,) if x is a tensor with padding.
             num_symbols: short for emission=Categorical(num_symbols).
             emission: Categorical(K), Bernoulli() or Bernoulli(n).

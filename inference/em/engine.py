@@ -109,7 +109,7 @@ def fit(
     Args:
         model: an `HMM`, a `LinearGaussianSSM`, or any model whose `states` are `FiniteStates` and whose memory does not
             read them. Where the M-step has no closed form it raises the expected log density by gradient steps.
-        x: a padded batch, or observations (batch, T, *event).
+        x: a padded batch, observations (batch, T, *event), or one sequence (T, *event), as any `Data`.
         lengths: (batch,) if x is a tensor with padding.
         valid: sequences that choose among the starts; without them, the training data do.
         num_iterations: the largest number of iterations.

@@ -144,7 +144,7 @@ def filter(
 
     Args:
         model: with Gaussian states.
-        x: a batch, or observations (B, T, M), NaN where one is missing.
+        x: a batch, observations (B, T, M), or one sequence (T, M), as any `Data`, NaN where one is missing.
         lengths: (B,) steps of each sequence, None for T.
         inputs: (B, T, U) for a model with inputs.
         mask: True where x was observed, (B, T) or (B, T, M), instead of NaN.
@@ -222,7 +222,7 @@ def forecast(
 
     Args:
         model: with Gaussian states, not driven by its own observations.
-        x: a batch, or observations (B, T, M), NaN where one is missing.
+        x: a batch, observations (B, T, M), or one sequence (T, M), as any `Data`, NaN where one is missing.
         num_steps: number of steps to forecast, at least 1.
         lengths: (B,) steps of each sequence, None for T.
         inputs: (B, T, U) for a model with inputs.

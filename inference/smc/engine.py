@@ -65,7 +65,7 @@ def filter(
 
     Args:
         model: any model with latent states.
-        x: a batch, or observations (B, T, *event).
+        x: a batch, observations (B, T, *event), or one sequence (T, *event), as any `Data`.
         lengths: (B,) steps of each sequence, None for T.
         num_particles: N.
         proposal: None for the model's own guide, "bootstrap" for its transition, or a function.
@@ -122,7 +122,7 @@ def smooth(
 
     Args:
         model: any model with latent states; for method="backward" without a memory that reads them.
-        x: a batch, or observations (B, T, *event).
+        x: a batch, observations (B, T, *event), or one sequence (T, *event), as any `Data`.
         lengths: (B,) steps of each sequence, None for T.
         num_particles: N, of the filter.
         num_paths: number of paths for each sequence.
@@ -188,7 +188,7 @@ def forecast(
 
     Args:
         model: any model with latent states.
-        x: a batch, or observations so far, (B, T, *event).
+        x: a batch, observations so far (B, T, *event), or those of one sequence (T, *event), as any `Data`.
         num_steps: number of steps to forecast, at least 1.
         lengths: (B,) steps of each sequence, None for T.
         num_samples: draws for each sequence; None for one draw without the leading dimension.

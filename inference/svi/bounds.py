@@ -47,7 +47,7 @@ def log_weights(
 
     Args:
         model: any model; its guide is q.
-        x: observations (B, T, *event).
+        x: observations (B, T, *event), or one sequence (T, *event), as any `Data`.
         lengths: (B,) steps of each sequence, None for T.
         num_particles: K.
         inputs: (B, T, input_dim) for a model with inputs.

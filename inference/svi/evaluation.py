@@ -94,7 +94,7 @@ def evaluate(
 
     Args:
         model: any model.
-        x: a padded batch, or observations (batch, T, *event).
+        x: a padded batch, observations (batch, T, *event), or one sequence (T, *event), as any `Data`.
         lengths: (batch,) if x is a tensor with padding.
         bound: "exact", "elbo", "iwae", "fivo" or "importance"; None for "exact" where the model is, "elbo" otherwise.
         num_particles: K, for every bound except "exact".

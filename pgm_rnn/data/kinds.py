@@ -7,6 +7,7 @@ whole numbers of more than 20 different values  real
 whole numbers of fewer                          an error: they may be counts, labels or measurements
 """
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, get_args
 
@@ -25,6 +26,7 @@ LARGEST = 1e150
 """Largest size of a number: squares of larger ones, and their sums, would overflow float64."""
 TRUTH = ({"yes": 1.0, "no": 0.0}, {"y": 1.0, "n": 0.0}, {"true": 1.0, "false": 0.0})
 """Words that are truth values, in lower case."""
+_NUMBER_WRITTEN_OTHERWISE = re.compile(r"[-+]?[$€£]?\s?\d[\d.,'’\s]*[%€$£]?")
 Array = np.ndarray[Any, np.dtype[Any]]
 Words = Mapping[str, Sequence[str]] | Sequence[str] | None
 
@@ -151,6 +153,7 @@ def _kind_of(frame: Frame, name: str, cells: Cells) -> Kind | None:
             raise _mixed(frame, name, cells)
         if any({word.lower() for word in cells.words} <= set(truth) for truth in TRUTH):
             return "binary"
+        _check_written(frame, name, cells)
         _check_repeated(frame, name, cells)
         return "symbol"
     seen = cells.seen
@@ -167,6 +170,19 @@ def _mixed(frame: Frame, name: str, cells: Cells) -> DataError:
         f"expected numbers in column {name!r} as in most of its cells, got {word!r} in {frame.place(row)}; correct it, "
         f"leave the cell empty if the number is missing, or take all as words by kind={{{name!r}: 'symbol'}}"
     )
+
+
+def _check_written(frame: Frame, name: str, cells: Cells) -> None:
+    """Raise if most words are numbers in another way of writing, such as 1,234.5 or 5 %."""
+    odd = [_NUMBER_WRITTEN_OTHERWISE.fullmatch(word) is not None for word in cells.words or ()]
+    rows = cells.of_words(odd)
+    if rows.sum() > len(cells.seen) / 2:
+        row = first(rows)
+        word = (cells.words or ())[int(cells.values[row])]
+        raise DataError(
+            f"expected numbers written like 1234.5 in column {name!r}, got {word!r} in "
+            f"{frame.place(row)}; write them so, or take them as words by kind={{{name!r}: 'symbol'}}"
+        )
 
 
 def _check_repeated(frame: Frame, name: str, cells: Cells) -> None:

@@ -181,7 +181,7 @@ class SequenceModel(Conditionals):
         """Log density of the given values, log p(x_{1:T}, z_{1:T}), or log p(x_{1:T}) if z is None: nats, (batch,).
 
         Args:
-            x: a batch, whose z counts if it has one, or observations (batch, T, *event).
+            x: a batch, whose z counts if it has one, observations (batch, T, *event), or one sequence (T, *event).
             z: latent states (batch, T, *latent).
             lengths: (batch,) steps of each sequence, None for T.
             first: overrides the model's own `first`.
@@ -210,7 +210,7 @@ class SequenceModel(Conditionals):
         """Exact log p(x_{1:T}) in nats, (batch,), where the model can sum its latent states out.
 
         Args:
-            x: a batch, or observations (batch, T, *event).
+            x: a batch, observations (batch, T, *event), or one sequence (T, *event), as any `Data`.
             lengths: (batch,) steps of each sequence, None for T.
             first: overrides the model's own `first`.
             inputs: (batch, T, input_dim) for a model with inputs.
@@ -263,7 +263,7 @@ class SequenceModel(Conditionals):
         """Draws of x_{L+1}, ..., x_{L+num_steps} given x_{1:L}, where L is the length of each sequence.
 
         Args:
-            x: a batch, or observations so far, (batch, T, *event).
+            x: a batch, observations so far (batch, T, *event), or those of one sequence (T, *event), as any `Data`.
             num_steps: number of steps to forecast, at least 1.
             lengths: (batch,) steps of each sequence, None for T.
             num_samples: draws for each sequence; None for one draw without the leading dimension.
