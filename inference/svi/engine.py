@@ -46,8 +46,8 @@ def fit(
     Args:
         model: any model.
         train: a padded batch, observations (batch, T, *event), or one sequence (T, *event), as any `Data`. Entries that
-            are missing, False in the mask of a batch or NaN where it has none, are integrated out; steps without any observed entry do not count
-            in nats per step.
+            are missing, False in the mask of a batch or NaN where it has none, are integrated out; steps without any
+            observed entry do not count in nats per step.
         valid: validation data for early stopping by the objective, with the same random numbers after every epoch.
         objective: "mle", "elbo", "iwae" or "fivo"; None for "mle" where the model is `exact`, "elbo" otherwise.
         num_particles: K draws of the guide per sequence, or N particles of the filter.
