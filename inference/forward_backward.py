@@ -32,7 +32,7 @@ from pgm_rnn.sequence_model.conditionals import example_of
 from pgm_rnn.sequence_model.law_checks import check_tables
 from pgm_rnn.sequence_model.observations import as_batch, check_inputs, checked
 from pgm_rnn.sequence_model.tables import Tables, has_tables, in_groups, tables_of
-from pgm_rnn.sequences import Sequences, length_mask
+from pgm_rnn.sequences import Data, Sequences, length_mask
 
 
 class FiniteStateModel(Protocol):
@@ -192,7 +192,7 @@ class MostLikelyStates(NamedTuple):
 @torch.no_grad()
 def filter(
     model: FiniteModel,
-    x: Sequences | Tensor,
+    x: Data,
     lengths: Tensor | None = None,
     *,
     inputs: Tensor | None = None,
@@ -202,7 +202,7 @@ def filter(
 
     Args:
         model: with finitely many states.
-        x: a batch, or observations (B, T, *event).
+        x: a batch, observations (B, T, *event), or one sequence (T, *event), as any `Data`.
         lengths: (B,) steps of each sequence, None for T.
         inputs: (B, T, input_dim) for a model with inputs.
         mask: False where x was not observed, (B, T) or the shape of x; what stands there is not read. None for wherever
@@ -221,7 +221,7 @@ def filter(
 @torch.no_grad()
 def smooth(
     model: FiniteModel,
-    x: Sequences | Tensor,
+    x: Data,
     lengths: Tensor | None = None,
     *,
     inputs: Tensor | None = None,
@@ -238,7 +238,7 @@ def smooth(
 @torch.no_grad()
 def most_likely_states(
     model: FiniteModel,
-    x: Sequences | Tensor,
+    x: Data,
     lengths: Tensor | None = None,
     *,
     inputs: Tensor | None = None,
@@ -261,7 +261,7 @@ def most_likely_states(
 @torch.no_grad()
 def sample_states(
     model: FiniteModel,
-    x: Sequences | Tensor,
+    x: Data,
     lengths: Tensor | None = None,
     *,
     num_samples: int = 1,
@@ -273,7 +273,7 @@ def sample_states(
 
     Args:
         model: with finitely many states.
-        x: a batch, or observations (B, T, *event).
+        x: a batch, observations (B, T, *event), or one sequence (T, *event), as any `Data`.
         lengths: (B,) steps of each sequence, None for T.
         num_samples: paths for each sequence.
         inputs: (B, T, input_dim) for a model with inputs.
@@ -303,7 +303,7 @@ def sample_states(
 @torch.no_grad()
 def predict(
     model: FiniteModel,
-    x: Sequences | Tensor,
+    x: Data,
     lengths: Tensor | None = None,
     *,
     inputs: Tensor | None = None,
@@ -317,7 +317,7 @@ def predict(
 
     Args:
         model: with finitely many states.
-        x: a batch, or observations (B, T, *event).
+        x: a batch, observations (B, T, *event), or one sequence (T, *event), as any `Data`.
         lengths: (B,) steps of each sequence, None for T.
         inputs: (B, T, input_dim) for a model with inputs.
         mask: as in `filter`.
@@ -376,7 +376,7 @@ def _laws_ahead(model: Any, longer: Sequences, num_states: int) -> TorchDistribu
 
 def checked_finite(
     model: object,
-    x: Sequences | Tensor,
+    x: Data,
     lengths: Tensor | None,
     *,
     inputs: Tensor | None = None,

@@ -22,6 +22,7 @@ from pgm_rnn.checks import check_counts
 from pgm_rnn.randomness import seeded
 from pgm_rnn.results import shown
 from pgm_rnn.sequence_model.chains import CovarianceError
+from pgm_rnn.sequences import Data
 
 
 class Posterior(NamedTuple):
@@ -90,7 +91,7 @@ class _OurNUTS(NUTS):
 
 def run(
     model: Callable[..., Any],
-    x: Tensor,
+    x: Data,
     lengths: Tensor | None = None,
     *,
     mask: Tensor | None = None,
@@ -109,7 +110,7 @@ def run(
         model: a Pyro program of (x, lengths), such as `pgm_rnn.WithPriors(hmm, {...})`, or of x alone where
             `lengths` is None, such as a `PyroModule[HMM]` with `PyroSample`s, or a function that samples parameters and
             observes a `pgm_rnn.distributions.DiscreteHMM`. Its latent sites must be continuous.
-        x: observations (batch, T, *event).
+        x: observations (batch, T, *event), or any `Data` that the program takes.
         lengths: (batch,) steps of each sequence, None for T.
         mask: True where x was observed, (batch, T) or the shape of x, for a program that takes `mask`, such as
             `WithPriors`; missing observations are integrated out exactly. `WithPriors` also takes NaN as missing.

@@ -30,6 +30,7 @@ from pgm_rnn.randomness import seeded
 from pgm_rnn.results import shown
 from pgm_rnn.sequence_model.parameters import call_with
 from pgm_rnn.sequence_model.priors import WithPriors
+from pgm_rnn.sequences import Data
 
 ACCEPTED = 0.234
 """Fraction of the moves that the warm-up aims to accept."""
@@ -70,7 +71,7 @@ class _Point(NamedTuple):
 @torch.no_grad()
 def run(
     program: WithPriors,
-    x: Tensor,
+    x: Data,
     lengths: Tensor | None = None,
     *,
     num_samples: int = 1000,
@@ -86,7 +87,7 @@ def run(
 
     Args:
         program: a model and the priors on its parameters.
-        x: observations (B, T, *event).
+        x: observations (B, T, *event), or one sequence (T, *event), as any `Data`.
         lengths: (B,) steps of each sequence, None for T.
         num_samples: draws kept.
         num_warmup: moves before them, which adapt the proposal.
@@ -130,7 +131,7 @@ class _ImpossibleError(ValueError):
 class _Target:
     """The estimated log posterior in unconstrained space."""
 
-    def __init__(self, program: WithPriors, x: Tensor, lengths: Tensor | None, options: dict[str, Any]) -> None:
+    def __init__(self, program: WithPriors, x: Data, lengths: Tensor | None, options: dict[str, Any]) -> None:
         self.program, self.x, self.lengths, self.options = program, x, lengths, options
         self.transforms = {name: biject_to(law.support) for name, law in program.priors.items()}
         self.shapes = {

@@ -28,7 +28,7 @@ from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.info import NUM_STATES, GradientFit, ModelInfo
 from pgm_rnn.sequence_model import First, SequenceModel
 from pgm_rnn.sequence_model.observations import chosen_first
-from pgm_rnn.sequences import Sequences
+from pgm_rnn.sequences import Data
 
 Units = Literal["probs", "log-odds"]
 
@@ -127,7 +127,7 @@ class BeliefRNN(SequenceModel):
 
     def log_prob(
         self,
-        x: Sequences | Tensor,
+        x: Data,
         z: Tensor | None = None,
         lengths: Tensor | None = None,
         *,

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pgm_rnn.checks import check_counts
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
-from pgm_rnn.sequences import as_sequences, length_mask
+from pgm_rnn.sequences import Data, as_sequences, length_mask
 
 RIDGE = 1e-2
 """Added to every variance of y and z, which are 1 or more."""
@@ -30,7 +30,7 @@ class _Scale(NamedTuple):
     deviation: Tensor
 
 
-def linear_start(x: Tensor, lengths: Tensor | None = None, *, latent_dim: int) -> LinearGaussianSSM:
+def linear_start(x: Data, lengths: Tensor | None = None, *, latent_dim: int) -> LinearGaussianSSM:
     """A model near the data, without inputs, in the data's units and in float64.
 
     The law of z_1 is that of the states over all steps.

@@ -22,7 +22,7 @@ from pgm_rnn.models.info import ModelInfo
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import First, SequenceModel, UnrollsMemory
 from pgm_rnn.sequence_model.observations import check_observations
-from pgm_rnn.sequences import Sequences, as_sequences, length_mask
+from pgm_rnn.sequences import Data, as_sequences, length_mask
 
 
 class MarkovChain(UnrollsMemory, SequenceModel):
@@ -94,7 +94,7 @@ class MarkovChain(UnrollsMemory, SequenceModel):
 
     @staticmethod
     def from_counts(
-        x: Sequences | Tensor,
+        x: Data,
         lengths: Tensor | None = None,
         *,
         num_symbols: int | None = None,
@@ -107,7 +107,7 @@ class MarkovChain(UnrollsMemory, SequenceModel):
         A row without counts becomes uniform; a bit's probability stays one rounding error away from 0 and 1.
 
         Args:
-            x: a padded batch, or observations (batch, T, *event).
+            x: a padded batch, observations (batch, T, *event), or one sequence (T, *event), as any `Data`.
             lengths: (batch,) if x is a tensor with padding.
             num_symbols: short for emission=Categorical(num_symbols).
             emission: Categorical(K), Bernoulli() or Bernoulli(n).

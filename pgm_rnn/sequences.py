@@ -9,7 +9,7 @@ Public functions take a `Sequences`, a tensor or array x and its lengths, a list
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -17,6 +17,13 @@ from torch import Tensor
 
 from pgm_rnn.coerce import as_tensor, given_as
 from pgm_rnn.legend import Legend
+
+
+class Table(Protocol):
+    """A DataFrame, or one of its columns: rows are steps."""
+
+    def to_numpy(self) -> Any:
+        """The cells as an array."""
 
 
 class _Fields(NamedTuple):
@@ -120,6 +127,11 @@ class Sequences(_Fields):
         return Sequences(function(self.x), function(self.lengths), z, inputs, observed, self.legend)
 
 
+Data: TypeAlias = Sequences | Tensor | np.ndarray[Any, Any] | Table | list[Any] | tuple[Any, ...]
+"""Observations as every public function takes them: a padded batch, (batch, T, *event), one sequence (T, *event) as a
+tensor, array or table, or a list of sequences."""
+
+
 def _per_step(mask: Tensor) -> int:
     """Entries of a mask that belong to one step."""
     return mask.shape[2:].numel()
@@ -161,7 +173,7 @@ def pad(sequences: Sequence[Tensor]) -> Sequences:
 
 
 def as_sequences(
-    data: "Sequences | Tensor",
+    data: Data,
     lengths: Tensor | None = None,
     *,
     z: Tensor | None = None,

@@ -119,7 +119,7 @@ def test_masks_inputs_and_states_of_one_series_need_no_batch_dimension() -> None
     assert torch.equal(hmm().log_marginal_likelihood(SERIES, mask=by_step), expected)
     z = torch.tensor([0, 1, 1, 0, 1, 0, 0])
     assert torch.equal(hmm().log_prob(SERIES, z), hmm().log_prob(SERIES[None], z[None]))
-    driven = make_model("lgssm", Gaussian(2), input_dim=1)
+    driven: Any = make_model("lgssm", Gaussian(2), input_dim=1)
     inputs = torch.linspace(0, 1, 7)[:, None]
     expected = driven.log_marginal_likelihood(SERIES[None], inputs=inputs[None])
     for given in (inputs, inputs.numpy().astype(np.float32).astype(np.float64), pd.DataFrame(inputs.numpy())):

@@ -20,7 +20,7 @@ from pgm_rnn.results import shown
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.observations import as_batch
 from pgm_rnn.sequence_model.tables import has_tables
-from pgm_rnn.sequences import Sequences
+from pgm_rnn.sequences import Data
 
 StartFrom = Literal["auto", "model", "data"]
 Trainable = TrainableFiniteModel | TrainableLinearModel | SequenceModel
@@ -83,10 +83,10 @@ class EmFit(NamedTuple):
 @torch.no_grad()
 def fit(
     model: Trainable,
-    x: Sequences | Tensor,
+    x: Data,
     lengths: Tensor | None = None,
     *,
-    valid: Sequences | Tensor | None = None,
+    valid: Data | None = None,
     num_iterations: int = 100,
     tolerance: float = 1e-6,
     num_restarts: int = 1,
@@ -109,7 +109,7 @@ def fit(
     Args:
         model: an `HMM`, a `LinearGaussianSSM`, or any model whose `states` are `FiniteStates` and whose memory does not
             read them. Where the M-step has no closed form it raises the expected log density by gradient steps.
-        x: a padded batch, or observations (batch, T, *event).
+        x: a padded batch, observations (batch, T, *event), or one sequence (T, *event), as any `Data`.
         lengths: (batch,) if x is a tensor with padding.
         valid: sequences that choose among the starts; without them, the training data do.
         num_iterations: the largest number of iterations.

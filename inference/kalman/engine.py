@@ -17,7 +17,7 @@ from pgm_rnn.randomness import seeded
 from pgm_rnn.results import shown
 from pgm_rnn.sequence_model.chains import Posterior, summed_out
 from pgm_rnn.sequence_model.observations import check_inputs
-from pgm_rnn.sequences import Sequences, length_mask
+from pgm_rnn.sequences import Data, length_mask
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class Forecast(NamedTuple):
 @torch.no_grad()
 def filter(
     model: GaussianStateModel,
-    x: Sequences | Tensor,
+    x: Data,
     lengths: Tensor | None = None,
     *,
     inputs: Tensor | None = None,
@@ -144,7 +144,7 @@ def filter(
 
     Args:
         model: with Gaussian states.
-        x: a batch, or observations (B, T, M), NaN where one is missing.
+        x: a batch, observations (B, T, M), or one sequence (T, M), as any `Data`, NaN where one is missing.
         lengths: (B,) steps of each sequence, None for T.
         inputs: (B, T, U) for a model with inputs.
         mask: True where x was observed, (B, T) or (B, T, M), instead of NaN.
@@ -162,7 +162,7 @@ def filter(
 @torch.no_grad()
 def smooth(
     model: GaussianStateModel,
-    x: Sequences | Tensor,
+    x: Data,
     lengths: Tensor | None = None,
     *,
     inputs: Tensor | None = None,
@@ -182,7 +182,7 @@ def smooth(
 @torch.no_grad()
 def sample_states(
     model: GaussianStateModel,
-    x: Sequences | Tensor,
+    x: Data,
     lengths: Tensor | None = None,
     *,
     num_samples: int = 1,
@@ -209,7 +209,7 @@ def sample_states(
 @torch.no_grad()
 def forecast(
     model: GaussianStateModel,
-    x: Sequences | Tensor,
+    x: Data,
     num_steps: int,
     lengths: Tensor | None = None,
     *,
@@ -222,7 +222,7 @@ def forecast(
 
     Args:
         model: with Gaussian states, not driven by its own observations.
-        x: a batch, or observations (B, T, M), NaN where one is missing.
+        x: a batch, observations (B, T, M), or one sequence (T, M), as any `Data`, NaN where one is missing.
         num_steps: number of steps to forecast, at least 1.
         lengths: (B,) steps of each sequence, None for T.
         inputs: (B, T, U) for a model with inputs.
@@ -258,7 +258,7 @@ def forecast(
 
 def log_marginal_likelihood(
     model: GaussianStateModel,
-    x: Sequences | Tensor,
+    x: Data,
     lengths: Tensor | None = None,
     *,
     inputs: Tensor | None = None,

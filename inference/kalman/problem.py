@@ -18,7 +18,7 @@ from pgm_rnn.sequence_model import SequenceModel, memory_of
 from pgm_rnn.sequence_model.affine import moments_of
 from pgm_rnn.sequence_model.chains import Chained, Posterior, as_vectors, chain_of, check_finite, filtered
 from pgm_rnn.sequence_model.observations import as_batch, checked
-from pgm_rnn.sequences import Sequences, as_sequences, length_mask
+from pgm_rnn.sequences import Data, Sequences, as_sequences, length_mask
 
 
 class Problem(NamedTuple):
@@ -90,7 +90,7 @@ def _state_law(model: GaussianStateModel, which: str, width: int) -> StateLaw:
 
 def checked_gaussian(
     model: GaussianStateModel,
-    x: Sequences | Tensor,
+    x: Data,
     lengths: Tensor | None,
     inputs: Tensor | None = None,
     mask: Tensor | None = None,
@@ -115,7 +115,7 @@ def checked_gaussian(
 
 def prepared(
     model: GaussianStateModel,
-    x: Sequences | Tensor,
+    x: Data,
     lengths: Tensor | None,
     inputs: Tensor | None,
     mask: Tensor | None,

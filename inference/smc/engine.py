@@ -22,7 +22,7 @@ from pgm_rnn.results import shown
 from pgm_rnn.sequence_model import Forecast, SequenceModel, memory_of
 from pgm_rnn.sequence_model.conditionals import example_of
 from pgm_rnn.sequence_model.observations import check_inputs
-from pgm_rnn.sequences import Sequences, length_mask
+from pgm_rnn.sequences import Data, length_mask
 
 
 class Smoothed(NamedTuple):
@@ -45,7 +45,7 @@ class Smoothed(NamedTuple):
 @torch.no_grad()
 def filter(
     model: SequenceModel,
-    x: Sequences | Tensor,
+    x: Data,
     lengths: Tensor | None = None,
     *,
     num_particles: int = 1000,
@@ -65,7 +65,7 @@ def filter(
 
     Args:
         model: any model with latent states.
-        x: a batch, or observations (B, T, *event).
+        x: a batch, observations (B, T, *event), or one sequence (T, *event), as any `Data`.
         lengths: (B,) steps of each sequence, None for T.
         num_particles: N.
         proposal: None for the model's own guide, "bootstrap" for its transition, or a function.
@@ -103,7 +103,7 @@ def filter(
 @torch.no_grad()
 def smooth(
     model: SequenceModel,
-    x: Sequences | Tensor,
+    x: Data,
     lengths: Tensor | None = None,
     *,
     num_particles: int = 1000,
@@ -122,7 +122,7 @@ def smooth(
 
     Args:
         model: any model with latent states; for method="backward" without a memory that reads them.
-        x: a batch, or observations (B, T, *event).
+        x: a batch, observations (B, T, *event), or one sequence (T, *event), as any `Data`.
         lengths: (B,) steps of each sequence, None for T.
         num_particles: N, of the filter.
         num_paths: number of paths for each sequence.
@@ -168,7 +168,7 @@ def smooth(
 @torch.no_grad()
 def forecast(
     model: SequenceModel,
-    x: Sequences | Tensor,
+    x: Data,
     num_steps: int,
     *,
     lengths: Tensor | None = None,
@@ -188,7 +188,7 @@ def forecast(
 
     Args:
         model: any model with latent states.
-        x: a batch, or observations so far, (B, T, *event).
+        x: a batch, observations so far (B, T, *event), or those of one sequence (T, *event), as any `Data`.
         num_steps: number of steps to forecast, at least 1.
         lengths: (B,) steps of each sequence, None for T.
         num_samples: draws for each sequence; None for one draw without the leading dimension.
@@ -223,7 +223,7 @@ def forecast(
 @by_keyword
 def log_marginal_likelihood(
     model: SequenceModel,
-    x: Sequences | Tensor,
+    x: Data,
     lengths: Tensor | None = None,
     *,
     num_particles: int = 1000,

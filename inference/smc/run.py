@@ -16,7 +16,7 @@ from pgm_rnn.results import shown
 from pgm_rnn.sequence_model import SequenceModel, memory_of
 from pgm_rnn.sequence_model.observations import check_given, checked
 from pgm_rnn.sequence_model.once import computed_once
-from pgm_rnn.sequences import Sequences
+from pgm_rnn.sequences import Data, Sequences
 
 GROUP = 2**18
 """Largest number of particles that run together on a CPU; a single sequence may have more."""
@@ -118,7 +118,7 @@ def _in_groups(
 
 def checked_for_smc(
     model: SequenceModel,
-    x: Sequences | Tensor,
+    x: Data,
     lengths: Tensor | None,
     inputs: Tensor | None,
     mask: Tensor | None = None,

@@ -27,13 +27,13 @@ from pgm_rnn.distributions.observed import observed_log_prob
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import SequenceModel, memory_of
 from pgm_rnn.sequence_model.observations import checked
-from pgm_rnn.sequences import Sequences
+from pgm_rnn.sequences import Data, Sequences
 
 
 @by_keyword
 def log_weights(
     model: SequenceModel,
-    x: Sequences | Tensor,
+    x: Data,
     lengths: Tensor | None = None,
     *,
     num_particles: int = 1,
@@ -47,7 +47,7 @@ def log_weights(
 
     Args:
         model: any model; its guide is q.
-        x: observations (B, T, *event).
+        x: observations (B, T, *event), or one sequence (T, *event), as any `Data`.
         lengths: (B,) steps of each sequence, None for T.
         num_particles: K.
         inputs: (B, T, input_dim) for a model with inputs.
@@ -64,7 +64,7 @@ def log_weights(
 @by_keyword
 def log_weights_after_first(
     model: SequenceModel,
-    x: Sequences | Tensor,
+    x: Data,
     lengths: Tensor | None = None,
     *,
     num_particles: int = 1,
@@ -130,7 +130,7 @@ def effective_particles(log_w: Tensor) -> Tensor:
     return (2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp()
 
 
-def check_guide(model: SequenceModel, x: Sequences | Tensor, lengths: Tensor | None = None) -> bool:
+def check_guide(model: SequenceModel, x: Data, lengths: Tensor | None = None) -> bool:
     """Whether draws of the guide follow its parameters (are reparametrised); True where it draws no states.
 
     Raises:

@@ -3,7 +3,6 @@
 from typing import Any
 
 import pyro
-import torch
 
 from pgm_rnn.checks import by_keyword
 from pgm_rnn.inference.suitable import check_trainable
@@ -18,15 +17,15 @@ from pgm_rnn.inference.svi.training import Fit
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.observations import as_batch, checked, marked
-from pgm_rnn.sequences import Sequences
+from pgm_rnn.sequences import Data
 
 
 @by_keyword
 @take_options(Plan, Surroundings)
 def fit(
     model: SequenceModel,
-    train: Sequences | torch.Tensor,
-    valid: Sequences | torch.Tensor | None = None,
+    train: Data,
+    valid: Data | None = None,
     *,
     objective: str | None = None,
     num_particles: int = Plan.num_particles,
@@ -46,9 +45,9 @@ def fit(
 
     Args:
         model: any model.
-        train: a padded batch, or a tensor (batch, T, *event) without padding. Entries that are missing, False in the
-            mask of a batch or NaN where it has none, are integrated out; steps without any observed entry do not count
-            in nats per step.
+        train: a padded batch, observations (batch, T, *event), or one sequence (T, *event), as any `Data`. Entries that
+            are missing, False in the mask of a batch or NaN where it has none, are integrated out; steps without any
+            observed entry do not count in nats per step.
         valid: validation data for early stopping by the objective, with the same random numbers after every epoch.
         objective: "mle", "elbo", "iwae" or "fivo"; None for "mle" where the model is `exact`, "elbo" otherwise.
         num_particles: K draws of the guide per sequence, or N particles of the filter.

@@ -29,7 +29,7 @@ from pgm_rnn.randomness import seeded
 from pgm_rnn.results import shown
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.observations import as_batch, marked
-from pgm_rnn.sequences import Sequences, some_observed
+from pgm_rnn.sequences import Data, Sequences, some_observed
 
 BOUNDS = ("exact", "elbo", "iwae", "fivo", "importance")
 NORMALISATIONS = ("sum", "sequence", "skip-first")
@@ -74,7 +74,7 @@ class Evaluation(NamedTuple):
 @torch.no_grad()
 def evaluate(
     model: SequenceModel,
-    x: Sequences | Tensor,
+    x: Data,
     lengths: Tensor | None = None,
     *,
     bound: str | None = None,
@@ -94,7 +94,7 @@ def evaluate(
 
     Args:
         model: any model.
-        x: a padded batch, or observations (batch, T, *event).
+        x: a padded batch, observations (batch, T, *event), or one sequence (T, *event), as any `Data`.
         lengths: (batch,) if x is a tensor with padding.
         bound: "exact", "elbo", "iwae", "fivo" or "importance"; None for "exact" where the model is, "elbo" otherwise.
         num_particles: K, for every bound except "exact".

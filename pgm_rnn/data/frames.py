@@ -54,8 +54,14 @@ class Frame:
     _cells: dict[str, Cells] = field(default_factory=dict)
 
     def cells(self, name: str) -> Cells:
-        """The contents of a column, found once."""
+        """The contents of a column, found once.
+
+        Raises:
+            DataError: complex numbers.
+        """
         if name not in self._cells:
+            if self.table[name].dtype.kind == "c":
+                raise DataError(f"expected real numbers in column {name!r} of {self.name}, got complex ones")
             self._cells[name] = cells_of(self.table[name])
         return self._cells[name]
 
@@ -152,7 +158,10 @@ def _parsed(path: Path, options: dict[str, Any], encoding: str) -> Any:
     try:
         return pd.read_csv(path, encoding=encoding, **options)
     except UnicodeDecodeError:  # the first lines had letters of ASCII alone
-        return pd.read_csv(path, encoding="cp1252", **options)
+        try:
+            return pd.read_csv(path, encoding="cp1252", **options)
+        except UnicodeDecodeError:
+            raise DataError(f"expected a table in UTF-8, got bytes that are no text in {path}") from None
 
 
 def _short(error: Exception) -> str:
@@ -239,14 +248,31 @@ def _padded(values: Array, lengths: Array, name: str, inputs: Array | None = Non
 def _of_rows(values: Array, lengths: Array, name: str, inputs: Array | None = None) -> Frame:
     import pandas as pd
 
+    table = pd.DataFrame(values, columns=numbered(values.shape[1]))
+    return Frame(table, name, _step_of(lengths), False, lengths, inputs)
+
+
+def _of_tables(tables: Sequence[Any]) -> Frame:
+    """Tables of the same columns, one for each sequence."""
+    import pandas as pd
+
+    parts = [_indexed(table) for table in tables]
+    names = [part.columns.tolist() for part in parts]
+    if any(one != names[0] for one in names) or not all(map(len, parts)):
+        raise DataError(f"expected tables with the columns {', '.join(names[0])} and at least one row, got another")
+    lengths = np.array([len(part) for part in parts])
+    return Frame(pd.concat(parts, ignore_index=True), "the list", _step_of(lengths), True, lengths)
+
+
+def _step_of(lengths: Array) -> Callable[[int], str]:
+    """Words for a row of sequences of these lengths one after the other."""
     ends = np.cumsum(lengths)
 
     def place(row: int) -> str:
         sequence = int(np.searchsorted(ends, row, side="right"))
         return f"step {row - int(ends[sequence] - lengths[sequence]) + 1} of sequence {sequence}"
 
-    table = pd.DataFrame(values, columns=numbered(values.shape[1]))
-    return Frame(table, name, place, False, lengths, inputs)
+    return place
 
 
 def _in_memory(source: Any) -> Frame:
@@ -258,6 +284,8 @@ def _in_memory(source: Any) -> Frame:
         source = source.to_frame(source.name if source.name is not None else "1")
     if isinstance(source, pd.DataFrame):
         return Frame(_indexed(source), "the DataFrame", _row)
+    if isinstance(source, list | tuple) and source and all(isinstance(part, pd.DataFrame) for part in source):
+        return _of_tables(source)
     if isinstance(source, list | tuple) and source and not np.isscalar(source[0]) and np.ndim(_array(source[0])) > 0:
         parts = [_steps(part) for part in source]
         if len({part.shape[1] for part in parts}) > 1 or not all(map(len, parts)):

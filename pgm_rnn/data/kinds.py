@@ -7,6 +7,7 @@ whole numbers of more than 20 different values  real
 whole numbers of fewer                          an error: they may be counts, labels or measurements
 """
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, get_args
 
@@ -25,6 +26,7 @@ LARGEST = 1e150
 """Largest size of a number: squares of larger ones, and their sums, would overflow float64."""
 TRUTH = ({"yes": 1.0, "no": 0.0}, {"y": 1.0, "n": 0.0}, {"true": 1.0, "false": 0.0})
 """Words that are truth values, in lower case."""
+_NUMBER_WRITTEN_OTHERWISE = re.compile(r"[-+]?[$€£]?\s?\d[\d.,'’\s]*[%€$£]?")
 Array = np.ndarray[Any, np.dtype[Any]]
 Words = Mapping[str, Sequence[str]] | Sequence[str] | None
 
@@ -61,14 +63,14 @@ def variables(
     _check_names("units", units or {}, names)
     kinds: dict[str, Kind | None] = {}
     for name in names:
-        given = wanted.get(name) or ("symbol" if name in vocabularies else None)
-        kinds[name] = given or _kind_of(frame, name, contents[name])
+        known: Kind | None = "symbol" if name in vocabularies else wanted.get(name)
+        kinds[name] = known or _kind_of(frame, name, contents[name])
     _check_clear(kinds, contents)
     found = []
-    for name, known in kinds.items():
-        assert known is not None  # `_check_clear` saw to it
-        values, vocabulary = _numbers(frame, name, known, contents[name], vocabularies.get(name))
-        found.append(Variable(Column(name, known, (units or {}).get(name), vocabulary), values))
+    for name, clear in kinds.items():
+        assert clear is not None  # `_check_clear` saw to it
+        values, vocabulary = _numbers(frame, name, clear, contents[name], vocabularies.get(name))
+        found.append(Variable(Column(name, clear, (units or {}).get(name), vocabulary), values))
     return found
 
 
@@ -111,11 +113,11 @@ def _whole_cells(frame: Frame, name: str) -> Cells:
     return cells
 
 
-def _wanted(names: Sequence[str], kind: Any) -> Mapping[str, Kind]:
+def _wanted(names: Sequence[str], kind: Any) -> Mapping[str, Any]:
     """The kinds that were asked for, by column."""
     if kind is None:
         return {}
-    by_name: dict[str, Kind] = dict.fromkeys(names, kind) if isinstance(kind, str) else dict(kind)
+    by_name: dict[str, Any] = dict.fromkeys(names, kind) if isinstance(kind, str) else dict(kind)
     _check_names("kind", by_name, names)
     for name, one in by_name.items():
         check_choice(f"kind of column {name!r}" if not isinstance(kind, str) else "kind", one, get_args(Kind))
@@ -151,6 +153,7 @@ def _kind_of(frame: Frame, name: str, cells: Cells) -> Kind | None:
             raise _mixed(frame, name, cells)
         if any({word.lower() for word in cells.words} <= set(truth) for truth in TRUTH):
             return "binary"
+        _check_written(frame, name, cells)
         _check_repeated(frame, name, cells)
         return "symbol"
     seen = cells.seen
@@ -167,6 +170,19 @@ def _mixed(frame: Frame, name: str, cells: Cells) -> DataError:
         f"expected numbers in column {name!r} as in most of its cells, got {word!r} in {frame.place(row)}; correct it, "
         f"leave the cell empty if the number is missing, or take all as words by kind={{{name!r}: 'symbol'}}"
     )
+
+
+def _check_written(frame: Frame, name: str, cells: Cells) -> None:
+    """Raise if most words are numbers in another way of writing, such as 1,234.5 or 5 %."""
+    odd = [_NUMBER_WRITTEN_OTHERWISE.fullmatch(word) is not None for word in cells.words or ()]
+    rows = cells.of_words(odd)
+    if rows.sum() > len(cells.seen) / 2:
+        row = first(rows)
+        word = (cells.words or ())[int(cells.values[row])]
+        raise DataError(
+            f"expected numbers written like 1234.5 in column {name!r}, got {word!r} in "
+            f"{frame.place(row)}; write them so, or take them as words by kind={{{name!r}: 'symbol'}}"
+        )
 
 
 def _check_repeated(frame: Frame, name: str, cells: Cells) -> None:

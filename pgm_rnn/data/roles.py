@@ -73,7 +73,7 @@ def groups_of(frame: Frame, sequence: str | None) -> Groups:
 def found_time(frame: Frame, groups: Groups, taken: Sequence[str]) -> tuple[str, Axis] | None:
     """The first column of dates, or named as time, that gives every row of a sequence another time.
 
-    Dates may be in any order; numbers must only grow or only fall.
+    Dates may be in any order, and so may numbers where there are ids; else they must only grow or only fall.
     """
     if frame.lengths is not None:
         return None
@@ -85,7 +85,8 @@ def found_time(frame: Frame, groups: Groups, taken: Sequence[str]) -> tuple[str,
     for name in free:
         if is_name_of_time(name) and frame.cells(name).words is None and not np.isnan(frame.cells(name).values).any():
             axis = axis_of(frame, name)
-            if counts_time(name, _parts(frame.cells(name), groups), leads=False) and not repeats(axis, groups.codes):
+            counts = groups.ids or counts_time(name, _parts(frame.cells(name), groups), leads=False)
+            if counts and not repeats(axis, groups.codes):
                 return name, axis
     return None
 

@@ -74,7 +74,9 @@ def axis_of(frame: Frame, name: str) -> Axis:
     if isinstance(column.dtype, pd.PeriodDtype):
         column = column.dt.to_timestamp()
     if cells.is_date:
-        return _dates(column.dt.tz_convert(None) if getattr(column.dtype, "tz", None) is not None else column)
+        if getattr(column.dtype, "tz", None) is None:
+            return _dates(column)
+        return Axis(_dates(column.dt.tz_convert(None)).keys, _dates(column.dt.tz_localize(None)).times)  # the clock's
     if cells.words is None and column.dtype.kind in "iu":
         whole_numbers = column.to_numpy(dtype=np.int64)
         return Axis(whole_numbers, whole_numbers)

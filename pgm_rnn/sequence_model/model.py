@@ -30,7 +30,7 @@ from pgm_rnn.sequence_model.observations import check_inputs, check_observations
 from pgm_rnn.sequence_model.programs import Memory, Rendering
 from pgm_rnn.sequence_model.pyro_module import is_random, run_random
 from pgm_rnn.sequence_model.tables import has_tables, last_states
-from pgm_rnn.sequences import Sequences
+from pgm_rnn.sequences import Data, Sequences
 
 
 class SequenceModel(Conditionals):
@@ -115,7 +115,7 @@ class SequenceModel(Conditionals):
 
     def model(
         self,
-        x: Sequences | Tensor | None = None,
+        x: Data | None = None,
         lengths: Tensor | None = None,
         *,
         rendering: Rendering = "fused",
@@ -151,7 +151,7 @@ class SequenceModel(Conditionals):
 
     def guide(
         self,
-        x: Sequences | Tensor | None = None,
+        x: Data | None = None,
         lengths: Tensor | None = None,
         *,
         rendering: Rendering = "fused",
@@ -170,7 +170,7 @@ class SequenceModel(Conditionals):
 
     def log_prob(
         self,
-        x: Sequences | Tensor,
+        x: Data,
         z: Tensor | None = None,
         lengths: Tensor | None = None,
         *,
@@ -181,7 +181,7 @@ class SequenceModel(Conditionals):
         """Log density of the given values, log p(x_{1:T}, z_{1:T}), or log p(x_{1:T}) if z is None: nats, (batch,).
 
         Args:
-            x: a batch, whose z counts if it has one, or observations (batch, T, *event).
+            x: a batch, whose z counts if it has one, observations (batch, T, *event), or one sequence (T, *event).
             z: latent states (batch, T, *latent).
             lengths: (batch,) steps of each sequence, None for T.
             first: overrides the model's own `first`.
@@ -200,7 +200,7 @@ class SequenceModel(Conditionals):
 
     def log_marginal_likelihood(
         self,
-        x: Sequences | Tensor,
+        x: Data,
         lengths: Tensor | None = None,
         *,
         first: First | None = None,
@@ -210,7 +210,7 @@ class SequenceModel(Conditionals):
         """Exact log p(x_{1:T}) in nats, (batch,), where the model can sum its latent states out.
 
         Args:
-            x: a batch, or observations (batch, T, *event).
+            x: a batch, observations (batch, T, *event), or one sequence (T, *event), as any `Data`.
             lengths: (batch,) steps of each sequence, None for T.
             first: overrides the model's own `first`.
             inputs: (batch, T, input_dim) for a model with inputs.
@@ -250,7 +250,7 @@ class SequenceModel(Conditionals):
     @torch.no_grad()
     def forecast(
         self,
-        x: Sequences | Tensor,
+        x: Data,
         num_steps: int,
         *,
         lengths: Tensor | None = None,
@@ -263,7 +263,7 @@ class SequenceModel(Conditionals):
         """Draws of x_{L+1}, ..., x_{L+num_steps} given x_{1:L}, where L is the length of each sequence.
 
         Args:
-            x: a batch, or observations so far, (batch, T, *event).
+            x: a batch, observations so far (batch, T, *event), or those of one sequence (T, *event), as any `Data`.
             num_steps: number of steps to forecast, at least 1.
             lengths: (batch,) steps of each sequence, None for T.
             num_samples: draws for each sequence; None for one draw without the leading dimension.

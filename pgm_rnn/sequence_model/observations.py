@@ -16,12 +16,12 @@ from pgm_rnn.emissions import Emission
 from pgm_rnn.legend import Legend
 from pgm_rnn.sequence_model.conditionals import Conditionals, First, check_states, example_of
 from pgm_rnn.sequence_model.law_checks import check_laws
-from pgm_rnn.sequences import Sequences, as_sequences, check_mask, length_mask, over_events, some_observed
+from pgm_rnn.sequences import Data, Sequences, as_sequences, check_mask, length_mask, over_events, some_observed
 
 
 def checked(
     model: Conditionals,
-    data: Sequences | Tensor,
+    data: Data,
     lengths: Tensor | None = None,
     *,
     z: Tensor | None = None,
@@ -60,7 +60,7 @@ def checked(
 
 def as_batch(
     model: object,
-    data: Sequences | Tensor,
+    data: Data,
     lengths: Tensor | None = None,
     *,
     z: Tensor | None = None,

@@ -31,7 +31,7 @@ from pgm_rnn.sequence_model.programs import (
 from pgm_rnn.sequence_model.sequence_law import SequenceLaw
 from pgm_rnn.sequence_model.side_by_side import SideBySide
 from pgm_rnn.sequence_model.state_law import StateLaw
-from pgm_rnn.sequences import Sequences
+from pgm_rnn.sequences import Data, Sequences
 
 
 def raw_parameters(model: Any, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -50,7 +50,7 @@ def run_with_values(
     model: Any,
     values: Mapping[str, Tensor],
     event_dims: Mapping[str, int],
-    x: Sequences | Tensor | None,
+    x: Data | None,
     lengths: Tensor | None = None,
     **options: Any,
 ) -> None:
@@ -98,7 +98,7 @@ def _raw_of_each(model: Any, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def run_under_draws(
     draws: Draws,
-    x: Sequences | Tensor | None,
+    x: Data | None,
     lengths: Tensor | None = None,
     *,
     rendering: Rendering = "fused",

@@ -39,7 +39,7 @@ from pgm_rnn.sequence_model.drawn import Drawn, sample_with_way
 from pgm_rnn.sequence_model.observations import check_given, check_inputs, checked
 from pgm_rnn.sequence_model.sequence_law import SequenceLaw
 from pgm_rnn.sequence_model.state_law import StateLaw
-from pgm_rnn.sequences import Sequences, check_lengths, length_mask
+from pgm_rnn.sequences import Data, Sequences, check_lengths, length_mask
 
 Rendering = Literal["fused", "unrolled"]
 Memory = Literal["deterministic", "sampled"]
@@ -48,7 +48,7 @@ Memory = Literal["deterministic", "sampled"]
 def run_model(
     model: Conditionals,
     site_prefix: str,
-    x: Sequences | Tensor | None,
+    x: Data | None,
     lengths: Tensor | None,
     inputs: Tensor | None,
     rendering: Rendering,
@@ -85,7 +85,7 @@ def run_model(
 def run_guide(
     model: Conditionals,
     site_prefix: str,
-    x: Sequences | Tensor | None,
+    x: Data | None,
     lengths: Tensor | None,
     inputs: Tensor | None,
     rendering: Rendering,

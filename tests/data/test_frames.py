@@ -119,6 +119,10 @@ def test_a_file_that_is_no_table_is_one_sentence(content: str, message: str, tmp
 
 
 def test_other_sources_are_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"expected a table in UTF-8, got bytes that are no text"):
+        read_frame(written(tmp_path, b"a,b\n\x81\x8d,1.5\n"))
+    with pytest.raises(DataError, match="expected real numbers in column '1' of the array, got complex ones"):
+        read_frame(np.array([1j])).cells("1")
     with pytest.raises(DataError, match=r"expected a file, got .*none\.csv, which is no file"):
         read_frame(tmp_path / "none.csv")
     with pytest.raises(DataError, match=r"expected a file that ends in \.csv, .*, got .*table\.xls"):

@@ -265,6 +265,30 @@ def test_bad_input_is_one_sentence_that_names_place_and_remedy(
     assert "\n" not in str(found.value)
 
 
+@pytest.mark.parametrize("cells", [["1,234.5", "2,000.1"], ["5%", "6 %"], ["$3.20", "$4"]])
+def test_numbers_in_another_way_of_writing_do_not_become_words(cells: list[str]) -> None:
+    with pytest.raises(DataError, match=r"numbers written like 1234.5 in column 'a', got .* in row 0; write them"):
+        read_sequences(pd.DataFrame({"a": cells}))
+
+
+def test_times_with_a_zone_keep_the_clock_of_the_zone() -> None:
+    hours = pd.date_range("2020-10-25", periods=5, freq="h", tz="Europe/Berlin")  # 02:00 comes twice
+    [times] = legend_of(read_sequences(pd.DataFrame({"x": [0.5, 1, 2, 3, 4]}, index=hours[::-1]))).times
+    assert [str(time)[11:13] for time in times] == ["00", "01", "02", "02", "03"]
+
+
+def test_numbers_named_as_time_may_be_mixed_where_there_are_ids() -> None:
+    data = read_sequences(pd.DataFrame({"i": ["a", "a", "b"], "time": [2, 1, 1], "x": [0.5, 1.5, 2]}), sequence="i")
+    assert data.x[0, :, 0].tolist() == [1.5, 0.5]
+
+
+def test_a_list_of_tables_is_a_batch() -> None:
+    data = read_sequences([pd.DataFrame({"x": [0.5, 1.5]}), pd.DataFrame({"x": [2.5]})])
+    assert (data.lengths.tolist(), legend_of(data).columns) == ([2, 1], (Column("x"),))
+    with pytest.raises(DataError, match="expected tables with the columns x and at least one row"):
+        read_sequences([pd.DataFrame({"x": [0.5, 1.5]}), pd.DataFrame({"y": [2.5]})])
+
+
 def test_a_word_far_down_a_column_of_numbers_is_found(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     path.write_text("a\n" + "".join(f"{i}.5\n" for i in range(3000)) + "12a\n")
