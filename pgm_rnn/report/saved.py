@@ -16,6 +16,7 @@ from pgm_rnn.report.columns import columns_to_take
 from pgm_rnn.report.fitted import counted
 from pgm_rnn.report.material import in_dtype_of
 from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequence_model.observations import checked
 from pgm_rnn.sequences import Sequences, as_sequences
 from pgm_rnn.storage import Description, Model, StorageError, load_with_description
 from pgm_rnn.zoo.entries import list_pretrained
@@ -95,9 +96,7 @@ def observations(saved: Saved, source: Source) -> Sequences:
         if source.split is not None:
             raise ValueError("expected --split only with a data set, got it with a file, which is used whole")
         data = _from_file(saved, source)
-    data = in_dtype_of(saved.model, data)
-    x, lengths = saved.model.check(data.x, data.lengths)
-    return Sequences(x, lengths)
+    return checked(saved.model, in_dtype_of(saved.model, data))
 
 
 def _split(saved: Saved, source: Source) -> Sequences:
