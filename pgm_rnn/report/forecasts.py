@@ -107,9 +107,12 @@ class Forecast:
             ValueError: another suffix, a folder that cannot be written to, or a .parquet without pyarrow.
             OSError: the file cannot be written; an earlier one stays.
         """
-        writers: dict[str, Writer] = {suffix: partial(self._picture, suffix) for suffix in figures.SUFFIXES}
-        writers |= {".csv": lambda: csv_of(self.to_frame()), PARQUET: lambda: parquet_of(self.to_frame())}
-        write_table_file(Path(path), writers)
+        tables: dict[str, Writer] = {
+            ".csv": lambda: csv_of(self.to_frame()),
+            PARQUET: lambda: parquet_of(self.to_frame()),
+        }
+        pictures: dict[str, Writer] = {suffix: partial(self._picture, suffix) for suffix in figures.SUFFIXES}
+        write_table_file(Path(path), tables | pictures)
 
     def _picture(self, suffix: str) -> bytes:
         from pgm_rnn.report.forecast_pictures import fan

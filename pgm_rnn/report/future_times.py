@@ -5,6 +5,7 @@ workdays   no date on a weekend, a day apart most often: weekends are left out
 others     pandas' own frequency where the dates have one, else the most frequent difference
 """
 
+import warnings
 from importlib import import_module
 from typing import Any
 
@@ -54,9 +55,9 @@ def _step_of(times: Times) -> Any:
 def _step_of_dates(times: Times) -> Any:
     pandas: Any = import_module("pandas")
     dates = pandas.DatetimeIndex(times)
-    frequency = pandas.infer_freq(dates) if len(dates) > 2 else None
+    frequency = _frequency(dates)
     if frequency is not None:
-        return pandas.tseries.frequencies.to_offset(frequency)
+        return frequency
     months = _most_frequent(np.diff(dates.year * 12 + dates.month))
     if months >= 1 and len({*dates.time}) == 1:
         if dates.is_month_start.all():
@@ -64,9 +65,21 @@ def _step_of_dates(times: Times) -> Any:
         if dates.is_month_end.all():
             return pandas.offsets.MonthEnd(int(months))
     step = pandas.Timedelta(_most_frequent(np.diff(dates.to_numpy())))
-    if step == pandas.Timedelta(days=1) and len(dates) >= ENOUGH and dates.dayofweek.max() < 5:
+    if step == pandas.Timedelta(days=1) and len(dates) >= ENOUGH and dates.day_of_week.max() < 5:
         return pandas.offsets.BDay()
     return step
+
+
+def _frequency(dates: Any) -> Any:
+    """The pandas offset of regular dates, None for others and for fewer than three."""
+    if len(dates) < 3:
+        return None
+    frequencies: Any = import_module("pandas.tseries.frequencies")
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # pandas 3 warns that its text will become an offset, which `to_offset` takes too
+        return frequencies.to_offset(frequencies.infer_freq(dates))
 
 
 def _most_frequent(values: NDArray[Any]) -> Any:
