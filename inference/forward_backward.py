@@ -3,6 +3,7 @@
     filter     p(z_t | x_{1:t}),  p(z_t | x_{1:t-1}),  log p(x_{1:T})
     smooth     p(z_t | x_{1:T}),  p(z_t, z_{t+1} | x_{1:T})
     most_likely_states    argmax_z p(z_{1:T} | x_{1:T})      (Viterbi)
+    smooth_and_decode     both, with the laws evaluated once
     sample_states         z_{1:T} ~ p(z_{1:T} | x_{1:T})
     predict    p(x_{t+1} | x_{1:t})
 
@@ -255,6 +256,26 @@ def most_likely_states(
         return hmm.most_likely_states(initial.log(), transition.log(), log_emission, data.lengths[rows])
 
     return MostLikelyStates(*map(torch.cat, zip(*in_groups(model, data, of_group), strict=True)))
+
+
+@torch.no_grad()
+def smooth_and_decode(
+    model: FiniteModel,
+    x: Sequences | Tensor,
+    lengths: Tensor | None = None,
+    *,
+    inputs: Tensor | None = None,
+    mask: Tensor | None = None,
+) -> tuple[Smoothed, MostLikelyStates]:
+    """The results of `smooth` and of `most_likely_states`, for which the model's laws are evaluated once.
+
+    Arguments and errors are those of `filter`.
+    """
+    data = checked_finite(model, x, lengths, inputs=inputs, mask=mask)
+    initial, transition, log_emission = tables_of(model, data)
+    forward = hmm.forward(initial, transition, log_emission, data.lengths)
+    decoded = hmm.most_likely_states(initial.log(), transition.log(), log_emission, data.lengths)
+    return Smoothed(transition, initial, data.lengths, forward), MostLikelyStates(*decoded)
 
 
 @by_keyword

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pgm_rnn import data, distributions, emissions, graph, inference, models
     from pgm_rnn.data.reading import read_sequences
     from pgm_rnn.models.registry import get_model, list_models, model_info
+    from pgm_rnn.report.forecasting import forecast
+    from pgm_rnn.report.inferring import infer
     from pgm_rnn.report.posterior import to_arviz
     from pgm_rnn.sequence_model import SequenceModel
     from pgm_rnn.sequence_model.priors import WithPriors
@@ -29,7 +31,9 @@ _HOMES = {
     "SequenceModel": "pgm_rnn.sequence_model",
     "Sequences": "pgm_rnn.sequences",
     "WithPriors": "pgm_rnn.sequence_model.priors",
+    "forecast": "pgm_rnn.report.forecasting",
     "get_model": "pgm_rnn.models.registry",
+    "infer": "pgm_rnn.report.inferring",
     "list_models": "pgm_rnn.models.registry",
     "list_pretrained": "pgm_rnn.zoo",
     "load_model": "pgm_rnn.storage",
@@ -49,8 +53,10 @@ __all__ = [
     "data",
     "distributions",
     "emissions",
+    "forecast",
     "get_model",
     "graph",
+    "infer",
     "inference",
     "list_models",
     "list_pretrained",

@@ -400,8 +400,12 @@ def test_all_forecasts_go_to_a_file(monkeypatch: pytest.MonkeyPatch, capsys: Cap
         ("sample hmm --out draws.csv", "expected --out to end in .txt or .npz for symbols, got draws.csv"),
         ("sample hmm --out no/such/draws.npz", "expected --out to name a file in a folder that can be written to"),
         (
-            "forecast noisy --data many.npy --out f.csv",
-            "expected --out to name an .npz in a folder that can be written",
+            "forecast noisy --data many.npy --out f.txt",
+            "expected --out to end in .csv, .parquet, .png, .svg or .npz, got f.txt",
+        ),
+        (
+            "forecast noisy --data many.npy --out no/such/f.npz",
+            "expected --out to be in a folder that can be written to, got no/such/f.npz",
         ),
         ("forecast noisy --data many.npy --num-steps 0", "expected num_steps"),
         ("forecast noisy --data many.npy --num-samples 0", "expected num_samples"),

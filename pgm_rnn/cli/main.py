@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from pgm_rnn.cli import reproduce, saved
+from pgm_rnn.cli import reproduce, saved, states
 from pgm_rnn.cli.lazy import FitGroup
 from pgm_rnn.cli.options import registries_of
 from pgm_rnn.cli.own_class import OwnClass, class_of
@@ -223,6 +223,7 @@ COMMANDS = (
     saved.evaluate,
     saved.sample,
     saved.show,
+    states.infer,
     saved.forecast,
     saved.publish,
     saved.leaderboard,

@@ -17,7 +17,13 @@ Data = Annotated[
 Seed = Annotated[int, typer.Option(help="Random seed for the fit and for synthetic data.")]
 Output = Annotated[
     Path | None,
-    typer.Option(metavar="FOLDER", help="Folder in which the model is saved.", show_default="fits/MODEL-DATA-SIZE"),
+    typer.Option(
+        "--output",
+        "--out",
+        metavar="FOLDER",
+        help="Folder in which the model is saved.",
+        show_default="fits/MODEL-DATA-SIZE",
+    ),
 ]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace an earlier fit in the output folder, which is an error otherwise.")

@@ -12,9 +12,9 @@ FIGURES = (
 
 def reproduce(
     figure: Annotated[str, typer.Argument(help=FIGURES)],
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the CSV, JSON, PNG and SVG files.")] = Path(
-        "experiments"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", "--output", metavar="FOLDER", help="Folder for the CSV, JSON, PNG and SVG files.")
+    ] = Path("experiments"),
     replicates: Annotated[
         int | None, typer.Option(help="Number of random HMMs, each with its own data and networks.", show_default="20")
     ] = None,

@@ -29,10 +29,21 @@ Column = Annotated[
     typer.Option(metavar="NAME", help="With a file: a column to use; repeat for more.", show_default="all"),
 ]
 Seed = Annotated[int, typer.Option(help="Random seed for the draws.")]
-Out = Annotated[Path | None, typer.Option(metavar="FILE.npz", help="File for all draws.", show_default="the terminal")]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        "--output",
+        metavar="FILE",
+        help="File for all sequences: .csv or .parquet (a table), .png (a picture) or .npz (all draws).",
+        show_default="the terminal",
+    ),
+]
 OutOfAnyKind = Annotated[
     Path | None,
     typer.Option(
+        "--out",
+        "--output",
         metavar="FILE",
         help="File for the sequences. Its suffix is the format: .mid or .png (music), .svg or .png (handwriting), .png "
         "(vectors), .txt (text, symbols, numbers) or .npz (arrays).",
@@ -80,7 +91,7 @@ def evaluate(
 
     evaluate_saved(
         folder,
-        _source(context, data, split, column),
+        source_of(context, data, split, column),
         model_class=class_of(own_class),
         bound=bound,
         num_particles=num_particles,
@@ -148,6 +159,14 @@ def forecast(
     folder: Folder,
     data: Data,
     num_steps: Annotated[int, typer.Option(help="Number of steps to forecast.")] = 10,
+    level: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PERCENT,...",
+            help="Print central intervals of these levels, exact where the model allows it; also those of a table.",
+            show_default="90, from draws; 50,90 in a table",
+        ),
+    ] = None,
     num_samples: Annotated[int, typer.Option(help="Draws per sequence.")] = 1000,
     sequence: Annotated[int, typer.Option(help="Without --out: index of the sequence to print, counted from 0.")] = 0,
     num_particles: Annotated[
@@ -159,14 +178,16 @@ def forecast(
     seed: Seed = 0,
     out: Out = None,
 ) -> None:
-    """Forecast sequences with a saved model: prints means and 90 % intervals for one; --out writes all draws."""
+    """Forecast sequences with a saved model: prints means and intervals for one; --out writes all of them."""
     from pgm_rnn.report.predicting import forecast_saved
+    from pgm_rnn.report.saved_tables import levels_of
 
     forecast_saved(
         folder,
-        _source(context, data, split, column),
+        source_of(context, data, split, column),
         model_class=class_of(own_class),
         num_steps=num_steps,
+        levels=None if level is None else levels_of(level),
         num_samples=num_samples,
         num_particles=num_particles,
         sequence=sequence,
@@ -195,7 +216,13 @@ def leaderboard(
     data: Annotated[str, typer.Option(metavar="NAME", help="Name of a data set, such as jsb or nottingham.")],
     output: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.md", help="Also update the data set's section in this page.", show_default="none"),
+        typer.Option(
+            "--output",
+            "--out",
+            metavar="FILE.md",
+            help="Also update the data set's section in this page.",
+            show_default="none",
+        ),
     ] = None,
     into: Annotated[
         Path | None,
@@ -209,7 +236,8 @@ def leaderboard(
     shown(data, output, into or HOME)
 
 
-def _source(context: typer.Context, data: str, split: str | None, columns: list[str] | None) -> "Source":
+def source_of(context: typer.Context, data: str, split: str | None, columns: list[str] | None) -> "Source":
+    """The choice of data that the options describe."""
     from pgm_rnn.report.saved import Source
 
     return Source(data, split, tuple(columns or ()), registries_of(context))

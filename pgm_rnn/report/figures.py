@@ -28,12 +28,14 @@ def rendered(figure: "Figure", suffix: str) -> bytes:
     return contents.getvalue()
 
 
-def stacked(num_panels: int, *, width: float, height: float) -> "tuple[Figure, list[Axes]]":
-    """A figure of stacked panels, each `height` inches high, that share their axes."""
+def stacked(
+    num_panels: int, *, width: float, height: float, same_steps: bool = True, same_values: bool = True
+) -> "tuple[Figure, list[Axes]]":
+    """A figure of stacked panels, each `height` inches high, that share their axes or only one of them."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height * num_panels + 0.5), layout="constrained")
-    panels: NDArray[Any] = figure.subplots(num_panels, 1, squeeze=False, sharex=True, sharey=True)
+    panels: NDArray[Any] = figure.subplots(num_panels, 1, squeeze=False, sharex=same_steps, sharey=same_values)
     return figure, list(panels[:, 0])
 
 

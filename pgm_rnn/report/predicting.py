@@ -1,5 +1,6 @@
 """`pgm-rnn evaluate`, `sample` and `forecast`: compute with a saved model, then print or write the results."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,21 @@ from pgm_rnn.checks import check_counts
 from pgm_rnn.inference import smc, svi
 from pgm_rnn.registries import OWN, Registries
 from pgm_rnn.report.fitted import counted, scores_table
+from pgm_rnn.report.forecasts import FORECAST_FILES
 from pgm_rnn.report.material import Score
 from pgm_rnn.report.media import ARRAYS, medium_of, text_lines
-from pgm_rnn.report.records import check_output, is_writable, write_json
+from pgm_rnn.report.records import check_output, write_json
 from pgm_rnn.report.saved import Source, observations, open_saved, vocabulary_of
+from pgm_rnn.report.saved_tables import forecast_table_saved
 from pgm_rnn.report.showing import check_out, checked_tempo, put_out, write_arrays
 from pgm_rnn.report.soundness import blamed_on_model, check_drawn, check_score
+from pgm_rnn.report.table_files import check_table_file
 from pgm_rnn.sequence_model import SequenceModel
 
 MAX_SHOWN = 20
 """Largest number of variables or draws that are printed; for more the user must name a file."""
+LEVELS = (50.0, 90.0)
+"""Levels of the intervals in a table, in percent, if none are asked for."""
 FEW = 10
 """Effective sample size below which the standard error from importance weights is not reliable."""
 
@@ -111,22 +117,33 @@ def forecast_saved(
     *,
     model_class: type[SequenceModel] | None = None,
     num_steps: int,
+    levels: Sequence[float] | None = None,
     num_samples: int,
     num_particles: int,
     sequence: int,
     seed: int,
     output: Path | None,
 ) -> None:
-    """Forecast sequences by draws: all draws are written to a file, or a summary for one sequence is printed.
+    """Forecast sequences: a file of draws, a table or picture, or a summary for one sequence on the terminal.
 
-    The forecast starts from the exact filter if the model has one, and from a particle filter otherwise.
+    Without levels, what is printed comes from draws, as does an .npz; they start from the exact filter if the model has
+    one, and from a particle filter otherwise. Tables and levels take exact laws where there are some.
 
     Raises:
         ValueError: there is no such model or data, an option does not apply to them, or there are too many variables to
             print.
     """
     check_counts(num_steps=num_steps, num_samples=num_samples, num_particles=num_particles)
-    _check_npz(output)
+    if output is not None:
+        check_table_file(output, (*FORECAST_FILES, ARRAYS), "--out")
+    is_npz = output is not None and output.suffix.lower() == ARRAYS
+    if is_npz and levels is not None:
+        raise ValueError(f"expected --level only with a table or picture, got it with {output}, which holds all draws")
+    if levels is not None or (output is not None and not is_npz):
+        counts: dict[str, Any] = {"num_steps": num_steps, "num_samples": num_samples, "num_particles": num_particles}
+        rest: dict[str, Any] = {"model_class": model_class, "sequence": sequence, "seed": seed, "output": output}
+        forecast_table_saved(folder, source, levels=LEVELS if levels is None else levels, **counts, **rest)
+        return
     saved = open_saved(folder, source.registries, model_class)
     data = observations(saved, source)
     if not 0 <= sequence < len(data.lengths):
@@ -172,13 +189,6 @@ def _check_printable(model: SequenceModel, output: Path | None) -> None:
     width = max(1, model.family.event_shape.numel())
     if output is None and width > MAX_SHOWN:
         raise ValueError(f"expected --out FILE.npz for observations of {counted(width, 'variable')}, got none")
-
-
-def _check_npz(output: Path | None) -> None:
-    if output is None:
-        return
-    if output.suffix != ARRAYS or output.is_dir() or not is_writable(output.resolve().parent):
-        raise ValueError(f"expected --out to name an .npz in a folder that can be written to, got {output}")
 
 
 def _console() -> Console:

@@ -1,0 +1,51 @@
+"""`pgm-rnn infer`: the latent states of data under a saved model."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pgm_rnn.cli.own_class import OwnClass, class_of
+from pgm_rnn.cli.saved import Column, Data, Folder, Seed, Split, source_of
+
+StatesOut = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        "--output",
+        metavar="FILE",
+        help="File for all states: .csv or .parquet (a row per row of the data), .nc (arrays) or .png.",
+        show_default="the terminal",
+    ),
+]
+
+
+def infer(
+    context: typer.Context,
+    folder: Folder,
+    data: Data,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="auto, forward (finitely many states), kalman (Gaussian states), smc (particles) or svi (the guide)."
+        ),
+    ] = "auto",
+    num_particles: Annotated[int, typer.Option(help="Particles of smc, or draws of svi, per sequence.")] = 1000,
+    split: Split = None,
+    column: Column = None,
+    own_class: OwnClass = None,
+    seed: Seed = 0,
+    out: StatesOut = None,
+) -> None:
+    """Infer the latent states of data: filtered, smoothed and most likely ones, with their uncertainty."""
+    from pgm_rnn.report.saved_tables import infer_saved
+
+    infer_saved(
+        folder,
+        source_of(context, data, split, column),
+        model_class=class_of(own_class),
+        engine=engine,
+        num_particles=num_particles,
+        seed=seed,
+        output=out,
+    )

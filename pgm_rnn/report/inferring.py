@@ -1,0 +1,204 @@
+"""The latent states of data under a model, by the engine that suits the model.
+
+forward    finitely many states: forward-backward and Viterbi, exact
+kalman     linear Gaussian states: Kalman filter and smoother, exact; others by the extended Kalman filter
+smc        any states: weighted particles given x_{1:t}
+svi        any states with a guide that reads observations: its draws
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pgm_rnn.checks import by_keyword, check_choice, check_counts
+from pgm_rnn.inference import forward_backward, kalman, smc
+from pgm_rnn.inference.kalman.kinds import has_gaussian_states, is_linear
+from pgm_rnn.randomness import seeded
+from pgm_rnn.report.material import in_dtype_of
+from pgm_rnn.report.states_of_data import States
+from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequence_model.observations import checked
+from pgm_rnn.sequence_model.state_law import StateLaw
+from pgm_rnn.sequence_model.tables import has_tables
+from pgm_rnn.sequences import Sequences, as_sequences, length_mask
+from pgm_rnn.states import FiniteStates, described
+
+ENGINES = ("auto", "forward", "kalman", "smc", "svi")
+"""Names of the engines; "auto" chooses one of the next three."""
+
+
+@by_keyword
+@torch.no_grad()
+def infer(
+    model: SequenceModel,
+    data: Sequences | Tensor,
+    *,
+    engine: str = "auto",
+    num_particles: int = 1000,
+    seed: int | None = 0,
+) -> States:
+    """Filtered and smoothed laws of the latent states, the most likely path and the entropy, for each step.
+
+    Args:
+        model: with latent states.
+        data: a batch, or observations (B, T, *event); NaN where one is missing.
+        engine: "auto" takes "forward" for finitely many states, "kalman" for linear Gaussian ones and "smc" for others;
+            the result says which and why. "svi" takes the guide that was fitted. The last two are approximations.
+        num_particles: particles of "smc", or draws of "svi", for each sequence.
+        seed: makes "smc" and "svi" reproducible; None uses torch's global generator.
+
+    Returns:
+        Its `to_frame()` is a table with the ids and times of the data, its `write(path)` a file.
+
+    Raises:
+        TypeError: a model without latent states, or with states that the engine does not take.
+        ValueError: an unknown engine, or observations that do not fit the model.
+
+    Example:
+        >>> from pgm_rnn.models import HMM
+        >>> hmm = HMM.random(num_states=2, num_symbols=3, seed=0)
+        >>> states = infer(hmm, hmm.sample(num_sequences=2, num_steps=4, seed=0))
+        >>> states.engine, states.smoothed_probs.shape, states.to_frame().shape
+        ('forward', torch.Size([2, 4, 2]), (8, 8))
+    """
+    check_choice("engine", engine, ENGINES)
+    check_counts(num_particles=num_particles)
+    if getattr(model, "states", None) is None:
+        raise TypeError(
+            f"expected a model with latent states, {type(model).__name__} has none: all it remembers is a function of "
+            "the observations; forecast and svi.evaluate take it"
+        )
+    batch = in_dtype_of(model, as_sequences(data))
+    best, reason = _chosen(model, num_particles)
+    if engine != "auto":
+        _check_takes(engine, model, best)
+    engine, reason = (best, reason) if engine == "auto" else (engine, "it was asked for")
+    found = _RUNS[engine](model, batch, num_particles, seed)
+    return States(engine, reason, batch.lengths, batch.legend, **found)
+
+
+def _chosen(model: Any, num_particles: int) -> tuple[str, str]:
+    """The engine for a model, and why."""
+    name, states = type(model).__name__, described(model.states)
+    if isinstance(model.states, FiniteStates):
+        states = f"{model.states.num_states} {states}"
+    if has_tables(model):
+        return "forward", f"{name} has {states}, for which the forward-backward algorithm is exact"
+    if is_linear(model):
+        return "kalman", f"{name} has {states}, for which the Kalman filter and smoother are exact"
+    reads = " and a memory that reads them" if model.memory_reads_state else ""
+    return "smc", f"{name} has {states}{reads}, which {num_particles:,} particles approximate"
+
+
+def _check_takes(engine: str, model: SequenceModel, best: str) -> None:
+    takes: dict[str, Callable[[object], bool]] = {"forward": has_tables, "kalman": has_gaussian_states}
+    if engine in takes and not takes[engine](model):
+        raise TypeError(
+            f"expected an engine for {described(model.states)}, which {type(model).__name__} has, got {engine!r}; "
+            f"use {best!r}, which is what 'auto' takes"
+        )
+
+
+Found = dict[str, Tensor | None]
+
+
+def _forward(model: SequenceModel, data: Sequences, num_particles: int, seed: int | None) -> Found:
+    smoothed, path = forward_backward.smooth_and_decode(model, data)
+    return {
+        "log_marginal_likelihood": smoothed.log_marginal_likelihood,
+        "filtered_probs": smoothed.filtered_probs,
+        "smoothed_probs": smoothed.smoothed_probs,
+        "most_likely_states": path.states,
+        "entropy": torch.special.entr(smoothed.smoothed_probs).sum(-1),
+    }
+
+
+def _kalman(model: Any, data: Sequences, num_particles: int, seed: int | None) -> Found:
+    smoothed = kalman.smooth(model, data, method=None if is_linear(model) else "extended")
+    covs = smoothed.smoothed_covs
+    return {
+        "log_marginal_likelihood": smoothed.log_marginal_likelihood,
+        "filtered_means": smoothed.filtered_means,
+        "filtered_sds": _sds(smoothed.filtered_covs),
+        "smoothed_means": smoothed.smoothed_means,
+        "smoothed_sds": _sds(covs),
+        "entropy": _normal_entropy(covs).where(length_mask(data.lengths, covs.shape[1]), 0.0),
+    }
+
+
+def _sds(covs: Tensor) -> Tensor:
+    """Standard deviations (..., D) of covariances (..., D, D); rounding may leave a variance just below zero."""
+    return covs.diagonal(dim1=-2, dim2=-1).clamp(min=0.0).sqrt()
+
+
+def _normal_entropy(covs: Tensor) -> Tensor:
+    """(log det(2 pi e C)) / 2 in nats, (...); -inf for a singular C."""
+    logs = torch.linalg.slogdet(covs).logabsdet
+    return (covs.shape[-1] * (1 + math.log(2 * math.pi)) + logs) / 2
+
+
+def _smc(model: SequenceModel, data: Sequences, num_particles: int, seed: int | None) -> Found:
+    states = model.states
+    if isinstance(states, FiniteStates):
+        indicator = {"probs": lambda z, h: torch.nn.functional.one_hot(z, states.num_states).to(_dtype_of(data))}
+        found = smc.filter(model, data, num_particles=num_particles, functions=indicator, seed=seed)
+        laws: Found = {"filtered_probs": found.means["probs"]}
+    else:
+        functions: dict[str, Callable[[Tensor, Tensor | None], Tensor]] = {
+            "centre": lambda z, h: _flat(z).mean(0, keepdim=True).expand(_flat(z).shape),
+            "first": lambda z, h: _centred(z),
+            "second": lambda z, h: _centred(z).square(),
+        }
+        found = smc.filter(model, data, num_particles=num_particles, functions=functions, seed=seed)
+        centre, first, second = (found.means[name] for name in functions)
+        laws = {"filtered_means": centre + first, "filtered_sds": (second - first.square()).clamp(min=0.0).sqrt()}
+    inside = length_mask(data.lengths, data.x.shape[1])
+    laws = {name: None if part is None else part.where(inside[..., None], 0.0) for name, part in laws.items()}
+    return laws | {"log_marginal_likelihood": found.log_marginal_likelihood, "ess": found.ess}
+
+
+def _dtype_of(data: Sequences) -> torch.dtype:
+    """The dtype of probabilities that belong to the observations: theirs, or torch's default for whole numbers."""
+    return data.x.dtype if data.x.is_floating_point() else torch.get_default_dtype()
+
+
+def _flat(z: Tensor) -> Tensor:
+    """States (N, B, *latent) as vectors, (N, B, D)."""
+    return z.reshape(*z.shape[:2], -1)
+
+
+def _centred(z: Tensor) -> Tensor:
+    """Vectors minus the plain mean of their step's particles, so that variances do not cancel: (N, B, D)."""
+    return _flat(z) - _flat(z).mean(0)
+
+
+def _svi(model: SequenceModel, data: Sequences, num_particles: int, seed: int | None) -> Found:
+    batch = checked(model, data)
+    if model.encode(batch.x, batch.lengths) is None or isinstance(model.states, FiniteStates):
+        raise TypeError(
+            f"expected a model with a guide that reads the observations, {type(model).__name__} has none; use "
+            f"engine={_chosen(model, num_particles)[0]!r}"
+        )
+    law = StateLaw(model, batch.x, batch.lengths, model.first, batch.inputs, guide=True)
+    total = squares = centre = torch.zeros(())
+    with seeded(seed, stream=8):
+        for number in range(num_particles):
+            z = law.sample()
+            z = z.reshape(*z.shape[:2], -1)
+            centre = z if number == 0 else centre
+            total, squares = total + (z - centre), squares + (z - centre).square()
+    mean = total / num_particles
+    inside = length_mask(batch.lengths, batch.x.shape[1])[..., None]
+    sds = (squares / num_particles - mean.square()).clamp(min=0.0).sqrt()
+    return {"smoothed_means": (centre + mean).where(inside, 0.0), "smoothed_sds": sds.where(inside, 0.0)}
+
+
+_RUNS: dict[str, Callable[[Any, Sequences, int, int | None], Found]] = {
+    "forward": _forward,
+    "kalman": _kalman,
+    "smc": _smc,
+    "svi": _svi,
+}

@@ -1,0 +1,188 @@
+"""`pgm-rnn infer`, and the tables of `pgm-rnn forecast`: states and forecasts in the words of the data."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from pgm_rnn.checks import check_choice, check_counts
+from pgm_rnn.emissions import Categorical
+from pgm_rnn.legend import Column, Legend
+from pgm_rnn.report.fitted import counted
+from pgm_rnn.report.forecasting import checked_levels, forecast
+from pgm_rnn.report.forecasts import FORECAST_FILES
+from pgm_rnn.report.inferring import ENGINES, infer
+from pgm_rnn.report.saved import Saved, Source, observations, open_saved, vocabulary_of
+from pgm_rnn.report.soundness import blamed_on_model
+from pgm_rnn.report.states_of_data import STATE_FILES, States
+from pgm_rnn.report.table_files import check_table_file
+from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequences import Sequences
+
+NUM_SHOWN = 10
+"""Number of rows that are printed of the table of states."""
+SMALL, LARGE = 0.01, 1000.0
+"""Sizes of a column's largest number for which three decimals are printed, else four digits."""
+MAX_COLUMNS = 12
+"""Largest number of columns that are printed; a file has all of them."""
+
+
+def infer_saved(
+    folder: Path,
+    source: Source,
+    *,
+    model_class: type[SequenceModel] | None = None,
+    engine: str,
+    num_particles: int,
+    seed: int,
+    output: Path | None,
+) -> None:
+    """Infer the latent states of data under a saved model, and write them to a file or print the first rows.
+
+    Raises:
+        ValueError: there is no such model or data, an option does not apply to them, or the file cannot be written.
+        TypeError: a model without latent states, or with states that the engine does not take.
+    """
+    check_choice("--engine", engine, ENGINES)
+    check_counts(num_particles=num_particles)
+    if output is not None:
+        check_table_file(output, STATE_FILES, "--out")
+    saved = open_saved(folder, source.registries, model_class)
+    data = named(saved, source, observations(saved, source))
+    with blamed_on_model(folder):
+        states = infer(saved.model, data, engine=engine, num_particles=num_particles, seed=seed)
+    out = _console()
+    out.print(f"engine {states.engine}: {states.reason}")
+    if output is not None:
+        states.write(output)
+        out.print(f"written to {output}: {_sizes(data)}")
+        return
+    frame = states.to_frame()
+    out.print(printed(_main_columns(frame).head(NUM_SHOWN)))
+    if len(frame) > NUM_SHOWN:
+        out.print(f"the first {NUM_SHOWN} of {len(frame):,} rows; --out FILE.csv has all of them")
+    if states.most_likely_states is not None:
+        out.print(_shares(states))
+
+
+def forecast_table_saved(
+    folder: Path,
+    source: Source,
+    *,
+    model_class: type[SequenceModel] | None = None,
+    num_steps: int,
+    levels: Sequence[float],
+    num_samples: int,
+    num_particles: int,
+    sequence: int,
+    seed: int,
+    output: Path | None,
+) -> None:
+    """Forecast sequences with a saved model: a file of all of them, or the printed table of one.
+
+    Raises:
+        ValueError: there is no such model or data, an option does not apply to them, or the file cannot be written.
+    """
+    check_counts(num_steps=num_steps, num_samples=num_samples, num_particles=num_particles)
+    checked_levels(levels)
+    if output is not None:
+        check_table_file(output, FORECAST_FILES, "--out")
+    saved = open_saved(folder, source.registries, model_class)
+    data = named(saved, source, observations(saved, source))
+    if not 0 <= sequence < len(data.lengths):
+        raise ValueError(f"expected --sequence in 0..{len(data.lengths) - 1}, got {sequence}")
+    if output is None:
+        data = data.select(torch.tensor([sequence]))
+    options: dict[str, Any] = {"num_samples": num_samples, "num_particles": num_particles, "seed": seed}
+    with blamed_on_model(folder):
+        ahead = forecast(saved.model, data, num_steps, levels=levels, **options)
+    out = _console()
+    out.print(f"from {ahead.how}")
+    if output is None:
+        out.print(printed(ahead.to_frame()))
+    else:
+        ahead.write(output)
+        out.print(f"written to {output}: {counted(num_steps, 'step')} after {_sizes(data)}")
+
+
+def levels_of(text: str) -> tuple[float, ...]:
+    """The levels in a text such as "50,90".
+
+    Raises:
+        ValueError: something else than numbers between 0 and 100.
+    """
+    try:
+        return checked_levels([float(word) for word in text.split(",")])
+    except ValueError:
+        raise ValueError(
+            f"expected --level as different percentages between 0 and 100, such as 50,90, got {text}"
+        ) from None
+
+
+def named(saved: Saved, source: Source, data: Sequences) -> Sequences:
+    """The data with a legend: their own, or one with the columns of the fit and the characters of a text."""
+    if data.legend is not None:
+        return data
+    family = saved.model.family
+    words = vocabulary_of(saved, source.registries) if isinstance(family, Categorical) else None
+    if words is not None:
+        return data._replace(legend=Legend((Column("character", "symbol", words=tuple(words)),)))
+    file = saved.info.get("file")
+    columns = file.get("columns") if isinstance(file, dict) else None
+    width = max(1, family.event_shape.numel())
+    if not isinstance(columns, list) or len(columns) != width or not all(isinstance(name, str) for name in columns):
+        return data
+    return data._replace(legend=Legend(tuple(Column(name) for name in columns)))
+
+
+def _main_columns(frame: Any) -> Any:
+    """The table of states without filtered laws where there are smoothed ones, which a terminal has no room for."""
+    if not any(name.startswith("smoothed_") for name in frame.columns):
+        return frame
+    return frame[[name for name in frame.columns if not name.startswith("filtered_")]]
+
+
+def printed(frame: Any) -> Table:
+    """The first columns of a DataFrame as a table for the terminal, numbers with three decimals if none is large."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    shown = list(frame.columns[:MAX_COLUMNS])
+    for name in shown:
+        table.add_column(str(name), justify="right")
+    for row in zip(*(_texts(frame[name].tolist()) for name in shown), strict=True):
+        table.add_row(*row)
+    return table
+
+
+def _texts(cells: list[Any]) -> list[str]:
+    """The cells of a column; dates without the time of midnight."""
+    numbers = [abs(cell) for cell in cells if isinstance(cell, float) and math.isfinite(cell)]
+    form = ".3f" if numbers and SMALL <= max(numbers) < LARGE else ".4g"
+    return [f"{cell:{form}}" if isinstance(cell, float) else str(cell).removesuffix(" 00:00:00") for cell in cells]
+
+
+def _shares(states: States) -> Table:
+    """The share of each state in the steps, by the most likely paths and by the smoothed probabilities."""
+    assert states.most_likely_states is not None  # the caller has looked
+    assert states.smoothed_probs is not None
+    inside = torch.arange(states.smoothed_probs.shape[1]) < states.lengths.cpu()[:, None]
+    path = states.most_likely_states.cpu()[inside]
+    probs = states.smoothed_probs.cpu()[inside].double().mean(0)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for name in ("state", "steps", "share", "expected share"):
+        table.add_column(name, justify="right")
+    for state, (count, prob) in enumerate(zip(path.bincount(minlength=len(probs)), probs, strict=True)):
+        table.add_row(str(state), f"{int(count):,}", f"{int(count) / len(path):.1%}", f"{float(prob):.1%}")
+    return table
+
+
+def _sizes(data: Sequences) -> str:
+    return f"{counted(data.num_steps, 'step')} of {counted(len(data.lengths), 'sequence')}"
+
+
+def _console() -> Console:
+    return Console(highlight=False, markup=False, soft_wrap=True)
