@@ -17,8 +17,10 @@ from pgm_rnn.version import __version__ as __version__
 if TYPE_CHECKING:
     from pgm_rnn import data, distributions, emissions, graph, inference, models
     from pgm_rnn.models.registry import get_model, list_models, model_info
+    from pgm_rnn.report.description import describe
     from pgm_rnn.report.posterior import to_arviz
     from pgm_rnn.sequence_model import SequenceModel
+    from pgm_rnn.sequence_model.criteria import num_free_parameters
     from pgm_rnn.sequence_model.priors import WithPriors
     from pgm_rnn.sequences import Sequences, pad
     from pgm_rnn.storage import load_model, save_model
@@ -28,12 +30,14 @@ _HOMES = {
     "SequenceModel": "pgm_rnn.sequence_model",
     "Sequences": "pgm_rnn.sequences",
     "WithPriors": "pgm_rnn.sequence_model.priors",
+    "describe": "pgm_rnn.report.description",
     "get_model": "pgm_rnn.models.registry",
     "list_models": "pgm_rnn.models.registry",
     "list_pretrained": "pgm_rnn.zoo",
     "load_model": "pgm_rnn.storage",
     "load_pretrained": "pgm_rnn.zoo",
     "model_info": "pgm_rnn.models.registry",
+    "num_free_parameters": "pgm_rnn.sequence_model.criteria",
     "pad": "pgm_rnn.sequences",
     "save_model": "pgm_rnn.storage",
     "to_arviz": "pgm_rnn.report.posterior",
@@ -45,6 +49,7 @@ __all__ = [
     "Sequences",
     "WithPriors",
     "data",
+    "describe",
     "distributions",
     "emissions",
     "get_model",
@@ -56,6 +61,7 @@ __all__ = [
     "load_pretrained",
     "model_info",
     "models",
+    "num_free_parameters",
     "pad",
     "save_model",
     "to_arviz",
