@@ -201,8 +201,8 @@ def _remarks(information: Information, lost: list[str]) -> Iterator[str]:
         )
     elif information.possible_gain > _LARGE_GAIN:
         yield (
-            f"the parameters are not at the maximum of log p(x), which is about {information.possible_gain:.2g} nats "
-            "higher: standard errors are those of a maximum"
+            "standard errors are approximate: the parameters are not at the maximum of log p(x) of these data, as "
+            "after a fit to a part of them, with pseudo-observations, or stopped early"
         )
     if lost:
         yield (

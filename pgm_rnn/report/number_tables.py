@@ -14,8 +14,8 @@ MAX_SHOWN = 400
 """Largest number of entries of a table that is printed."""
 _GAP = 3
 """Blanks between two columns."""
-_LARGE = 1e7
-"""Numbers from here on are written with a power of ten."""
+_SMALL, _LARGE = 1e-4, 1e7
+"""Numbers outside of this range are written with a power of ten."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,6 @@ def number(value: float, digits: int = 4) -> str:
     if not math.isfinite(value) or (value == int(value) and abs(value) < _LARGE):
         return f"{value:.0f}"
     size = math.floor(math.log10(abs(value)))
-    if not 10.0**-digits <= abs(value) < _LARGE:
+    if not _SMALL <= abs(value) < _LARGE:
         return f"{value:.{digits - 1}e}"
     return f"{value:.{max(0, digits - 1 - size)}f}"

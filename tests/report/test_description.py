@@ -226,6 +226,15 @@ def test_numbers_are_written_for_people() -> None:
     assert shown == ["15099", "0.5000", "0.3333", "3", "0", "-", "inf", "1.500e-07", "2.500e+09", "-12.35"]
 
 
+def test_an_error_has_two_digits_and_a_fit_that_is_no_maximum_says_so() -> None:
+    assert number(0.00391, 2) == "0.0039"
+    model, data = weather(), observed(weather())
+    em.fit(model, data, num_iterations=300, tolerance=1e-10, progress=False)
+    assert not any("approximate" in remark for remark in describe(model, data).remarks)
+    em.fit(model, data, num_iterations=100, pseudo_observations=10.0, progress=False)
+    assert any("standard errors are approximate" in remark for remark in describe(model, data).remarks)
+
+
 def test_the_name_is_found_without_pandas() -> None:
     code = "import sys, pgm_rnn as pr; pr.describe; assert 'pandas' not in sys.modules, 'pandas'"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
