@@ -19,7 +19,8 @@ from pgm_rnn.checks import check_choice
 from pgm_rnn.inference.information import Information, observed_information, standard_errors
 from pgm_rnn.legend import Legend
 from pgm_rnn.report.number_tables import WIDTH, Table, blocks, wrapped
-from pgm_rnn.report.quantities import Quantity, Words, quantities_of
+from pgm_rnn.report.quantities import quantities_of
+from pgm_rnn.report.quantity import Quantity, Words
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.criteria import num_free_parameters
 from pgm_rnn.sequences import Sequences, as_sequences
