@@ -37,6 +37,11 @@ class Covariance(ComputedOnce[Factor]):
         """The factor, with the normalising constant of its density."""
         return Factor.of(factor_of(self.raw))
 
+    @property
+    def num_free(self) -> Mapping[str, int]:
+        """Number of free entries of the raw matrix, those of its lower triangle."""
+        return {"raw": _triangle(self.raw)}
+
     def natural_views(self) -> Mapping[str, Natural]:
         """The covariance under each of its names in `pgm_rnn.emissions.natural.of_covariance`."""
         return of_covariance("raw", factor_of, lambda _, scale_tril: raw_of(scale_tril))
@@ -96,6 +101,11 @@ class SingularCovariance(ComputedOnce[Tensor]):
     def compute(self) -> Tensor:
         """The root B L, (size, rank)."""
         return self.basis @ factor_of(self.raw)
+
+    @property
+    def num_free(self) -> Mapping[str, int]:
+        """Number of free entries of the raw matrix, those of its lower triangle."""
+        return {"raw": _triangle(self.raw)}
 
     def natural_views(self) -> Mapping[str, Natural]:
         """The covariance as "cov", of the same range."""
@@ -220,3 +230,8 @@ def factor_of(raw: Tensor) -> Tensor:
 def raw_of(scale_tril: Tensor) -> Tensor:
     """The raw matrix of a Cholesky factor."""
     return scale_tril.tril(-1) + scale_tril.diagonal(dim1=-2, dim2=-1).log().diag_embed()
+
+
+def _triangle(raw: Tensor) -> int:
+    """Number of entries of the lower triangle of a square matrix."""
+    return len(raw) * (len(raw) + 1) // 2

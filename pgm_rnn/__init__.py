@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from pgm_rnn import data, distributions, emissions, graph, inference, models
     from pgm_rnn.data.reading import read_sequences
     from pgm_rnn.models.registry import get_model, list_models, model_info
+    from pgm_rnn.report.description import describe
     from pgm_rnn.report.forecasting import forecast
     from pgm_rnn.report.inferring import infer
     from pgm_rnn.report.posterior import to_arviz
     from pgm_rnn.sequence_model import SequenceModel
+    from pgm_rnn.sequence_model.criteria import num_free_parameters
     from pgm_rnn.sequence_model.priors import WithPriors
     from pgm_rnn.sequences import Sequences, pad
     from pgm_rnn.storage import load_model, save_model
@@ -32,6 +34,7 @@ _HOMES = {
     "Sequences": "pgm_rnn.sequences",
     "WithPriors": "pgm_rnn.sequence_model.priors",
     "forecast": "pgm_rnn.report.forecasting",
+    "describe": "pgm_rnn.report.description",
     "get_model": "pgm_rnn.models.registry",
     "infer": "pgm_rnn.report.inferring",
     "list_models": "pgm_rnn.models.registry",
@@ -39,6 +42,7 @@ _HOMES = {
     "load_model": "pgm_rnn.storage",
     "load_pretrained": "pgm_rnn.zoo",
     "model_info": "pgm_rnn.models.registry",
+    "num_free_parameters": "pgm_rnn.sequence_model.criteria",
     "pad": "pgm_rnn.sequences",
     "read_sequences": "pgm_rnn.data.reading",
     "save_model": "pgm_rnn.storage",
@@ -51,6 +55,7 @@ __all__ = [
     "Sequences",
     "WithPriors",
     "data",
+    "describe",
     "distributions",
     "emissions",
     "forecast",
@@ -64,6 +69,7 @@ __all__ = [
     "load_pretrained",
     "model_info",
     "models",
+    "num_free_parameters",
     "pad",
     "read_sequences",
     "save_model",

@@ -80,6 +80,48 @@ def test_an_hmm_is_fitted_scored_and_saved(monkeypatch: pytest.MonkeyPatch, caps
         assert f"{expected.nats_per_step:.3f}   {expected.standard_error:.3f}   exact" in output
 
 
+def three_levels() -> np.ndarray:
+    """A chain of three well separated levels, (300, 1)."""
+    table = Gaussian(1).table(torch.tensor([[0.0], [10.0], [30.0]]), torch.ones(3, 1))
+    moves = torch.full((3, 3), 0.05) + 0.85 * torch.eye(3)
+    x: np.ndarray = HMM(torch.ones(3) / 3, moves, table).sample(1, 300, seed=0).x[0].numpy()
+    return x
+
+
+def test_several_numbers_of_states_are_compared_and_the_lowest_bic_is_kept(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    write_csv(Path("levels.csv"), three_levels(), "level")
+    arguments = "fit hmm --data levels.csv --num-states 1,2,3,4 --restarts 3 --test-fraction 0.1 --json r.json"
+    assert call(monkeypatch, *arguments.split()) == 0
+    output, record = capsys.readouterr().out, json.loads(Path("r.json").read_text())
+    assert max(map(len, output.split("states   parameters")[1].split("split")[0].splitlines())) <= 90
+    found = {one["num_states"]: one for one in record["candidates"]}
+    assert (list(found), record["rule"], record["sizes"]) == ([1, 2, 3, 4], "lowest BIC", {"num_states": 3})
+    assert min(found, key=lambda num: found[num]["bic"]) == 3
+    assert "kept: 3 states, the lowest BIC" in output
+    model = load_model("fits/hmm-levels-3")
+    assert isinstance(model, HMM)
+    assert sorted(str(path) for path in Path("fits").iterdir()) == ["fits/hmm-levels-3"]
+    for num, one in found.items():
+        assert one["num_free_parameters"] == (num - 1) + num * (num - 1) + 2 * num
+        nats = 240 * one["nats_per_step"]["train"]
+        assert one["aic"] == pytest.approx(2 * nats + 2 * one["num_free_parameters"])
+        assert one["bic"] == pytest.approx(2 * nats + math.log(240) * one["num_free_parameters"])
+    train = next(score for score in record["scores"] if score["split"] == "train")
+    x = torch.from_numpy(three_levels()[:240, 0]).double()[None]
+    assert train["nats_per_step"] == found[3]["nats_per_step"]["train"]
+    assert -float(model.log_marginal_likelihood(x).detach()) / 240 == pytest.approx(train["nats_per_step"], rel=1e-6)
+
+
+def test_a_number_of_states_among_several_is_fitted_as_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_csv(Path("levels.csv"), three_levels(), "level")
+    for numbers in ("3", "2,3"):
+        command = f"fit hmm --data levels.csv --num-states {numbers} --restarts 2 --iterations 9 --output of-{numbers}"
+        assert call(monkeypatch, *command.split()) == 0
+    assert_same(load_model("of-3").state_dict(), load_model("of-2,3").state_dict())
+
+
 def test_an_rnn_is_fitted_scored_and_saved(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     arguments = "fit rnn --data synthetic-hmm --cell gru --hidden-dim 4 --epochs 1 --output here/rnn"
     assert call(monkeypatch, *arguments.split()) == 0
@@ -376,6 +418,13 @@ def test_a_table_fits_eighty_columns(capsys: Capture) -> None:
         ("hmm --data river.cvs --num-states 2", "or an existing file, got 'river.cvs'"),
         ("hmm --data synthetic-hmm --num-states 0", "expected num_states"),
         ("hmm --data synthetic-hmm --num-states two", "Invalid value for '--num-states'"),
+        ("hmm --data synthetic-hmm --num-states 1,x", "expected whole numbers such as 4 or 1,2,3,4, got '1,x'"),
+        ("hmm --data synthetic-hmm --num-states 1,0", "expected num_states to be an integer of at least 1, got 0"),
+        (
+            "hmm --data synthetic-hmm --num-states 2,3,2",
+            "expected each number of --num-states once, got 2 twice in 2,3",
+        ),
+        ("hmm --data synthetic-hmm --num-states 2,3 --restarts 0", "expected num_restarts"),
         ("hmm --data synthetic-hmm", "Missing option '--num-states'"),
         ("hmm --num-states 2", "Missing option '--data'"),
         ("hmm --data synthetic-hmm --num-state 2", "No such option: --num-state"),

@@ -27,6 +27,7 @@ from pgm_rnn.cli.options import (
     emission_of,
     end,
     job_of,
+    numbers_of,
     registries_of,
 )
 from pgm_rnn.cli.own_fit import HELP, own_command
@@ -40,7 +41,13 @@ Tolerance = Annotated[float, typer.Option(help="Stop when an iteration gains les
 def hmm(
     context: typer.Context,
     data: Data,
-    num_states: Annotated[int, typer.Option(help="Number of hidden states.")],
+    num_states: Annotated[
+        str,
+        typer.Option(
+            metavar="K|K,K,...",
+            help="Number of hidden states. Several, such as 1,2,3,4, are all fitted, and the lowest BIC is kept.",
+        ),
+    ],
     iterations: Iterations = 100,
     restarts: Annotated[
         int | None,
@@ -71,24 +78,18 @@ def hmm(
     overwrite: Overwrite = False,
 ) -> None:
     """A hidden Markov model, by Baum-Welch from several random starts and one from k-means."""
-    from pgm_rnn.report.fitting import fit_hmm
+    from pgm_rnn.report.fitting import HmmOptions, fit_hmm
+    from pgm_rnn.report.state_numbers import fit_hmms
 
-    registries = registries_of(context)
+    numbers, registries = numbers_of(num_states), registries_of(context)
     job = job_of(
         registries, data, emission, column, valid_fraction, test_fraction, seed, output, json, overwrite=overwrite
     )
-    end(
-        fit_hmm(
-            job,
-            num_states=num_states,
-            num_iterations=iterations,
-            num_restarts=restarts,
-            pseudo_count=pseudo_count,
-            pseudo_observations=pseudo_observations,
-            tolerance=tolerance,
-            half=half,
-        )
-    )
+    options = HmmOptions(iterations, restarts, pseudo_count, pseudo_observations, tolerance)
+    if len(numbers) == 1:
+        end(fit_hmm(job, numbers[0], options, half=half))
+    else:
+        end(fit_hmms(job, numbers, options, half=half))
 
 
 def lgssm(

@@ -221,6 +221,7 @@ def build_app(registries: "Registries | None" = None) -> typer.Typer:
 
 COMMANDS = (
     saved.evaluate,
+    saved.describe,
     saved.sample,
     saved.show,
     states.infer,

@@ -113,6 +113,27 @@ def job_of(
     return Job(data, seed, output, json, options, overwrite, registries)
 
 
+def numbers_of(text: str) -> list[int]:
+    """The numbers of states in "4" or "1,2,3,4".
+
+    Raises:
+        typer.BadParameter: something else than whole numbers with commas between them.
+        ValueError: a number below 1, or one that is there twice.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    wrong = [part for part in parts if not part.removeprefix("-").isdecimal()]
+    if wrong:
+        message = f"expected whole numbers such as 4 or 1,2,3,4, got {text!r}"
+        raise typer.BadParameter(message, param_hint="'--num-states'")
+    numbers = [int(part) for part in parts]
+    for place, number in enumerate(numbers):
+        if number < 1:
+            raise ValueError(f"expected num_states to be an integer of at least 1, got {number}")
+        if number in numbers[:place]:
+            raise ValueError(f"expected each number of --num-states once, got {number} twice in {text}")
+    return numbers
+
+
 def end(outcome: "Outcome") -> None:
     """Exit with status 130 if the fit was interrupted, as a shell expects.
 

@@ -102,6 +102,50 @@ def evaluate(
     )
 
 
+def describe(
+    context: typer.Context,
+    folder: Folder,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="Data set or file that the model was fitted to, for standard errors and shares of the data.",
+            show_default="none",
+        ),
+    ] = None,
+    order: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN|size",
+            help="Order of the states: by their mean of a column, or the largest first; they keep their numbers.",
+            show_default="the model's",
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="With a data set: train, valid or test. A file is used whole.", show_default="train"),
+    ] = None,
+    column: Column = None,
+    own_class: OwnClass = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "--output", metavar="FILE", help="File for all tables: .csv or .json.", show_default="the terminal"
+        ),
+    ] = None,
+) -> None:
+    """Describe a saved model: parameters by name, expected durations and, with data, standard errors."""
+    from pgm_rnn.report.describing import describe_saved
+
+    if data is None and (split or column):
+        raise ValueError("expected --split and --column only with --data, got no --data; name the data of the fit")
+    registries = registries_of(context)
+    source = None if data is None else _source(context, data, split, column)
+    if source is not None and split is None and source.name in registries.datasets:
+        source = _source(context, source.name, "train", column)
+    describe_saved(folder, source, model_class=class_of(own_class), order=order, output=out, registries=registries)
+
+
 def sample(
     context: typer.Context,
     folder: Folder,

@@ -123,14 +123,16 @@ def announce(job: Job, material: Material | Dataset, title: str, hint: str = "")
         out.print(hint)
 
 
-def finish(job: Job, folder: Path, material: Material, outcome: Outcome) -> None:
-    """Score the model, print the scores, save the model and write the results.
+def finish(
+    job: Job, folder: Path, material: Material, outcome: Outcome, also: Mapping[str, object] | None = None
+) -> None:
+    """Score the model, print the scores, save the model and write the results, with what is to be recorded also.
 
     Raises:
         OSError: the model or the results cannot be written.
     """
     say_how_it_ended(outcome)
-    unscored = record_of(job, material.description, outcome, [], material.file)
+    unscored = record_of(job, material.description, outcome, [], material.file) | dict(also or {})
     if material.legend is not None:
         unscored["legend"] = as_record(material.legend)
     if material.vocabulary is not None:

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -21,47 +21,82 @@ LGSSM_FILE = FileOptions(valid_fraction=0.0, test_fraction=0.2)
 """How a file is read and split by default; only a fit from several starts needs validation data."""
 
 
-def fit_hmm(
-    job: Job,
-    *,
-    num_states: int,
-    num_iterations: int,
-    num_restarts: int | None,
-    pseudo_count: float,
-    pseudo_observations: float,
-    tolerance: float,
-    half: bool = False,
-) -> Outcome:
-    """Fit an HMM by EM, in float32 to a data set and in float64 to a file.
+class HmmOptions(NamedTuple):
+    """How an HMM is fitted; `num_restarts` None stands for up to 16, as many as keep starts x steps x states below 2e8.
 
-    There are `num_restarts` random starts near the data, and one start from k-means++. If `num_restarts` is None there
-    are up to 16 random starts, as many as keep starts x steps x states below 2e8.
+    Attributes:
+        num_iterations: largest number of iterations.
+        num_restarts: number of random starts near the data, in addition to one from k-means++.
+        pseudo_count: added to every expected count.
+        pseudo_observations: number of observations like the whole data that are added to each state.
+        tolerance: gain in nats per step below which a fit stops.
+    """
+
+    num_iterations: int
+    num_restarts: int | None
+    pseudo_count: float
+    pseudo_observations: float
+    tolerance: float
+
+    def for_states(self, num_states: int, material: Material) -> "HmmOptions":
+        """The same with a number of restarts."""
+        if self.num_restarts is not None:
+            return self
+        return self._replace(num_restarts=min(16, max(1, int(2e8) // (material.train.num_steps * num_states))))
+
+    def check(self) -> None:
+        """Raise unless all options are in their ranges.
+
+        Raises:
+            ValueError: one is not.
+        """
+        check_counts(num_iterations=self.num_iterations)
+        check_counts(num_restarts=1 if self.num_restarts is None else self.num_restarts)
+        _check_not_negative(
+            pseudo_count=self.pseudo_count, pseudo_observations=self.pseudo_observations, tolerance=self.tolerance
+        )
+
+
+def fit_hmm(job: Job, num_states: int, options: HmmOptions, *, half: bool = False) -> Outcome:
+    """Fit an HMM by EM, in float32 to a data set and in float64 to a file.
 
     Raises:
         ValueError: an argument is out of range, or the source is missing or cannot be read.
     """
-    check_counts(num_states=num_states, num_iterations=num_iterations)
-    check_counts(num_restarts=1 if num_restarts is None else num_restarts)
-    _check_not_negative(pseudo_count=pseudo_count, pseudo_observations=pseudo_observations, tolerance=tolerance)
+    check_counts(num_states=num_states)
+    options.check()
     folder = check_job(job, "hmm", num_states)
-    material = _one_component(material_of(job, HMM_FILE))
-    if num_restarts is None:
-        num_restarts = min(16, max(1, int(2e8) // (material.train.num_steps * num_states)))
-    options = {"num_iterations": num_iterations, "num_restarts": num_restarts, "tolerance": tolerance}
-    options |= {"pseudo_count": pseudo_count, "pseudo_observations": pseudo_observations}
-    title = f"HMM, {counted(num_states, 'state')}, {type(material.family).__name__} emission"
-    starts = f"EM from {counted(num_restarts, 'random start')} and one from k-means"
-    announce(job, material, f"{title}, {starts}", _hint(job, material))
+    material = hmm_material(job)
+    options = options.for_states(num_states, material)
+    announce(job, material, hmm_title(material, counted(num_states, "state"), options), hint(job, material))
+    outcome = fitted_hmm(job, material, num_states, options, half=half)
+    finish(job, folder, material, outcome)
+    return outcome
+
+
+def hmm_material(job: Job) -> Material:
+    """The job's data, with observations of a family that has closed forms."""
+    return _one_component(material_of(job, HMM_FILE))
+
+
+def hmm_title(material: Material, states: str, options: HmmOptions) -> str:
+    """What is about to be fitted, in a line."""
+    random = "random starts" if options.num_restarts is None else counted(options.num_restarts, "random start")
+    return f"HMM, {states}, {type(material.family).__name__} emission, EM from {random} and one from k-means"
+
+
+def fitted_hmm(job: Job, material: Material, num_states: int, options: HmmOptions, *, half: bool) -> Outcome:
+    """The best fit from all starts."""
+    given: dict[str, Any] = options._asdict()
+    num_restarts = given["num_restarts"]
     model = HMM.random(num_states, emission=material.family, seed=job.seed).to(_dtype(material))
-    more: dict[str, Any] = options | {"num_restarts": num_restarts + 1}
+    more = given | {"num_restarts": num_restarts + 1}
     found, notes = _noted(em.fit, model, material.train, valid=material.valid, seed=job.seed, start="data", **more)
     judge, chosen = "training" if material.valid is None else "validation", found.restarts.chosen
     best = f"random start {chosen} of {num_restarts}" if chosen else "the start from k-means"
     half, why = halved(model) if half else (False, "")
     remark = "\n".join([f"{best} is the best on the {judge} data", *notes, *([why] if why else [])])
-    outcome = _em_outcome(found, options, remark)._replace(half=half)
-    finish(job, folder, material, outcome)
-    return outcome
+    return _em_outcome(found, given, remark)._replace(half=half)
 
 
 def fit_lgssm(job: Job, *, latent_dim: int, num_iterations: int, tolerance: float) -> Outcome:
@@ -107,7 +142,8 @@ def _one_component(material: Material) -> Material:
     return replace(material, family=Pen(1)) if isinstance(material.family, Pen) else material
 
 
-def _hint(job: Job, material: Material) -> str:
+def hint(job: Job, material: Material) -> str:
+    """A note on whole numbers that are treated as real ones, or nothing."""
     x = material.train.x
     whole = x.is_floating_point() and bool(((x >= 0) & (x == x.floor())).all())
     if job.source in job.registries.datasets or job.file.emission is not None or not whole:

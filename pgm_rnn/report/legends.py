@@ -1,0 +1,21 @@
+"""The words that the record of a fit has for its data."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pgm_rnn.legend import Column, Legend
+
+
+def legend_of_fit(info: Mapping[str, Any]) -> Legend | None:
+    """Names of the columns and words of the symbols from the record of a fit, None where it has neither."""
+    vocabulary, file = info.get("vocabulary"), info.get("file")
+    if isinstance(vocabulary, str) and vocabulary:
+        return Legend((Column("character", "symbol", words=tuple(map(_visible, vocabulary))),))
+    names = file.get("columns") if isinstance(file, dict) else None
+    if isinstance(names, list) and names and all(isinstance(name, str) and not name.isdecimal() for name in names):
+        return Legend(tuple(Column(name) for name in names))
+    return None
+
+
+def _visible(character: str) -> str:
+    return character if character.isprintable() and not character.isspace() else repr(character)
