@@ -134,7 +134,7 @@ class Epoch(NamedTuple):
         epoch: counted from 1.
         train_nats_per_step: training loss, each minibatch's taken before its gradient step, with KL annealing if any.
         valid_nats_per_step: loss on the validation data after the epoch, without annealing.
-        seconds: wall-clock time.
+        seconds: wall-clock time without the compilation of kernels.
     """
 
     epoch: int
