@@ -12,17 +12,13 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, DensityMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from pgm_rnn.inference import em
 from pgm_rnn.sequences import Sequences, pad
-
-try:
-    from sklearn.base import BaseEstimator, DensityMixin
-    from sklearn.utils import check_random_state
-    from sklearn.utils.validation import check_is_fitted, validate_data
-except ImportError as error:  # pragma: no cover
-    raise ModuleNotFoundError("expected scikit-learn 1.6 or later; pip install 'pgm-rnn[sklearn]'") from error
 
 Floats = NDArray[np.float64]
 

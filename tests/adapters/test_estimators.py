@@ -1,5 +1,7 @@
 """The estimators pass scikit-learn's own checks, and compute what the definitions say."""
 
+import subprocess
+import sys
 from itertools import pairwise, product
 from typing import Any
 
@@ -232,3 +234,10 @@ def test_what_does_not_fit_is_one_sentence(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         estimator.fit(X, lengths=lengths)
+
+
+def test_without_scikit_learn_the_error_names_the_extra() -> None:
+    code = "import sys; sys.modules['sklearn'] = None; import pgm_rnn.adapters"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    last = "ModuleNotFoundError: expected scikit-learn for pgm_rnn.adapters, got none; pip install 'pgm-rnn[sklearn]'"
+    assert done.stderr.splitlines()[-1] == last
