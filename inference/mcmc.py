@@ -7,7 +7,6 @@ The gradient of log p(x | theta) comes from the compiled recursions, so a step c
 
 import math
 import sys
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 from torch import Tensor
 
 from pgm_rnn.checks import check_counts
+from pgm_rnn.kernels.compilation import working_seconds
 from pgm_rnn.randomness import seeded
 from pgm_rnn.results import shown
 from pgm_rnn.sequence_model.chains import CovarianceError
@@ -31,7 +31,7 @@ class Posterior(NamedTuple):
     Attributes:
         samples: draws of each parameter by its name, (num_chains, num_samples, *shape).
         divergences: number of divergent transitions per chain, (num_chains,).
-        seconds: wall-clock time.
+        seconds: wall-clock time without the compilation of kernels.
     """
 
     def __repr__(self) -> str:
@@ -134,7 +134,7 @@ def run(
     check_counts(num_samples=num_samples, num_warmup=num_warmup, num_chains=num_chains, max_tree_depth=max_tree_depth)
     if not 0 < target_acceptance < 1:
         raise ValueError(f"expected target_acceptance between 0 and 1, got {target_acceptance}")
-    start, arguments = time.perf_counter(), (x,) if lengths is None else (x, lengths)
+    start, arguments = working_seconds(), (x,) if lengths is None else (x, lengths)
     given = {} if mask is None else {"mask": mask}
     # a PyroModule was made for the present setting, and a bound method of one was, too
     local = pyro.settings.get("module_local_params") or not isinstance(getattr(model, "__self__", model), PyroModule)
@@ -147,7 +147,7 @@ def run(
         chains.append(sampler.get_samples())
         divergences.append(kernel.num_divergences)
     samples = {name: torch.stack([chain[name] for chain in chains]) for name in chains[0]}
-    return Posterior(samples, torch.tensor(divergences), time.perf_counter() - start)
+    return Posterior(samples, torch.tensor(divergences), working_seconds() - start)
 
 
 def _or_nan(potential: Callable[[dict[str, Tensor]], Tensor]) -> Callable[[dict[str, Tensor]], Tensor]:

@@ -13,7 +13,6 @@ the support of a distribution. The same holds for the start, a draw from the pri
 """
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -25,6 +24,7 @@ from tqdm import tqdm
 from pgm_rnn.checks import check_counts
 from pgm_rnn.inference import smc
 from pgm_rnn.inference.mcmc import Posterior
+from pgm_rnn.kernels.compilation import working_seconds
 from pgm_rnn.particles import DegenerateWeightsError
 from pgm_rnn.randomness import seeded
 from pgm_rnn.results import shown
@@ -108,7 +108,7 @@ def run(
         raise TypeError(f"expected a model with priors, WithPriors(model, {{...}}), got {type(program).__name__}")
     check_counts(num_samples=num_samples, num_warmup=num_warmup, num_particles=num_particles)
     options = {"num_particles": num_particles, "inputs": inputs, "mask": mask} | dict(filter_options or {})
-    begun, target = time.perf_counter(), _Target(program, x, lengths, options)
+    begun, target = working_seconds(), _Target(program, x, lengths, options)
     with seeded(seed, stream=9):
         chain = _Chain(target, target.start())
         total = num_warmup + num_samples
@@ -119,7 +119,7 @@ def run(
     vectors = torch.stack([point.vector for point in chain.points])
     drawn = [target.parameters(vector) for vector in vectors]
     samples = {name: torch.stack([values[name] for values in drawn])[None] for name in program.priors}
-    posterior = Posterior(samples, torch.zeros(1, dtype=torch.int64), time.perf_counter() - begun)
+    posterior = Posterior(samples, torch.zeros(1, dtype=torch.int64), working_seconds() - begun)
     log_likelihoods = torch.stack([point.log_likelihood for point in chain.points])
     return ParticlePosterior(posterior, chain.accepted / num_samples, log_likelihoods)
 

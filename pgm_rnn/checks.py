@@ -1,14 +1,17 @@
-"""Checks of arguments for public functions; each raises an error of one clear sentence."""
+"""Checks of arguments for public functions; each raises an error of one clear sentence.
+
+The checks of tensors import torch when they run, so that the command line answers a wrong name before that.
+"""
 
 import difflib
 import functools
 import inspect
 from collections.abc import Callable, Collection, Iterable
-from typing import ParamSpec, TypeVar
+from numbers import Integral
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-import numpy as np
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -39,17 +42,25 @@ def by_keyword(function: Callable[P, Result]) -> Callable[P, Result]:
     return checked
 
 
+LONG = 20
+"""Number of choices above which an error lists them at its end, after what was probably meant."""
+
+
 def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
     """Raise an error that lists `choices` unless `value` is one of them.
 
     Raises:
-        ValueError: another value.
+        ValueError: another value; the closest choice is suggested.
     """
     choices = list(choices)
     if value not in choices:
         close = difflib.get_close_matches(str(value).lower(), choices, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"expected {name} to be one of {', '.join(choices)}, got {value!r}{hint}")
+        listed = ", ".join(choices)
+        if len(choices) > LONG:
+            choose = " All of them:" if close else "; choose among"
+            raise ValueError(f"expected {name} to be one of {len(choices)} names, got {value!r}{hint}{choose} {listed}")
+        raise ValueError(f"expected {name} to be one of {listed}, got {value!r}{hint}")
 
 
 def check_frozen(frozen: Collection[str], parts: Collection[str]) -> frozenset[str]:
@@ -75,16 +86,18 @@ def check_counts(**counts: object) -> None:
         ValueError: another number or type.
     """
     for name, value in counts.items():
-        if not isinstance(value, int | np.integer) or value is True or value < 1:
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
             raise ValueError(f"expected {name} to be an integer of at least 1, got {value!r}")
 
 
-def check_probs(name: str, probs: Tensor, shape: tuple[int | None, ...]) -> None:
+def check_probs(name: str, probs: "Tensor", shape: tuple[int | None, ...]) -> None:
     """Raise unless `probs` has `shape` (None for any size) and non-negative rows that sum to one.
 
     Raises:
         ValueError: another shape, another kind of numbers, negative numbers or NaN, or rows with another sum.
     """
+    import torch
+
     if probs.dim() != len(shape) or any(n not in (None, m) for n, m in zip(shape, probs.shape, strict=True)):
         expected = ", ".join("any" if n is None else str(n) for n in shape)
         raise ValueError(f"expected {name} of shape ({expected}), got {tuple(probs.shape)}")
@@ -100,12 +113,14 @@ def check_probs(name: str, probs: Tensor, shape: tuple[int | None, ...]) -> None
         raise ValueError(f"expected rows of {name} to sum to one, row {row} sums to {total:.8g}; normalise it first")
 
 
-def check_symmetric(name: str, cov: Tensor, size: int) -> Tensor:
+def check_symmetric(name: str, cov: "Tensor", size: int) -> "Tensor":
     """A symmetric matrix of numbers, (size, size), without its gradient.
 
     Raises:
         ValueError: another shape, NaN, or not symmetric.
     """
+    import torch
+
     if cov.shape != (size, size) or not cov.is_floating_point():
         raise ValueError(f"expected {name} of shape ({size}, {size}) and floating point, got {tuple(cov.shape)}")
     cov = cov.detach()
@@ -115,12 +130,14 @@ def check_symmetric(name: str, cov: Tensor, size: int) -> Tensor:
     return cov
 
 
-def check_covariance(name: str, cov: Tensor, size: int) -> Tensor:
+def check_covariance(name: str, cov: "Tensor", size: int) -> "Tensor":
     """The Cholesky factor of a checked covariance, (size, size).
 
     Raises:
         ValueError: another shape, NaN, not symmetric, or not positive definite.
     """
+    import torch
+
     cov = check_symmetric(name, cov, size)
     factor, failed = torch.linalg.cholesky_ex(cov)
     if int(failed):

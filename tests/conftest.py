@@ -7,6 +7,7 @@ import torch
 from hypothesis import settings
 
 from pgm_rnn.data import Dataset, synthetic
+from pgm_rnn.kernels import compilation
 from pgm_rnn.registries import OWN
 from tests.cases import cases_of
 from tests.quick import quick
@@ -48,9 +49,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _torch_settings() -> None:
-    """One thread, for small tensors are slower on many; every warning each time, not only in the first test."""
+    """One thread, for small tensors are slower on many; every warning each time, and no notice of compiling."""
     torch.set_num_threads(1)
     torch.set_warn_always(True)
+    compilation._State.said = True  # which test is the first to compile a kernel is chance
 
 
 @pytest.fixture(autouse=True)

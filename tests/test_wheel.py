@@ -67,6 +67,8 @@ def test_nothing_in_the_wheel_imports_what_is_not_in_it(built: Path) -> None:
         ("explain figure-4-is-figure-3", "figure-4-is-figure-3"),
         ("fit tagger --help", "embedding-dim"),
         ("leaderboard --help", "leaderboard"),
+        ("--version", "pgm-rnn"),
+        ("--show-completion bash", "complete_bash"),
     ],
 )
 def test_commands_run_without_the_tools(arguments: str, said: str, built: Path, tmp_path: Path) -> None:
@@ -74,6 +76,14 @@ def test_commands_run_without_the_tools(arguments: str, said: str, built: Path, 
     environment = os.environ | {"PYTHONPATH": str(built), "COLUMNS": "100"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert said in done.stdout
+
+
+def test_a_wrong_name_is_answered_from_the_lists_in_the_wheel(built: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pgm_rnn", "sample", "hmm-jsb-17"]
+    environment = os.environ | {"PYTHONPATH": str(built)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "did you mean the trained hmm-jsb-16?" in done.stderr
 
 
 def test_an_entry_is_made_again_from_a_checkout_alone(built: Path, tmp_path: Path) -> None:

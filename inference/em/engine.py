@@ -1,6 +1,5 @@
 """The function `fit` with its options, its starts and its result."""
 
-import time
 import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from pgm_rnn.inference.em.climb import Climbed, Steps, StoppedBy, climb
 from pgm_rnn.inference.em.gaussian_em import MIN_SCALE, GaussianEm, TrainableLinearModel, is_trainable
 from pgm_rnn.inference.em.gradient_em import GradientEm
 from pgm_rnn.inference.suitable import check_trainable, unsuitable
+from pgm_rnn.kernels.compilation import working_seconds
 from pgm_rnn.results import shown
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.observations import as_batch
@@ -56,7 +56,7 @@ class EmFit(NamedTuple):
         restarts: the comparison of the starts.
         stopped_by: "num_iterations", "tolerance" (convergence), "interrupt", or "decrease" if the objective of the
             chosen start fell and the parameters before that iteration were restored.
-        seconds: wall-clock time.
+        seconds: wall-clock time without the compilation of kernels.
     """
 
     def __repr__(self) -> str:
@@ -151,7 +151,7 @@ def fit(
     check_choice("start", start, ("auto", "model", "data"))
     if min_scale is not None and not 0 < min_scale <= 1:
         raise ValueError(f"expected min_scale between 0 and 1, a fraction of a column's spread, got {min_scale}")
-    began, data = time.perf_counter(), as_batch(model, x, lengths, inputs=inputs, mask=mask)
+    began, data = working_seconds(), as_batch(model, x, lengths, inputs=inputs, mask=mask)
     if inputs is not None:
         data, inputs = data._replace(inputs=None), data.inputs
     held_out = None if valid is None else as_batch(model, valid)
@@ -195,7 +195,7 @@ def fit(
         steps.adopt(restarts.chosen)
     stopped_by: StoppedBy = "decrease" if restarts.chosen in climbed.falls else climbed.stopped_by
     history = climbed.log_likelihoods[:, restarts.chosen]
-    return EmFit(model, history, restarts, stopped_by, time.perf_counter() - began)
+    return EmFit(model, history, restarts, stopped_by, working_seconds() - began)
 
 
 @contextmanager

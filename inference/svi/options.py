@@ -30,6 +30,7 @@ class Option:
         shown: text that the command line shows in place of a default that is None.
         unit: the command line's unit in units of the keyword, such as 60 for minutes in place of seconds.
         command_help: help text at the command line, if it differs.
+        choices: the values that the command line lists; empty if any value may do.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Option:
     shown: str = ""
     unit: float = 1
     command_help: str = ""
+    choices: tuple[str, ...] = ()
 
 
 def option(default: Any, help: str, **more: Any) -> Any:

@@ -27,7 +27,10 @@ class Plan:
     """
 
     objective: str = option(
-        "mle", "Objective: mle (the log likelihood), or a lower bound on it: elbo, iwae or fivo.", bounds=True
+        "mle",
+        "Objective: mle (the log likelihood), or a lower bound on it: elbo, iwae or fivo.",
+        bounds=True,
+        choices=("elbo", "iwae", "fivo"),
     )
     num_particles: int = option(1, "Draws of the guide per sequence, or particles of the filter.", bounds=True)
     num_epochs: int = option(100, "Largest number of passes over the training data.", command="epochs")
@@ -35,7 +38,9 @@ class Plan:
     learning_rate: float = option(1e-3, "Largest learning rate of AdamW.")
     weight_decay: float = option(0.0, "Weight decay of AdamW, decoupled from the gradient.")
     clip_norm: float = option(5.0, "Largest norm of a gradient, in nats per step.")
-    schedule: str = option("constant", "Schedule of the learning rate: constant, or cosine down to 0.")
+    schedule: str = option(
+        "constant", "Schedule of the learning rate: constant, or cosine down to 0.", choices=SCHEDULES
+    )
     lr_warmup: float = option(0.0, "Epochs over which the learning rate rises linearly; may be a fraction.")
     kl_warmup: float = option(
         0.0, "With elbo: epochs over which the weight of log p(z) - log q(z) rises linearly to 1.", bounds=True
@@ -98,6 +103,7 @@ class Surroundings:
         'Device of the fit, "cpu" or "cuda"; afterwards the model is moved back. None leaves model and data in place.',
         shown="cpu",
         command_help="Device of the fit: cpu or cuda.",
+        choices=("cpu", "cuda"),
     )
     checkpoint: str | os.PathLike[str] | None = option(
         None, "Folder for checkpoints of the run; only one run at a time can use it.", metavar="FOLDER"
@@ -128,7 +134,7 @@ class Epoch(NamedTuple):
         epoch: counted from 1.
         train_nats_per_step: training loss, each minibatch's taken before its gradient step, with KL annealing if any.
         valid_nats_per_step: loss on the validation data after the epoch, without annealing.
-        seconds: wall-clock time.
+        seconds: wall-clock time without the compilation of kernels.
     """
 
     epoch: int

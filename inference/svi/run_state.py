@@ -5,7 +5,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +19,7 @@ from pgm_rnn.inference.svi.goals import Goal
 from pgm_rnn.inference.svi.metrics import Metrics
 from pgm_rnn.inference.svi.plan import Epoch, Plan, Position
 from pgm_rnn.inference.svi.processes import Processes
+from pgm_rnn.kernels.compilation import working_seconds
 from pgm_rnn.version import __version__
 
 
@@ -33,7 +33,7 @@ class Progress:
         history: one entry per epoch.
         num_steps: gradient steps so far.
         position: position in the current epoch.
-        start: starting time by `time.perf_counter`, moved back by the time that was spent before a checkpoint.
+        start: starting time by `working_seconds`, moved back by the time that was spent before a checkpoint.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Progress:
         self.history: list[Epoch] = []
         self.num_steps = 0
         self.position = Position()
-        self.start = time.perf_counter()
+        self.start = working_seconds()
 
 
 GOES_ON_FROM = ("0.1.0",)
@@ -120,7 +120,7 @@ def captured(run: Progress, me: dict[str, Any]) -> State:
         "rates": [group["lr"] for group in optimizer["param_groups"]],
         "scheduler": scheduler,
         "metrics_bytes": run.metrics.num_bytes(),
-        "seconds": time.perf_counter() - run.start,
+        "seconds": working_seconds() - run.start,
     }
     packed = torch.contiguous_format
     return State({name: value.detach().cpu().clone(memory_format=packed) for name, value in tensors.items()}, content)
@@ -139,7 +139,7 @@ def restore(run: Progress, state: State) -> None:
     run.position = Position(**content["position"])
     run.history = [Epoch(*entry) for entry in content["history"]]
     run.num_steps, run.best_epoch = content["num_steps"], content["best_epoch"]
-    run.best_loss, run.start = content["best_loss"], time.perf_counter() - content["seconds"]
+    run.best_loss, run.start = content["best_loss"], working_seconds() - content["seconds"]
     torch.set_rng_state(tensors[f"random.{run.processes.rank}"])
     if device.type == "cuda":
         torch.cuda.set_rng_state(tensors[f"random.cuda.{run.processes.rank}"], device)

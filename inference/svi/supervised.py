@@ -63,7 +63,7 @@ class LabelFit(NamedTuple):
         history: one entry per epoch.
         best_epoch: the epoch after which the parameters were taken, counted from 1; 0 if nothing improved on the start.
         stopped_by: "num_epochs", "patience" or "interrupt".
-        seconds: wall-clock time.
+        seconds: wall-clock time without the compilation of kernels.
     """
 
     def __repr__(self) -> str:

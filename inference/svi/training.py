@@ -2,7 +2,6 @@
 
 import copy
 import math
-import time
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -18,6 +17,7 @@ from pgm_rnn.inference.svi.goals import Goal
 from pgm_rnn.inference.svi.metrics import Metrics
 from pgm_rnn.inference.svi.plan import Epoch, Plan, Position, minibatches
 from pgm_rnn.inference.svi.processes import Processes
+from pgm_rnn.kernels.compilation import working_seconds
 from pgm_rnn.results import shown
 from pgm_rnn.sequence_model import SequenceModel
 
@@ -33,7 +33,8 @@ class Fit:
         history: one entry per epoch.
         best_epoch: the epoch after which the parameters were taken, counted from 1; 0 if nothing improved on the start.
         stopped_by: "num_epochs", "patience" or "interrupt".
-        seconds: wall-clock time, including the time before a checkpoint that the run was resumed from.
+        seconds: wall-clock time without the compilation of kernels, including the time before a checkpoint that the
+            run was resumed from.
         objective: "mle", "elbo", "iwae" or "fivo".
         num_particles: number of particles of the objective.
     """
@@ -152,7 +153,7 @@ class Run(run_state.Progress):
         finally:
             bar.close()
             self.model.load_state_dict(self.best_state)
-        return Ended(tuple(self.history), self.best_epoch, stopped_by, time.perf_counter() - self.start)
+        return Ended(tuple(self.history), self.best_epoch, stopped_by, working_seconds() - self.start)
 
     @property
     def judged(self) -> bool:
@@ -172,20 +173,20 @@ class Run(run_state.Progress):
         Raises:
             FloatingPointError: the loss, a gradient or a parameter became NaN or infinite.
         """
-        at, began = self.position, time.perf_counter() - self.position.seconds
+        at, began = self.position, working_seconds() - self.position.seconds
         if at.batch == 0:
             at.rate, at.weight = float(self.scheduler.get_last_lr()[0]), self.kl_weight
         self.model.train()
         for index in minibatches(self.num_train, self.plan.batch_size, self.plan.seed, epoch)[at.batch :]:
             nats, due = self.step(index, epoch, self.checkpoints.is_due())
-            at.batch, at.total, at.seconds = at.batch + 1, at.total + nats, time.perf_counter() - began
+            at.batch, at.total, at.seconds = at.batch + 1, at.total + nats, working_seconds() - began
             if due:
                 self.save()
         self.check_finite("sum of a parameter's changes", self.change(), epoch)
         self.model.eval()
         train_loss = at.total / self.goal.num_units(torch.arange(self.num_train))
         valid_loss = self.valid_loss() if self.judged else None
-        entry = Epoch(epoch, train_loss, valid_loss, time.perf_counter() - began)
+        entry = Epoch(epoch, train_loss, valid_loss, working_seconds() - began)
         self.history.append(entry)
         self.keep_best(epoch, train_loss if valid_loss is None else valid_loss)
         self.metrics.add(epoch, self.goal.measured(entry, at.rate, at.weight))

@@ -31,6 +31,7 @@ from pgm_rnn.cli.options import (
     registries_of,
 )
 from pgm_rnn.cli.own_fit import HELP, own_command
+from pgm_rnn.cli.shown import Command
 from pgm_rnn.models.info import ModelInfo
 from pgm_rnn.registries import Registries
 
@@ -154,12 +155,12 @@ def fit_app(registries: Registries) -> typer.Typer:
     for command in dict.fromkeys(info.command for info in registries.models.values()):
         info = next(info for info in registries.models.values() if info.command == command)
         if info.fit is not None:
-            app.command(command, help=info.fit.help)(command_of(info, registries))
+            app.command(command, cls=Command, help=info.fit.help)(command_of(info, registries))
         elif command in COMMANDS:
-            app.command(command)(_of_registries(registries, info, *COMMANDS[command]))
+            app.command(command, cls=Command)(_of_registries(registries, info, *COMMANDS[command]))
     for law in registries.label_models.values():
-        app.command(law.name, help=law.help)(label_command(law, registries))
-    app.command("own", help=HELP)(own_command(registries))
+        app.command(law.name, cls=Command, help=law.help)(label_command(law, registries))
+    app.command("own", cls=Command, help=HELP)(own_command(registries))
     return app
 
 

@@ -20,6 +20,7 @@ from pgm_rnn.cli.options import (
     Seed,
     TestFraction,
     ValidFraction,
+    choice,
     data_of,
     emission_of,
     end,
@@ -40,6 +41,8 @@ def annotated(option: Option) -> Any:
     flag = [f"--{option.command.replace('_', '-')}"] if option.kind is bool else []
     kind = Path | None if option.metavar else option.kind
     text, shown = option.command_help or option.help, option.shown or True
+    if option.choices:
+        return Annotated[kind, choice(option.choices, text, shown)]
     return Annotated[kind, typer.Option(*flag, help=text, metavar=option.metavar or None, show_default=shown)]
 
 
@@ -105,6 +108,8 @@ def training_options(given: Mapping[str, Any]) -> dict[str, Any]:
 def size_option(size: Size) -> Any:
     """A model's size in the form that the command line takes."""
     shown = True if size.default is not None else size.shown
+    if size.choices:
+        return Annotated[size.kind | None, choice(size.choices, size.help, shown)]
     return Annotated[size.kind | None, typer.Option(help=size.help, show_default=shown)]
 
 

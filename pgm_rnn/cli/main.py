@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -20,9 +20,14 @@ from rich.console import Console
 from rich.text import Text
 
 from pgm_rnn.cli import reproduce, saved, states
+from pgm_rnn.cli.early import check_name, check_saved, complete
 from pgm_rnn.cli.lazy import FitGroup
-from pgm_rnn.cli.options import registries_of
+from pgm_rnn.cli.names import CELLS
+from pgm_rnn.cli.notices import notices
+from pgm_rnn.cli.options import choice, registries_of
 from pgm_rnn.cli.own_class import OwnClass, class_of
+from pgm_rnn.cli.shown import Command, Group
+from pgm_rnn.version import __version__
 
 if TYPE_CHECKING:
     from pgm_rnn.registries import Registries
@@ -39,7 +44,7 @@ def run() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without the sign for plus or minus
-    with _interrupts() as interrupted:
+    with notices(), _interrupts() as interrupted:
         try:
             _run()
         except KeyboardInterrupt:
@@ -106,19 +111,43 @@ def _of_system(error: OSError) -> object:
 
 
 def _complain(error: object) -> NoReturn:
-    Console(stderr=True, soft_wrap=True).print(Text("error: ", style="bold red"), error, sep="", highlight=False)
+    console = Console(stderr=True)
+    whole = not console.is_terminal  # one line for programs, lines of whole words for people
+    console.print(Text("error: ", style="bold red"), error, sep="", highlight=False, soft_wrap=whole)
     sys.exit(2)
 
 
-def main() -> None:
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"pgm-rnn {__version__}")
+        raise typer.Exit
+
+
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
     """Recurrent networks, hidden Markov models and state-space models as one graphical model in Pyro."""
 
 
 def verify(
     context: typer.Context,
-    claim: Annotated[list[str] | None, typer.Option(help="Check only this claim; repeat for more.")] = None,
-    data: Annotated[str | None, typer.Option(help="Fit an RNN to this data set and check the claims on it.")] = None,
-    cell: Annotated[str | None, typer.Option(help="With --data: cell of the RNN.", show_default="lstm")] = None,
+    claim: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CLAIM", help="Check only this claim; repeat for more.", autocompletion=complete("claims")
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Fit an RNN to this data set and check the claims on it.",
+            autocompletion=complete("datasets"),
+        ),
+    ] = None,
+    cell: Annotated[str | None, choice(CELLS, "With --data: cell of the RNN.", show_default="lstm")] = None,
     hidden_dim: Annotated[
         int | None, typer.Option(help="With --data: width of the RNN's hidden state.", show_default="64")
     ] = None,
@@ -133,6 +162,10 @@ def verify(
     seed: Annotated[int, typer.Option(help="Random seed for the instances, or for the fit.")] = 0,
 ) -> None:
     """Check the papers' claims and their negative controls. The exit status is 1 unless every claim holds."""
+    for name in claim or ():
+        check_name(context, "claim", name, "claims")
+    if data is not None:
+        check_name(context, "--data", data, "datasets")
     from pgm_rnn.report import verification
     from pgm_rnn.report.records import check_output
 
@@ -162,7 +195,14 @@ def verify(
 
 def explain(
     context: typer.Context,
-    claim: Annotated[str, typer.Argument(help="Id of a claim, such as theorem-5; `pgm-rnn verify` lists them.")],
+    claim: Annotated[
+        str,
+        typer.Argument(
+            metavar="CLAIM",
+            help="Id of a claim, such as theorem-5; a wrong one lists them all.",
+            autocompletion=complete("claims"),
+        ),
+    ],
     quick: Annotated[bool, typer.Option("--quick", help="Measure only a few instances.")] = False,
     seed: Annotated[int, typer.Option(help="Random seed for the instances.")] = 0,
 ) -> None:
@@ -170,6 +210,7 @@ def explain(
 
     The exit status is 1 unless the claim holds.
     """
+    check_name(context, "claim", claim, "claims")
     from pgm_rnn.report.explanation import explain_claim
 
     if explain_claim(claim, seed, quick=quick, claims=registries_of(context).claims).verdict != "holds":
@@ -178,11 +219,22 @@ def explain(
 
 def graph(
     context: typer.Context,
-    model: Annotated[str, typer.Argument(help="Name of a model, such as rnn-lstm or hmm, or folder of a saved model.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL|FOLDER",
+            help="Name of a model, such as rnn-lstm or hmm, or folder of a saved model.",
+            autocompletion=complete("models"),
+        ),
+    ],
     steps: Annotated[int, typer.Option(help="Number of steps to unroll.")] = 3,
     own_class: OwnClass = None,
 ) -> None:
     """Print a model's directed graph, as read from its Pyro program, as a Mermaid flowchart."""
+    if own_class is not None:
+        check_saved(Path(model))
+    elif not Path(model).is_dir():
+        check_name(context, "model", model, "models")
     from pgm_rnn.checks import check_counts
     from pgm_rnn.graph import read_graph, to_mermaid
     from pgm_rnn.models.registry import made_by, model_info
@@ -205,8 +257,8 @@ def build_app(registries: "Registries | None" = None) -> typer.Typer:
     torch.
     """
     app = typer.Typer(
+        cls=Group,
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"], "obj": registries},
         help="Recurrent networks, hidden Markov models and state-space models as one graphical model in Pyro.",
@@ -215,24 +267,25 @@ def build_app(registries: "Registries | None" = None) -> typer.Typer:
     app.add_typer(fit, name="fit", help="Fit a model to a data set or a file, score it and save it.")
     app.callback()(main)
     for command in COMMANDS:
-        app.command()(command)
+        app.command(cls=Command)(command)
+    for command in OF_THE_PAPERS:
+        app.command(cls=Command, rich_help_panel="The papers")(command)
     return app
 
 
-COMMANDS = (
+COMMANDS: tuple[Callable[..., None], ...] = (
     saved.evaluate,
     saved.describe,
-    saved.sample,
-    saved.show,
     states.infer,
     saved.forecast,
+    saved.sample,
+    saved.show,
+    graph,
     saved.publish,
     saved.leaderboard,
-    reproduce.reproduce,
-    verify,
-    explain,
-    graph,
 )
-"""All commands except `pgm-rnn fit`."""
+"""Commands for what is done with a fit, in the order of use."""
+OF_THE_PAPERS: tuple[Callable[..., None], ...] = (verify, explain, reproduce.reproduce)
+"""Commands for the papers' claims and figures."""
 
 app = build_app()

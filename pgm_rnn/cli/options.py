@@ -1,10 +1,12 @@
 """Shared parts of the commands of `pgm-rnn fit`: options, the job they describe, and the exit status."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from pgm_rnn.cli.early import complete, complete_among, complete_data
 
 if TYPE_CHECKING:
     from pgm_rnn.models.info import ModelInfo
@@ -12,7 +14,12 @@ if TYPE_CHECKING:
     from pgm_rnn.report.fitted import Job, Outcome
 
 Data = Annotated[
-    str, typer.Option(metavar="NAME|FILE", help="Name of a data set, or path of a .csv, .npy or .npz file.")
+    str,
+    typer.Option(
+        metavar="NAME|FILE",
+        help="Name of a data set, or path of a .csv, .npy or .npz file.",
+        autocompletion=complete_data,
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="Random seed for the fit and for synthetic data.")]
 Output = Annotated[
@@ -51,6 +58,21 @@ KINDS = {"sequences": "sequences have labels", "steps": "steps have known states
 """Description of each kind of labels, by `DatasetInfo.labels`."""
 
 
+WIDEST = 32
+"""Largest number of characters of choices that stand beside an option; more stand in its help text."""
+
+
+def choice(names: Sequence[str], help: str, show_default: bool | str = True) -> Any:
+    """An option whose value is one of a few names, which the help lists and a shell completes.
+
+    The value is checked where it is used: that error suggests the closest name.
+    """
+    metavar, text = "|".join(names), help
+    if len(metavar) > WIDEST:
+        metavar, text = "NAME", f"{help} One of {', '.join(names)}."
+    return typer.Option(metavar=metavar, help=text, show_default=show_default, autocompletion=complete_among(names))
+
+
 def registries_of(context: typer.Context) -> "Registries":
     """The registries that the command line was built for."""
     from pgm_rnn.registries import OWN
@@ -61,7 +83,7 @@ def registries_of(context: typer.Context) -> "Registries":
 def data_option(names: Iterable[str]) -> Any:
     """`--data`, which lists names of data sets."""
     text = f"{', '.join(names)}, or the path of a .csv (one column per variable), .npy or .npz file."
-    return Annotated[str, typer.Option(metavar="NAME|FILE", help=text)]
+    return Annotated[str, typer.Option(metavar="NAME|FILE", help=text, autocompletion=complete_data)]
 
 
 def data_of(registries: "Registries", info: "ModelInfo") -> Any:
@@ -78,18 +100,21 @@ def labelled_data(registries: "Registries") -> Any:
         for labels in KINDS
     }
     text = "; ".join(f"{' or '.join(names)}, whose {KINDS[labels]}" for labels, names in of.items() if names) + "."
-    return Annotated[str, typer.Option(metavar="NAME", help=text)]
+    return Annotated[str, typer.Option(metavar="NAME", help=text, autocompletion=complete("datasets"))]
 
 
 def emission_of(registries: "Registries", info: "ModelInfo", default: str) -> Any:
     """`--emission` of a model: the type of the values in a file."""
-    offered = [
-        f"{name} ({family.numbers})"
+    offered = {
+        name: f"{name} ({family.numbers})"
         for name, family in registries.families.items()
         if family.of_numbers is not None and any(info.takes(example) for example in family.examples.values())
+    }
+    text = f"With a file: the type of its values: {', '.join(offered.values())}."
+    completed = complete_among(list(offered))
+    return Annotated[
+        str | None, typer.Option(metavar="FAMILY", help=text, show_default=default, autocompletion=completed)
     ]
-    text = f"With a file: the type of its values: {', '.join(offered)}."
-    return Annotated[str | None, typer.Option(help=text, show_default=default)]
 
 
 def job_of(

@@ -19,7 +19,7 @@ from pgm_rnn.cli.gradient import (
     training_options,
     with_options,
 )
-from pgm_rnn.cli.options import data_option, end, job_of, registries_of
+from pgm_rnn.cli.options import choice, data_option, end, job_of, registries_of
 from pgm_rnn.cli.own_class import OwnClass, class_of
 from pgm_rnn.models.info import STEPS
 from pgm_rnn.registries import Registries
@@ -34,10 +34,12 @@ SET = Annotated[
         show_default="its defaults",
     ),
 ]
+OBJECTIVES = ("mle", "elbo", "iwae", "fivo")
 OBJECTIVE = Annotated[
     str | None,
-    typer.Option(
-        help="Objective: mle (the log likelihood), or a lower bound on it: elbo, iwae or fivo.",
+    choice(
+        OBJECTIVES,
+        "Objective: mle (the log likelihood), or a lower bound on it: elbo, iwae or fivo.",
         show_default="mle if the likelihood is exact, else elbo",
     ),
 ]
@@ -72,7 +74,7 @@ def _fit(registries: Registries, given: dict[str, Any]) -> None:
     if model_class is None:
         raise ValueError("expected --class FILE.py:NAME for the model to fit, got none; name your class")
     if given["objective"] is not None:
-        check_choice("--objective", given["objective"], ("mle", "elbo", "iwae", "fivo"))
+        check_choice("--objective", given["objective"], OBJECTIVES)
     job = job_of(registries, given["data"], None, **{option: given[option] for option in (*FILE, *RESULT)})
     training = training_options({option: value for option, value in given.items() if option != "seed"})
     more = {option: given[option] for option in ("start", "half")}

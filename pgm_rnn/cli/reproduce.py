@@ -5,13 +5,17 @@ from typing import Annotated
 
 import typer
 
-FIGURES = (
-    "Experiment: figure-5, figure-6, figure-7, infinite-data, next-symbol, learned-particles, disagreement or all."
-)
+from pgm_rnn.checks import check_choice
+from pgm_rnn.cli.early import complete_among
+from pgm_rnn.cli.names import EXPERIMENTS
+from pgm_rnn.cli.options import choice
+
+FIGURES = f"Experiment: {', '.join(EXPERIMENTS)} or all."
+BACKENDS = ("local", "dask")
 
 
 def reproduce(
-    figure: Annotated[str, typer.Argument(help=FIGURES)],
+    figure: Annotated[str, typer.Argument(help=FIGURES, autocompletion=complete_among((*EXPERIMENTS, "all")))],
     out: Annotated[
         Path, typer.Option("--out", "--output", metavar="FOLDER", help="Folder for the CSV, JSON, PNG and SVG files.")
     ] = Path("experiments"),
@@ -35,7 +39,7 @@ def reproduce(
     ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Discard an unfinished sweep and start anew.")] = False,
     backend: Annotated[
-        str, typer.Option(help="Where the sweep runs: local (the cores of this machine) or dask (a running cluster).")
+        str, choice(BACKENDS, "Where the sweep runs: local (the cores of this machine) or dask (a running cluster).")
     ] = "local",
     scheduler: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="With dask: the scheduler's address, such as tcp://host:8786.")
@@ -44,6 +48,8 @@ def reproduce(
     seed: Annotated[int, typer.Option(help="Random seed for HMMs, data and networks.")] = 0,
 ) -> None:
     """Run the papers' experiments, with replicates. An interrupted experiment continues when started again."""
+    check_choice("figure", figure, (*EXPERIMENTS, "all"))
+    check_choice("backend", backend, BACKENDS)
     from pgm_rnn.experiments.sweep import Plan
     from pgm_rnn.report.reproduction import reproduce as run
 

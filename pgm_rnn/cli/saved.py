@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pgm_rnn.cli.options import registries_of
+from pgm_rnn.cli.early import check_data, check_name, check_saved, complete, complete_data, complete_saved
+from pgm_rnn.cli.options import choice, registries_of
 from pgm_rnn.cli.own_class import OwnClass, class_of
 
 if TYPE_CHECKING:
@@ -16,13 +17,26 @@ Folder = Annotated[
     typer.Argument(
         metavar="FOLDER|NAME",
         help="Folder of a saved model, such as fits/hmm-jsb-64, or name of a model in the zoo, such as hmm-jsb-16.",
+        autocompletion=complete_saved,
     ),
 ]
 Data = Annotated[
-    str, typer.Option(metavar="NAME|FILE", help="Name of a data set, or path of a .csv, .npy or .npz file.")
+    str,
+    typer.Option(
+        metavar="NAME|FILE",
+        help="Name of a data set, or path of a .csv, .npy or .npz file.",
+        autocompletion=complete_data,
+    ),
 ]
+SPLITS = ("train", "valid", "test")
 Split = Annotated[
-    str | None, typer.Option(help="With a data set: train, valid or test. A file is used whole.", show_default="test")
+    str | None, choice(SPLITS, "With a data set: train, valid or test. A file is used whole.", show_default="test")
+]
+DataSet = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA", help="Name of a data set, such as jsb or kanji.", autocompletion=complete("datasets")
+    ),
 ]
 Column = Annotated[
     list[str] | None,
@@ -61,8 +75,9 @@ def evaluate(
     data: Data,
     bound: Annotated[
         str | None,
-        typer.Option(
-            help="How the likelihood is computed: exact, elbo, iwae or fivo (upper bounds on the nats), or importance "
+        choice(
+            ("exact", "elbo", "iwae", "fivo", "importance"),
+            "How the likelihood is computed: exact, elbo, iwae or fivo (upper bounds on the nats), or importance "
             "(an estimate).",
             show_default="exact if the model allows it, else elbo",
         ),
@@ -72,9 +87,10 @@ def evaluate(
     ] = 500,
     normalisation: Annotated[
         str,
-        typer.Option(
-            help="How nats are averaged: sum (over all steps), sequence (mean over sequences) or skip-first (over all "
-            "steps but the first of each sequence)."
+        choice(
+            ("sum", "sequence", "skip-first"),
+            "How nats are averaged: sum (over all steps), sequence (mean over sequences) or skip-first (over all "
+            "steps but the first of each sequence).",
         ),
     ] = "sum",
     split: Split = None,
@@ -87,6 +103,8 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score a saved model on data: negative log likelihood in nats per step, exact or bounded."""
+    check_saved(folder)
+    check_data(context, data)
     from pgm_rnn.report.predicting import evaluate_saved
 
     evaluate_saved(
@@ -157,6 +175,7 @@ def sample(
     out: OutOfAnyKind = None,
 ) -> None:
     """Draw sequences from a saved model: music, handwriting, text or numbers. Vectors need --out FILE."""
+    check_saved(folder)
     from pgm_rnn.report.predicting import sample_saved
 
     sample_saved(
@@ -173,8 +192,8 @@ def sample(
 
 def show(
     context: typer.Context,
-    data: Annotated[str, typer.Argument(metavar="DATA", help="Name of a data set, such as jsb or kanji.")],
-    split: Annotated[str, typer.Option(help="Split: train, valid or test.")] = "test",
+    data: DataSet,
+    split: Annotated[str, choice(SPLITS, "Split: train, valid or test.")] = "test",
     first: Annotated[int, typer.Option(help="Index of the first sequence, counted from 0.")] = 0,
     num_sequences: Annotated[int, typer.Option(help="Number of sequences.")] = 5,
     num_steps: Annotated[
@@ -184,6 +203,7 @@ def show(
     out: OutOfAnyKind = None,
 ) -> None:
     """Show sequences of a data set in the formats of `pgm-rnn sample`, to compare them with draws."""
+    check_name(context, "the data set", data, "datasets")
     from pgm_rnn.report.showing import show_data
 
     show_data(
@@ -223,6 +243,8 @@ def forecast(
     out: Out = None,
 ) -> None:
     """Forecast sequences with a saved model: prints means and intervals for one; --out writes all of them."""
+    check_saved(folder)
+    check_data(context, data)
     from pgm_rnn.report.predicting import forecast_saved
     from pgm_rnn.report.saved_tables import levels_of
 
@@ -250,6 +272,7 @@ def publish(
     ] = None,
 ) -> None:
     """Publish a model that `pgm-rnn fit` saved in the zoo, from where `pgm_rnn.load_pretrained` loads it."""
+    check_saved(folder)
     from pgm_rnn.zoo.entries import HOME
     from pgm_rnn.zoo.publish import publish as published
 
@@ -257,7 +280,14 @@ def publish(
 
 
 def leaderboard(
-    data: Annotated[str, typer.Option(metavar="NAME", help="Name of a data set, such as jsb or nottingham.")],
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Name of a data set, such as jsb or nottingham.",
+            autocompletion=complete("datasets"),
+        ),
+    ],
     output: Annotated[
         Path | None,
         typer.Option(

@@ -12,6 +12,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from pgm_rnn.kernels.compilation import jitted
+
 Floats = NDArray[np.floating]
 Integers = NDArray[np.int64]
 
@@ -25,8 +27,8 @@ NEAR_ZERO = 1e-3
 BLOCK = 256
 """Number of steps whose expected transitions are summed separately, so that rounding does not grow with T."""
 
-jit = numba.njit(parallel=True, cache=True, error_model="numpy", fastmath=FASTMATH)
-inner = numba.njit(inline="always", cache=True, error_model="numpy", fastmath=FASTMATH)
+jit = jitted(parallel=True, error_model="numpy", fastmath=FASTMATH)
+inner = jitted(inline="always", error_model="numpy", fastmath=FASTMATH)
 
 
 @jit

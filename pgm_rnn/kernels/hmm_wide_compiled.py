@@ -18,6 +18,7 @@ import math
 import numba
 import numpy as np
 
+from pgm_rnn.kernels.compilation import jitted
 from pgm_rnn.kernels.hmm_compiled import Floats, Integers
 
 BITS = 192
@@ -38,8 +39,8 @@ SPARE = 2.0**-500
 NATS = BITS * math.log(2.0)
 """One level, in nats."""
 
-jit = numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
-plain = numba.njit(cache=True, error_model="numpy", fastmath={"contract", "nsz"})  # reordered products would overflow
+jit = jitted(parallel=True, error_model="numpy", fastmath={"contract", "nsz"})
+plain = jitted(error_model="numpy", fastmath={"contract", "nsz"})  # reordered products would overflow
 
 
 @plain

@@ -9,8 +9,10 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from pgm_rnn.kernels.compilation import jitted
 
-@numba.njit(parallel=True, cache=True, error_model="numpy")
+
+@jitted(parallel=True, error_model="numpy")
 def invert_even(
     weights: NDArray[np.floating], uniforms: NDArray[np.float64], chosen: NDArray[np.bool_], found: NDArray[np.int64]
 ) -> None:

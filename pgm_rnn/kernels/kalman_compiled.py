@@ -8,12 +8,14 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from pgm_rnn.kernels.compilation import jitted
+
 Floats = NDArray[np.floating]
 Integers = NDArray[np.int64]
 
-jit = numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+jit = jitted(parallel=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
 LOG_2_PI = float(np.log(2 * np.pi))
-inner = numba.njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+inner = jitted(error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
 
 
 @inner

@@ -12,13 +12,15 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from pgm_rnn.kernels.compilation import jitted
+
 Floats = NDArray[np.floating]
 Truths = NDArray[np.bool_]
 Strides = tuple[int, int, int]
 
 _HALF_LOG_TWO_PI = math.log(2 * math.pi) / 2
 
-jit = numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
+jit = jitted(parallel=True, error_model="numpy", fastmath={"contract", "nsz"})
 
 
 @jit

@@ -18,6 +18,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from pgm_rnn.kernels.compilation import jitted, watch_compilation
+
 
 class _Calls:
     """Which threads are in a compiled function, or on the way into one; while a fork is under way, none enters.
@@ -120,6 +122,7 @@ def run_compiled(function: Any, *arguments: Any) -> None:
     with _Process.calls:
         import numba
 
+        watch_compilation()
         torch_threads = torch.get_num_threads()
         numba.set_num_threads(num_threads())
         with _turn():
@@ -131,6 +134,7 @@ def run_compiled(function: Any, *arguments: Any) -> None:
 def run_alone(function: Any, *arguments: Any) -> None:
     """`run_compiled` in the calling thread alone, for work that ends before another thread could wake."""
     with _Process.calls:
+        watch_compilation()
         _alone(function)(*_arrays(arguments))
 
 
@@ -180,9 +184,7 @@ def _twin(function: Any, name: str, **options: Any) -> Any:
     It has a name of its own, because numba caches compiled code by the function's name and code, not by its options:
     under one name, the first of the two would be loaded in place of the other.
     """
-    import numba
-
     plain = function.py_func
     twin = FunctionType(plain.__code__, plain.__globals__, plain.__name__, plain.__defaults__, plain.__closure__)
     twin.__module__, twin.__qualname__ = plain.__module__, f"{plain.__qualname__}_{name}"
-    return numba.jit(cache=True, **(function.targetoptions | options))(twin)
+    return jitted(**(function.targetoptions | options))(twin)

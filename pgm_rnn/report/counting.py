@@ -1,8 +1,7 @@
 """`pgm-rnn fit markov-chain`: the estimate by counts, scored, shown and saved like every fit."""
 
-import time
-
 from pgm_rnn.emissions import Bernoulli, Categorical
+from pgm_rnn.kernels.compilation import working_seconds
 from pgm_rnn.models.markov_chain import MarkovChain
 from pgm_rnn.report.fitted import Job, Outcome, announce, check_job, finish, material_of
 from pgm_rnn.report.material import FileOptions
@@ -27,9 +26,9 @@ def fit_markov_chain(job: Job, *, pseudo_count: float) -> Outcome:
             f"{material.family.support}; use pgm-rnn fit hmm"
         )
     announce(job, material, f"Markov chain, {type(material.family).__name__} emission, by counts")
-    begun = time.perf_counter()
+    begun = working_seconds()
     model = MarkovChain.from_counts(*material.train[:2], emission=material.family, pseudo_count=pseudo_count)
-    seconds = time.perf_counter() - begun
+    seconds = working_seconds() - begun
     outcome = Outcome(model, "the end of the data", 1, "pass", seconds, "", {"pseudo_count": pseudo_count})
     finish(job, folder, material, outcome)
     return outcome

@@ -64,7 +64,7 @@ class Outcome(NamedTuple):
             "the end of the data".
         num_rounds: number of iterations or epochs, None if an error lost the count.
         unit: "iteration" or "epoch".
-        seconds: wall-clock time.
+        seconds: wall-clock time without the compilation of kernels.
         remark: a further remark for the user.
         options: options of the fit.
         half: whether the parameters were rounded to half precision and are stored so.

@@ -1,7 +1,6 @@
 """`pgm-rnn fit` of models that learn by gradient steps: networks, and models whose latent states have a guide."""
 
 import inspect
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from pgm_rnn.inference.svi.objectives import check_objective, chosen_objective
 from pgm_rnn.inference.svi.options import among
 from pgm_rnn.inference.svi.plan import Plan, Surroundings
 from pgm_rnn.inference.svi.processes import launched
+from pgm_rnn.kernels.compilation import working_seconds
 from pgm_rnn.models.info import ModelInfo
 from pgm_rnn.models.registry import made_by, model_info
 from pgm_rnn.registries import Registries
@@ -163,7 +163,7 @@ def carried_out(
     particles = f" with {counted(training['num_particles'], 'particle')}" if objective != "mle" else ""
     title = f"{title}, Adam on {objective}{particles}"
     options = {**training, "objective": objective}
-    start_time = time.perf_counter()
+    start_time = working_seconds()
     with launched(where.device) as first:
         if first:
             announce(job, material, title)
@@ -179,7 +179,7 @@ def carried_out(
     ended_by: str
     num_epochs: int | None
     if found is None:
-        ended_by, num_epochs, seconds = "error", None, time.perf_counter() - start_time
+        ended_by, num_epochs, seconds = "error", None, working_seconds() - start_time
     else:
         ended_by, num_epochs, seconds = found.stopped_by, len(found.history), found.seconds
     outcome = Outcome(model, ended_by, num_epochs, "epoch", seconds, remark, plain, half)

@@ -7,7 +7,6 @@ nats.
 """
 
 import math
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from pgm_rnn.inference.svi.label_scores import Labelled, LabelScore
 from pgm_rnn.inference.svi.options import among
 from pgm_rnn.inference.svi.plan import Plan
 from pgm_rnn.inference.svi.processes import launched
+from pgm_rnn.kernels.compilation import working_seconds
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.info import LabelInfo
 from pgm_rnn.randomness import seeded
@@ -101,7 +101,7 @@ def fit_labels(job: Job, name: str, sizes: Mapping[str, Any], options: Mapping[s
     _check_options(options)  # options are checked before the data are read
     data = label_data(job.source, job.seed, job.registries)
     model = _made(job.registries.label_models[name], sizes, data, job.seed)
-    start_time = time.perf_counter()
+    start_time = working_seconds()
     with launched(options["device"]) as first:
         if first:
             named = [
@@ -114,7 +114,7 @@ def fit_labels(job: Job, name: str, sizes: Mapping[str, Any], options: Mapping[s
             options,
             lambda: supervised.fit(model, data.splits["train"], data.splits.get("valid"), seed=job.seed, **options),
         )
-    outcome = _outcome(model, found, data, options, time.perf_counter() - start_time)
+    outcome = _outcome(model, found, data, options, working_seconds() - start_time)
     if first:
         way_out = "continue with --resume" if options["checkpoint"] else "fit again"
         finish_or_fail(lambda: _finish(job, folder, data, outcome), folder, failure, way_out)

@@ -24,6 +24,7 @@ from pgm_rnn.models.cells import CELLS
 from pgm_rnn.models.info import STEPS
 from pgm_rnn.models.rnn import RNN
 from pgm_rnn.randomness import seeded
+from pgm_rnn.report.fitted import counted
 from pgm_rnn.report.records import write_json
 
 
@@ -45,7 +46,7 @@ def verify_claims(
             progress.update(task, description=claim.id)
             results.append(check(claim, seed, advance=lambda: progress.advance(task), quick=quick))
     console = Console(highlight=False)
-    console.print(f"random instances, seed {seed}, {torch.get_num_threads()} threads\n")
+    console.print(f"random instances, seed {seed}, {_threads()}\n")
     console.print(results_table(results, claims))
     return results
 
@@ -74,7 +75,7 @@ def verify_on_data(
     console.print(f"{name}: {dataset.description}")
     fit = svi.fit(rnn, dataset.train, dataset.valid, seed=seed, **options)
     console.print(
-        f"{cell}, {hidden_dim} hidden units, seed {seed}, {torch.get_num_threads()} threads: {len(fit.history)} epochs "
+        f"{cell}, {hidden_dim} hidden units, seed {seed}, {_threads()}: {len(fit.history)} epochs "
         f"in {fit.seconds:.0f} s, stopped by {fit.stopped_by}, best epoch {fit.best_epoch}"
     )
     _print_scores(console, rnn, dataset)
@@ -84,6 +85,10 @@ def verify_on_data(
         results = check_on_data(rnn, held_out, seed, advance=lambda: progress.advance(task))
     console.print(results_table(results))
     return results
+
+
+def _threads() -> str:
+    return counted(torch.get_num_threads(), "thread")
 
 
 def _print_scores(console: Console, rnn: RNN, dataset: Dataset) -> None:

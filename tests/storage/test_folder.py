@@ -316,3 +316,15 @@ def test_both_files_can_be_read_by_those_whom_the_umask_lets(mask: int, tmp_path
         os.umask(before)
     for name in (TENSORS, DESCRIPTION):
         assert stat.S_IMODE((tmp_path / "model" / name).stat().st_mode) == 0o666 & ~mask
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
+def test_both_files_can_be_read_by_the_same_people(mask: int, tmp_path: Path) -> None:
+    before = os.umask(mask)
+    try:
+        save_model(HMM.random(2, 3, seed=0), tmp_path / "mine")
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "mine").iterdir()}
+    assert modes == dict.fromkeys(("model.json", "model.safetensors"), 0o666 & ~mask)
