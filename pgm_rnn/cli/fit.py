@@ -15,13 +15,16 @@ from pgm_rnn.cli.gradient import command_of
 from pgm_rnn.cli.labels import label_command
 from pgm_rnn.cli.options import (
     Column,
+    ColumnKind,
     Data,
     FileEmission,
     Json,
     Output,
     Overwrite,
     Seed,
+    SequenceColumn,
     TestFraction,
+    TimeColumn,
     ValidFraction,
     data_of,
     emission_of,
@@ -68,6 +71,9 @@ def hmm(
     ] = False,
     emission: FileEmission = None,
     column: Column = None,
+    sequence: SequenceColumn = None,
+    time: TimeColumn = None,
+    kind: ColumnKind = None,
     valid_fraction: Annotated[
         float | None,
         typer.Option(help="With a file: fraction before the test set that selects the start.", show_default="0.1"),
@@ -84,7 +90,19 @@ def hmm(
 
     numbers, registries = numbers_of(num_states), registries_of(context)
     job = job_of(
-        registries, data, emission, column, valid_fraction, test_fraction, seed, output, json, overwrite=overwrite
+        registries,
+        data,
+        emission,
+        column,
+        valid_fraction,
+        test_fraction,
+        seed,
+        output,
+        json,
+        sequence,
+        time,
+        kind,
+        overwrite=overwrite,
     )
     options = HmmOptions(iterations, restarts, pseudo_count, pseudo_observations, tolerance)
     if len(numbers) == 1:
@@ -100,6 +118,9 @@ def lgssm(
     iterations: Iterations = 500,
     tolerance: Tolerance = 1e-6,
     column: Column = None,
+    sequence: SequenceColumn = None,
+    time: TimeColumn = None,
+    kind: ColumnKind = None,
     valid_fraction: Annotated[
         float | None,
         typer.Option(help="With a file: fraction before the test set that is scored separately.", show_default="0"),
@@ -114,7 +135,21 @@ def lgssm(
     from pgm_rnn.report.fitting import fit_lgssm
 
     registries = registries_of(context)
-    job = job_of(registries, data, None, column, valid_fraction, test_fraction, seed, output, json, overwrite=overwrite)
+    job = job_of(
+        registries,
+        data,
+        None,
+        column,
+        valid_fraction,
+        test_fraction,
+        seed,
+        output,
+        json,
+        sequence,
+        time,
+        kind,
+        overwrite=overwrite,
+    )
     end(fit_lgssm(job, latent_dim=latent_dim, num_iterations=iterations, tolerance=tolerance))
 
 
@@ -124,6 +159,9 @@ def markov_chain(
     pseudo_count: Annotated[float, typer.Option(help="Number added to every count.")] = 0.1,
     emission: FileEmission = None,
     column: Column = None,
+    sequence: SequenceColumn = None,
+    time: TimeColumn = None,
+    kind: ColumnKind = None,
     valid_fraction: ValidFraction = None,
     test_fraction: TestFraction = None,
     seed: Annotated[int, typer.Option(help="Random seed for synthetic data; counting is deterministic.")] = 0,
@@ -136,13 +174,25 @@ def markov_chain(
 
     registries = registries_of(context)
     job = job_of(
-        registries, data, emission, column, valid_fraction, test_fraction, seed, output, json, overwrite=overwrite
+        registries,
+        data,
+        emission,
+        column,
+        valid_fraction,
+        test_fraction,
+        seed,
+        output,
+        json,
+        sequence,
+        time,
+        kind,
+        overwrite=overwrite,
     )
     end(fit_markov_chain(job, pseudo_count=pseudo_count))
 
 
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
-    "hmm": (hmm, "gaussian"),
+    "hmm": (hmm, "by the kinds of its columns"),
     "lgssm": (lgssm, ""),
     "markov-chain": (markov_chain, "categorical"),
 }

@@ -14,11 +14,14 @@ import typer
 from pgm_rnn.checks import check_choice
 from pgm_rnn.cli.options import (
     Column,
+    ColumnKind,
     Json,
     Output,
     Overwrite,
     Seed,
+    SequenceColumn,
     TestFraction,
+    TimeColumn,
     ValidFraction,
     choice,
     data_of,
@@ -77,7 +80,14 @@ MATERIAL: dict[str, Any] = {
         bool, typer.Option("--half", help="Round the fitted parameters to half precision, which halves the file.")
     ],
 }
-FILE: dict[str, Any] = {"column": Column, "valid_fraction": ValidFraction, "test_fraction": TestFraction}
+FILE: dict[str, Any] = {
+    "column": Column,
+    "valid_fraction": ValidFraction,
+    "test_fraction": TestFraction,
+    "sequence": SequenceColumn,
+    "time": TimeColumn,
+    "kind": ColumnKind,
+}
 RESULT: dict[str, Any] = {"seed": Seed, "output": Output, "json": Json, "overwrite": Overwrite}
 DEFAULTS: dict[str, Any] = {
     **{option.command: option.default for option in PLANNED},

@@ -17,7 +17,7 @@ Data = Annotated[
     str,
     typer.Option(
         metavar="NAME|FILE",
-        help="Name of a data set, or path of a .csv, .npy or .npz file.",
+        help="Name of a data set, or path of a .csv, .tsv, .parquet, .txt, .npy or .npz file.",
         autocompletion=complete_data,
     ),
 ]
@@ -40,6 +40,33 @@ Column = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME", help="With a file: a column to use; repeat for more.", show_default="all"),
 ]
+SequenceColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--sequence",
+        metavar="COLUMN",
+        help="With a table of several sequences: the column of their ids.",
+        show_default="that of the fit, or one sequence",
+    ),
+]
+TimeColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--time",
+        metavar="COLUMN",
+        help="With a table: the column of times, by which the rows of each sequence are sorted.",
+        show_default="that of the fit, or a column of dates",
+    ),
+]
+ColumnKind = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--kind",
+        metavar="KIND|COLUMN=KIND",
+        help="With a file: the kind of its columns, or of one: real, count, binary or symbol; repeat for more.",
+        show_default="that of the fit, or what the cells show",
+    ),
+]
 TestFraction = Annotated[
     float | None,
     typer.Option(
@@ -51,7 +78,9 @@ ValidFraction = Annotated[
     float | None,
     typer.Option(help="With a file: fraction before the test set that is used for early stopping.", show_default="0.1"),
 ]
-FileEmission = Annotated[str | None, typer.Option(help="With a file: the type of its values.", show_default="gaussian")]
+FileEmission = Annotated[
+    str | None, typer.Option(help="With a file: the type of its values.", show_default="by the kinds of its columns")
+]
 
 
 KINDS = {"sequences": "sequences have labels", "steps": "steps have known states"}
@@ -82,7 +111,7 @@ def registries_of(context: typer.Context) -> "Registries":
 
 def data_option(names: Iterable[str]) -> Any:
     """`--data`, which lists names of data sets."""
-    text = f"{', '.join(names)}, or the path of a .csv (one column per variable), .npy or .npz file."
+    text = f"{', '.join(names)}, or the path of a .csv, .tsv or .parquet (a row per step, a column per variable), .txt, .npy or .npz file."
     return Annotated[str, typer.Option(metavar="NAME|FILE", help=text, autocompletion=complete_data)]
 
 
@@ -127,6 +156,9 @@ def job_of(
     seed: int,
     output: Path | None,
     json: Path | None,
+    sequence: str | None = None,
+    time: str | None = None,
+    kind: list[str] | None = None,
     *,
     overwrite: bool,
 ) -> "Job":
@@ -134,7 +166,8 @@ def job_of(
     from pgm_rnn.report.fitted import Job
     from pgm_rnn.report.material import FileOptions
 
-    options = FileOptions(tuple(column or ()), emission, valid_fraction, test_fraction)
+    read = sequence, time, tuple(kind or ())
+    options = FileOptions(tuple(column or ()), emission, valid_fraction, test_fraction, *read)
     return Job(data, seed, output, json, options, overwrite, registries)
 
 

@@ -1,12 +1,13 @@
 """Commands for saved models and for data: `pgm-rnn evaluate`, `sample`, `forecast`, `publish` and others."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pgm_rnn.cli.early import check_data, check_name, check_saved, complete, complete_data, complete_saved
-from pgm_rnn.cli.options import choice, registries_of
+from pgm_rnn.cli.options import ColumnKind, SequenceColumn, TimeColumn, choice, registries_of
 from pgm_rnn.cli.own_class import OwnClass, class_of
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ Data = Annotated[
     str,
     typer.Option(
         metavar="NAME|FILE",
-        help="Name of a data set, or path of a .csv, .npy or .npz file.",
+        help="Name of a data set, or path of a .csv, .tsv, .parquet, .txt, .npy or .npz file.",
         autocompletion=complete_data,
     ),
 ]
@@ -95,6 +96,9 @@ def evaluate(
     ] = "sum",
     split: Split = None,
     column: Column = None,
+    sequence: SequenceColumn = None,
+    time: TimeColumn = None,
+    kind: ColumnKind = None,
     batch_size: Annotated[int, typer.Option(help="Sequences scored at a time.")] = 256,
     own_class: OwnClass = None,
     seed: Seed = 0,
@@ -109,7 +113,7 @@ def evaluate(
 
     evaluate_saved(
         folder,
-        source_of(context, data, split, column),
+        source_of(context, data, split, column, sequence, time, kind),
         model_class=class_of(own_class),
         bound=bound,
         num_particles=num_particles,
@@ -144,6 +148,9 @@ def describe(
         typer.Option(help="With a data set: train, valid or test. A file is used whole.", show_default="train"),
     ] = None,
     column: Column = None,
+    sequence: SequenceColumn = None,
+    time: TimeColumn = None,
+    kind: ColumnKind = None,
     own_class: OwnClass = None,
     out: Annotated[
         Path | None,
@@ -153,14 +160,17 @@ def describe(
     ] = None,
 ) -> None:
     """Describe a saved model: parameters by name, expected durations and, with data, standard errors."""
+    check_saved(folder)
+    if data is not None:
+        check_data(context, data)
     from pgm_rnn.report.describing import describe_saved
 
     if data is None and (split or column):
         raise ValueError("expected --split and --column only with --data, got no --data; name the data of the fit")
     registries = registries_of(context)
-    source = None if data is None else _source(context, data, split, column)
+    source = None if data is None else source_of(context, data, split, column, sequence, time, kind)
     if source is not None and split is None and source.name in registries.datasets:
-        source = _source(context, source.name, "train", column)
+        source = replace(source, split="train")
     describe_saved(folder, source, model_class=class_of(own_class), order=order, output=out, registries=registries)
 
 
@@ -232,12 +242,15 @@ def forecast(
         ),
     ] = None,
     num_samples: Annotated[int, typer.Option(help="Draws per sequence.")] = 1000,
-    sequence: Annotated[int, typer.Option(help="Without --out: index of the sequence to print, counted from 0.")] = 0,
+    index: Annotated[int, typer.Option(help="Without --out: index of the sequence to print, counted from 0.")] = 0,
     num_particles: Annotated[
         int, typer.Option(help="Particles of the filter, for a model without an exact filter.")
     ] = 1000,
     split: Split = None,
     column: Column = None,
+    sequence: SequenceColumn = None,
+    time: TimeColumn = None,
+    kind: ColumnKind = None,
     own_class: OwnClass = None,
     seed: Seed = 0,
     out: Out = None,
@@ -250,13 +263,13 @@ def forecast(
 
     forecast_saved(
         folder,
-        source_of(context, data, split, column),
+        source_of(context, data, split, column, sequence, time, kind),
         model_class=class_of(own_class),
         num_steps=num_steps,
         levels=None if level is None else levels_of(level),
         num_samples=num_samples,
         num_particles=num_particles,
-        sequence=sequence,
+        sequence=index,
         seed=seed,
         output=out,
     )
@@ -310,8 +323,16 @@ def leaderboard(
     shown(data, output, into or HOME)
 
 
-def source_of(context: typer.Context, data: str, split: str | None, columns: list[str] | None) -> "Source":
+def source_of(
+    context: typer.Context,
+    data: str,
+    split: str | None,
+    columns: list[str] | None,
+    sequence: str | None = None,
+    time: str | None = None,
+    kind: list[str] | None = None,
+) -> "Source":
     """The choice of data that the options describe."""
     from pgm_rnn.report.saved import Source
 
-    return Source(data, split, tuple(columns or ()), registries_of(context))
+    return Source(data, split, tuple(columns or ()), registries_of(context), sequence, time, tuple(kind or ()))

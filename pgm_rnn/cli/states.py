@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from pgm_rnn.cli.early import check_data, check_saved
+from pgm_rnn.cli.options import ColumnKind, SequenceColumn, TimeColumn
 from pgm_rnn.cli.own_class import OwnClass, class_of
 from pgm_rnn.cli.saved import Column, Data, Folder, Seed, Split, source_of
 
@@ -33,16 +35,21 @@ def infer(
     num_particles: Annotated[int, typer.Option(help="Particles of smc, or draws of svi, per sequence.")] = 1000,
     split: Split = None,
     column: Column = None,
+    sequence: SequenceColumn = None,
+    time: TimeColumn = None,
+    kind: ColumnKind = None,
     own_class: OwnClass = None,
     seed: Seed = 0,
     out: StatesOut = None,
 ) -> None:
     """Infer the latent states of data: filtered, smoothed and most likely ones, with their uncertainty."""
+    check_saved(folder)
+    check_data(context, data)
     from pgm_rnn.report.saved_tables import infer_saved
 
     infer_saved(
         folder,
-        source_of(context, data, split, column),
+        source_of(context, data, split, column, sequence, time, kind),
         model_class=class_of(own_class),
         engine=engine,
         num_particles=num_particles,

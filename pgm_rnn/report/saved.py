@@ -1,7 +1,7 @@
 """A model that `pgm-rnn fit` or `save_model` wrote, and data in the form that it takes."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -172,10 +172,11 @@ def _renamed(kept: Reading, columns: Sequence[str], path: Path) -> Reading:
     if not kept.columns or len(names) != len(kept.columns):
         return replace(kept, columns=tuple(columns), kinds={}, words={}, units={})
     new = dict(zip(kept.columns, names, strict=True))
-    parts = {
-        part: {new[name]: value for name, value in getattr(kept, part).items()} for part in ("kinds", "words", "units")
-    }
-    return replace(kept, columns=names, **parts)
+
+    def renamed(part: Mapping[str, Any]) -> dict[str, Any]:
+        return {new[name]: value for name, value in part.items()}
+
+    return Reading(kept.sequence, kept.time, names, renamed(kept.kinds), renamed(kept.words), renamed(kept.units))
 
 
 def reading_of_fit(saved: Saved) -> Reading | None:

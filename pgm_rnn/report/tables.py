@@ -204,8 +204,10 @@ def from_record(record: object) -> Reading | None:
     kinds = {name: column["kind"] for name, column in zip(names, columns, strict=True) if column.get("kind") in KINDS}
     words = {name: tuple(map(str, c["words"])) for name, c in zip(names, columns, strict=True) if c.get("words")}
     units = {name: str(c["unit"]) for name, c in zip(names, columns, strict=True) if c.get("unit")}
-    texts = (value if isinstance(value, str) else None for value in (record.get("sequence"), record.get("time")))
-    return Reading(*texts, names, kinds, words, units)
+    sequence, time = (
+        value if isinstance(value, str) else None for value in (record.get("sequence"), record.get("time"))
+    )
+    return Reading(sequence, time, names, kinds, words, units)
 
 
 def steps_of(data: Sequences, part: slice) -> Sequences:
