@@ -251,8 +251,7 @@ def _in_default_dtype(values: Tensor, found: Sequence[Variable]) -> Tensor:
         DataError: a number too large for it.
     """
     cast = values.to(torch.get_default_dtype())
-    large = cast.isinf() & values.isfinite()
-    if bool(large.any()):
+    if cast.dtype != values.dtype and bool((large := cast.isinf()).any()):  # the numbers that were read are finite
         row, place = large.nonzero()[0].tolist()
         raise DataError(
             f"expected numbers up to {torch.finfo(cast.dtype).max:.2g} in column {found[place].column.name!r}, got "
