@@ -110,7 +110,7 @@ def test_several_numbers_of_states_are_compared_and_the_lowest_bic_is_kept(
         assert one["aic"] == pytest.approx(2 * nats + 2 * one["num_free_parameters"])
         assert one["bic"] == pytest.approx(2 * nats + math.log(240) * one["num_free_parameters"])
     train = next(score for score in record["scores"] if score["split"] == "train")
-    x = torch.from_numpy(three_levels()[:240, 0]).double()[None]
+    x = torch.from_numpy(three_levels()[:240]).double()[None]
     assert train["nats_per_step"] == found[3]["nats_per_step"]["train"]
     assert -float(model.log_marginal_likelihood(x).detach()) / 240 == pytest.approx(train["nats_per_step"], rel=1e-6)
 
@@ -314,17 +314,27 @@ def test_the_local_level_of_the_nile_is_found() -> None:
 
 
 @pytest.mark.parametrize(
-    ("emission", "family"),
-    [([], Gaussian()), (["--emission", "poisson"], Poisson()), (["--emission", "categorical"], Categorical(3))],
+    ("said", "family"),
+    [
+        ("", None),
+        ("--kind real", Gaussian(1)),
+        ("--kind count", Poisson()),
+        ("--kind 1=symbol", Categorical(3)),
+        ("--emission gaussian", Gaussian()),
+        ("--emission poisson", Poisson()),
+        ("--emission categorical", Categorical(3)),
+    ],
 )
-def test_whole_numbers_are_real_ones_unless_something_else_is_said(
-    emission: list[str], family: Emission, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+def test_whole_numbers_are_what_the_user_says_and_nothing_before(
+    said: str, family: Emission | None, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     write_csv(Path("counts.csv"), np.random.default_rng(0).integers(3, size=(40, 1)))
-    arguments = ["fit", "hmm", "--data", "counts.csv", "--num-states", "2", "--iterations", "3", *emission]
-    assert call(monkeypatch, *arguments) == 0
-    assert load_model("fits/hmm-counts-2").family == family
-    assert ("the values are whole numbers, treated as real" in capsys.readouterr().out) == (not emission)
+    arguments = f"fit hmm --data counts.csv --num-states 2 --iterations 3 {said}".split()
+    assert call(monkeypatch, *arguments) == (2 if family is None else 0)
+    if family is None:
+        assert "expected a kind for column '1', whose cells are whole numbers of 3 values" in capsys.readouterr().err
+    else:
+        assert load_model("fits/hmm-counts-2").family == family
 
 
 @pytest.mark.parametrize(
@@ -437,31 +447,41 @@ def test_a_table_fits_eighty_columns(capsys: Capture) -> None:
         ("hmm --data synthetic-hmm --num-states 2 --test-fraction 0", "expected --test-fraction only with a file"),
         ("hmm --data synthetic-hmm --num-states 2 --column x", "expected --column only with a file"),
         ("hmm --data river.csv --num-states 2 --emission poison", "did you mean 'poisson'"),
-        ("hmm --data river.csv --num-states 2 --emission poisson", "expected counts 0, 1, 2, ..., got"),
-        ("hmm --data river.csv --num-states 2 --emission categorical", "expected one variable of symbols, got 2"),
-        ("hmm --data river.csv --num-states 2 --emission categorical --column flow", "expected symbols 0, 1, 2, ..."),
         (
-            "hmm --data gaps.csv --num-states 2",
-            "expected no missing values, got the first one at step 2 of series 1; fill them in, or use pgm-rnn",
+            "hmm --data river.csv --num-states 2 --emission poisson",
+            "expected counts 0, 1, 2, ... in column 'flow'",
         ),
+        (
+            "hmm --data river.csv --num-states 2 --emission categorical",
+            "expected words or whole numbers in column",
+        ),
+        ("hmm --data river.csv --num-states 2 --emission categorical --column flow", "take the column by --kind flow="),
+        ("hmm --data gaps.csv --num-states 2", "choose --kind 1=count or --kind 1=symbol or --kind 1=real"),
+        ("hmm --data gaps.csv --num-states 2 --kind reel", "did you mean 'real'"),
+        (
+            "hmm --data river.csv --num-states 2 --kind flow=count --kind real",
+            "expected one --kind for all columns",
+        ),
+        ("hmm --data river.csv --num-states 2 --sequence site", "expected --sequence to be one of flow, rain"),
+        ("hmm --data synthetic-hmm --num-states 2 --sequence x", "expected --sequence only with a file"),
         ("lgssm --data synthetic-hmm --latent-dim 2", "whose observations are symbols in 0..2; use pgm-rnn fit hmm"),
         ("lgssm --data river.csv --latent-dim 0", "expected latent_dim"),
         ("lgssm --data river.csv --latent-dim 95", "expected latent_dim of at most M (T - 1) = 94, got 95"),
-        ("lgssm --data river.csv --latent-dim 1 --column flwo", "expected column to be one of flow, rain"),
+        ("lgssm --data river.csv --latent-dim 1 --column flwo", "expected --column to be one of flow, rain"),
         ("lgssm --data river.csv --latent-dim 1 --test-fraction 1", "together below 1, got 0.0 and 1.0"),
         ("lgssm --data river.csv --latent-dim 1 --valid-fraction -1", "together below 1, got -1.0 and 0.2"),
         ("lgssm --data short.csv --latent-dim 1", "expected more steps to train on, got 2 for all splits"),
-        ("lgssm --data text.csv --latent-dim 1", "expected numbers in text.csv, got 'x' in line 2"),
-        ("lgssm --data empty.csv --latent-dim 1", "expected at least one number, got none in empty.csv"),
-        ("lgssm --data . --latent-dim 1", "expected a file of numbers, got ., which is no file"),
+        ("lgssm --data text.csv --latent-dim 1", "got 'x' in line 2"),
+        ("lgssm --data empty.csv --latent-dim 1", "expected a table in empty.csv, got an empty file"),
+        ("lgssm --data . --latent-dim 1", "expected a file, got ., which is no file"),
         ("lgssm --data river.csv --latent-dim 1 --output .", "expected a new folder or one that holds a saved model"),
         ("lgssm --data river.csv --latent-dim 1 --output river.csv", "expected a new folder or one that holds"),
         ("lgssm --data river.csv --latent-dim 1 --output river.csv/x", "expected --output to name a folder"),
         ("lgssm --data river.csv --latent-dim 1 --json no/such/x.json", "expected --json to name a file"),
         ("rnn --data river.cvs", "or an existing file, got 'river.cvs'"),
         (
-            "rnn --data gaps.csv",
-            "expected no missing values, got the first one at step 2 of series 1; fill them in, or use pgm-rnn",
+            "rnn --data gaps.csv --kind real",
+            "expected no gaps, because the memory of RNN reads every observation",
         ),
         ("rnn --data synthetic-hmm --cell lsmt", "did you mean 'lstm'"),
         ("rnn --data synthetic-hmm --epochs 0", "expected num_epochs"),

@@ -154,7 +154,7 @@ def test_forecasts_go_to_a_table_or_a_picture(monkeypatch: pytest.MonkeyPatch, c
         ("forecast hmm --data a.csv --level 100", "expected --level as different percentages between 0 and 100"),
         ("forecast hmm --data a.csv --level 50 --out f.npz", "expected --level only with a table or picture"),
         ("forecast hmm --data a.csv --out f.nc", "expected --out to end in .csv, .parquet, .png, .svg or .npz"),
-        ("forecast hmm --data a.csv --level 50 --sequence 1", "expected --sequence in 0..0, got 1"),
+        ("forecast hmm --data a.csv --level 50 --index 1", "expected --index in 0..0, got 1"),
     ],
 )
 def test_a_wrong_argument_is_one_sentence_and_nothing_is_written(

@@ -361,7 +361,7 @@ def test_a_forecast_is_a_table_of_means_and_intervals(
 
 
 def test_a_forecast_of_symbols_is_printed_as_draws(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    output = run(monkeypatch, capsys, "forecast hmm --data synthetic-hmm --num-steps 4 --num-samples 3 --sequence 2")
+    output = run(monkeypatch, capsys, "forecast hmm --data synthetic-hmm --num-steps 4 --num-samples 3 --index 2")
     assert [len(line.split()) for line in output.splitlines()] == [4, 4, 4]
 
 
@@ -384,8 +384,8 @@ def test_all_forecasts_go_to_a_file(monkeypatch: pytest.MonkeyPatch, capsys: Cap
         ("evaluate noisy --data many.npy --split test", "expected --split only with a data set"),
         ("evaluate hmm --data synthetic-hmm --split tset", "did you mean 'test'"),
         ("evaluate hmm --data synthetic-hmm --column a", "expected --column only with a file"),
-        ("evaluate noisy --data counts.npy", "expected 2 variables for the model, got 1 in counts.npy"),
-        ("evaluate hmm --data river.csv --column 1", "expected symbols in 0..2 in river.csv, got other numbers"),
+        ("evaluate noisy --data counts.npy", "expected 2 variables for a model of Gaussian(size=2), got 1"),
+        ("evaluate hmm --data river.csv --column 1", "expected words or whole numbers in column '1' of kind symbol"),
         ("evaluate noisy --data many.npy --bound exact", "has no exact likelihood"),
         ("evaluate noisy --data many.npy --bound ivae", "did you mean 'iwae'"),
         ("evaluate counts --data counts.npy --bound fivo", "smc needs a model with latent states"),
@@ -410,8 +410,8 @@ def test_all_forecasts_go_to_a_file(monkeypatch: pytest.MonkeyPatch, capsys: Cap
         ("forecast noisy --data many.npy --num-steps 0", "expected num_steps"),
         ("forecast noisy --data many.npy --num-samples 0", "expected num_samples"),
         ("forecast noisy --data many.npy --num-particles 0", "expected num_particles"),
-        ("forecast noisy --data many.npy --sequence 12", "expected --sequence in 0..11, got 12"),
-        ("forecast keys --data counts.npy", "expected 88 variables for the model, got 1 in counts.npy"),
+        ("forecast noisy --data many.npy --index 12", "expected --index in 0..11, got 12"),
+        ("forecast keys --data counts.npy", "expected 0 or 1 in column '1', got 2 in step 3"),
     ],
 )
 def test_what_the_user_got_wrong_is_one_sentence(

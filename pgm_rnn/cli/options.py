@@ -111,7 +111,7 @@ def registries_of(context: typer.Context) -> "Registries":
 
 def data_option(names: Iterable[str]) -> Any:
     """`--data`, which lists names of data sets."""
-    text = f"{', '.join(names)}, or the path of a .csv, .tsv or .parquet (a row per step, a column per variable), .txt, .npy or .npz file."
+    text = f"{', '.join(names)}, or the path of a table (.csv, .tsv, .parquet), a text (.txt) or arrays (.npy, .npz)."
     return Annotated[str, typer.Option(metavar="NAME|FILE", help=text, autocompletion=complete_data)]
 
 

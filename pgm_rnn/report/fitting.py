@@ -17,7 +17,7 @@ from pgm_rnn.report.keeping import halved
 from pgm_rnn.report.material import FileOptions, Material
 
 HMM_FILE = FileOptions(valid_fraction=0.1, test_fraction=0.2)
-LGSSM_FILE = FileOptions(valid_fraction=0.0, test_fraction=0.2)
+LGSSM_FILE = FileOptions(valid_fraction=0.0, test_fraction=0.2, kind=("real",))
 """How a file is read and split by default; only a fit from several starts needs validation data."""
 
 
@@ -68,7 +68,7 @@ def fit_hmm(job: Job, num_states: int, options: HmmOptions, *, half: bool = Fals
     folder = check_job(job, "hmm", num_states)
     material = hmm_material(job)
     options = options.for_states(num_states, material)
-    announce(job, material, hmm_title(material, counted(num_states, "state"), options), hint(job, material))
+    announce(job, material, hmm_title(material, counted(num_states, "state"), options))
     outcome = fitted_hmm(job, material, num_states, options, half=half)
     finish(job, folder, material, outcome)
     return outcome
@@ -140,15 +140,6 @@ def fit_lgssm(job: Job, *, latent_dim: int, num_iterations: int, tolerance: floa
 def _one_component(material: Material) -> Material:
     """The same observations; for the pen, with one normal component per state, for which EM has closed forms."""
     return replace(material, family=Pen(1)) if isinstance(material.family, Pen) else material
-
-
-def hint(job: Job, material: Material) -> str:
-    """A note on whole numbers that are treated as real ones, or nothing."""
-    x = material.train.x
-    whole = x.is_floating_point() and bool(((x >= 0) & (x == x.floor())).all())
-    if job.source in job.registries.datasets or job.file.emission is not None or not whole:
-        return ""
-    return "the values are whole numbers, treated as real; for counts use --emission poisson, for symbols categorical"
 
 
 def _dtype(material: Material) -> torch.dtype:

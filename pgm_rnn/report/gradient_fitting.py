@@ -245,8 +245,8 @@ def _material(job: Job, info: ModelInfo) -> Material:
         if job.file.emission is not None:
             check_choice("--emission", job.file.emission, ("gaussian",))
         whole = replace(job, seed=0, file=job.file._replace(emission=None))
-        material = material_of(whole, FILE._replace(emission=None))
-        if bool(material.train.x.isnan().any()):
+        material = material_of(whole, FILE._replace(kind=("real",)))
+        if material.train.observed is not None:
             raise ValueError(f"expected no missing values for {info.name}, got some; fill them in")
     if not info.takes(material.family):
         taken = [name for name, each in job.registries.families.items() if any(map(info.takes, each.examples.values()))]

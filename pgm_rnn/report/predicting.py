@@ -147,7 +147,7 @@ def forecast_saved(
     saved = open_saved(folder, source.registries, model_class)
     data = observations(saved, source)
     if not 0 <= sequence < len(data.lengths):
-        raise ValueError(f"expected --sequence in 0..{len(data.lengths) - 1}, got {sequence}")
+        raise ValueError(f"expected --index in 0..{len(data.lengths) - 1}, got {sequence}")
     if output is None:
         _check_printable(saved.model, output)
         data = data.select(torch.tensor([sequence]))

@@ -95,7 +95,7 @@ def forecast_table_saved(
     saved = open_saved(folder, source.registries, model_class)
     data = named(saved, source, observations(saved, source))
     if not 0 <= sequence < len(data.lengths):
-        raise ValueError(f"expected --sequence in 0..{len(data.lengths) - 1}, got {sequence}")
+        raise ValueError(f"expected --index in 0..{len(data.lengths) - 1}, got {sequence}")
     if output is None:
         data = data.select(torch.tensor([sequence]))
     options: dict[str, Any] = {"num_samples": num_samples, "num_particles": num_particles, "seed": seed}

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pgm_rnn.report.fitted import Job, Outcome, announce, check_job, counted, finish, kept_if_it_fails, record_of
-from pgm_rnn.report.fitting import HmmOptions, fitted_hmm, hint, hmm_material, hmm_title
+from pgm_rnn.report.fitting import HmmOptions, fitted_hmm, hmm_material, hmm_title
 from pgm_rnn.report.material import Material, Score
 from pgm_rnn.sequence_model.criteria import aic, bic, num_free_parameters
 
@@ -50,7 +50,7 @@ def fit_hmms(job: Job, numbers: Sequence[int], options: HmmOptions, *, half: boo
     folders = {num: check_job(job, "hmm", num) for num in numbers}
     material = hmm_material(job)
     states = f"{', '.join(map(str, numbers))} states"
-    announce(job, material, hmm_title(material, states, options), hint(job, material))
+    announce(job, material, hmm_title(material, states, options))
     found: list[tuple[Candidate, Outcome]] = []
     for num in numbers:
         outcome = fitted_hmm(job, material, num, options.for_states(num, material), half=half)

@@ -4,8 +4,10 @@ A fit keeps the legend of its data in its record, so that later commands read ot
 columns, kinds and vocabularies, ids and times by the same names.
 """
 
+import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +18,7 @@ from torch import Tensor
 from pgm_rnn.checks import check_choice
 from pgm_rnn.data.reading import read_sequences
 from pgm_rnn.data.roles import ReadingWarning
+from pgm_rnn.data.source import DataError
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian, Joint, NadeBits, Poisson
 from pgm_rnn.legend import KINDS, Column, Kind, Legend
 from pgm_rnn.registries import Registries
@@ -41,6 +44,13 @@ class Reading:
     kinds: Mapping[str, str] = field(default_factory=dict)
     words: Mapping[str, Sequence[str]] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def legend(self) -> Legend:
+        """The words for the columns."""
+        kinds: Any = self.kinds
+        of = [(kinds.get(name, "real"), self.units.get(name), tuple(self.words.get(name, ()))) for name in self.columns]
+        return Legend(tuple(Column(name, *more) for name, more in zip(self.columns, of, strict=True)))
 
 
 class Found(NamedTuple):
@@ -79,7 +89,7 @@ def read(path: Path, reading: Reading, kind: Kind | None = None) -> Found:
             raise ValueError(f"expected --kind {kind} for this --emission, got others; leave one of them out")
         kinds = kind
     before = torch.get_default_dtype()
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as said, at_command_line():
         warnings.simplefilter("always", ReadingWarning)
         torch.set_default_dtype(torch.float64)
         try:
@@ -97,8 +107,35 @@ def read(path: Path, reading: Reading, kind: Kind | None = None) -> Found:
     for warning in said:
         if not issubclass(warning.category, ReadingWarning):
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-    notes = tuple(str(warning.message) for warning in said if issubclass(warning.category, ReadingWarning))
+    notes = tuple(_by_options(str(w.message)) for w in said if issubclass(w.category, ReadingWarning))
     return Found(data, notes)
+
+
+@contextmanager
+def at_command_line() -> Iterator[None]:
+    """A block whose errors name the options of the command line in place of arguments."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(_by_options(str(error))) from None
+    except ValueError as error:
+        raise ValueError(_by_options(str(error))) from None
+
+
+_OPTIONS = (
+    (r"kind=\{'([^']*)': '(\w+)'\}", r"--kind \1=\2"),
+    (r"columns=\[\.\.\.\]", "--column"),
+    (r"\b(sequence|time)='([^']*)'", r"--\1 \2"),
+    (r"\bsequence=\.\.\.", "--sequence"),
+    (r"expected columns to be", "expected --column to be"),
+    (r"expected (sequence|time) to be", r"expected --\1 to be"),
+)
+
+
+def _by_options(text: str) -> str:
+    for pattern, option in _OPTIONS:
+        text = re.sub(pattern, option, text)
+    return text
 
 
 def family_of(legend: Legend) -> Emission:
@@ -204,9 +241,8 @@ def from_record(record: object) -> Reading | None:
     kinds = {name: column["kind"] for name, column in zip(names, columns, strict=True) if column.get("kind") in KINDS}
     words = {name: tuple(map(str, c["words"])) for name, c in zip(names, columns, strict=True) if c.get("words")}
     units = {name: str(c["unit"]) for name, c in zip(names, columns, strict=True) if c.get("unit")}
-    sequence, time = (
-        value if isinstance(value, str) else None for value in (record.get("sequence"), record.get("time"))
-    )
+    roles = [record.get(role) for role in ("sequence", "time")]
+    sequence, time = (value if isinstance(value, str) else None for value in roles)
     return Reading(sequence, time, names, kinds, words, units)
 
 
