@@ -340,7 +340,7 @@ def test_whole_numbers_are_what_the_user_says_and_nothing_before(
 @pytest.mark.parametrize(
     ("command", "note"),
     [
-        ("hmm --num-states 2 --restarts 1 --iterations 5", "binds for states 0, 1 in column 2"),
+        ("hmm --num-states 2 --restarts 1 --iterations 5 --kind real", "binds for states 0, 1 in column 2"),
         ("lgssm --latent-dim 2 --iterations 120", "binds for the noise of"),
     ],
 )

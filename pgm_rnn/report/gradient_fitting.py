@@ -34,6 +34,7 @@ from pgm_rnn.report.records import check_appendable
 from pgm_rnn.report.saved import open_saved
 from pgm_rnn.report.unfinished import finish_or_fail, fitted
 from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequence_model.observations import check_memory
 from pgm_rnn.sequences import Sequences
 from pgm_rnn.storage import holds_model
 
@@ -112,6 +113,8 @@ def fit_by_gradient(
     made = made_by(info, seed=job.seed, emission=material.family, **given)
     x = material.train.x
     model = made.to(x.dtype) if x.is_floating_point() else made
+    if material.train.observed is not None:
+        check_memory(model)
     before = None if start is None else begin_with(model, start, job.registries)
     shown = "".join(f", {size.replace('_', ' ')} {value}" for size, value in given.items())
     title = f"{name}{shown}, {type(material.family).__name__} emission"
