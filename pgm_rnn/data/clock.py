@@ -7,13 +7,9 @@ a name of time, and numbers that go up and down             data, with a note
 """
 
 import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from pgm_rnn.data.source import DataError
-from pgm_rnn.data.table import Table
 
 WORDS = re.compile(
     "t|ds|(time|timestamp|datetime|date|year|yr|quarter|month|week|day|hour|hr|minute|second|sec|step|row|rowname|tick)s?|"
@@ -31,40 +27,6 @@ MOST_DECIMALS, SPREAD = 8, 10
 Column = list[np.ndarray[Any, np.dtype[np.float64]]]
 
 
-def without_clocks(table: Table, path: Path) -> Table:
-    """The table without its columns that only count time, and a note on each.
-
-    Raises:
-        DataError: the table has no other column, or its first column may be time or data.
-    """
-    width, left_out = table.values.shape[-1], list[int]()
-    notes = list(table.notes)
-    for place in range(width):
-        column, name = _numbers(table.column(place)), table.names[place]
-        leads = len(left_out) == place and place < width - 1  # all columns before it are left out, and more follow
-        if table.is_named and is_name_of_time(name):
-            if _is_monotone(column, strictly=False) or _is_single(column):
-                left_out.append(place)
-            elif not _is_constant(column):
-                notes.append(f"column {name!r} is taken for data in spite of its name; choose columns with --column")
-        elif leads and (_has_equal_steps(column) or _has_rounded_steps(column)):
-            left_out.append(place)
-        elif leads and _is_monotone(column, strictly=True, num_steps=MANY):
-            raise DataError(
-                f"expected to know whether column {name!r} of {path} counts time or is data, its numbers only "
-                "grow or only fall; choose the columns to take with --column"
-            )
-    notes += [
-        f"column {table.names[place]!r} only counts time and is left out; --column takes it" for place in left_out
-    ]
-    if width and len(left_out) == width:
-        raise DataError(
-            f"expected a column of data in {path}, got {', '.join(table.names)}, which only counts time; choose it "
-            "with --column to use it anyway"
-        )
-    return table.select([place for place in range(width) if place not in left_out])._replace(notes=tuple(notes))
-
-
 def counts_time(name: str, column: Column, *, leads: bool) -> bool:
     """Whether the numbers of every series only count time.
 
@@ -77,6 +39,11 @@ def counts_time(name: str, column: Column, *, leads: bool) -> bool:
     if is_name_of_time(name):
         return _is_monotone(column, strictly=False) or _is_single(column)
     return leads and (_has_equal_steps(column) or _has_rounded_steps(column))
+
+
+def only_grows(column: Column) -> bool:
+    """Whether the numbers of every series only grow, or only fall, over so many steps that it is no accident."""
+    return _is_monotone(_numbers(column), strictly=True, num_steps=MANY)
 
 
 def is_name_of_time(name: str) -> bool:

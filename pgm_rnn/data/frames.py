@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ class Frame:
         lengths: steps of each sequence, (batch,), where the rows are sequences one after the other; else None.
         inputs: exogenous inputs of the rows, (rows, input_dim), that came beside the table; else None.
         notes: a sentence on each thing that was not obvious.
+        is_stored: whether it is an array in a file.
     """
 
     table: Any
@@ -51,6 +52,7 @@ class Frame:
     lengths: Array | None = None
     inputs: Array | None = None
     notes: tuple[str, ...] = ()
+    is_stored: bool = False
     _cells: dict[str, Cells] = field(default_factory=dict)
 
     def cells(self, name: str) -> Cells:
@@ -236,7 +238,8 @@ def _parquet(path: Path) -> Frame:
 def _stored_array(path: Path) -> Frame:
     found = read_array(path, (), with_inputs=True)
     lengths = found.lengths if found.lengths is not None else np.full(len(found.values), found.values.shape[1])
-    return _padded(found.values, lengths, path.name, found.inputs)
+    frame = _padded(found.values, lengths, path.name, found.inputs)
+    return replace(frame, notes=found.notes, is_stored=True)
 
 
 def _padded(values: Array, lengths: Array, name: str, inputs: Array | None = None) -> Frame:

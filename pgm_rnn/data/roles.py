@@ -8,7 +8,7 @@ import numpy as np
 
 from pgm_rnn.checks import check_choice
 from pgm_rnn.data.cells import Cells, first
-from pgm_rnn.data.clock import counts_time, is_name_of_time
+from pgm_rnn.data.clock import counts_time, is_name_of_time, only_grows
 from pgm_rnn.data.frames import Frame
 from pgm_rnn.data.source import DataError
 from pgm_rnn.data.times import Axis, axis_of, look_like_dates
@@ -143,9 +143,11 @@ def observed_columns(frame: Frame, groups: Groups, taken: Sequence[str], has_tim
         leads = not has_time and not names and name != free[-1]
         if _are_dates(cells):
             out.append(f"column {name!r} has dates")
-        elif frame.lengths is None and _only_counts(frame, groups, name, leads=leads):
+        elif _may_count(frame) and _only_counts(frame, groups, name, leads=leads):
             out += [f"column {name!r} only counts time"] if name else []  # an index of pandas has no name
         elif name or len(cells.seen):
+            if _may_count(frame):
+                _check_clear(frame, groups, name, leads=leads)
             names.append(name)
     if not names:
         raise DataError(
@@ -156,6 +158,37 @@ def observed_columns(frame: Frame, groups: Groups, taken: Sequence[str], has_tim
             f"{what} and is left out; name it as time=... or in columns=[...] to use it", ReadingWarning, stacklevel=3
         )
     return names
+
+
+def _may_count(frame: Frame) -> bool:
+    """Whether a column may count time: in a table, and in an array in a file, which may be a table's numbers."""
+    return frame.lengths is None or frame.is_stored
+
+
+def _check_clear(frame: Frame, groups: Groups, name: str, *, leads: bool) -> None:
+    """Raise if the first column may be time or data; warn of data under a name of time.
+
+    Raises:
+        DataError: its numbers only grow or only fall, in unequal steps.
+
+    Warns:
+        ReadingWarning: the name is one of time, and the numbers go up and down.
+    """
+    cells = frame.cells(name)
+    if cells.words is not None or not len(cells.seen):
+        return
+    if is_name_of_time(name):
+        if name and frame.is_named and len(np.unique(cells.seen)) > 1:
+            warnings.warn(
+                f"column {name!r} is taken for data in spite of its name; choose by columns=[...]",
+                ReadingWarning,
+                stacklevel=4,
+            )
+    elif leads and only_grows(_parts(cells, groups)):
+        raise DataError(
+            f"expected to know whether column {name!r} of {frame.name} counts time or is data, its numbers only grow "
+            f"or only fall; name it as time={name!r}, or choose by columns=[...]"
+        )
 
 
 def _only_counts(frame: Frame, groups: Groups, name: str, *, leads: bool) -> bool:
