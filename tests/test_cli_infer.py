@@ -118,7 +118,7 @@ def test_levels_are_printed_under_the_columns_of_the_fit(monkeypatch: pytest.Mon
     assert lines[1].split()[-4:] == ["lower_50", "upper_50", "lower_90", "upper_90"]
     rows = [line.split() for line in lines[3:]]
     assert [row[:2] for row in rows] == [["31", "flow"], ["31", "level"], ["32", "flow"], ["32", "level"]]
-    found = [float(row[5]) for row in rows]
+    found = [float(row[4]) for row in rows]
     np.testing.assert_allclose(found, ahead.intervals[0, 1, 0].flatten(), atol=6e-4)
     assert not np.allclose(found, ahead.intervals[1, 1, 0].flatten(), atol=6e-4)
 

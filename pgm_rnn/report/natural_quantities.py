@@ -1,5 +1,6 @@
 """Tables of natural parameters, of the parameters of a class of one's own, and of the sizes of all parameters."""
 
+import re
 from functools import partial
 
 import torch
@@ -15,6 +16,8 @@ from pgm_rnn.sequence_model.parameters import current_parameters
 
 MAX_NUMBERS = 20_000
 """Largest number of entries of a natural parameter that becomes a table."""
+_OF_COLUMN = re.compile(r"column_(\d+)_(\w+)")
+"""Names of the natural parameters of a `Joint`: the first column of the family, and the family's own name."""
 MAX_OWN = 300
 """Largest number of entries of a parameter of one's own class that becomes a table."""
 
@@ -66,7 +69,11 @@ def of_natural(
     def read() -> Tensor:
         return natural.read(current_parameters(model)[natural.raw])
 
-    shape, title = read().shape, TITLES.get(name.rpartition(".")[2], name.replace("_", " "))
+    end, shape = name.rpartition(".")[2], read().shape
+    of_column = _OF_COLUMN.fullmatch(end)
+    if of_column is not None:  # of a `Joint`
+        words, end = words.column(int(of_column[1])), of_column[2]
+    title = TITLES.get(end, name.replace("_", " ")) + (f" of {words.titles[0]}" if of_column is not None else "")
     by_state = states is not None and len(shape) > 0 and shape[0] == len(states)
     symbols = natural.support is constraints.simplex
     lead = shape[:1] if len(shape) == 1 and by_state else shape[:-1]

@@ -61,12 +61,21 @@ class Quantities(NamedTuple):
 
 
 class Words(NamedTuple):
-    """The words for observations: titles and plain names of the entries, words of the symbols, names of the inputs."""
+    """The words for observations.
+
+    Attributes:
+        titles: names of the entries with their units.
+        names: plain names of the entries.
+        symbols: words of the symbols of a single column.
+        inputs: names of the inputs.
+        words: words of the symbols of each column.
+    """
 
     titles: tuple[str, ...]
     names: tuple[str, ...]
     symbols: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()
+    words: tuple[tuple[str, ...], ...] = ()
 
     @staticmethod
     def of(event_shape: torch.Size, legend: Legend | None) -> "Words":
@@ -75,9 +84,15 @@ class Words(NamedTuple):
         if legend is not None and len(legend.columns) == width:
             columns = legend.columns
             symbols = columns[0].words if width == 1 else ()
-            return Words(tuple(c.title for c in columns), tuple(c.name for c in columns), symbols, inputs)
+            of_columns = tuple(c.words for c in columns)
+            return Words(tuple(c.title for c in columns), tuple(c.name for c in columns), symbols, inputs, of_columns)
         numbered = tuple(f"x{i + 1}" for i in range(width)) if event_shape else ("x",)
         return Words(numbered, numbered, (), inputs)
+
+    def column(self, place: int) -> "Words":
+        """The words for one entry."""
+        symbols = self.words[place] if self.words else ()
+        return Words(self.titles[place : place + 1], self.names[place : place + 1], symbols)
 
     def of_axis(self, size: int, *, symbols: bool) -> tuple[str, ...]:
         """Names of the entries of an axis: of the symbols, of the variables, or numbers from 0."""

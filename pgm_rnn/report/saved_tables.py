@@ -104,7 +104,7 @@ def forecast_table_saved(
     out = _console()
     out.print(f"from {ahead.how}")
     if output is None:
-        out.print(printed(ahead.to_frame()))
+        out.print(printed(ahead.to_frame().drop(columns="median", errors="ignore")))
     else:
         ahead.write(output)
         out.print(f"written to {output}: {counted(num_steps, 'step')} after {_sizes(data)}")
@@ -148,9 +148,15 @@ def _main_columns(frame: Any) -> Any:
 
 
 def printed(frame: Any) -> Table:
-    """The first columns of a DataFrame as a table for the terminal, numbers with three decimals if none is large."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    shown = list(frame.columns[:MAX_COLUMNS])
+    """The first columns of a DataFrame as a table for the terminal, numbers with three decimals if none is large.
+
+    A column that is the same in every row is said above the table.
+    """
+    words = [name for name in frame.columns if frame[name].dtype.kind == "O" and len(frame) > 1]
+    same = [name for name in words if frame[name].nunique() == 1]
+    title = ", ".join(f"{name} {frame[name].iloc[0]}" for name in same if str(frame[name].iloc[0]))
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, title=title or None, title_justify="left")
+    shown = [name for name in frame.columns if name not in same][:MAX_COLUMNS]
     for name in shown:
         table.add_column(str(name), justify="right")
     for row in zip(*(_texts(frame[name].tolist()) for name in shown), strict=True):
@@ -159,10 +165,16 @@ def printed(frame: Any) -> Table:
 
 
 def _texts(cells: list[Any]) -> list[str]:
-    """The cells of a column; dates without the time of midnight."""
+    """The cells of a column; dates without the time of midnight, nothing where there is no number."""
     numbers = [abs(cell) for cell in cells if isinstance(cell, float) and math.isfinite(cell)]
     form = ".3f" if numbers and SMALL <= max(numbers) < LARGE else ".4g"
-    return [f"{cell:{form}}" if isinstance(cell, float) else str(cell).removesuffix(" 00:00:00") for cell in cells]
+    return [_text(cell, form) for cell in cells]
+
+
+def _text(cell: Any, form: str) -> str:
+    if not isinstance(cell, float):
+        return str(cell).removesuffix(" 00:00:00")
+    return f"{cell:{form}}" if math.isfinite(cell) else ""
 
 
 def _shares(states: States) -> Table:

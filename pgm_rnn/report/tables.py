@@ -126,7 +126,7 @@ _OPTIONS = (
     (r"kind=\{'([^']*)': '(\w+)'\}", r"--kind \1=\2"),
     (r"columns=\[\.\.\.\]", "--column"),
     (r"\b(sequence|time)='([^']*)'", r"--\1 \2"),
-    (r"\bsequence=\.\.\.", "--sequence"),
+    (r"\b(sequence|time)=\.\.\.", r"--\1"),
     (r"expected columns to be", "expected --column to be"),
     (r"expected (sequence|time) to be", r"expected --\1 to be"),
 )
