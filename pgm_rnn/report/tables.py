@@ -113,7 +113,11 @@ def read(path: Path, reading: Reading, kind: Kind | None = None) -> Found:
 
 @contextmanager
 def at_command_line() -> Iterator[None]:
-    """A block whose errors name the options of the command line in place of arguments."""
+    """A block whose errors name the options of the command line in place of arguments.
+
+    Raises:
+        DataError, ValueError: what the block raises.
+    """
     try:
         yield
     except DataError as error:
