@@ -238,8 +238,7 @@ def test_the_years_of_a_file_are_not_fitted(monkeypatch: pytest.MonkeyPatch, cap
     for name in ("nile", "volume"):
         fit = f"fit lgssm --data {name}.csv --latent-dim 1 --iterations 5"
         assert call(monkeypatch, *fit.split()) == 0
-        note = "column 'year' only counts time and is left out; --column takes it"
-        assert (note in capsys.readouterr().out) == (name == "nile")
+        assert ("1 variable (volume), times in year" in capsys.readouterr().out) == (name == "nile")
     assert_same(load_model("fits/lgssm-nile-1").state_dict(), load_model("fits/lgssm-volume-1").state_dict())
     assert describe("fits/lgssm-nile-1").info["file"]["columns"] == ["volume"]
     for model in ("nile", "volume"):
@@ -256,17 +255,17 @@ def test_the_years_of_a_file_are_not_fitted(monkeypatch: pytest.MonkeyPatch, cap
     ("command", "message"),
     [
         ("fit hmm --num-states 2 --data years.npz", "got years, too, which would not be used"),
-        ("fit rnn --data large.npy", "expected numbers of size up to 1e+150, got 1e+308 in column '1'"),
+        ("fit rnn --data large.npy --kind real", "expected numbers of size up to 1e+150 in column '1', got 1e+308"),
         ("fit lgssm --latent-dim 1 --data large.npy", "expected numbers of size up to 1e+150"),
         (
             "fit hmm --num-states 2 --data symbols.npy --emission categorical",
-            "expected symbols below 1,000,000, got 1e+18",
+            "expected symbols below 1,000,000 in column '1', got 1e+18",
         ),
         (
             "evaluate single --data float.npy",
             "expected numbers up to 3.4e+38, as the model's torch.float32 has, got 1e+39",
         ),
-        ("evaluate symbols --data symbols.npy", "expected symbols in 0..2 in symbols.npy, got other numbers"),
+        ("evaluate symbols --data symbols.npy", "expected symbols below 1,000,000 in column '1'"),
     ],
 )
 def test_numbers_that_cannot_be_used_are_one_sentence(

@@ -18,6 +18,7 @@ from pgm_rnn.data.cells import Cells, first
 from pgm_rnn.data.dialect import is_number
 from pgm_rnn.data.frames import Frame
 from pgm_rnn.data.source import DataError
+from pgm_rnn.emissions.symbols import MAX_SYMBOLS
 from pgm_rnn.legend import KINDS, Column, Kind
 
 FEW = 20
@@ -297,6 +298,13 @@ def _as_words(frame: Frame, name: str, cells: Cells) -> Cells:
         row = first(wrong)
         raise DataError(
             f"expected words or whole numbers in column {name!r} of kind symbol, got {cells.values[row]:g} in "
+            f"{frame.place(row)}; take the column by kind={{{name!r}: 'real'}}"
+        )
+    large = cells.values >= MAX_SYMBOLS
+    if large.any():
+        row = first(large)
+        raise DataError(
+            f"expected symbols below {MAX_SYMBOLS:,} in column {name!r}, got {cells.values[row]:g} in "
             f"{frame.place(row)}; take the column by kind={{{name!r}: 'real'}}"
         )
     numbers, places = np.unique(cells.seen, return_inverse=True)

@@ -221,7 +221,8 @@ def described(data: Sequences) -> str:
         inside = length_mask(data.lengths, data.x.shape[1])
         missing = int((~data.observed & over_events(inside, data.observed)).sum())
     holds = f"{len(data.lengths)} series of {steps}" if len(data.lengths) > 1 else steps
-    return f"{holds}, {variables}{_listed(names)}" + (f", {missing} numbers missing" if missing else "")
+    times = "" if data.legend is None or data.legend.time is None else f", times in {data.legend.time}"
+    return f"{holds}, {variables}{_listed(names)}{times}" + (f", {missing} numbers missing" if missing else "")
 
 
 def _listed(names: Sequence[str]) -> str:
