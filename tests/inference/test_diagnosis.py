@@ -120,7 +120,7 @@ def test_a_split_without_a_score_does_not_cost_the_command_line_its_model() -> N
 def test_a_file_without_a_score_says_why(tmp_path: Path) -> None:
     file = tmp_path / "walk.csv"
     file.write_text("a\n" + "\n".join(map(str, (1, -2, 3, 1, -2, 4, 1, 5, -3, 2))))
-    found = material.from_file(file, material.FileOptions(test_fraction=0.2))
+    found = material.from_file(file, material.FileOptions(test_fraction=0.2, kind=("real",)))
     model = RNN("gru", emission=Gaussian(1), hidden_dim=2)
     assert all(math.isfinite(score.nats_per_step) for score in found.scores(model))
     model.readout.weight.data.fill_(torch.nan)
@@ -135,7 +135,7 @@ def test_a_file_that_a_filter_cannot_score_does_not_cost_the_model(
 ) -> None:
     file = tmp_path / "walk.csv"
     file.write_text("a\n" + "\n".join(map(str, (1, -2, 3, 1, -2, 4, 1, 5, -3, 2))))
-    found = material.from_file(file, material.FileOptions(test_fraction=0.2))
+    found = material.from_file(file, material.FileOptions(test_fraction=0.2, kind=("real",)))
     law = VRNN.emission
 
     class Spoiled(dist.Independent):

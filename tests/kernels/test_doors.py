@@ -35,7 +35,7 @@ from pgm_rnn.kernels import (
 B, T, K, M, N = 6, 5, 3, 2, 7
 """Sequences, steps, states, outputs and particles: all different, so that nothing fits by accident."""
 INNER = {
-    *("doors", "threads", "inverse_cdf", "positive", "triangles"),
+    *("doors", "threads", "compilation", "inverse_cdf", "positive", "triangles"),
     *("second_order", "transforms", "hmm_differentiable", "kalman_differentiable"),
     *("hmm_forward", "hmm_losses", "hmm_numba", "hmm_results", "hmm_tables", "hmm_wide"),
 }
