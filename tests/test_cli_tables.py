@@ -110,6 +110,33 @@ def test_a_file_that_does_not_fit_is_one_sentence(
     assert message in error
 
 
+def score(monkeypatch: pytest.MonkeyPatch, command: str) -> float:
+    assert call(monkeypatch, *f"evaluate {command} --json score.json".split()) == 0
+    return float(json.loads(Path("score.json").read_text())["nats_per_step"])
+
+
+def test_symbols_that_a_file_lacks_keep_the_numbers_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model made in Python has no vocabulary: its symbols are numbers."""
+    monkeypatch.chdir(tmp_path)
+    hmm, symbols = HMM.random(2, 3, seed=0), [0, 2, 2, 0, 2]
+    pr.save_model(hmm, "hmm")
+    Path("s.csv").write_text("\n".join(["s", *map(str, symbols)]))
+    right, wrong = (
+        -float(hmm.log_marginal_likelihood(torch.tensor([numbers])).detach()) / 5
+        for numbers in (symbols, [int(symbol > 0) for symbol in symbols])
+    )
+    assert score(monkeypatch, "hmm --data s.csv") == pytest.approx(right)
+    assert right != pytest.approx(wrong, rel=1e-3)
+    joint = HMM.random(2, emission=Joint([Gaussian(), Categorical(3)]), seed=0)
+    pr.save_model(joint, "joint")
+    x = torch.tensor([[0.5, 0.0], [1.5, 2.0], [-0.5, 2.0], [0.25, 0.0], [0.75, 2.0]])
+    Path("j.csv").write_text("\n".join(["level,s", *(f"{level:g},{int(s)}" for level, s in x.tolist())]))
+    expected = -float(joint.log_marginal_likelihood(x[None].to(joint.initial_logits.dtype)).detach()) / 5
+    assert score(monkeypatch, "joint --data j.csv") == pytest.approx(expected, rel=1e-5)
+
+
 def test_other_names_may_be_given(fitted: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
     fitted.rename(columns={"machine": "site", "day": "date"}).to_csv("other.csv", index=False)
     command = "infer fit --data other.csv --sequence site --time date --out states.csv"

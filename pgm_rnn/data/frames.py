@@ -82,12 +82,34 @@ def read_frame(source: Any) -> Frame:
     return frame
 
 
-def _file(path: Path) -> Frame:
+def column_names(path: Path) -> tuple[str, ...]:
+    """The names of the columns of a file, of a table of text by its first lines alone; none where it has none.
+
+    Raises:
+        DataError, ModuleNotFoundError: as `read_frame`.
+    """
+    suffix = _suffix(path)
+    if suffix in (".npy", ".npz"):
+        return ()
+    with _readable(path):
+        if suffix == ".parquet":
+            return tuple(map(str, _parquet(path).table.columns))
+        dialect = dialect_of(path)
+    return tuple(dialect.names) if dialect.is_named else ()
+
+
+def _suffix(path: Path) -> str:
+    """The suffix of a file, in lower case, after a check that there is one that can be read."""
     suffix = path.suffix.lower()
     if not path.is_file():
         raise DataError(f"expected a file, got {path}, which is no file; check the name and the folder")
     if suffix not in SUFFIXES:
         raise DataError(f"expected a file that ends in {', '.join(SUFFIXES)}, got {path}")
+    return suffix
+
+
+def _file(path: Path) -> Frame:
+    suffix = _suffix(path)
     with _readable(path):
         if path.stat().st_size > memory():
             raise MemoryError

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pgm_rnn.data.frames import Frame, read_frame
+from pgm_rnn.data.frames import Frame, column_names, read_frame
 from pgm_rnn.data.kinds import Variable, Words, inputs_of, variables
 from pgm_rnn.data.roles import (
     Groups,
@@ -117,10 +117,7 @@ def read_names(path: Path) -> tuple[str, ...]:
     Raises:
         DataError: no such file, or a damaged one.
     """
-    if is_text(path) or path.suffix.lower() in (".npy", ".npz"):
-        return ()
-    frame = read_frame(path)
-    return tuple(map(str, frame.table.columns)) if frame.is_named else ()
+    return () if is_text(path) else column_names(path)
 
 
 def _check_none(what: str, options: Mapping[str, object]) -> None:

@@ -1,7 +1,7 @@
 """A model that `pgm-rnn fit` or `save_model` wrote, and data in the form that it takes."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from rich.console import Console
 from pgm_rnn.checks import check_choice
 from pgm_rnn.data import Dataset, load
 from pgm_rnn.data.reading import read_names
-from pgm_rnn.emissions import Bernoulli, Categorical, NadeBits, Pen
+from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Joint, NadeBits, Pen
 from pgm_rnn.registries import OWN, Registries
 from pgm_rnn.report.columns import columns_to_take
 from pgm_rnn.report.material import in_dtype_of
@@ -160,10 +160,32 @@ def _from_file(saved: Saved, source: Source) -> Sequences:
         kept, sequence=source.sequence or kept.sequence, time=source.time or kept.time, kinds=given or kept.kinds
     )
     known = kind_of(saved.model.family) if not asked.kinds else None
+    if not asked.words:
+        asked = _by_numbers(asked, saved.model.family, path)
     found, notes = read(path, asked, known)
     for note in (*notes, *([how] if how else [])):
         Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(note)
     return shaped(found, saved.model.family, path)
+
+
+def _by_numbers(asked: Reading, family: Emission, path: Path) -> Reading:
+    """The reading for a fit without vocabularies, which knew symbols by their numbers 0, 1, ...
+
+    A file may lack some of them, so the symbols that it has must not be numbered anew.
+    """
+    if isinstance(family, Categorical):
+        return replace(asked, words=_numbers(family))
+    names = asked.columns or tuple(name for name in read_names(path) if name not in (asked.sequence, asked.time))
+    if not isinstance(family, Joint) or len(names) != family.event_shape.numel():
+        return asked
+    of = {name: part.family for part in family.parts for name in names[part.columns]}
+    kinds = {name: kind for name, one in of.items() if (kind := kind_of(one)) is not None}
+    words = {name: _numbers(one) for name, one in of.items() if isinstance(one, Categorical)}
+    return replace(asked, columns=names, kinds=asked.kinds or kinds, words=words)
+
+
+def _numbers(family: Categorical) -> tuple[str, ...]:
+    return tuple(map(str, range(family.num_symbols)))
 
 
 def _renamed(kept: Reading, columns: Sequence[str], path: Path) -> Reading:
@@ -173,7 +195,7 @@ def _renamed(kept: Reading, columns: Sequence[str], path: Path) -> Reading:
         return replace(kept, columns=tuple(columns), kinds={}, words={}, units={})
     new = dict(zip(kept.columns, names, strict=True))
 
-    def renamed(part: Mapping[str, Any]) -> dict[str, Any]:
+    def renamed(part: Any) -> dict[str, Any]:
         return {new[name]: value for name, value in part.items()}
 
     return Reading(kept.sequence, kept.time, names, renamed(kept.kinds), renamed(kept.words), renamed(kept.units))

@@ -34,7 +34,7 @@ class Reading:
         time: the column of times, or None.
         columns: the observed columns; empty for all.
         kinds: kinds by column, or one for all under the name "".
-        words: vocabularies by column.
+        words: vocabularies by column, or that of the only column.
         units: units by column.
     """
 
@@ -42,14 +42,15 @@ class Reading:
     time: str | None = None
     columns: tuple[str, ...] = ()
     kinds: Mapping[str, str] = field(default_factory=dict)
-    words: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    words: Mapping[str, Sequence[str]] | Sequence[str] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def legend(self) -> Legend:
         """The words for the columns."""
         kinds: Any = self.kinds
-        of = [(kinds.get(name, "real"), self.units.get(name), tuple(self.words.get(name, ()))) for name in self.columns]
+        words = self.words if isinstance(self.words, Mapping) else dict.fromkeys(self.columns[:1], self.words)
+        of = [(kinds.get(name, "real"), self.units.get(name), tuple(words.get(name, ()))) for name in self.columns]
         return Legend(tuple(Column(name, *more) for name, more in zip(self.columns, of, strict=True)))
 
 
