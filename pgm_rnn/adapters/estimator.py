@@ -4,7 +4,6 @@ X holds the steps of all sequences one after another, (n_samples, n_features), N
 `lengths` the number of steps of each sequence, as in hmmlearn; without lengths, X is one sequence.
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Self
@@ -18,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from pgm_rnn.inference import em
+from pgm_rnn.sequence_model.criteria import aic, bic
 from pgm_rnn.sequences import Sequences, pad
 
 Floats = NDArray[np.float64]
@@ -89,7 +89,7 @@ class SequenceEstimator(DensityMixin, BaseEstimator, ABC):
         Raises:
             NotFittedError, ValueError: as `score`.
         """
-        return 2 * self.num_free_parameters() - 2 * self.score(X, lengths=lengths)
+        return aic(-self.score(X, lengths=lengths), self.num_free_parameters())
 
     def bic(self, X: ArrayLike, lengths: Sequence[int] | None = None) -> float:
         """The Bayesian information criterion, k log(n) - 2 log p(X) for k free parameters and n rows; lower is better.
@@ -101,7 +101,7 @@ class SequenceEstimator(DensityMixin, BaseEstimator, ABC):
         Raises:
             NotFittedError, ValueError: as `score`.
         """
-        return self.num_free_parameters() * math.log(len(np.asarray(X))) - 2 * self.score(X, lengths=lengths)
+        return bic(-self.score(X, lengths=lengths), self.num_free_parameters(), len(np.asarray(X)))
 
     def sample(self, n_samples: int = 1, random_state: Any = None) -> tuple[Floats, NDArray[Any]]:
         """Draw one sequence from the fitted model.

@@ -89,21 +89,8 @@ def hmm(
     from pgm_rnn.report.state_numbers import fit_hmms
 
     numbers, registries = numbers_of(num_states), registries_of(context)
-    job = job_of(
-        registries,
-        data,
-        emission,
-        column,
-        valid_fraction,
-        test_fraction,
-        seed,
-        output,
-        json,
-        sequence,
-        time,
-        kind,
-        overwrite=overwrite,
-    )
+    more = column, valid_fraction, test_fraction, seed, output, json, sequence, time, kind
+    job = job_of(registries, data, emission, *more, overwrite=overwrite)
     options = HmmOptions(iterations, restarts, pseudo_count, pseudo_observations, tolerance)
     if len(numbers) == 1:
         end(fit_hmm(job, numbers[0], options, half=half))
@@ -135,21 +122,8 @@ def lgssm(
     from pgm_rnn.report.fitting import fit_lgssm
 
     registries = registries_of(context)
-    job = job_of(
-        registries,
-        data,
-        None,
-        column,
-        valid_fraction,
-        test_fraction,
-        seed,
-        output,
-        json,
-        sequence,
-        time,
-        kind,
-        overwrite=overwrite,
-    )
+    more = column, valid_fraction, test_fraction, seed, output, json, sequence, time, kind
+    job = job_of(registries, data, None, *more, overwrite=overwrite)
     end(fit_lgssm(job, latent_dim=latent_dim, num_iterations=iterations, tolerance=tolerance))
 
 
@@ -173,21 +147,8 @@ def markov_chain(
     from pgm_rnn.report.counting import fit_markov_chain
 
     registries = registries_of(context)
-    job = job_of(
-        registries,
-        data,
-        emission,
-        column,
-        valid_fraction,
-        test_fraction,
-        seed,
-        output,
-        json,
-        sequence,
-        time,
-        kind,
-        overwrite=overwrite,
-    )
+    more = column, valid_fraction, test_fraction, seed, output, json, sequence, time, kind
+    job = job_of(registries, data, emission, *more, overwrite=overwrite)
     end(fit_markov_chain(job, pseudo_count=pseudo_count))
 
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pgm_rnn.cli.early import check_data, check_name, check_saved, complete, complete_data, complete_saved
-from pgm_rnn.cli.options import ColumnKind, SequenceColumn, TimeColumn, choice, registries_of
+from pgm_rnn.cli.early import check_data, check_name, check_saved, complete, complete_saved
+from pgm_rnn.cli.options import Column, ColumnKind, Data, SequenceColumn, TimeColumn, choice, registries_of
 from pgm_rnn.cli.own_class import OwnClass, class_of
 
 if TYPE_CHECKING:
@@ -21,14 +21,6 @@ Folder = Annotated[
         autocompletion=complete_saved,
     ),
 ]
-Data = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME|FILE",
-        help="Name of a data set, or path of a .csv, .tsv, .parquet, .txt, .npy or .npz file.",
-        autocompletion=complete_data,
-    ),
-]
 SPLITS = ("train", "valid", "test")
 Split = Annotated[
     str | None, choice(SPLITS, "With a data set: train, valid or test. A file is used whole.", show_default="test")
@@ -38,10 +30,6 @@ DataSet = Annotated[
     typer.Argument(
         metavar="DATA", help="Name of a data set, such as jsb or kanji.", autocompletion=complete("datasets")
     ),
-]
-Column = Annotated[
-    list[str] | None,
-    typer.Option(metavar="NAME", help="With a file: a column to use; repeat for more.", show_default="all"),
 ]
 Seed = Annotated[int, typer.Option(help="Random seed for the draws.")]
 Out = Annotated[
@@ -165,8 +153,11 @@ def describe(
         check_data(context, data)
     from pgm_rnn.report.describing import describe_saved
 
-    if data is None and (split or column):
-        raise ValueError("expected --split and --column only with --data, got no --data; name the data of the fit")
+    if data is None and (split or column or sequence or time or kind):
+        raise ValueError(
+            "expected --split and --column only with --data, like --sequence, --time and --kind, got no --data; name "
+            "the data of the fit"
+        )
     registries = registries_of(context)
     source = None if data is None else source_of(context, data, split, column, sequence, time, kind)
     if source is not None and split is None and source.name in registries.datasets:

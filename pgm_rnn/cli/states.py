@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from pgm_rnn.cli.early import check_data, check_saved
-from pgm_rnn.cli.options import ColumnKind, SequenceColumn, TimeColumn
+from pgm_rnn.cli.options import Column, ColumnKind, Data, SequenceColumn, TimeColumn
 from pgm_rnn.cli.own_class import OwnClass, class_of
-from pgm_rnn.cli.saved import Column, Data, Folder, Seed, Split, source_of
+from pgm_rnn.cli.saved import Folder, Seed, Split, source_of
 
 StatesOut = Annotated[
     Path | None,

@@ -4,7 +4,7 @@
     lengths    (batch,), whole numbers in 1..T for x (batch, T) or (batch, T, M); values beyond them are padding
     mask       of the shape of x or without its last axis: False where a number is missing
     z          the states that `pgm-rnn sample` writes beside its draws: left out, with a note
-    inputs     (batch, T, input_dim), or (T, input_dim) for one series, where the reader asks for them
+    inputs     (batch, T, input_dim), or (T, input_dim) for one series
 
 Any other array in an .npz is an error, because the user may have meant it to be read.
 """
@@ -15,7 +15,6 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,7 +22,7 @@ import numpy as np
 import torch
 
 from pgm_rnn.data.source import DataError
-from pgm_rnn.data.table import Table, numbered
+from pgm_rnn.data.table import Table
 from pgm_rnn.sequences import check_lengths
 
 DAMAGE = (
@@ -50,8 +49,8 @@ COMPANIONS = ("lengths", "mask", "z")
 Array = np.ndarray[Any, Any]
 
 
-def read_array(path: Path, columns: Sequence[str], *, with_inputs: bool = False) -> Table:
-    """The table in a file, with the array `inputs` of an .npz if asked for; otherwise that is an array not used.
+def read_array(path: Path) -> Table:
+    """The table in a file.
 
     Raises:
         DataError: another kind of file or a damaged one, other arrays in it, or arrays that do not fit each other.
@@ -60,7 +59,7 @@ def read_array(path: Path, columns: Sequence[str], *, with_inputs: bool = False)
         is_zip = stream.read(2) == b"PK"
         stream.seek(0)
         try:
-            arrays = _unzipped(stream, path, with_inputs) if is_zip else {"x": _array(stream, path.stat().st_size)}
+            arrays = _unzipped(stream, path) if is_zip else {"x": _array(stream, path.stat().st_size)}
         except DataError:
             raise
         except (*DAMAGE, OSError) as error:
@@ -88,12 +87,12 @@ def _array(stream: IO[bytes], size: int) -> Array:
     return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
 
 
-def _unzipped(stream: IO[bytes], path: Path, with_inputs: bool) -> dict[str, Array]:
+def _unzipped(stream: IO[bytes], path: Path) -> dict[str, Array]:
     """The arrays of an .npz by name."""
     with zipfile.ZipFile(stream) as packed:
         members = packed.infolist()
         names = [member.filename.removesuffix(".npy") for member in members]
-        _check_names([n for n in names if not (with_inputs and n == "inputs")], [m.filename for m in members], path)
+        _check_names([name for name in names if name != "inputs"], [m.filename for m in members], path)
         arrays = {}
         for name, member in zip(names, members, strict=True):
             with packed.open(member) as unpacked:
@@ -137,7 +136,7 @@ def _table(arrays: dict[str, Array], path: Path) -> Table:
         table = table[:, : int(lengths.max())]
     inputs = None if "inputs" not in arrays or name == "inputs" else _inputs(arrays["inputs"], table, path)
     notes = ("the states z in the file are not observations and are left out",) if "z" in arrays else ()
-    return Table(table, numbered(table.shape[-1]), False, lengths, notes, inputs)
+    return Table(table, lengths, notes, inputs)
 
 
 def _inputs(inputs: Array, table: Array, path: Path) -> Array:

@@ -258,7 +258,7 @@ def _parquet(path: Path) -> Frame:
 
 
 def _stored_array(path: Path) -> Frame:
-    found = read_array(path, (), with_inputs=True)
+    found = read_array(path)
     lengths = found.lengths if found.lengths is not None else np.full(len(found.values), found.values.shape[1])
     frame = _padded(found.values, lengths, path.name, found.inputs)
     return replace(frame, notes=found.notes, is_stored=True)

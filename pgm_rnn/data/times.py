@@ -45,11 +45,6 @@ class Axis(NamedTuple):
     keys: Array
     times: Array
 
-    @property
-    def are_dates(self) -> bool:
-        """Whether the times are dates."""
-        return self.times.dtype.kind == "M"
-
     def at(self, row: int) -> str:
         """The time of a row in words."""
         return str(self.times[row])

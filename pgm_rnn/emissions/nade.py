@@ -132,4 +132,6 @@ class NadeLaw(TorchDistribution):
         return nade.draw(bias, start, self.W, self.V).reshape(law.bias.shape)
 
 
-INFO = FamilyInfo("nade", NadeBits, whole_draws(2), examples={"linked-bits": NadeBits(3, 4)}, estimated={})
+INFO = FamilyInfo(
+    "nade", NadeBits, whole_draws(2), examples={"linked-bits": NadeBits(3, 4)}, estimated={}, kind="binary"
+)

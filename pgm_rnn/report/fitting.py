@@ -1,6 +1,5 @@
 """`pgm-rnn fit` by EM: a model is fitted under a progress bar, then scored, shown and saved by `fitted`."""
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from pgm_rnn.models.linear_start import linear_start
 from pgm_rnn.report.fitted import Job, Outcome, announce, check_job, counted, finish, material_of
 from pgm_rnn.report.keeping import halved
 from pgm_rnn.report.material import FileOptions, Material
+from pgm_rnn.report.notes import noted
 
 HMM_FILE = FileOptions(valid_fraction=0.1, test_fraction=0.2)
 LGSSM_FILE = FileOptions(valid_fraction=0.0, test_fraction=0.2, kind=("real",))
@@ -149,13 +149,9 @@ def _dtype(material: Material) -> torch.dtype:
 
 def _noted(fit: Callable[..., em.EmFit], *arguments: Any, **options: Any) -> tuple[em.EmFit, list[str]]:
     """Run a fit and return its result with the warnings it gave, for the report."""
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always", em.EmWarning)
+    with noted(em.EmWarning) as said:
         found = fit(*arguments, **options)
-    for warning in said:
-        if not issubclass(warning.category, em.EmWarning):
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-    return found, [f"note: {warning.message}" for warning in said if issubclass(warning.category, em.EmWarning)]
+    return found, [f"note: {sentence}" for sentence in said]
 
 
 def _em_outcome(found: em.EmFit, options: Mapping[str, object], remark: str) -> Outcome:

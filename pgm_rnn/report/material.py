@@ -196,7 +196,7 @@ def from_file(path: Path, options: FileOptions, registries: Registries = OWN, of
     found, notes = read(path, options.reading, kind if of is None else kind_of(of))
     legend = found.legend
     assert legend is not None  # a reader always makes one
-    family, data = (family_of(legend), found) if emission is None else observed_by(found, emission, registries)
+    family, data = (family_of(legend), found) if emission is None else observed_by(found, emission, registries, path)
     if of is not None:
         family, data = of, shaped(found, of, path)
     check_observations(family, data.x, None, data.x, data.observed)

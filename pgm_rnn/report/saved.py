@@ -15,7 +15,7 @@ from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Joint, NadeBits,
 from pgm_rnn.registries import OWN, Registries
 from pgm_rnn.report.columns import columns_to_take
 from pgm_rnn.report.material import in_dtype_of
-from pgm_rnn.report.tables import Reading, from_record, kind_of, kinds_of, read, shaped
+from pgm_rnn.report.tables import Reading, kind_of, kinds_of, read, reading_of, shaped
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.observations import checked
 from pgm_rnn.sequences import Sequences
@@ -151,7 +151,7 @@ def _observed(family: object) -> object:
 
 def _from_file(saved: Saved, source: Source) -> Sequences:
     path, is_same = Path(source.name), saved.info.get("data") == source.name
-    kept = reading_of_fit(saved) or Reading()
+    kept = reading_of(saved.info) or Reading()
     columns, how = columns_to_take(path, kept.columns, source.columns, is_same=is_same)
     given = kinds_of(source.kind)
     if columns != kept.columns and (columns or not is_same):  # other columns, in the order of those of the fit
@@ -199,17 +199,6 @@ def _renamed(kept: Reading, columns: Sequence[str], path: Path) -> Reading:
         return {new[name]: value for name, value in part.items()}
 
     return Reading(kept.sequence, kept.time, names, renamed(kept.kinds), renamed(kept.words), renamed(kept.units))
-
-
-def reading_of_fit(saved: Saved) -> Reading | None:
-    """How the fit read its file; of older fits only the columns are known, and None if not even those."""
-    file = saved.info.get("file")
-    kept = from_record(saved.info.get("legend"))
-    if kept is not None:
-        return kept
-    columns = file.get("columns") if isinstance(file, dict) else None
-    names = tuple(name for name in columns if isinstance(name, str)) if isinstance(columns, list) else ()
-    return Reading(columns=names) if names else None
 
 
 def vocabulary_of(saved: Saved, registries: Registries = OWN) -> str | None:

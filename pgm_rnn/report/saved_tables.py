@@ -21,6 +21,7 @@ from pgm_rnn.report.saved import Saved, Source, observations, open_saved, vocabu
 from pgm_rnn.report.soundness import blamed_on_model
 from pgm_rnn.report.states_of_data import STATE_FILES, States
 from pgm_rnn.report.table_files import check_table_file
+from pgm_rnn.report.tables import reading_of
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences
 
@@ -132,12 +133,10 @@ def named(saved: Saved, source: Source, data: Sequences) -> Sequences:
     words = vocabulary_of(saved, source.registries) if isinstance(family, Categorical) else None
     if words is not None:
         return data._replace(legend=Legend((Column("character", "symbol", words=tuple(words)),)))
-    file = saved.info.get("file")
-    columns = file.get("columns") if isinstance(file, dict) else None
-    width = max(1, family.event_shape.numel())
-    if not isinstance(columns, list) or len(columns) != width or not all(isinstance(name, str) for name in columns):
+    kept = reading_of(saved.info)
+    if kept is None or len(kept.columns) != max(1, family.event_shape.numel()):
         return data
-    return data._replace(legend=Legend(tuple(Column(name) for name in columns)))
+    return data._replace(legend=kept.legend)
 
 
 def _main_columns(frame: Any) -> Any:

@@ -5,7 +5,6 @@ columns, kinds and vocabularies, ids and times by the same names.
 """
 
 import re
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,9 +18,11 @@ from pgm_rnn.checks import check_choice
 from pgm_rnn.data.reading import read_sequences
 from pgm_rnn.data.roles import ReadingWarning
 from pgm_rnn.data.source import DataError
-from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian, Joint, NadeBits, Poisson
+from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian, Joint, Poisson
+from pgm_rnn.emissions.registry import FAMILIES
 from pgm_rnn.legend import KINDS, Column, Kind, Legend
 from pgm_rnn.registries import Registries
+from pgm_rnn.report.notes import noted
 from pgm_rnn.sequences import Sequences, length_mask, over_events
 
 
@@ -90,8 +91,7 @@ def read(path: Path, reading: Reading, kind: Kind | None = None) -> Found:
             raise ValueError(f"expected --kind {kind} for this --emission, got others; leave one of them out")
         kinds = kind
     before = torch.get_default_dtype()
-    with warnings.catch_warnings(record=True) as said, at_command_line():
-        warnings.simplefilter("always", ReadingWarning)
+    with noted(ReadingWarning) as said, at_command_line():
         torch.set_default_dtype(torch.float64)
         try:
             data = read_sequences(
@@ -105,11 +105,7 @@ def read(path: Path, reading: Reading, kind: Kind | None = None) -> Found:
             )
         finally:
             torch.set_default_dtype(before)
-    for warning in said:
-        if not issubclass(warning.category, ReadingWarning):
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-    notes = tuple(_by_options(str(w.message)) for w in said if issubclass(w.category, ReadingWarning))
-    return Found(data, notes)
+    return Found(data, tuple(map(_by_options, said)))
 
 
 @contextmanager
@@ -161,7 +157,7 @@ def _of_column(column: Column) -> Emission:
     return {"count": Poisson(), "binary": Bernoulli(), "real": Gaussian()}[column.kind]
 
 
-def observed_by(data: Sequences, emission: str, registries: Registries) -> tuple[Emission, Sequences]:
+def observed_by(data: Sequences, emission: str, registries: Registries, path: Path) -> tuple[Emission, Sequences]:
     """The family called `emission` for these numbers, and the numbers in its shape: scalars of a single column.
 
     Raises:
@@ -169,25 +165,16 @@ def observed_by(data: Sequences, emission: str, registries: Registries) -> tuple
     """
     of_numbers = registries.families[emission].of_numbers
     assert of_numbers is not None  # `check_source` saw to it
-    scalar = data.x.dim() == 3 and data.x.shape[-1] == 1
-    x = data.x[..., 0] if scalar else data.x
-    observed = (
-        data.observed[..., 0] if scalar and data.observed is not None and data.observed.dim() == 3 else data.observed
-    )
-    seen = x if observed is None else x.where(over_events(observed, x), 0)
-    family = of_numbers(seen.double())
-    return family, data._replace(x=x.long() if family.needs_integers else x, observed=observed)
+    x = data.x if data.observed is None else data.x.where(over_events(data.observed, data.x), 0)
+    family = of_numbers((x[..., 0] if x.dim() == 3 and x.shape[-1] == 1 else x).double())
+    return family, shaped(data, family, path)
 
 
 def kind_of(family: Emission) -> Kind | None:
     """The kind of all columns that a family observes; None for a `Joint`, whose columns differ."""
     if isinstance(family, Joint):
         return None
-    if isinstance(family, Categorical):
-        return "symbol"
-    if isinstance(family, Bernoulli | NadeBits):
-        return "binary"
-    return "count" if isinstance(family, Poisson) else "real"
+    return next((info.kind for info in FAMILIES.values() if type(family) is info.family), "real")
 
 
 def shaped(data: Sequences, family: Emission, path: Path) -> Sequences:
@@ -238,8 +225,18 @@ def as_record(legend: Legend) -> dict[str, Any]:
     return {"columns": columns, "sequence": legend.sequence, "time": legend.time}
 
 
-def from_record(record: object) -> Reading | None:
-    """How an earlier fit read its file; None for a record of another form, such as that of an older version."""
+def reading_of(info: Mapping[str, Any]) -> Reading | None:
+    """How an earlier fit read its file, from its record; of older fits only the columns are known, or nothing."""
+    kept, file = _from_record(info.get("legend")), info.get("file")
+    if kept is not None:
+        return kept
+    columns = file.get("columns") if isinstance(file, dict) else None
+    names = tuple(name for name in columns if isinstance(name, str)) if isinstance(columns, list) else ()
+    return Reading(columns=names) if names else None
+
+
+def _from_record(record: object) -> Reading | None:
+    """The reading in the record of a legend; None for another form."""
     columns = record.get("columns") if isinstance(record, dict) else None
     if not isinstance(record, dict) or not isinstance(columns, list) or not all(isinstance(c, dict) for c in columns):
         return None

@@ -146,6 +146,7 @@ def densities_at_states(
         h: memory (batch, T, dim), or None.
     """
     states, first = torch.arange(num_states, device=x.device), num_states < _FEW
+    axis = 0 if first else 2  # of the states
     if first:  # the inner loops of torch run over the last axis, and short ones are slow
         law = emission(states[:, None, None], None if h is None else h[None])
     else:
@@ -156,8 +157,7 @@ def densities_at_states(
         and normal.event_dim == x.dim() - 2 <= 1
         and normal.loc.dtype == normal.scale.dtype == x.dtype
     ):
-        return _of_normal_entries(normal, x, observed, num_states, 0 if first else 2)
-    axis = 0 if first else 2
+        return _of_normal_entries(normal, x, observed, num_states, axis)
     values = observed_log_prob(law, x.unsqueeze(axis), None if observed is None else observed.unsqueeze(axis))
     if first:
         return values.expand(num_states, *x.shape[:2]).permute(1, 2, 0)

@@ -127,7 +127,7 @@ def test_regular_and_irregular_axes_have_no_gaps() -> None:
     monthly = pd.DataFrame({"day": pd.date_range("2020-01-01", periods=20, freq="MS"), "x": np.arange(20) / 3})
     irregular = pd.DataFrame({"day": np.cumsum(np.arange(20) ** 2 + 1), "x": np.arange(20) / 3})
     for frame in (working, monthly, irregular):
-        read_sequences(frame, time="day")  # a warning would be an error here
+        assert read_sequences(frame, time="day").lengths.tolist() == [20]  # a warning would be an error here
 
 
 def test_a_long_table_without_ids_is_hinted_at(folder: Path) -> None:

@@ -1,0 +1,19 @@
+"""Warnings that a report shows in a place of its own."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def noted(kind: type[Warning]) -> Iterator[list[str]]:
+    """A block whose warnings of one kind are in the list when it has ended; the others are given as ever."""
+    sentences = list[str]()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", kind)
+        yield sentences
+    for warning in said:
+        if issubclass(warning.category, kind):
+            sentences.append(str(warning.message))
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
