@@ -50,6 +50,7 @@ __all__ = [
     "prefers_batched",
     "recursion",
     "scores",
+    "too_many",
     "without_missing",
 ]
 
@@ -136,7 +137,7 @@ def log_marginal_likelihood(chain: GaussianChain, x: Tensor, lengths: Tensor, ob
         return _applied(x, lengths, *chain)
     chain, x = without_missing(chain, x, observed)
     doors.gaussian_chain(chain, x, lengths)
-    return _applied(x, lengths, *chain) + _too_many(observed, lengths, x.dtype).sum(-1)
+    return _applied(x, lengths, *chain) + too_many(observed, lengths, x.dtype).sum(-1)
 
 
 def _applied(*arguments: Any) -> Tensor:
@@ -216,7 +217,7 @@ def filter(chain: GaussianChain, x: Tensor, lengths: Tensor, observed: Tensor | 
         chain, x = without_missing(chain, x, observed)
         doors.gaussian_chain(chain, x, lengths)
         result = _filter(chain, x, lengths)
-        return result._replace(log_normalizers=result.log_normalizers + _too_many(observed, lengths, x.dtype))
+        return result._replace(log_normalizers=result.log_normalizers + too_many(observed, lengths, x.dtype))
     chain = chain.with_all_axes()
     doors.gaussian_chain(chain, x, lengths)
     return _filter(chain, x, lengths)
@@ -242,7 +243,7 @@ def _filter(chain: GaussianChain, x: Tensor, lengths: Tensor) -> Filtered:
     return Filtered(log_normalizers, *moments, gain, precision, weighted, steady)
 
 
-def _too_many(observed: Tensor, lengths: Tensor, dtype: torch.dtype) -> Tensor:
+def too_many(observed: Tensor, lengths: Tensor, dtype: torch.dtype) -> Tensor:
     """1/2 log 2 pi per missing entry, (B, T), which `without_missing` takes off the log likelihood."""
     missing = ~observed & length_mask(lengths, observed.shape[1])[..., None]
     return 0.5 * LOG_2_PI * missing.sum(-1, dtype=dtype)

@@ -13,7 +13,15 @@ from torch import Tensor
 from pgm_rnn.sequences import length_mask
 
 
-def log_marginal_likelihood(
+def log_marginal_likelihood(x: Tensor, lengths: Tensor, *chain: Tensor) -> Tensor:
+    """log p(x_{1:T}), (B,), nats, NaN where F_t is not positive definite; arguments are those of `whitened`."""
+    white, log_det = whitened(x, lengths, *chain)
+    constant = x.shape[2] * math.log(2 * math.pi)
+    inside = length_mask(lengths, x.shape[1])
+    return -0.5 * (white.square().sum(-1) + (log_det + constant).where(inside, 0.0)).sum(-1).to(x.dtype)
+
+
+def whitened(
     x: Tensor,
     lengths: Tensor,
     initial_mean: Tensor,
@@ -23,16 +31,19 @@ def log_marginal_likelihood(
     emission_matrix: Tensor,
     emission_cov: Tensor,
     state_offset: Tensor,
-) -> Tensor:
-    """log p(x_{1:T}), (B,), nats, NaN where F_t is not positive definite; parameters have all of their axes."""
-    dtype, mask = x.dtype, length_mask(lengths, x.shape[1])
-    constant = x.shape[2] * math.log(2 * math.pi)
+) -> tuple[Tensor, Tensor]:
+    """L_t^{-1} v_t, (B, T, M), 0 in the padding, and log det F_t, (1 or B, T), for F_t = L_t L_t', in float64.
+
+    Both are NaN where F_t is not positive definite; parameters have all of their axes.
+    """
+    mask = length_mask(lengths, x.shape[1])
     A, Q, C, R, b = (
         part.double() for part in (transition_matrix, transition_cov, emission_matrix, emission_cov, state_offset)
     )
     m, P = initial_mean.double().expand(len(x), -1), initial_cov.double()
-    identity, total = torch.eye(P.shape[-1], dtype=P.dtype, device=P.device), m.new_zeros(len(x))
+    identity = torch.eye(P.shape[-1], dtype=P.dtype, device=P.device)
     steps = x.double().where(mask[..., None], 0.0).unbind(1)
+    rows, log_dets = [], []
     for t, (x_t, inside) in enumerate(zip(steps, mask.unbind(1), strict=True)):
         if t > 0:
             move = _at(A, t - 1)
@@ -43,12 +54,12 @@ def log_marginal_likelihood(
         factor, failed = torch.linalg.cholesky_ex(_symmetric(c @ cross + noise))
         factor = factor.where((failed == 0)[:, None, None], torch.nan)
         gain = torch.cholesky_solve(cross.mT, factor).mT
-        weighted = torch.cholesky_solve(v[..., None], factor)[..., 0]
-        log_det = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        total = total - 0.5 * (log_det + (weighted * v).sum(-1) + constant).where(inside, 0.0)
+        white = torch.linalg.solve_triangular(factor, v[..., None], upper=False)[..., 0]
+        rows.append(white.where(inside[:, None], 0.0))
+        log_dets.append(2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1))
         rest = identity - gain @ c
         m, P = m + _times(gain, v), _symmetric(rest @ P @ rest.mT + gain @ noise @ gain.mT)
-    return total.to(dtype)
+    return torch.stack(rows, dim=1), torch.stack(log_dets, dim=1)
 
 
 def _at(parameter: Tensor, t: int) -> Tensor:

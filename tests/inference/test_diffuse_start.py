@@ -20,6 +20,7 @@ from pgm_rnn.inference import em, kalman, smc, svi
 from pgm_rnn.models import LinearGaussianSSM
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.chains import CovarianceError
+from pgm_rnn.sequence_model.parameters import call_with
 from pgm_rnn.states import GaussianStates
 from tests.definitions import JointNormal, joint_normal
 
@@ -503,3 +504,59 @@ def test_a_regression_with_diffuse_coefficients_is_that_of_statsmodels(missing: 
     reference["state_cov"] = (2 * model.log_walk.detach()).exp().diag().numpy()
     reference["obs_cov"] = (2 * model.log_noise.detach()).exp()[None, None].numpy()
     compare_with(reference, [], model, x[None], u[None])
+
+
+# Second derivatives.
+
+
+def value_in(model: Any, x: Tensor, u: Tensor | None, seen: Tensor) -> tuple[Callable[..., Tensor], dict[str, Tensor]]:
+    """log p(x) summed over sequences as a function of the parameters and x, and where to take it."""
+
+    def value(x: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+        found = call_with(model, parameters, kalman.log_marginal_likelihood, model, x, LENGTHS, inputs=u, mask=seen)
+        return found.sum()
+
+    at = {name: part.detach() for name, part in model.named_parameters()}
+    return lambda x, **parameters: value(x, parameters), {"x": x} | at
+
+
+def turned(name: str, part: Tensor, missing: bool) -> Tensor:
+    """A direction; none for A with missing entries, for an inexact seasonal pattern shows more of the start."""
+    return torch.zeros_like(part) if name == "transition_matrix" and missing else torch.randn_like(part)
+
+
+@every_model
+@pytest.mark.parametrize("missing", [False, True])
+def test_second_derivatives_are_finite_differences(name: str, missing: bool) -> None:
+    model, step = MODELS[name](), 1e-5
+    value, at = value_in(model, *data_for(model, missing))
+    along = {name: turned(name, part, missing) for name, part in at.items()}
+
+    def gradient(size: float, again: bool = False) -> tuple[tuple[Tensor, ...], list[Tensor]]:
+        leaves = {name: (part + size * along[name]).requires_grad_() for name, part in at.items()}
+        return torch.autograd.grad(value(**leaves), list(leaves.values()), create_graph=again), list(leaves.values())
+
+    again, leaves = gradient(0.0, again=True)
+    torch.testing.assert_close(again, gradient(0.0)[0])
+    slope = sum((part * along[name]).sum() for name, part in zip(at, again, strict=True))
+    found = torch.autograd.grad(torch.as_tensor(slope), leaves)
+    differences = [(up - down) / (2 * step) for up, down in zip(gradient(step)[0], gradient(-step)[0], strict=True)]
+    for part, difference in zip(found, differences, strict=True):
+        torch.testing.assert_close(part, difference, rtol=1e-4, atol=1e-5)
+    assert sum(float(part.square().sum()) for part in found) > 0.1
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch's own, in forward mode
+def test_every_way_of_torch_gives_the_same_hessian() -> None:
+    model = common_trend()
+    value, at = value_in(model, *data_for(model, True))
+    A = at.pop("transition_matrix")
+
+    def of(matrix: Tensor) -> Tensor:
+        return value(transition_matrix=matrix, **at)
+
+    expected = torch.autograd.functional.hessian(of, A)
+    for found in (torch.func.hessian(of)(A), torch.func.jacrev(torch.func.jacrev(of))(A)):
+        torch.testing.assert_close(found, expected)
+    rows = torch.stack([A, A + 0.1])
+    torch.testing.assert_close(torch.func.vmap(of)(rows), torch.stack([of(row) for row in rows]))
