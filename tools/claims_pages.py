@@ -17,7 +17,7 @@ COMMAND = "python -m tools.claims_pages"
 
 
 def claims_page(claims: Iterable[Claim]) -> str:
-    """Every claim with its hypotheses, routes, proof idea, control and tolerance, as Markdown."""
+    """Every claim with the paper's words, meaning, proof idea, routes, control and tolerance, as Markdown."""
     claims = list(claims)
     lines = [
         "# The claims",
@@ -58,16 +58,18 @@ def _damage_section() -> list[str]:
 
 def _claim_section(claim: Claim) -> list[str]:
     erratum = ", erratum" if claim.kind == "erratum" else ""
+    title = f"### {claim.id} ({escaped(place_of(claim.source))}{erratum})"
+    said = ["", f"> {escaped(claim.quotation)}"] if claim.quotation else []
+    why = ["", escaped(claim.meaning), "", f"Why: {escaped(claim.proof)}"]
+    why += ["", f"Example: {escaped(claim.example)}"] if claim.example else []
     entries = [
         ("Hypotheses", claim.hypotheses),
         ("Routes", claim.routes),
-        ("Why", claim.proof),
         ("Control", claim.control),
         ("Kind", f"{claim.kind}, {len(claim.cases())} instances, tolerance {tolerance_of(claim)}"),
     ]
-    listed = [f"- {name}: {escaped(text)}" for name, text in entries if text]
-    title = f"### {claim.id} ({escaped(place_of(claim.source))}{erratum})"
-    return [title, "", escaped(claim.statement), "", *listed, ""]
+    listed = [f"- {name}: {escaped(text)}" for name, text in entries]
+    return [title, "", escaped(claim.statement), *said, *why, "", *listed, ""]
 
 
 def tolerance_of(claim: Claim) -> str:
@@ -76,25 +78,39 @@ def tolerance_of(claim: Claim) -> str:
 
 
 def errata_page(claims: Iterable[Claim]) -> str:
-    """The errors in the papers with their corrections, as Markdown."""
+    """What is wrong and what is imprecise in the papers, with examples and corrections, as Markdown."""
     lines = [
         "# Errata of the sources",
         "",
         f"Written by `{COMMAND}` from the registry of claims; do not edit. Each entry is a claim whose",
-        "statement is the correction and whose control, which must fail, is the printed one. Remarks on the sources",
-        "that are not claims are in [references](references.md).",
+        "statement is the correction and whose control, which must fail, is the printed one. Printed formulas stand in",
+        "one line here. Remarks on the sources that are not claims are in [references](references.md).",
         "",
     ]
-    for paper, group in by_paper(claim for claim in claims if claim.kind == "erratum"):
-        lines += [f"## {paper}", ""]
-        for claim in group:
-            lines += [f"### {escaped(place_of(claim.source))} (`{claim.id}`)", ""]
-            printed = re.sub("^as printed[,:] ", "", claim.control)
-            lines += [f"- Printed, and fails: {escaped(printed)}"]
-            lines += [f"- Holds: {escaped(claim.statement)}"]
-            lines += [f"- Why: {escaped(claim.proof)}"] if claim.proof else []
-            lines += [""]
+    claims = list(claims)
+    for grade, title in GRADES.items():
+        lines += [f"## {title}", ""]
+        for paper, group in by_paper(claim for claim in claims if claim.erratum == grade):
+            for claim in group:
+                lines += _erratum_section(claim, paper)
     return "\n".join(lines).rstrip() + "\n"
+
+
+GRADES = {"wrong": "Wrong", "imprecise": "Imprecise: right in some reading, or often"}
+"""Titles of the two parts of the errata."""
+
+
+def _erratum_section(claim: Claim, paper: str) -> list[str]:
+    entries = [
+        ("Correction", claim.statement),
+        ("In words", claim.meaning),
+        ("Example", claim.example),
+        ("Why", claim.proof),
+        ("The control, which must fail", re.sub("^as printed[,:] ", "", claim.control)),
+    ]
+    title = f"### {escaped(paper)}, {escaped(place_of(claim.source))} (`{claim.id}`)"
+    listed = [f"- {name}: {escaped(text)}" for name, text in entries]
+    return [title, "", f"> {escaped(claim.quotation)}", "", *listed, ""]
 
 
 def escaped(text: str) -> str:

@@ -67,6 +67,8 @@ class Claim(ABC):
         id: short name.
         source: paper and number.
         statement: the statement that is claimed.
+        quotation: the paper's words, or its formula written in one line; empty for a claim that is in no paper.
+        meaning: what the statement means, in words.
         hypotheses: the conditions under which it holds.
         routes: the two computations, and why they are independent.
         control: the hypothesis that the negative control breaks.
@@ -74,18 +76,24 @@ class Claim(ABC):
             corrects the paper's, which is the control.
         unit: unit of residual and tolerance: a "difference" of two numbers, "standard errors", a "slope", or the
             remainder of a "limit".
-        proof: the idea of the proof, in a sentence or two; may be empty.
+        proof: the idea of the proof, in a paragraph with formulas.
+        erratum: whether what the paper prints is "wrong" or "imprecise", for a claim of kind "erratum"; else empty.
+        example: for an erratum the smallest example in numbers, which can be redone by hand.
     """
 
     id: str
     source: str
     statement: str
+    quotation: str = ""
+    meaning: str = ""
     hypotheses: str
     routes: str
     control: str
     kind: str = "identity"
     unit: Unit = "difference"
     proof: str = ""
+    erratum: Literal["", "wrong", "imprecise"] = ""
+    example: str = ""
 
     @abstractmethod
     def cases(self) -> Sequence[Any]:

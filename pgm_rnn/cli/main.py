@@ -196,24 +196,31 @@ def verify(
 def explain(
     context: typer.Context,
     claim: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="CLAIM",
-            help="Id of a claim, such as theorem-5; a wrong one lists them all.",
+            help="Id of a claim, such as theorem-5.",
             autocompletion=complete("claims"),
+            show_default=False,
         ),
-    ],
+    ] = None,
+    list_all: Annotated[bool, typer.Option("--list", help="List all claims; nothing is measured.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Measure only a few instances.")] = False,
     seed: Annotated[int, typer.Option(help="Random seed for the instances.")] = 0,
 ) -> None:
-    """Explain a claim: its statement, why it is true, how it is measured, and a measurement made now.
+    """Explain a claim: what the paper says, what it means, why it is true, how it is measured, and a measurement.
 
     The exit status is 1 unless the claim holds.
     """
-    check_name(context, "claim", claim, "claims")
-    from pgm_rnn.report.explanation import explain_claim
+    if list_all == (claim is not None):
+        raise ValueError("expected the id of a claim, such as theorem-5, or --list, which names them all")
+    if claim is not None:
+        check_name(context, "claim", claim, "claims")
+    from pgm_rnn.report.explanation import explain_claim, list_claims
 
-    if explain_claim(claim, seed, quick=quick, claims=registries_of(context).claims).verdict != "holds":
+    if claim is None:
+        list_claims(registries_of(context).claims)
+    elif explain_claim(claim, seed, quick=quick, claims=registries_of(context).claims).verdict != "holds":
         raise typer.Exit(1)
 
 

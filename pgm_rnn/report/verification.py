@@ -1,7 +1,7 @@
 """`pgm-rnn verify`: check the claims under a progress bar, print the results as a table and write them as JSON."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
@@ -105,7 +105,7 @@ def _print_scores(console: Console, rnn: RNN, dataset: Dataset) -> None:
 def results_table(results: Iterable[Result], claims: Mapping[str, Claim] = CLAIMS) -> Group:
     """One table per paper with one row per claim: the residual, its tolerance and the control's residual.
 
-    The tables are at most 80 columns wide.
+    Claims stand under their place in the paper. The tables are at most 80 columns wide.
     """
     tables: list[Table | str] = []
     results = list(results)
@@ -113,9 +113,11 @@ def results_table(results: Iterable[Result], claims: Mapping[str, Claim] = CLAIM
         table = Table(title=paper, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=0)
         table.show_edge = False
         for name, justify, width in COLUMNS:
-            table.add_column(name, justify=justify, min_width=width, no_wrap=True)
-        for result in group:
-            table.add_row(*_row(result))
+            table.add_column(name, justify=justify, min_width=width, max_width=width)
+        for place, here in groupby(group, key=lambda result: place_of(result.source)):
+            table.add_row(Text(place, style="italic"))
+            for result in here:
+                table.add_row(*_row(result))
         tables += [table, ""]
     tables.append("n: instances; control: least residual where a hypothesis is broken; it must exceed tolerance")
     if any(result.kind == "erratum" for result in results):
@@ -126,8 +128,7 @@ def results_table(results: Iterable[Result], claims: Mapping[str, Claim] = CLAIM
 
 
 COLUMNS: tuple[tuple[str, Literal["left", "right"], int], ...] = (
-    ("claim", "left", 26),
-    ("source", "left", 7),
+    ("claim", "left", 36),
     ("n", "right", 3),
     ("residual", "right", 8),
     ("tolerance", "right", 9),
@@ -139,8 +140,7 @@ COLUMNS: tuple[tuple[str, Literal["left", "right"], int], ...] = (
 
 def _row(result: Result) -> list[str | Text]:
     return [
-        result.id + ("*" if result.kind == "erratum" else ""),
-        _short(place_of(result.source)),
+        f"  {result.id}{'*' if result.kind == 'erratum' else ''}",
         str(result.instances),
         f"{result.residual:.1e}",
         f"{result.tolerance:.1e}",
@@ -148,13 +148,6 @@ def _row(result: Result) -> list[str | Text]:
         Text(result.verdict, style="green" if result.verdict == "holds" else "bold red"),
         f"{result.seconds:.1f}",
     ]
-
-
-def _short(place: str) -> str:
-    """A place in a paper, cut to at most eight characters; the page of the claims has it in full."""
-    place = place.replace("Proposition", "Prop.").replace("Theorem", "Thm.")
-    place = re.split(r"[,;]|-\(| and ", place)[0]
-    return place if len(place) <= 8 else place[:7].rstrip(" /:(") + "…"
 
 
 def write_results(results: Iterable[Result], path: Path) -> None:

@@ -21,8 +21,9 @@ def test_every_claim_has_a_section_and_every_erratum_two() -> None:
     made = pages()
     for claim in CLAIMS.values():
         assert f"### {claim.id} (" in made["claims.md"]
-        assert escaped(claim.control) in made["claims.md"]
-        assert (f"(`{claim.id}`)" in made["errata.md"]) == (claim.kind == "erratum")
+        for text in (claim.quotation, claim.meaning, claim.proof, claim.example, claim.control):
+            assert escaped(text) in made["claims.md"]
+        assert (f" (`{claim.id}`)\n\n> " in made["errata.md"]) == (claim.kind == "erratum")
 
 
 def test_the_pages_are_written_into_a_folder(tmp_path: Path) -> None:
@@ -44,3 +45,10 @@ def test_a_source_is_a_paper_and_a_place() -> None:
 
 def test_formulas_are_no_markup() -> None:
     assert escaped("x_{<t} * p(z | x)") == r"x\_{\<t} \* p(z \| x)"
+
+
+def test_errata_stand_under_what_they_are() -> None:
+    wrong, imprecise = pages()["errata.md"].split("## Imprecise")
+    for claim in CLAIMS.values():
+        assert (f" (`{claim.id}`)\n\n> " in wrong) == (claim.erratum == "wrong")
+        assert (f" (`{claim.id}`)\n\n> " in imprecise) == (claim.erratum == "imprecise")

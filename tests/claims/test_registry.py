@@ -43,8 +43,10 @@ def test_the_claim_says_what_it_is(name: str) -> None:
     claim = CLAIMS[name]
     assert claim.id == name
     assert claim.kind in ("identity", "independence", "inequality", "statistical", "slope", "limit", "erratum")
-    for text in (claim.statement, claim.hypotheses, claim.routes, claim.control):
+    for text in (claim.statement, claim.quotation, claim.meaning, claim.hypotheses, claim.routes, claim.control):
         assert len(text) > 10
+    assert len(claim.proof) > 150
+    assert bool(claim.erratum) == bool(claim.example) == (claim.kind == "erratum")
     assert ")" in claim.source.partition(", ")[0] or "), " in claim.source
     largest = {"difference": 1e-9, "standard errors": MANY, "slope": 0.25, "limit": 1.0}[claim.unit]
     assert 0 < claim.tolerance <= largest

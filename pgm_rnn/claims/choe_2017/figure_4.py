@@ -62,13 +62,24 @@ class Figure4IsFigure3(Claim):
     id = "figure-4-is-figure-3"
     source = f"{PAPER}, sec. 3.3, fig. 3 and 4"
     statement = "with the particles of a step as one node, the particle filter's graph is that of the recurrent network"
+    quotation = "The graphical model in Figure 4 is equivalent to the one depicted in Figure 3."
+    meaning = (
+        "Draw a box around the particles of each step: the arrows between the boxes are those of a recurrent network. "
+        "Particles depend on those before (propagation) and on x_t (resampling), and the next observation is "
+        "predicted from them."
+    )
     hypotheses = "the particles act as the true hidden state when x_{t+1} is predicted, and resampling reads x_t alone"
     routes = (
         "isomorphism of the graphs read out of the Pyro programs of ParticleFilterRNN and of an RNN, and of fig. 4 "
         "drawn with one node per particle and contracted; the residual is the number of graphs that differ"
     )
     control = "the hidden Markov model that the particles stand for, fig. 2"
-    proof = "Contracting the particles of a step maps every arc of fig. 4 to one of fig. 3, and onto them."
+    proof = (
+        "In fig. 4 every particle of step t has arrows from all particles of step t - 1 and from X_t, and one to "
+        "X_{t+1}. Contracting the M particles of a step into one node H_t maps these arcs onto H_{t-1} -> H_t, X_t -> "
+        "H_t and H_t -> X_{t+1}, and none elsewhere: this is fig. 3. The hidden Markov model of fig. 2 has arcs into "
+        "observations only, none out of them, so no map of the nodes makes it fig. 3."
+    )
 
     @override
     def cases(self) -> Sequence[int]:

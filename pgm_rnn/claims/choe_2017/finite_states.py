@@ -129,13 +129,28 @@ class FiniteStatesAreExact(Claim):
     id = "finite-states-are-exact"
     source = f"{PAPER}, sec. 3.2, with a memory"
     statement = "the forward algorithm is exact, however nonlinear the laws are in x, if the memory does not read z"
+    quotation = (
+        "Note that D_x and V are well-defined because emission and transition probabilities do not depend on time t "
+        "in the HMM."
+    )
+    meaning = (
+        "The forward algorithm does not need the same tables at every step. A memory of the past observations, even a "
+        "recurrent network, only chooses the tables of the next step, and sums over states stay exact. A memory that "
+        "reads the state gives each path of states a memory of its own, and no recursion over K numbers is exact."
+    )
     hypotheses = "finitely many states; h_t is a function of x_{1:t-1} and of inputs alone"
     routes = (
         "log p(x), p(z_t | x), p(z_t, z_{t+1} | x) and the best path's log p(x, z) by the engines, "
         "against the sum over all paths of states, each with its own memory"
     )
     control = "a memory that reads z, and the recursion on the tables of a memory that does not; the engines refuse it"
-    proof = "Given x_{1:t-1} the memory is a constant, so (z_t) is a Markov chain with tables of its own at each step."
+    proof = (
+        "Given x_{1:t-1} and the inputs, h_t is one number, the same for all paths of states. So p(z_t | z_{1:t-1}, "
+        "x_{1:t-1}) = p(z_t | z_{t-1}, h_t) is a K by K table A_t and p(x_t | z_{1:t}, x_{1:t-1}) = p(x_t | z_t, h_t) "
+        "a vector b_t, and P(z_t = k, x_{1:t}) = b_t(k) sum_j P(z_{t-1} = j, x_{1:t-1}) A_t(j, k) as in a hidden "
+        "Markov model: x enters through A_t and b_t only, however nonlinearly. Where h_t reads z, the law of z_t "
+        "depends on all of z_{1:t-1}."
+    )
 
     @override
     def cases(self) -> Sequence[Case]:

@@ -73,10 +73,21 @@ class ForwardIsLinear(Claim):
     id = "forward-is-linear"
     source = f"{PAPER}, sec. 3.2"
     statement = "alpha_{t+1} = D_x V alpha_t, and the next symbol's law is 1' D_x V alpha_t / 1' alpha_t"
+    quotation = "update rules for belief states can be expressed by linear mappings"
+    meaning = (
+        "Filtering in a hidden Markov model is a linear recurrence in the vector of joint probabilities P(H_t = k, "
+        "x_{<=t}): a recurrent network without nonlinearity, in which the input chooses the matrix. Only the "
+        "prediction, a ratio, is not linear."
+    )
     hypotheses = "a hidden Markov model, whose emissions and transitions do not depend on t"
     routes = "the linear recursion, against the sum over all paths of states, and against the HMM's log likelihood"
     control = "V with rows and columns exchanged"
-    proof = "H_{t+1} is independent of X_{<=t} given H_t, and X_{t+1} of both given H_{t+1}: sum H_t out."
+    proof = (
+        "alpha_{t+1}(k) = P(H_{t+1} = k, x_{<=t+1}) = sum_j P(H_t = j, x_{<=t}) P(H_{t+1} = k | H_t = j) P(x_{t+1} | "
+        "H_{t+1} = k), because H_{t+1} is independent of X_{<=t} given H_t, and X_{t+1} of all before it given "
+        "H_{t+1}. With V_kj = P(H_{t+1} = k | H_t = j) and D_x = diag P(x | H = k) this is D_x V alpha_t. Summed over "
+        "k it is P(x_{<=t+1}) = 1' D_x V alpha_t; dividing by P(x_{<=t}) = 1' alpha_t gives the prediction."
+    )
 
     @override
     def cases(self) -> Sequence[Case]:
@@ -115,11 +126,25 @@ class ForwardStart(Claim):
     id = "forward-start"
     source = f"{PAPER}, sec. 3.2, alpha_0 and C.1"
     statement = "the recursion starts at alpha_1 = D_{x_1} P(H_1); alpha_0 = P(H_1) serves a stationary P(H_1) only"
+    quotation = "the initial belief state alpha_0 := (P(H_1 = 1), ..., P(H_1 = m))"
+    meaning = (
+        "The printed start applies one transition too many: the law of the first state is moved on before the first "
+        "observation is weighed. Only a chain that starts in its stationary law does not notice."
+    )
     hypotheses = "P(H_1) is the law of the state that emits x_1"
     routes = "the recursion from alpha_1, against the sum over all paths; from alpha_0 where P(H_1) is stationary"
     control = "as printed: alpha_0 = P(H_1), so that alpha_1 = D_{x_1} V P(H_1)"
     kind = "erratum"
-    proof = "alpha_1(k) = P(H_1 = k) P(x_1 | H_1 = k) by definition, and V P(H_1) is the law of H_2."
+    proof = (
+        "By definition alpha_1(k) = P(H_1 = k) P(x_1 | H_1 = k), which is alpha_1 = D_{x_1} P(H_1). The printed start "
+        "gives alpha_1 = D_{x_1} V P(H_1), and V P(H_1) is the law of H_2. Summed over x_1 the two are P(H_1) and V "
+        "P(H_1), so they agree for every x_1 if and only if P(H_1) is stationary."
+    )
+    erratum = "wrong"
+    example = (
+        "P(H_1) = (1, 0), V exchanges the two states, P(x = 1 | H) = (0.9, 0.2). Then P(x_1 = 1) = 0.9; from the "
+        "printed start it is 1' D_1 V (1, 0)' = 0.2."
+    )
 
     @override
     def cases(self) -> Sequence[Case]:

@@ -64,6 +64,12 @@ class MarkovProperties(Claim):
     id = "markov-properties"
     source = f"{PAPER}, after Remark 2"
     statement = "X_{t+1} is independent of X_{<=t} given H_t, and H_t of X_{<=t-1} given H_{t-1}, X_t"
+    quotation = "the future observation is independent to current and past observations given the current hidden state"
+    meaning = (
+        "The hidden state is all that a prediction needs: once H_t is known, the history adds nothing; and H_{t-1} "
+        "and x_t are all that H_t needs. This follows from the arrows of the graph, whether hidden states are noisy "
+        "or not."
+    )
     hypotheses = "the law factorises over the graph of fig. 3, whatever its kernels"
     routes = (
         "d-separation on the graph read out of the Pyro program, and mutual information in the table of random "
@@ -71,6 +77,11 @@ class MarkovProperties(Claim):
     )
     control = "arcs X_t -> X_{t+1} and X_{t-1} -> H_t added to the graph"
     kind = "independence"
+    proof = (
+        "In fig. 3 the only parent of X_{t+1} is H_t, and the parents of H_t are H_{t-1} and X_t. In every law that "
+        "factorises over a graph a variable is independent of those that are no descendants of it, given its parents. "
+        "X_{<=t} are no descendants of X_{t+1}, and X_{<=t-1} none of H_t."
+    )
 
     num_steps = 5
 
@@ -114,6 +125,12 @@ class Proposition4(Claim):
     id = "proposition-4"
     source = f"{PAPER}, Proposition 4"
     statement = "H_t is independent of X_{>=t+1} given H_{t-1}, X_t; d-separation does not give it, D-separation does"
+    quotation = "it is also independent to the future observations, given the past hidden state and current observation"
+    meaning = (
+        "A noisy hidden state is guessed better once later observations are known; a computed one is known already. "
+        "The arrows alone cannot show this: there is one from H_t to X_{t+1}, and d-separation calls the two "
+        "dependent. D-separation, which counts as known what is computed from what is known, gets it right."
+    )
     hypotheses = "every P(H_t | H_{t-1}, X_t) is a point mass"
     routes = (
         "D-separation (Geiger, Verma & Pearl, 1990) on the graph read out of the Pyro program, and mutual information "
@@ -121,6 +138,13 @@ class Proposition4(Claim):
     )
     control = "hidden states that with probability 0.05 are drawn uniformly instead: plain d-separation is right again"
     kind = "independence"
+    proof = (
+        "Given H_{t-1} = h and X_t = x, H_t is f(h, x) with probability one, and a constant is independent of "
+        "everything: P(H_t = a, X_{>=t+1} = b | h, x) = 1[a = f(h, x)] P(X_{>=t+1} = b | h, x). In the graph, H_t is "
+        "a deterministic node whose parents are given, so it is determined by what is given and separated from the "
+        "rest (Geiger, Verma & Pearl, 1990). With noise in H_t the left side is p(a | h, x) p(b | a, ...), which "
+        "depends on a and b together."
+    )
 
     num_steps = 4
 

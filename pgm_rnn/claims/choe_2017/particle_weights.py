@@ -52,6 +52,12 @@ class ParticleWeights(Claim):
     id = "particle-weights"
     source = f"{PAPER}, sec. 2.3, W_t"
     statement = "the weight is p(x_t | H_t) P(H_t | H_{t-1}) / q; only with it the particles converge to the posterior"
+    quotation = "Compute the weights W_t^(i) = P(H_t | x_t, H_{t-1}) / q(H_t | H_{t-1})."
+    meaning = (
+        "A particle that was proposed from q is weighed by how much more likely it is under the model than under q, "
+        "the new observation included. The printed numerator is a law of H_t that was already divided by p(x_t | "
+        "H_{t-1}): it forgets how well the particle's past foresaw x_t."
+    )
     hypotheses = "p(x_t | H_{t-1}) differs between states"
     routes = (
         "200 runs of 2000 particles with the right weight against the sum over all paths, and with the printed weight "
@@ -60,7 +66,20 @@ class ParticleWeights(Claim):
     control = "as printed, P(H_t | x_t, H_{t-1}) / q, against the posterior"
     kind = "erratum"
     unit = "standard errors"
-    proof = "Importance sampling wants target over proposal; the target's increment is p(h, x | k) and not p(h | x, k)."
+    proof = (
+        "Importance sampling divides the target by the proposal. The targets p(h_{1:t}, x_{1:t}) grow by the factor "
+        "p(h_t | h_{t-1}) p(x_t | h_t) from step to step, so the weight is w_t = p(x_t | h_t) p(h_t | h_{t-1}) / "
+        "q(h_t | h_{t-1}). By Bayes' rule p(h_t | x_t, h_{t-1}) = p(x_t | h_t) p(h_t | h_{t-1}) / p(x_t | h_{t-1}), "
+        "so the printed weight is w_t / p(x_t | h_{t-1}). Its particles tend to the law proportional to p(h_{1:t}, "
+        "x_{1:t}) / prod_s p(x_s | h_{s-1}), s = 2..t, which is the posterior only where no p(x_s | h_{s-1}) depends "
+        "on h_{s-1}."
+    )
+    erratum = "wrong"
+    example = (
+        "Two states that never change, P(H_1) = (1/2, 1/2), p(x = 1 | H) = (0.9, 0.1), proposals from the model. "
+        "After x_1 = 1 the first state has probability 0.9, after x_2 = 1 it has 0.81 / 0.82 = 0.988. The printed "
+        "weight of step 2 is 1 / 1 for every particle: 0.9 stays 0.9."
+    )
 
     num_runs = 200
     num_particles = 2000
@@ -111,6 +130,11 @@ class ParticleFilterRate(Claim):
     id = "particle-filter-rate"
     source = f"{PAPER}, sec. 4.2"
     statement = "as particles increase, the filter approaches the forward algorithm: its error is O(N^(-1/2))"
+    quotation = "with enough particles, a particle filter will perform identically to the forward algorithm"
+    meaning = (
+        "Four times as many particles halve the error of the filtered probabilities. With the wrong weight the error "
+        "stays, however many particles there are."
+    )
     hypotheses = "weights are right; the error is in p(z_T | x_{1:T}) after a fixed number of steps"
     routes = (
         "the slope of the log root mean square error of smc.filter over 300 runs against log N, N = 128..2048, and "
@@ -119,7 +143,13 @@ class ParticleFilterRate(Claim):
     control = "the filter with the printed weight, whose error tends to a constant: the slope is 0"
     kind = "slope"
     unit = "slope"
-    proof = "A central limit theorem holds step by step: resampling and propagation add independent errors of N^(-1/2)."
+    proof = (
+        "Given the past, propagating and resampling N particles adds an error of mean zero and variance O(1/N) to the "
+        "estimate of p(z_t | x_{1:t}); Bayes' rule carries the errors before on with a bounded factor. After a fixed "
+        "number of steps the mean square error is O(1/N), and sqrt(N) times the error tends to a normal law (Chopin, "
+        "2004): the root mean square error has slope -1/2 in log N. With the printed weight the particles tend to "
+        "another law, and the error to a constant: slope 0."
+    )
 
     sizes = (128, 256, 512, 1024, 2048)
     num_runs = 300

@@ -145,13 +145,25 @@ class Proposition6(Claim):
     id = "proposition-6"
     source = f"{PAPER}, Proposition 6"
     statement = "if phi satisfies C.1-C.3, the network h_t = f(h_{t-1}, x_t) predicts what the hidden Markov model does"
+    quotation = "the two sequences yield the same calculations of conditional probabilities"
+    meaning = (
+        "A small network filters a large hidden Markov model exactly if a map phi compresses belief states, keeps "
+        "what predictions need (C.3), and commutes with the update: compressing and then updating is updating and "
+        "then compressing (C.2). The compressed belief state is the hidden state of the network."
+    )
     hypotheses = "phi commutes with the belief update, starts right, and keeps what the prediction reads"
     routes = (
         "the linear recursion of belief states and phi, against the recurrence and the emission of BeliefRNN: C.1, C.2 "
         "and C.3 at every belief state of every sequence, and every prediction"
     )
     control = "the HMM's transition mixed with 5 % of another: phi no longer commutes"
-    proof = "By induction h_{t+1} = f(phi(alpha_t), x) = phi(D_x V alpha_t) = phi(alpha_{t+1}); C.3 reads it off."
+    proof = (
+        "h_1 = phi(alpha_1), by C.1. If h_t = phi(alpha_t), then h_{t+1} = f(h_t, x) = f(phi(alpha_t), x) = phi(D_x V "
+        "alpha_t) = phi(alpha_{t+1}) by C.2. So h_t = phi(alpha_t) for all t, and the network's prediction g(h_t) = "
+        "g(phi(alpha_t)) is the hidden Markov model's by C.3. Example: the states fall into blocks of equal "
+        "emissions, and all states of a block have the same probability of moving to each block; phi sums the belief "
+        "over each block, and these sums follow a recursion of their own."
+    )
 
     @override
     def cases(self) -> Sequence[Case]:
@@ -186,6 +198,13 @@ class LumpingSlope(Claim):
     id = "proposition-6-slope"
     source = f"{PAPER}, Proposition 6, C.2"
     statement = "an HMM that is off lumpable by epsilon violates C.2 by O(epsilon), and the predictions by O(epsilon)"
+    quotation = (
+        "the conditions in Proposition 6 could be significantly violated, resulting in large biases in prediction"
+    )
+    meaning = (
+        "How wrong is a network that is too small? If the hidden Markov model is off by epsilon from one that can be "
+        "compressed, C.2 and the predictions are off in proportion to epsilon."
+    )
     hypotheses = "the transition leaves the lumpable one in a direction that does not keep the blocks"
     routes = (
         "the slope of the log of C.2's residual, and of the predictions' error, against log epsilon, and the number one"
@@ -193,7 +212,13 @@ class LumpingSlope(Claim):
     control = "the same epsilon in a direction that keeps the blocks: the errors are those of rounding, the slope is 0"
     kind = "slope"
     unit = "slope"
-    proof = "Both residuals are differentiable functions of epsilon that vanish at 0 and whose derivative does not."
+    proof = (
+        "Let the transition be V + epsilon E, with V lumpable. Both sides of C.2, phi(D_x (V + epsilon E) alpha) and "
+        "f(phi(alpha), x), are smooth functions of epsilon, for they are quotients of polynomials with positive "
+        "denominators, and they agree at epsilon = 0. So their difference is c epsilon + O(epsilon^2), and so is that "
+        "of the predictions, compositions of T such steps: the slope of the logarithms is one. c = 0 only where E "
+        "keeps the blocks; then the chain stays lumpable and the difference is zero for every epsilon."
+    )
 
     epsilons = torch.logspace(-6, -4, 9, dtype=torch.float64)
 

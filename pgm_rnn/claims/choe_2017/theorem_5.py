@@ -77,6 +77,14 @@ class Theorem5(Claim):
     id = "theorem-5"
     source = f"{PAPER}, Theorem 5"
     statement = "M(G; f, g) with Delta hidden states induces the RNN's conditional law of x_2..x_T given x_1"
+    quotation = (
+        "induces the same conditional distribution of (X_2, ..., X_T) given X_1 as one induced by the corresponding RNN"
+    )
+    meaning = (
+        "A recurrent network can be written as a graphical model whose hidden states are random variables, without "
+        "changing one prediction, if each hidden state has all of its mass at the value that the network computes. "
+        "What is known of graphical models then holds of the network."
+    )
     hypotheses = "every P(H_t | H_{t-1}, X_t) is a point mass at f(h_{t-1}, x_t)"
     routes = (
         "torch's cells in a loop, against the traces of both renderings of the Pyro program, against summing the "
@@ -84,6 +92,14 @@ class Theorem5(Claim):
         "any stochastic kernel"
     )
     control = "hidden states that with probability 0.05 are drawn uniformly instead"
+    proof = (
+        "Let h*_t be the network's hidden states for x_{<=t}. By induction P(H_t = . | x_{<=t}) is a point mass at "
+        "h*_t. It is for t = 1, by definition. If it is for t - 1, a further observation x_t cannot move a point "
+        "mass, and so P(H_t = h | x_{<=t}) = sum_{h'} P(h | h', x_t) P(h' | x_{<=t}) = 1[h = f(h*_{t-1}, x_t)], a "
+        "point mass at h*_t. Hence P(x_{t+1} | x_{<=t}) = sum_h g(h)(x_{t+1}) P(H_t = h | x_{<=t}) = "
+        "g(h*_t)(x_{t+1}), the network's prediction, and the product over t is its conditional law. With noise in H_t "
+        "the sum keeps more than one term."
+    )
 
     longest = 8
     longest_enumerated = 4
@@ -132,9 +148,20 @@ class Remark1(Claim):
     id = "remark-1"
     source = f"{PAPER}, Remark 1"
     statement = "the conditional law sums to one for each x_1; with a model of x_1 the joint law sums to one"
+    quotation = "The RNN does not model the marginal distribution of X_1."
+    meaning = (
+        "A network that predicts the next symbol says nothing about the first one. Given x_1 its predictions multiply "
+        "to a law of the rest; a law of whole sequences needs one more factor, p(x_1)."
+    )
     hypotheses = "every emission is normalised; for the joint law, x_1 has an emission too"
     routes = "the trace of the Pyro program summed over all K^T sequences, against the number one"
     control = "the conditional law taken for a joint one: it sums to K"
+    proof = (
+        "Sum prod_t g(h_t)(x_{t+1}) over x_T first. No h_t, t < T, depends on x_T, so the last factor sums to one; "
+        "then sum over x_{T-1}, and so on down to x_2. So the conditional law sums to one for each x_1, and the table "
+        "over all x_{1:T} sums to K, the number of symbols. With an emission for x_1 the argument goes one step "
+        "further, and the table sums to one."
+    )
 
     num_steps = 6
 

@@ -23,9 +23,22 @@ class CausalPosterior(Claim):
     id = "causal-posterior"
     source = f"{PAPER}, sec. 3, eq. (8)"
     statement = "p(H | X) = prod_t p(h^t | x^{t-1}, h^{t-1}): no hidden state depends on later observations"
+    quotation = "This structure stems from the deterministic dynamics of the RNN"
+    meaning = (
+        "In a model with noisy hidden states, later observations correct what one believes of earlier states: "
+        "smoothing differs from filtering. In a recurrent network nothing is left to correct, and so the model that "
+        "generates is also the one that infers."
+    )
     hypotheses = "every p(h^t | h^{t-1}, x^{t-1}) is a point mass"
     routes = "Bayes' rule on the table of p(X, H), against the product of the kernels p(h^t | x^{t-1}, h^{t-1})"
     control = "a hidden Markov model, whose hidden states are noisy (its first one summed out)"
+    proof = (
+        "By Bayes' rule p(H | X) is proportional to prod_t p(h^t | h^{t-1}, x^{t-1}) p(x^t | h^t). If the first "
+        "factors are point masses, their product is one for the path F(X) and zero for every other, and dividing by "
+        "p(X) = prod_t p(x^t | F(X)^t) leaves that product: p(H | X) = prod_t p(h^t | x^{t-1}, h^{t-1}). In general "
+        "p(h^t | h^{t-1}, X) is proportional to p(h^t | h^{t-1}, x^{t-1}) p(x^t, ..., x^T | h^t), and the last factor "
+        "differs between values of h^t."
+    )
 
     num_steps = 4
 

@@ -41,6 +41,12 @@ class ImportanceWeighted(Claim):
     id = "importance-weighted"
     source = f"{PAPER}, app. A, eq. (26)"
     statement = "the mean of L weights is unbiased for p(X); its expected logarithm rises with L, up to log p(X)"
+    quotation = "L = E_{q(X)} [log E_{q(H|X)} [1/L sum_l p(H_l, X) / q(H_l|X)]]"
+    meaning = (
+        "The mean of L importance weights is right on average for every L; its logarithm is too low on average, and "
+        "less so the more samples there are. Weights belong to whole trajectories: averaged step by step, they "
+        "estimate another law."
+    )
     hypotheses = "samples of q are independent, and whole trajectories are weighed"
     routes = (
         "4000 runs of smc.log_marginal_likelihood with resample='never' and L = 1..4, against sums over all L-tuples "
@@ -49,7 +55,12 @@ class ImportanceWeighted(Claim):
     control = "weights averaged at each step, as eq. (27) has them: the mean over runs is not p(X)"
     kind = "statistical"
     unit = "standard errors"
-    proof = "Linearity, and Jensen's inequality over which L of L + 1 samples one keeps."
+    proof = (
+        "E_q w = sum_H q(H | X) p(H, X) / q(H | X) = p(X), so the mean W_L of L weights has mean p(X), and E log W_L "
+        "<= log p(X) by Jensen's inequality. W_{L+1} is the mean of the L + 1 averages that leave one weight out; by "
+        "Jensen again log W_{L+1} >= the mean of their logarithms, each of which has the law of log W_L. So E log "
+        "W_{L+1} >= E log W_L (Burda, Grosse & Salakhutdinov, 2016)."
+    )
 
     @override
     def cases(self) -> Sequence[int]:

@@ -62,13 +62,25 @@ class MultiParticle(Claim):
     id = "multi-particle"
     source = f"{PAPER}, app. A, eq. (18)-(24)"
     statement = "p(X) = 1/L sum_l prod_t p(x^t | h_l^t) for L starts, and eq. (18)-(24) hold for any q(H | X)"
+    quotation = "these multiple samples can be averaged over in the variational Bayesian framework"
+    meaning = (
+        "A network with L learned starts is a mixture of L networks: one start is drawn for a whole sequence, and "
+        "p(X) is the mean of the L likelihoods. The appendix's identities for L samples of any guide hold as printed "
+        "up to eq. (24)."
+    )
     hypotheses = "one particle is drawn for a whole trajectory; q is positive wherever p is"
     routes = (
         "MultiParticleRNN's likelihood against torch's cells started L times; the expectation in eq. (24) summed over "
         "all L-tuples of paths of a random chain and a random q, against the sum over single paths"
     )
     control = "the particle's index drawn anew at every step, as in eq. (17)"
-    proof = "Each term of eq. (23) has mean p(X) under its own H_l, and the other particles integrate to one."
+    proof = (
+        "Eq. (19) multiplies and divides by q(H_l | X). Eq. (20) and (21) multiply by the integrals of q over the "
+        "other samples, each of which is one. Eq. (22) to (24) collect the factors of q and exchange sum and "
+        "integral: p(X) = E_q [1/L sum_l w_l], w_l = p(H_l, X) / q(H_l | X), and each E_q w_l = sum_H p(H, X) = p(X) "
+        "wherever q is positive. For L deterministic paths and a start drawn uniformly, summing the index out gives "
+        "p(X) = 1/L sum_l prod_t p(x^t | h_l^t)."
+    )
 
     @override
     def cases(self) -> Sequence[Case]:
@@ -115,6 +127,12 @@ class MultiParticleBound(Claim):
         "1/L sum_l sum_t log p(x^t | h_l^t) is below both laws; on average over data from the mixture L >= K, and over "
         "data from the other model L <= K"
     )
+    quotation = "L >= K = E_{q(X)} [E_{delta(H - F(X))} [sum_t log (1/L sum_l p(x^t | h_l^t))]]"
+    meaning = (
+        "Eq. (17) takes the logarithm of the particles' mean at every step and adds up. That is the exact log "
+        "likelihood of a model that draws a particle anew at each step. It is no bound on the mixture of L networks, "
+        "in which a particle is drawn once: for some sequences it is above, for others below."
+    )
     hypotheses = "the particles differ"
     routes = (
         "MultiParticleRNN with average='step' and average_log_prob, against torch's cells started L times; sums over "
@@ -122,7 +140,18 @@ class MultiParticleBound(Claim):
     )
     control = "as printed, log p(X) >= K for every X: by how much K exceeds log p(X), at most"
     kind = "erratum"
-    proof = "Two normalised laws that differ must cross; a bound of one by the other for every X would make them equal."
+    proof = (
+        "exp K(X) = prod_t 1/L sum_l p(x^t | h_l^t) sums to one over all X (sum x^T out first), so it is a normalised "
+        "law, and so is p(X) = 1/L sum_l prod_t p(x^t | h_l^t). Two laws that differ cannot satisfy p(X) >= exp K(X) "
+        "for every X, or the sums would differ. On average over data from p, E [log p - K] is a divergence and not "
+        "negative; over data from exp K it is not positive. What Jensen's inequality does give is log p(X) >= 1/L "
+        "sum_l sum_t log p(x^t | h_l^t)."
+    )
+    erratum = "wrong"
+    example = (
+        "Two particles, two steps, p(x^t = 1 | h_1^t) = (0.9, 0.1), p(x^t = 1 | h_2^t) = (0.1, 0.9). For X = (1, 1) "
+        "the mixture has log p(X) = log 0.09 = -2.41, and K = 2 log 0.5 = -1.39 is above it."
+    )
 
     @override
     def cases(self) -> Sequence[Case]:

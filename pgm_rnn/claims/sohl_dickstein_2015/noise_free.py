@@ -94,6 +94,11 @@ class NoiseFreeDynamics(Claim):
     id = "noise-free-dynamics"
     source = f"{PAPER}, sec. 2.3, eq. (16)"
     statement = "for linear dynamics and an emission that is log-concave in h, K(sigma) decreases in sigma"
+    quotation = "Often, noise-free dynamics is optimal w.r.t. K."
+    meaning = (
+        "When does noise in the hidden state only hurt? If the network is linear in h and each log p(x | h) is "
+        "concave in h, more noise lowers the bound, and no noise is best."
+    )
     hypotheses = "f is linear in h, log p(x | h) concave in h, and eps has the law of -eps"
     routes = (
         "K(sigma) enumerated over signs and averaged over pairs of common normal draws, each no more than at the sigma "
@@ -101,7 +106,13 @@ class NoiseFreeDynamics(Claim):
     )
     control = "an emission with two maxima in h: K rises with sigma"
     kind = "inequality"
-    proof = "A concave function averaged over eps and -eps is even and concave in sigma, so it falls for sigma > 0."
+    proof = (
+        "With linear dynamics h^t = mu_t + sigma sum_s M_{ts} eps^s, so sum_t log p(x^t | h^t) = F(sigma eps) with F "
+        "concave. Let K(sigma) = E F(sigma eps). As eps and -eps have the same law K is even, and as an average of "
+        "concave functions of sigma it is concave. An even concave function is largest at 0 and does not rise for "
+        "sigma > 0. For a Gaussian emission F is quadratic, and K(sigma) = K(0) - sigma^2 / 2 sum_t tr(R^{-1} C S_t "
+        "C'), with S_t the covariance of h^t for sigma = 1."
+    )
 
     @override
     def cases(self) -> Sequence[str]:
@@ -209,6 +220,12 @@ class NoiseCanHelp(Claim):
         "for any model there are fixed offsets eps* that are at least as good as noise: K(sigma) is at most the log "
         "likelihood of the noise-free network h_t = f(h_{t-1}, x_{t-1}) + sigma eps*_t"
     )
+    quotation = "This contribution of the noise to h^t can trivially be minimized by letting sigma -> 0"
+    meaning = (
+        "The paper says that noise-free dynamics is often optimal, and argues that noise makes x^t harder to predict. "
+        "As a rule it fails: noise can lead a network away from a bad path, and then K(sigma) > K(0). What always "
+        "holds is weaker: some fixed displacement of the hidden states is at least as good as the noise."
+    )
     hypotheses = "sigma is any scale and eps has any zero-centred law; the offsets may be others than zero"
     routes = (
         "K(sigma) enumerated over all signs of eps, against torch's cell with fixed offsets, each chosen by "
@@ -216,7 +233,18 @@ class NoiseCanHelp(Claim):
     )
     control = "as printed, sigma -> 0, which leaves the offsets zero: how much better noise is, averaged over networks"
     kind = "erratum"
-    proof = "A mean is at most its largest part: choose eps_1 whose conditional mean is the largest, then eps_2, ..."
+    proof = (
+        "K(sigma) is the mean over eps of F(eps) = sum_t log p(x^t | h^t(eps)). Some values are at least the mean: "
+        "choose eps*_1 with E[F | eps_1 = eps*_1] >= E F, then eps*_2 in the same way given eps*_1, and so on; at the "
+        "end F(eps*) >= K(sigma). The network h^t = f(h^{t-1}, x^{t-1}) + sigma eps*_t has no noise. Letting sigma -> "
+        "0 sets every offset to zero, which need not be a good choice."
+    )
+    erratum = "imprecise"
+    example = (
+        "One step, h = sigma eps, eps = -1 or 1 with probability 1/2, p(x = 1 | h) = 0.1 for h = 0 and 0.9 for |h| = "
+        "1. For x = 1, K(0) = log 0.1 = -2.30 and K(1) = log 0.9 = -0.105; so is the value at the fixed offset eps* = "
+        "1."
+    )
 
     num_networks = 300
 

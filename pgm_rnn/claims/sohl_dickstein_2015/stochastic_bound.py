@@ -124,13 +124,25 @@ class StochasticBound(Claim):
     id = "stochastic-bound"
     source = f"{PAPER}, eq. (12)-(14)"
     statement = "with stochastic hidden states K <= L, and L - K = KL(q(H | X) || p(H | X))"
+    quotation = (
+        "the variational bound on the log likelihood in Equation 14 would continue to hold, but it would no longer be "
+        "identical to the true log likelihood"
+    )
+    meaning = (
+        "With noisy hidden states the same guide gives a bound below the likelihood. The gap is the divergence of the "
+        "guide, which looks at the past alone, from the posterior, which looks at the future too."
+    )
     hypotheses = "q(H | X) is the product of the generative conditionals, so that they cancel in eq. (13)"
     routes = (
         "L by the HMM's and the Kalman filter's likelihood, K by marginals carried forward, the divergence by Bayes' "
         "rule on the table of all paths or the joint normal law of all states"
     )
     control = "K of eq. (14) with an inference model of other transitions, which do not cancel"
-    proof = "log p(X) = log p(H, X) - log p(H | X) for every H; add and subtract log q and average over q."
+    proof = (
+        "For every H, log p(X) = log p(X, H) - log p(H | X). Add and subtract log q(H | X) and average over q: log "
+        "p(X) = E_q log [p(X, H) / q(H | X)] + KL(q(H | X) || p(H | X)). With eq. (6) the first term is eq. (14). A "
+        "divergence is never negative, and zero only where q is the posterior."
+    )
 
     @override
     def cases(self) -> Sequence[Case]:

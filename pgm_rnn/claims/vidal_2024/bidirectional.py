@@ -82,6 +82,12 @@ class BidirectionalIsSmoothing(Claim):
     statement = (
         "trained on states of an HMM, a bidirectional RNN nears p(z_t | x_{1:T}), a forward one p(z_t | x_{1:t})"
     )
+    quotation = "knowing a word means knowing what comes before and after the word"
+    meaning = (
+        "Filtering knows the past, smoothing the whole sequence. Trained to name the states of a hidden Markov model, "
+        "a forward network learns the first and a bidirectional one the second: the second network, not the number of "
+        "units, makes the difference."
+    )
     hypotheses = "the output of a step depends on the forward and on the backward hidden state"
     routes = (
         "E sum_t KL over all words of length 6, the posteriors summed over all paths, to each of the two networks "
@@ -90,6 +96,12 @@ class BidirectionalIsSmoothing(Claim):
     control = "the forward network against the smoothed posteriors, where at least G, one unit, remains"
     kind = "limit"
     unit = "limit"
+    proof = (
+        "For any function r of an input I, E[-log r(z_t | I)] = H(z_t | I) + E KL(p(z_t | I) || r(. | I)), so that "
+        "cross-entropy is least at the posterior given the network's input: x_{1:t} for a forward network, x_{1:T} "
+        "for a bidirectional one. A forward network stays away from the smoothed posteriors by at least G = sum_t E "
+        "KL(p(z_t | x_{1:T}) || p(z_t | x_{1:t})), the information of x_{t+1:T} about z_t given x_{1:t}."
+    )
 
     num_sequences = 600
     num_updates = 100

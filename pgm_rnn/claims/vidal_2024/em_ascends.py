@@ -93,12 +93,23 @@ class EmAscends(Claim):
     id = "em-ascends"
     source = f"{PAPER}, RNNs vs LDSs"
     statement = "no iteration of EM lowers the likelihood, of a hidden Markov model and of a linear dynamical system"
+    quotation = "Parameter learning via EM algorithm"
+    meaning = (
+        "EM never makes the likelihood worse, provided that it looks at whole sequences when it guesses the states. "
+        "With guesses from the past alone it can."
+    )
     hypotheses = "the E-step's posterior is that given the whole sequence, x_{1:T}"
     routes = (
         "the parameters after each of the engine's iterations and the log likelihood that it reports for them, "
         "against a sum over all paths of states, or the joint normal law of the observations"
     )
     control = "after 300 iterations, ten more whose E-step knows x_{1:t} only: the largest decrease"
+    proof = (
+        "Let q(z) = p(z | x_{1:T}; theta) and B(theta') = E_q [log p(x, z; theta') - log q(z)]. B(theta') <= log p(x; "
+        "theta') for every theta', with equality at theta' = theta (`stochastic-bound`). The M-step chooses theta' "
+        "with B(theta') >= B(theta), so log p(x; theta') >= B(theta') >= B(theta) = log p(x; theta). If q knows "
+        "x_{1:t} only, B still bounds from below but does not touch at theta, and the last equality is lost."
+    )
 
     num_iterations = 20
     num_climbing = 300

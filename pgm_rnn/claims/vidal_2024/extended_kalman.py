@@ -34,9 +34,19 @@ class ExtendedKalman(Claim):
     id = "extended-kalman"
     source = f"{PAPER}, Extended Kalman Filters for RNNs"
     statement = "where g and f are linear, the extended Kalman filter is the Kalman filter"
+    quotation = "We linearize f and g around current estimate of mean and covariance using first-order Taylor expansion"
+    meaning = (
+        "Where there is nothing to linearise, the extended filter must be the Kalman filter. This is the case in "
+        "which its answer is known."
+    )
     hypotheses = "g and f are the identity"
     routes = "the engine with method='extended' on a noisy RNN, against the joint normal law of the linear system"
     control = "tanh for g in place of the identity"
+    proof = (
+        "The Taylor expansion of first order of a linear function is that function, at whatever point it is taken. So "
+        "the stand-in system is the system itself, the equations of the extended filter are those of the Kalman "
+        "filter, and they are exact (`kalman-is-exact`)."
+    )
 
     @override
     def cases(self) -> Sequence[Case]:
@@ -164,10 +174,24 @@ class ExtendedKalmanJacobians(_ByTheSlide):
     id = "extended-kalman-jacobians"
     source = f"{PAPER}, Extended Kalman Filters for RNNs"
     statement = "A_t = diag(g'(A z_{t|t})) A and C_t = diag(f'(C z_{t|t-1})) C; printed: A', C', and C_t at z_{t|t}"
+    quotation = "A~_t = grad_z g(A z_{t|t}) A', C~_t = grad_z f(C z_{t|t}) C'"
+    meaning = (
+        "The derivative of g(A z) has A in it, not its transpose. And the emission is linearised before y_t is used, "
+        "at the prediction: z_{t|t} is not known yet."
+    )
     hypotheses = "g and f act on each entry; A and C are not symmetric"
     routes = "the engine, whose Jacobians are automatic, against the slide's equations with their closed forms"
     control = "as printed: the transposed matrices; the derivative of f at z_{t|t}, which needs the gain that needs it"
     kind = "erratum"
+    proof = (
+        "By the chain rule d g(A z)_i / d z_j = g'((A z)_i) A_ij: the Jacobian is diag(g'(A z)) A. The gain K_t is "
+        "computed from C_t, and z_{t|t} from K_t, so that C_t can only be taken at z_{t|t-1}."
+    )
+    erratum = "wrong"
+    example = (
+        "g the identity and A = [[0, 1], [0, 0]]: g(A z) = A z, whose derivative is A. At z = (0, 1), A z = (1, 0) "
+        "and A' z = (0, 0)."
+    )
 
     readings = (Reading(transposed=True), Reading(late=True))
 
@@ -178,9 +202,24 @@ class ExtendedKalmanOffset(_ByTheSlide):
     id = "extended-kalman-offset"
     source = f"{PAPER}, Extended Kalman Filters for RNNs"
     statement = "the stand-in is z' = g(A m) + A_t (z - m) + w, x = f(C m) + C_t (z - m) + v; printed: A_t z, C_t z"
+    quotation = "z~_{t+1} = A~_t z~_t + w_t, y_t = C~_t z~_t + v_t"
+    meaning = (
+        "A tangent is a line through the curve's point, not through the origin. The printed system drops the "
+        "constant; the slide's own equations for the means keep it."
+    )
     hypotheses = "g and f are not linear"
     routes = "the engine, against the slide's equations, whose means go through g and f"
     control = "as printed: the Kalman filter of z' = A_t z + w, x = C_t z + v"
     kind = "erratum"
+    proof = (
+        "Taylor's expansion of g(A z) at z = m is g(A m) + A_t (z - m). This equals A_t z only if g(A m) = A_t m, as "
+        "for a linear g. The slide's prediction and update take their means from g(A z_{t|t}) and f(C z_{t|t-1}), so "
+        "they belong to the system with the constants, and its Kalman filter is the extended filter."
+    )
+    erratum = "wrong"
+    example = (
+        "One dimension, A = 1, g = tanh, m = 1. g(m) = 0.762; the slope is 1 - 0.762^2 = 0.420, and the printed "
+        "system predicts 0.420 m = 0.420."
+    )
 
     readings = (Reading(offset=False),)

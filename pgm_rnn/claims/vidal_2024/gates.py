@@ -83,9 +83,20 @@ class GateEquations(Claim):
     id = "gate-equations"
     source = f"{PAPER}, Long Short Term Memory; Gated Recurrent Neural Networks"
     statement = "the slides' LSTM is torch's; their GRU is, if s and 1 - s swap and the candidate's U is diagonal"
+    quotation = "Long Short Term Memory (LSTM) can be described as a sequence of memory cells"
+    meaning = (
+        "The slides' networks are those of torch, up to which of two conventions a GRU follows: which gate value "
+        "means 'keep', and whether the reset comes before or after the matrix product."
+    )
     hypotheses = "for the GRU the candidate's recurrent matrix is diagonal and has no bias of its own, s is 1 - s"
     routes = "a step of the model's cell, against the slide's equations written out"
     control = "for the LSTM exchanged input and forget gates; for the GRU the equation as printed, s not exchanged"
+    proof = (
+        "Written out, the slide's f_forget, f_input and f_output are affine maps of [x_t; z_{t-1}], and f one "
+        "followed by tanh; torch's LSTM has the same four maps, c_t = f c_{t-1} + i g and h_t = o tanh(c_t). torch's "
+        "GRU is h_t = (1 - s) n + s h_{t-1} with n = tanh(W x + b + r (U h + c)). With 1 - s for the slide's s the "
+        "outer equation is the same; r (U h + c) = U (r h) for every r and h if U is diagonal and c = 0."
+    )
 
     @override
     def cases(self) -> Sequence[str]:
@@ -123,9 +134,19 @@ class GruReset(Claim):
     id = "gru-reset"
     source = f"{PAPER}, Gated Recurrent Neural Networks"
     statement = "torch's GRU resets U h + c after the matrix product; the slide's, which resets h before it, is another"
+    quotation = "GRU uses a weighted sum of two hidden states"
+    meaning = (
+        "Both GRUs let a reset gate hide the old state from the candidate. The slide hides units before they are "
+        "mixed by U, torch hides the mixture. They are different functions of the same parameters."
+    )
     hypotheses = "the candidate is tanh(W x + b + r (U h + c)), and s weighs the old state"
     routes = "a step of the model's cell, against that equation written out"
     control = "the slide's tanh(W x + U (r h)), s and 1 - s already exchanged"
+    proof = (
+        "r (U h) has entries r_i sum_j U_ij h_j, U (r h) has sum_j U_ij r_j h_j. They agree for every h if and only "
+        "if (r_i - r_j) U_ij = 0 for all i and j: where gates are equal or U is diagonal. The bias c inside torch's "
+        "product is reset, too."
+    )
 
     @override
     def cases(self) -> Sequence[int]:
@@ -187,9 +208,23 @@ class LstmHighway(Claim):
     id = "lstm-highway"
     source = f"{PAPER}, Long Short Term Memory: Memory Cells; Forget and Input gate"
     statement = "dc_t/dc_{t-1} is diag(f_t) plus the gates' terms; the GRU's dh_t/dh_{t-1} is diag(s_t) plus its own"
+    quotation = (
+        "Vanishing gradients happen because we multiply many gradients across time, we want some ways to prevent that"
+    )
+    meaning = (
+        "The cell of an LSTM hands its gradient on by a multiplication per entry, with no matrix in between: where "
+        "the forget gate is open nothing is lost. This path has company: the gates read the old cell, too, and their "
+        "terms go through matrices."
+    )
     hypotheses = "the hidden vector before is o_{t-1} tanh(c_{t-1}), o_{t-1} fixed; s_t weighs the old state"
     routes = "automatic differentiation of the model's cell, against the closed form"
     control = "diag(f_t) and diag(s_t) alone"
+    proof = (
+        "c_t = f c_{t-1} + i g, where f, i and g read h_{t-1} = o_{t-1} tanh(c_{t-1}). By the product and the chain "
+        "rule dc_t/dc_{t-1} = diag(f) + [diag(c_{t-1} f') U_f + diag(g i') U_i + diag(i g') U_g] diag(o_{t-1} (1 - "
+        "tanh^2(c_{t-1}))), primes for derivatives of the nonlinearities. For h_t = (1 - s) n + s h_{t-1} it is "
+        "diag(s) + diag(h_{t-1} - n) ds/dh + diag(1 - s) dn/dh."
+    )
 
     @override
     def cases(self) -> Sequence[str]:
@@ -226,10 +261,22 @@ class LstmEpsilon(Claim):
     id = "lstm-epsilon"
     source = f"{PAPER}, Long Short Term Memory: Memory Cells"
     statement = "for c_t = c_{t-1} + tanh(W x_t + U h_{t-1}) the slide's epsilon is diag(tanh') U diag(tanh'(c_{t-1}))"
+    quotation = "with epsilon being small"
+    meaning = (
+        "The second term of the derivative is the recurrent matrix between two diagonals of slopes. It is small where "
+        "units are saturated or weights are small, and as large as the weights near zero, where training starts."
+    )
     hypotheses = "input, forget and output gates are open; h_{t-1} = tanh(c_{t-1})"
     routes = "automatic differentiation of the model's LSTM with open gates, against the closed form"
     control = "as printed: dc_t/dc_{t-1} = I + epsilon, epsilon small enough to leave out"
     kind = "erratum"
+    proof = (
+        "With h_{t-1} = tanh(c_{t-1}) and a = W x_t + U h_{t-1}, the chain rule gives dc_t/dc_{t-1} = I + diag(1 - "
+        "tanh^2(a)) U diag(1 - tanh^2(c_{t-1})). Both diagonals are at most one, so the term is at most ||U||, which "
+        "it reaches at a = 0 and c_{t-1} = 0."
+    )
+    erratum = "imprecise"
+    example = "One unit, U = 2, x_t = 0, c_{t-1} = 0: epsilon = 1 * 2 * 1 = 2, and dc_t/dc_{t-1} = 3."
 
     @override
     def cases(self) -> Sequence[int]:

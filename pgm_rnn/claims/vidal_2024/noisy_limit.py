@@ -80,6 +80,12 @@ class NoisyRnnLimit(Claim):
     id = "noisy-rnn-limit"
     source = f"{PAPER}, RNNs vs LDSs; Sohl-Dickstein & Kingma (2015), sec. 2.3"
     statement = "as the state's noise s -> 0, log p(x) tends to the RNN's, and (log p_s - log p_0) / s^2 to a constant"
+    quotation = "No noise w_t, v_t when RNN used for prediction instead of generation."
+    meaning = (
+        "A network with a little noise in its state is nearly the network without it: the difference in log "
+        "likelihood is of second order in the noise's scale, with a coefficient that derivatives of the plain network "
+        "give."
+    )
     hypotheses = "the noise is centred and normal; g and f are smooth"
     routes = (
         "the noisy network's laws summed out by quadrature at s = 1/64 and 1/128, the quotients extrapolated, against "
@@ -88,6 +94,12 @@ class NoisyRnnLimit(Claim):
     control = "noise one standard deviation off its centre, whose effect is of the first order"
     kind = "limit"
     unit = "limit"
+    proof = (
+        "Let F(d) be log p(x) of the plain network with its states displaced by d. Then p_s(x) = E exp F(s e) with e "
+        "standard normal, and exp F(s e) = exp F(0) [1 + s grad' e + s^2/2 (e' H e + (grad' e)^2) + ...]. Odd orders "
+        "have mean zero, E e' H e = tr H and E (grad' e)^2 = |grad|^2. So log p_s = F(0) + s^2 (tr H + |grad|^2) / 2 "
+        "+ O(s^4). Noise that is off its centre keeps the term of first order."
+    )
 
     scales = (1 / 64, 1 / 128)
     num_sequences = 4

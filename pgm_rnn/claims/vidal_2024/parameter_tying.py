@@ -55,12 +55,22 @@ class ParameterTying(Claim):
     id = "parameter-tying"
     source = f"{PAPER}, Unrolling and Parameter Tying; Backpropagation Through Time"
     statement = "the gradient of a tied parameter is the sum of the gradients of its copies in the unrolled network"
+    quotation = "Parameters are tied across time, derivatives are aggregated across all time steps"
+    meaning = (
+        "Unrolled over T steps a recurrent network is a feed-forward network of T layers that share their weights. "
+        "The gradient of a shared weight is the sum of the gradients that its T copies would have."
+    )
     hypotheses = "the copies have the same values"
     routes = (
         "the model's log likelihood through torch's fused network, against a feed-forward network of torch's cells "
         "with parameters of their own at every step"
     )
     control = "copies that differ by normal noise of scale 0.05"
+    proof = (
+        "Let L(theta_1, ..., theta_T) be the loss with a copy of the parameters for each step, and theta_t = theta. "
+        "By the chain rule dL/dtheta = sum_t (dL/dtheta_t)(dtheta_t/dtheta) = sum_t dL/dtheta_t, each derivative "
+        "taken where all copies are equal. Where copies differ the derivatives are those of another network."
+    )
 
     @override
     def cases(self) -> Sequence[str]:

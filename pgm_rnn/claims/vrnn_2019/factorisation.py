@@ -51,12 +51,27 @@ class VrnnFactorisation(Claim):
     id = "vrnn-factorisation"
     source = f"{PAPER}, sec. 3; Chung et al. (2015), eq. (10)"
     statement = "p(x, z) = prod_t p(x_t | z_{<=t}, x_{<t}) p(z_t | x_{<t}, z_{<t}), which sums to one"
+    quotation = (
+        "this hidden state has the capability to incorporate the information x_{<=t} and z_{<=t} which makes prior "
+        "conditioning work"
+    )
+    meaning = (
+        "At every step a VRNN draws z_t from a prior that knows the past and then x_t from a decoder that knows z_t "
+        "and the past. The products of these laws are a law of observations and states."
+    )
     hypotheses = "prior and decoder read the memory h_t, which has seen x_{<t} and z_{<t} and no more"
     routes = (
         "both renderings' traces of the Pyro program at given states, against the four networks written out around "
         "torch's cells; the first summed over all words and over z on a grid, against the number one"
     )
     control = "a decoder that reads h_{t+1}, which has seen x_t"
+    proof = (
+        "The chain rule in the order z_1, x_1, z_2, x_2, ... gives p(x, z) = prod_t p(z_t | x_{<t}, z_{<t}) p(x_t | "
+        "z_{<=t}, x_{<t}). The memory h_t is a function of x_{<t} and z_{<t}, so the prior at h_t and the decoder at "
+        "(z_t, h_t) are conditional laws of these kinds. Summed in reverse order, x_T, z_T, x_{T-1}, ..., each factor "
+        "gives one. A decoder at h_{t+1} has read x_t: its factor is no law of x_t given the past, and the sum is not "
+        "one."
+    )
 
     num_steps = 4
     num_summed = 2
@@ -107,10 +122,25 @@ class VrnnPast(Claim):
     statement = (
         "the factor of x_t in P(x_{<=T}, z_{<=T}) is P(x_t | z_{<=t}, x_{<t}); printed: x_{<=t}, x_t itself given"
     )
+    quotation = "P(x_{<=T}) = prod_t P(x_t | z_{<=t}, x_{<=t}) P(z_t | x_{<t}, z_{<t})"
+    meaning = (
+        "The factor of x_t may know the observations before it, not x_t itself. An index with one stroke too many "
+        "turns a prediction into a copy."
+    )
     hypotheses = "each factor is a normalised law, so that all of them sum to one over words and states"
     routes = "the product of the networks written out, summed over all words and over z on a grid, against one"
     control = "as printed: factors that know x_t, which are one, or a decoder at the h_{t+1} that has read x_t"
     kind = "erratum"
+    proof = (
+        "P(x_t | z_{<=t}, x_{<=t}) conditions x_t on itself, so it is one. What remains, prod_t P(z_t | x_{<t}, "
+        "z_{<t}), integrates over z to one for every word, and summed over all K^T words to K^T. With x_{<t} in its "
+        "place the product is the chain rule's, and sums to one."
+    )
+    erratum = "wrong"
+    example = (
+        "One step and two symbols: the printed factor is P(x_1 | z_1, x_1) = 1 for either symbol, and the two "
+        "'probabilities' sum to 2."
+    )
 
     num_steps = 2
 
@@ -145,10 +175,25 @@ class VrnnMarginal(Claim):
     id = "vrnn-marginal"
     source = f"{PAPER}, sec. 2 and 3"
     statement = "P(X) is the integral of P(X|z) P(z) over z, for steps too; printed: their product at a z left open"
+    quotation = "P(X) = P(X|z)P(z)"
+    meaning = (
+        "The right side is the joint density of X and z and depends on z; the left side does not. The integral over z "
+        "is missing, and it is what makes training hard."
+    )
     hypotheses = "none beyond those of the model"
     routes = "the product of the networks written out, summed over all words, against one: integrated on a grid, or not"
     control = "as printed: the product at the state z_t = E(z_t | x_{<t}, z_{<t}) for the probability of x"
     kind = "erratum"
+    proof = (
+        "By the definition of conditional laws P(X | z) P(z) = P(X, z). The law of total probability sums z out: P(X) "
+        "= int P(X | z) P(z) dz, and for a VRNN p(x) = int prod_t p(x_t | z_{<=t}, x_{<t}) p(z_t | x_{<t}, z_{<t}) "
+        "dz. Summed over all words the integral gives one. The product at chosen states is a density in z, and its "
+        "sum over words is another number."
+    )
+    erratum = "wrong"
+    example = (
+        "z ~ N(0, 1) and P(X = 1 | z) = 1/2 for every z. P(X = 1) = 1/2; the product at z = 0 is 0.5 * 0.399 = 0.199."
+    )
 
     num_steps = 2
 

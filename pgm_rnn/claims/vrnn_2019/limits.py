@@ -34,12 +34,23 @@ class VrnnLimits(Claim):
     id = "vrnn-limits"
     source = f"{PAPER}, sec. 1 and 3"
     statement = "without noise on z it is an RNN, without recurrence a variational autoencoder at every step"
+    quotation = "every time step of an RNN being a VAE leads to the model of a Variational RNN"
+    meaning = (
+        "A VRNN has two simpler models as limits. Take the noise from z and a recurrent network is left; take the "
+        "recurrence away and the same autoencoder stands at every step."
+    )
     hypotheses = "the prior's standard deviation is zero, or `hidden` gives the h that it was given"
     routes = (
         "the particle filter's likelihood, against torch's cells with E(z_t | h_t) in place of z_t; the program's law "
         "summed over z on a grid, against the product over steps of one autoencoder's"
     )
     control = "the same network with its noise, and with its recurrence"
+    proof = (
+        "If the prior's scale is zero, z_t = mu(h_t) with probability one and h_{t+1} = f(h_t, mu(h_t), x_t) is a "
+        "function of h_t and x_t: a recurrent network with the emission p(x_t | mu(h_t), h_t). If `hidden` returns "
+        "the h that it was given, h_t = h_1 for all t, the pairs (z_t, x_t) are independent, and p(x) = prod_t int "
+        "p(x_t | z, h_1) p(z | h_1) dz."
+    )
 
     num_steps = 5
     num_summed = 2
@@ -100,6 +111,12 @@ class VrnnLinearLimit(Claim):
     id = "vrnn-linear-limit"
     source = f"{PAPER}, sec. 3; Chung et al. (2015), eq. (5)-(9)"
     statement = "with linear networks the K-sample estimate converges to the linear-Gaussian likelihood of x as K grows"
+    quotation = "Generates the prior means and standard deviations to condition z_t against."
+    meaning = (
+        "If all networks of a VRNN are linear, its likelihood is a normal density that can be written down, and the "
+        "estimate from K samples of the guide must come to it. This checks prior, decoder, memory and guide together, "
+        "with numbers that none of them has computed."
+    )
     hypotheses = "every network is linear and every scale constant, so that h, z and x are jointly normal"
     routes = (
         "the mean of 2^15 importance weights, in standard errors from the normal density whose covariance comes from "
@@ -108,6 +125,12 @@ class VrnnLinearLimit(Claim):
     control = "tanh layers with the same parameters"
     kind = "statistical"
     unit = "standard errors"
+    proof = (
+        "With linear networks and constant scales every h_t, z_t and x_t is a linear function of independent normal "
+        "noise, so x is normal, with mean and covariance made of the coefficients. The mean of K weights p(x, z) / "
+        "q(z | x), z ~ q, has mean p(x) (`importance-weighted`), and tends to it by the law of large numbers, with an "
+        "error of K^(-1/2). tanh layers make x another law."
+    )
 
     num_steps = 3
     num_sequences = 8

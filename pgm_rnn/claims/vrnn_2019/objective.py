@@ -55,12 +55,23 @@ class VrnnObjective(Claim):
     id = "vrnn-objective"
     source = f"{PAPER}, sec. 3; Chung et al. (2015), eq. (11)"
     statement = "sum_t [log P(x_t | z_{<=t}, x_{<t}) - KL(q(z_t) || P(z_t))] is the variational bound on log p(x)"
+    quotation = "The objective function for each timestep looks very similar to a normal VAE"
+    meaning = (
+        "Each step is a variational autoencoder whose prior and guide know the past. Added up and averaged over the "
+        "guide's draws, the steps' terms are a bound on log p(x)."
+    )
     hypotheses = "the guide draws z_t given x_{<=t} and z_{<t}, and the KL is taken to the prior at h_t"
     routes = (
         "Pyro's TraceMeanField_ELBO, draw by draw, against closed forms of the networks written out; its expectation "
         "and log p(x) by quadrature over z, which must be the larger"
     )
     control = "the KL taken to N(0, 1), the P(z) of the note's sec. 2"
+    proof = (
+        "Take q(z | x) = prod_t q(z_t | x_{<=t}, z_{<t}). Jensen's inequality gives log p(x) >= E_q [log p(x, z) - "
+        "log q(z | x)] = E_q sum_t [log p(x_t | z_{<=t}, x_{<t}) + log p(z_t | x_{<t}, z_{<t}) - log q(z_t | x_{<=t}, "
+        "z_{<t})]. Averaged over z_t given z_{<t}, the last two terms are -KL(q(z_t | x_{<=t}, z_{<t}) || p(z_t | "
+        "x_{<t}, z_{<t})). With N(0, 1) in place of the model's prior the terms are those of another model."
+    )
 
     num_steps = 3
 
@@ -107,10 +118,26 @@ class VrnnObjectiveSum(Claim):
     id = "vrnn-objective-sum"
     source = f"{PAPER}, sec. 3"
     statement = "the bound is the expectation under q of the sum of the steps' terms; printed: of their average"
+    quotation = "This is averaged across all timesteps to approximate the expectation."
+    meaning = (
+        "The log density of a sequence is a sum over its steps. What approximates the expectation is an average over "
+        "draws of z. Divided by the number of steps the objective serves as well to train on sequences of one length; "
+        "as a bound on log p(x) it fails."
+    )
     hypotheses = "discrete observations, so that no term exceeds zero, and a guide not far from the prior"
     routes = "log p(x) and the expectation of the terms by quadrature over z; what exceeds log p(x) is no bound"
     control = "as printed: the average over the steps"
     kind = "erratum"
+    proof = (
+        "Jensen's inequality bounds log p(x) by the expectation under q of the sum S of the steps' terms "
+        "(`vrnn-objective`). For discrete observations no term is positive, so S <= S / T: the average is the larger "
+        "of the two, and above log p(x) as soon as the guide's gap, log p(x) - E S, is less than (1 - 1/T) |E S|."
+    )
+    erratum = "imprecise"
+    example = (
+        "Two throws of a fair coin, a guide equal to the prior: every term is log 0.5, their sum is log p(x) = -1.39, "
+        "and their average -0.69 is above log p(x)."
+    )
 
     num_steps = 3
 
