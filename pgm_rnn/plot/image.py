@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 MANY = 4
 """Number of variables above which a sequence is an image."""
-MAX_NAMES = 12
+MAX_NAMES = 6
 
 
 def draw_image(panel: "Axes", edges: NDArray[Any], values: NDArray[Any], columns: tuple[Column, ...]) -> None:

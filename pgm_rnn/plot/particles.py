@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 MAX_PATHS = 100
 """Largest number of ancestral paths that are drawn, evenly spread over the particles."""
-LARGEST, CROWDED = 40.0, 50
-"""Area of a point that has a tenth of the weight or more, points squared, and the steps from which points shrink."""
+LARGEST, MOST, CROWDED = 60.0, 0.1, 50
+"""Area of a particle that has at least the weight `MOST`, points squared, and the steps from which points shrink."""
 
 
 def particles(
@@ -62,11 +62,7 @@ def particles(
     times = axis_of(legend, sequence, length)
     cloud, sizes = canvas_on(axes).panels(2, height=2.2)
     _draw_paths(cloud, times, values, filtered.history.ancestors[:length, :, sequence])
-    areas = LARGEST * min(1.0, CROWDED / length) * np.minimum(10 * weights, 1.0)
-    steps = np.broadcast_to(times[:, None], values.shape)
-    cloud.scatter(
-        steps.ravel(), values.ravel(), areas.ravel(), color=INK, alpha=0.3, linewidths=0, zorder=1, rasterized=True
-    )
+    _draw_cloud(cloud, times, values, weights, finite=not filtered.particles.is_floating_point())
     cloud.set_ylabel("state" if width == 1 else f"state, component {component}", fontsize=TEXT)
     finish(cloud, _title(legend, sequence, num_sequences, values.shape[1]), times)
     _draw_sizes(sizes, times, filtered, sequence, length)
@@ -99,11 +95,29 @@ def ancestral_places(ancestors: Tensor) -> NDArray[Any]:
     return places
 
 
+def _draw_cloud(
+    panel: "Axes", times: NDArray[Any], values: NDArray[Any], weights: NDArray[Any], *, finite: bool
+) -> None:
+    """Points with areas in proportion to weights; of finitely many states, one point for all particles in a state."""
+    from matplotlib.ticker import MaxNLocator
+
+    if finite:
+        places = np.arange(values.max() + 1)
+        weights = np.stack([(weights * (values == place)).sum(axis=1) for place in places], axis=1)
+        values = np.broadcast_to(places, weights.shape)
+        panel.yaxis.set_major_locator(MaxNLocator(integer=True))
+    most = 1.0 if finite else MOST
+    areas = LARGEST * min(1.0, CROWDED / len(times)) * np.minimum(weights / most, 1.0)
+    steps = np.broadcast_to(times[:, None], values.shape)
+    look: dict[str, Any] = {"color": INK, "linewidths": 0, "rasterized": True}
+    panel.scatter(steps.ravel(), values.ravel(), areas.ravel(), alpha=0.8 if finite else 0.35, zorder=1.5, **look)
+
+
 def _draw_paths(panel: "Axes", times: NDArray[Any], values: NDArray[Any], ancestors: Tensor) -> None:
     places = ancestral_places(ancestors)
     chosen = np.unique(np.linspace(0, places.shape[1] - 1, MAX_PATHS).round().astype(int))
     paths = np.take_along_axis(values, places[:, chosen], axis=1)
-    panel.plot(times, paths, color=AHEAD, linewidth=0.8, zorder=2)
+    panel.plot(times, paths, color=AHEAD, linewidth=0.7, alpha=0.5, zorder=2)
 
 
 def _draw_sizes(panel: "Axes", times: NDArray[Any], filtered: Filtered, sequence: int, length: int) -> None:

@@ -65,7 +65,7 @@ def _check(name: str, group: Sequences) -> None:
     inside = group.x[group.mask.reshape(*group.mask.shape[:2], -1).any(-1)]
     if group.x.dim() != 3 or not bool(((inside == 0) | (inside == 1)).all()):
         raise TypeError(
-            f"expected {name} sequences of bits (B, T, D), zeros and ones, got shape {tuple(group.x.shape)}, values from "
+            f"expected {name} sequences of bits (B, T, D), zeros and ones, got {tuple(group.x.shape)} with values from "
             f"{float(inside.min()):g} to {float(inside.max()):g}; pgm_rnn.plot.states draws others"
         )
 

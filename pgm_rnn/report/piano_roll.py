@@ -98,6 +98,6 @@ def _name_rows(panel: "Axes", low: int, high: int, keys: bool) -> None:
         octaves = range(12 * (low // 12), high + 12, 12)
         panel.set_yticks(list(octaves), [f"C{pitch // 12 - 1}" for pitch in octaves])
         return
-    rows = range(low, high + 1, max(1, (high - low + 1) // 8))
+    rows = range(low, high + 1, -(-(high - low + 1) // 5))
     panel.set_yticks(list(rows), [str(row - LOWEST_PITCH + 1) for row in rows])
     panel.set_ylabel("bit", fontsize=SMALL)
