@@ -131,7 +131,7 @@ class LearnedParticles(Experiment):
             axes[1], label, "KL to p(z | x), nats per step", note=f"bootstrap filter read one step ahead; {note}"
         )
         label_axis(axes[2], label, "log p(x) - log Z, nats", note=f"true parameters, per sequence; {note}")
-        named = {}
+        named: dict[str, Any] = {}
         for axis in axes:
             handles, labels = axis.get_legend_handles_labels()
             named |= dict(zip(labels, handles, strict=True))

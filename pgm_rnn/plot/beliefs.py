@@ -41,7 +41,8 @@ def beliefs(
     Example:
         >>> from pgm_rnn.models import HMM
         >>> hmm = HMM.random(num_states=2, num_symbols=3, seed=0)
-        >>> panels = beliefs(hmm, hmm.sample(num_sequences=1, num_steps=9, seed=0))
-        >>> panels[0].figure.supylabel, panels[0].get_ylabel()  # doctest: +SKIP
+        >>> (panel,) = beliefs(hmm, hmm.sample(num_sequences=1, num_steps=9, seed=0))
+        >>> panel.get_ylabel()
+        'smoothed probability'
     """
     return states_of(source, data, engine, num_particles, seed).draw(which, canvas_on(axes))

@@ -11,7 +11,7 @@ from pgm_rnn.legend import Legend
 from pgm_rnn.report.canvas import FILE, SMALL, TEXT, Canvas
 from pgm_rnn.report.looks import AHEAD, FEW, looks
 from pgm_rnn.report.series_panels import columns_of, draw_values, observed_values, title_of
-from pgm_rnn.report.state_pictures import colour_bar, stack
+from pgm_rnn.report.state_pictures import stack
 from pgm_rnn.report.time_axis import axis_of, edges_of, finish, panel_title
 from pgm_rnn.sequences import Sequences
 
@@ -82,9 +82,7 @@ def fan(forecast: Drawable, canvas: Canvas = FILE) -> "list[Axes]":
         finish(panel, ", ".join(part for part in parts if part), times[sequence])
     shown = f"{name} (the first {len(wanted)} of {total} panels)" if len(wanted) < total else name
     panels[-1].set_xlabel(shown, fontsize=TEXT)
-    largest = max((probs.shape[-1] for probs in forecast.probs.values()), default=0)
-    if largest <= FEW:
-        canvas.legend(panels)
+    canvas.legend(panels)
     return panels
 
 
@@ -115,12 +113,24 @@ def _numbers(
 
 
 def _symbols(panel: "Axes", forecast: Drawable, sequence: int, place: int, ahead: NDArray[Any]) -> None:
-    probs, words = forecast.probs[place][sequence].numpy(), forecast.words(place)
+    probs, words = _few(forecast.probs[place], forecast.words(place))
     if len(ahead) == 1:
-        panel.bar(words, probs[0], color=[look.color for look in looks(len(words))])
+        panel.bar(words, probs[sequence, 0], color=[look.color for look in looks(len(words))])
         panel.set_ylim(0, 1)
     else:
-        stack(panel, edges_of(ahead), probs, list(words))
-        if len(words) > FEW:
-            colour_bar([panel], len(words), "symbol")
+        stack(panel, edges_of(ahead), probs[sequence], words)
     panel.set_ylabel("probability", fontsize=SMALL)
+
+
+def _few(probs: Tensor, words: tuple[str, ...]) -> tuple[NDArray[Any], list[str]]:
+    """Probabilities (B, N, V) of at most `FEW` words: the most probable ones in their order, then all others as one."""
+    array = probs.double().numpy()
+    if len(words) <= FEW:
+        return array, list(words)
+    chosen = np.sort(np.argsort(-array.mean(axis=(0, 1)), kind="stable")[: FEW - 1])
+    others = 1 - array[..., chosen].sum(axis=-1, keepdims=True)
+    names = [repr(words[place])[1:-1] if words[place].strip() else "space" for place in chosen]
+    return np.concatenate([array[..., chosen], others.clip(min=0)], axis=-1), [
+        *names,
+        f"{len(words) - len(chosen)} others",
+    ]

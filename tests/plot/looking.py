@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 
 from pgm_rnn.legend import Column, Legend
 
@@ -58,6 +59,11 @@ def cut_off(figure: Figure) -> list[Any]:
 def line(axis: Axes, name: str) -> Line2D:
     (found,) = [line for line in axis.get_lines() if line.get_label() == name]
     return found
+
+
+def outlines(collection: Any) -> list[NDArray[Any]]:
+    """The points (n, 2) of each part of an area."""
+    return [np.asarray(path.vertices) for path in collection.get_paths()]
 
 
 def machines(*kinds: Any) -> Legend:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib import pyplot
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import pgm_rnn as pr
@@ -13,7 +14,7 @@ from pgm_rnn.report.looks import FEW, looks
 from pgm_rnn.report.states_of_data import States
 from pgm_rnn.report.time_axis import edges_of
 from pgm_rnn.sequences import Sequences
-from tests.plot.looking import DATES, covered, cut_off, figure_of, line, machines, names
+from tests.plot.looking import DATES, covered, cut_off, figure_of, line, machines, names, outlines
 
 LENGTHS = torch.tensor([4, 3])
 PROBS = torch.tensor([[[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.6, 0.4]]] * 2).double()
@@ -24,10 +25,10 @@ GAUSSIAN = States("kalman", "", LENGTHS, machines("real"), smoothed_means=MEANS,
 DATA = Sequences(torch.arange(8.0).reshape(2, 4, 1), LENGTHS, legend=machines("real"))
 
 
-def heights(panel: pyplot.Axes, place: int, at: float) -> tuple[float, float]:
+def heights(panel: Axes, place: int, at: float) -> tuple[float, float]:
     """The lower and the upper end of an area at a point of the axis."""
-    points = panel.collections[place].get_paths()[0].vertices
-    inside = np.asarray(points)[np.isclose(np.asarray(points)[:, 0], at)]
+    points = outlines(panel.collections[place])[0]
+    inside = points[np.isclose(points[:, 0], at)]
     return float(inside[:, 1].min()), float(inside[:, 1].max())
 
 
@@ -77,12 +78,12 @@ def test_a_series_stands_before_bands_of_its_states() -> None:
     np.testing.assert_array_equal(line(second, "observed").get_ydata(), [4, 5, 6])
     assert first.get_title(loc="left") == "machine A, flow real (m3/s)"
     edges = matplotlib.dates.date2num(edges_of(DATES))
-    zero, one = (area.get_paths() for area in first.collections)
-    assert [(path.vertices[:, 0].min(), path.vertices[:, 0].max()) for path in zero] == [
+    zero, one = map(outlines, first.collections)
+    assert [(points[:, 0].min(), points[:, 0].max()) for points in zero] == [
         (edges[0], edges[1]),
         (edges[3], edges[4]),
     ]
-    assert [(path.vertices[:, 0].min(), path.vertices[:, 0].max()) for path in one] == [(edges[1], edges[3])]
+    assert [(points[:, 0].min(), points[:, 0].max()) for points in one] == [(edges[1], edges[3])]
 
 
 def test_gaussian_states_have_panels_below_the_series() -> None:
