@@ -88,7 +88,7 @@ class Canvas(NamedTuple):
             return
         handles, labels = list(named.values()), list(named)
         if self.axes is None:
-            columns = max(1, min(len(named), LETTERS // (max(map(len, labels)) + 8)))
+            columns = num_columns(labels, WIDTH)
             figure: Any = panels[0].figure
             figure.legend(handles, labels, loc="outside upper left", ncols=columns, fontsize=SMALL, frameon=False)
         else:
@@ -101,6 +101,11 @@ class Canvas(NamedTuple):
                 fontsize=SMALL,
                 frameon=False,
             )
+
+
+def num_columns(labels: Sequence[str], width: float) -> int:
+    """How many columns of a legend fit into a figure of that width, inches."""
+    return max(1, min(len(labels), int(LETTERS * width / WIDTH) // (max(map(len, labels)) + 8)))
 
 
 FILE = Canvas()

@@ -28,6 +28,8 @@ WIDE, HIGH = 1.5, 1.35
 RADIUS = 0.33
 MARGIN, LINE = 0.3, 0.36
 """Distance of a plate from the nodes and from the plate inside it, and the height of its name."""
+STACKED = 0.07
+"""How far each square behind the node of several particles is moved."""
 LOOP = 0.45
 """Room to the right of a folded graph for its loops."""
 INCHES = 0.65
@@ -130,9 +132,18 @@ def _key(figure: Any, graphs: Sequence[Any]) -> None:
     if any(flags):
         square = {"marker": "s", "color": FUNCTION, "markerfacecolor": "white", "markeredgewidth": 2.5}
         entries.append(Line2D([], [], label="Delta node: a function of its parents", **look | square))
+    numbers = sorted({graph.graph["num_particles"] for graph in graphs if graph.graph.get("num_particles")})
+    if numbers:
+        entries.append(Line2D([], [], linestyle="none", label=f"stack: {_listed(numbers)} particles in one"))
     if any(lags):
         entries.append(Line2D([], [], color="black", linestyle="--", label="to the next step"))
-    figure.legend(handles=entries, loc="outside lower center", ncols=len(entries), fontsize=SMALL, frameon=False)
+    figure.legend(
+        handles=entries, loc="outside lower center", ncols=3 if len(entries) < 4 else 2, fontsize=SMALL, frameon=False
+    )
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return " or ".join(map(str, numbers))
 
 
 def draw_graph(panel: "Axes", graph: Any, title: str = "") -> None:
@@ -161,6 +172,8 @@ def _draw_node(panel: "Axes", node: str, data: Mapping[str, Any], place: Place, 
     if data["deterministic"]:
         outline = Rectangle((x - RADIUS, y - RADIUS), 2 * RADIUS, 2 * RADIUS, facecolor=colour, edgecolor=FUNCTION)
         small = 0.8 * RADIUS
+        for depth in (2, 1) if graph.graph.get("num_particles") else ():
+            _draw_behind(panel, place, depth)
         inner = Rectangle((x - small, y - small), 2 * small, 2 * small, fill=False, edgecolor=FUNCTION, linewidth=0.9)
         inner.set_zorder(4)
         panel.add_patch(inner)
@@ -175,6 +188,16 @@ def _draw_node(panel: "Axes", node: str, data: Mapping[str, Any], place: Place, 
         size = TEXT + 1 if len(index) == 1 else SMALL
         panel.text(x, y, f"${variable.name}_{{{index}}}$", ha="center", va="center", fontsize=size, zorder=5)
     return outline
+
+
+def _draw_behind(panel: "Axes", place: Place, depth: int) -> None:
+    """A square behind the node of several particles."""
+    from matplotlib.patches import Rectangle
+
+    x, y = (middle - RADIUS + STACKED * depth for middle in place)
+    square = Rectangle((x, y), 2 * RADIUS, 2 * RADIUS, facecolor="white", edgecolor=FUNCTION, linewidth=0.9)
+    square.set_zorder(2.9 - 0.1 * depth)
+    panel.add_patch(square)
 
 
 def _draw_edge(

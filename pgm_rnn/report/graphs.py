@@ -19,23 +19,32 @@ LONGEST = 3
 
 
 def title_of(model: object) -> str:
-    """The name of a model's class, and how many particles its memory holds if it has some."""
-    of = model.model if isinstance(model, WithPriors) else model
-    name = type(of).__name__ + (" with priors" if isinstance(model, WithPriors) else "")
-    num_particles = getattr(of, "num_particles", None)
-    return name if num_particles is None else f"{name}, h: {num_particles} particles"
+    """The name of a model's class."""
+    return type(_without_priors(model)).__name__ + (" with priors" if isinstance(model, WithPriors) else "")
 
 
 def graphs_of(
     models: Mapping[str, Model], num_steps: int, *, folded: bool = False, memory: Memory = "deterministic"
 ) -> dict[str, Any]:
-    """The graphs of models by their titles, unrolled over the steps or folded.
+    """The graphs of models by their titles, unrolled over the steps or folded, with their attribute `num_particles`.
 
     Raises:
         TypeError, ValueError: as `pgm_rnn.graph.read_graph`.
     """
     read = {title: read_graph(model, LONGEST if folded else num_steps, memory) for title, model in models.items()}
-    return {title: fold(graph) for title, graph in read.items()} if folded else dict(read)
+    graphs: dict[str, Any] = {title: fold(graph) for title, graph in read.items()} if folded else dict(read)
+    for title, graph in graphs.items():
+        graph.graph["num_particles"] = _num_particles(models[title])
+    return graphs
+
+
+def _num_particles(model: object) -> int | None:
+    """How many particles a model's memory holds, if it holds some."""
+    return getattr(_without_priors(model), "num_particles", None)
+
+
+def _without_priors(model: object) -> object:
+    return model.model if isinstance(model, WithPriors) else model
 
 
 def write_graphs(graphs: Mapping[str, Any], path: Path) -> None:

@@ -133,9 +133,31 @@ def test_several_models_stand_beside_each_other_on_one_scale() -> None:
     assert covered(figure_of(panels)) == cut_off(figure_of(panels)) == []
 
 
-def test_the_number_of_particles_is_in_the_title() -> None:
-    (panel,) = pr.plot.graph(make_model("particle-filter-rnn", Categorical(3)))
-    assert re.fullmatch(r"ParticleFilterRNN, h: \d+ particles", panel.get_title())
+def test_a_node_that_holds_particles_is_a_stack_of_squares() -> None:
+    model = make_model("particle-filter-rnn", Categorical(3))
+    (panel,) = pr.plot.graph(model, num_steps=2)
+    squares = [patch for patch in panel.patches if isinstance(patch, Rectangle)]
+    assert len(squares) == 2 * 4  # two outlines, two squares behind
+    assert names(panel)[-1] == f"stack: {model.num_particles} particles in one"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_the_key_fits_under_every_graph(shown: bool) -> None:
+    panels = pr.plot.graph(make_model("particle-filter-rnn", Categorical(3)), folded=shown)
+    assert len(names(panels)) == 3 + shown
+    assert covered(figure_of(panels)) == cut_off(figure_of(panels)) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "shown"),
+    [("figures-2-3-4", {"hmm": 3, "rnn-elman": 3, "particle-filter-rnn": 3}), ("vrnn", {"vrnn": 4})],
+)
+def test_the_pictures_of_the_page_show_the_programs_of_today(file: str, shown: dict[str, int]) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "graphs" / f"{file}.svg").read_text()
+    expected: list[str] = []
+    for name, num_steps in shown.items():
+        expected += [f"edge-{a}-{b}" for a, b in read_graph(make_model(name, Categorical(3)), num_steps).edges]
+    assert sorted(re.findall(r'id="(edge-[^"]+)"', text)) == sorted(expected)
 
 
 @pytest.mark.parametrize("suffix", [".svg", ".png"])
