@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pgm_rnn.experiments.pictures import BLUE
 from pgm_rnn.graph import Variable
-from pgm_rnn.report.canvas import FILE, SMALL, TEXT, WIDTH, Canvas
+from pgm_rnn.report.canvas import FILE, SMALL, TEXT, WIDTH, Canvas, num_columns
 from pgm_rnn.report.figures import beside
 from pgm_rnn.report.looks import INK
 
@@ -137,9 +137,8 @@ def _key(figure: Any, graphs: Sequence[Any]) -> None:
         entries.append(Line2D([], [], linestyle="none", label=f"stack: {_listed(numbers)} particles in one"))
     if any(lags):
         entries.append(Line2D([], [], color="black", linestyle="--", label="to the next step"))
-    figure.legend(
-        handles=entries, loc="outside lower center", ncols=3 if len(entries) < 4 else 2, fontsize=SMALL, frameon=False
-    )
+    columns = num_columns([str(entry.get_label()) for entry in entries], figure.get_figwidth())
+    figure.legend(handles=entries, loc="outside lower center", ncols=columns, fontsize=SMALL, frameon=False)
 
 
 def _listed(numbers: Sequence[int]) -> str:
