@@ -138,7 +138,7 @@ def test_a_node_that_holds_particles_is_a_stack_of_squares() -> None:
     (panel,) = pr.plot.graph(model, num_steps=2)
     squares = [patch for patch in panel.patches if isinstance(patch, Rectangle)]
     assert len(squares) == 2 * 4  # two outlines, two squares behind
-    assert names(panel)[-1] == f"stack: {model.num_particles} particles in one"  # type: ignore[attr-defined]
+    assert names(panel)[-1] == f"stack: {model.num_particles} particles in one"
 
 
 @pytest.mark.parametrize("shown", [True, False])
