@@ -15,7 +15,7 @@ from pgm_rnn import moved
 from pgm_rnn.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from pgm_rnn import data, distributions, emissions, graph, inference, models
+    from pgm_rnn import data, distributions, emissions, graph, inference, models, plot
     from pgm_rnn.data.reading import read_sequences
     from pgm_rnn.models.registry import get_model, list_models, model_info
     from pgm_rnn.report.description import describe
@@ -48,7 +48,7 @@ _HOMES = {
     "save_model": "pgm_rnn.storage",
     "to_arviz": "pgm_rnn.report.posterior",
 }
-_MODULES = ("data", "distributions", "emissions", "graph", "inference", "models")
+_MODULES = ("data", "distributions", "emissions", "graph", "inference", "models", "plot")
 
 __all__ = [
     "SequenceModel",
@@ -71,6 +71,7 @@ __all__ = [
     "models",
     "num_free_parameters",
     "pad",
+    "plot",
     "read_sequences",
     "save_model",
     "to_arviz",

@@ -3,7 +3,9 @@
 `pyro.infer.inspect.get_model_relations` skips deterministic sites by default; every function here includes them.
 """
 
+import re
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import networkx as nx
 import pyro
@@ -13,34 +15,86 @@ from pyro.infer.inspect import get_model_relations
 from pgm_rnn.checks import check_counts
 from pgm_rnn.sequence_model import Memory, SequenceModel
 from pgm_rnn.sequence_model.conditionals import example_of
+from pgm_rnn.sequence_model.priors import WithPriors
 
 
-def read_graph(model: SequenceModel, num_steps: int, memory: Memory = "deterministic") -> "nx.DiGraph[str]":
+class Variable(NamedTuple):
+    """The variable of a node.
+
+    Attributes:
+        name: "h", "z", "x", or the name of a parameter.
+        step: its step from 1; None for a parameter, which has none.
+    """
+
+    name: str
+    step: int | None
+
+
+def read_graph(
+    model: SequenceModel | WithPriors, num_steps: int, memory: Memory = "deterministic"
+) -> "nx.DiGraph[str]":
     """The directed graph of the unrolled program over h_1, z_1, x_1, ..., x_T, read from one run of it.
 
-    Nodes have the attribute `deterministic`, True for Delta sites. The program first draws its own observations, so
-    that the graph shows only true dependences.
+    Nodes have the attributes `deterministic`, True for Delta sites, and `variable`. The graph has the attribute
+    `plates`, the nodes inside each plate by its name. The program first draws its own observations, so that the graph
+    shows only true dependences.
 
     Args:
-        model: a model with first="model".
+        model: a model with first="model", or such a model with priors, whose parameters are nodes too.
         num_steps: T; ten steps are enough for a picture.
         memory: as in `SequenceModel.model`; "sampled" shows the hidden states to Pyro as latent variables.
 
     Raises:
+        TypeError: something else than a model.
         ValueError: a model that conditions on x_1, which then has no law in the graph, or num_steps below 1.
     """
-    if model.first == "condition":
+    of = model.model if isinstance(model, WithPriors) else model
+    if not isinstance(of, SequenceModel):
+        raise TypeError(f"expected a model of sequences, with or without priors, got {type(model).__name__}")
+    if of.first == "condition":
         raise ValueError("expected a model with first='model', got first='condition', whose graph lacks p(x_1)")
     check_counts(num_steps=num_steps)
-    lengths = torch.tensor([num_steps], device=example_of(model).device)
+    lengths = torch.tensor([num_steps], device=example_of(of).device)
     kwargs = {"rendering": "unrolled", "memory": memory}
+    program = model if isinstance(model, WithPriors) else of.model
     with pyro.settings.context(module_local_params=True):
-        relations = get_model_relations(model.model, (None, lengths), kwargs, include_deterministic=True)
-    graph: nx.DiGraph[str] = nx.DiGraph()
+        relations = get_model_relations(program, (None, lengths), kwargs, include_deterministic=True)
+    plates: dict[str, list[str]] = relations["plate_sample"]
+    graph: nx.DiGraph[str] = nx.DiGraph(plates=plates)
+    inside = {node for nodes in plates.values() for node in nodes}
     for node, parents in relations["sample_sample"].items():
-        graph.add_node(node, deterministic=node.startswith("h_"))
+        variable = _variable(node) if node in inside else Variable(node, None)
+        graph.add_node(node, deterministic=variable.name == "h", variable=variable)
         graph.add_edges_from((parent, node) for parent in parents if parent != node)
     return graph
+
+
+def _variable(node: str) -> Variable:
+    """The variable and the step of a site such as "z_12"."""
+    found = re.fullmatch(r"(.+)_(\d+)", node)
+    return Variable(node, None) if found is None else Variable(found[1], int(found[2]))
+
+
+def folded(graph: "nx.DiGraph[str]") -> "nx.MultiDiGraph[str]":
+    """One slice for all steps: a node for each variable, with an edge for each distance in time.
+
+    Nodes keep `deterministic`; edges have the attribute `lag`: a parent's variable stands that many steps before its
+    child, and an edge from a parameter has lag 0.
+
+    Args:
+        graph: the result of `read_graph` over at least as many steps as the longest dependence, plus one.
+    """
+    slice_: nx.MultiDiGraph[str] = nx.MultiDiGraph(plates={})
+    variables: dict[str, Variable] = {node: data["variable"] for node, data in graph.nodes(data=True)}
+    for node, data in graph.nodes(data=True):
+        slice_.add_node(variables[node].name, deterministic=data["deterministic"], variable=variables[node])
+    for a, b in graph.edges:
+        (parent, before), (child, after) = variables[a], variables[b]
+        lag = 0 if before is None or after is None else after - before
+        slice_.add_edge(parent, child, key=str(lag), lag=lag)
+    for plate, nodes in graph.graph["plates"].items():
+        slice_.graph["plates"][plate] = sorted({variables[node].name for node in nodes})
+    return slice_
 
 
 def without_roots(graph: "nx.DiGraph[str]", roots: Iterable[str]) -> "nx.DiGraph[str]":

@@ -142,6 +142,8 @@ def test_one_seed_gives_one_result(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (["graph"], "Missing argument"),
         (["graph", "rnn-lst"], "did you mean 'rnn-lstm'"),
         (["graph", "hmm", "--steps", "0"], "expected steps"),
+        (["graph", "hmm", "--out", "graph.pdf"], "expected --out to end in .png or .svg, got graph.pdf"),
+        (["graph", "hmm", "--folded"], "expected --folded only with --out, got it alone"),
     ],
 )
 def test_what_the_user_got_wrong_is_one_sentence_and_status_two(
@@ -179,6 +181,18 @@ def test_graph_prints_a_flowchart(
 ) -> None:
     assert call(monkeypatch, "graph", model, "--steps", "2") == 0
     assert edge in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options", [[], ["--folded"]])
+def test_graph_draws_models_beside_each_other(
+    options: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    output = tmp_path / "graphs.svg"
+    assert call(monkeypatch, "graph", "hmm", "rnn-gru", "--steps", "2", "--out", str(output), *options) == 0
+    picture = output.read_text()
+    assert ('id="edge-z_1-z_2"' in picture, 'id="edge-z-z-1"' in picture) == (not options, bool(options))
+    assert ">hmm<" in picture
+    assert ">rnn-gru<" in picture
 
 
 def test_a_results_file_keeps_its_mode_and_a_link_stays_a_link(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -19,13 +19,12 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from pgm_rnn.cli import reproduce, saved, states
-from pgm_rnn.cli.early import check_name, check_saved, complete
+from pgm_rnn.cli import graphs, reproduce, saved, states
+from pgm_rnn.cli.early import check_name, complete
 from pgm_rnn.cli.lazy import FitGroup
 from pgm_rnn.cli.names import CELLS
 from pgm_rnn.cli.notices import notices
 from pgm_rnn.cli.options import choice, registries_of
-from pgm_rnn.cli.own_class import OwnClass, class_of
 from pgm_rnn.cli.shown import Command, Group
 from pgm_rnn.version import __version__
 
@@ -224,39 +223,6 @@ def explain(
         raise typer.Exit(1)
 
 
-def graph(
-    context: typer.Context,
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL|FOLDER",
-            help="Name of a model, such as rnn-lstm or hmm, or folder of a saved model.",
-            autocompletion=complete("models"),
-        ),
-    ],
-    steps: Annotated[int, typer.Option(help="Number of steps to unroll.")] = 3,
-    own_class: OwnClass = None,
-) -> None:
-    """Print a model's directed graph, as read from its Pyro program, as a Mermaid flowchart."""
-    if own_class is not None:
-        check_saved(Path(model))
-    elif not Path(model).is_dir():
-        check_name(context, "model", model, "models")
-    from pgm_rnn.checks import check_counts
-    from pgm_rnn.graph import read_graph, to_mermaid
-    from pgm_rnn.models.registry import made_by, model_info
-    from pgm_rnn.report.saved import open_saved
-
-    check_counts(steps=steps)
-    registries, folder = registries_of(context), Path(model)
-    if own_class is not None or (model not in registries.models and folder.is_dir()):
-        shown = open_saved(folder, registries, class_of(own_class)).model
-    else:
-        info = model_info(model, models=registries.models)
-        shown = made_by(info, seed=0, **info.smallest)
-    typer.echo(to_mermaid(read_graph(shown, steps)))
-
-
 def build_app(registries: "Registries | None" = None) -> typer.Typer:
     """The command line for the given registries, by default the package's own.
 
@@ -287,7 +253,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     saved.forecast,
     saved.sample,
     saved.show,
-    graph,
+    graphs.graph,
     saved.publish,
     saved.leaderboard,
 )

@@ -23,7 +23,17 @@ from pgm_rnn.experiments.experiment import PAPER, Cell, Experiment, Finding, Row
 from pgm_rnn.experiments.histories import all_histories
 from pgm_rnn.experiments.intertwining import intertwining_residuals
 from pgm_rnn.experiments.networks import Candidate, Network, train_candidates
-from pgm_rnn.experiments.pictures import BLUE, ORANGE, SKY, VERMILION, draw_curve, label_axis, panels, plain_ticks
+from pgm_rnn.experiments.pictures import (
+    BLUE,
+    ORANGE,
+    SKY,
+    VERMILION,
+    draw_curve,
+    label_axis,
+    legend_above,
+    panels,
+    plain_ticks,
+)
 from pgm_rnn.experiments.problem import Problem, make_problem
 from pgm_rnn.experiments.scores import divergence, state_scores
 from pgm_rnn.experiments.settings import NUM_STEPS, Settings
@@ -106,7 +116,6 @@ class Disagreement(Experiment):
         for axis in (top, middle_panel, bottom):
             axis.set_xscale("log", base=2)
             plain_ticks(axis, [float(m) for m in values_of(rows, "num_states")])
-            axis.legend(fontsize=9)
         for axis in (middle_panel, bottom):
             axis.set_yscale("log")
         label = "m, hidden states of the HMM"
@@ -114,6 +123,8 @@ class Disagreement(Experiment):
         label_axis(top, label, "agreement", percent=True, note=note)
         label_axis(middle_panel, label, "KL to forward, nats per step")
         label_axis(bottom, label, "part of the variance")
+        for axis in (top, middle_panel, bottom):
+            legend_above(axis, 2)
         return figure
 
 

@@ -1,7 +1,7 @@
 """Figure 5: networks of k units learn to predict an HMM's states from n labelled sequences."""
 
 from itertools import takewhile
-from math import inf
+from math import inf, sqrt
 from statistics import median_low
 from typing import TYPE_CHECKING
 
@@ -9,11 +9,22 @@ from typing_extensions import override
 
 from pgm_rnn.experiments.experiment import PAPER, Cell, Experiment, Finding, Row, Rows, Sentence
 from pgm_rnn.experiments.networks import network_row, train_networks
-from pgm_rnn.experiments.pictures import BLACK, BLUE, GREEN, ORANGE, SKY, draw_curve, label_axis, panels, plain_ticks
+from pgm_rnn.experiments.pictures import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    SKY,
+    draw_curve,
+    label_axis,
+    panels,
+    plain_ticks,
+    side_by_side,
+)
 from pgm_rnn.experiments.problem import make_problem
 from pgm_rnn.experiments.scores import NEAR_TIE
-from pgm_rnn.experiments.settings import Settings
-from pgm_rnn.experiments.summary import column, curve, each_draw, middle, number, values_of, where
+from pgm_rnn.experiments.settings import NUM_STEPS, PAPER_TEST, Settings
+from pgm_rnn.experiments.summary import Curve, column, curve, each_draw, middle, number, values_of, where
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,24 +78,35 @@ class Figure5(Experiment):
     @override
     def draw(self, rows: Rows) -> "Figure":
         figure, (top, middle_panel, bottom) = panels(3, height=2.7)
-        first = where(rows, replicate=0)
+        first, series = where(rows, replicate=0), _series(rows)
+        for place, (look, name) in enumerate(zip(LOOKS, series, strict=False)):
+            shift = side_by_side(place, len(series))
+            draw_curve(top, _sampled(_series(first)[name]), look, name, shift=shift)
+            chosen = [{**row, "loss": _loss(row)} for row in series[name]]
+            draw_curve(middle_panel, curve(chosen, "num_sequences", "loss"), look, name, shift=shift)
+            draw_curve(bottom, curve(chosen, "num_sequences", "agreement"), look, name, shift=shift)
         forward = curve(where(first, size=values_of(rows, "size")[0]), "num_sequences", "forward_accuracy")
         draw_curve(top, forward, BLACK, "forward algorithm", interval=False)
-        for look, name in zip(LOOKS, _series(rows), strict=False):
-            draw_curve(top, curve(_series(first)[name], "num_sequences", "accuracy"), look, name, interval=False)
-            chosen = [{**row, "loss": _loss(row)} for row in _series(rows)[name]]
-            draw_curve(middle_panel, curve(chosen, "num_sequences", "loss"), look, name)
-            draw_curve(bottom, curve(chosen, "num_sequences", "agreement"), look, name)
         for axis in (top, middle_panel, bottom):
             axis.set_xscale("log")
             plain_ticks(axis, [float(n) for n in values_of(rows, "num_sequences")])
+        top.set_ylim(number(first[0], "chance"), 1)  # differences of a few predictions are noise
         note = f"median and middle 80 % of {len(values_of(rows, 'replicate'))} HMMs"
         label = "n, training sequences"
-        label_axis(top, label, "accuracy", percent=True, note="one HMM, draw 0")
+        one = f"one HMM, draw 0; bars: ± 2 standard errors of {PAPER_TEST * NUM_STEPS} predictions"
+        label_axis(top, label, "accuracy", percent=True, note=one)
         label_axis(middle_panel, label, "accuracy - forward's", percent=True, note=note)
         label_axis(bottom, label, "agreement", percent=True, note=note)
-        figure.legend(*top.get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=9)
+        figure.legend(*top.get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=9, frameon=False)
         return figure
+
+
+def _sampled(rows: Rows) -> Curve:
+    """The accuracy of one draw's networks, with two standard errors of a share of the test set's predictions."""
+    found = curve(rows, "num_sequences", "accuracy")
+    errors = [2 * sqrt(p * (1 - p) / (PAPER_TEST * NUM_STEPS)) for p in found.middle]
+    low, high = ([p + sign * e for p, e in zip(found.middle, errors, strict=True)] for sign in (-1, 1))
+    return found._replace(low=low, high=high)
 
 
 def _loss(row: Row) -> float:

@@ -9,16 +9,18 @@ from typing_extensions import override
 from pgm_rnn.experiments.experiment import PAPER, Cell, Experiment, Finding, Row, Rows, Sentence
 from pgm_rnn.experiments.networks import network_row, train_networks
 from pgm_rnn.experiments.pictures import (
+    BLACK,
     BLUE,
     GREEN,
     ORANGE,
     PURPLE,
-    SKY,
     VERMILION,
     draw_curve,
     label_axis,
+    legend_above,
     panels,
     plain_ticks,
+    side_by_side,
 )
 from pgm_rnn.experiments.problem import make_problem
 from pgm_rnn.experiments.settings import NUM_STEPS, PAPER_TEST, Settings
@@ -73,28 +75,33 @@ class Figure6(Experiment):
 
     @override
     def draw(self, rows: Rows) -> "Figure":
-        figure, (top, bottom) = panels(2)
+        figure, (top, ratio, bottom) = panels(3, height=2.9)
         rows = largest(rows)
         curves = [
             ("forward algorithm", "forward_accuracy", GREEN),
             ("RNN", "accuracy", BLUE._replace(dashes="--")),
             ("agreement of the two", "agreement", ORANGE),
-            ("chance, 1/m", "chance", PURPLE),
         ]
-        for name, measured, look in curves:
-            draw_curve(top, curve(rows, "num_states", measured), look, name)
-        for name, measured, look in (("RNN", "parameters", SKY), ("HMM", "hmm_parameters", VERMILION)):
+        for place, (name, measured, look) in enumerate(curves):
+            draw_curve(top, curve(rows, "num_states", measured), look, name, shift=side_by_side(place, len(curves)))
+        draw_curve(top, curve(rows, "num_states", "chance"), PURPLE, "chance, 1/m", interval=False)
+        shares = [{**row, "ratio": _ratio(row)} for row in rows]
+        draw_curve(ratio, curve(shares, "num_states", "ratio"), BLUE, "expected accuracy, RNN / forward")
+        ratio.axhline(MATCHING, color=BLACK.color, linestyle=":", label="counts as matching")
+        for name, measured, look in (("RNN", "parameters", BLUE), ("HMM", "hmm_parameters", VERMILION)):
             draw_curve(bottom, curve(rows, "num_states", measured), look, name, interval=False)
-        bottom.set_yscale("log")
         for axis in (top, bottom):
+            axis.set_yscale("log")
+        for axis in (top, ratio, bottom):
             axis.set_xscale("log", base=2)
             plain_ticks(axis, [float(m) for m in values_of(rows, "num_states")])
-        top.legend(fontsize=9, loc="center")
-        bottom.legend(fontsize=9)
         draws = len(values_of(rows, "replicate"))
-        note = f"median and middle 80 % of {draws} HMMs for each m"
-        label_axis(top, "m, hidden states of the HMM", "accuracy, agreement", percent=True, note=note)
-        label_axis(bottom, "m, hidden states of the HMM", "parameters")
+        label, note = "m, hidden states of the HMM", f"median and middle 80 % of {draws} HMMs for each m"
+        label_axis(top, label, "accuracy, agreement", percent=True, note=note)
+        label_axis(ratio, label, "accuracy ratio", percent=True, note=note)
+        label_axis(bottom, label, "parameters")
+        for axis, columns in ((top, 2), (ratio, 2), (bottom, 2)):
+            legend_above(axis, columns)
         return figure
 
 

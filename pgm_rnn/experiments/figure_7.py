@@ -10,7 +10,16 @@ from typing_extensions import override
 
 from pgm_rnn.experiments.experiment import PAPER, Cell, Experiment, Finding, Row, Rows, Sentence
 from pgm_rnn.experiments.networks import network_row, train_networks
-from pgm_rnn.experiments.pictures import BLACK, BLUE, VERMILION, draw_curve, label_axis, panels, plain_ticks
+from pgm_rnn.experiments.pictures import (
+    BLACK,
+    BLUE,
+    VERMILION,
+    draw_curve,
+    label_axis,
+    legend_above,
+    panels,
+    plain_ticks,
+)
 from pgm_rnn.experiments.problem import Problem, hmm_parameter_count, make_problem
 from pgm_rnn.experiments.scores import state_scores
 from pgm_rnn.experiments.settings import PAPER_TEST, Settings
@@ -99,7 +108,7 @@ class Figure7(Experiment):
         label = "k, hidden units or particles"
         label_axis(top, label, "accuracy", percent=True, note=f"median and middle 80 % of {draws} HMMs")
         label_axis(bottom, label, "agreement with forward", percent=True)
-        top.legend(fontsize=9, loc="lower right")
+        legend_above(top)
         return figure
 
 

@@ -17,6 +17,7 @@ from pgm_rnn.experiments.pictures import (
     VERMILION,
     draw_curve,
     label_axis,
+    legend_above,
     panels,
     plain_ticks,
 )
@@ -110,9 +111,10 @@ class InfiniteData(Experiment):
         bottom.set_ylim(0, 1.04 * draws)
         for axis in (top, bottom):
             plain_ticks(axis, [float(k) for k in values_of(rows, "size")])
-            axis.legend(fontsize=9)
         label_axis(top, label, "KL to forward, nats per step", note=f"median and middle 80 % of {draws} HMMs")
         label_axis(bottom, label, f"HMMs, of {draws}", note="no prediction differs from the forward algorithm's")
+        for axis in (top, bottom):
+            legend_above(axis)
         return figure
 
 

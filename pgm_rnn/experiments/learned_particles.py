@@ -24,6 +24,7 @@ from pgm_rnn.experiments.pictures import (
     label_axis,
     panels,
     plain_ticks,
+    side_by_side,
 )
 from pgm_rnn.experiments.problem import Problem, make_problem
 from pgm_rnn.experiments.settings import Settings
@@ -33,16 +34,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-GRADIENT, RNN = "gradient", "rnn"
+GRADIENT, RNN, ALL = "gradient", "rnn", "all-particles"
+OF_LOG_Z = ("bootstrap", "untrained", "optimal", "likelihood", "weights-only")
+FORWARD = BLACK._replace(dashes=":")
 STYLES = {
     "bootstrap": ("bootstrap filter", VERMILION),
     "optimal": ("optimal proposal", GREEN),
     "untrained": ("prior, soft resampling", BLACK),
     "likelihood": ("proposal learned for log Z", SKY),
     "weights-only": ("the same, gradient of weights alone", PURPLE._replace(marker="x")),
-    "states": ("proposal learned for states", SKY),
-    "all-ahead": ("all learned, to be read so", ORANGE),
-    "all-particles": ("all learned", ORANGE),
+    ALL: ("all learned", ORANGE),
+    "all-ahead": ("all learned, to be read one step ahead", ORANGE._replace(dashes="--", marker="P")),
     RNN: ("RNN", BLUE),
 }
 """Label and look of each method's curve."""
@@ -113,32 +115,27 @@ class LearnedParticles(Experiment):
 
     @override
     def draw(self, rows: Rows) -> "Figure":
-        figure, axes = panels(2, 2, width=6.0, height=4.0)
-        now = ("bootstrap", "optimal", "all-particles", RNN)
+        figure, axes = panels(3, height=3.0)
         exact = where(rows, method="bootstrap")
-        name = "forward algorithm"
-        draw_curve(axes[0], curve(exact, "size", "forward_expected_accuracy"), BLACK, name, interval=False)
-        _draw(axes[0], rows, now, "expected_accuracy")
-        _draw(axes[1], rows, now, "agreement_all")
-        _draw(axes[2], rows, ("bootstrap", "optimal", "states", "all-ahead"), "ahead_kl")
-        _draw(axes[2], rows, (RNN,), "kl")
-        _draw(axes[3], rows, ("bootstrap", "untrained", "optimal", "likelihood", "weights-only"), "log_z_gap")
+        draw_curve(
+            axes[0], curve(exact, "size", "forward_expected_accuracy"), FORWARD, "forward algorithm", interval=False
+        )
+        _draw(axes[0], rows, {"bootstrap": "expected_accuracy", ALL: "expected_accuracy", RNN: "expected_accuracy"})
+        _draw(axes[1], rows, {"bootstrap": "ahead_kl", ALL: "kl", "all-ahead": "ahead_kl", RNN: "kl"})
+        _draw(axes[2], rows, dict.fromkeys(OF_LOG_Z, "log_z_gap"))
         draws = len(values_of(rows, "replicate"))
         label = "M particles or k = M hidden units"
-        note = f"states read from the particles; median, middle 80 % of {draws} HMMs"
-        label_axis(axes[0], label, "expected accuracy", percent=True, note=note)
-        label_axis(axes[1], label, "agreement with forward", percent=True, note="states read from the particles")
+        note = f"median and middle 80 % of {draws} HMMs"
+        label_axis(axes[0], label, "expected accuracy", percent=True, note=f"states read from the particles; {note}")
         label_axis(
-            axes[2],
-            label,
-            "KL to p(z | x), nats per step",
-            note="states read one exact step ahead; those of the RNN from its units",
+            axes[1], label, "KL to p(z | x), nats per step", note=f"bootstrap filter read one step ahead; {note}"
         )
-        label_axis(axes[3], label, "log p(x) - log Z, nats per sequence", note="true parameters")
+        label_axis(axes[2], label, "log p(x) - log Z, nats", note=f"true parameters, per sequence; {note}")
+        named: dict[str, Any] = {}
         for axis in axes:
-            axis.legend(fontsize=8.5)
-        axes[3].set_ylim(bottom=axes[3].get_ylim()[0] / 4)  # room for the legend
-        axes[3].legend(fontsize=8.5, loc="lower left")
+            handles, labels = axis.get_legend_handles_labels()
+            named |= dict(zip(labels, handles, strict=True))
+        figure.legend([*named.values()], [*named], loc="outside upper center", ncols=2, fontsize=9, frameon=False)
         return figure
 
 
@@ -148,12 +145,14 @@ def _problems(settings: Settings, num_states: int, replicates: tuple[int, ...]) 
     return [make_problem(settings, num_states, replicate) for replicate in replicates]
 
 
-def _draw(axis: "Axes", rows: Rows, methods: tuple[str, ...], measured: str) -> None:
-    for method in methods:
+def _draw(axis: "Axes", rows: Rows, measures: dict[str, str]) -> None:
+    """A curve for each method; every method has the same look on all panels."""
+    for place, (method, measured) in enumerate(measures.items()):
         name, look = STYLES[method]
-        draw_curve(axis, curve(where(rows, method=method), "size", measured), look, name)
+        found = curve([row for row in where(rows, method=method) if measured in row], "size", measured)
+        draw_curve(axis, found, look, name, shift=side_by_side(place, len(measures)))
     axis.set_xscale("log")
-    if measured in ("kl", "ahead_kl", "log_z_gap"):
+    if not set(measures.values()) <= {"expected_accuracy"}:
         axis.set_yscale("log")
     plain_ticks(axis, [float(size) for size in values_of(rows, "size")])
 

@@ -26,6 +26,7 @@ from pgm_rnn.experiments.pictures import (
     label_axis,
     panels,
     plain_ticks,
+    side_by_side,
 )
 from pgm_rnn.experiments.problem import Problem, hmm_parameter_count, make_problem
 from pgm_rnn.experiments.scores import divergence
@@ -143,15 +144,17 @@ class NextSymbol(Experiment):
         figure, axes = panels(len(numbers))
         for axis, num_sequences in zip(axes, numbers, strict=True):
             shown = _widest(where(rows, num_sequences=num_sequences))
-            for learner, (name, look) in LEARNERS.items():
-                draw_curve(axis, curve(where(shown, method=learner), "num_states", "kl"), look, name)
+            for place, (learner, (name, look)) in enumerate(LEARNERS.items()):
+                found = curve(where(shown, method=learner), "num_states", "kl")
+                draw_curve(axis, found, look, name, shift=side_by_side(place, len(LEARNERS)))
             axis.set_xscale("log", base=2)
             axis.set_yscale("log")
             plain_ticks(axis, [float(m) for m in values_of(rows, "num_states")])
             draws = len(values_of(rows, "replicate"))
             note = f"n = {num_sequences}; k = {_width(rows)}; median and middle 80 % of {draws} HMMs"
             label_axis(axis, "m, hidden states of the HMM", "KL, nats per step", note=note)
-        axes[0].legend(fontsize=9)
+        handles = axes[0].get_legend_handles_labels()
+        figure.legend(*handles, loc="outside upper center", ncols=2, fontsize=9, frameon=False)
         return figure
 
 

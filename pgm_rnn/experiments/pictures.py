@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 130
+STEP = 1.07
+"""Ratio of the places of two curves' bars that stand side by side."""
 
 
 class Look(NamedTuple):
@@ -50,13 +52,47 @@ def panels(rows: int, columns: int = 1, *, width: float = 6.4, height: float = 3
     return figure, axes
 
 
-def draw_curve(axis: "Axes", curve: Curve, look: Look, label: str, *, interval: bool = True) -> None:
-    """A line through the medians with its interval behind it."""
-    (line,) = axis.plot(curve.x, curve.middle, label=label, color=look.color, linestyle=look.dashes, linewidth=1.6)
+def draw_curve(
+    axis: "Axes", curve: Curve, look: Look, label: str, *, interval: bool = True, shift: float = 1.0
+) -> None:
+    """A line through the medians, with a bar over each interval.
+
+    Args:
+        axis: the panel.
+        curve: what to draw.
+        look: colour, marker and dashes.
+        label: name for the legend.
+        interval: whether there are bars.
+        shift: factor of the places, so that the bars of several curves stand side by side on a logarithmic axis.
+    """
+    places = [shift * x for x in curve.x]
+    (line,) = axis.plot(places, curve.middle, label=label, color=look.color, linestyle=look.dashes, linewidth=1.6)
     line.set_marker(look.marker or "None")
     line.set_markersize(5)
     if interval:
-        axis.fill_between(curve.x, curve.low, curve.high, color=look.color, alpha=0.15, linewidth=0)
+        axis.vlines(places, curve.low, curve.high, color=look.color, linewidth=2.2, alpha=0.45, zorder=1.5)
+
+
+def side_by_side(number: int, of: int) -> float:
+    """The shift of curve `number`, from 0, of several."""
+    return float(STEP ** (number - (of - 1) / 2))
+
+
+def legend_above(axis: "Axes", columns: int = 3) -> None:
+    """The legend between the panel and its note, so that it covers nothing; call it after `label_axis`."""
+    note = axis.get_title(loc="left")
+    axis.set_title("", loc="left")
+    axis.legend(
+        title=note or None,
+        loc="lower left",
+        bbox_to_anchor=(0, 1.0),
+        ncols=columns,
+        fontsize=9,
+        title_fontsize=10,
+        alignment="left",
+        frameon=False,
+        borderaxespad=0.2,
+    )
 
 
 def label_axis(axis: "Axes", x: str, y: str, *, percent: bool = False, note: str = "") -> None:
@@ -75,7 +111,7 @@ def plain_ticks(axis: "Axes", places: list[float]) -> None:
 
     axis.xaxis.set_major_locator(FixedLocator(places))
     axis.xaxis.set_minor_locator(NullLocator())
-    axis.set_xticklabels([f"{place:g}" if place < 1e5 else f"{place:.0e}" for place in places])
+    axis.set_xticklabels([f"{place:,.0f}" if 1 <= place < 1e5 else f"{place:g}" for place in places])
 
 
 def as_png(figure: "Figure") -> bytes:

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pgm_rnn.report.figures import INK, tiled
+from pgm_rnn.report.figures import tiled
+from pgm_rnn.report.looks import INK
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

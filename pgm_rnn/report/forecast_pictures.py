@@ -8,19 +8,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pgm_rnn.legend import Legend
-from pgm_rnn.report.figures import INK, stacked
-from pgm_rnn.report.time_axis import MAX_PANELS, axis_of, finish, panel_title
+from pgm_rnn.report.canvas import FILE, SMALL, TEXT, Canvas
+from pgm_rnn.report.looks import AHEAD, FEW, looks
+from pgm_rnn.report.series_panels import columns_of, draw_values, observed_values, title_of
+from pgm_rnn.report.state_pictures import stack
+from pgm_rnn.report.time_axis import axis_of, edges_of, finish, panel_title
 from pgm_rnn.sequences import Sequences
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
 
 BEFORE = 4
 """Steps of the past that are shown for every step ahead; at least `LEAST`."""
 LEAST = 40
-MAX_NAMES = 20
-"""Largest number of words that are named beside the panels."""
-AHEAD = "#c2571a"
 
 
 class Drawable(Protocol):
@@ -65,13 +65,12 @@ class Drawable(Protocol):
         """The words of a variable that is a symbol."""
 
 
-def fan(forecast: Drawable) -> "Figure":
-    """One panel per sequence and variable, at most `MAX_PANELS`, with the user's names and times."""
+def fan(forecast: Drawable, canvas: Canvas = FILE) -> "list[Axes]":
+    """One panel per sequence and variable, as many as there is room for, with the user's names and times."""
     num_sequences, _, width = forecast.means.shape
-    wanted = list(islice(product(range(num_sequences), range(width)), MAX_PANELS))
-    figure, panels = stacked(
-        len(wanted), width=8, height=1.8 if len(wanted) > 1 else 3.0, same_steps=False, same_values=False
-    )
+    total = num_sequences * width
+    wanted = list(islice(product(range(num_sequences), range(width)), canvas.number(total)))
+    panels = canvas.panels(len(wanted), height=1.8)
     name, times = forecast.times()
     for panel, (sequence, place) in zip(panels, wanted, strict=True):
         past = _past(forecast, sequence, name)
@@ -79,17 +78,12 @@ def fan(forecast: Drawable) -> "Figure":
             _symbols(panel, forecast, sequence, place, times[sequence])
         else:
             _numbers(panel, forecast, sequence, place, past, times[sequence])
-        parts = (panel_title(forecast.legend, sequence, num_sequences), _title(forecast, place))
+        parts = (panel_title(forecast.legend, sequence, num_sequences), title_of(forecast.data, place))
         finish(panel, ", ".join(part for part in parts if part), times[sequence])
-    panels[-1].set_xlabel(name, fontsize=9)
-    named = {
-        label: handle for panel in panels for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
-    }
-    if len(named) <= MAX_NAMES:
-        figure.legend([*named.values()], [*named], loc="outside right upper", fontsize=8, frameon=False)
-    if num_sequences * width > len(wanted):
-        figure.suptitle(f"the first {len(wanted)} of {num_sequences * width} panels", fontsize=9)
-    return figure
+    shown = f"{name} (the first {len(wanted)} of {total} panels)" if len(wanted) < total else name
+    panels[-1].set_xlabel(shown, fontsize=TEXT)
+    canvas.legend(panels)
+    return panels
 
 
 def _past(forecast: Drawable, sequence: int, name: str) -> NDArray[Any]:
@@ -99,39 +93,44 @@ def _past(forecast: Drawable, sequence: int, name: str) -> NDArray[Any]:
 
 
 def _numbers(
-    panel: Any, forecast: Drawable, sequence: int, place: int, past: NDArray[Any], ahead: NDArray[Any]
+    panel: "Axes", forecast: Drawable, sequence: int, place: int, past: NDArray[Any], ahead: NDArray[Any]
 ) -> None:
     shown = max(LEAST, BEFORE * len(ahead))
-    x = forecast.data.x[sequence, : len(past)].double().reshape(len(past), -1)[:, place].numpy().copy()
-    observed = forecast.data.mask[sequence, : len(past)].reshape(len(past), -1)
-    x[~observed.expand(len(past), forecast.means.shape[-1])[:, place].numpy()] = np.nan
-    panel.plot(past[-shown:], x[-shown:], color=INK, linewidth=1, label="observed")
+    x = observed_values(forecast.data, sequence)[:, place]
+    draw_values(panel, past[-shown:], x[-shown:], columns_of(forecast.data)[place], "observed")
     order = sorted(range(len(forecast.levels)), key=lambda number: -forecast.levels[number])
     for number, strength in zip(order, np.linspace(0.2, 0.45, len(order)), strict=True):
         low, high = forecast.intervals[number, :, sequence, :, place].numpy()
-        label = f"{forecast.levels[number]:g} %"
-        panel.fill_between(ahead, low, high, color=AHEAD, alpha=strength, linewidth=0, label=label)
+        label = f"{forecast.levels[number]:g} % interval"
+        if len(ahead) == 1:  # an area needs two points
+            panel.vlines(ahead, low, high, color=AHEAD, alpha=strength, linewidth=6, label=label)
+        else:
+            panel.fill_between(ahead, low, high, color=AHEAD, alpha=strength, linewidth=0, label=label)
     mark = "o" if len(ahead) == 1 else None
-    panel.plot(ahead, forecast.medians[sequence, :, place].numpy(), color=AHEAD, marker=mark, label="median")
-    panel.margins(x=0)
+    medians = forecast.medians[sequence, :, place].numpy()
+    panel.plot(ahead, medians, color=AHEAD, linestyle="--", marker=mark, label="median")
+    panel.margins(x=0.02 if len(ahead) == 1 else 0)
 
 
-def _symbols(panel: Any, forecast: Drawable, sequence: int, place: int, ahead: NDArray[Any]) -> None:
-    import matplotlib
-
-    probs, words = forecast.probs[place][sequence].numpy(), forecast.words(place)
-    colours = matplotlib.colormaps["viridis"](np.linspace(0, 1, len(words)))
-    if len(ahead) == 1:  # an area needs two points
-        panel.bar(words, probs[0], color=colours)
+def _symbols(panel: "Axes", forecast: Drawable, sequence: int, place: int, ahead: NDArray[Any]) -> None:
+    probs, words = _few(forecast.probs[place], forecast.words(place))
+    if len(ahead) == 1:
+        panel.bar(words, probs[sequence, 0], color=[look.color for look in looks(len(words))])
+        panel.set_ylim(0, 1)
     else:
-        panel.stackplot(ahead, probs.T, labels=words, colors=colours, linewidth=0)
-        panel.margins(x=0)
-    panel.set_ylim(0, 1)
-    panel.set_ylabel("probability", fontsize=8)
+        stack(panel, edges_of(ahead), probs[sequence], words)
+    panel.set_ylabel("probability", fontsize=SMALL)
 
 
-def _title(forecast: Drawable, place: int) -> str:
-    """The name of a variable with its unit; nothing for a single one without a name."""
-    if forecast.legend is not None and len(forecast.legend.columns) == len(forecast.names):
-        return forecast.legend.columns[place].title
-    return f"variable {forecast.names[place]}" if len(forecast.names) > 1 else ""
+def _few(probs: Tensor, words: tuple[str, ...]) -> tuple[NDArray[Any], list[str]]:
+    """Probabilities (B, N, V) of at most `FEW` words: the most probable ones in their order, then all others as one."""
+    array = probs.double().numpy()
+    if len(words) <= FEW:
+        return array, list(words)
+    chosen = np.sort(np.argsort(-array.mean(axis=(0, 1)), kind="stable")[: FEW - 1])
+    others = 1 - array[..., chosen].sum(axis=-1, keepdims=True)
+    names = [repr(words[place])[1:-1] if words[place].strip() else "space" for place in chosen]
+    return np.concatenate([array[..., chosen], others.clip(min=0)], axis=-1), [
+        *names,
+        f"{len(words) - len(chosen)} others",
+    ]

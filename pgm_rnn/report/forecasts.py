@@ -117,7 +117,8 @@ class Forecast:
     def _picture(self, suffix: str) -> bytes:
         from pgm_rnn.report.forecast_pictures import fan
 
-        return figures.rendered(fan(self), suffix)
+        figure: Any = fan(self)[0].figure
+        return figures.rendered(figure, suffix)
 
     def _keys(self, sequence: Values, step: Values) -> dict[str, Values]:
         name, times = self.times()

@@ -15,17 +15,21 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
 from pgm_rnn.legend import Legend
 from pgm_rnn.report import figures
+from pgm_rnn.report.canvas import FILE, Canvas
 from pgm_rnn.report.places import Values, frame_of, ids_of, key_columns, name_of_ids, name_of_times, places_of
 from pgm_rnn.report.table_files import NETCDF, PARQUET, Writer, csv_of, netcdf_of, parquet_of, write_table_file
 from pgm_rnn.results import shown
 from pgm_rnn.sequences import length_mask
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 STATE_FILES = (".csv", PARQUET, NETCDF, *figures.SUFFIXES)
 """Suffixes of the files that `States.write` makes."""
@@ -123,19 +127,36 @@ class States:
         }
         write_table_file(path, tables | pictures)
 
-    def _picture(self, suffix: str) -> bytes:
+    def draw(self, which: str | None = None, canvas: Canvas = FILE) -> "list[Axes]":
+        """A picture of the beliefs, with one panel per sequence.
+
+        Args:
+            which: "filtered" or "smoothed"; None for smoothed where there is such a law.
+            canvas: what to draw on.
+
+        Raises:
+            ValueError: the engine did not give that law.
+        """
         from pgm_rnn.report.state_pictures import beliefs, means
 
-        probs = self.filtered_probs if self.smoothed_probs is None else self.smoothed_probs
-        what = "filtered" if self.smoothed_probs is None and self.smoothed_means is None else "smoothed"
+        laws = {
+            name: (getattr(self, f"{name}_probs"), getattr(self, f"{name}_means"), getattr(self, f"{name}_sds"))
+            for name in ("smoothed", "filtered")
+        }
+        there = [name for name, (probs, centre, _) in laws.items() if probs is not None or centre is not None]
+        if (which or there[0]) not in there:
+            raise ValueError(
+                f"expected which to be {' or '.join(there)}, which engine {self.engine!r} gives, got {which}"
+            )
+        name = which or there[0]
+        probs, centre, spread = laws[name]
         if probs is not None:
-            return figures.rendered(beliefs(probs, self.lengths, self.legend, what), suffix)
-        centre, spread = (
-            (self.filtered_means, self.filtered_sds) if what == "filtered" else (self.smoothed_means, self.smoothed_sds)
-        )
-        assert centre is not None  # one of the laws is there
-        assert spread is not None
-        return figures.rendered(means(centre, spread, self.lengths, self.legend, what), suffix)
+            return beliefs(probs, self.lengths, self.legend, name, canvas)
+        return means(centre, spread, self.lengths, self.legend, name, canvas)
+
+    def _picture(self, suffix: str) -> bytes:
+        figure: Any = self.draw()[0].figure
+        return figures.rendered(figure, suffix)
 
     def _parts(self) -> Iterator[tuple[str, Tensor]]:
         """The name and the values (B, T) or (B, T, K) of what is there, in the order of the table."""

@@ -6,10 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgm_rnn.legend import Legend
+from pgm_rnn.report.canvas import SMALL, TEXT
 from pgm_rnn.report.places import name_of_ids, name_of_times
-
-MAX_PANELS = 12
-"""Largest number of sequences in one picture, the first ones."""
 
 
 def axis_of(legend: Legend | None, sequence: int, length: int) -> NDArray[Any]:
@@ -21,11 +19,21 @@ def axis_of(legend: Legend | None, sequence: int, length: int) -> NDArray[Any]:
     return np.arange(1, length + 1)
 
 
-def axis_title(legend: Legend | None) -> str:
-    """The name of the axis."""
-    if legend is None or not legend.times or np.asarray(legend.times[0]).dtype.kind not in "iufM":
-        return "step"
-    return name_of_times(legend)
+def edges_of(times: NDArray[Any]) -> NDArray[Any]:
+    """Where the steps of an axis begin and end, half way between their times: (length + 1,)."""
+    exact = times.astype("datetime64[ms]" if times.dtype.kind == "M" else float)
+    if len(exact) == 1:
+        half = np.timedelta64(12, "h") if exact.dtype.kind == "M" else 0.5
+        return np.array([exact[0] - half, exact[0] + half])
+    halves = np.diff(exact) / 2
+    return np.concatenate([exact[:1] - halves[0], exact[:-1] + halves, exact[-1:] + halves[-1]])
+
+
+def axis_title(legend: Legend | None, shown: int = 0, num_sequences: int = 0) -> str:
+    """The name of the axis, and how many of the sequences are shown if it is not all of them."""
+    known = legend is not None and legend.times and np.asarray(legend.times[0]).dtype.kind in "iufM"
+    name = name_of_times(legend) if known else "step"
+    return f"{name} (the first {shown} of {num_sequences} sequences)" if shown < num_sequences else name
 
 
 def panel_title(legend: Legend | None, sequence: int, num_sequences: int) -> str:
@@ -35,15 +43,17 @@ def panel_title(legend: Legend | None, sequence: int, num_sequences: int) -> str
     return f"sequence {sequence}" if num_sequences > 1 else ""
 
 
-def finish(panel: Any, title: str, values: NDArray[Any]) -> None:
-    """A title, small ticks, no frame, whole steps."""
+def finish(panel: Any, title: str, values: NDArray[Any] | None = None) -> None:
+    """A title, readable ticks, no frame on two sides; whole steps or dates where `values` are on the axis of time."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
     from matplotlib.ticker import MaxNLocator
 
-    panel.set_title(title, loc="left", fontsize=9)
-    panel.tick_params(labelsize=8, length=2)
+    panel.set_title(title, loc="left", fontsize=TEXT)
+    panel.tick_params(labelsize=SMALL, length=2)
     for side in ("top", "right"):
         panel.spines[side].set_visible(False)
+    if values is None:
+        return
     if values.dtype.kind == "M":
         locator = AutoDateLocator()
         panel.xaxis.set_major_locator(locator)

@@ -40,12 +40,12 @@ def test_every_method_has_its_rows(quick: list[Row]) -> None:
     assert values_of(quick, "size") == [1, 3]
 
 
-def test_every_question_has_a_verdict_and_the_picture_four_panels(quick: list[Row]) -> None:
+def test_every_question_has_a_verdict_and_the_picture_three_panels(quick: list[Row]) -> None:
     for sentence in EXPERIMENT.sentences:
         found = sentence.find(quick)
         assert len(found.draws) == 2
         assert "M = 1" in found.reason
-    assert [len(axis.get_lines()) for axis in EXPERIMENT.draw(quick).axes] == [5, 4, 5, 5]
+    assert [len(axis.get_lines()) for axis in EXPERIMENT.draw(quick).axes] == [4, 4, 5]
 
 
 def test_training_brings_log_z_closer_and_the_weights_alone_lead_away() -> None:
