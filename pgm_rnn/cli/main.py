@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from pgm_rnn.cli import reproduce, saved, states
+from pgm_rnn.cli import compare, reproduce, saved, states
 from pgm_rnn.cli.early import check_name, check_saved, complete
 from pgm_rnn.cli.lazy import FitGroup
 from pgm_rnn.cli.names import CELLS
@@ -278,6 +278,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     saved.describe,
     states.infer,
     saved.forecast,
+    compare.compare,
     saved.sample,
     saved.show,
     graph,
