@@ -29,14 +29,20 @@ def one_step_terms(
         num_particles: particles of the filter, for a model that is not `exact`.
         seed: random seed of the filter.
     """
+    terms = (
+        _of_prefixes(model, data) if isinstance(model, SumsOutStates) else _filtered(model, data, num_particles, seed)
+    )
+    return torch.cat([torch.zeros_like(terms[:, :1]), terms[:, 1:]], 1) if model.first == "condition" else terms
+
+
+def _filtered(model: SequenceModel, data: Sequences, num_particles: int, seed: int | None) -> Tensor:
+    """The terms of all steps, the first included, by the filter that suits the model."""
     if not model.exact:
         try:
             found = smc.filter(model, data, num_particles=num_particles, degenerate="-inf", seed=seed)
         except smc.DegenerateWeightsError:  # a NaN weight: there is no score
             return torch.full(data.x.shape[:2], torch.nan, dtype=torch.float64)
         return found.log_normalizers.double()
-    if isinstance(model, SumsOutStates):
-        return _of_prefixes(model, data)
     if has_tables(model):
         return forward_backward.filter(model, data).log_normalizers.double()
     if model.states is None:
@@ -47,8 +53,7 @@ def one_step_terms(
 def _without_states(model: SequenceModel, data: Sequences) -> Tensor:
     """log p(x_t | h_t) of checked data, (batch, T), for a memory that is a function of x."""
     law = model.emission(None, memory_of(model).unroll(data.x, None, data.inputs))
-    terms = observed_log_prob(law, data.x, data.observed).double()
-    return torch.cat([torch.zeros_like(terms[:, :1]), terms[:, 1:]], 1) if model.first == "condition" else terms
+    return observed_log_prob(law, data.x, data.observed).double()
 
 
 def _of_prefixes(model: SequenceModel, data: Sequences) -> Tensor:

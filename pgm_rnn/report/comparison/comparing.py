@@ -192,5 +192,8 @@ def _criteria(entry: Entry, scores: Scores) -> Criteria:
 
 def _title(entry: Entry, scores: Scores) -> str:
     """The data, and how to read the numbers."""
+    num, steps = entry.num_series, f"{entry.data.num_steps:,} steps"
+    plain = steps if num == 1 else f"{num:,} sequences, {steps}"
+    holds = plain if entry.data.legend is None else described(entry.data)
     over = f"{len(scores.nats):,} {scores.unit}"
-    return f"{described(entry.data)}; nats per step, the smaller the better; ± standard error over {over}"
+    return f"{holds}; nats per step, the smaller the better; ± standard error over {over}"

@@ -97,10 +97,15 @@ def origins_of(num_steps: int, num: int, first: int | None = None, horizon: int 
     """
     first = num_steps // 2 if first is None else first
     last = num_steps - (horizon or 1)
-    if not (1 < first <= last and last - first + 1 >= num):
+    if not 1 < first <= last:
         raise ValueError(
-            f"expected 1 < first_origin and at least {num} steps for as many origins after it, got first_origin="
-            f"{first}, {num} origins and a horizon of {horizon or 1} in a series of {num_steps} steps; take fewer"
+            f"expected the first origin in 2..{last}, between steps to fit to and steps to score, got {first}; use "
+            "another first_origin, or a shorter horizon"
+        )
+    if num > last - first + 1:
+        raise ValueError(
+            f"expected at most {last - first + 1} origins from step {first} of {num_steps} on, got {num}; take fewer, "
+            "or an earlier first_origin"
         )
     if horizon is None:
         starts = tuple(first + (number * (num_steps - first)) // num for number in range(num))

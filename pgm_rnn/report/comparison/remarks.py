@@ -29,7 +29,7 @@ def remarks_of(groups: Sequence[Group], fits: Mapping[str, str], *, held_out: bo
     yield from _of_weights(groups)
     of = {state: [name for name, found in fits.items() if found == state] for state in (KNOWN, OTHER, UNKNOWN)}
     if of[OTHER]:
-        yield f"no AIC and BIC for {_listed(of[OTHER])}, fitted to other data or to a part of these"
+        yield f"no AIC and BIC: {_fitted(of[OTHER])} to other data, or to a part of these"
     if of[UNKNOWN]:
         yield f"AIC and BIC hold if {_fitted(of[UNKNOWN])} to these data, which is not known"
     if of[KNOWN] and not held_out:
