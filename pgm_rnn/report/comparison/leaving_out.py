@@ -8,6 +8,7 @@ carry the draws so far; then the fit is repeated without the sequence, or up to 
 value is kept and counted as unreliable. Vehtari, Gelman & Gabry (2017); Buerkner, Gabry & Vehtari (2020), sec. 2.2.
 """
 
+import copy
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from pgm_rnn.report.comparison.scores import Scores, in_blocks, seen_steps
 from pgm_rnn.report.one_step_terms import one_step_terms
 from pgm_rnn.report.tables import steps_of
 from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequence_model.densities import marginal_log_prob
 from pgm_rnn.sequences import Sequences
 
 AVERAGED = "averaged over the posterior"
@@ -43,6 +45,7 @@ class Weighted(NamedTuple):
     efficiency: float
 
 
+@torch.no_grad()
 def of_draws(
     entry: Entry,
     posterior: Posterior,
@@ -62,19 +65,19 @@ def of_draws(
     """
     assert entry.program is not None  # callers have a Bayesian fit
     draws = {name: samples.flatten(0, 1) for name, samples in posterior.samples.items()}
-    number = posterior.num_chains * posterior.num_samples
-    rows = [
-        values(entry.program.model_at({name: samples[draw] for name, samples in draws.items()}), data).double()
-        for draw in tqdm(range(number), unit="draw", desc=entry.name, disable=None if progress else True, leave=False)
-    ]
+    number, twin = posterior.num_chains * posterior.num_samples, copy.deepcopy(entry.model)
+    parameters, rows = dict(twin.named_parameters()), []
+    for draw in tqdm(range(number), unit="draw", desc=entry.name, disable=None if progress else True, leave=False):
+        for name, value in entry.program.raw({name: samples[draw] for name, samples in draws.items()}).items():
+            parameters[name].copy_(value)
+        rows.append(values(twin, data).double())
     samples = {name: samples.detach().double().cpu().numpy() for name, samples in posterior.samples.items()}
     return Weighted(torch.stack(rows), relative_efficiency(samples))
 
 
-@torch.no_grad()
 def sequence_values(model: SequenceModel, data: Sequences) -> Tensor:
-    """log p(x^(i)) of each sequence, (batch,)."""
-    return model.log_marginal_likelihood(data)
+    """log p(x^(i)) of each sequence of checked data, (batch,)."""
+    return marginal_log_prob(model, data, model.first)
 
 
 def step_values(model: SequenceModel, data: Sequences) -> Tensor:

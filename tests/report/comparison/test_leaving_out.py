@@ -24,9 +24,10 @@ from pgm_rnn.report.comparison.leaving_out import (
     step_values,
 )
 from pgm_rnn.report.comparison.psis import relative_efficiency, smoothed_weights
+from pgm_rnn.report.comparison.scores import Scores
 from pgm_rnn.sequences import Sequences, pad
 
-DRAWS = 400
+DRAWS = 200
 
 
 def program() -> pr.WithPriors:
@@ -63,8 +64,13 @@ def seen(data: Sequences, places: Any = slice(None)) -> Tensor:
     return data.x[places][data.mask[places]]
 
 
+def shapes(found: Scores) -> Tensor:
+    assert found.pareto_k is not None
+    return found.pareto_k
+
+
 def few() -> Sequences:
-    return pad([0.5 + torch.randn(length) for length in (3, 2, 4, 3, 2, 3)])
+    return pad([0.5 + torch.randn(length) for length in (3, 3, 3)])
 
 
 def entry_and_draws(data: Sequences, num_chains: int = 1, **options: Any) -> tuple[Any, Weighted]:
@@ -92,9 +98,9 @@ def test_leave_one_out_is_the_conjugate_predictive_law() -> None:
     rows = _rows(data)
     expected = [exact(row, torch.cat(rows[:i] + rows[i + 1 :])) for i, row in enumerate(rows)]
     np.testing.assert_allclose(-found.nats, expected, atol=0.05)
-    assert float(found.pareto_k.max()) < 0.7  # type: ignore[union-attr]
+    assert float(shapes(found).max()) < 0.7
     with_it = [float(_averaged(data, row)) for row in rows]
-    assert np.abs(np.array(with_it) - expected).max() > 0.15  # scores of seen sequences are not held-out ones
+    assert np.abs(np.array(with_it) - expected).max() > 0.1  # scores of seen sequences are not held-out ones
 
 
 def _averaged(data: Sequences, row: Tensor) -> Tensor:
@@ -116,7 +122,7 @@ def test_values_are_arvizs_own(num_chains: int) -> None:
         warnings.simplefilter("ignore")
         theirs = arviz.loo(arviz.from_dict(posterior=draws, log_likelihood={"x": values}), pointwise=True)
     np.testing.assert_allclose(-found.nats, theirs.loo_i.values, rtol=0, atol=1e-10)
-    np.testing.assert_allclose(found.pareto_k, theirs.pareto_k.values, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(shapes(found), theirs.pareto_k.values, rtol=0, atol=1e-10)
     assert float(-found.nats.sum()) == pytest.approx(theirs.elpd_loo, abs=1e-9)
 
 
@@ -143,7 +149,7 @@ def test_leave_future_out_is_the_conjugate_predictive_law() -> None:
     x = data.x[0]
     expected = [exact(x[i : i + 1], x[:i]) for i in range(16, 24)]
     assert float(-found.nats.sum()) == pytest.approx(sum(expected), abs=0.1)
-    assert float(found.pareto_k.max()) < 0.7  # type: ignore[union-attr]
+    assert float(shapes(found).max()) < 0.7
     assert abs(float(weighted.terms[:, 16:].logsumexp(0).sum() - 8 * np.log(DRAWS)) - sum(expected)) > 0.15
 
 
@@ -158,32 +164,32 @@ def test_a_horizon_scores_steps_jointly() -> None:
 
 def shifted() -> Sequences:
     """A series whose level changes, so that draws fitted to all of it miss those of its beginning."""
-    return pad([torch.cat([torch.randn(6), 5 + torch.randn(10)])])
+    return pad([torch.cat([torch.randn(5), 3 + torch.randn(5)])])
 
 
 def test_terms_with_a_large_k_are_refitted_and_then_exact() -> None:
     data = shifted()
     x = data.x[0]
     kept = leave_future_out(*entry_and_draws(data), first=3)
-    assert int((kept.pareto_k > 0.7).sum()) > 0  # type: ignore[operator]
+    assert float(shapes(kept).max()) > 0.7
     entry, weighted = entry_and_draws(data, fit=lambda program, train: posterior(train.x[0]))
     found = leave_future_out(entry, weighted, first=3)
-    expected = sum(exact(x[i : i + 1], x[:i]) for i in range(3, 16))
+    expected = sum(exact(x[i : i + 1], x[:i]) for i in range(3, 10))
     assert found.num_refits > 0
-    assert float(-found.nats.sum()) == pytest.approx(expected, abs=0.2)
+    assert float(-found.nats.sum()) == pytest.approx(expected, abs=0.1)
     assert abs(float(-kept.nats.sum()) - expected) > 0.5
 
 
 def test_a_sequence_that_pulls_the_posterior_is_refitted() -> None:
-    data = pad([torch.randn(2), torch.randn(2), 4 + torch.randn(30)])
+    data = pad([torch.randn(2), torch.randn(2), 0.8 + torch.randn(14)])
     rows = _rows(data)
     without = leave_one_out(*entry_and_draws(data))
-    assert float(without.pareto_k[2]) > 0.7  # type: ignore[index]
-    options = {"fit": lambda program, train: posterior(seen(train))}
-    found = leave_one_out(*entry_and_draws(data, **options))
+    assert float(shapes(without)[2]) > 0.7
+    found = leave_one_out(*entry_and_draws(data, fit=lambda program, train: posterior(seen(train))))
     assert found.num_refits >= 1
     expected = exact(rows[2], torch.cat(rows[:2]))
-    assert abs(float(-found.nats[2]) - expected) < abs(float(-without.nats[2]) - expected) / 2
+    assert float(-found.nats[2]) == pytest.approx(expected, abs=0.05)
+    assert abs(float(-without.nats[2]) - expected) > 0.1
 
 
 def test_bayesian_fits_stand_apart_from_models_with_one_value() -> None:
