@@ -22,7 +22,7 @@ from pgm_rnn.report.comparison.ranking import Group, groups_of
 from pgm_rnn.report.comparison.remarks import remarks_of
 from pgm_rnn.report.comparison.result import AS_IT_IS, Comparison
 from pgm_rnn.report.comparison.scores import Bound, Scores, scored
-from pgm_rnn.report.comparison.trained import OTHER, fitted_to
+from pgm_rnn.report.comparison.trained import OTHER, check_same_fits, fitted_to
 from pgm_rnn.report.one_step_terms import PARTICLES
 from pgm_rnn.report.tables import described
 from pgm_rnn.sequence_model.criteria import Criteria
@@ -37,8 +37,13 @@ class Wanted(NamedTuple):
     first_origin: int | None = None
     horizon: int | None = None
 
-    def check(self, num_series: int, *, bayesian: bool) -> None:
-        """Check that the data allow them.
+    def check(self, num_series: int, *, num_points: int, bayesian: bool) -> None:
+        """Check that the data and the models allow them.
+
+        Args:
+            num_series: number of sequences.
+            num_points: number of models that are no Bayesian fits.
+            bayesian: whether there are Bayesian fits.
 
         Raises:
             ValueError: folds of a single series, origins in several, both, or options without their use.
@@ -51,6 +56,11 @@ class Wanted(NamedTuple):
             raise ValueError(
                 f"expected a single series for rolling origin, got {num_series} sequences; use cross-validation over "
                 "sequences, folds=5"
+            )
+        if not num_points and (self.folds is not None or self.origins is not None):
+            raise ValueError(
+                "expected folds or origins only with models to fit anew, got Bayesian fits alone, which PSIS-LOO and "
+                "PSIS-LFO score without them; leave them out"
             )
         later = {"first_origin", "horizon"} & set(given)
         if later and self.origins is None and not (bayesian and num_series == 1):
@@ -130,7 +140,7 @@ def compared(entries: Sequence[Entry], bound: Bound, wanted: Wanted, *, progress
         ValueError: too few sequences or steps for what is wanted, or models that score other steps than the others.
     """
     points = [entry for entry in entries if entry.posterior is None]
-    wanted.check(entries[0].num_series, bayesian=len(points) < len(entries))
+    wanted.check(entries[0].num_series, num_points=len(points), bayesian=len(points) < len(entries))
     held, remark = _held_out(points, bound, wanted, progress=progress)
     draws = {entry.name: _draws_of(entry, progress=progress) for entry in entries if entry.posterior is not None}
     scores = {
@@ -141,11 +151,13 @@ def compared(entries: Sequence[Entry], bound: Bound, wanted: Wanted, *, progress
     }
     groups = (*held, *_left_out(entries, draws, wanted), *groups_of(AS_IT_IS, scores))
     fits = {entry.name: fitted_to(entry, scores[entry.name]) for entry in points if entry.model.exact}
+    if not held:
+        check_same_fits(fits)
     known = {
         entry.name: _criteria(entry, scores[entry.name]) for entry in points if fits.get(entry.name, OTHER) != OTHER
     }
     remarks = [*remark, *remarks_of(groups, fits, held_out=bool(held))]
-    return Comparison(groups, known, tuple(remarks), _title(entries[0], scores[entries[0].name]), bool(remark))
+    return Comparison(groups, known, tuple(remarks), _title(entries[0]), bool(remark))
 
 
 def _held_out(
@@ -190,10 +202,9 @@ def _criteria(entry: Entry, scores: Scores) -> Criteria:
     return Criteria.of(entry.model, float(scores.nats.sum()), int(scores.steps.sum()))
 
 
-def _title(entry: Entry, scores: Scores) -> str:
+def _title(entry: Entry) -> str:
     """The data, and how to read the numbers."""
     num, steps = entry.num_series, f"{entry.data.num_steps:,} steps"
     plain = steps if num == 1 else f"{num:,} sequences, {steps}"
     holds = plain if entry.data.legend is None else described(entry.data)
-    over = f"{len(scores.nats):,} {scores.unit}"
-    return f"{holds}; nats per step, the smaller the better; ± standard error over {over}"
+    return f"{holds}; nats per step, the smaller the better; ± standard error"

@@ -129,7 +129,7 @@ def leave_future_out(entry: Entry, weighted: Weighted, first: int, horizon: int 
         value = (log_weights[0] + weighted.terms[:, i : i + ahead].sum(1)).logsumexp(0)
         found.append((-value, seen[i : i + ahead].sum(), k[0]))
     nats, steps, shapes = (torch.stack([part.double() for part in parts[::-1]]) for parts in zip(*found, strict=True))
-    return in_blocks(nats, steps, "PSIS-LFO", shapes, int(shapes.isnan().sum()))
+    return in_blocks(nats, steps, "PSIS-LFO", shapes, int(shapes.isnan().sum()), width=ahead)
 
 
 def _posterior_of(entry: Entry, train: Sequences) -> Posterior:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from pgm_rnn.emissions import Emission, Pen
 from pgm_rnn.inference import em, svi
 from pgm_rnn.inference.em import EmWarning
 from pgm_rnn.inference.svi.objectives import chosen_objective
@@ -68,7 +69,7 @@ def default_refit(
     if isinstance(model, MarkovChain):
         count = given.get("pseudo_count", PSEUDO_COUNT)
         return MarkovChain.from_counts(*train[:2], emission=model.family, pseudo_count=count, first=model.first)
-    if isinstance(model, HMM) and model.first == "model" and not model.family.needs_head:
+    if isinstance(model, HMM) and model.first == "model" and _has_closed_form(model.family):
         return _by_em(copy.deepcopy(model), train, seed=seed, start="data", **HMM_OPTIONS | given)
     if isinstance(model, LinearGaussianSSM) and model.input_dim is None and model.first == "model":
         fresh = linear_start(train, latent_dim=model.latent_dim)
@@ -76,6 +77,11 @@ def default_refit(
         frozen = ("initial_mean", "initial_cov") if keeps_initial else ()
         return _by_em(fresh, train._replace(x=train.x.double()), frozen=frozen, **LINEAR_OPTIONS | given)
     return _by_gradient(model, train, seed, given)
+
+
+def _has_closed_form(family: Emission) -> bool:
+    """Whether EM has a closed form for an HMM with such observations: not for mixtures."""
+    return not (isinstance(family, Pen) and family.num_components > 1)
 
 
 def made_again(model: SequenceModel) -> SequenceModel:

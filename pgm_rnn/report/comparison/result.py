@@ -74,7 +74,7 @@ class Comparison:
         yield wrapped(self.title)
         for group in self.groups:
             yield ""
-            yield wrapped(f"{group.measure}, {group.label}")
+            yield wrapped(f"{group.measure}, {group.label}; ± over {group.unit}")
             yield _table(group, self.criteria)
             if group.advice:
                 yield wrapped(group.advice)

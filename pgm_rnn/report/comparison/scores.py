@@ -116,7 +116,9 @@ def seen_steps(model: SequenceModel, data: Sequences) -> Tensor:
     return seen
 
 
-def in_blocks(nats: Tensor, steps: Tensor, label: str, pareto_k: Tensor | None = None, num_refits: int = 0) -> Scores:
+def in_blocks(
+    nats: Tensor, steps: Tensor, label: str, pareto_k: Tensor | None = None, num_refits: int = 0, *, width: int = 1
+) -> Scores:
     """Scores of consecutive terms of one series, (num_terms,), in blocks; blocks without an observation are left out.
 
     Args:
@@ -125,9 +127,10 @@ def in_blocks(nats: Tensor, steps: Tensor, label: str, pareto_k: Tensor | None =
         label: the kind of likelihood.
         pareto_k: of each term, or None.
         num_refits: as for `Scores`.
+        width: number of steps that a term spans.
     """
     size = max(1, round(len(nats) ** (1 / 3)))
     blocks = [torch.stack([part.sum() for part in values.double().split(size)]) for values in (nats, steps)]
     kept = blocks[1] > 0
-    unit = f"blocks of {size} steps" if size > 1 else "steps"
+    unit = f"blocks of {size * width} steps" if size * width > 1 else "steps"
     return Scores(label, blocks[0][kept], blocks[1][kept], unit, pareto_k, num_refits)

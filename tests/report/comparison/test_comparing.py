@@ -63,6 +63,12 @@ def test_criteria_are_given_where_the_data_are_those_of_the_fit() -> None:
     other = pr.compare(fits, data.select(slice(10)))
     assert other.criteria == {}
     assert "no AIC and BIC: 1 states and 2 states were fitted to other data" in " ".join(str(other).split())
+    mixed = {
+        "these": fits["2 states"],
+        "others": em.fit(HMM.random(2, 3, seed=1), data.select(slice(2)), progress=False),
+    }
+    with pytest.raises(ValueError, match="got these fitted to these and others to others or to a part of these; fit"):
+        pr.compare(mixed, data)
     unknown = pr.compare({name: fit.model for name, fit in fits.items()}, data)
     assert set(unknown.criteria) == set(fits)
     assert "fitted to these data, which is not known" in " ".join(str(unknown).split())

@@ -159,7 +159,7 @@ def test_a_horizon_scores_steps_jointly() -> None:
     found, x = leave_future_out(entry, weighted, 15, horizon=3), data.x[0]
     expected = sum(exact(x[i : i + 3], x[:i]) for i in (15, 18, 21))
     assert float(-found.nats.sum()) == pytest.approx(expected, abs=0.1)
-    assert int(found.steps.sum()) == 9
+    assert (int(found.steps.sum()), found.unit) == (9, "blocks of 3 steps")
 
 
 def shifted() -> Sequences:
@@ -233,3 +233,10 @@ def test_a_refit_that_is_no_posterior_is_named() -> None:
     pair = (program(), posterior(seen(data)))
     with pytest.raises(TypeError, match=r"expected fit= to return a result of mcmc.run for the Bayesian fit A"):
         pr.compare({"A": pair, "B": pair}, data, first_origin=3, fit=lambda program, train: program)
+
+
+def test_bayesian_fits_alone_need_no_folds() -> None:
+    data = few()
+    pair = (program(), posterior(seen(data)))
+    with pytest.raises(ValueError, match="expected folds or origins only with models to fit anew, got Bayesian fits"):
+        pr.compare({"A": pair, "B": pair}, data, folds=3)
