@@ -23,6 +23,7 @@ from pgm_rnn.report.comparison.remarks import remarks_of
 from pgm_rnn.report.comparison.result import AS_IT_IS, Comparison
 from pgm_rnn.report.comparison.scores import Bound, Scores, scored
 from pgm_rnn.report.comparison.trained import OTHER, check_same_fits, fitted_to
+from pgm_rnn.report.fitted import counted
 from pgm_rnn.report.one_step_terms import PARTICLES
 from pgm_rnn.report.tables import described
 from pgm_rnn.sequence_model.criteria import Criteria
@@ -156,7 +157,7 @@ def compared(entries: Sequence[Entry], bound: Bound, wanted: Wanted, *, progress
     known = {
         entry.name: _criteria(entry, scores[entry.name]) for entry in points if fits.get(entry.name, OTHER) != OTHER
     }
-    remarks = [*remark, *remarks_of(groups, fits, held_out=bool(held))]
+    remarks = [*remark, *remarks_of(groups, fits, held_out=bool(held), single=entries[0].num_series == 1)]
     return Comparison(groups, known, tuple(remarks), _title(entries[0]), bool(remark))
 
 
@@ -204,7 +205,7 @@ def _criteria(entry: Entry, scores: Scores) -> Criteria:
 
 def _title(entry: Entry) -> str:
     """The data, and how to read the numbers."""
-    num, steps = entry.num_series, f"{entry.data.num_steps:,} steps"
-    plain = steps if num == 1 else f"{num:,} sequences, {steps}"
+    num, total = entry.num_series, entry.data.num_steps
+    plain = counted(total, "step") if num == 1 else f"{num:,} sequences, {total:,} steps"
     holds = plain if entry.data.legend is None else described(entry.data)
     return f"{holds}; nats per step, the smaller the better; ± standard error"

@@ -104,8 +104,7 @@ def ranked(measure: str, scores: Mapping[str, Scores]) -> Group:
     reference = scores[best]
     standings = [standing(name, found, None if name == best else reference) for name, found in scores.items()]
     standings.sort(key=lambda one: (one.model != best, one.behind))
-    unit = f"{len(reference.nats):,} {reference.unit}"
-    return Group(measure, reference.label, unit, tuple(standings), int(reference.steps.sum()))
+    return Group(measure, reference.label, reference.units, tuple(standings), int(reference.steps.sum()))
 
 
 def standing(name: str, found: Scores, best: Scores | None) -> Standing:

@@ -17,13 +17,14 @@ WHY_DRAWS = (
 )
 
 
-def remarks_of(groups: Sequence[Group], fits: Mapping[str, str], *, held_out: bool) -> Iterator[str]:
+def remarks_of(groups: Sequence[Group], fits: Mapping[str, str], *, held_out: bool, single: bool) -> Iterator[str]:
     """The remarks on groups of models.
 
     Args:
         groups: the groups.
         fits: for each exact model, whether the data are those that it was fitted to: KNOWN, OTHER or UNKNOWN.
         held_out: whether there are scores of models that were fitted anew.
+        single: whether the data are a single series.
     """
     yield from _of_groups(groups)
     yield from _of_weights(groups)
@@ -35,7 +36,7 @@ def remarks_of(groups: Sequence[Group], fits: Mapping[str, str], *, held_out: bo
     if of[KNOWN] and not held_out:
         yield (
             f"{_fitted(of[KNOWN])} to these data, on which more parameters always look better: go by BIC, or by "
-            "held-out scores, from folds=5 (sequences) or origins=5 (one series)"
+            f"held-out scores, {'origins=5' if single else 'folds=5'}"
         )
 
 

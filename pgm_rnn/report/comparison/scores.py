@@ -53,6 +53,12 @@ class Scores(NamedTuple):
     num_refits: int = 0
 
     @property
+    def units(self) -> str:
+        """The number of units, in words: "40 sequences", "1 block of 5 steps"."""
+        first, _, rest = self.unit.partition(" ")
+        return f"{len(self.nats):,} {first.removesuffix('s') if len(self.nats) == 1 else first} {rest}".rstrip()
+
+    @property
     def nats_per_step(self) -> float:
         """Nats of all units over steps of all units."""
         return float(self.nats.sum()) / float(self.steps.sum())

@@ -33,7 +33,7 @@ def test_the_advice_says_how_many_standard_errors() -> None:
 
 
 def test_one_unit_has_no_standard_error_and_the_advice_says_so() -> None:
-    assert "the standard error is not known from 1 sequences" in ranked("data", {"A": of(1), "B": of(2)}).advice
+    assert "the standard error is not known from 1 sequence" in ranked("data", {"A": of(1), "B": of(2)}).advice
 
 
 def test_impossible_data_are_named() -> None:
