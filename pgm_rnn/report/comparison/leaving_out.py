@@ -5,7 +5,7 @@
 
 j is the step to which the draws were fitted: T, or the last refit. Pareto k above 0.7 means that the weights cannot
 carry the draws so far; then the fit is repeated without the sequence, or up to step i, by the user's `fit=`, or the
-value is kept and counted as unreliable. Vehtari, Gelman & Gabry (2017); Buerkner, Gabry & Vehtari (2020), sec. 2.2.
+value is kept and counted as unreliable. Vehtari, Gelman & Gabry (2017); Bürkner, Gabry & Vehtari (2020).
 """
 
 import copy
