@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pgm_rnn import data, distributions, emissions, graph, inference, models, plot
     from pgm_rnn.data.reading import read_sequences
     from pgm_rnn.models.registry import get_model, list_models, model_info
+    from pgm_rnn.report.comparison import compare
     from pgm_rnn.report.description import describe
     from pgm_rnn.report.forecasting import forecast
     from pgm_rnn.report.inferring import infer
@@ -33,6 +34,7 @@ _HOMES = {
     "SequenceModel": "pgm_rnn.sequence_model",
     "Sequences": "pgm_rnn.sequences",
     "WithPriors": "pgm_rnn.sequence_model.priors",
+    "compare": "pgm_rnn.report.comparison",
     "forecast": "pgm_rnn.report.forecasting",
     "describe": "pgm_rnn.report.description",
     "get_model": "pgm_rnn.models.registry",
@@ -54,6 +56,7 @@ __all__ = [
     "SequenceModel",
     "Sequences",
     "WithPriors",
+    "compare",
     "data",
     "describe",
     "distributions",

@@ -140,6 +140,12 @@ def test_the_trained_models_known_before_torch_are_those_of_the_zoo() -> None:
         ("evaluate hmm-jsb-16 --data jbs", "got 'jbs'; did you mean 'jsb'?"),
         ("sample hmm-jsb-17", "got hmm-jsb-17; did you mean the trained hmm-jsb-16?"),
         ("forecast nowhere --data jsb", "expected a saved model in a folder"),
+        ("compare hmm-jsb-16 hmm-jsb-17 --data jsb", "got hmm-jsb-17; did you mean the trained hmm-jsb-16?"),
+        ("compare hmm-jsb-16 hmm-jsb-64 --data jbs", "got 'jbs'; did you mean 'jsb'?"),
+        ("compare hmm-jsb-16 --data jsb", "expected at least two models to compare, got hmm-jsb-16 alone"),
+        ("compare hmm-jsb-16 hmm-jsb-16 --data jsb", "expected each model once, got hmm-jsb-16 twice"),
+        ("compare hmm-jsb-16 hmm-jsb-64 --data jsb --bound fiov", "got 'fiov'; did you mean 'fivo'?"),
+        ("compare hmm-jsb-16 hmm-jsb-64 --data jsb --folds 0", "expected --folds to be an integer of at least 1"),
         ("publish nowhere mine --failure-modes none", "expected a saved model in a folder"),
     ],
 )

@@ -17,11 +17,12 @@ from torch import Tensor
 from pgm_rnn.checks import check_choice
 from pgm_rnn.data import load
 from pgm_rnn.emissions import Emission
-from pgm_rnn.inference import forward_backward, kalman, smc, svi
+from pgm_rnn.inference import svi
 from pgm_rnn.inference.diagnosis import check_scores
 from pgm_rnn.inference.svi.evaluation import num_modelled
 from pgm_rnn.legend import Legend
 from pgm_rnn.registries import OWN, Registries
+from pgm_rnn.report.one_step_terms import PARTICLES, one_step_terms
 from pgm_rnn.report.tables import (
     Reading,
     described,
@@ -33,14 +34,11 @@ from pgm_rnn.report.tables import (
     shaped,
     steps_of,
 )
-from pgm_rnn.sequence_model import SequenceModel, memory_of
+from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.conditionals import example_of
 from pgm_rnn.sequence_model.observations import check_observations
-from pgm_rnn.sequence_model.tables import has_tables
 from pgm_rnn.sequences import Sequences, length_mask, some_observed
 
-SCORE_PARTICLES = 128
-"""Number of particles of the filter that scores a model without a likelihood in closed form."""
 MAX_SCORED = 500
 """Number of training sequences that a particle filter scores, the first ones: a large data set would take too long."""
 
@@ -176,7 +174,7 @@ def _scored(model: SequenceModel, split: str, data: Sequences) -> Score:
     data = in_dtype_of(model, data)
     bound = "exact" if model.exact else "fivo"
     try:
-        found = svi.evaluate(model, data, bound=bound, num_particles=SCORE_PARTICLES)
+        found = svi.evaluate(model, data, bound=bound, num_particles=PARTICLES)
     except FloatingPointError as error:  # an error here costs a score, but must not cost the fitted model
         warnings.warn(f"no score on the {split} data: {error}", stacklevel=2)
         nan = float("nan")
@@ -208,10 +206,10 @@ def from_file(path: Path, options: FileOptions, registries: Registries = OWN, of
 
     def scores(model: SequenceModel) -> list[Score]:
         given = in_dtype_of(model, data)
-        terms = _predictive_terms(model, given)
+        terms = one_step_terms(model, given)
         _warn_of_no_score(model, family, given, terms.where(inside, 0.0).sum(1))
         nats, steps = (-terms[0], seen[0]) if single else (-terms.where(inside, 0).sum(1), seen.sum(1))
-        bound = "exact" if model.exact else f"FIVO_{SCORE_PARTICLES}"
+        bound = "exact" if model.exact else f"FIVO_{PARTICLES}"
         return [_score(split, nats[part], steps[part], single, bound) for split, part in parts.items()]
 
     options = options._replace(columns=tuple(column.name for column in legend.columns))  # as they were taken
@@ -236,23 +234,6 @@ def _cut(num: int, options: FileOptions, unit: str) -> dict[str, slice]:
         parts[split] = slice(start, start + count)
         start += count
     return parts
-
-
-@torch.no_grad()
-def _predictive_terms(model: SequenceModel, data: Sequences) -> Tensor:
-    """log p(x_t | x_{1:t-1}) in nats, (batch, T), by a particle filter if there is no closed form."""
-    if has_tables(model):
-        return forward_backward.filter(model, data).log_normalizers.double()
-    if model.states is None:
-        x, _ = model.check(*data[:2])
-        return model.emission(None, memory_of(model).unroll(x)).log_prob(x).double()
-    if not model.exact:
-        try:
-            found = smc.filter(model, data, num_particles=SCORE_PARTICLES, degenerate="-inf", seed=0)
-        except smc.DegenerateWeightsError:  # a NaN weight: there is no score
-            return torch.full(data.x.shape[:2], torch.nan, dtype=torch.float64)
-        return found.log_normalizers.double()
-    return kalman.filter(model, data).log_normalizers.double()
 
 
 def _warn_of_no_score(model: SequenceModel, family: Emission, data: Sequences, values: Tensor) -> None:

@@ -15,7 +15,7 @@ from rich.table import Table
 from pgm_rnn.report.fitted import Job, Outcome, announce, check_job, counted, finish, kept_if_it_fails, record_of
 from pgm_rnn.report.fitting import HmmOptions, fitted_hmm, hmm_material, hmm_title
 from pgm_rnn.report.material import Material, Score
-from pgm_rnn.sequence_model.criteria import aic, bic, num_free_parameters
+from pgm_rnn.sequence_model.criteria import Criteria
 
 RULE = "lowest BIC"
 
@@ -70,10 +70,9 @@ def fit_hmms(job: Job, numbers: Sequence[int], options: HmmOptions, *, half: boo
 
 def candidate(num_states: int, outcome: Outcome, scores: Sequence[Score]) -> Candidate:
     """The criteria of a fit, from its scores; those of the training data come first."""
-    train, free = scores[0], num_free_parameters(outcome.model)
-    nats = train.nats_per_step * train.num_steps
-    by_split = {score.split: score.nats_per_step for score in scores}
-    return Candidate(num_states, free, aic(nats, free), bic(nats, free, train.num_steps), by_split)
+    train = scores[0]
+    criteria = Criteria.of(outcome.model, train.nats_per_step * train.num_steps, train.num_steps)
+    return Candidate(num_states, *criteria, {score.split: score.nats_per_step for score in scores})
 
 
 def _say_how_one_ended(num_states: int, outcome: Outcome) -> None:
@@ -92,9 +91,9 @@ def _show(candidates: Sequence[Candidate], best: Candidate, material: Material) 
     for name in ("states", "parameters", "AIC", "BIC", *splits, ""):
         table.add_column(name, justify="right" if name else "left")
     for one in candidates:
-        numbers = [f"{one.num_states}", f"{one.num_free_parameters:,}", f"{one.aic:,.1f}", f"{one.bic:,.1f}"]
+        criteria = Criteria(one.num_free_parameters, one.aic, one.bic).cells()
         scores = [f"{one.nats_per_step[split]:.3f}" for split in splits]
-        table.add_row(*numbers, *scores, "kept" if one is best else "")
+        table.add_row(f"{one.num_states}", *criteria, *scores, "kept" if one is best else "")
     out = _console()
     out.print()
     out.print(table)

@@ -6,11 +6,36 @@ Akaike (1974); Schwarz (1978).
 """
 
 import math
+from typing import NamedTuple, Self
 
 from torch import Tensor, nn
 from torch.distributions import constraints
 
 from pgm_rnn.sequence_model.parameters import current_parameters
+
+
+class Criteria(NamedTuple):
+    """A model's number of free parameters, and the criteria of its fit to the data that it was fitted to.
+
+    Attributes:
+        num_free_parameters: k.
+        aic: 2 (n + k).
+        bic: 2 n + k log N.
+    """
+
+    num_free_parameters: int
+    aic: float
+    bic: float
+
+    @classmethod
+    def of(cls, model: nn.Module, nats: float, num_steps: int) -> Self:
+        """Those of a model, from n = -log p(x) in nats and N steps of which something was observed."""
+        free = num_free_parameters(model)
+        return cls(free, aic(nats, free), bic(nats, free, num_steps))
+
+    def cells(self) -> tuple[str, str, str]:
+        """The three numbers as a table shows them."""
+        return f"{self.num_free_parameters:,}", f"{self.aic:,.1f}", f"{self.bic:,.1f}"
 
 
 def num_free_parameters(model: nn.Module) -> int:
