@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pgm_rnn.data.reading import read_sequences
     from pgm_rnn.models.registry import get_model, list_models, model_info
     from pgm_rnn.report.description import describe
+    from pgm_rnn.report.diagnostics.diagnosing import diagnose
     from pgm_rnn.report.forecasting import forecast
     from pgm_rnn.report.inferring import infer
     from pgm_rnn.report.posterior import to_arviz
@@ -35,6 +36,7 @@ _HOMES = {
     "WithPriors": "pgm_rnn.sequence_model.priors",
     "forecast": "pgm_rnn.report.forecasting",
     "describe": "pgm_rnn.report.description",
+    "diagnose": "pgm_rnn.report.diagnostics.diagnosing",
     "get_model": "pgm_rnn.models.registry",
     "infer": "pgm_rnn.report.inferring",
     "list_models": "pgm_rnn.models.registry",
@@ -56,6 +58,7 @@ __all__ = [
     "WithPriors",
     "data",
     "describe",
+    "diagnose",
     "distributions",
     "emissions",
     "forecast",

@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from pgm_rnn.cli import reproduce, saved, states
+from pgm_rnn.cli import diagnose, reproduce, saved, states
 from pgm_rnn.cli.early import check_name, check_saved, complete
 from pgm_rnn.cli.lazy import FitGroup
 from pgm_rnn.cli.names import CELLS
@@ -277,6 +277,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     saved.evaluate,
     saved.describe,
     states.infer,
+    diagnose.diagnose,
     saved.forecast,
     saved.sample,
     saved.show,
