@@ -138,7 +138,8 @@ def _(law: StudentT, x: Tensor) -> EntryLaws:
     from scipy.special import stdtr
 
     scores = (x - law.loc) / law.scale
-    upto = torch.as_tensor(stdtr(law.df.expand(scores.shape).cpu(), scores.cpu())).to(scores)
+    df = law.df.expand(scores.shape)
+    upto = torch.as_tensor(stdtr(*(part.detach().cpu().numpy() for part in (df, scores)))).to(scores)
     return EntryLaws(upto, upto, law.mean.expand(upto.shape))
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -30,13 +31,14 @@ def diagnose_saved(
         ValueError: there is no such model or data, an option does not apply to them, or a file cannot be written.
     """
     check_sizes(**counts)
+    options: dict[str, Any] = {**counts, "seed": seed}
     for path, option in ((output, "--out"), (steps, "--steps")):
         if path is not None:
             check_table_file(path, DIAGNOSIS_FILES, option)
     saved = open_saved(folder, source.registries, model_class)
     data = named(saved, source, observations(saved, source))
     with blamed_on_model(folder):
-        found = diagnose(saved.model, data, seed=seed, **counts)
+        found = diagnose(saved.model, data, **options)
     out = Console(highlight=False, markup=False, soft_wrap=True)
     for part in found.parts():
         out.print(part)

@@ -3,8 +3,9 @@
     coverage(h, level) = share of origins o with x_{o+h} in the interval of p(x_{o+h} | x_{1:o}),   h = 1..H
 
 Origins of a sequence are H steps apart, so that forecasts of the same horizon do not overlap, and are independent if
-the model is right. Intervals of counts and bits, and sets of the most likely symbols, hold whole values, so that their
-coverage is at least the nominal level; they are only faulted where it is lower. The laws are those of `forecast`.
+the model is right. Intervals of counts, and sets of the most likely symbols, hold whole values, so that their coverage
+is at least the nominal level; they are only faulted where it is lower. An interval of a bit says nothing, so bits are
+left out. The laws are those of `forecast`.
 """
 
 import math
@@ -80,7 +81,7 @@ def coverage(
     num_origins: int,
     options: dict[str, Any],
 ) -> Section | None:
-    """The section of coverage; None where no sequence is long enough for `FEWEST` forecasts.
+    """The section of coverage; None where the sequences are too short for `FEWEST` forecasts.
 
     Args:
         model: any model.
@@ -108,6 +109,11 @@ def coverage(
     return Section(
         table, _note(ahead, variables), f"coverage of forecasts 1 to {num_steps} ahead", _findings(each), worst
     )
+
+
+def with_intervals(variables: Variables) -> list[int]:
+    """The places of the variables that are no bits."""
+    return [m for m, kind in enumerate(variables.kinds) if kind != "binary"]
 
 
 def origins(model: Any, data: Sequences, num_steps: int, num_origins: int) -> tuple[Tensor, Tensor]:
@@ -147,7 +153,8 @@ def _parted(
 def _counted(ahead: Forecast, came: Tensor, variables: Variables) -> Iterator[Covered]:
     """The coverages by variable, horizon and level, in this order."""
     came = came.cpu()
-    for m, name in enumerate(variables.names):
+    for m in with_intervals(variables):
+        name = variables.names[m]
         seen, whole = came[..., m].isfinite(), variables.kinds[m] != "real"
         held = [_held(ahead, place, came[..., m], m) & seen for place in range(len(LEVELS))]
         for h in range(came.shape[1]):
@@ -167,7 +174,7 @@ def _held(ahead: Forecast, place: int, came: Tensor, m: int) -> Tensor:
 
 def _note(ahead: Forecast, variables: Variables) -> str:
     whole = any(kind != "real" for kind in variables.kinds)
-    more = ". Of counts, bits and symbols the coverage may be higher than the level" if whole else ""
+    more = ". Of counts and symbols the coverage may be higher than the level" if whole else ""
     return f"from {ahead.how}. ± binomial standard error; a right model covers what the column says{more}"
 
 

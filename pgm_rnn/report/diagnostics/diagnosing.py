@@ -14,7 +14,7 @@ from pgm_rnn.checks import by_keyword, check_counts
 from pgm_rnn.inference.em import EmFit
 from pgm_rnn.inference.mcmc import Posterior
 from pgm_rnn.inference.pmmh import ParticlePosterior
-from pgm_rnn.report.diagnostics.coverage import coverage
+from pgm_rnn.report.diagnostics.coverage import coverage, with_intervals
 from pgm_rnn.report.diagnostics.diagnosis import Diagnosis
 from pgm_rnn.report.diagnostics.guides import guide, has_guide
 from pgm_rnn.report.diagnostics.one_step import OneStep, one_step
@@ -108,7 +108,9 @@ def diagnose(
         sections.append(simulations(model, batch, variables, num_simulations, seed))
     elif num_simulations:
         left_out.append("Simulations are left out: the model conditions on x_1, so it cannot be drawn from.")
-    if num_origins:
+    if num_origins and not with_intervals(variables):
+        left_out.append("Coverage is left out: an interval of a bit says nothing.")
+    elif num_origins:
         options: dict[str, Any] = {"num_samples": 1000, "num_particles": num_particles, "seed": seed}
         ahead = coverage(model, batch, variables, num_steps, num_origins, options)
         sections += [] if ahead is None else [ahead]
@@ -117,7 +119,7 @@ def diagnose(
     sections += _of_engine(model, batch, found, num_particles, seed)
     if fit is not None:
         sections.append(of_fit(fit, batch.num_steps))
-    elif num_restarts and has_tables(model):
+    elif num_restarts and _has_several_states(model):
         sections.append(refitted(model, batch, num_restarts, num_iterations, seed))
     if posterior is not None and isinstance(model.states, FiniteStates):
         labels = switching(posterior, model.states.num_states)
@@ -138,6 +140,11 @@ def check_sizes(**counts: int) -> None:
     check_counts(**{name: count for name, count in counts.items() if count != 0 or name not in MAY_BE_ZERO})
 
 
+def _has_several_states(model: Any) -> bool:
+    """Whether there are finitely many states to tell apart, and exact laws of them."""
+    return has_tables(model) and model.states.num_states > 1
+
+
 def _of_engine(
     model: SequenceModel, data: Any, found: OneStep | None, num_particles: int, seed: int
 ) -> Iterator[Section]:
@@ -146,5 +153,5 @@ def _of_engine(
         yield particles(model, data, found.filtering)
     if has_guide(model):
         yield guide(model, data, num_particles, seed)
-    if has_tables(model):
+    if _has_several_states(model):
         yield state_use(model, data)

@@ -19,6 +19,7 @@ from pgm_rnn.distributions.entry_laws import EntryLaws, averaged, of_entries
 from pgm_rnn.inference import forward_backward, kalman
 from pgm_rnn.inference.kalman.kinds import is_linear
 from pgm_rnn.report.diagnostics.particle_laws import Filtering, of_particles
+from pgm_rnn.report.fitted import counted
 from pgm_rnn.sequence_model import SequenceModel, memory_of
 from pgm_rnn.sequence_model.chains import as_vectors
 from pgm_rnn.sequence_model.tables import has_tables
@@ -64,7 +65,10 @@ def one_step(model: Any, data: Sequences, num_particles: int = 1000, seed: int |
     if model.states is None:
         laws, how = _of_memory(model, data), "the exact laws given the memory"
     elif has_tables(model):
-        laws, how = _of_finite_states(model, data), f"the exact mixtures over {model.states.num_states} states"
+        laws, how = (
+            _of_finite_states(model, data),
+            f"the exact mixtures over {counted(model.states.num_states, 'state')}",
+        )
     elif is_linear(model):
         laws, how = _of_kalman(model, data), "the exact normal laws of the Kalman filter"
     else:

@@ -40,6 +40,7 @@ class Filtering:
     log_normalizers: Tensor
 
 
+@torch.no_grad()
 def of_particles(
     model: SequenceModel, data: Sequences, num_particles: int, seed: int | None
 ) -> tuple[EntryLaws, Filtering]:

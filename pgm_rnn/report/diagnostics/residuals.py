@@ -174,16 +174,16 @@ _CLEAR = 0.05
 
 
 def _sentence(kind: str, found: list[Numbers]) -> str:
-    names = [numbers.name for numbers in found]
+    found = sorted(found, key=lambda n: (n.lags if kind == "correlated" else n.uniform).p_value)
+    worst, names = found[0], [numbers.name for numbers in found]
     who, have = listed(names), verb(names, "has", "have")
-    worst = min(found, key=lambda n: n.lags.p_value if kind == "correlated" else n.uniform.p_value)
     of_worst = f" for {worst.name}" if len(names) > 1 else ""
     p = p_text(worst.uniform.p_value)
     spread = f"normal scores with standard deviation {worst.sd:.2f}{of_worst} instead of 1, {p}"
     shift = f"normal scores with mean {worst.mean:+.2f}{of_worst} instead of 0, {p}"
     return {
-        "narrow": f"{who}: one-step predictions are too narrow ({spread}); the noise is too small or its tails are too "
-        "light: let the fit change the noise, use more states, or a family with heavier tails",
+        "narrow": f"{who}: one-step predictions are too narrow ({spread}); the data vary more than the model "
+        "allows: use more states, a family with heavier tails, or let the fit change the noise",
         "wide": f"{who}: one-step predictions are too wide ({spread}); the model claims more noise than these data "
         "have: fit it again, let the fit change the noise, or use more states or a memory, which explain more",
         "low": f"{who}: one-step predictions are too low on average ({shift}); look for a trend or another level in "

@@ -12,6 +12,7 @@ from torch import Tensor
 from pgm_rnn.inference import em
 from pgm_rnn.inference.em.remarks import EmWarning
 from pgm_rnn.report.diagnostics.section import Section
+from pgm_rnn.report.fitted import counted
 from pgm_rnn.report.notes import noted
 from pgm_rnn.report.number_tables import Table
 from pgm_rnn.sequences import Sequences
@@ -40,7 +41,7 @@ def refitted(model: Any, data: Sequences, num_restarts: int, num_iterations: int
     gain = float(values[0]) - before
     note = (
         f"EM on these data, {found.num_iterations} iterations: from the model itself, which gains {gain:,.1f} nats, "
-        f"and from {num_restarts} random starts. Where maxima agree, starts end within {AGREE:g} nat of each other"
+        f"and from {counted(num_restarts, 'random start')}. Starts that agree end within {AGREE:g} nat of each other"
     )
     return _section(values, ("the model", *names), 0, data.num_steps, note)
 
@@ -49,7 +50,7 @@ def of_fit(fit: em.EmFit, num_steps: int) -> Section:
     """The section of a fit that was made before, with the starts that it compared."""
     values = fit.restarts.log_likelihoods.double()
     names = tuple(f"start {r}{' (chosen)' * (r == fit.restarts.chosen)}" for r in range(len(values)))
-    note = f"from the record of the fit. Where maxima agree, starts end within {AGREE:g} nat of each other"
+    note = f"from the record of the fit. Starts that agree end within {AGREE:g} nat of each other"
     return _section(values, names, fit.restarts.chosen, num_steps, note)
 
 
