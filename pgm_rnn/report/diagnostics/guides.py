@@ -29,6 +29,7 @@ def has_guide(model: Any) -> bool:
     return not model.exact and model.has_proposal
 
 
+@torch.no_grad()
 def guide(model: SequenceModel, data: Sequences, num_draws: int, seed: int | None) -> Section:
     """The section of a guide.
 

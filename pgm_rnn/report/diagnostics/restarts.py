@@ -1,15 +1,18 @@
 """Whether EM from several starts ends at the same likelihood.
 
-Start 0 is the model itself, the others are random parameters near the data (`em.random_starts`). Each is fitted to the
-data anew, on a copy; or the record of an earlier fit is read.
+Starts are the model itself, parameters estimated from the data (`em.data_starts`), and random parameters near the data
+(`em.random_starts`). Each is fitted to the data anew, on a copy; or the record of an earlier fit is read.
 """
 
 from copy import deepcopy
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from pgm_rnn.inference import em
+from pgm_rnn.inference.em import StartFrom
+from pgm_rnn.inference.em.baum_welch import has_parts
 from pgm_rnn.inference.em.remarks import EmWarning
 from pgm_rnn.report.diagnostics.section import Section
 from pgm_rnn.report.fitted import counted
@@ -22,28 +25,41 @@ AGREE = 1.0
 COLUMNS = ("log likelihood", "below the best", "per step")
 
 
+@torch.no_grad()
 def refitted(model: Any, data: Sequences, num_restarts: int, num_iterations: int, seed: int) -> Section:
     """The section of new fits.
 
     Args:
         model: a model that `has_tables`, which stays as it is.
         data: checked data.
-        num_restarts: number of random starts besides the model's own parameters.
+        num_restarts: number of random starts besides the others.
         num_iterations: largest number of iterations of EM.
         seed: random seed for the starts.
     """
-    options: dict[str, Any] = {"num_restarts": num_restarts + 1, "num_iterations": num_iterations, "seed": seed}
-    with noted(EmWarning):
-        copy = deepcopy(model).requires_grad_(True)
-        found = em.fit(copy, data, start="model", progress=False, **options)
     before = float(model.log_marginal_likelihood(data).sum())
-    values, names = found.restarts.log_likelihoods.double(), [f"random {r}" for r in range(1, num_restarts + 1)]
-    gain = float(values[0]) - before
+    values, names = _ends(model, data, num_restarts, {"num_iterations": num_iterations, "seed": seed})
     note = (
-        f"EM on these data, {found.num_iterations} iterations: from the model itself, which gains {gain:,.1f} nats, "
-        f"and from {counted(num_restarts, 'random start')}. Starts that agree end within {AGREE:g} nat of each other"
+        f"EM on these data, up to {num_iterations} iterations: from the model itself, which gains "
+        f"{float(values[0]) - before:,.1f} nats, and from {counted(len(names) - 1, 'other start')}. Starts that agree "
+        f"end within {AGREE:g} nat of each other"
     )
-    return _section(values, ("the model", *names), 0, data.num_steps, note)
+    return _section(values, names, 0, data.num_steps, note)
+
+
+def _ends(model: Any, data: Sequences, num_restarts: int, options: dict[str, Any]) -> tuple[Tensor, tuple[str, ...]]:
+    """Log likelihoods (R,) at the ends of the starts, the first of which is the model itself, and their names."""
+
+    def fitted(num: int, start: StartFrom) -> Tensor:
+        copy = deepcopy(model).requires_grad_(True)
+        with noted(EmWarning):
+            found = em.fit(copy, data, start=start, num_restarts=num, progress=False, **options)
+        return found.restarts.log_likelihoods.double()
+
+    random = [f"random {r}" for r in range(1, num_restarts + 1)]
+    if not has_parts(model) or model.first != "model":  # it has no start from the data
+        return fitted(num_restarts + 1, "model"), ("the model", *random)
+    values = torch.cat([fitted(1, "model"), fitted(num_restarts + 1, "data")])
+    return values, ("the model", "from the data", *random)
 
 
 def of_fit(fit: em.EmFit, num_steps: int) -> Section:

@@ -28,6 +28,7 @@ ALIKE = 0.1
 COLUMNS = ("expected steps", "share", "nearest state", "distance of laws", "distance of moves")
 
 
+@torch.no_grad()
 def state_use(model: Any, data: Sequences) -> Section:
     """The section of a model with finitely many states.
 
