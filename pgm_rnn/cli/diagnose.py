@@ -17,7 +17,7 @@ def diagnose(
     data: Data,
     num_particles: Annotated[
         int, typer.Option(help="Particles of the filter and draws of the guide, for a model without exact laws.")
-    ] = 1000,
+    ] = 500,
     num_simulations: Annotated[
         int, typer.Option(help="Data sets to simulate for posterior predictive checks; 0 leaves them out.")
     ] = 100,

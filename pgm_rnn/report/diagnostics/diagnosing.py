@@ -6,9 +6,10 @@ pr.diagnose(model, data, fit=em.fit(...))      the restarts of that fit, instead
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
+from torch import Tensor
+from tqdm import tqdm
 
 from pgm_rnn.checks import by_keyword, check_counts
 from pgm_rnn.inference.em import EmFit
@@ -26,11 +27,12 @@ from pgm_rnn.report.diagnostics.simulations import simulations
 from pgm_rnn.report.diagnostics.state_use import state_use
 from pgm_rnn.report.diagnostics.switching import switching
 from pgm_rnn.report.diagnostics.wording import Variables
+from pgm_rnn.report.fitted import counted
 from pgm_rnn.report.material import in_dtype_of
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.observations import as_batch, checked
 from pgm_rnn.sequence_model.tables import has_tables
-from pgm_rnn.sequences import Data
+from pgm_rnn.sequences import Data, Sequences
 from pgm_rnn.states import FiniteStates
 
 
@@ -40,7 +42,7 @@ def diagnose(
     model: SequenceModel,
     data: Data,
     *,
-    num_particles: int = 1000,
+    num_particles: int = 500,
     num_simulations: int = 100,
     num_steps: int = 5,
     num_origins: int = 200,
@@ -50,6 +52,7 @@ def diagnose(
     fit: EmFit | None = None,
     posterior: Posterior | ParticlePosterior | None = None,
     seed: int = 0,
+    progress: bool = True,
 ) -> Diagnosis:
     """Check a fitted model against data, and say in words what is wrong and what to do.
 
@@ -66,6 +69,7 @@ def diagnose(
         fit: the result of `em.fit`, whose starts are compared instead of new ones.
         posterior: the result of `mcmc.run` or `pmmh.run` on the model's parameters, for the labels of its states.
         seed: makes all draws reproducible.
+        progress: whether to show a progress bar on a terminal.
 
     Returns:
         Its text is the diagnosis, `findings` the faults as sentences, `to_frame()` its tables and `steps()` the
@@ -94,39 +98,93 @@ def diagnose(
         num_lags=num_lags,
     )
     batch = checked(model, in_dtype_of(model, as_batch(model, data)))
-    variables = Variables.of(model.family, batch.legend)
-    left_out, sections = list[str](), list[Section]()
-    found, pit = None, None
-    try:
-        found = one_step(model, batch, num_particles, seed)
-    except TypeError as error:
-        left_out.append(f"One-step residuals are left out: {error}.")
-    if found is not None:
-        pit = pit_values(found, seed)
-        sections.append(residuals(found, pit, variables, num_lags))
-    if num_simulations and model.first == "model":
-        sections.append(simulations(model, batch, variables, num_simulations, seed))
-    elif num_simulations:
-        left_out.append("Simulations are left out: the model conditions on x_1, so it cannot be drawn from.")
-    if num_origins and not with_intervals(variables):
-        left_out.append("Coverage is left out: an interval of a bit says nothing.")
-    elif num_origins:
-        options: dict[str, Any] = {"num_samples": 1000, "num_particles": num_particles, "seed": seed}
-        ahead = coverage(model, batch, variables, num_steps, num_origins, options)
-        sections += [] if ahead is None else [ahead]
-        if ahead is None:
-            left_out.append(f"Coverage is left out: the sequences are too short for forecasts of {num_steps} steps.")
-    sections += _of_engine(model, batch, found, num_particles, seed)
-    if fit is not None:
-        sections.append(of_fit(fit, batch.num_steps))
-    elif num_restarts and _has_several_states(model):
-        sections.append(refitted(model, batch, num_restarts, num_iterations, seed))
-    if posterior is not None and isinstance(model.states, FiniteStates):
-        labels = switching(posterior, model.states.num_states)
-        sections += [] if labels is None else [labels]
-    return Diagnosis(repr(model), tuple(sections), tuple(left_out), batch, variables.names, found, pit)
+    checks = _Checks(model, batch, Variables.of(model.family, batch.legend), seed)
+    given = {
+        "residuals": lambda: checks.residuals(num_particles, num_lags),
+        "simulations": lambda: checks.simulations(num_simulations),
+        "coverage": lambda: checks.coverage(num_steps, num_origins, num_particles),
+        "particles": lambda: checks.particles(num_particles),
+        "states": lambda: checks.states(fit, num_restarts, num_iterations, posterior),
+    }
+    sections = list[Section]()
+    for name in (bar := tqdm(given, unit="check", disable=None if progress else True, leave=False)):
+        bar.set_postfix_str(name)
+        sections += given[name]()
+    names, left_out = checks.variables.names, tuple(checks.left_out)
+    return Diagnosis(repr(model), tuple(sections), left_out, batch, names, checks.found, checks.pit)
 
 
+class _Checks:
+    """The checks of one model on checked data, each of which gives the sections that apply.
+
+    Attributes:
+        variables: names and kinds of the entries.
+        left_out: a sentence on each check that could not be made.
+        found: the one-step laws, None where they have no distribution function.
+        pit: their PIT values.
+    """
+
+    def __init__(self, model: SequenceModel, data: Sequences, variables: Variables, seed: int) -> None:
+        self._model, self._data, self._seed, self.variables = model, data, seed, variables
+        self.left_out = list[str]()
+        self.found: OneStep | None = None
+        self.pit: Tensor | None = None
+
+    def residuals(self, num_particles: int, num_lags: int) -> Iterator[Section]:
+        try:
+            self.found = one_step(self._model, self._data, num_particles, self._seed)
+        except TypeError as error:
+            self.left_out.append(f"One-step residuals are left out: {error}.")
+            return
+        self.pit = pit_values(self.found, self._seed)
+        yield residuals(self.found, self.pit, self.variables, num_lags)
+
+    def simulations(self, num_simulations: int) -> Iterator[Section]:
+        if num_simulations and self._model.first == "condition":
+            self.left_out.append("Simulations are left out: the model conditions on x_1, so it cannot be drawn from.")
+        elif num_simulations:
+            yield simulations(self._model, self._data, self.variables, num_simulations, self._seed)
+
+    def coverage(self, num_steps: int, num_origins: int, num_particles: int) -> Iterator[Section]:
+        if num_origins and not with_intervals(self.variables):
+            self.left_out.append("Coverage is left out: an interval of a bit says nothing.")
+        elif num_origins:
+            options = {"num_samples": NUM_SAMPLES, "num_particles": num_particles, "seed": self._seed}
+            section = coverage(self._model, self._data, self.variables, num_steps, num_origins, options)
+            if section is not None:
+                yield section
+                return
+            self.left_out.append(
+                f"Coverage is left out: the sequences are too short for forecasts of {counted(num_steps, 'step')}."
+            )
+
+    def particles(self, num_particles: int) -> Iterator[Section]:
+        if self.found is not None and self.found.filtering is not None:
+            yield particles(self._model, self._data, self.found.filtering)
+        if has_guide(self._model):
+            yield guide(self._model, self._data, num_particles, self._seed)
+
+    def states(
+        self,
+        fit: EmFit | None,
+        num_restarts: int,
+        num_iterations: int,
+        posterior: Posterior | ParticlePosterior | None,
+    ) -> Iterator[Section]:
+        several = has_tables(self._model) and self._model.states.num_states > 1  # type: ignore[union-attr]
+        if several:
+            yield state_use(self._model, self._data)
+        if fit is not None:
+            yield of_fit(fit, self._data.num_steps)
+        elif several and num_restarts:
+            yield refitted(self._model, self._data, num_restarts, num_iterations, self._seed)
+        if posterior is not None and isinstance(self._model.states, FiniteStates):
+            section = switching(posterior, self._model.states.num_states)
+            yield from [] if section is None else [section]
+
+
+NUM_SAMPLES = 1000
+"""Draws per forecast, for models without exact laws ahead."""
 MAY_BE_ZERO = ("num_simulations", "num_origins", "num_restarts")
 """Counts that leave a section out if they are zero."""
 
@@ -138,20 +196,3 @@ def check_sizes(**counts: int) -> None:
         ValueError: another number.
     """
     check_counts(**{name: count for name, count in counts.items() if count != 0 or name not in MAY_BE_ZERO})
-
-
-def _has_several_states(model: Any) -> bool:
-    """Whether there are finitely many states to tell apart, and exact laws of them."""
-    return has_tables(model) and model.states.num_states > 1
-
-
-def _of_engine(
-    model: SequenceModel, data: Any, found: OneStep | None, num_particles: int, seed: int
-) -> Iterator[Section]:
-    """The sections on particles, guide and finite states."""
-    if found is not None and found.filtering is not None:
-        yield particles(model, data, found.filtering)
-    if has_guide(model):
-        yield guide(model, data, num_particles, seed)
-    if _has_several_states(model):
-        yield state_use(model, data)

@@ -56,7 +56,8 @@ def _ends(model: Any, data: Sequences, num_restarts: int, options: dict[str, Any
         return found.restarts.log_likelihoods.double()
 
     random = [f"random {r}" for r in range(1, num_restarts + 1)]
-    if not has_parts(model) or model.first != "model":  # it has no start from the data
+    conditioned = model.first == "condition"
+    if conditioned or not has_parts(model):  # it has no start from the data
         return fitted(num_restarts + 1, "model"), ("the model", *random)
     values = torch.cat([fitted(1, "model"), fitted(num_restarts + 1, "data")])
     return values, ("the model", "from the data", *random)

@@ -156,8 +156,9 @@ def test_wrong_arguments_are_one_sentence() -> None:
     with pytest.raises(TypeError, match="expected a SequenceModel to diagnose, got Tagger"):
         pr.diagnose(Tagger(num_symbols=3, num_labels=2), data)  # type: ignore[arg-type]
     for option in ("num_particles", "num_steps", "num_lags"):
+        wrong: dict[str, Any] = {option: 0}
         with pytest.raises(ValueError, match=f"expected {option} to be an integer of at least 1, got 0"):
-            pr.diagnose(counts(), data, **{option: 0})
+            pr.diagnose(counts(), data, **wrong)
     with pytest.raises(ValueError, match="expected num_restarts to be an integer of at least 1, got -1"):
         pr.diagnose(counts(), data, num_restarts=-1)
     with pytest.raises(ValueError, match=r"expected counts 0, 1, 2, ..., got -1"):

@@ -1,6 +1,7 @@
 """One-step laws from definitions: a known AR(1), a sum over paths, the laws of a network, a chain of two by hand."""
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -58,12 +59,12 @@ def test_the_pit_of_a_chain_is_a_sum_over_paths() -> None:
     model, x = counts(), [2, 7, 0, 5]
     found = one_step(model, checked(model, torch.tensor([x], dtype=torch.float64)))
     for t in range(len(x)):
-        numerator = denominator = below = 0.0
+        numerator, denominator, below = 0.0, 0.0, 0.0
         for path in itertools.product((0, 1), repeat=t + 1):
-            weight = (0.6, 0.4)[path[0]] * np.prod([float(TRANSITION[i, j]) for i, j in itertools.pairwise(path)])
-            weight *= np.prod([stats.poisson(RATES[z]).pmf(value) for z, value in zip(path[:t], x[:t], strict=True)])
-            numerator += weight * stats.poisson(RATES[path[t]]).cdf(x[t])
-            below += weight * stats.poisson(RATES[path[t]]).cdf(x[t] - 1)
+            weight = (0.6, 0.4)[path[0]] * math.prod([float(TRANSITION[i, j]) for i, j in itertools.pairwise(path)])
+            weight *= math.prod([stats.poisson(RATES[z]).pmf(value) for z, value in zip(path[:t], x[:t], strict=True)])
+            numerator += weight * float(stats.poisson(RATES[path[t]]).cdf(x[t]))
+            below += weight * float(stats.poisson(RATES[path[t]]).cdf(x[t] - 1))
             denominator += weight
         assert float(found.upto[0, t, 0]) == pytest.approx(numerator / denominator, rel=1e-9)
         assert float(found.below[0, t, 0]) == pytest.approx(below / denominator, rel=1e-9)
@@ -83,7 +84,7 @@ def test_a_missing_observation_is_left_out_and_not_read() -> None:
 
 
 def test_a_networks_pit_is_the_distribution_function_of_its_law() -> None:
-    model = RNN("gru", emission=Gaussian(2), hidden_dim=3)
+    model: Any = RNN("gru", emission=Gaussian(2), hidden_dim=3)
     x = model.sample(3, 6, seed=0).x
     found = one_step(model, checked(model, x))
     with torch.no_grad():
