@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pgm_rnn.inference import kalman
 from pgm_rnn.inference.kalman.kinds import is_linear
+from pgm_rnn.randomness import derived_seed
 from pgm_rnn.report.diagnostics.section import Section
 from pgm_rnn.report.diagnostics.wording import LEVEL, Variables, listed, p_text
 from pgm_rnn.report.forecasting import forecast
@@ -28,6 +29,10 @@ from pgm_rnn.sequences import Sequences, length_mask, over_events
 
 LEVELS = (50, 80, 90)
 """Nominal levels in percent."""
+MOST_STEPS = 2**20
+"""Largest number of steps before all forecasts together."""
+GROUP = 2**18
+"""Largest number of steps, padding included, before the forecasts that are made at a time."""
 FEWEST = 5
 """Smallest number of forecasts from which a coverage is shown."""
 
@@ -94,11 +99,14 @@ def coverage(
     sequence, origin = origins(model, data, num_steps, num_origins)
     if len(origin) < FEWEST:
         return None
-    before, came, u = _parted(data, sequence, origin, num_steps)
-    ahead = forecast(
-        model, before._replace(legend=variables.legend), num_steps, levels=LEVELS, future_inputs=u, **options
-    )
-    each = list(_counted(ahead, came, variables))
+    how, counts = "", list[list[Covered]]()
+    for number, part in enumerate(torch.arange(len(origin)).split(max(1, GROUP // int(origin.max())))):
+        before, came, u = _parted(data, sequence[part], origin[part], num_steps)
+        before = before._replace(legend=variables.legend)
+        own = options | {"seed": derived_seed(options["seed"], 23 + number)}  # draws of groups are independent
+        ahead = forecast(model, before, num_steps, levels=LEVELS, future_inputs=u, **own)
+        how, counts = ahead.how, [*counts, list(_counted(ahead, came, variables))]
+    each = [_joined(parts) for parts in zip(*counts, strict=True)]
     found = [each[first : first + len(LEVELS)] for first in range(0, len(each), len(LEVELS))]
     rows = tuple(f"{row[0].name}, {row[0].horizon} ahead" for row in found)
     columns = (*(f"{level} %" for level in LEVELS), "forecasts")
@@ -107,7 +115,7 @@ def coverage(
     table = Table("coverage", "coverage of forecasts, in percent", "variable", rows, columns, values, errors)
     worst = tuple(sorted(range(len(found)), key=lambda row: min(c.p_value for c in found[row])))
     return Section(
-        table, _note(ahead, variables), f"coverage of forecasts 1 to {num_steps} ahead", _findings(each), worst
+        table, _note(how, variables), f"coverage of forecasts 1 to {num_steps} ahead", _findings(each), worst
     )
 
 
@@ -119,7 +127,8 @@ def with_intervals(variables: Variables) -> list[int]:
 def origins(model: Any, data: Sequences, num_steps: int, num_origins: int) -> tuple[Tensor, Tensor]:
     """Sequences and numbers of steps before the forecasts, each (n,), `num_steps` apart and counted from the ends.
 
-    A diffuse start must be determined by the steps before.
+    A diffuse start must be determined by the steps before. Of long sequences there are fewer, with at most
+    `MOST_STEPS` steps before them in all.
     """
     able = length_mask(data.lengths, data.x.shape[1])  # whether step t + 1 can be forecast from x_{1:t}, at place t
     if is_linear(model) and getattr(model, "diffuse", None) is not None:
@@ -130,9 +139,18 @@ def origins(model: Any, data: Sequences, num_steps: int, num_origins: int) -> tu
         for origin in range(length - num_steps, 0, -num_steps)
         if bool(able[sequence, origin])
     ]
-    kept = [found[i] for i in torch.linspace(0, len(found) - 1, min(num_origins, len(found))).round().long().tolist()]
+    kept = _spread(found, num_origins)
+    total = sum(origin for _, origin in kept)
+    if total > MOST_STEPS:  # each forecast filters all steps before it
+        kept = _spread(found, max(FEWEST, len(kept) * MOST_STEPS // total))
     sequence, origin = torch.tensor(kept, dtype=torch.int64).reshape(-1, 2).unbind(-1)
     return sequence.to(data.x.device), origin.to(data.x.device)
+
+
+def _spread(origins: list[tuple[int, int]], num: int) -> list[tuple[int, int]]:
+    """As many origins as asked for, spread evenly over all of them."""
+    places = torch.linspace(0, len(origins) - 1, min(num, len(origins))).round().long()
+    return [origins[place] for place in places.tolist()]
 
 
 def _parted(
@@ -172,10 +190,15 @@ def _held(ahead: Forecast, place: int, came: Tensor, m: int) -> Tensor:
     return (lower <= came) & (came <= upper)
 
 
-def _note(ahead: Forecast, variables: Variables) -> str:
+def _joined(parts: tuple[Covered, ...]) -> Covered:
+    """The coverage by all groups of forecasts."""
+    return parts[0]._replace(hits=sum(c.hits for c in parts), size=sum(c.size for c in parts))
+
+
+def _note(how: str, variables: Variables) -> str:
     whole = any(kind != "real" for kind in variables.kinds)
     more = ". Of counts and symbols the coverage may be higher than the level" if whole else ""
-    return f"from {ahead.how}. ± binomial standard error; a right model covers what the column says{more}"
+    return f"from {how}. ± binomial standard error; a right model covers what the column says{more}"
 
 
 def _findings(each: list[Covered]) -> tuple[str, ...]:

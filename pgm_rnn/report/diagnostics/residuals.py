@@ -118,8 +118,8 @@ def _note(found: OneStep, each: list[Numbers], variables: Variables, num_lags: i
     few = min(numbers.uniform.size for numbers in each)
     weak = f"; with {few} values the tests see gross faults only" if few < FEW else ""
     return (
-        f"from {found.how}{kind}. A right model has scores of mean 0 and sd 1 and no small p: uniform by Kolmogorov "
-        f"and Smirnov, lags 1 to {num_lags} by Ljung and Box{weak}"
+        f"from {found.how}{kind}. A right model has scores of mean 0 and sd 1; p below {LEVEL / len(each):.1g} is a "
+        f"finding (uniform by Kolmogorov and Smirnov, lags 1 to {num_lags} by Ljung and Box){weak}"
     )
 
 

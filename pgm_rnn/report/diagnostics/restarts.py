@@ -22,12 +22,16 @@ from pgm_rnn.sequences import Sequences
 
 AGREE = 1.0
 """Difference in nats within which two starts count as having ended at the same maximum."""
+LARGEST = 200_000_000
+"""Largest starts x steps x states of the fits that run side by side."""
 COLUMNS = ("log likelihood", "below the best", "per step")
 
 
 @torch.no_grad()
 def refitted(model: Any, data: Sequences, num_restarts: int, num_iterations: int, seed: int) -> Section:
     """The section of new fits.
+
+    Where steps x states are many, there are fewer random starts (`LARGEST`).
 
     Args:
         model: a model that `has_tables`, which stays as it is.
@@ -55,6 +59,7 @@ def _ends(model: Any, data: Sequences, num_restarts: int, options: dict[str, Any
             found = em.fit(copy, data, start=start, num_restarts=num, progress=False, **options)
         return found.restarts.log_likelihoods.double()
 
+    num_restarts = min(num_restarts, max(1, LARGEST // (data.num_steps * model.states.num_states)))
     random = [f"random {r}" for r in range(1, num_restarts + 1)]
     conditioned = model.first == "condition"
     if conditioned or not has_parts(model):  # it has no start from the data

@@ -13,6 +13,7 @@ from pgm_rnn.inference import em
 from pgm_rnn.inference.mcmc import Posterior
 from pgm_rnn.legend import Column, Legend
 from pgm_rnn.models import HMM, VRNN, LinearGaussianSSM, NoisyRNN
+from pgm_rnn.report.diagnostics import coverage as coverage_module
 from pgm_rnn.report.diagnostics.coverage import coverage, origins
 from pgm_rnn.report.diagnostics.guides import guide, has_guide
 from pgm_rnn.report.diagnostics.one_step import one_step
@@ -174,6 +175,16 @@ def test_origins_are_as_far_apart_as_the_horizon_and_leave_room_for_it() -> None
     assert len(origins(autoregression(), data, 3, 2)[0]) == 2
 
 
+def test_long_sequences_have_fewer_forecasts_made_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = covered(autoregression(), SERIES, 1).table.values[0]
+    monkeypatch.setattr(coverage_module, "GROUP", 400)
+    assert covered(autoregression(), SERIES, 1).table.values[0] == whole
+    monkeypatch.setattr(coverage_module, "MOST_STEPS", 4000)
+    sequence, origin = origins(autoregression(), Sequences(SERIES, torch.full((4,), 150)), 1, 1000)
+    assert 3000 < int(origin.sum()) < 5000
+    assert set(sequence.tolist()) == {0, 1, 2, 3}
+
+
 def test_coverage_counts_values_within_known_normal_intervals() -> None:
     x = SERIES[:1]
     section = covered(autoregression(), x, 1)
@@ -268,8 +279,8 @@ def test_distances_of_laws_are_total_variations_of_equal_mixtures() -> None:
     model = HMM(
         torch.tensor([0.5, 0.5]), torch.full((2, 2), 0.5), Gaussian().table(torch.tensor([0.0, 1.5]), torch.ones(2))
     )
-    x = model.sample(1, 20_000, seed=0).x
-    log_emission = model.emission_log_probs(x)[0].detach()
+    x = model.sample(200, 100, seed=0).x
+    log_emission = model.emission_log_probs(x).flatten(0, 1).detach()
     found = law_distances(log_emission, log_emission.softmax(-1))
     assert float(found[0, 1]) == pytest.approx(2 * stats.norm.cdf(0.75) - 1, abs=0.01)
     assert found.diagonal().tolist() == [0.0, 0.0]
