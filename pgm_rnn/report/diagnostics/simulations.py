@@ -22,6 +22,8 @@ from pgm_rnn.sequences import Sequences, over_events
 
 LARGEST = 2**22
 """Numbers that are simulated at a time."""
+MOST_STEPS, FEWEST = 2**20, 20
+"""Largest number of steps of all simulations together, and the number of simulations that are made in any case."""
 FAR = 4.0
 """Standard deviations of the simulated statistics beyond which the data's is conspicuous, outside all of them."""
 COLUMNS = ("data", "simulated mean", "simulated sd", "tail area")
@@ -33,7 +35,7 @@ Statistic = Callable[[Array], float]
 def simulations(
     model: SequenceModel, data: Sequences, variables: Variables, num_simulations: int, seed: int | None
 ) -> Section:
-    """The section of simulated statistics.
+    """The section of simulated statistics; of long data there are fewer simulations (`MOST_STEPS`).
 
     Args:
         model: a model that can be drawn from.
@@ -45,6 +47,7 @@ def simulations(
     Raises:
         ValueError: a model that conditions on x_1.
     """
+    num_simulations = min(num_simulations, max(FEWEST, MOST_STEPS // data.x.shape[:2].numel()))
     given = _values(data, np.asarray(data.x.double().cpu()))
     each = [
         (m, name, function)

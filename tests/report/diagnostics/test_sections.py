@@ -14,6 +14,7 @@ from pgm_rnn.inference.mcmc import Posterior
 from pgm_rnn.legend import Column, Legend
 from pgm_rnn.models import HMM, VRNN, LinearGaussianSSM, NoisyRNN
 from pgm_rnn.report.diagnostics import coverage as coverage_module
+from pgm_rnn.report.diagnostics import simulations as simulations_module
 from pgm_rnn.report.diagnostics.coverage import coverage, origins
 from pgm_rnn.report.diagnostics.guides import guide, has_guide
 from pgm_rnn.report.diagnostics.one_step import one_step
@@ -156,6 +157,13 @@ def test_tail_areas_count_the_data_among_the_simulations() -> None:
     section = simulated(counts(), torch.full((1, 30), 50.0))
     row = dict(zip(section.table.rows, section.table.values, strict=True))["mean of x"]
     assert row[3] == pytest.approx(2 / 41)
+
+
+def test_long_data_are_simulated_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulations_module, "MOST_STEPS", 30 * 25)
+    assert simulated(counts(), torch.ones(1, 30)).note.startswith("25 simulations")
+    monkeypatch.setattr(simulations_module, "MOST_STEPS", 1)
+    assert simulated(counts(), torch.ones(1, 30)).note.startswith("20 simulations")
 
 
 # Coverage of forecasts.
