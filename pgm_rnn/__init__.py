@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pgm_rnn.models.registry import get_model, list_models, model_info
     from pgm_rnn.report.comparison import compare
     from pgm_rnn.report.description import describe
+    from pgm_rnn.report.diagnostics.diagnosing import diagnose
     from pgm_rnn.report.forecasting import forecast
     from pgm_rnn.report.inferring import infer
     from pgm_rnn.report.posterior import to_arviz
@@ -37,6 +38,7 @@ _HOMES = {
     "compare": "pgm_rnn.report.comparison",
     "forecast": "pgm_rnn.report.forecasting",
     "describe": "pgm_rnn.report.description",
+    "diagnose": "pgm_rnn.report.diagnostics.diagnosing",
     "get_model": "pgm_rnn.models.registry",
     "infer": "pgm_rnn.report.inferring",
     "list_models": "pgm_rnn.models.registry",
@@ -59,6 +61,7 @@ __all__ = [
     "compare",
     "data",
     "describe",
+    "diagnose",
     "distributions",
     "emissions",
     "forecast",

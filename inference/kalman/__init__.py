@@ -3,6 +3,7 @@
     filter          p(z_t | x_{1:t}),  p(z_t | x_{1:t-1}),  log p(x_{1:T})
     smooth          p(z_t | x_{1:T}),  Cov(z_t, z_{t+1} | x_{1:T})           (Rauch, Tung & Striebel, 1965)
     sample_states   z_{1:T} ~ p(z_{1:T} | x_{1:T})
+    predict         p(x_t | x_{1:t-1})
     forecast        p(z_{L+n}, x_{L+n} | x_{1:L})
 
 They take any model with `GaussianStates(D)` whose laws are normal; means and covariances are read from the laws.
@@ -16,10 +17,12 @@ False; a NaN with a mask that is True is an error. Sources: Vidal (2024), "Exten
 from pgm_rnn.inference.kalman.engine import (
     Filtered,
     Forecast,
+    Predicted,
     Smoothed,
     filter,
     forecast,
     log_marginal_likelihood,
+    predict,
     sample_states,
     smooth,
 )
@@ -32,10 +35,12 @@ __all__ = [
     "Forecast",
     "GaussianStateModel",
     "LinearGaussianModel",
+    "Predicted",
     "Smoothed",
     "filter",
     "forecast",
     "log_marginal_likelihood",
+    "predict",
     "sample_states",
     "smooth",
 ]

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.checks import by_keyword, check_counts
-from pgm_rnn.inference.kalman.kinds import GaussianStateModel
+from pgm_rnn.inference.kalman.kinds import GaussianStateModel, LinearGaussianModel
 from pgm_rnn.inference.kalman.linearisation import METHODS
 from pgm_rnn.inference.kalman.problem import prepared, reads_observations
 from pgm_rnn.kernels import gaussian_backward
 from pgm_rnn.kernels.diffuse_start import Diffuse
 from pgm_rnn.randomness import seeded
 from pgm_rnn.results import shown
-from pgm_rnn.sequence_model.chains import Posterior, summed_out
+from pgm_rnn.sequence_model.chains import Posterior, as_vectors, summed_out
 from pgm_rnn.sequence_model.observations import check_inputs
 from pgm_rnn.sequences import Data, length_mask
 
@@ -127,6 +127,22 @@ class Forecast(NamedTuple):
     covs: Tensor
 
 
+class Predicted(NamedTuple):
+    """Result of `predict`: moments of p(x_t | x_{1:t-1}), the entries of scalar observations counted as one.
+
+    Attributes:
+        means: E(x_t | x_{1:t-1}), (B, T, M), 0 in the padding.
+        covs: Cov(x_t | x_{1:t-1}), (B, T, M, M); not finite where a diffuse start leaves a variance without a bound.
+    """
+
+    def __repr__(self) -> str:
+        """The main numbers."""
+        return shown(self, "means", "covs")
+
+    means: Tensor
+    covs: Tensor
+
+
 @torch.no_grad()
 def filter(
     model: GaussianStateModel,
@@ -204,6 +220,29 @@ def sample_states(
     result = problem.filtered()
     with seeded(seed, stream=5):
         return result.sample_paths(problem.data.lengths, num_samples)
+
+
+@torch.no_grad()
+def predict(
+    model: LinearGaussianModel,
+    x: Data,
+    lengths: Tensor | None = None,
+    *,
+    inputs: Tensor | None = None,
+    mask: Tensor | None = None,
+) -> Predicted:
+    """Moments of the normal laws p(x_t | x_{1:t-1}), C m + d and C P C' + R: Särkkä (2013), eq. (4.20).
+
+    Arguments and errors are those of `filter`, for a linear model. A law has all entries of x_t, observed or not.
+    """
+    problem = prepared(model, x, lengths, inputs, mask, None)
+    chained, moments = problem.chained(), problem.filtered().moments
+    chain = chained.chain.with_all_axes()
+    C, inside = chain.emission_matrix, length_mask(problem.data.lengths, chained.x.shape[1])[..., None]
+    offset = as_vectors(problem.data.x) - chained.x  # d_t, for x is centred by it
+    means = (C @ moments.predicted_means[..., None])[..., 0] + offset
+    covs = C @ moments.predicted_covs @ C.mT + chain.emission_cov
+    return Predicted(means.where(inside, 0.0), covs.expand(*means.shape[:2], -1, -1))
 
 
 @torch.no_grad()

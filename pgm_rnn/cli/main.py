@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from pgm_rnn.cli import compare, graphs, reproduce, saved, states
+from pgm_rnn.cli import compare, diagnose, graphs, reproduce, saved, states
 from pgm_rnn.cli.early import check_name, complete
 from pgm_rnn.cli.lazy import FitGroup
 from pgm_rnn.cli.names import CELLS
@@ -250,6 +250,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     saved.evaluate,
     saved.describe,
     states.infer,
+    diagnose.diagnose,
     saved.forecast,
     compare.compare,
     saved.sample,

@@ -6,6 +6,7 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
+from pgm_rnn.distributions.entry_laws import EntryLaws, averaged, of_entries
 from pgm_rnn.kernels.weights import normalize
 
 
@@ -51,3 +52,12 @@ class ParticleMixture(TorchDistribution):
             drawn = self.components.sample(torch.Size(sample_shape)).movedim(len(sample_shape), 0)  # (N, *shape)
             index = chosen[(None, ...) + (None,) * len(self.event_shape)].expand(1, *drawn.shape[1:])
             return drawn.gather(0, index)[0]
+
+
+@of_entries.register
+def _(law: ParticleMixture, x: Tensor) -> EntryLaws:
+    found = of_entries(law.components, x)
+    weights = law.log_weights.softmax(0)
+    shape = torch.broadcast_shapes(found.upto.shape, (len(weights), *x.shape))
+    each = EntryLaws(*(part.expand(shape) for part in found))
+    return averaged(each, weights[(...,) + (None,) * len(law.event_shape)], 0)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import constraints
 from typing_extensions import override
 
+from pgm_rnn.distributions.entry_laws import EntryLaws, of_entries
 from pgm_rnn.distributions.observed import entries_log_prob, observed_log_prob
 from pgm_rnn.emissions.family import Emission
 
@@ -114,6 +115,12 @@ class JointLaw(TorchDistribution):
 @entries_log_prob.register
 def _(law: JointLaw, x: Tensor, observed: Tensor) -> Tensor:
     return law.entries_log_prob(x, observed)
+
+
+@of_entries.register
+def _(law: JointLaw, x: Tensor) -> EntryLaws:
+    each = [of_entries(own, part.observations(x)) for part, own in law.by_part()]
+    return EntryLaws(*(law.joined(values) for values in zip(*each, strict=True)))
 
 
 class _Columns(constraints.Constraint):

@@ -17,6 +17,7 @@ from torch.distributions import constraints
 from typing_extensions import override
 
 from pgm_rnn.checks import check_counts
+from pgm_rnn.distributions.entry_laws import EntryLaws, of_entries
 from pgm_rnn.emissions.family import Emission, EmissionHead
 from pgm_rnn.emissions.info import FamilyInfo, whole_draws
 from pgm_rnn.kernels import nade, positive
@@ -117,11 +118,14 @@ class NadeLaw(TorchDistribution):
     @override
     def log_prob(self, value: Tensor) -> Tensor:
         """log p(x) in nats; its shape is the batch shape broadcast with that of the values."""
+        return positive.softplus((1 - 2 * value) * self.logits(value)).sum(-1).neg()
+
+    def logits(self, value: Tensor) -> Tensor:
+        """logit p(x_i = 1 | x_{1:i-1}) of bits (..., n); the batch shape broadcast with theirs, and n."""
         batch = torch.broadcast_shapes(self.batch_shape, value.shape[:-1])
         parts = self.bias, self.start, value
         bias, start, x = (part.expand(*batch, -1).reshape(-1, part.shape[-1]) for part in parts)
-        logits = nade.logits(bias, start, x, self.W, self.V)
-        return positive.softplus((1 - 2 * x) * logits).sum(-1).neg().reshape(batch)
+        return nade.logits(bias, start, x, self.W, self.V).reshape(*batch, -1)
 
     @override
     @torch.no_grad()
@@ -130,6 +134,11 @@ class NadeLaw(TorchDistribution):
         law = self.expand([*sample_shape, *self.batch_shape])
         bias, start = (part.reshape(-1, part.shape[-1]) for part in (law.bias, law.start))
         return nade.draw(bias, start, self.W, self.V).reshape(law.bias.shape)
+
+
+@of_entries.register
+def _(law: NadeLaw, x: Tensor) -> EntryLaws:
+    return of_entries(torch.distributions.Bernoulli(logits=law.logits(x)), x)
 
 
 INFO = FamilyInfo(

@@ -20,6 +20,7 @@ from torch.distributions import constraints
 from typing_extensions import override
 
 from pgm_rnn.checks import check_counts, check_probs
+from pgm_rnn.distributions.entry_laws import EntryLaws, of_entries
 from pgm_rnn.distributions.observed import entries_log_prob
 from pgm_rnn.emissions.family import Emission, EmissionTable
 from pgm_rnn.emissions.info import FamilyInfo, normal_draws
@@ -188,6 +189,17 @@ class PenLaw(TorchDistribution):
 @entries_log_prob.register
 def _(law: PenLaw, x: Tensor, observed: Tensor) -> Tensor:
     return law.entries_log_prob(x, observed)
+
+
+@of_entries.register
+def _(law: PenLaw, x: Tensor) -> EntryLaws:
+    log_pi, mu_x, mu_y, log_sx, log_sy, _ = law._components()
+    weights, parts = log_pi.softmax(-1), []
+    for offset, mu, log_sigma in ((x[..., :1], mu_x, log_sx), (x[..., 1:2], mu_y, log_sy)):
+        upto = (weights * torch.special.ndtr((offset - mu) * (-log_sigma).exp())).sum(-1)
+        parts.append(EntryLaws(upto, upto, (weights * mu).sum(-1).expand(upto.shape)))
+    parts.append(of_entries(torch.distributions.Bernoulli(logits=law.params[..., -1]), x[..., 2]))
+    return EntryLaws(*(torch.stack(values, dim=-1) for values in zip(*parts, strict=True)))
 
 
 def _draw(family: Emission, shape: Sequence[int], generator: torch.Generator) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from scipy.special import ndtri
 from torch import Tensor
 
+from pgm_rnn.distributions.entry_laws import of_entries
 from pgm_rnn.emissions.mixing import mixture
 from pgm_rnn.inference import forward_backward, kalman, smc
 from pgm_rnn.sequence_model import SequenceModel
@@ -84,26 +85,17 @@ def of_mixture(model: Any, data: Sequences, num_steps: int, points: Sequence[flo
     weights = state_probs_ahead(model, data, num_steps).double()
     means = laws.mean.double().reshape(num_states, -1)  # (K, M)
     sds = laws.variance.double().sqrt().reshape(means.shape)
-    found = [_quantile(_cdf(base, means, sds), weights, _bounds(base, means, sds, point), point) for point in points]
+    found = [_quantile(_cdf(laws), weights, _bounds(base, means, sds, point), point) for point in points]
     whole = not isinstance(base, kinds[:2])
     quantiles = torch.stack([values.floor() if whole else values for values in found])
     return Ahead(weights @ means, quantiles, {})
 
 
-def _cdf(base: Any, means: Tensor, sds: Tensor) -> Callable[[Tensor], Tensor]:
+def _cdf(laws: Any) -> Callable[[Tensor], Tensor]:
     """P(x <= values | z = k) of every state, (..., M) to (..., K, M)."""
-    if isinstance(base, torch.distributions.Bernoulli):
-        return lambda values: _from_zero(values, torch.where(values[..., None, :] >= 1, 1.0, 1 - means))
-    if isinstance(base, torch.distributions.Poisson):  # P(x <= n) = Gamma(n + 1, rate) / n!
-        return lambda values: _from_zero(
-            values, torch.special.gammaincc(values[..., None, :].floor().clamp(min=0.0) + 1, means)
-        )
-    return lambda values: torch.special.ndtr((values[..., None, :] - means) / sds)
-
-
-def _from_zero(values: Tensor, probs: Tensor) -> Tensor:
-    """Probabilities (..., K, M), which are zero where the values (..., M) are negative."""
-    return probs.where(values[..., None, :] >= 0, 0.0)
+    if laws.event_shape:
+        return lambda values: of_entries(laws, values[..., None, :]).upto
+    return lambda values: of_entries(laws, values).upto[..., None]  # M = 1
 
 
 def _bounds(base: Any, means: Tensor, sds: Tensor, point: float) -> tuple[Tensor, Tensor]:
