@@ -1,0 +1,188 @@
+"""Draws of a model in the shape of data: its lengths, inputs, ids, times and names.
+
+    from a model                    x* ~ p(x | theta)                                   parametric bootstrap of a fit
+    from residuals                  e* drawn from the data's one-step residuals         residual bootstrap
+    from a model with priors        theta ~ p(theta),       x* ~ p(x | theta)           prior predictive
+    from draws of its parameters    theta ~ p(theta | x),   x* ~ p(x | theta)           posterior predictive
+
+The residual bootstrap is for linear Gaussian states; see `pgm_rnn.inference.kalman.innovations`.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from pgm_rnn.checks import check_choice, check_counts
+from pgm_rnn.inference.em import EmFit
+from pgm_rnn.inference.kalman.innovations import one_step_residuals, rebuilt
+from pgm_rnn.inference.mcmc import Posterior
+from pgm_rnn.inference.pmmh import ParticlePosterior
+from pgm_rnn.inference.svi import Fit
+from pgm_rnn.randomness import seeded
+from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequence_model.observations import as_batch
+from pgm_rnn.sequence_model.parameters import call_with
+from pgm_rnn.sequence_model.priors import WithPriors
+from pgm_rnn.sequences import Data, Sequences, length_mask, over_events
+
+METHODS = ("model", "residuals")
+
+
+@torch.no_grad()
+def simulate(
+    model: SequenceModel | WithPriors | Fit | EmFit,
+    like: Data,
+    *,
+    num_draws: int = 1,
+    posterior: Posterior | ParticlePosterior | None = None,
+    method: Literal["model", "residuals"] = "model",
+    keep_missing: bool = False,
+    seed: int | None = 0,
+) -> Sequences:
+    """New sequences from a model, with the lengths, inputs, ids, times and names of some data.
+
+    Args:
+        model: a model, or a fit, whose model is taken; a `WithPriors` draws its parameters from their priors, or from
+            `posterior`, anew for every draw.
+        like: the data to be like: a batch, or observations (B, T, *event). A model that conditions on x_1 starts from
+            theirs; otherwise their observations are read by method="residuals" only.
+        num_draws: number of times that the whole batch is drawn, N.
+        posterior: result of `mcmc.run` or `pmmh.run` with the same program; N of its draws, evenly spread, are used.
+        method: "model" draws from the model's laws, "residuals" rebuilds sequences from the data's one-step residuals,
+            drawn with replacement (linear Gaussian states).
+        keep_missing: whether what is missing from the data is missing from the draws, too.
+        seed: makes the draws reproducible; None uses torch's global generator.
+
+    Returns:
+        N * B sequences, first those of the first draw, as `like.repeated(N)` would order them, with the latent states z
+        where the model has some and draws them.
+
+    Raises:
+        TypeError: no model, or draws of parameters for a model without priors.
+        ValueError: data that do not fit the model, or a model that has no one-step residuals.
+
+    Example:
+        >>> from pgm_rnn.models import HMM
+        >>> hmm = HMM.random(num_states=2, num_symbols=3, seed=0)
+        >>> data = hmm.sample(num_sequences=4, num_steps=6, seed=1)
+        >>> simulate(hmm, like=data, num_draws=3, seed=2)
+        Sequences(12 of 6 steps, x (12, 6) torch.int64, z (12, 6))
+    """
+    check_counts(num_draws=num_draws)
+    check_choice("method", method, METHODS)
+    inner, draws = _parameters(model, posterior, num_draws, seed)
+    batch = as_batch(inner, like)
+    with seeded(seed, stream=15):
+        if method == "residuals":
+            parts = [call_with(inner, raw, _from_residuals, inner, batch, num) for raw, num in draws]
+        else:
+            parts = [call_with(inner, raw, _from_model, inner, batch, num) for raw, num in draws]
+    x = torch.cat([part[0] for part in parts])
+    z = None if parts[0][1] is None else torch.cat([part[1] for part in parts if part[1] is not None])
+    return _shaped(x, z, batch, num_draws, keep_missing)
+
+
+def model_of(source: object) -> SequenceModel | WithPriors:
+    """The model of a fit, or the model or program itself.
+
+    Raises:
+        TypeError: neither of them.
+    """
+    found = source.model if isinstance(source, Fit | EmFit) else source
+    if not isinstance(found, SequenceModel | WithPriors):
+        raise TypeError(f"expected a SequenceModel, a WithPriors or a fit of one, got {type(found).__name__}")
+    return found
+
+
+def prior_draws(program: WithPriors, num_draws: int, seed: int | None) -> dict[str, Tensor]:
+    """Draws of each parameter from its prior, (num_draws, *shape)."""
+    with seeded(seed, stream=16):
+        return {name: torch.stack([law.sample() for _ in range(num_draws)]) for name, law in program.priors.items()}
+
+
+def spread_draws(posterior: Posterior | ParticlePosterior, num_draws: int) -> dict[str, Tensor]:
+    """Evenly spread draws of a posterior, its chains one after another, (num_draws, *shape)."""
+    chains = posterior.posterior if isinstance(posterior, ParticlePosterior) else posterior
+    flat = {name: values.flatten(0, 1) for name, values in chains.samples.items()}
+    total = chains.num_chains * chains.num_samples
+    index = ((torch.arange(num_draws) + 0.5) * (total / num_draws)).long()
+    return {name: values[index] for name, values in flat.items()}
+
+
+Run = tuple[Mapping[str, Tensor], int]
+"""Raw parameters by name, and how many times the batch is drawn under them."""
+
+
+def _parameters(
+    source: object, posterior: Posterior | ParticlePosterior | None, num_draws: int, seed: int | None
+) -> tuple[SequenceModel, list[Run]]:
+    """The model, and the parameters of each draw."""
+    model = model_of(source)
+    if not isinstance(model, WithPriors):
+        if posterior is not None:
+            raise TypeError(
+                f"expected the program that the posterior belongs to, WithPriors(model, {{...}}), got "
+                f"{type(model).__name__}"
+            )
+        return model, [({}, num_draws)]
+    samples = prior_draws(model, num_draws, seed) if posterior is None else spread_draws(posterior, num_draws)
+    unknown = [name for name in samples if name not in model.priors]
+    if unknown:
+        raise ValueError(
+            f"expected draws of {', '.join(model.priors)}, got draws of {unknown[0]}; give the program of the posterior"
+        )
+    return model.model, [
+        (model.raw({name: values[i] for name, values in samples.items()}), 1) for i in range(num_draws)
+    ]
+
+
+Drawn = tuple[Tensor, Tensor | None]
+
+
+def _from_model(model: SequenceModel, batch: Sequences, num_draws: int) -> Drawn:
+    inputs = None if batch.inputs is None else batch.inputs.repeat(num_draws, 1, 1)
+    num_steps = batch.x.shape[1]
+    if model.first == "model":
+        drawn = model.sample(num_draws * len(batch.x), num_steps, inputs=inputs)
+        return drawn.x, drawn.z
+    start = batch.x[:, :1]
+    if num_steps == 1:
+        return start.repeat(num_draws, *[1] * (start.dim() - 1)), None
+    given, ahead = (None, None) if batch.inputs is None else (batch.inputs[:, :1], batch.inputs[:, 1:])
+    options: dict[str, Any] = {"num_samples": num_draws, "inputs": given, "future_inputs": ahead}
+    later = model.forecast(start, num_steps - 1, **options).x  # (num_draws, B, T - 1, *event)
+    x = torch.cat([start.to(later.dtype).expand(num_draws, *start.shape), later], dim=2)
+    return x.flatten(0, 1), None
+
+
+def _from_residuals(model: SequenceModel, batch: Sequences, num_draws: int) -> Drawn:
+    found = one_step_residuals(model, batch)
+    pool = found.values[found.whole]
+    if len(pool) == 0:
+        raise ValueError("expected a step of which everything was observed, got none; use method='model'")
+    pool = pool - pool.mean(0)
+    many = batch.repeated(num_draws)._replace(observed=None)
+    many = many._replace(x=torch.zeros_like(many.x))  # the observations are not read
+    index = torch.randint(len(pool), many.x.shape[:2], device=pool.device)
+    return rebuilt(model, many, pool[index]), None
+
+
+def _shaped(x: Tensor, z: Tensor | None, batch: Sequences, num_draws: int, keep_missing: bool) -> Sequences:
+    """The draws in the shape of the data, with zeros in the padding."""
+    like = batch.repeated(num_draws)
+    inside = length_mask(like.lengths, x.shape[1])
+    x = x.where(over_events(inside, x), 0)
+    z = None if z is None else z.where(over_events(inside, z), 0)
+    mask = _observed(like) if keep_missing else None
+    if mask is not None and x.is_floating_point():
+        x = x.where(over_events(mask | ~over_events(inside, mask), x), torch.nan)
+    return Sequences(x, like.lengths, z, like.inputs, mask, like.legend)
+
+
+def _observed(data: Sequences) -> Tensor | None:
+    """True where x was observed: the mask, or where it is no NaN; None if nothing is missing."""
+    if data.observed is not None or not data.x.is_floating_point() or not bool(data.x.isnan().any()):
+        return data.observed
+    return ~data.x.isnan()
