@@ -16,10 +16,9 @@ from pgm_rnn.inference import forward_backward, kalman
 from pgm_rnn.inference.kalman.kinds import is_linear
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.densities import marginal_log_prob, step_log_probs
-from pgm_rnn.sequence_model.draws import Draws
 from pgm_rnn.sequence_model.mixins import SumsOutStates
 from pgm_rnn.sequence_model.observations import check_given, checked
-from pgm_rnn.sequence_model.parameter_draws import raw_parameters
+from pgm_rnn.sequence_model.parameter_draws import draws_of
 from pgm_rnn.sequence_model.parameters import call_with
 from pgm_rnn.sequence_model.tables import has_tables
 from pgm_rnn.sequences import Data, Sequences
@@ -60,11 +59,8 @@ def log_likelihoods(
     data = checked(model, x, lengths)
     if samples is None:
         return marginal_log_prob(model, data, model.first)
-    num = len(next(iter(samples.values())))
-    each = [raw_parameters(model, {name: values[i] for name, values in samples.items()}) for i in range(num)]
-    draws = Draws(model, {name: torch.stack([raw[name] for raw in each]) for name in each[0]}, torch.Size([num]))
-    size = max(1, MAX_ROWS // data.x.shape[:2].numel())
-    parts = [draws.chosen(index) for index in torch.arange(num).split(size)]
+    draws, size = draws_of(model, samples), max(1, MAX_ROWS // data.x.shape[:2].numel())
+    parts = [draws.chosen(index) for index in torch.arange(draws.shape.numel()).split(size)]
     return torch.cat([part.each(lambda: marginal_log_prob(model, data, model.first)) for part in parts])
 
 
@@ -82,8 +78,8 @@ def one_step_log_likelihoods(
     check_given(data, model.first)
     if samples is None:
         return terms(model, data)
-    num = len(next(iter(samples.values())))
-    each = [raw_parameters(model, {name: values[i] for name, values in samples.items()}) for i in range(num)]
+    draws = draws_of(model, samples)
+    each = [{name: values[i] for name, values in draws.parameters.items()} for i in range(draws.shape.numel())]
     return torch.stack([call_with(model, raw, terms, model, data) for raw in each])
 
 

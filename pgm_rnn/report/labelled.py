@@ -93,7 +93,8 @@ def labels_of(data: Sequences | None) -> Labels:
     names = [column.name for column in columns] if len(columns) == width else [str(n + 1) for n in range(width)]
     times = _common_times(data)
     steps = np.arange(1, num_steps + 1) if times is None else times
-    found = {"sequence": _plain(ids_of(legend, batch)), "time": steps, "variable": _plain(np.asarray(names))}
+    variables = _plain(np.asarray(names))
+    found = {"sequence": _plain(ids_of(legend, batch)), "time": steps, "variable": variables, "observable": variables}
     if len(columns) == 1 and columns[0].words:
         found["symbol"] = _plain(np.asarray(columns[0].words))
     titles = {}

@@ -1,8 +1,10 @@
 """Names of the axes of a model's parameters, and the parameters of a fit under their natural names.
 
-    transition_probs (state, next_state)     transition_matrix (state, previous_state)     loc (state, variable)
+    transition_probs (state, next_state)     transition_matrix (state, previous_state)     loc (state, observable)
 
-Axes that have no such name are numbered, as ArviZ does: "readout.weight_dim_0".
+Axes that have no such name are numbered, as ArviZ does: "readout.weight_dim_0". "observable" has the names of the
+data's variables; ArviZ's `summary` and `plot_forest` fail, from version 1 on, for parameters with an axis "variable" or
+"column".
 """
 
 from typing import Any
@@ -21,7 +23,7 @@ _NAMED = {
     "transition_probs": ("state", "next_state"),
     "initial_mean": ("state",),
     "transition_matrix": ("state", "previous_state"),
-    "emission_matrix": ("variable", "state"),
+    "emission_matrix": ("observable", "state"),
 }
 """Axes of the parameters of the zoo's models, by the names of their constructors."""
 
@@ -64,7 +66,7 @@ def _sizes(model: object | None) -> dict[str, int]:
         sizes |= dict.fromkeys(("state", "next_state", "previous_state", "other_state"), size)
     if family is not None:
         width = max(1, family.event_shape.numel())
-        sizes |= {"variable": width, "other_variable": width}
+        sizes |= {"observable": width, "other_observable": width}
     if isinstance(family, Categorical):
         sizes["symbol"] = family.num_symbols
     return sizes
@@ -79,9 +81,9 @@ def _candidates(name: str, model: object | None) -> list[tuple[str, ...]]:
     if part in ("initial", "transition") and (square or kind == "scale"):
         return [("state", "other_state")] if square else [("state",)]
     if part == "emission" and (square or kind == "scale"):
-        return [("variable", "other_variable")] if square else [("variable",)]
+        return [("observable", "other_observable")] if square else [("observable",)]
     states: Any = getattr(model, "states", None)
     if isinstance(states, FiniteStates) and name in ("emission_probs", "probs", "loc", "scale", "rate", "cov"):
         symbols: list[tuple[str, ...]] = [("state", "symbol")] if name.endswith("probs") else []
-        return [*symbols, ("state",), ("state", "variable"), ("state", "variable", "other_variable")]
+        return [*symbols, ("state",), ("state", "observable"), ("state", "observable", "other_observable")]
     return []

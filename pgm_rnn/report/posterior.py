@@ -19,6 +19,7 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.inference.em import EmFit
@@ -162,7 +163,7 @@ def _add_predictive(
 
 def _why_not(name: str, result: object, model: Any, data: Sequences | None) -> str:
     """Why a group cannot be made, and what to pass, in one sentence."""
-    kind, expected = f"{type(result).__module__.split('.')[2]}.{type(result).__name__}", f"for the group {name}"
+    kind, expected = _kind(result), f"for the group {name}"
     priors = name.startswith("prior") or (name == "posterior_predictive" and model_groups.chains_of(result) is not None)
     if priors and not isinstance(model, WithPriors):
         got = "none" if model is None else type(model).__name__
@@ -172,6 +173,14 @@ def _why_not(name: str, result: object, model: Any, data: Sequences | None) -> s
     if name in ("sample_stats", "state_laws"):
         return f"expected a result with {name}, got {kind}, which has none; leave it out of include"
     return f"expected data {expected} of {kind}, got none; pass data=, the sequences that the result was made from"
+
+
+def _kind(result: object) -> str:
+    """What a result is, such as "mcmc.Posterior"."""
+    if isinstance(result, Tensor):
+        return "paths of sample_states"
+    engine = type(result).__module__.removeprefix("pgm_rnn.inference.").split(".")[0]
+    return f"{engine}.{type(result).__name__}"
 
 
 def _attributes(result: object, model: Any, data: Sequences | None) -> dict[str, Any]:

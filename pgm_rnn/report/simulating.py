@@ -8,7 +8,6 @@
 The residual bootstrap is for linear Gaussian states; see `pgm_rnn.inference.kalman.innovations`.
 """
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -23,11 +22,14 @@ from pgm_rnn.inference.svi import Fit
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.observations import as_batch
+from pgm_rnn.sequence_model.parameter_draws import draws_of, sample_under_draws
 from pgm_rnn.sequence_model.parameters import call_with
 from pgm_rnn.sequence_model.priors import WithPriors
 from pgm_rnn.sequences import Data, Sequences, length_mask, over_events
 
 METHODS = ("model", "residuals")
+MAX_ROWS = 2**20
+"""Largest number of draws of the parameters times steps that are drawn side by side."""
 
 
 @torch.no_grad()
@@ -72,13 +74,10 @@ def simulate(
     """
     check_counts(num_draws=num_draws)
     check_choice("method", method, METHODS)
-    inner, draws = _parameters(model, posterior, num_draws, seed)
+    inner, samples = _parameters(model, posterior, num_draws, seed)
     batch = as_batch(inner, like)
     with seeded(seed, stream=15):
-        if method == "residuals":
-            parts = [call_with(inner, raw, _from_residuals, inner, batch, num) for raw, num in draws]
-        else:
-            parts = [call_with(inner, raw, _from_model, inner, batch, num) for raw, num in draws]
+        parts = _parts(inner, samples, batch, num_draws, method)
     x = torch.cat([part[0] for part in parts])
     z = None if parts[0][1] is None else torch.cat([part[1] for part in parts if part[1] is not None])
     return _shaped(x, z, batch, num_draws, keep_missing)
@@ -111,14 +110,10 @@ def spread_draws(posterior: Posterior | ParticlePosterior, num_draws: int) -> di
     return {name: values[index] for name, values in flat.items()}
 
 
-Run = tuple[Mapping[str, Tensor], int]
-"""Raw parameters by name, and how many times the batch is drawn under them."""
-
-
 def _parameters(
     source: object, posterior: Posterior | ParticlePosterior | None, num_draws: int, seed: int | None
-) -> tuple[SequenceModel, list[Run]]:
-    """The model, and the parameters of each draw."""
+) -> tuple[SequenceModel, dict[str, Tensor] | None]:
+    """The model, and the parameters of each draw, (num_draws, *shape); None for the model's own."""
     model = model_of(source)
     if not isinstance(model, WithPriors):
         if posterior is not None:
@@ -126,19 +121,35 @@ def _parameters(
                 f"expected the program that the posterior belongs to, WithPriors(model, {{...}}), got "
                 f"{type(model).__name__}"
             )
-        return model, [({}, num_draws)]
+        return model, None
     samples = prior_draws(model, num_draws, seed) if posterior is None else spread_draws(posterior, num_draws)
     unknown = [name for name in samples if name not in model.priors]
     if unknown:
         raise ValueError(
             f"expected draws of {', '.join(model.priors)}, got draws of {unknown[0]}; give the program of the posterior"
         )
-    return model.model, [
-        (model.raw({name: values[i] for name, values in samples.items()}), 1) for i in range(num_draws)
-    ]
+    return model.model, samples
 
 
 Drawn = tuple[Tensor, Tensor | None]
+
+
+def _parts(
+    model: SequenceModel, samples: dict[str, Tensor] | None, batch: Sequences, num_draws: int, method: str
+) -> list[Drawn]:
+    """Draws of the whole batch, some at a time."""
+    draw = _from_residuals if method == "residuals" else _from_model
+    if samples is None:
+        return [draw(model, batch, num_draws)]
+    draws, size = draws_of(model, samples), max(1, MAX_ROWS // batch.x.shape[:2].numel())
+    if method == "residuals" or model.first == "condition":
+        each = [{name: values[i] for name, values in draws.parameters.items()} for i in range(num_draws)]
+        return [call_with(model, raw, draw, model, batch, 1) for raw in each]
+    found = []
+    for index in torch.arange(num_draws).split(size):
+        drawn = sample_under_draws(draws.chosen(index), *batch.x.shape[:2], inputs=batch.inputs)
+        found.append((drawn.x.flatten(0, 1), None if drawn.z is None else drawn.z.flatten(0, 1)))
+    return found
 
 
 def _from_model(model: SequenceModel, batch: Sequences, num_draws: int) -> Drawn:
