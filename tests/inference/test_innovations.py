@@ -14,7 +14,7 @@ LIMIT = 5.0  # standard errors
 LENGTHS = torch.tensor([6, 3, 1])
 
 
-def model(**sizes: int) -> Any:
+def model(**sizes: Any) -> Any:
     return make_model("lgssm", Gaussian(2), **sizes)
 
 

@@ -238,8 +238,8 @@ def test_loo_is_arvizs_own_on_the_likelihoods_of_the_models_that_the_draws_make(
     expected = elpd(make(draws) if int(arviz.__version__.split(".")[0]) >= 1 else make(**draws))
     np.testing.assert_allclose(elpd(converted("mcmc")), expected, rtol=1e-10)
     assert np.abs(elpd(converted("mcmc")) - log_likelihood.mean((0, 1))).max() > 1e-4  # which a mere mean is not
-    names_and_data: Any = {"nuts": converted("mcmc"), "particles": converted("pmmh")}
-    assert set(arviz.compare(names_and_data).index) == {"nuts", "particles"}
+    names_and_data: Any = {"nuts": converted("mcmc"), "again": pgm_rnn.to_arviz(result, model=model, data=data)}
+    assert set(arviz.compare(names_and_data).index) == {"nuts", "again"}
 
 
 @pytest.mark.parametrize("name", ["mcmc", "smc.filter all", "svi.fit"])

@@ -62,6 +62,7 @@ def test_linear_gaussian_draws_have_the_moments_of_the_recursion_given_the_input
     u, num = torch.randn(1, 3, 1), 3000
     data = Sequences(torch.zeros(1, 3, 2), torch.tensor([3]), inputs=u)
     drawn = pgm_rnn.simulate(model, data, num_draws=num, seed=0)
+    assert drawn.inputs is not None
     assert torch.equal(drawn.inputs, u.repeat(num, 1, 1))
     states = model.initial(u[:, 0])
     mean, cov = states.mean.detach().reshape(2), states.covariance_matrix.detach().reshape(2, 2)
@@ -109,7 +110,7 @@ def test_the_posterior_predictive_mean_is_that_of_the_beta_law() -> None:
 
 @pytest.mark.parametrize(("name", "input_dim"), [("hmm", None), ("rnn-gru", None), ("lgssm", 1), ("vrnn", None)])
 def test_draws_side_by_side_have_the_law_of_the_model_with_these_parameters(name: str, input_dim: int | None) -> None:
-    sizes = {} if input_dim is None else {"input_dim": input_dim}
+    sizes: dict[str, Any] = {} if input_dim is None else {"input_dim": input_dim}
     model, num = make_model(name, Gaussian(2), **sizes), 600
     parameter, value = next(iter(model.named_parameters()))
     u = None if input_dim is None else torch.randn(1, 3, input_dim)
