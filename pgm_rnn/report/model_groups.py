@@ -14,7 +14,7 @@ from pgm_rnn.inference.pmmh import ParticlePosterior
 from pgm_rnn.inference.pointwise import log_likelihoods, one_step_log_likelihoods
 from pgm_rnn.report.labelled import DRAWN, PLACES, Group, Variable, array, by_step, observations
 from pgm_rnn.report.result_groups import ONE_STEP, Groups, parameter_group
-from pgm_rnn.report.simulating import prior_draws, simulate
+from pgm_rnn.report.simulating import of_priors, prior_draws, simulate
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.priors import WithPriors
 from pgm_rnn.sequences import Sequences
@@ -31,13 +31,14 @@ def chains_of(result: object) -> Posterior | None:
     return found if isinstance(found, Posterior) else None
 
 
-def likelihood_groups(result: object, model: SequenceModel, data: Sequences) -> Groups:
+def likelihood_groups(result: object, model: SequenceModel | WithPriors, data: Sequences) -> Groups:
     """log p(x | theta) by sequence, and its one-step terms by step: (chain, draw, ...), one draw for a fit."""
     chains, samples, drawn = chains_of(result), None, torch.Size([1, 1])
     if chains is not None:
-        samples = {name: values.flatten(0, 1) for name, values in chains.samples.items()}
+        kept = of_priors(model, chains.samples) if isinstance(model, WithPriors) else chains.samples
+        samples = {name: values.flatten(0, 1) for name, values in kept.items()}
         drawn = torch.Size([chains.num_chains, chains.num_samples])
-    totals, terms = (find(model, data, samples) for find in (log_likelihoods, one_step_log_likelihoods))
+    totals, terms = (find(bare(model), data, samples) for find in (log_likelihoods, one_step_log_likelihoods))
     terms = by_step(terms.reshape(-1, *data.x.shape[:2]), data.lengths, "draw", *PLACES)
     return {
         "log_likelihood": {"x": Variable((*DRAWN, "sequence"), array(totals.reshape(*drawn, -1)))},

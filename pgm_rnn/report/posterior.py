@@ -139,7 +139,7 @@ def _add_likelihoods(
         return
     if not inner.exact and not any(name in include for name in wanted):
         return
-    found = model_groups.likelihood_groups(result, inner, data)
+    found = model_groups.likelihood_groups(result, model, data)
     groups |= {name: found[name] for name in wanted}
 
 

@@ -8,6 +8,7 @@
 The residual bootstrap is for linear Gaussian states; see `pgm_rnn.inference.kalman.innovations`.
 """
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -101,6 +102,20 @@ def prior_draws(program: WithPriors, num_draws: int, seed: int | None) -> dict[s
         return {name: torch.stack([law.sample() for _ in range(num_draws)]) for name, law in program.priors.items()}
 
 
+def of_priors(program: WithPriors, samples: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The draws of the parameters that have priors; a sampler may have drawn latent states besides.
+
+    Raises:
+        ValueError: draws of a parameter are missing.
+    """
+    if any(name not in samples for name in program.priors):
+        raise ValueError(
+            f"expected draws of {', '.join(program.priors)}, got draws of {', '.join(samples)}; give the program of "
+            "the posterior"
+        )
+    return {name: samples[name] for name in program.priors}
+
+
 def spread_draws(posterior: Posterior | ParticlePosterior, num_draws: int) -> dict[str, Tensor]:
     """Evenly spread draws of a posterior, its chains one after another, (num_draws, *shape)."""
     chains = posterior.posterior if isinstance(posterior, ParticlePosterior) else posterior
@@ -123,12 +138,7 @@ def _parameters(
             )
         return model, None
     samples = prior_draws(model, num_draws, seed) if posterior is None else spread_draws(posterior, num_draws)
-    unknown = [name for name in samples if name not in model.priors]
-    if unknown:
-        raise ValueError(
-            f"expected draws of {', '.join(model.priors)}, got draws of {unknown[0]}; give the program of the posterior"
-        )
-    return model.model, samples
+    return model.model, of_priors(model, samples)
 
 
 Drawn = tuple[Tensor, Tensor | None]
