@@ -27,7 +27,7 @@ from pgm_rnn.inference.svi import Fit
 from pgm_rnn.report import arviz_data, model_groups
 from pgm_rnn.report.labelled import data_groups, digest_of, labels_of
 from pgm_rnn.report.result_groups import ONE_STEP, Groups, Request, groups_of
-from pgm_rnn.report.simulating import model_of
+from pgm_rnn.report.simulating import batch_for, model_of
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.observations import as_batch, marked
 from pgm_rnn.sequence_model.priors import WithPriors
@@ -79,7 +79,7 @@ def to_arviz(
         attributes: further attributes, such as the command that made the result.
 
     Raises:
-        TypeError: no result of an engine, or no model.
+        TypeError: no result of an engine, no model, or one string in place of a collection of groups.
         ValueError: data of other sequences than the result, or a group in `include` that cannot be made.
 
     Example:
@@ -89,6 +89,8 @@ def to_arviz(
         (2, 5)
     """
     check_counts(num_draws=num_draws)
+    if isinstance(include, str):
+        raise TypeError(f"expected include as a collection of groups, got {include!r}; use include=[{include!r}]")
     for name in include:
         check_choice("include", name, GROUPS)
     known = model_of(result) if isinstance(result, Fit | EmFit) else None if model is None else model_of(model)
@@ -111,8 +113,7 @@ def to_arviz(
 def _batch(model: Any, data: Data) -> Sequences:
     """The data as one batch, with a mask where x is NaN."""
     inner = model_groups.bare(model)
-    batch = as_batch(inner, data)
-    return batch if inner is None else marked(inner, batch)
+    return as_batch(inner, data) if inner is None else marked(inner, batch_for(inner, data))
 
 
 def _check_sequences(groups: Groups, data: Sequences) -> None:

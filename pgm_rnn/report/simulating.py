@@ -76,7 +76,7 @@ def simulate(
     check_counts(num_draws=num_draws)
     check_choice("method", method, METHODS)
     inner, samples = _parameters(model, posterior, num_draws, seed)
-    batch = as_batch(inner, like)
+    batch = batch_for(inner, like)
     with seeded(seed, stream=15):
         parts = _parts(inner, samples, batch, num_draws, method)
     x = torch.cat([part[0] for part in parts])
@@ -94,6 +94,20 @@ def model_of(source: object) -> SequenceModel | WithPriors:
     if not isinstance(found, SequenceModel | WithPriors):
         raise TypeError(f"expected a SequenceModel, a WithPriors or a fit of one, got {type(found).__name__}")
     return found
+
+
+def batch_for(model: SequenceModel, data: Data) -> Sequences:
+    """The data as one batch, whose observations have the shape of the model's.
+
+    Raises:
+        TypeError: no data.
+        ValueError: observations of another shape.
+    """
+    batch = as_batch(model, data)
+    if batch.x.shape[2:] != model.family.event_shape:
+        expected = ", ".join(["batch", "T", *map(str, model.family.event_shape)])
+        raise ValueError(f"expected data of shape ({expected}) for {model.family}, got {tuple(batch.x.shape)}")
+    return batch
 
 
 def prior_draws(program: WithPriors, num_draws: int, seed: int | None) -> dict[str, Tensor]:

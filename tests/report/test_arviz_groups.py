@@ -323,6 +323,8 @@ def test_what_lacks_is_named_with_the_way_out() -> None:
             pgm_rnn.to_arviz(result, include=[include], **given)
     with pytest.raises(ValueError, match="expected the data that the result was made from, with 5 sequences, got 2"):
         pgm_rnn.to_arviz(case("kalman.smooth").result, data=as_sequences(data).select(slice(0, 2)))
+    with pytest.raises(TypeError, match=r"expected include as a collection of groups, got 'prior'; use include="):
+        pgm_rnn.to_arviz(result, include="prior")
     with pytest.raises(ValueError, match=r"expected paths of sample_states of shape .*, got \(3, 2\)"):
         pgm_rnn.to_arviz(torch.zeros(3, 2))
     vague = VRNN(obs_dim=2, latent_dim=2, hidden_dim=2)

@@ -184,5 +184,7 @@ def test_bad_arguments_are_errors() -> None:
         pgm_rnn.simulate(hmm, data, method="residuals")
     with pytest.raises(ValueError, match="expected method to be one of model, residuals, got 'bootstrap'"):
         pgm_rnn.simulate(hmm, data, method="bootstrap")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"expected data of shape \(batch, T, 2\) for Gaussian.*, got \(1, 3, 1\)"):
+        pgm_rnn.simulate(make_hmm(Gaussian(2)), torch.zeros(1, 3, 1))
     with pytest.raises(ValueError, match="expected num_draws to be an integer of at least 1, got 0"):
         pgm_rnn.simulate(hmm, data, num_draws=0)
