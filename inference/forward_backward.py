@@ -94,6 +94,11 @@ class Filtered:
     _forward: hmm.Forward
 
     @property
+    def lengths(self) -> Tensor:
+        """Steps of each sequence, (B,)."""
+        return self._lengths
+
+    @property
     def num_steps(self) -> int:
         """T, the longest sequence's number of steps."""
         return self._forward.log_normalizers.shape[1]
@@ -172,6 +177,17 @@ class Smoothed(Filtered):
             ImpossibleSequenceError: a sequence has probability zero.
         """
         return hmm.pairwise_probs(self._transition, self._forward, self._backward.future)
+
+    def sample_states(self, num_samples: int, *, seed: int | None = None) -> Tensor:
+        """Paths from p(z_{1:T} | x_{1:T}), (num_samples, B, T), 0 in the padding, as the function `sample_states`.
+
+        Raises:
+            ImpossibleSequenceError: a sequence has probability zero.
+        """
+        self._check_possible()
+        with seeded(seed, stream=5):
+            uniforms = torch.rand(num_samples, *self.log_normalizers.shape, dtype=self._initial.dtype)
+        return hmm.sample_states(self._transition, self._lengths, self._forward, uniforms.to(self._initial.device))
 
 
 class MostLikelyStates(NamedTuple):

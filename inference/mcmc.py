@@ -8,6 +8,7 @@ The gradient of log p(x | theta) comes from the compiled recursions, so a step c
 import math
 import sys
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pyro
@@ -24,6 +25,14 @@ from pgm_rnn.results import shown
 from pgm_rnn.sequence_model.chains import CovarianceError
 from pgm_rnn.sequences import Data
 
+STATISTICS = ("lp", "energy", "diverging", "acceptance_rate", "n_steps", "step_size")
+"""Numbers of NUTS for each draw, under ArviZ's names.
+
+lp: log p(theta, x) in unconstrained space, nats. energy: the Hamiltonian at the start of the trajectory, nats.
+diverging: whether the trajectory diverged. acceptance_rate: mean acceptance probability along it. n_steps: leapfrog
+steps. step_size: their size.
+"""
+
 
 class Posterior(NamedTuple):
     """Result of `run`.
@@ -32,6 +41,9 @@ class Posterior(NamedTuple):
         samples: draws of each parameter by its name, (num_chains, num_samples, *shape).
         divergences: number of divergent transitions per chain, (num_chains,).
         seconds: wall-clock time without the compilation of kernels.
+        statistics: numbers of the sampler for each draw, by `STATISTICS`, (num_chains, num_samples); empty where the
+            sampler has none.
+        seed: the random seed of the run, if it is known.
     """
 
     def __repr__(self) -> str:
@@ -41,6 +53,8 @@ class Posterior(NamedTuple):
     samples: dict[str, Tensor]
     divergences: Tensor
     seconds: float
+    statistics: Mapping[str, Tensor] = MappingProxyType({})
+    seed: int | None = None
 
     @property
     def num_chains(self) -> int:
@@ -73,20 +87,47 @@ class Posterior(NamedTuple):
 
 
 class _OurNUTS(NUTS):
-    """NUTS that rejects parameters without a density, and keeps its number of divergences after Pyro's clean-up."""
+    """NUTS that rejects parameters without a density, and keeps its numbers of each draw after Pyro's clean-up."""
 
-    num_divergences = 0
+    def __init__(self, model: Callable[..., Any], **options: Any) -> None:
+        super().__init__(model, **options)
+        self.draws: list[tuple[float, ...]] = []
+        self.accepted: list[float] = []
 
     def _initialize_model_properties(self, model_args: tuple[Any, ...], model_kwargs: dict[str, Any]) -> None:
         """The parent's; a proposal that makes a covariance singular has no density, as one that overflows."""
         super()._initialize_model_properties(model_args, model_kwargs)
         self.potential_fn = _or_nan(self.potential_fn)
 
-    def diagnostics(self) -> dict[str, Any]:
-        """The parent's diagnostics; Pyro calls this at the end of each chain, when the divergences are still known."""
-        found = super().diagnostics()
-        self.num_divergences = len(found["divergences"])
-        return found
+    def sample(self, params: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The parent's draw; its `STATISTICS` are recorded, also in the warm-up."""
+        num_divergences, step_size = len(self._divergences), float(self.step_size)
+        self.accepted, self.energy = [], math.nan
+        drawn: dict[str, Tensor] = super().sample(params)
+        num_steps = len(self.accepted)
+        rate = sum(self.accepted) / num_steps if num_steps else 1.0  # a program without latent sites takes no step
+        diverging = len(self._divergences) > num_divergences
+        lp = math.nan if self._potential_energy_last is None else -float(self._potential_energy_last)
+        self.draws.append((lp, self.energy, diverging, rate, num_steps, step_size))
+        return drawn
+
+    def _sample_r(self, name: str) -> tuple[dict[Any, Tensor], dict[Any, Tensor]]:
+        """The parent's momentum, which fixes the energy of the trajectory that begins."""
+        momentum: tuple[dict[Any, Tensor], dict[Any, Tensor]] = super()._sample_r(name)
+        if self._potential_energy_last is not None:
+            self.energy = float(self._kinetic_energy(momentum[1]) + self._potential_energy_last)
+        return momentum
+
+    def _build_basetree(self, *arguments: Any) -> Any:
+        """The parent's leapfrog step, whose acceptance probability is recorded."""
+        tree = super()._build_basetree(*arguments)
+        self.accepted.append(float(tree.sum_accept_probs))
+        return tree
+
+    def statistics(self, num_samples: int) -> dict[str, Tensor]:
+        """The `STATISTICS` of the last draws, (num_samples,)."""
+        columns = zip(*self.draws[-num_samples:], strict=True)
+        return {name: torch.tensor(values) for name, values in zip(STATISTICS, columns, strict=True)}
 
 
 def run(
@@ -138,16 +179,17 @@ def run(
     given = {} if mask is None else {"mask": mask}
     # a PyroModule was made for the present setting, and a bound method of one was, too
     local = pyro.settings.get("module_local_params") or not isinstance(getattr(model, "__self__", model), PyroModule)
-    chains, divergences = [], []
+    chains, found = [], []
     for chain in range(num_chains):
         with seeded(seed, stream=7 + 1000 * chain), pyro.settings.context(module_local_params=local):
             kernel = _OurNUTS(model, target_accept_prob=target_acceptance, max_tree_depth=max_tree_depth)
             sampler = MCMC(kernel, num_samples, num_warmup, disable_progbar=not (progress and sys.stderr.isatty()))
             sampler.run(*arguments, **given, **(options or {}))
         chains.append(sampler.get_samples())
-        divergences.append(kernel.num_divergences)
+        found.append(kernel.statistics(num_samples))
     samples = {name: torch.stack([chain[name] for chain in chains]) for name in chains[0]}
-    return Posterior(samples, torch.tensor(divergences), working_seconds() - start)
+    statistics = {name: torch.stack([chain[name] for chain in found]) for name in STATISTICS}
+    return Posterior(samples, statistics["diverging"].sum(-1), working_seconds() - start, statistics, seed)
 
 
 def _or_nan(potential: Callable[[dict[str, Tensor]], Tensor]) -> Callable[[dict[str, Tensor]], Tensor]:

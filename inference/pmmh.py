@@ -45,6 +45,7 @@ class ParticlePosterior(NamedTuple):
         posterior: the draws as a single chain, as from `mcmc.run`.
         acceptance: fraction of the moves after the warm-up that were accepted.
         log_likelihoods: the estimate with which each draw was accepted, (num_samples,), nats.
+        by_sequence: its terms, one per sequence, (num_samples, B), nats; None if they were not kept.
     """
 
     def __repr__(self) -> str:
@@ -54,14 +55,19 @@ class ParticlePosterior(NamedTuple):
     posterior: Posterior
     acceptance: float
     log_likelihoods: Tensor
+    by_sequence: Tensor | None = None
 
 
 class _Point(NamedTuple):
-    """A parameter vector in unconstrained space, log p(theta) with its Jacobian, and the estimated log likelihood."""
+    """A parameter vector in unconstrained space, log p(theta) with its Jacobian, and the estimates log Z, (B,)."""
 
     vector: Tensor
     log_prior: Tensor
-    log_likelihood: Tensor
+    by_sequence: Tensor
+
+    @property
+    def log_likelihood(self) -> Tensor:
+        return self.by_sequence.sum()
 
     @property
     def score(self) -> Tensor:
@@ -119,9 +125,10 @@ def run(
     vectors = torch.stack([point.vector for point in chain.points])
     drawn = [target.parameters(vector) for vector in vectors]
     samples = {name: torch.stack([values[name] for values in drawn])[None] for name in program.priors}
-    posterior = Posterior(samples, torch.zeros(1, dtype=torch.int64), working_seconds() - begun)
+    posterior = Posterior(samples, torch.zeros(1, dtype=torch.int64), working_seconds() - begun, seed=seed)
+    by_sequence = torch.stack([point.by_sequence for point in chain.points])
     log_likelihoods = torch.stack([point.log_likelihood for point in chain.points])
-    return ParticlePosterior(posterior, chain.accepted / num_samples, log_likelihoods)
+    return ParticlePosterior(posterior, chain.accepted / num_samples, log_likelihoods, by_sequence)
 
 
 class _ImpossibleError(ValueError):
@@ -174,7 +181,7 @@ class _Target:
         estimate = call_with(
             model, self.program.raw(values), smc.log_marginal_likelihood, model, self.x, self.lengths, **self.options
         )
-        return _Point(vector, log_prior, estimate.sum())
+        return _Point(vector, log_prior, estimate)
 
     def proposed(self, vector: Tensor) -> _Point | None:
         """The proposed point, or None if it has probability zero."""

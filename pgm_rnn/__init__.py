@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pgm_rnn.report.forecasting import forecast
     from pgm_rnn.report.inferring import infer
     from pgm_rnn.report.posterior import to_arviz
+    from pgm_rnn.report.simulating import simulate
     from pgm_rnn.sequence_model import SequenceModel
     from pgm_rnn.sequence_model.criteria import num_free_parameters
     from pgm_rnn.sequence_model.priors import WithPriors
@@ -50,6 +51,7 @@ _HOMES = {
     "pad": "pgm_rnn.sequences",
     "read_sequences": "pgm_rnn.data.reading",
     "save_model": "pgm_rnn.storage",
+    "simulate": "pgm_rnn.report.simulating",
     "to_arviz": "pgm_rnn.report.posterior",
 }
 _MODULES = ("data", "distributions", "emissions", "graph", "inference", "models", "plot")
@@ -80,6 +82,7 @@ __all__ = [
     "plot",
     "read_sequences",
     "save_model",
+    "simulate",
     "to_arviz",
 ]
 

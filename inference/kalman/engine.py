@@ -106,6 +106,15 @@ class Smoothed(Filtered):
         """Cov(z_t, z_{t+1} | x_{1:T}), (B, T - 1, D, D), rows z_t, columns z_{t+1}."""
         return self._backward.pairwise[self._backward.rows]
 
+    def sample_states(self, num_samples: int, *, seed: int | None = None) -> Tensor:
+        """Paths from p(z_{1:T} | x_{1:T}), (num_samples, B, T, D), 0 in the padding; as the function `sample_states`.
+
+        Raises:
+            ValueError: a sequence that does not determine a diffuse start.
+        """
+        with seeded(seed, stream=5):
+            return Posterior(self.moments, self.diffuse).sample_paths(self.lengths, num_samples)
+
 
 class Forecast(NamedTuple):
     """Result of `forecast`: moments of what follows, n = 1..num_steps.

@@ -35,6 +35,11 @@ def joint_log_prob(model: Conditionals, data: Sequences, first: First) -> Tensor
         ValueError: an observation is partly missing, and the emission cannot integrate out single entries, or x_1 is
             missing although it is given.
     """
+    return step_log_probs(model, data, first).sum(-1)
+
+
+def step_log_probs(model: Conditionals, data: Sequences, first: First) -> Tensor:
+    """The terms of `joint_log_prob`, one per step, 0 in the padding: nats, (batch, T). Errors are those of the sum."""
     if data.z is not None:
         check_given(data, first)
     h = memory_given(model, data)
@@ -43,7 +48,7 @@ def joint_log_prob(model: Conditionals, data: Sequences, first: First) -> Tensor
         log_probs = torch.cat([torch.zeros_like(log_probs[:, :1]), log_probs[:, 1:]], dim=1)
     if data.z is not None:
         log_probs = log_probs + state_log_probs(model, data, h, first)
-    return log_probs.where(length_mask(data.lengths, data.x.shape[1]), 0.0).sum(-1)
+    return log_probs.where(length_mask(data.lengths, data.x.shape[1]), 0.0)
 
 
 def marginal_log_prob(model: Conditionals, data: Sequences, first: First) -> Tensor:

@@ -13,12 +13,16 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
-from pgm_rnn.sequence_model.conditionals import First
+from pgm_rnn.checks import check_counts
+from pgm_rnn.randomness import seeded
+from pgm_rnn.sequence_model.ancestral import Forecast, first_step, following, stacked
+from pgm_rnn.sequence_model.conditionals import First, example_of
 from pgm_rnn.sequence_model.densities import memory_given
 from pgm_rnn.sequence_model.draws import Draws, Rows
+from pgm_rnn.sequence_model.law_checks import check_laws
 from pgm_rnn.sequence_model.model_under_draws import ModelUnderDraws
 from pgm_rnn.sequence_model.naturals import natural_parameters
-from pgm_rnn.sequence_model.observations import check_given, checked, chosen_first
+from pgm_rnn.sequence_model.observations import check_given, check_inputs, checked, chosen_first
 from pgm_rnn.sequence_model.parameters import call_with
 from pgm_rnn.sequence_model.programs import (
     Memory,
@@ -44,6 +48,11 @@ def raw_parameters(model: Any, values: Mapping[str, Tensor]) -> dict[str, Tensor
         else:
             raw, found[raw] = model.unconstrained(name, value)
     return found
+
+
+def draws_of(model: Any, samples: Mapping[str, Tensor]) -> Draws:
+    """Draws of a model's parameters, from natural ones (num, *shape) by their names."""
+    return Draws(model, _raw_of_each(model, samples), next(iter(samples.values())).shape[:1])
 
 
 def run_with_values(
@@ -136,6 +145,36 @@ def run_under_draws(
     if x is None:
         raise ValueError("expected observations x, got None; only rendering='unrolled' can draw them")
     _fused(draws, checked(model, x, lengths, inputs=inputs, mask=mask), first)
+
+
+@torch.no_grad()
+def sample_under_draws(
+    draws: Draws, num_sequences: int, num_steps: int, *, seed: int | None = None, inputs: Tensor | None = None
+) -> Forecast:
+    """Ancestral draws from p(x_{1:T}, z_{1:T} | theta) for each draw of theta, all side by side.
+
+    Args:
+        draws: a model that does not condition on x_1, and num draws of its parameters, of shape (num,).
+        num_sequences: number of sequences for each draw, at least 1.
+        num_steps: T, at least 1.
+        seed: makes the draw reproducible; None uses torch's global generator.
+        inputs: (num_sequences, num_steps, input_dim) for a model with inputs.
+
+    Returns:
+        x (num, num_sequences, num_steps, *event), and z likewise where there are latent states.
+
+    Raises:
+        ValueError: counts below 1, or inputs that do not fit the model.
+    """
+    check_counts(num_sequences=num_sequences, num_steps=num_steps)
+    model = draws.model
+    inputs = check_inputs(inputs, model.input_dim, example_of(model).new_empty(num_sequences, num_steps))
+    check_laws(model, None, inputs)
+    beside = ModelUnderDraws(draws)
+    with seeded(seed, stream=1):
+        start = first_step(beside, num_sequences, inputs)
+        later = following(beside, start, num_steps - 1, None if inputs is None else inputs[:, 1:])
+        return stacked([start, *later], dim=2)
 
 
 def _fused(draws: Draws, data: Sequences, first: First) -> None:

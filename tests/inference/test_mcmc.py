@@ -85,6 +85,42 @@ def test_a_program_of_the_users_own_runs_too() -> None:
     assert abs(float(result.means["a"])) > LIMIT * error
 
 
+def test_the_statistics_of_nuts_are_those_of_its_trajectories() -> None:
+    """Energy minus potential at a trajectory's start is kinetic: a chi-squared law of D degrees of freedom, halved."""
+
+    def program(x: Tensor) -> None:
+        a = pyro.sample("a", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+        pyro.sample("x", dist.Normal(a.sum(), 10.0), obs=x)
+
+    found = mcmc.run(program, torch.tensor(1.0), num_samples=200, num_warmup=50, seed=3, progress=False)
+    stats, draws = found.statistics, found.samples["a"]
+    assert set(stats) == set(mcmc.STATISTICS)
+    assert all(values.shape == (1, 200) for values in stats.values())
+    log_joint = dist.Normal(0.0, 1.0).log_prob(draws).sum(-1) + dist.Normal(draws.sum(-1), 10.0).log_prob(
+        torch.tensor(1.0)
+    )
+    torch.testing.assert_close(stats["lp"], log_joint)
+    kinetic = stats["energy"][0, 1:] + stats["lp"][0, :-1]
+    assert float(kinetic.min()) > 0
+    error = (1.5 / 199) ** 0.5
+    assert abs(float(kinetic.mean()) - 1.5) < LIMIT * error
+    assert abs(float((stats["energy"] + stats["lp"])[0, 1:].mean()) - 3.0) > LIMIT * error  # twice the dimension
+    assert bool(((stats["acceptance_rate"] > 0) & (stats["acceptance_rate"] <= 1)).all())
+    assert int(stats["n_steps"].min()) >= 1
+    assert found.seed == 3
+
+
+def test_a_trajectory_that_diverges_is_marked() -> None:
+    def cliff(x: Tensor) -> None:
+        a = pyro.sample("a", dist.Normal(0.0, 1.0))
+        pyro.sample("x", dist.Normal(0.0, torch.where(a > 0, 1.0, 1e-4)), obs=x)  # log p falls by 5 * 10^7
+
+    found = mcmc.run(cliff, torch.tensor(1.0), num_samples=60, num_warmup=30, progress=False)
+    diverging = found.statistics["diverging"]
+    assert torch.equal(found.divergences, diverging.sum(-1))
+    assert 0 < int(found.divergences) < 60
+
+
 def test_the_same_seed_gives_the_same_draws() -> None:
     x = chain(torch.tensor(0.9)).sample(2, 8, seed=0).x
     program = WithPriors(chain(torch.tensor(0.5)), {"initial_probs": dist.Dirichlet(torch.ones(2))})

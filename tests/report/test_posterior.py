@@ -51,12 +51,3 @@ def test_particle_chains_bring_their_estimates_and_paths_are_draws() -> None:
 def test_what_holds_no_draws_is_an_error() -> None:
     with pytest.raises(TypeError, match=r"expected a result of mcmc.run, pmmh.run or smc.smooth, .*, got HMM"):
         pgm_rnn.to_arviz(HMM.random(2, 3))
-
-
-def test_draws_are_written_to_a_netcdf_file_and_read_again(tmp_path: Path) -> None:
-    import arviz
-
-    result, path = posterior(), tmp_path / "draws.nc"
-    pgm_rnn.to_arviz(result).to_netcdf(path, engine="h5netcdf")
-    again = arviz.from_netcdf(path, engine="h5netcdf")
-    np.testing.assert_array_equal(again.posterior["scale"].values, result.samples["scale"].numpy())

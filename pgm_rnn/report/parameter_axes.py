@@ -1,0 +1,89 @@
+"""Names of the axes of a model's parameters, and the parameters of a fit under their natural names.
+
+    transition_probs (state, next_state)     transition_matrix (state, previous_state)     loc (state, observable)
+
+Axes that have no such name are numbered, as ArviZ does: "readout.weight_dim_0". "observable" has the names of the
+data's variables; ArviZ's `summary` and `plot_forest` fail, from version 1 on, for parameters with an axis "variable" or
+"column".
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pgm_rnn.emissions import Categorical
+from pgm_rnn.randomness import seeded
+from pgm_rnn.sequence_model.naturals import listed, natural_parameters
+from pgm_rnn.sequence_model.parameters import current_parameters
+from pgm_rnn.states import FiniteStates, GaussianStates
+
+_NAMED = {
+    "initial_probs": ("state",),
+    "transition_probs": ("state", "next_state"),
+    "initial_mean": ("state",),
+    "transition_matrix": ("state", "previous_state"),
+    "emission_matrix": ("observable", "state"),
+}
+"""Axes of the parameters of the zoo's models, by the names of their constructors."""
+
+
+def axes_of(name: str, shape: torch.Size | tuple[int, ...], model: object | None = None) -> tuple[str, ...]:
+    """The names of the axes of a parameter; `model` is the one that has it, None if it is not known."""
+    sizes = _sizes(model)
+    for axes in _candidates(name.rpartition(".")[2], model):
+        if tuple(sizes.get(axis) for axis in axes) == tuple(shape):
+            return axes
+    return tuple(f"{name}_dim_{number}" for number in range(len(shape)))
+
+
+@torch.no_grad()
+def parameters_of(model: nn.Module) -> dict[str, Tensor]:
+    """A model's parameters: natural ones, as few as determine the raw ones that they view, then the other raw ones."""
+    raw, naturals = current_parameters(model), natural_parameters(model)
+    with seeded(0):  # numbers that are only compared
+        probe = {name: value + torch.rand_like(value) for name, value in raw.items()}
+    found, viewed = {}, set()
+    for name in listed(model):
+        natural = naturals.get(name)
+        if natural is None:
+            continue
+        value = natural.read(raw[natural.raw])
+        if not torch.allclose(natural.read(probe[natural.raw]), value, rtol=1e-4, atol=1e-6, equal_nan=True):
+            found[name] = value
+            probe[natural.raw] = natural.write(probe[natural.raw], value)
+        viewed.add(natural.raw)
+    return found | {name: value for name, value in raw.items() if name not in viewed}
+
+
+def _sizes(model: object | None) -> dict[str, int]:
+    """The sizes of named axes of a model."""
+    states, family = getattr(model, "states", None), getattr(model, "family", None)
+    sizes: dict[str, int] = {}
+    size = states.num_states if isinstance(states, FiniteStates) else None
+    size = states.dim if isinstance(states, GaussianStates) else size
+    if size is not None:
+        sizes |= dict.fromkeys(("state", "next_state", "previous_state", "other_state"), size)
+    if family is not None:
+        width = max(1, family.event_shape.numel())
+        sizes |= {"observable": width, "other_observable": width}
+    if isinstance(family, Categorical):
+        sizes["symbol"] = family.num_symbols
+    return sizes
+
+
+def _candidates(name: str, model: object | None) -> list[tuple[str, ...]]:
+    """Possible axes of a parameter, the likeliest first."""
+    if name in _NAMED:
+        return [_NAMED[name]]
+    part, _, kind = name.partition("_")
+    square = kind in ("cov", "correlation", "correlation_cholesky")
+    if part in ("initial", "transition") and (square or kind == "scale"):
+        return [("state", "other_state")] if square else [("state",)]
+    if part == "emission" and (square or kind == "scale"):
+        return [("observable", "other_observable")] if square else [("observable",)]
+    states: Any = getattr(model, "states", None)
+    if isinstance(states, FiniteStates) and name in ("emission_probs", "probs", "loc", "scale", "rate", "cov"):
+        symbols: list[tuple[str, ...]] = [("state", "symbol")] if name.endswith("probs") else []
+        return [*symbols, ("state",), ("state", "observable"), ("state", "observable", "other_observable")]
+    return []
