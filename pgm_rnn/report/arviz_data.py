@@ -1,23 +1,23 @@
-"""Groups of arrays as ArviZ data; the one module that knows ArviZ, whose interface changed at version 1.
+"""Groups of arrays as ArviZ data, of whichever version of ArviZ is installed.
 
 ArviZ before version 1 has `InferenceData`, from version 1 on it takes xarray's `DataTree`; both hold one xarray
 `Dataset` per group.
 """
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from pgm_rnn.report import arviz_versions
 from pgm_rnn.report.labelled import Group, Labels, Variable
 
 
 def arviz_data(groups: Mapping[str, Group], labels: Labels, attributes: Mapping[str, Any]) -> Any:
     """An `arviz.InferenceData`, or a `DataTree` from ArviZ version 1 on, with these groups and attributes."""
-    arviz, xarray = _modules()
+    arviz, xarray = arviz_versions.load()
     sets = {name: _dataset(xarray, group, labels) for name, group in groups.items() if group}
-    if int(arviz.__version__.split(".")[0]) >= 1:
+    if arviz_versions.is_new(arviz):
         tree = xarray.DataTree.from_dict({f"/{name}": found for name, found in sets.items()})
         tree.attrs.update(attributes)
         return tree
@@ -26,17 +26,7 @@ def arviz_data(groups: Mapping[str, Group], labels: Labels, attributes: Mapping[
 
 def version() -> str:
     """The version of ArviZ that is installed."""
-    return str(_modules()[0].__version__)
-
-
-def _modules() -> tuple[Any, Any]:
-    """ArviZ and xarray, imported where they are used, for that takes seconds."""
-    with warnings.catch_warnings():
-        # ArviZ warns, once a day, of a change of interface that this module hides
-        warnings.simplefilter("ignore", FutureWarning)
-        import arviz
-        import xarray
-    return arviz, xarray
+    return str(arviz_versions.load()[0].__version__)
 
 
 def _dataset(xarray: Any, group: Group, labels: Labels) -> Any:

@@ -5,7 +5,6 @@
 Vehtari, Gelman & Gabry (2017), eq. (10); Vehtari et al. (2024) for the smoothing and its diagnostic k.
 """
 
-import warnings
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
@@ -13,15 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pgm_rnn.report import arviz_versions
+
 Values = NDArray[np.floating[Any]]
-
-
-def _arviz() -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # ArviZ warns, once a day, of a change that this module hides
-        import arviz
-
-    return arviz
 
 
 def relative_efficiency(samples: Mapping[str, Values]) -> float:
@@ -33,9 +26,9 @@ def relative_efficiency(samples: Mapping[str, Values]) -> float:
     num_chains, num_samples = next(iter(samples.values())).shape[:2]
     if num_chains == 1:
         return 1.0
-    arviz = _arviz()
+    arviz = arviz_versions.load()[0]
     groups: Any = {"posterior": dict(samples)}
-    tree = arviz.from_dict(groups) if _is_new(arviz) else arviz.from_dict(**groups)
+    tree = arviz.from_dict(groups) if arviz_versions.is_new(arviz) else arviz.from_dict(**groups)
     found = arviz.ess(tree, method="mean")
     sizes = [values.to_numpy().ravel() for values in getattr(found, "dataset", found).data_vars.values()]
     return float(np.concatenate(sizes).mean()) / (num_chains * num_samples)
@@ -51,12 +44,8 @@ def smoothed_weights(log_ratios: Values, efficiency: float = 1.0) -> tuple[Value
     Returns:
         Log weights (n, num_draws), and k (n,).
     """
-    arviz = _arviz()
-    if _is_new(arviz):
+    arviz = arviz_versions.load()[0]
+    if arviz_versions.is_new(arviz):
         stats: Any = import_module("arviz_stats.base").array_stats  # which older ones lack
         return stats.psislw(-log_ratios, r_eff=efficiency)  # its argument is the log likelihood, the negative ratio
     return arviz.psislw(log_ratios, reff=efficiency)
-
-
-def _is_new(arviz: Any) -> bool:
-    return int(arviz.__version__.split(".")[0]) >= 1
