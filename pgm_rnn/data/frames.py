@@ -21,7 +21,7 @@ from torch import Tensor
 from pgm_rnn.coerce import is_table
 from pgm_rnn.data.arrays import read_array
 from pgm_rnn.data.cells import Cells, cells_of
-from pgm_rnn.data.dialect import MISSING, Dialect, dialect_of, first_rows, is_missing, is_number
+from pgm_rnn.data.dialect import BLANKS, MISSING, Dialect, dialect_of, first_rows, is_missing, is_number, prepared
 from pgm_rnn.data.source import DataError
 from pgm_rnn.data.table import numbered
 
@@ -144,7 +144,7 @@ def _text(path: Path, dialect: Dialect) -> Frame:
 
     missing = sorted({case(cell) for cell in (*MISSING, "NaN") for case in (str, str.upper, str.lower, str.title)})
     options: dict[str, Any] = {
-        "sep": dialect.separator,
+        "sep": r"\s+" if dialect.separator == BLANKS else dialect.separator,
         "decimal": dialect.decimal,
         "names": dialect.names,
         "header": 0 if dialect.is_named else None,
@@ -195,33 +195,45 @@ def _short(error: Exception) -> str:
 def _check_widths(path: Path, dialect: Dialect) -> None:
     """Raise unless every line has as many cells as there are columns; pandas would fill short lines.
 
-    The bytes are counted first, and lines are looked at only where the number of separators is wrong.
+    The bytes are counted first, and lines are looked at only where the number of cells is wrong.
     """
-    separator, width = dialect.separator.encode(), len(dialect.names)
+    width = len(dialect.names)
     if width == 1 or dialect.encoding == "utf-16":
         return
-    separators = lines = 0
-    with path.open("rb") as stream:
-        end = b"\n"
-        while chunk := stream.read(CHUNK):
-            found = np.frombuffer(chunk, np.uint8)
-            separators += int(np.count_nonzero(found == separator[0]))
-            lines, end = lines + int(np.count_nonzero(found == ord("\n"))), chunk[-1:]
-    if separators == (lines + (end != b"\n")) * (width - 1):
+    cells, lines = _counted(path, dialect.separator)
+    if cells == lines * width:
         return
     for line, row in _rows(path, dialect):
         extra = [cell for cell in row[width:] if cell.strip()]
         if row and (len(row) < width or extra) and any(cell.strip() for cell in row):
+            by = "blanks" if dialect.separator == BLANKS else repr(dialect.separator)
             raise DataError(
                 f"expected {width} cells in every line of {path.name}, got {len(row)} in line {line}; separate them by "
-                f"{dialect.separator!r}, and put cells with that character in quotes"
+                f"{by}, and put cells with that character in quotes"
             )
+
+
+def _counted(path: Path, separator: str) -> tuple[int, int]:
+    """Numbers of cells and lines of a file, as if none of its cells held a separator."""
+    starts = lines = 0
+    end = b"\n"
+    with path.open("rb") as stream:
+        while chunk := stream.read(CHUNK):
+            found = np.frombuffer(end + chunk, np.uint8)
+            if separator == BLANKS:
+                blank = np.isin(found, np.frombuffer(b" \t\r\n", np.uint8))
+                starts += int(np.count_nonzero(blank[:-1] & ~blank[1:]))
+            else:
+                starts += int(np.count_nonzero(found[1:] == ord(separator)))
+            lines, end = lines + int(np.count_nonzero(found[1:] == ord("\n"))), chunk[-1:]
+    lines += end != b"\n"
+    return starts + lines * (separator != BLANKS), lines
 
 
 def _rows(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
     """Line numbers and cells."""
     with path.open(encoding=dialect.encoding, errors="replace", newline="") as stream:
-        reader = csv.reader(stream, delimiter=dialect.separator)
+        reader = csv.reader(prepared(stream, dialect.separator), delimiter=dialect.separator)
         start = 1
         for row in reader:
             yield start, row
