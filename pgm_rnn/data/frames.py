@@ -27,6 +27,9 @@ from pgm_rnn.data.table import numbered
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".npz", ".npy")
 CHUNK = 1 << 20
+MEMORY = Path("/proc/meminfo")
+NEEDED = 4
+"""Memory that reading takes at least, in sizes of the file: a long table of numbers took five, measured at 1e6 rows."""
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -111,19 +114,34 @@ def _suffix(path: Path) -> str:
 def _file(path: Path) -> Frame:
     suffix = _suffix(path)
     with _readable(path):
-        if path.stat().st_size > memory():
-            raise MemoryError
+        _check_memory(path)
         if suffix == ".parquet":
             return _parquet(path)
         return _stored_array(path) if suffix in (".npy", ".npz") else _text(path, dialect_of(path))
 
 
 def memory() -> float:
-    """Bytes of memory that this machine has; infinity where the system does not say."""
+    """Bytes of memory that are free or can be freed; all of it where only that is said, infinity where nothing is."""
+    try:
+        lines = MEMORY.read_text(encoding="ascii").splitlines()
+        return 1024.0 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, ValueError, StopIteration):  # no Linux
+        pass
     try:
         return float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return math.inf
+
+
+def _check_memory(path: Path) -> None:
+    """Raise where a file is so large that the system would end the process while it is read."""
+    size, free = path.stat().st_size, memory()
+    if size * NEEDED > free:
+        raise DataError(
+            f"expected a table that fits in memory, got {path} with {size / 1e9:.3g} GB, which takes about {NEEDED} "
+            f"times as much while it is read, and {free / 1e9:.3g} GB are free; split the file by sequences, or leave "
+            "out columns"
+        )
 
 
 @contextmanager

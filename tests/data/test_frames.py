@@ -153,11 +153,19 @@ def test_other_sources_are_one_sentence(tmp_path: Path) -> None:
 
 def test_a_file_larger_than_memory_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path, "a\n1.5\n2.5\n")
-    monkeypatch.setattr(frames, "memory", lambda: 5.0)
-    with pytest.raises(
-        DataError, match=r"expected a table that fits in memory, got a larger one in .*; split the file"
-    ):
+    size = path.stat().st_size
+    monkeypatch.setattr(frames, "memory", lambda: frames.NEEDED * size - 1.0)
+    with pytest.raises(DataError, match=r"expected a table that fits in memory, got .*GB are free; split the file by"):
         read_frame(path)
+    monkeypatch.setattr(frames, "memory", lambda: float(frames.NEEDED * size))
+    assert cells(read_frame(path)) == {"a": [1.5, 2.5]}
+
+
+def test_free_memory_is_what_the_system_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "MEMORY", written(tmp_path, "MemTotal: 9 kB\nMemAvailable:     3 kB\n", "meminfo"))
+    assert frames.memory() == 3 * 1024
+    monkeypatch.setattr(frames, "MEMORY", tmp_path / "none")
+    assert frames.memory() > 2**20
 
 
 def test_arrays_become_the_rows_of_their_sequences(tmp_path: Path) -> None:
