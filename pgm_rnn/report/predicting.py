@@ -161,7 +161,9 @@ def forecast_saved(
     else:
         _console().print(f"written to {output}: {write_arrays(output, x=ahead.x, z=ahead.z)}")
         return
-    for line in text_lines(list(ahead.x[:MAX_SHOWN, 0]), vocabulary_of(saved, source.registries)):
+    words = data.legend.columns[0].words if data.legend is not None else ()
+    letters = "".join(words) if words and all(len(word) == 1 for word in words) else None
+    for line in text_lines(list(ahead.x[:MAX_SHOWN, 0]), letters or vocabulary_of(saved, source.registries)):
         _console().print(line)
 
 
