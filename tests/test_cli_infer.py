@@ -166,3 +166,21 @@ def test_a_wrong_argument_is_one_sentence_and_nothing_is_written(
     assert message in captured.err
     assert (captured.out, captured.err.count("\n")) == ("", 1)
     assert sorted(Path().iterdir()) == before
+
+
+@pytest.mark.parametrize("unit", ["character", "word"])
+def test_a_fit_to_a_text_keeps_its_vocabulary_for_later_texts(
+    unit: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    Path("play.txt").write_text("to be or not to be " * 6)
+    Path("short.txt").write_text("not to be")
+    fit = f"fit hmm --data play.txt --kind {unit} --num-states 2 --restarts 1 --iterations 2 --output play"
+    run(monkeypatch, capsys, fit)
+    for command in ("infer play --data short.txt --out s.csv", "evaluate play --data play.txt"):
+        run(monkeypatch, capsys, command)
+    assert len(pandas.read_csv("s.csv")) == len("not to be" if unit == "character" else ["not", "to", "be"])
+    drawn = run(monkeypatch, capsys, "forecast play --data short.txt --num-steps 4 --num-samples 2")
+    assert set(drawn) <= {*(" 012345" if unit == "word" else "to be or not"), "\n"}
+    Path("short.txt").write_text("to quit")
+    assert call(monkeypatch, *["infer", "play", "--data", "short.txt"]) == 2
+    assert f"expected {unit}s of the vocabulary of" in capsys.readouterr().err

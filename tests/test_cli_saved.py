@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+import pgm_rnn as pr
 from pgm_rnn import data as datasets
 from pgm_rnn import load_model, load_pretrained, save_model
 from pgm_rnn.data.dataset import Dataset
 from pgm_rnn.emissions import Bernoulli, Categorical, Gaussian, Pen, Poisson
-from pgm_rnn.inference import smc, svi
+from pgm_rnn.inference import svi
 from pgm_rnn.models import HMM, RNN, LinearGaussianSSM, NoisyRNN
 from pgm_rnn.report import material, predicting, saved, showing
 from pgm_rnn.report.midi import midi
@@ -348,16 +349,14 @@ def test_a_forecast_is_a_table_of_means_and_intervals(
     lines = run(monkeypatch, capsys, command).splitlines()
     x = torch.from_numpy(series()[:1])
     model = saved.open_saved(Path(name)).model
-    ahead = (
-        model.forecast(x, 2, num_samples=400, seed=1)
-        if name == "linear"
-        else smc.forecast(model, x, 2, num_samples=400, num_particles=50, seed=1)
-    )
-    rows = [[float(word) for word in line.split()] for line in lines[2:]]
-    assert [row[:2] for row in rows] == [[16, 1], [16, 2], [17, 1], [17, 2]]
-    means = ahead.x[:, 0].mean(0).reshape(-1).tolist()
-    assert [row[2] for row in rows] == pytest.approx(means, rel=1e-3)
-    assert all(row[3] < row[2] < row[4] for row in rows)
+    ahead = pr.forecast(model, x, 2, num_samples=400, num_particles=50, seed=1, levels=(90,))
+    assert lines[0] == f"from {ahead.how}"
+    assert lines[1].split()[:3] == ["step", "variable", "mean"]
+    rows = [line.split() for line in lines[3:]]
+    assert [row[:2] for row in rows] == [["16", "1"], ["16", "2"], ["17", "1"], ["17", "2"]]
+    frame = ahead.to_frame()
+    for column, place in (("mean", 2), ("lower_90", 3), ("upper_90", 4)):
+        assert [float(row[place]) for row in rows] == pytest.approx(frame[column].tolist(), abs=6e-4), column
 
 
 def test_a_forecast_of_symbols_is_printed_as_draws(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

@@ -63,7 +63,8 @@ ColumnKind = Annotated[
     typer.Option(
         "--kind",
         metavar="KIND|COLUMN=KIND",
-        help="With a file: the kind of its columns, or of one: real, count, binary or symbol; repeat for more.",
+        help="With a file: the kind of its columns, or of one: real, count, binary or symbol; repeat for more. Of a "
+        "text: character or word.",
         show_default="that of the fit, or what the cells show",
     ),
 ]

@@ -228,8 +228,8 @@ def forecast(
         str | None,
         typer.Option(
             metavar="PERCENT,...",
-            help="Print central intervals of these levels, exact where the model allows it; also those of a table.",
-            show_default="90, from draws; 50,90 in a table",
+            help="Levels of the central intervals, exact where the model allows it.",
+            show_default="90; 50,90 in a file; draws of symbols are printed",
         ),
     ] = None,
     num_samples: Annotated[int, typer.Option(help="Draws per sequence.")] = 1000,
@@ -246,7 +246,7 @@ def forecast(
     seed: Seed = 0,
     out: Out = None,
 ) -> None:
-    """Forecast sequences with a saved model: prints means and intervals for one; --out writes all of them."""
+    """Forecast sequences with a saved model: prints means and intervals of one; --out writes all of them."""
     check_saved(folder)
     check_data(context, data)
     from pgm_rnn.report.predicting import forecast_saved

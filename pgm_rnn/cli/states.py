@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pgm_rnn.cli.early import check_data, check_saved
-from pgm_rnn.cli.options import Column, ColumnKind, Data, SequenceColumn, TimeColumn
+from pgm_rnn.cli.options import Column, ColumnKind, Data, SequenceColumn, TimeColumn, choice
 from pgm_rnn.cli.own_class import OwnClass, class_of
 from pgm_rnn.cli.saved import Folder, Seed, Split, source_of
 
@@ -28,8 +28,10 @@ def infer(
     data: Data,
     engine: Annotated[
         str,
-        typer.Option(
-            help="auto, forward (finitely many states), kalman (Gaussian states), smc (particles) or svi (the guide)."
+        choice(
+            ("auto", "forward", "kalman", "smc", "svi"),
+            "Engine: forward (finitely many states), kalman (Gaussian states), smc (particles), svi (the guide), or "
+            "auto, which takes the first of them that suits the model.",
         ),
     ] = "auto",
     num_particles: Annotated[int, typer.Option(help="Particles of smc, or draws of svi, per sequence.")] = 1000,

@@ -1,12 +1,13 @@
 """How a file of text holds a table: encoding, separator, decimal comma, and whether the first line has names.
 
-The separator is the one of , ; tab | that splits the first lines into the same number of cells, at least two; a file
-without one has a single column. A comma is a decimal comma where it does not separate and stands between digits.
+The separator is the one of , ; tab | that splits the first lines into the same number of cells, at least two. Blanks
+separate, any number of them, where none of these does and each line below the first ends with a number; a file without
+a separator has a single column. A comma is a decimal comma where it does not separate and stands between digits.
 """
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,8 @@ from pgm_rnn.data.header import number_in, read_header
 from pgm_rnn.data.source import DataError
 
 SEPARATORS = (",", ";", "\t", "|")
+BLANKS = " "
+"""The separator that stands for any number of blanks and tabs."""
 ENCODINGS = ("utf-8-sig", "utf-16", "cp1252")
 """Encodings, tried in this order; the second only where the file begins with its mark."""
 MISSING = ("", "NA", "N/A", "#N/A", "<NA>", "NaN", "NULL", "?", "-")
@@ -30,7 +33,7 @@ class Dialect(NamedTuple):
 
     Attributes:
         encoding: name of the encoding.
-        separator: the character between cells.
+        separator: the character between cells, or `BLANKS`.
         decimal: "." or ",".
         names: names of the columns; "1", "2", ... if the file has none.
         is_named: whether the first line has the names.
@@ -57,7 +60,9 @@ def dialect_of(path: Path) -> Dialect:
         raise DataError(f"expected a table in {path}, got an empty file")
     lines = lines[next(i for i, line in enumerate(lines) if line.strip()) :]
     separator = _separator(lines)
-    rows = [[cell.strip() for cell in row] or [""] for row in csv.reader(lines, delimiter=separator)]
+    rows = [
+        [cell.strip() for cell in row] or [""] for row in csv.reader(prepared(lines, separator), delimiter=separator)
+    ]
     decimal = "," if separator != "," and any(_DECIMAL_COMMA.fullmatch(c) for row in rows for c in row) else "."
     rows = [[cell.replace(",", ".") if _DECIMAL_COMMA.fullmatch(cell) else cell for cell in row] for row in rows]
     width = len(rows[0])
@@ -87,15 +92,27 @@ def _head(path: Path) -> tuple[str, list[str]]:
 
 def _separator(lines: Sequence[str]) -> str:
     """The separator that splits all lines alike, into as many cells as possible."""
-    alike = {}
-    for separator in SEPARATORS:
-        rows = [row for row in csv.reader(lines, delimiter=separator) if row]
+    alike: dict[str, int] = {}
+    for separator in (*SEPARATORS, BLANKS):
+        rows = [row for row in csv.reader(prepared(lines, separator), delimiter=separator) if row]
         if len({len(row) for row in rows}) == 1 and len(rows[0]) > 1:
-            if separator != "," and all(is_number(cell.strip().replace(",", ".")) for row in rows for cell in row):
+            if separator != "," and all(_is_number(cell) for row in rows for cell in row):
                 return separator  # no names: commas would split the numbers
-            alike[separator] = len(rows[0])
+            if separator != BLANKS or (not alike and all(_is_number(row[-1]) for row in rows[1:])):
+                alike[separator] = len(rows[0])
     candidates = alike or {separator: lines[0].count(separator) for separator in SEPARATORS}  # an error names the line
     return max(candidates, key=lambda separator: candidates[separator])
+
+
+def _is_number(cell: str) -> bool:
+    """Whether a cell holds a number, perhaps with a decimal comma, or nothing."""
+    cell = cell.strip()
+    return is_missing(cell) or is_number(cell.replace(",", ".") if _DECIMAL_COMMA.fullmatch(cell) else cell)
+
+
+def prepared(lines: Iterable[str], separator: str) -> Iterable[str]:
+    """Lines in which one character separates two cells, for `csv.reader`."""
+    return (" ".join(line.split()) for line in lines) if separator == BLANKS else lines
 
 
 def _unlike(names: Sequence[str], path: Path) -> list[str]:
@@ -110,7 +127,7 @@ def _unlike(names: Sequence[str], path: Path) -> list[str]:
 def first_rows(path: Path, dialect: Dialect) -> list[list[str]]:
     """The cells of the first lines, with points for decimal commas."""
     lines = [line for line in _head(path)[1] if line.strip()]
-    rows = csv.reader(lines, delimiter=dialect.separator)
+    rows = csv.reader(prepared(lines, dialect.separator), delimiter=dialect.separator)
     return [[c.strip().replace(",", ".") if dialect.decimal == "," else c.strip() for c in row] for row in rows]
 
 

@@ -21,12 +21,15 @@ from torch import Tensor
 from pgm_rnn.coerce import is_table
 from pgm_rnn.data.arrays import read_array
 from pgm_rnn.data.cells import Cells, cells_of
-from pgm_rnn.data.dialect import MISSING, Dialect, dialect_of, first_rows, is_missing, is_number
+from pgm_rnn.data.dialect import BLANKS, MISSING, Dialect, dialect_of, first_rows, is_missing, is_number, prepared
 from pgm_rnn.data.source import DataError
 from pgm_rnn.data.table import numbered
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".npz", ".npy")
 CHUNK = 1 << 20
+MEMORY = Path("/proc/meminfo")
+NEEDED = 4
+"""Memory that reading takes at least, in sizes of the file: a long table of numbers took five, measured at 1e6 rows."""
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -111,19 +114,34 @@ def _suffix(path: Path) -> str:
 def _file(path: Path) -> Frame:
     suffix = _suffix(path)
     with _readable(path):
-        if path.stat().st_size > memory():
-            raise MemoryError
+        _check_memory(path)
         if suffix == ".parquet":
             return _parquet(path)
         return _stored_array(path) if suffix in (".npy", ".npz") else _text(path, dialect_of(path))
 
 
 def memory() -> float:
-    """Bytes of memory that this machine has; infinity where the system does not say."""
+    """Bytes of memory that are free or can be freed; all of it where only that is said, infinity where nothing is."""
+    try:
+        lines = MEMORY.read_text(encoding="ascii").splitlines()
+        return 1024.0 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, ValueError, StopIteration):  # no Linux
+        pass
     try:
         return float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return math.inf
+
+
+def _check_memory(path: Path) -> None:
+    """Raise where a file is so large that the system would end the process while it is read."""
+    size, free = path.stat().st_size, memory()
+    if size * NEEDED > free:
+        raise DataError(
+            f"expected a table that fits in memory, got {path} with {size / 1e9:.3g} GB, which takes about {NEEDED} "
+            f"times as much while it is read, and {free / 1e9:.3g} GB are free; split the file by sequences, or leave "
+            "out columns"
+        )
 
 
 @contextmanager
@@ -144,7 +162,7 @@ def _text(path: Path, dialect: Dialect) -> Frame:
 
     missing = sorted({case(cell) for cell in (*MISSING, "NaN") for case in (str, str.upper, str.lower, str.title)})
     options: dict[str, Any] = {
-        "sep": dialect.separator,
+        "sep": r"\s+" if dialect.separator == BLANKS else dialect.separator,
         "decimal": dialect.decimal,
         "names": dialect.names,
         "header": 0 if dialect.is_named else None,
@@ -195,33 +213,45 @@ def _short(error: Exception) -> str:
 def _check_widths(path: Path, dialect: Dialect) -> None:
     """Raise unless every line has as many cells as there are columns; pandas would fill short lines.
 
-    The bytes are counted first, and lines are looked at only where the number of separators is wrong.
+    The bytes are counted first, and lines are looked at only where the number of cells is wrong.
     """
-    separator, width = dialect.separator.encode(), len(dialect.names)
+    width = len(dialect.names)
     if width == 1 or dialect.encoding == "utf-16":
         return
-    separators = lines = 0
-    with path.open("rb") as stream:
-        end = b"\n"
-        while chunk := stream.read(CHUNK):
-            found = np.frombuffer(chunk, np.uint8)
-            separators += int(np.count_nonzero(found == separator[0]))
-            lines, end = lines + int(np.count_nonzero(found == ord("\n"))), chunk[-1:]
-    if separators == (lines + (end != b"\n")) * (width - 1):
+    cells, lines = _counted(path, dialect.separator)
+    if cells == lines * width:
         return
     for line, row in _rows(path, dialect):
         extra = [cell for cell in row[width:] if cell.strip()]
         if row and (len(row) < width or extra) and any(cell.strip() for cell in row):
+            by = "blanks" if dialect.separator == BLANKS else repr(dialect.separator)
             raise DataError(
                 f"expected {width} cells in every line of {path.name}, got {len(row)} in line {line}; separate them by "
-                f"{dialect.separator!r}, and put cells with that character in quotes"
+                f"{by}, and put cells with that character in quotes"
             )
+
+
+def _counted(path: Path, separator: str) -> tuple[int, int]:
+    """Numbers of cells and lines of a file, as if none of its cells held a separator."""
+    starts = lines = 0
+    end = b"\n"
+    with path.open("rb") as stream:
+        while chunk := stream.read(CHUNK):
+            found = np.frombuffer(end + chunk, np.uint8)
+            if separator == BLANKS:
+                blank = np.isin(found, np.frombuffer(b" \t\r\n", np.uint8))
+                starts += int(np.count_nonzero(blank[:-1] & ~blank[1:]))
+            else:
+                starts += int(np.count_nonzero(found[1:] == ord(separator)))
+            lines, end = lines + int(np.count_nonzero(found[1:] == ord("\n"))), chunk[-1:]
+    lines += end != b"\n"
+    return starts + lines * (separator != BLANKS), lines
 
 
 def _rows(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
     """Line numbers and cells."""
     with path.open(encoding=dialect.encoding, errors="replace", newline="") as stream:
-        reader = csv.reader(stream, delimiter=dialect.separator)
+        reader = csv.reader(prepared(stream, dialect.separator), delimiter=dialect.separator)
         start = 1
         for row in reader:
             yield start, row

@@ -21,11 +21,7 @@ WORD = re.compile(r"\w+(?:['’-]\w+)*|[^\w\s]")
 
 
 def is_text(source: Any) -> bool:
-    """Whether a source is a text: a list of strings, or a .txt that is no table of numbers.
-
-    Raises:
-        DataError: a .txt with numbers between blanks.
-    """
+    """Whether a source is a text: a list of strings, or a .txt that is no table of numbers."""
     if isinstance(source, list | tuple):
         return bool(source) and all(isinstance(part, str) for part in source)
     if not isinstance(source, str | Path) or Path(source).suffix.lower() != ".txt" or not Path(source).is_file():
@@ -34,14 +30,6 @@ def is_text(source: Any) -> bool:
         rows = first_rows(Path(source), dialect_of(Path(source)))
     except (DataError, OSError):
         return True
-    if (
-        len(rows) > 1
-        and all(len(row) == 1 and len(row[0].split()) > 1 for row in rows)
-        and all(is_number(cell) for row in rows[1:] for cell in row[0].split())
-    ):
-        raise DataError(
-            f"expected commas, semicolons or tabs between the numbers in {source}, got blanks; replace them"
-        )
     widths = {len(row) for row in rows}
     columns = zip(*rows[1:], strict=True) if len(widths) == 1 and len(rows) > 1 else ()
     return not any(all(is_number(cell) or is_missing(cell) for cell in column) for column in columns)

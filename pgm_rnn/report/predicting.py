@@ -5,15 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich import box
 from rich.console import Console
-from rich.table import Table
-from torch import Tensor
 
 from pgm_rnn.checks import check_counts
 from pgm_rnn.inference import smc, svi
 from pgm_rnn.registries import OWN, Registries
-from pgm_rnn.report.fitted import counted, scores_table
+from pgm_rnn.report.fitted import scores_table
 from pgm_rnn.report.forecasts import FORECAST_FILES
 from pgm_rnn.report.material import Score
 from pgm_rnn.report.media import ARRAYS, medium_of, text_lines
@@ -26,9 +23,9 @@ from pgm_rnn.report.table_files import check_table_file
 from pgm_rnn.sequence_model import SequenceModel
 
 MAX_SHOWN = 20
-"""Largest number of variables or draws that are printed; for more the user must name a file."""
-LEVELS = (50.0, 90.0)
-"""Levels of the intervals in a table, in percent, if none are asked for."""
+"""Largest number of draws that are printed."""
+LEVELS, ON_TERMINAL = (50.0, 90.0), (90.0,)
+"""Levels of the intervals in a file and on the terminal, in percent, if none are asked for."""
 FEW = 10
 """Effective sample size below which the standard error from importance weights is not reliable."""
 
@@ -126,8 +123,9 @@ def forecast_saved(
 ) -> None:
     """Forecast sequences: a file of draws, a table or picture, or a summary for one sequence on the terminal.
 
-    Without levels, what is printed comes from draws, as does an .npz; they start from the exact filter if the model has
-    one, and from a particle filter otherwise. Tables and levels take exact laws where there are some.
+    Tables take exact laws where there are some, and the level of 90 % on the terminal if none is given. An .npz, and
+    symbols that are printed without a level, are draws; these start from the exact filter if the model has one, and
+    from a particle filter otherwise.
 
     Raises:
         ValueError: there is no such model or data, an option does not apply to them, or there are too many variables to
@@ -139,17 +137,18 @@ def forecast_saved(
     is_npz = output is not None and output.suffix.lower() == ARRAYS
     if is_npz and levels is not None:
         raise ValueError(f"expected --level only with a table or picture, got it with {output}, which holds all draws")
+    saved = open_saved(folder, source.registries, model_class)
+    if output is None and levels is None and not saved.model.family.needs_integers:
+        levels = ON_TERMINAL
     if levels is not None or (output is not None and not is_npz):
         counts: dict[str, Any] = {"num_steps": num_steps, "num_samples": num_samples, "num_particles": num_particles}
-        rest: dict[str, Any] = {"model_class": model_class, "sequence": sequence, "seed": seed, "output": output}
-        forecast_table_saved(folder, source, levels=LEVELS if levels is None else levels, **counts, **rest)
+        rest: dict[str, Any] = {"sequence": sequence, "seed": seed, "output": output}
+        forecast_table_saved(folder, saved, source, levels=LEVELS if levels is None else levels, **counts, **rest)
         return
-    saved = open_saved(folder, source.registries, model_class)
     data = observations(saved, source)
     if not 0 <= sequence < len(data.lengths):
         raise ValueError(f"expected --index in 0..{len(data.lengths) - 1}, got {sequence}")
     if output is None:
-        _check_printable(saved.model, output)
         data = data.select(torch.tensor([sequence]))
     options: dict[str, Any] = {"lengths": data.lengths, "num_samples": num_samples, "seed": seed}
     with blamed_on_model(folder):
@@ -162,33 +161,10 @@ def forecast_saved(
     else:
         _console().print(f"written to {output}: {write_arrays(output, x=ahead.x, z=ahead.z)}")
         return
-    draws = ahead.x[:, 0]  # (num_samples, num_steps, *event)
-    if saved.model.family.needs_integers:
-        for line in text_lines(list(draws[:MAX_SHOWN]), vocabulary_of(saved, source.registries)):
-            _console().print(line)
-    else:
-        _console().print(_summary(draws, int(data.lengths[0])))
-
-
-def _summary(draws: Tensor, length: int) -> Table:
-    """Means and central 90 % of draws (num_samples, num_steps, *event), one row per step and variable."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for name in ("step", "variable", "mean", "5 %", "95 %"):
-        table.add_column(name, justify="right")
-    values = draws.double().reshape(*draws.shape[:2], -1)
-    low, high = values.quantile(torch.tensor([0.05, 0.95], dtype=values.dtype), dim=0)
-    for step, (mean, below, above) in enumerate(zip(values.mean(0), low, high, strict=True)):
-        for variable in range(values.shape[-1]):
-            numbers = (float(column[variable]) for column in (mean, below, above))
-            table.add_row(str(length + step + 1), str(variable + 1), *(f"{number:.4g}" for number in numbers))
-    return table
-
-
-def _check_printable(model: SequenceModel, output: Path | None) -> None:
-    """Raise a ValueError unless there is a file, or the variables are few enough to print."""
-    width = max(1, model.family.event_shape.numel())
-    if output is None and width > MAX_SHOWN:
-        raise ValueError(f"expected --out FILE.npz for observations of {counted(width, 'variable')}, got none")
+    words = data.legend.columns[0].words if data.legend is not None else ()
+    letters = "".join(words) if words and all(len(word) == 1 for word in words) else None
+    for line in text_lines(list(ahead.x[:MAX_SHOWN, 0]), letters or vocabulary_of(saved, source.registries)):
+        _console().print(line)
 
 
 def _console() -> Console:

@@ -11,6 +11,7 @@ from rich.console import Console
 from pgm_rnn.checks import check_choice
 from pgm_rnn.data import Dataset, load
 from pgm_rnn.data.reading import read_names
+from pgm_rnn.data.written import UNITS_OF_TEXT, is_text
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Joint, NadeBits, Pen
 from pgm_rnn.registries import OWN, Registries
 from pgm_rnn.report.columns import columns_to_take
@@ -152,8 +153,13 @@ def _observed(family: object) -> object:
 def _from_file(saved: Saved, source: Source) -> Sequences:
     path, is_same = Path(source.name), saved.info.get("data") == source.name
     kept = reading_of(saved.info) or Reading()
-    columns, how = columns_to_take(path, kept.columns, source.columns, is_same=is_same)
     given = kinds_of(source.kind)
+    if is_text(path):
+        unit = next((name for name in kept.columns if name in UNITS_OF_TEXT), UNITS_OF_TEXT[0])
+        asked = Reading(source.sequence or kept.sequence, source.time, source.columns, given or {"": unit}, kept.words)
+        asked = asked if asked.words else _by_numbers(asked, saved.model.family, path)
+        return shaped(read(path, asked).data, saved.model.family, path)
+    columns, how = columns_to_take(path, kept.columns, source.columns, is_same=is_same)
     if columns != kept.columns and (columns or not is_same):  # other columns, in the order of those of the fit
         kept = _renamed(kept, columns, path)
     asked = replace(

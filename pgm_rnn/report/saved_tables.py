@@ -15,10 +15,9 @@ from pgm_rnn.emissions import Categorical
 from pgm_rnn.legend import Column, Legend
 from pgm_rnn.report.fitted import counted
 from pgm_rnn.report.forecasting import checked_levels, forecast
-from pgm_rnn.report.forecasts import FORECAST_FILES
 from pgm_rnn.report.inferring import ENGINES, infer
 from pgm_rnn.report.saved import Saved, Source, observations, open_saved, vocabulary_of
-from pgm_rnn.report.soundness import blamed_on_model
+from pgm_rnn.report.soundness import blamed_on_model, check_drawn
 from pgm_rnn.report.states_of_data import STATE_FILES, States
 from pgm_rnn.report.table_files import check_table_file
 from pgm_rnn.report.tables import reading_of
@@ -29,6 +28,8 @@ NUM_SHOWN = 10
 """Number of rows that are printed of the table of states."""
 SMALL, LARGE = 0.01, 1000.0
 """Sizes of a column's largest number for which three decimals are printed, else four digits."""
+MAX_VARIABLES = 20
+"""Largest number of variables whose forecasts are printed; for more the user must name a file."""
 MAX_COLUMNS = 12
 """Largest number of columns that are printed; a file has all of them."""
 
@@ -73,9 +74,9 @@ def infer_saved(
 
 def forecast_table_saved(
     folder: Path,
+    saved: Saved,
     source: Source,
     *,
-    model_class: type[SequenceModel] | None = None,
     num_steps: int,
     levels: Sequence[float],
     num_samples: int,
@@ -87,28 +88,33 @@ def forecast_table_saved(
     """Forecast sequences with a saved model: a file of all of them, or the printed table of one.
 
     Raises:
-        ValueError: there is no such model or data, an option does not apply to them, or the file cannot be written.
+        ValueError: there is no such data, an option does not apply to them, or the file cannot be written.
     """
-    check_counts(num_steps=num_steps, num_samples=num_samples, num_particles=num_particles)
-    checked_levels(levels)
-    if output is not None:
-        check_table_file(output, FORECAST_FILES, "--out")
-    saved = open_saved(folder, source.registries, model_class)
     data = named(saved, source, observations(saved, source))
     if not 0 <= sequence < len(data.lengths):
         raise ValueError(f"expected --index in 0..{len(data.lengths) - 1}, got {sequence}")
     if output is None:
+        check_printable(saved.model)
         data = data.select(torch.tensor([sequence]))
     options: dict[str, Any] = {"num_samples": num_samples, "num_particles": num_particles, "seed": seed}
     with blamed_on_model(folder):
         ahead = forecast(saved.model, data, num_steps, levels=levels, **options)
     out = _console()
+    if output is None:
+        check_drawn(ahead.means[..., [place for place in range(len(ahead.names)) if place not in ahead.probs]], folder)
     out.print(f"from {ahead.how}")
     if output is None:
         out.print(printed(ahead.to_frame().drop(columns="median", errors="ignore")))
     else:
         ahead.write(output)
         out.print(f"written to {output}: {counted(num_steps, 'step')} after {_sizes(data)}")
+
+
+def check_printable(model: SequenceModel) -> None:
+    """Raise a ValueError unless the variables of a model are few enough to print."""
+    width = max(1, model.family.event_shape.numel())
+    if width > MAX_VARIABLES:
+        raise ValueError(f"expected --out FILE.npz for observations of {counted(width, 'variable')}, got none")
 
 
 def levels_of(text: str) -> tuple[float, ...]:

@@ -32,7 +32,8 @@ def check_table_file(path: Path, suffixes: tuple[str, ...], option: str = "the f
         raise ValueError(f"expected {option} to be in a folder that can be written to, got {path}")
     if path.suffix.lower() == PARQUET and find_spec("pyarrow") is None:
         raise ValueError(
-            f"expected pyarrow for {path}, got an environment without it; pip install pyarrow, or write a .csv"
+            f"expected pyarrow for {path}, got an environment without it; pip install 'pgm-rnn[parquet]', or write a "
+            ".csv"
         )
     return path
 

@@ -18,6 +18,7 @@ from pgm_rnn.checks import check_choice
 from pgm_rnn.data.reading import read_sequences
 from pgm_rnn.data.roles import ReadingWarning
 from pgm_rnn.data.source import DataError
+from pgm_rnn.data.written import UNITS_OF_TEXT
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian, Joint, Poisson
 from pgm_rnn.emissions.registry import FAMILIES
 from pgm_rnn.legend import KINDS, Column, Kind, Legend
@@ -65,13 +66,16 @@ class Found(NamedTuple):
 def kinds_of(options: Sequence[str]) -> dict[str, str]:
     """Kinds by column from values of `--kind`, KIND or COLUMN=KIND; one without a column is for all, under "".
 
+    Of a text, the kind may be "character" or "word".
+
     Raises:
         ValueError: an unknown kind, or two for one column.
     """
     found: dict[str, str] = {}
     for option in options:
         column, _, kind = option.rpartition("=")
-        check_choice("--kind", kind, KINDS)
+        if column or kind not in UNITS_OF_TEXT:
+            check_choice("--kind", kind, KINDS)
         if column in found or (found and "" in (column, *found)):
             raise ValueError(f"expected one --kind for all columns, or one for each, got {', '.join(options)}")
         found[column] = kind

@@ -330,9 +330,10 @@ def test_texts_are_symbols(tmp_path: Path) -> None:
         read_sequences(["AC", "X"], words="ACGT")
     path.write_text("a\tb\n1.5\t2.5\n3\t4\n")
     assert read_sequences(path).x.tolist() == [[[1.5, 2.5], [3, 4]]]
-    path.write_text("1 2\n3 4\n")
-    with pytest.raises(DataError, match=r"expected commas, semicolons or tabs between the numbers in .*, got blanks"):
-        read_sequences(path)
+    path.write_text("1.5  2.5\n  3  4.5\n")
+    assert read_sequences(path).x.tolist() == [[[1.5, 2.5], [3, 4.5]]]
+    path.write_text("to be\nor not\n")
+    assert legend_of(read_sequences(path)).columns[0].name == "character"
 
 
 def test_sequences_are_returned_as_they_are() -> None:

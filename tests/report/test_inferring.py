@@ -319,7 +319,7 @@ def test_a_file_that_cannot_be_written_is_one_sentence_and_nothing_is_written(
     path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pgm_rnn.report.table_files.find_spec", lambda name: None)
-    message = "pip install pyarrow" if path.endswith("parquet") else "expected the file to "
+    message = r"pip install .pgm-rnn\[parquet\]." if path.endswith("parquet") else "expected the file to "
     with pytest.raises(ValueError, match=message):
         pr.infer(chain(), ragged(chain())).write(tmp_path / path)
     assert list(tmp_path.iterdir()) == []
