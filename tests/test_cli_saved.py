@@ -102,6 +102,17 @@ def test_a_model_without_a_likelihood_is_scored_by_a_bound_with_its_error(
     assert "of the draws alone" in output
 
 
+def test_the_error_of_one_series_is_that_of_its_steps(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    output = run(monkeypatch, capsys, "evaluate linear --data named.csv --json r.json")
+    x = torch.from_numpy(series()[0][:, ::-1].copy())
+    logs = [float(linear().log_marginal_likelihood(x[:steps]).detach()) for steps in range(1, len(x) + 1)]
+    terms = -np.diff(logs, prepend=0.0)
+    record = json.loads(Path("r.json").read_text())
+    assert record["standard_error"] == pytest.approx(terms.std(ddof=1) / len(terms) ** 0.5)
+    assert "± standard error over steps" in output
+    assert f"{terms.mean():.3f}   {record['standard_error']:.3f}   exact" in output
+
+
 def test_an_error_that_few_draws_carry_is_not_shown_alone(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     np.save("long.npy", linear().sample(4, 200, seed=0).x.numpy())
     output = run(monkeypatch, capsys, "evaluate noisy --data long.npy --bound importance --num-particles 20")

@@ -6,7 +6,7 @@ from torch import Tensor
 from pgm_rnn.inference import smc
 from pgm_rnn.inference.pointwise import one_step_log_likelihoods
 from pgm_rnn.sequence_model import SequenceModel
-from pgm_rnn.sequences import Sequences
+from pgm_rnn.sequences import Sequences, some_observed
 
 PARTICLES = 128
 """Default number of particles of the filter that scores a model without a likelihood in closed form."""
@@ -35,3 +35,11 @@ def one_step_terms(
         return torch.full(data.x.shape[:2], torch.nan, dtype=torch.float64)
     terms = terms.double()
     return torch.cat([torch.zeros_like(terms[:, :1]), terms[:, 1:]], 1) if model.first == "condition" else terms
+
+
+def seen_steps(model: SequenceModel, data: Sequences) -> Tensor:
+    """1 for each step of a single series that is scored, else 0: (T,)."""
+    seen = torch.ones(data.x.shape[1]) if data.observed is None else some_observed(data.observed)[0].double()
+    if model.first == "condition":
+        seen[0] = 0
+    return seen

@@ -14,6 +14,7 @@ from pgm_rnn.report.fitted import scores_table
 from pgm_rnn.report.forecasts import FORECAST_FILES
 from pgm_rnn.report.material import Score
 from pgm_rnn.report.media import ARRAYS, medium_of, text_lines
+from pgm_rnn.report.one_step_terms import one_step_terms, seen_steps
 from pgm_rnn.report.records import check_output, write_json
 from pgm_rnn.report.saved import Source, observations, open_saved, vocabulary_of
 from pgm_rnn.report.saved_tables import forecast_table_saved
@@ -21,6 +22,7 @@ from pgm_rnn.report.showing import check_out, checked_tempo, put_out, write_arra
 from pgm_rnn.report.soundness import blamed_on_model, check_drawn, check_score
 from pgm_rnn.report.table_files import check_table_file
 from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequences import Sequences
 
 MAX_SHOWN = 20
 """Largest number of draws that are printed."""
@@ -58,13 +60,23 @@ def evaluate_saved(
     check_score(found.nats_per_step, folder)
     split = "all" if source.name not in source.registries.datasets else source.split or "test"
     out = _console()
+    over = "sequences"
+    if len(data.lengths) == 1 and (found.bound, normalisation) == ("exact", "sum"):
+        over = "steps, each given those before it"
+        found = found._replace(standard_error=_error_over_steps(saved.model, data))
     out.print(scores_table([Score(split, *found[:3], len(data.lengths), found.num_steps)]))
-    out.print("± standard error over sequences" + _monte_carlo(found))
+    out.print(f"± standard error over {over}" + _monte_carlo(found))
     if json is not None:
         numbers = {name: value for name, value in found._asdict().items() if name != "log_likelihoods"}
         record = {"folder": str(folder), "data": source.name, "split": split, "seed": seed, **numbers}
         write_json(record | {"log_likelihoods": found.log_likelihoods.tolist()}, json)
     return found
+
+
+def _error_over_steps(model: SequenceModel, data: Sequences) -> float:
+    """Standard error of the nats per step of a single series, whose one-step terms are taken for independent ones."""
+    nats, steps = -one_step_terms(model, data)[0], seen_steps(model, data)
+    return svi.ratio_error(nats[steps > 0], steps[steps > 0])
 
 
 def _monte_carlo(found: svi.Evaluation) -> str:

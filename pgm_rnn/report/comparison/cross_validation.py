@@ -18,8 +18,9 @@ from tqdm import tqdm
 from pgm_rnn.randomness import seeded
 from pgm_rnn.report.comparison.entries import Entry
 from pgm_rnn.report.comparison.refitting import refitted
-from pgm_rnn.report.comparison.scores import Bound, Scores, in_blocks, seen_steps, sequence_scores, series_terms
+from pgm_rnn.report.comparison.scores import Bound, Scores, in_blocks, sequence_scores, series_terms
 from pgm_rnn.report.material import in_dtype_of
+from pgm_rnn.report.one_step_terms import seen_steps
 from pgm_rnn.report.tables import steps_of
 
 FOLD_STREAM = 22

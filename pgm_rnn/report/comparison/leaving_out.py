@@ -22,8 +22,8 @@ from pgm_rnn.inference.svi.evaluation import modelled_steps
 from pgm_rnn.report.comparison.entries import Entry
 from pgm_rnn.report.comparison.psis import relative_efficiency, smoothed_weights
 from pgm_rnn.report.comparison.ranking import GOOD_K
-from pgm_rnn.report.comparison.scores import Scores, in_blocks, seen_steps
-from pgm_rnn.report.one_step_terms import one_step_terms
+from pgm_rnn.report.comparison.scores import Scores, in_blocks
+from pgm_rnn.report.one_step_terms import one_step_terms, seen_steps
 from pgm_rnn.report.tables import steps_of
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.densities import marginal_log_prob

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from pgm_rnn.inference import svi
 from pgm_rnn.inference.svi.evaluation import modelled_steps
-from pgm_rnn.report.one_step_terms import one_step_terms
+from pgm_rnn.report.one_step_terms import one_step_terms, seen_steps
 from pgm_rnn.sequence_model import SequenceModel
-from pgm_rnn.sequences import Sequences, some_observed
+from pgm_rnn.sequences import Sequences
 
 
 class Bound(NamedTuple):
@@ -112,14 +112,6 @@ def series_terms(model: SequenceModel, data: Sequences, bound: Bound) -> tuple[T
             f"expected a number of nats at each step, got NaN at step {step} from {type(model).__name__}; fit it again"
         )
     return terms, "exact" if model.exact else f"FIVO_{bound.num_particles}"
-
-
-def seen_steps(model: SequenceModel, data: Sequences) -> Tensor:
-    """1 for each step of a single series that is scored, else 0: (T,)."""
-    seen = torch.ones(data.x.shape[1]) if data.observed is None else some_observed(data.observed)[0].double()
-    if model.first == "condition":
-        seen[0] = 0
-    return seen
 
 
 def in_blocks(
