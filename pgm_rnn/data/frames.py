@@ -5,13 +5,9 @@
 .npy, .npz: x (T,), (T, M) or (batch, T, M) with lengths, mask and inputs, see `pgm_rnn.data.arrays`.
 """
 
-import csv
-import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from itertools import islice
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,55 +16,15 @@ from torch import Tensor
 
 from pgm_rnn.coerce import is_table
 from pgm_rnn.data.arrays import read_array
-from pgm_rnn.data.cells import Cells, cells_of
-from pgm_rnn.data.dialect import BLANKS, MISSING, Dialect, dialect_of, first_rows, is_missing, is_number, prepared
+from pgm_rnn.data.dialect import dialect_of
+from pgm_rnn.data.frame import Frame
+from pgm_rnn.data.memory import check_memory
 from pgm_rnn.data.source import DataError
 from pgm_rnn.data.table import numbered
+from pgm_rnn.data.text_tables import read_text_table, short
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".npz", ".npy")
-CHUNK = 1 << 20
-MEMORY = Path("/proc/meminfo")
-NEEDED = 4
-"""Memory that reading takes at least, in sizes of the file: a long table of numbers took five, measured at 1e6 rows."""
 Array = np.ndarray[Any, np.dtype[Any]]
-
-
-@dataclass(frozen=True)
-class Frame:
-    """A table and where it comes from.
-
-    Attributes:
-        table: the DataFrame, one row per step.
-        name: name of the source for messages, such as "machines.csv".
-        place: words for a row number from 0, such as "line 7".
-        is_named: whether the columns have names of their own.
-        lengths: steps of each sequence, (batch,), where the rows are sequences one after the other; else None.
-        inputs: exogenous inputs of the rows, (rows, input_dim), that came beside the table; else None.
-        notes: a sentence on each thing that was not obvious.
-        is_stored: whether it is an array in a file.
-    """
-
-    table: Any
-    name: str
-    place: Callable[[int], str]
-    is_named: bool = True
-    lengths: Array | None = None
-    inputs: Array | None = None
-    notes: tuple[str, ...] = ()
-    is_stored: bool = False
-    _cells: dict[str, Cells] = field(default_factory=dict)
-
-    def cells(self, name: str) -> Cells:
-        """The contents of a column, found once.
-
-        Raises:
-            DataError: complex numbers.
-        """
-        if name not in self._cells:
-            if self.table[name].dtype.kind == "c":
-                raise DataError(f"expected real numbers in column {name!r} of {self.name}, got complex ones")
-            self._cells[name] = cells_of(self.table[name])
-        return self._cells[name]
 
 
 def read_frame(source: Any) -> Frame:
@@ -114,34 +70,10 @@ def _suffix(path: Path) -> str:
 def _file(path: Path) -> Frame:
     suffix = _suffix(path)
     with _readable(path):
-        _check_memory(path)
+        check_memory(path)
         if suffix == ".parquet":
             return _parquet(path)
-        return _stored_array(path) if suffix in (".npy", ".npz") else _text(path, dialect_of(path))
-
-
-def memory() -> float:
-    """Bytes of memory that are free or can be freed; all of it where only that is said, infinity where nothing is."""
-    try:
-        lines = MEMORY.read_text(encoding="ascii").splitlines()
-        return 1024.0 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, ValueError, StopIteration):  # no Linux
-        pass
-    try:
-        return float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return math.inf
-
-
-def _check_memory(path: Path) -> None:
-    """Raise where a file is so large that the system would end the process while it is read."""
-    size, free = path.stat().st_size, memory()
-    if size * NEEDED > free:
-        raise DataError(
-            f"expected a table that fits in memory, got {path} with {size / 1e9:.3g} GB, which takes about {NEEDED} "
-            f"times as much while it is read, and {free / 1e9:.3g} GB are free; split the file by sequences, or leave "
-            "out columns"
-        )
+        return _stored_array(path) if suffix in (".npy", ".npz") else read_text_table(path, dialect_of(path))
 
 
 @contextmanager
@@ -157,122 +89,6 @@ def _readable(path: Path) -> Iterator[None]:
         ) from None
 
 
-def _text(path: Path, dialect: Dialect) -> Frame:
-    import pandas as pd
-
-    missing = sorted({case(cell) for cell in (*MISSING, "NaN") for case in (str, str.upper, str.lower, str.title)})
-    options: dict[str, Any] = {
-        "sep": r"\s+" if dialect.separator == BLANKS else dialect.separator,
-        "decimal": dialect.decimal,
-        "names": dialect.names,
-        "header": 0 if dialect.is_named else None,
-        "index_col": False,
-        "usecols": range(len(dialect.names)),
-        "na_values": missing,
-        "keep_default_na": False,
-        "skipinitialspace": True,
-        "skip_blank_lines": len(dialect.names) > 1,
-        "low_memory": False,
-        "dtype": dict.fromkeys(_columns_of_words(path, dialect), "category"),  # each word is kept once
-    }
-    _check_widths(path, dialect)
-    try:
-        table = _parsed(path, options, dialect.encoding)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise DataError(f"expected a table in {path}, got a line that does not fit: {_short(error)}") from None
-    if len(dialect.names) == 1:
-        table = table.iloc[: len(table) - _blank_at_end(path)]
-    return Frame(
-        table, path.name, lambda row: f"line {_line(path, dialect, row)}", dialect.is_named, notes=dialect.notes
-    )
-
-
-def _columns_of_words(path: Path, dialect: Dialect) -> list[str]:
-    """The columns that have a word in the first lines."""
-    rows = first_rows(path, dialect)[dialect.is_named :]
-    cells = {name: [row[place] for row in rows if place < len(row)] for place, name in enumerate(dialect.names)}
-    return [name for name, found in cells.items() if not all(is_number(c) or is_missing(c) for c in found)]
-
-
-def _parsed(path: Path, options: dict[str, Any], encoding: str) -> Any:
-    import pandas as pd
-
-    try:
-        return pd.read_csv(path, encoding=encoding, **options)
-    except UnicodeDecodeError:  # the first lines had letters of ASCII alone
-        try:
-            return pd.read_csv(path, encoding="cp1252", **options)
-        except UnicodeDecodeError:
-            raise DataError(f"expected a table in UTF-8, got bytes that are no text in {path}") from None
-
-
-def _short(error: Exception) -> str:
-    return str(error).strip().split("\n")[0].removeprefix("Error tokenizing data. C error: ")
-
-
-def _check_widths(path: Path, dialect: Dialect) -> None:
-    """Raise unless every line has as many cells as there are columns; pandas would fill short lines.
-
-    The bytes are counted first, and lines are looked at only where the number of cells is wrong.
-    """
-    width = len(dialect.names)
-    if width == 1 or dialect.encoding == "utf-16":
-        return
-    cells, lines = _counted(path, dialect.separator)
-    if cells == lines * width:
-        return
-    for line, row in _rows(path, dialect):
-        extra = [cell for cell in row[width:] if cell.strip()]
-        if row and (len(row) < width or extra) and any(cell.strip() for cell in row):
-            by = "blanks" if dialect.separator == BLANKS else repr(dialect.separator)
-            raise DataError(
-                f"expected {width} cells in every line of {path.name}, got {len(row)} in line {line}; separate them by "
-                f"{by}, and put cells with that character in quotes"
-            )
-
-
-def _counted(path: Path, separator: str) -> tuple[int, int]:
-    """Numbers of cells and lines of a file, as if none of its cells held a separator."""
-    starts = lines = 0
-    end = b"\n"
-    with path.open("rb") as stream:
-        while chunk := stream.read(CHUNK):
-            found = np.frombuffer(end + chunk, np.uint8)
-            if separator == BLANKS:
-                blank = np.isin(found, np.frombuffer(b" \t\r\n", np.uint8))
-                starts += int(np.count_nonzero(blank[:-1] & ~blank[1:]))
-            else:
-                starts += int(np.count_nonzero(found[1:] == ord(separator)))
-            lines, end = lines + int(np.count_nonzero(found[1:] == ord("\n"))), chunk[-1:]
-    lines += end != b"\n"
-    return starts + lines * (separator != BLANKS), lines
-
-
-def _rows(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
-    """Line numbers and cells."""
-    with path.open(encoding=dialect.encoding, errors="replace", newline="") as stream:
-        reader = csv.reader(prepared(stream, dialect.separator), delimiter=dialect.separator)
-        start = 1
-        for row in reader:
-            yield start, row
-            start = reader.line_num + 1
-
-
-def _line(path: Path, dialect: Dialect, row: int) -> int:
-    """The line of a file in which a row of the table begins."""
-    skips = len(dialect.names) > 1
-    rows = (line for line, cells in _rows(path, dialect) if cells or not skips)
-    return next(islice(rows, row + dialect.is_named, None), row + 1)
-
-
-def _blank_at_end(path: Path) -> int:
-    """Number of empty lines at the end of a file."""
-    with path.open("rb") as stream:
-        stream.seek(max(0, path.stat().st_size - CHUNK))
-        lines = stream.read().splitlines()
-    return next((i for i, line in enumerate(reversed(lines)) if line.strip()), 0)
-
-
 def _parquet(path: Path) -> Frame:
     import pandas as pd
 
@@ -283,7 +99,7 @@ def _parquet(path: Path) -> Frame:
             f"expected pyarrow to read {path.name}, which is not installed; pip install 'pgm-rnn[parquet]'"
         ) from None
     except (ValueError, RuntimeError) as error:
-        raise DataError(f"expected a Parquet file, got {path}: {_short(error)}") from None
+        raise DataError(f"expected a Parquet file, got {path}: {short(error)}") from None
     return Frame(_indexed(table), path.name, _row)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from pgm_rnn.checks import check_choice
 from pgm_rnn.data.cells import Cells, first
 from pgm_rnn.data.dialect import is_number
-from pgm_rnn.data.frames import Frame
+from pgm_rnn.data.frame import Frame
 from pgm_rnn.data.source import DataError
 from pgm_rnn.emissions.symbols import MAX_SYMBOLS
 from pgm_rnn.legend import KINDS, Column, Kind

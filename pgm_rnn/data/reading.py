@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pgm_rnn.data.frames import Frame, column_names, read_frame
+from pgm_rnn.data.frame import Frame
+from pgm_rnn.data.frames import column_names, read_frame
 from pgm_rnn.data.kinds import Variable, Words, inputs_of, variables
 from pgm_rnn.data.roles import (
     Groups,
@@ -31,7 +32,7 @@ from pgm_rnn.data.roles import (
     sorted_rows,
 )
 from pgm_rnn.data.source import DataError
-from pgm_rnn.data.times import Axis, axis_of, gaps_in
+from pgm_rnn.data.times import Axis, axis_of, gaps_in, uneven_in
 from pgm_rnn.data.written import UNITS_OF_TEXT, is_text, read_written
 from pgm_rnn.legend import Kind, Legend
 from pgm_rnn.sequences import Sequences
@@ -188,17 +189,28 @@ def _order(
     if like_ids is not None:
         remedy = f"column {like_ids!r} looks like the ids of several sequences, so read them by sequence={like_ids!r}"
     check_times(frame, axis, groups, order, time, remedy)
+    _warn_of_spacing(frame, groups, axis, time, order, lengths)
+    return order, lengths
+
+
+def _warn_of_spacing(frame: Frame, groups: Groups, axis: Axis, time: str, order: Array, lengths: Array) -> None:
+    """Warn of steps that are missing on a regular axis, or of an axis that is uneven."""
     gaps = gaps_in(axis, order, lengths)
     if gaps is not None:
         steps = "1 step is" if gaps.num_steps == 1 else f"{gaps.num_steps} steps are"
         of = f" of sequence {groups.ids[groups.codes[gaps.row]]!r}" if groups.ids else ""
-        warnings.warn(
+        text = (
             f"{steps} missing in column {time!r}, the first after {axis.at(gaps.row)}{of} ({frame.place(gaps.row)}); "
-            "the rows on both sides are taken for neighbours, so add rows with empty cells to keep the distance",
-            ReadingWarning,
-            stacklevel=4,
+            "the rows on both sides are taken for neighbours, so add rows with empty cells to keep the distance"
         )
-    return order, lengths
+    elif (uneven := uneven_in(axis, order, lengths)) is not None:
+        text = (
+            f"the rows are not evenly spaced in column {time!r}, {uneven[0]} to {uneven[1]} apart, and each is taken "
+            "for one step; average them over equal intervals if the distance matters"
+        )
+    else:
+        return
+    warnings.warn(text, ReadingWarning, stacklevel=5)
 
 
 def _warn_of_constants(found: Sequence[Variable]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from pgm_rnn.checks import check_choice
 from pgm_rnn.data.cells import Cells, first
 from pgm_rnn.data.clock import counts_time, is_name_of_time, only_grows
-from pgm_rnn.data.frames import Frame
+from pgm_rnn.data.frame import Frame
 from pgm_rnn.data.source import DataError
 from pgm_rnn.data.times import Axis, axis_of, look_like_dates
 

@@ -1,4 +1,4 @@
-"""Time columns: dates, numbers or words that are put in order; and gaps in a regular axis."""
+"""Time columns: dates, numbers or words that are put in order; gaps in a regular axis, and axes that are uneven."""
 
 import re
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pgm_rnn.data.cells import first
-from pgm_rnn.data.frames import Frame
+from pgm_rnn.data.frame import Frame
 from pgm_rnn.data.source import DataError
 
 FORMATS = (
@@ -31,6 +31,12 @@ EITHER = tuple(
 _LOOKS_LIKE_A_DATE = re.compile(r"\d{4}-\d\d|\d{4}-?Q[1-4]|\d{1,4}[./]\d{1,2}[./]\d{2,4}|.*[A-Za-z]{3,9},? \d{4}")
 NEAR = 1e-3
 """Largest difference of a step from a whole number of steps."""
+UNEVEN, SHARE = 0.1, 0.1
+"""An axis is uneven if more than this share of its steps differs from the median by more than this part of it."""
+UNITS = (
+    (86_400_000_000, "day"), (3_600_000_000, "hour"), (60_000_000, "minute"), (1_000_000, "second"), (1, "microsecond")
+)  # fmt: skip
+"""Microseconds in units of time, the largest first."""
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -169,8 +175,7 @@ def gaps_in(axis: Axis, order: Array, lengths: Array) -> Gaps | None:
     """
     if axis.times.dtype.kind not in "Miuf":
         return None
-    inside = np.ones(len(order) - 1, dtype=bool)
-    inside[np.cumsum(lengths)[:-1] - 1] = False  # from one sequence to the next
+    inside = _within(order, lengths)
     missing = _missing(axis.keys, order, inside)
     if missing is None or missing.any():
         others = (_missing(clock, order, inside) for clock in _calendars(axis))
@@ -178,6 +183,41 @@ def gaps_in(axis: Axis, order: Array, lengths: Array) -> Gaps | None:
     if missing is None or not missing.any():
         return None
     return Gaps(int(missing.sum()), int(order[:-1][inside][int(np.argmax(missing > 0))]))
+
+
+def uneven_in(axis: Axis, order: Array, lengths: Array) -> tuple[str, str] | None:
+    """The smallest and the largest step of time in words, if the rows are not evenly spaced.
+
+    Steps of months, working days, or a few hours more or less where clocks change, count as even. Arguments are those
+    of `gaps_in`.
+    """
+    if axis.times.dtype.kind not in "Miuf":
+        return None
+    inside = _within(order, lengths)
+    steps = np.diff(axis.keys[order])[inside]
+    if any(_missing(clock, order, inside) is not None for clock in (axis.keys, *_calendars(axis))):
+        return None
+    if len(steps) < 2 or (np.abs(steps - np.median(steps)) > UNEVEN * np.median(steps)).mean() <= SHARE:
+        return None
+    shown = np.diff(axis.times[order])[inside]
+    return _in_words(shown.min()), _in_words(shown.max())
+
+
+def _in_words(step: Any) -> str:
+    """A step of numbers, or of time in the largest unit in which it is whole."""
+    if not isinstance(step, np.timedelta64):
+        return f"{step:g}"
+    length = round(step / np.timedelta64(1, "us"))
+    size, unit = next((size, unit) for size, unit in UNITS if length % size == 0)
+    number = length // size
+    return f"{number} {unit}{'' if number == 1 else 's'}"
+
+
+def _within(order: Array, lengths: Array) -> Array:
+    """True for a step inside a sequence, not from one to the next, (rows - 1,)."""
+    inside = np.ones(len(order) - 1, dtype=bool)
+    inside[np.cumsum(lengths)[:-1] - 1] = False
+    return inside
 
 
 def _missing(keys: Array, order: Array, inside: Array) -> Array | None:

@@ -50,8 +50,8 @@ class HmmOptions(NamedTuple):
         Raises:
             ValueError: one is not.
         """
-        check_counts(num_iterations=self.num_iterations)
-        check_counts(num_restarts=1 if self.num_restarts is None else self.num_restarts)
+        check_counts(iterations=self.num_iterations)  # by the names of the command's options
+        check_counts(restarts=1 if self.num_restarts is None else self.num_restarts)
         _check_not_negative(
             pseudo_count=self.pseudo_count, pseudo_observations=self.pseudo_observations, tolerance=self.tolerance
         )

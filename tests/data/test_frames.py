@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 import torch
 
-from pgm_rnn.data import DataError, frames
-from pgm_rnn.data.frames import Frame, read_frame
+from pgm_rnn.data import DataError, memory
+from pgm_rnn.data.frame import Frame
+from pgm_rnn.data.frames import read_frame
 
 NAN = float("nan")
 
@@ -154,18 +155,18 @@ def test_other_sources_are_one_sentence(tmp_path: Path) -> None:
 def test_a_file_larger_than_memory_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path, "a\n1.5\n2.5\n")
     size = path.stat().st_size
-    monkeypatch.setattr(frames, "memory", lambda: frames.NEEDED * size - 1.0)
+    monkeypatch.setattr(memory, "memory", lambda: memory.NEEDED * size - 1.0)
     with pytest.raises(DataError, match=r"expected a table that fits in memory, got .*GB are free; split the file by"):
         read_frame(path)
-    monkeypatch.setattr(frames, "memory", lambda: float(frames.NEEDED * size))
+    monkeypatch.setattr(memory, "memory", lambda: float(memory.NEEDED * size))
     assert cells(read_frame(path)) == {"a": [1.5, 2.5]}
 
 
 def test_free_memory_is_what_the_system_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frames, "MEMORY", written(tmp_path, "MemTotal: 9 kB\nMemAvailable:     3 kB\n", "meminfo"))
-    assert frames.memory() == 3 * 1024
-    monkeypatch.setattr(frames, "MEMORY", tmp_path / "none")
-    assert frames.memory() > 2**20
+    monkeypatch.setattr(memory, "MEMORY", written(tmp_path, "MemTotal: 9 kB\nMemAvailable:     3 kB\n", "meminfo"))
+    assert memory.memory() == 3 * 1024
+    monkeypatch.setattr(memory, "MEMORY", tmp_path / "none")
+    assert memory.memory() > 2**20
 
 
 def test_arrays_become_the_rows_of_their_sequences(tmp_path: Path) -> None:

@@ -64,6 +64,7 @@ def test_the_order_of_the_rows_does_not_matter(order: list[int]) -> None:
     torch.testing.assert_close(mixed.select(torch.tensor(places)).x, whole.x, equal_nan=True)
 
 
+@pytest.mark.filterwarnings("ignore:the rows are not evenly spaced")
 @pytest.mark.parametrize(
     ("cells", "expected"),
     [
@@ -122,12 +123,39 @@ def test_gaps_in_a_regular_axis_are_named_and_no_rows_are_invented(text: str, me
     assert data.lengths.tolist() == [len(frame)]
 
 
-def test_regular_and_irregular_axes_have_no_gaps() -> None:
-    working = pd.DataFrame({"day": pd.bdate_range("2020-01-01", periods=20), "x": np.arange(20) / 3})
-    monthly = pd.DataFrame({"day": pd.date_range("2020-01-01", periods=20, freq="MS"), "x": np.arange(20) / 3})
-    irregular = pd.DataFrame({"day": np.cumsum(np.arange(20) ** 2 + 1), "x": np.arange(20) / 3})
-    for frame in (working, monthly, irregular):
-        assert read_sequences(frame, time="day").lengths.tolist() == [20]  # a warning would be an error here
+def test_even_axes_are_read_without_a_word() -> None:
+    hours = pd.date_range("2020-03-20", periods=400, freq="h", tz="Europe/Berlin")  # the clocks change once
+    days = [
+        pd.bdate_range("2020-01-01", periods=20),
+        pd.date_range("2020-01-01", periods=20, freq="MS"),
+        pd.date_range("2020-01-01", periods=20, freq="QS"),
+        pd.date_range("2020-01-01", periods=20, freq="YS"),
+        hours,
+    ]
+    for times in days:
+        frame = pd.DataFrame({"day": times, "x": np.arange(len(times)) / 3})
+        assert read_sequences(frame, time="day").lengths.tolist() == [len(times)]  # a warning would be an error here
+
+
+@pytest.mark.parametrize(
+    ("times", "apart"),
+    [
+        (np.cumsum(np.arange(20) ** 2 + 1), "2 to 362 apart"),
+        (
+            pd.to_datetime("2020-01-01") + pd.to_timedelta(np.cumsum(np.arange(20) % 4 + 1), "D"),
+            "1 day to 4 days apart",
+        ),
+        (
+            pd.to_datetime("2020-01-01") + pd.to_timedelta(np.cumsum(np.arange(20) % 4 * 20 + 1), "min"),
+            "1 minute to 61 minutes apart",
+        ),
+    ],
+    ids=["numbers", "days", "minutes"],
+)
+def test_an_uneven_axis_is_said_and_its_rows_are_steps(times: Any, apart: str) -> None:
+    frame = pd.DataFrame({"day": times, "x": np.arange(20) / 3})
+    with pytest.warns(ReadingWarning, match=f"the rows are not evenly spaced in column 'day', {apart}"):
+        assert read_sequences(frame, time="day").lengths.tolist() == [20]
 
 
 def test_a_long_table_without_ids_is_hinted_at(folder: Path) -> None:
