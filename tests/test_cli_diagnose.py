@@ -65,7 +65,7 @@ def test_a_lost_filter_is_named_by_the_users_id_and_date(monkeypatch: pytest.Mon
     ("arguments", "message"),
     [
         ("--num-particles 0", "expected num_particles to be an integer of at least 1, got 0"),
-        ("--num-restarts -1", "expected restarts to be an integer of at least 1, got -1"),
+        ("--num-restarts -1", "expected num_restarts to be an integer of at least 1, got -1"),
         ("--out all.png", "expected --out to end in .csv or .parquet, got all.png"),
         ("--steps there/steps.csv", "expected --steps to be in a folder that can be written to, got there/steps.csv"),
         ("--sequence site", "expected --sequence to be one of machine, day, flow, got 'site'"),
