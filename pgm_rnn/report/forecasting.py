@@ -10,6 +10,7 @@ from pgm_rnn.checks import by_keyword, check_counts
 from pgm_rnn.emissions import Categorical
 from pgm_rnn.inference.kalman.kinds import is_linear
 from pgm_rnn.legend import Legend
+from pgm_rnn.report.fitted import counted
 from pgm_rnn.report.forecasts import Forecast
 from pgm_rnn.report.laws_ahead import Ahead, draws_of, of_draws, of_mixture, of_moments
 from pgm_rnn.report.material import in_dtype_of
@@ -100,7 +101,7 @@ def _ahead(
     if has_tables(model) and model.initial_memory is None and model.input_dim is None:
         found = of_mixture(model, data, num_steps, points)
         if found is not None:
-            return f"the exact mixture over {model.states.num_states} states", found  # type: ignore[union-attr]
+            return f"the exact mixture over {counted(model.states.num_states, 'state')}", found  # type: ignore[union-attr]
     draw = draws_of(model, num_steps, num_samples, num_particles, seed, future)
     symbols, whole = _symbols(model, data.legend), not model.family.continuous
     how = f"{num_samples:,} draws" + ("" if model.exact else f" after {num_particles:,} particles")
