@@ -1,12 +1,15 @@
 """`docs/claims.md` and `docs/errata.md`, written from the registry: `python -m tools.claims_pages`.
 
-Nothing is measured here, and the pages have no number that a run would change. A test compares them with the files.
+Nothing is measured here: the latest measurement is read from `docs/claims.json`, which `pgm-rnn verify --json` writes.
+A test compares the pages with the files.
 """
 
+import json
 import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from pgm_rnn.claims import CLAIMS
 from pgm_rnn.claims.claim import UNITS, Claim
@@ -14,11 +17,18 @@ from pgm_rnn.claims.sources import by_paper, place_of
 from tools.damages import DAMAGES, NOTICED_BY
 
 COMMAND = "python -m tools.claims_pages"
+MEASURED = Path(__file__).parents[1] / "docs" / "claims.json"
+"""Results of all claims on all their instances."""
+
+
+def measurements() -> dict[str, dict[str, Any]]:
+    """The latest measurement of each claim, by its id."""
+    return {record["id"]: record for record in json.loads(MEASURED.read_text(encoding="utf-8"))}
 
 
 def claims_page(claims: Iterable[Claim]) -> str:
     """Every claim with the paper's words, meaning, proof idea, routes, control and tolerance, as Markdown."""
-    claims = list(claims)
+    claims, measured = list(claims), measurements()
     lines = [
         "# The claims",
         "",
@@ -31,7 +41,7 @@ def claims_page(claims: Iterable[Claim]) -> str:
     for paper, group in by_paper(claims):
         lines += [f"## {paper}", ""]
         for claim in group:
-            lines += _claim_section(claim)
+            lines += _claim_section(claim, measured[claim.id])
     return "\n".join([*lines, *_damage_section()]).rstrip() + "\n"
 
 
@@ -56,7 +66,7 @@ def _damage_section() -> list[str]:
     return lines
 
 
-def _claim_section(claim: Claim) -> list[str]:
+def _claim_section(claim: Claim, measured: dict[str, Any]) -> list[str]:
     erratum = ", erratum" if claim.kind == "erratum" else ""
     title = f"### {claim.id} ({escaped(place_of(claim.source))}{erratum})"
     said = ["", f"> {escaped(claim.quotation)}"] if claim.quotation else []
@@ -67,6 +77,7 @@ def _claim_section(claim: Claim) -> list[str]:
         ("Routes", claim.routes),
         ("Control", claim.control),
         ("Kind", f"{claim.kind}, {len(claim.cases())} instances, tolerance {tolerance_of(claim)}"),
+        ("Latest measurement", f"residual {measured['residual']:.2g}, control {measured['control_residual']:.2g}"),
     ]
     listed = [f"- {name}: {escaped(text)}" for name, text in entries]
     return [title, "", escaped(claim.statement), *said, *why, "", *listed, ""]

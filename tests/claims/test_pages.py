@@ -6,7 +6,7 @@ import pytest
 
 from pgm_rnn.claims import CLAIMS
 from pgm_rnn.claims.sources import by_paper, paper_of, place_of
-from tools.claims_pages import escaped, main, pages
+from tools.claims_pages import escaped, main, measurements, pages
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -52,3 +52,11 @@ def test_errata_stand_under_what_they_are() -> None:
     for claim in CLAIMS.values():
         assert (f" (`{claim.id}`)\n\n> " in wrong) == (claim.erratum == "wrong")
         assert (f" (`{claim.id}`)\n\n> " in imprecise) == (claim.erratum == "imprecise")
+
+
+def test_the_latest_measurement_is_of_every_claim_and_all_its_instances_and_holds() -> None:
+    measured = measurements()
+    assert set(measured) == set(CLAIMS)
+    for name, record in measured.items():
+        assert record["instances"] == len(CLAIMS[name].cases())
+        assert record["residual"] <= record["tolerance"] < record["control_residual"], name
