@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pgm_rnn.distributions.diffuse_normal import DiffuseNormal
-from pgm_rnn.kernels import diffuse_start, gaussian_backward, kalman, singular
+from pgm_rnn.kernels import diffuse_likelihood, diffuse_start, gaussian_backward, kalman, singular
 from pgm_rnn.kernels.gaussian_chain import without_missing
 from pgm_rnn.sequence_model.affine import Affine, Reading, affine, moments_of
 from pgm_rnn.sequence_model.conditionals import Conditionals, First, memory_of
@@ -138,7 +138,7 @@ def _log_prob(chained: Chained) -> Tensor:
     chain, x, lengths, observed, directions, _ = chained
     if directions is None:
         return kalman.log_marginal_likelihood(chain, x, lengths, observed)
-    return diffuse_start.log_marginal_likelihood(chain, directions, x, lengths, observed)
+    return diffuse_likelihood.log_marginal_likelihood(chain, directions, x, lengths, observed)
 
 
 def filtered(chained: Chained) -> Posterior:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from pgm_rnn import kernels
 from pgm_rnn.kernels import (
+    diffuse_likelihood,
     diffuse_start,
     doors,
     gates,
@@ -36,7 +37,7 @@ B, T, K, M, N = 6, 5, 3, 2, 7
 """Sequences, steps, states, outputs and particles: all different, so that nothing fits by accident."""
 INNER = {
     *("doors", "threads", "compilation", "inverse_cdf", "positive", "triangles"),
-    *("second_order", "transforms", "hmm_differentiable", "kalman_differentiable"),
+    *("second_order", "transforms", "hmm_differentiable", "kalman_differentiable", "diffuse_differentiable"),
     *("hmm_forward", "hmm_losses", "hmm_numba", "hmm_results", "hmm_tables", "hmm_wide"),
 }
 """Modules of the doors, of torch operations alone, or called behind doors, as `*_compiled` and `*_batched`."""
@@ -49,7 +50,7 @@ PLAIN_TORCH = {
     *("singular.is_regular", "singular.units", "singular.generalised_inverse", "singular.determined"),
     *("gaussian_backward.root_of", "diffuse_start.scales", "diffuse_start.with_noise", "diffuse_start.last_estimate"),
     *("diffuse_start.smooth", "diffuse_start.smoothed_responses", "diffuse_start.sample_paths"),
-    "diffuse_start.undetermined",
+    *("diffuse_start.undetermined", "kalman.too_many", "pareto.pareto_k", "pareto.generalised_pareto_shape"),
 }
 """They compute in torch, which checks every index, on results of the kernels, and enter the kernels by the doors."""
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
@@ -117,8 +118,8 @@ CALLS: dict[str, Callable[[], Call]] = {
         diffuse_start.filtered,
         (chain(), torch.eye(K)[:, :2].contiguous(), x(), lengths(), observed()),
     ),
-    "diffuse_start.log_marginal_likelihood": lambda: (
-        diffuse_start.log_marginal_likelihood,
+    "diffuse_likelihood.log_marginal_likelihood": lambda: (
+        diffuse_likelihood.log_marginal_likelihood,
         (chain(), torch.eye(K)[:, :2].contiguous(), x(), lengths(), observed()),
     ),
     "gaussian_chain.per_entry": lambda: (gaussian_chain.per_entry, (observed()[..., 0], x())),
@@ -245,7 +246,7 @@ FITS: dict[str, tuple[str, ...]] = {
     "gaussian_backward.sample_paths": ("argument 2 axis 0",),  # any number of draws
     "gaussian_backward.smoothed_means": ("argument 0.cov",),
     "diffuse_start.filtered": ("argument 1 axis 1 longer",),  # up to as many directions as states
-    "diffuse_start.log_marginal_likelihood": ("argument 1 axis 1 longer",),
+    "diffuse_likelihood.log_marginal_likelihood": ("argument 1 axis 1 longer",),
     "gaussian_chain.per_entry": ("argument 1 axis 2 twice", "argument 1 axis 2 longer", "argument 1 as torch.float32"),
     "hmm.log_marginal_likelihood": (SEVERAL_CHAINS, *MORE_STEPS),
     "hmm.log_marginal_likelihood, per step": (SEVERAL_CHAINS, "argument 1 with another axis"),
