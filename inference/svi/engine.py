@@ -17,7 +17,7 @@ from pgm_rnn.inference.svi.training import Fit
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.observations import as_batch, checked, marked
-from pgm_rnn.sequences import Data
+from pgm_rnn.sequences import Data, Sequences
 
 
 @by_keyword
@@ -70,7 +70,7 @@ def fit(
     objective = chosen_objective(model, objective)
     plan = Plan(objective=objective, num_particles=num_particles, **among(options, Plan))
     train = marked(model, as_batch(model, train))
-    valid = None if valid is None else marked(model, as_batch(model, valid))
+    valid = None if valid is None else marked(model, _validation(model, train, valid))
     with on_device(model, where.device) as away:
         if where.device is not None:
             train, valid = train.to(away), None if valid is None else valid.to(away)
@@ -83,3 +83,15 @@ def fit(
             check_objective(model, objective, num_particles, plan.kl_warmup, train)
             ended = carried_out(SequenceGoal(model, train, valid, plan), plan, where, processes)
     return Fit(model, *ended, objective, num_particles)
+
+
+def _validation(model: SequenceModel, train: Sequences, valid: Data) -> Sequences:
+    """Validation data as a batch; where they are none, but may be meant as the lengths of `train`, that is said."""
+    try:
+        return as_batch(model, valid)
+    except ValueError as error:
+        if getattr(valid, "shape", None) != train.lengths.shape:
+            raise
+        raise ValueError(
+            f"{error}; lengths are given with the observations, as Sequences(x, lengths) or pgm_rnn.pad([...])"
+        ) from None

@@ -253,7 +253,8 @@ def check_states(states: States | None, z: Any, mask: Tensor) -> Tensor:
     """
     if not isinstance(z, Tensor) or z.shape[:2] != mask.shape:
         got = tuple(z.shape) if isinstance(z, Tensor) else z
-        raise ValueError(f"expected z of shape {tuple(mask.shape)} + latent shape as x, got {got}")
+        third = "; lengths come after z, or as lengths=..." if got == tuple(mask.shape[:1]) else ""
+        raise ValueError(f"expected z of shape {tuple(mask.shape)} + latent shape as x, got {got}{third}")
     if z.device != mask.device:
         raise ValueError(f"expected z on {mask.device} as x, got {z.device}; move it with .to")
     latent = () if isinstance(states, FiniteStates) else (states.dim,) if isinstance(states, GaussianStates) else None

@@ -8,7 +8,7 @@ import torch
 from pyro.infer import SVI, Trace_ELBO
 from pyro.optim import Adam  # type: ignore[attr-defined]
 
-from pgm_rnn.emissions import Categorical
+from pgm_rnn.emissions import Categorical, Gaussian
 from pgm_rnn.inference import svi
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.sequences import Sequences
@@ -174,6 +174,14 @@ def test_data_that_do_not_fit_are_errors() -> None:
         svi.fit(model, data().x.double())
     with pytest.raises(TypeError, match="expected seed as an integer or None"):
         fit(model, seed="0")
+
+
+def test_lengths_in_the_place_of_validation_data_are_named() -> None:
+    batch = Sequences(torch.randn(3, 4, 2), torch.tensor([4, 2, 3]))
+    with pytest.raises(
+        ValueError, match=r"got shape \(3,\); .*; lengths are given with the observations, as Sequences"
+    ):
+        svi.fit(make_model("rnn-elman", Gaussian(2)), batch.x, batch.lengths, num_epochs=1)
 
 
 def test_a_fit_to_first_observations_only_is_an_error_when_the_model_conditions_on_them() -> None:
