@@ -29,7 +29,7 @@ pytestmark = [
 
 def outcome(folder: Path, task: str, *launcher: str) -> str:
     command = [sys.executable, *launcher, "-m", "tests.inference.several", str(folder), task]
-    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -100,7 +100,7 @@ def test_the_command_line_fits_with_two_processes_and_saves_once(tmp_path: Path)
     arguments = "fit rnn --data few.npy --cell gru --hidden-dim 2 --epochs 1 --batch-size 10 --output"
     np.save(tmp_path / "few.npy", np.random.default_rng(0).normal(size=(40, 8, 2)))
     command = [sys.executable, *TORCHRUN, "-m", "pgm_rnn", *arguments.split(), str(tmp_path / "out")]
-    done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("saved in") == 1
     load_model(tmp_path / "out")
