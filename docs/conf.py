@@ -1,0 +1,61 @@
+"""Sphinx's settings. `make docs` copies the pages to build/site-source, adds the derived ones and builds them all."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from pgm_rnn.version import __version__  # noqa: E402
+from tools.docstring_markup import described_fields, to_rst  # noqa: E402
+
+project = "pgm_rnn"
+author = "The authors of pgm_rnn"
+project_copyright = ""
+version = release = __version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+myst_heading_anchors = 4
+highlight_language = "text"
+default_role = "py:obj"
+smartquotes = False  # `--` is an option, not a dash
+maximum_signature_line_length = 88
+
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+
+html_theme = "furo"
+html_title = f"pgm_rnn {__version__}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_copyright = False
+html_show_sphinx = False
+html_copy_source = False
+pygments_style = "a11y-high-contrast-light"
+pygments_dark_style = "a11y-high-contrast-dark"
+
+linkcheck_timeout = 20
+linkcheck_workers = 2
+
+
+def _mark_up(app: Any, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
+    lines[:] = to_rst([*lines, *described_fields(thing)])
+
+
+def _skip(app: Any, what: str, name: str, thing: object, skipped: bool, options: object) -> bool | None:
+    """Leave out the fields of named tuples, which "Attributes" describes, and what scikit-learn adds to estimators."""
+    field = str(getattr(thing, "__doc__", "")).startswith("Alias for field number")
+    return True if field or re.fullmatch(r"set_\w+_request", name) else None
+
+
+def setup(app: Any) -> None:
+    """Hook the docstrings' own markup in before napoleon reads them."""
+    app.connect("autodoc-process-docstring", _mark_up, priority=400)
+    app.connect("autodoc-skip-member", _skip)
