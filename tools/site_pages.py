@@ -112,8 +112,8 @@ def cards(names: Iterable[str]) -> Iterator[str]:
         score = f"{test[1]} ± {test[2]} | {kind}" if test else "- | -"
         by_data[data_of(name)].append(f"| [{name}]({name}.md) | {parameters} | {score} |")
     yield "# Trained models\n"
-    yield "`pgm_rnn.load_pretrained(NAME)` loads one. Scores are nats per step on the test set, per label where the kind is"
-    yield "labels, with their standard errors; less is better. The kind says whether a score is exact or a bound."
+    yield "`pgm_rnn.load_pretrained(NAME)` loads one. Scores are nats per step on the test set, or per label where the"
+    yield "kind is labels, with their standard errors; less is better. The kind says whether a score is exact or a bound."
     yield "[The leaderboard](../leaderboard.md) adds published figures.\n"
     for data in sorted(by_data):
         yield f"## {data}\n\n| model | parameters | test score | kind |\n|---|---|---|---|"
