@@ -42,7 +42,8 @@ DIRECTIVE = re.compile(r"^\.\. (?:auto\w+|py:data):: ([\w.]+)$", re.MULTILINE)
 def resolved(path: str) -> Any:
     """The object or the module of this name."""
     module, _, name = path.rpartition(".")
-    return getattr(import_module(module), name) if module else import_module(path)
+    owner = import_module(module or path)
+    return getattr(owner, name) if hasattr(owner, name) else import_module(path)
 
 
 def described() -> list[str]:

@@ -113,7 +113,7 @@ def cards(names: Iterable[str]) -> Iterator[str]:
         by_data[data_of(name)].append(f"| [{name}]({name}.md) | {parameters} | {score} |")
     yield "# Trained models\n"
     yield "`pgm_rnn.load_pretrained(NAME)` loads one. Scores are nats per step on the test set, or per label where the"
-    yield "kind is labels, with their standard errors; less is better. The kind says whether a score is exact or a bound."
+    yield "kind is labels, with standard errors; less is better. The kind says whether a score is exact or a bound."
     yield "[The leaderboard](../leaderboard.md) adds published figures.\n"
     for data in sorted(by_data):
         yield f"## {data}\n\n| model | parameters | test score | kind |\n|---|---|---|---|"
