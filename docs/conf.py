@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from pgm_rnn.version import __version__  # noqa: E402
-from tools.docstring_markup import described_fields, to_rst  # noqa: E402
+from tools.docstring_markup import SECTION, described_fields, to_rst  # noqa: E402
 
 project = "pgm_rnn"
 author = "The authors of pgm_rnn"
@@ -29,6 +29,7 @@ autodoc_typehints_format = "short"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True
 napoleon_use_rtype = False
 
 html_theme = "furo"
@@ -45,8 +46,18 @@ linkcheck_timeout = 20
 linkcheck_workers = 2
 
 
+COLON = "\ue000"
+"""Stands for a colon until napoleon has read the docstring of a property."""
+
+
 def _mark_up(app: Any, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
     lines[:] = to_rst([*lines, *described_fields(thing)])
+    if what in ("attribute", "data", "property"):  # napoleon takes what stands before a colon for a type
+        lines[:] = [line if SECTION.match(line) else line.replace(":", COLON) for line in lines]
+
+
+def _restore(app: Any, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
+    lines[:] = [line.replace(COLON, ":") for line in lines]
 
 
 def _skip(app: Any, what: str, name: str, thing: object, skipped: bool, options: object) -> bool | None:
@@ -57,8 +68,11 @@ def _skip(app: Any, what: str, name: str, thing: object, skipped: bool, options:
 
 ACCESSIBLE = {
     'role="heading">': 'role="heading" aria-level="2">',
+    '<dl>\n<dd><em class="sig-param"': '<dl role="presentation">\n<dd><em class="sig-param"',
     "<pre>": '<pre tabindex="0">',
     'docutils container">': 'docutils container" tabindex="0">',  # around a table
+    "strong> -- ": "strong> – ",  # after the name of an argument
+    "strong></a> -- ": "strong></a> – ",
 }
 """What screen readers and keyboards need and the theme leaves out: levels of headings, focus for what scrolls."""
 
@@ -76,4 +90,5 @@ def setup(app: Any) -> None:
     """Hook the docstrings' own markup in before napoleon reads them, and make the pages accessible."""
     app.connect("build-finished", _make_accessible)
     app.connect("autodoc-process-docstring", _mark_up, priority=400)
+    app.connect("autodoc-process-docstring", _restore, priority=600)
     app.connect("autodoc-skip-member", _skip)
