@@ -5,7 +5,7 @@ BIN := .venv/bin
 # A process per core, at most four, each of which takes cases from another that has more left.
 PYTEST := OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -n logical --maxprocesses 4 --dist worksteal
 
-.PHONY: help verify quick test lint format bench matrix nightly clean
+.PHONY: help verify quick test lint format bench docs linkcheck release-check matrix nightly clean
 
 help:
 	@echo "make verify   install into .venv, then check every claim of the papers"
@@ -14,6 +14,9 @@ help:
 	@echo "make format   rewrite the code in the house style"
 	@echo "make lint     ruff and mypy"
 	@echo "make bench    install the peers where they can be, then time the engines beside them"
+	@echo "make docs     build the site in build/site; a warning or a broken internal link is an error"
+	@echo "make linkcheck      check the site's links to other sites"
+	@echo "make release-check  build the wheel, the sdist and the site, and check them"
 	@echo "make matrix   run the tests on every Python from 3.11 to 3.13 that is here, with the newest packages"
 	@echo "make nightly  run the longest tests and Pyro's own, build the sdist, then run the matrix from what is in it"
 	@echo "make clean    remove .venv, .matrix and caches"
@@ -41,6 +44,21 @@ bench: .venv/.installed
 		|| echo "Some peers cannot be installed here; the tables will say which."
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks
 
+# The pages of docs/ and those that are derived are gathered in build/site-source.
+docs: .venv/.docs
+	$(BIN)/python -m tools.site_pages build/site-source
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html -c docs build/site-source build/site
+	@echo "The site is build/site/index.html."
+
+linkcheck: .venv/.docs
+	$(BIN)/python -m tools.site_pages build/site-source
+	$(BIN)/python -m sphinx --quiet -b linkcheck -c docs build/site-source build/linkcheck
+
+release-check: docs
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m tools.release_check dist
+
 matrix:
 	TORCH="$(TORCH)" $(PYTHON) tools/matrix.py
 
@@ -62,4 +80,8 @@ clean:
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt $(TORCH)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+.venv/.docs: .venv/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	touch $@

@@ -35,6 +35,20 @@ from pgm_rnn.sequence_model.observations import as_batch, check_inputs, checked
 from pgm_rnn.sequence_model.tables import Tables, has_tables, in_groups, tables_of
 from pgm_rnn.sequences import Data, Sequences, length_mask
 
+__all__ = [
+    "Filtered",
+    "FiniteStateModel",
+    "ImpossibleSequenceError",
+    "MostLikelyStates",
+    "Smoothed",
+    "filter",
+    "most_likely_states",
+    "predict",
+    "sample_states",
+    "smooth",
+    "smooth_and_decode",
+]
+
 
 class FiniteStateModel(Protocol):
     """A model that gives its tables itself; any `SequenceModel` with `FiniteStates` will do."""

@@ -25,6 +25,8 @@ from pgm_rnn.results import shown
 from pgm_rnn.sequence_model.chains import CovarianceError
 from pgm_rnn.sequences import Data
 
+__all__ = ["Posterior", "run"]
+
 STATISTICS = ("lp", "energy", "diverging", "acceptance_rate", "n_steps", "step_size")
 """Numbers of NUTS for each draw, under ArviZ's names.
 

@@ -32,6 +32,8 @@ from pgm_rnn.sequence_model.parameters import call_with
 from pgm_rnn.sequence_model.priors import WithPriors
 from pgm_rnn.sequences import Data
 
+__all__ = ["ParticlePosterior", "run"]
+
 ACCEPTED = 0.234
 """Fraction of the moves that the warm-up aims to accept."""
 STARTS = 1000

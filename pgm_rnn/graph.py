@@ -17,6 +17,17 @@ from pgm_rnn.sequence_model import Memory, SequenceModel
 from pgm_rnn.sequence_model.conditionals import example_of
 from pgm_rnn.sequence_model.priors import WithPriors
 
+__all__ = [
+    "D_separated",
+    "Variable",
+    "d_separated",
+    "determined_by",
+    "folded",
+    "read_graph",
+    "to_mermaid",
+    "without_roots",
+]
+
 
 class Variable(NamedTuple):
     """The variable of a node.

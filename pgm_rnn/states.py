@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from pgm_rnn.checks import check_counts
 
+__all__ = ["FiniteStates", "GaussianStates", "States", "described"]
+
 
 @dataclass(frozen=True)
 class States:

@@ -1,0 +1,193 @@
+"""The site: its start runs, its reference has every public name, docstrings are read as they are meant."""
+
+import re
+import tarfile
+import zipfile
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pgm_rnn.version import __version__
+from tests.pages import DOCS, run_page
+from tools import release_check, site_pages
+from tools.docstring_markup import described_fields, to_rst
+
+MODULES = (
+    "pgm_rnn",
+    "pgm_rnn.models",
+    "pgm_rnn.emissions",
+    "pgm_rnn.distributions",
+    "pgm_rnn.inference.em",
+    "pgm_rnn.inference.forward_backward",
+    "pgm_rnn.inference.kalman",
+    "pgm_rnn.inference.mcmc",
+    "pgm_rnn.inference.pmmh",
+    "pgm_rnn.inference.resampling",
+    "pgm_rnn.inference.smc",
+    "pgm_rnn.inference.svi",
+    "pgm_rnn.states",
+    "pgm_rnn.data",
+    "pgm_rnn.plot",
+    "pgm_rnn.claims",
+    "pgm_rnn.adapters",
+    "pgm_rnn.graph",
+    "pgm_rnn.zoo",
+)
+DIRECTIVE = re.compile(r"^\.\. (?:auto\w+|py:data):: ([\w.]+)$", re.MULTILINE)
+
+
+def resolved(path: str) -> Any:
+    """The object or the module of this name."""
+    module, _, name = path.rpartition(".")
+    owner = import_module(module or path)
+    return getattr(owner, name) if hasattr(owner, name) else import_module(path)
+
+
+def described() -> list[str]:
+    """Names that the pages of the reference describe."""
+    return [name for page in (DOCS / "reference").glob("*.rst") for name in DIRECTIVE.findall(page.read_text())]
+
+
+@pytest.mark.slow
+def test_the_start_runs_and_prints_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.set_default_dtype(torch.float32)
+    assert run_page((DOCS / "start.md").read_text(encoding="utf-8"), monkeypatch) == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_reference_has_every_public_name(module: str) -> None:
+    if module == "pgm_rnn.adapters":
+        pytest.importorskip("sklearn")
+    there = {id(resolved(name)) for name in described() if "adapters" not in name or "adapters" in module}
+    there.add(id(import_module("pgm_rnn.inference")))  # each of its engines has a page
+    names = import_module(module).__all__
+    assert [name for name in names if id(getattr(import_module(module), name)) not in there] == []
+
+
+def test_the_reference_describes_nothing_twice() -> None:
+    found = described()
+    assert len(found) == len(set(found)) > 150
+
+
+def test_every_page_of_the_reference_is_in_the_table_of_contents() -> None:
+    index = (DOCS / "index.md").read_text(encoding="utf-8")
+    pages = {f"reference/{page.stem}" for page in (DOCS / "reference").glob("*.rst")} | {"reference/command-line"}
+    assert pages == set(re.findall(r"^reference/[\w-]+$", index, re.MULTILINE))
+
+
+@pytest.mark.slow
+def test_the_page_of_the_command_line_has_every_command_and_its_options() -> None:
+    page = "\n".join(site_pages.command_line())
+    for heading in ("## fit", "### fit hmm", "### fit own", "## infer", "## explain"):
+        assert f"{heading}\n" in page
+    assert r"| `--device cpu\|cuda` | Device of the fit: cpu or cuda." in page
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {3}
+
+
+def test_the_page_of_all_cards_has_every_card_with_its_score() -> None:
+    page = "\n".join(site_pages.cards(["hmm-jsb-16", "vrnn-jsb", "bidirectional-rnn-pen-digits"]))
+    assert "| [hmm-jsb-16](hmm-jsb-16.md) | " in page
+    assert "| 8.1422 ± 0.1204 | exact |" in page
+    assert "| 6.8128 ± 0.1166 | FIVO_128 |" in page
+    assert "| 0.0918 ± 0.0134 | labels |" in page
+
+
+def test_a_card_shows_its_pictures_with_their_texts() -> None:
+    text = site_pages.card("hmm-jsb-16", {"a.svg": "a graph", "b.png": "two draws"})
+    assert text.startswith("# hmm-jsb-16\n\n![a graph](pictures/a.svg)\n\n![two draws](pictures/b.png)\n")
+    assert "## What it gets wrong" in text
+
+
+def test_links_from_the_top_are_links_within_the_site() -> None:
+    assert site_pages.from_the_top("[a](docs/a.md) and [b](b.md)") == "[a](a.md) and [b](b.md)"
+
+
+def test_entries_without_pages_leave_the_table_of_contents(tmp_path: Path) -> None:
+    (tmp_path / "faq.md").write_text("# FAQ\n")
+    assert site_pages.without_empty_globs("glossary*\nfaq*\nguides/*\n* a list\n", tmp_path) == "faq*\n* a list\n"
+
+
+def test_pictures_of_the_pages_have_alternative_texts() -> None:
+    for page in DOCS.rglob("*.md"):
+        assert not re.search(r"!\[\s*\]\(", page.read_text(encoding="utf-8")), page
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["The law:", "", "    z_t | x_t", "", "End."], ["The law:", "", "::", "", "    z_t | x_t", "", "End.", ""]),
+        (["The law", "    z*", "    x*"], ["The law", "", "::", "", "    z*", "    x*", ""]),
+        (["states   a band", "trace    draws"], ["::", "", "    states   a band", "    trace    draws", ""]),
+        (["p(x | z_), *event, `*x | z_`"], [r"p(x \| z\_), \*event, `*x | z_`", ""]),
+        (
+            ["Args:", "    x: (B, *event).", "", "    y: p(x | y)."],
+            ["Args:", r"    x: (B, \*event).", "", r"    y: p(x \| y).", ""],
+        ),
+        (["Example:", "    >>> f(*x)"], ["Example:", "    >>> f(*x)", ""]),
+        ([">>> f(*x)", "    1"], [">>> f(*x)", "    1", ""]),
+        (["- one *a", "- two"], [r"- one \*a", "- two", ""]),
+    ],
+)
+def test_a_docstring_is_plain_text_with_formulas_tables_and_code(lines: list[str], expected: list[str]) -> None:
+    assert to_rst(lines) == expected
+
+
+def test_options_of_a_fit_are_described_by_their_help_texts() -> None:
+    from pgm_rnn.inference.svi.plan import Epoch, Plan
+
+    assert "    batch_size: Sequences per gradient step. Default: 32." in described_fields(Plan)
+    assert described_fields(Epoch) == []
+    assert described_fields(3) == []
+
+
+METADATA = "Metadata-Version: 2.4\nName: pgm-rnn\nVersion: {}\n\n{}"
+
+
+def packed(folder: Path, version: str, readme: str = "Text.", missing: str = "") -> Path:
+    """A folder with a wheel and an sdist of this version."""
+    metadata = METADATA.format(version, readme)
+    with zipfile.ZipFile(folder / "pgm_rnn-1-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("pgm_rnn/__init__.py", "")
+        wheel.writestr("pgm_rnn-1.dist-info/METADATA", metadata)
+    tree = folder / "pgm_rnn-1"
+    for name in (*release_check.NEEDED, "PKG-INFO"):
+        if name != missing:
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            (tree / name).write_text(metadata)
+    with tarfile.open(folder / "pgm_rnn-1.tar.gz", "w:gz") as sdist:
+        sdist.add(tree, "pgm_rnn-1")
+    return folder
+
+
+def test_a_release_that_is_ready_has_no_faults(tmp_path: Path) -> None:
+    assert list(release_check.faults(packed(tmp_path, __version__))) == []
+
+
+@pytest.mark.parametrize(
+    ("version", "readme", "missing", "said"),
+    [
+        ("9.9", "Text.", "", "expected version .* in the metadata of the wheel, got 9.9"),
+        (__version__, "", "", "expected the README in the metadata of the sdist"),
+        (__version__, "Text.", "tests/conftest.py", "expected tests/conftest.py in the sdist, it is missing"),
+        ("nonsense", "Text.", "", "the metadata of the wheel are not valid"),
+    ],
+)
+def test_a_release_that_is_not_ready_says_why(
+    version: str, readme: str, missing: str, said: str, tmp_path: Path
+) -> None:
+    assert re.search(said, "\n".join(release_check.faults(packed(tmp_path, version, readme, missing))))
+
+
+def test_a_changelog_of_another_version_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## 0.1.0\n")
+    (tmp_path / "CITATION.cff").write_text("cff-version: 1.2.0\nversion: 0.1.0\n")
+    found = list(release_check.faults(packed(tmp_path, __version__), tmp_path))
+    assert [sentence.split(",")[0] for sentence in found] == [
+        f"expected CHANGELOG.md to begin with version {__version__}",
+        f"expected version {__version__} in CITATION.cff",
+    ]
