@@ -8,18 +8,18 @@ PYTEST := OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -n logical --maxprocesses 4 -
 .PHONY: help verify quick test lint format bench docs linkcheck release-check matrix nightly clean
 
 help:
-	@echo "make verify   install into .venv, then check every claim of the papers"
-	@echo "make quick    lint, then run a few cases of each test: an answer within 90 seconds"
-	@echo "make test     install into .venv, then lint and run the tests"
-	@echo "make format   rewrite the code in the house style"
-	@echo "make lint     ruff and mypy"
-	@echo "make bench    install the peers where they can be, then time the engines beside them"
-	@echo "make docs     build the site in build/site; a warning or a broken internal link is an error"
-	@echo "make linkcheck      check the site's links to other sites"
-	@echo "make release-check  build the wheel, the sdist and the site, and check them"
-	@echo "make matrix   run the tests on every Python from 3.11 to 3.13 that is here, with the newest packages"
-	@echo "make nightly  run the longest tests and Pyro's own, build the sdist, then run the matrix from what is in it"
-	@echo "make clean    remove .venv, .matrix and caches"
+	@echo "make verify          install into .venv, then check every claim of the papers"
+	@echo "make quick           lint, then run a few cases of each test: an answer within 90 seconds"
+	@echo "make test            install into .venv, then lint and run the tests"
+	@echo "make format          rewrite the code in the house style"
+	@echo "make lint            ruff and mypy"
+	@echo "make bench           install the peers where they can be, then time the engines beside them"
+	@echo "make docs            build the site in build/site; a warning or a broken internal link is an error"
+	@echo "make linkcheck       check the site's links to other sites"
+	@echo "make release-check   build the wheel, the sdist and the site, and check them"
+	@echo "make matrix          run the tests on every Python from 3.11 to 3.13 that is here, with the newest packages"
+	@echo "make nightly         run the longest tests and Pyro's own, build the sdist, then run the matrix from what is in it"
+	@echo "make clean           remove .venv, .matrix and caches"
 
 verify: .venv/.installed
 	$(BIN)/pgm-rnn verify
