@@ -27,7 +27,7 @@ def pages(folder: str) -> list[Path]:
     return [page for page in sorted((DOCS / folder).glob("*.md")) if page.name != "README.md"]
 
 
-def each(folder: str) -> Any:
+def each(folder: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("page", pages(folder), ids=lambda page: page.stem)
 
 
@@ -74,7 +74,8 @@ def run_calls(calls: list[str], scope: dict[str, Any]) -> None:
 @pytest.mark.slow
 @each("coming-from")
 def test_our_side_of_each_pair_runs_and_prints_what_the_page_says(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text, scope = page.read_text(encoding="utf-8"), {"__name__": "page"}
+    text = page.read_text(encoding="utf-8")
+    scope: dict[str, Any] = {"__name__": "page"}
     assert run_page(text, monkeypatch, scope) == []
     for task, _, ours in table_calls(text):
         assert ours, f"no call of ours for {task!r}"
@@ -85,7 +86,8 @@ def test_our_side_of_each_pair_runs_and_prints_what_the_page_says(page: Path, mo
 @pytest.mark.filterwarnings("ignore")  # theirs, in versions of their choice
 @each("coming-from")
 def test_their_side_of_each_pair_prints_the_same(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text, scope = page.read_text(encoding="utf-8"), {"__name__": "page"}
+    text = page.read_text(encoding="utf-8")
+    scope: dict[str, Any] = {"__name__": "page"}
     for package in re.findall(r"^    pip install (\w+)", text, re.MULTILINE):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
