@@ -72,9 +72,12 @@ def run_commands(lines: str, monkeypatch: pytest.MonkeyPatch) -> None:
             assert call(monkeypatch, *shlex.split(line)[2:]) == 0, line
 
 
-def run_page(text: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Run a page in the working folder; where its output differs from the page, the line and the difference."""
-    scope: dict[str, Any] = {"__name__": "page"}
+def run_page(text: str, monkeypatch: pytest.MonkeyPatch, scope: dict[str, Any] | None = None) -> list[str]:
+    """Run a page in the working folder; where its output differs from the page, the line and the difference.
+
+    Its names are left in `scope`, if one is given.
+    """
+    scope = {"__name__": "page"} if scope is None else scope
     printed, faults = "", []
     modules = {Path(block.file).stem for block in blocks(text) if block.file.endswith(".py")}
     for block in blocks(text):
