@@ -37,7 +37,11 @@ def engines_table(engines: Iterable[Engine], infos: Iterable[ModelInfo]) -> str:
 
 def is_verb(name: str, found: object) -> bool:
     """Whether a name of an engine's module is a function that runs the engine on a model."""
-    if name.startswith(("_", "check")) or not inspect.isfunction(found) or not found.__module__.startswith("pgm_rnn.inference"):
+    if (
+        name.startswith(("_", "check"))
+        or not inspect.isfunction(found)
+        or not found.__module__.startswith("pgm_rnn.inference")
+    ):
         return False
     return next(iter(inspect.signature(found).parameters), "") in ("model", "program")
 

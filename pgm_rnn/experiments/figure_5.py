@@ -230,8 +230,8 @@ def _optimum(rows: Rows) -> Finding:
     reason = (
         "The forward algorithm chooses the state of the largest exact probability at every step, so no function of the "
         f"past has a larger expected accuracy. On the drawn states, {len(lucky)} of {len(paper)} networks are more "
-        f"accurate on their hundred test sequences, by up to {100 * max(lucky, default=0.0):.1f} points: the states are "
-        "a sample."
+        f"accurate on their hundred test sequences, by up to {100 * max(lucky, default=0.0):.1f} points: the states "
+        "are a sample."
     )
 
     def ahead(row: Row) -> bool:

@@ -1,5 +1,6 @@
 """Verdicts on rows that are made up: each sentence can be borne out, and can fail."""
 
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -9,6 +10,7 @@ from pgm_rnn.experiments import disagreement, figure_5, figure_6, figure_7, infi
 from pgm_rnn.experiments.experiment import Finding, Row, Rows, verdict_of
 from pgm_rnn.experiments.scores import divergence
 from pgm_rnn.experiments.summary import curve, each_draw, number
+from tools.experiments_page import THRESHOLDS
 
 NETWORK: Row = {
     "method": "rnn",
@@ -285,3 +287,16 @@ def test_a_sentence_that_is_true_by_definition_is_not_judged_by_drawn_states() -
     (sentence,) = (sentence for sentence in figure_5.Figure5.sentences if sentence.by_definition)
     assert sentence.judge(rows_5(accuracy=0.9)).words == "true by definition"
     assert sentence.judge(rows_5(expected_accuracy=0.9)).words == "reproduced in 1 of 2 draws"
+
+
+def test_every_threshold_of_the_experiments_stands_in_the_pages_table() -> None:
+    modules = (disagreement, figure_5, figure_6, figure_7, infinite_data, next_symbol)
+    numbers = {
+        (module.__name__.rpartition(".")[2].replace("_", "-"), name)
+        for module in modules
+        for name, value in vars(module).items()
+        if name.isupper() and isinstance(value, int | float) and name not in ("PAPER",)
+    }
+    shown = Counter(where for where, _, _ in THRESHOLDS)
+    own = Counter(where for where, _ in numbers)
+    assert {where: count for where, count in own.items() if count > shown[where]} == {}
