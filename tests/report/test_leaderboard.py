@@ -84,17 +84,22 @@ def test_a_score_is_kept_until_model_data_or_version_change(
     command = ["leaderboard", "--into", str(home), "--data", "synthetic-hmm", "--model", "chain"]
     assert call(monkeypatch, *command) == 0
     first = capsys.readouterr().out
-    evaluate = svi.evaluate
-    with monkeypatch.context() as without:
-        without.setattr(board.svi, "evaluate", None)
-        assert call(monkeypatch, *command) == 0
-        assert capsys.readouterr().out == first
-        assert "network" not in first
-        with pytest.raises(TypeError, match="not callable"):
-            call(monkeypatch, *command, "--no-cache")
-        without.setattr(score_cache, "__version__", "another")
-        with pytest.raises(TypeError, match="not callable"):
-            call(monkeypatch, *command)
+    evaluate, runs = svi.evaluate, []
+
+    def counted(*arguments: object, **options: object) -> object:
+        runs.append(options)
+        return evaluate(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(svi, "evaluate", counted)
+    assert call(monkeypatch, *command) == 0
+    assert capsys.readouterr().out == first
+    assert "network" not in first
+    assert len(runs) == 0
+    assert call(monkeypatch, *command, "--no-cache") == 0
+    assert len(runs) == 1
+    monkeypatch.setattr(score_cache, "__version__", "another")
+    assert call(monkeypatch, *command) == 0
+    assert len(runs) == 2
     test = load("synthetic-hmm", seed=0).test
     assert test is not None
     keys = {
@@ -104,7 +109,6 @@ def test_a_score_is_kept_until_model_data_or_version_change(
         for bound, number in (("exact", 1), ("fivo", 1), ("fivo", 2))
     }
     assert len(keys) == 12
-    assert svi.evaluate is evaluate
 
 
 def test_a_damaged_score_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
