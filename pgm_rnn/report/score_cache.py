@@ -55,7 +55,7 @@ def find(key: str) -> Score | None:
     with suppress(OSError, ValueError, TypeError):
         found = Score(**json.loads((folder() / f"{key}.json").read_text(encoding="utf-8")))
         if isinstance(found.bound, str):
-            return found._replace(**{name: float(getattr(found, name)) for name in _NUMBERS})
+            return Score(float(found.nats_per_step), float(found.standard_error), found.bound, float(found.seconds))
     return None
 
 
@@ -64,6 +64,3 @@ def keep(key: str, score: Score) -> None:
     with suppress(OSError):
         folder().mkdir(parents=True, exist_ok=True)
         write_whole(folder() / f"{key}.json", json.dumps(score._asdict()).encode())
-
-
-_NUMBERS = ("nats_per_step", "standard_error", "seconds")
