@@ -306,12 +306,20 @@ def leaderboard(
         Path | None,
         typer.Option(metavar="FOLDER", help="Folder of the zoo's entries.", show_default="the package's own"),
     ] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option("--model", metavar="NAME", help="Evaluate this model only; may be repeated.", show_default="all"),
+    ] = None,
+    cache: Annotated[
+        bool,
+        typer.Option(help="Use scores that were computed before on this machine, and keep new ones."),
+    ] = True,
 ) -> None:
     """Evaluate every trained model of a data set on its test set, and list published figures beside them."""
     from pgm_rnn.report.leaderboard import leaderboard as shown
     from pgm_rnn.zoo.entries import HOME
 
-    shown(data, output, into or HOME)
+    shown(data, output, into or HOME, models=models or (), cached=cache)
 
 
 def source_of(

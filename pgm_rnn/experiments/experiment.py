@@ -62,6 +62,8 @@ class Sentence:
         measured: the criterion that is measured in each draw; the whole question if it is one.
         find: function that computes the finding from the experiment's rows.
         question: whether this is an open question rather than a statement.
+        by_definition: whether the sentence cannot fail; its finding is then computed with exact probabilities, never
+            from drawn states, whose noise would judge the draw and not the sentence.
     """
 
     place: str
@@ -69,6 +71,7 @@ class Sentence:
     measured: str
     find: Callable[[Rows], Finding]
     question: bool = False
+    by_definition: bool = False
 
     @property
     def measure(self) -> str:
@@ -78,6 +81,8 @@ class Sentence:
     def judge(self, rows: Rows) -> "Verdict":
         """The verdict that the rows give."""
         finding = self.find(rows)
+        if self.by_definition and finding.draws and all(finding.draws):
+            return Verdict("true by definition", finding)
         return Verdict(verdict_of(finding.draws, question=self.question), finding)
 
 
@@ -85,7 +90,7 @@ class Verdict(NamedTuple):
     """The verdict on a sentence.
 
     Attributes:
-        words: the result of `verdict_of`.
+        words: the result of `verdict_of`, or "true by definition".
         finding: the finding that they summarise.
     """
 

@@ -34,6 +34,9 @@ LOOKS = (BLUE, ORANGE, GREEN, SKY)
 CLOSE = 0.99
 """Least agreement at which a network counts as having the forward algorithm's predictions, except for near ties."""
 
+ROUNDING = 1e-5
+"""Difference of two expected accuracies in the CSV, which has six digits, that may be rounding."""
+
 SMALL = 1e-3
 """The divergence in nats per step below which the forward probability counts as estimated."""
 
@@ -222,15 +225,19 @@ def _imperfect(rows: Rows) -> Finding:
 
 def _optimum(rows: Rows) -> Finding:
     paper = where(rows, start="zero")
-    better = [row for row in paper if number(row, "accuracy") > number(row, "forward_accuracy")]
-    gain = max((number(row, "accuracy") - number(row, "forward_accuracy") for row in better), default=0.0)
-    ahead = sum(number(row, "expected_accuracy") > number(row, "forward_expected_accuracy") for row in paper)
+    lucky = [number(row, "accuracy") - number(row, "forward_accuracy") for row in paper]
+    lucky = [gain for gain in lucky if gain > 0]
     reason = (
-        f"{len(better)} of {len(paper)} networks are more accurate on their hundred test sequences, by up to "
-        f"{100 * gain:.1f} points: the drawn states are a sample. With the states' exact probabilities in their place "
-        f"{ahead} networks are: there the forward algorithm is best by definition."
+        "The forward algorithm chooses the state of the largest exact probability at every step, so no function of the "
+        f"past has a larger expected accuracy. On the drawn states, {len(lucky)} of {len(paper)} networks are more "
+        f"accurate on their hundred test sequences, by up to {100 * max(lucky, default=0.0):.1f} points: the states "
+        "are a sample."
     )
-    return Finding(each_draw(paper, lambda draw: not any(row in better for row in draw)), reason)
+
+    def ahead(row: Row) -> bool:
+        return number(row, "expected_accuracy") > number(row, "forward_expected_accuracy") + ROUNDING
+
+    return Finding(each_draw(paper, lambda draw: not any(map(ahead, draw))), reason)
 
 
 def _probabilities(rows: Rows) -> Finding:
@@ -292,7 +299,8 @@ Figure5.sentences = (
     Sentence(
         "sec. 4.1",
         "it cannot outperform this optimal prediction",
-        "no network, with any k and n, is more accurate on the hundred test sequences than the forward algorithm",
+        "no network, with any k and n, has a larger expected accuracy than the forward algorithm",
         _optimum,
+        by_definition=True,
     ),
 )

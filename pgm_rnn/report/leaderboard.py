@@ -3,33 +3,54 @@
     nats per step = - sum_i log p(x^{(i)}) / sum_i T_i        on the test split, all entries, first step included
 
 The number is exact if the model's likelihood has a closed form. Otherwise there is a row for each of ELBO, FIVO_128 and
-importance_500, which all lie above the exact number on average.
+importance_500, which all lie above the exact number on average. Likelihoods, bounds, estimates and published figures
+stand in tables of their own, because an order across them would mean nothing.
 The page has a section for each data set; running the command for one leaves the other sections as they are.
 """
 
 import re
+import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from tqdm import tqdm
 
 from pgm_rnn.checks import check_choice
 from pgm_rnn.data import load
 from pgm_rnn.files import write_whole
 from pgm_rnn.inference import svi
 from pgm_rnn.models.registry import list_models
+from pgm_rnn.report import score_cache
 from pgm_rnn.report.material import in_dtype_of
 from pgm_rnn.report.records import check_output
+from pgm_rnn.report.score_cache import Score
 from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequences import Sequences
 from pgm_rnn.zoo.entries import HOME, describe_pretrained, list_pretrained, load_pretrained
 
 BOUNDS = {"fivo": 128, "elbo": 50, "importance": 500}
 """For a model without a likelihood in closed form: the bounds to compute, with their numbers of particles or draws."""
+
+
+KINDS = ("likelihoods", "bounds", "estimates")
+"""Kinds of scores of ours, each with a table of its own."""
+_TITLES = {
+    "likelihoods": "Likelihoods, exact",
+    "bounds": "Bounds: at least the exact number on average",
+    "estimates": "Estimates by importance sampling: at least the exact number on average",
+    "published": "Published figures, for the same splits",
+}
+
+
+def kind_of(bound: str) -> str:
+    """The kind of a score: exact scores are likelihoods, importance-sampled ones estimates, and others bounds."""
+    if bound == "exact":
+        return "likelihoods"
+    return "estimates" if bound.startswith("importance") else "bounds"
 
 
 class Row(NamedTuple):
@@ -85,8 +106,16 @@ PUBLISHED = {
 """Published scores on the same splits of the same piano rolls."""
 
 
-def leaderboard(data: str, page: Path | None = None, home: Path = HOME, progress: bool = True) -> list[Row]:
-    """Evaluate every entry that was fitted to a data set, print the table, and write its section of a page.
+def leaderboard(
+    data: str,
+    page: Path | None = None,
+    home: Path = HOME,
+    progress: bool = True,
+    *,
+    models: Sequence[str] = (),
+    cached: bool = True,
+) -> list[Row]:
+    """Evaluate every entry that was fitted to a data set, print the tables, and write its section of a page.
 
     Label models are left out, because they do not model the sequences themselves.
 
@@ -94,14 +123,16 @@ def leaderboard(data: str, page: Path | None = None, home: Path = HOME, progress
         data: name of the data set.
         page: a Markdown file, created if it is missing; None for none.
         home: folder of the entries.
-        progress: whether a terminal shows a progress bar.
+        progress: whether to print a line to standard error before each model.
+        models: names of entries to evaluate; empty for all of the data set. A page needs all.
+        cached: whether a score that was kept may be used, and a new one is kept.
 
     Returns:
-        The rows, the lowest number first.
+        The rows, by kind and then the lowest number first.
 
     Raises:
-        ValueError: the folder or the data set has no entries, the data set has no test split, or the page's folder is
-            missing.
+        ValueError: the folder or the data set has no entries, a name is not one of them, the data set has no test
+            split, the page's folder is missing, or a page is asked for with some of the models.
         DataError: the data set cannot be obtained.
         OSError: the page cannot be written.
     """
@@ -114,18 +145,25 @@ def leaderboard(data: str, page: Path | None = None, home: Path = HOME, progress
     check_choice("--data", data, sorted({info["data"] for info in entries.values()}))
     if load(data).test is None:
         raise ValueError(f"expected a data set with a test split, got {data}, which has none")
-    if page is not None:
-        check_output(page, "--output")
     names = [name for name, info in entries.items() if info["data"] == data]
-    rows = [
-        row
-        for name in tqdm(names, unit="model", disable=None if progress else True, leave=False)
-        for row in evaluated(name, entries[name], home)
-    ]
-    rows.sort(key=lambda row: row.nats_per_step)
+    for name in models:
+        check_choice("--model", name, names)
+    if page is not None:
+        if models:
+            raise ValueError("expected a page of all models, got --model and --output; leave one of them out")
+        check_output(page, "--output")
+    names = [name for name in names if name in models] if models else names
+    rows = []
+    for number, name in enumerate(names, start=1):
+        if progress:
+            print(f"{number} of {len(names)}: {name}", file=sys.stderr, flush=True)
+        rows += evaluated(name, entries[name], home, cached=cached)
+    rows.sort(key=lambda row: (KINDS.index(kind_of(row.bound)), row.nats_per_step))
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    console.print(_table(data, rows))
-    console.print("nats per step on the test split, ± standard error over sequences\na line without ± is published")
+    for table in _tables(data, rows):
+        console.print(table)
+        console.print()
+    console.print("nats per step on the test split, ± standard error over sequences")
     if page is not None:
         before = page.read_text(encoding="utf-8") if page.exists() else ""
         write_whole(page, with_section(before, data, section(data, rows)).encode())
@@ -133,7 +171,7 @@ def leaderboard(data: str, page: Path | None = None, home: Path = HOME, progress
     return rows
 
 
-def evaluated(name: str, info: dict[str, Any], home: Path) -> list[Row]:
+def evaluated(name: str, info: dict[str, Any], home: Path, *, cached: bool = True) -> list[Row]:
     """The rows of one entry: a single row if its model is exact, else one row for each of `BOUNDS`."""
     model = load_pretrained(name, home=home).requires_grad_(False)
     assert isinstance(model, SequenceModel)
@@ -146,39 +184,63 @@ def evaluated(name: str, info: dict[str, Any], home: Path) -> list[Row]:
     minutes = (info["seconds"] + (before["seconds"] if before else 0.0)) / 60
     rows = []
     for bound, num_particles in {"exact": 1}.items() if model.exact else BOUNDS.items():
-        start = time.perf_counter()
-        found = svi.evaluate(model, test, bound=bound, num_particles=num_particles)
-        seconds = time.perf_counter() - start
-        about = (parameters, minutes, info["seed"], commands, seconds)
-        rows.append(Row(name, found.nats_per_step, found.standard_error, _label(found.bound, num_particles), *about))
+        key = score_cache.key_of(name, home, test, bound, num_particles)
+        score = score_cache.find(key) if cached else None
+        if score is None:
+            score = _scored(model, test, bound, num_particles)
+            if cached:
+                score_cache.keep(key, score)
+        about = (parameters, minutes, info["seed"], commands, score.seconds)
+        rows.append(Row(name, score.nats_per_step, score.standard_error, _label(score.bound, num_particles), *about))
     return rows
+
+
+def _scored(model: SequenceModel, test: Sequences, bound: str, num_particles: int) -> Score:
+    start = time.perf_counter()
+    found = svi.evaluate(model, test, bound=bound, num_particles=num_particles)
+    seconds = time.perf_counter() - start
+    return Score(float(found.nats_per_step), float(found.standard_error), found.bound, seconds)
 
 
 def _label(bound: str, num_particles: int) -> str:
     return f"{bound}, {num_particles} draws" if bound == "ELBO" else bound
 
 
-def _lines(data: str, rows: list[Row]) -> Iterable[tuple[str, ...]]:
-    """The table's cells, the lowest number first, with published scores among ours."""
-    ours = [
-        (row.nats_per_step, (row.entry, f"{row.nats_per_step:.3f}", f"{row.standard_error:.3f}", row.bound))
-        for row in rows
-    ]
-    others = [
-        (figure.nats_per_step, (f"{figure.model}, {figure.source}", f"{figure.nats_per_step:.2f}", "", figure.bound))
-        for figure in PUBLISHED.get(data, ())
-    ]
-    return (cells for _, cells in sorted(ours + others))
+HEAD = ("model", "nats per step", "±", "bound", "parameters", "min")
+_PUBLISHED_HEAD = ("model and source", "nats per step", "kind")
 
 
-def _table(data: str, rows: list[Row]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.add_column("model", overflow="fold")
-    for column in ("nats per step", "±", "bound"):
-        table.add_column(column, justify="left" if column == "bound" else "right", no_wrap=True)
-    for cells in _lines(data, rows):
-        table.add_row(*cells)
-    return table
+def _groups(data: str, rows: list[Row]) -> Iterable[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
+    """Title, head and lines of each kind's table, the lowest number first; published figures are the last."""
+    for kind in KINDS:
+        found = sorted((row for row in rows if kind_of(row.bound) == kind), key=lambda row: row.nats_per_step)
+        if found:
+            yield _TITLES[kind], HEAD, [_cells(row) for row in found]
+    figures = sorted(PUBLISHED.get(data, ()), key=lambda figure: (kind_of(figure.bound), figure.nats_per_step))
+    if figures:
+        lines = [(f"{each.model}, {each.source}", f"{each.nats_per_step:.2f}", each.bound) for each in figures]
+        yield _TITLES["published"], _PUBLISHED_HEAD, lines
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    numbers = (f"{row.nats_per_step:.3f}", f"{row.standard_error:.3f}")
+    return row.entry, *numbers, row.bound, f"{row.parameters:,}", f"{row.minutes:.1f}"
+
+
+def _tables(data: str, rows: list[Row]) -> Iterable[Table]:
+    for title, head, lines in _groups(data, rows):
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, title=title, title_justify="left")
+        for column in head:
+            words = column.startswith("model") or column in ("bound", "kind")
+            table.add_column(
+                column,
+                justify="left" if words else "right",
+                no_wrap=not column.startswith("model"),
+                overflow="fold" if column.startswith("model") else "ellipsis",
+            )
+        for cells in lines:
+            table.add_row(*cells)
+        yield table
 
 
 def section(data: str, rows: list[Row]) -> str:
@@ -191,11 +253,12 @@ def section(data: str, rows: list[Row]) -> str:
         f"## {data}",
         f"{dataset.description}. Test split, {size}. `pgm-rnn leaderboard --data {data}`; "
         f"{sum(row.seconds for row in rows):.0f} s of evaluation.",
-        _markdown(("model", "nats per step", "±", "bound"), _lines(data, rows)),
+        *(f"**{title}**\n\n{_markdown(head, lines)}" for title, head, lines in _groups(data, rows)),
+        "**How each was made**",
         _markdown(
-            ("entry", "parameters", "training, min", "seed", "command"),
+            ("entry", "seed", "command"),
             [
-                (row.entry, f"{row.parameters:,}", f"{row.minutes:.1f}", str(row.seed), _code(row.commands))
+                (row.entry, str(row.seed), _code(row.commands))
                 for row in sorted({row.entry: row for row in rows}.values(), key=lambda row: row.entry)
             ],
         ),
@@ -215,10 +278,12 @@ def _markdown(head: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> str:
 HEADER = """# Leaderboard
 
 Every trained model of the zoo on the test split of the data that it was fitted to, under one normalisation: the sum of
-nats over the number of steps, all keys, the first step included. *exact* is the model's own likelihood; *ELBO* and
-*FIVO_128* lie above it on average, and so does *importance_500*, the estimate from 500 weighted draws of the guide,
-by less than the ELBO. ± is the standard error over the sequences of the split, which all models share: differences
-between two models are known better than that. Rows without it are published figures, on the same splits.
+nats over the number of steps, all keys, the first step included. Numbers of different kinds are not ranked together.
+*Likelihoods* are exact. *Bounds*, ELBO and FIVO_128, lie above the exact number on average, and so do *estimates*,
+importance_500, from 500 weighted draws of the guide, by less than the ELBO. *Published figures* are for the same splits
+and as precise as their papers give them. ± is the standard error over the sequences of the split, which all models
+share: differences between two models are known better than that. Parameters include those of the guide; min is the
+time of training in minutes, that of a fit from which another started included.
 """
 
 

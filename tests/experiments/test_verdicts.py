@@ -1,5 +1,8 @@
 """Verdicts on rows that are made up: each sentence can be borne out, and can fail."""
 
+import inspect
+import re
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -9,6 +12,7 @@ from pgm_rnn.experiments import disagreement, figure_5, figure_6, figure_7, infi
 from pgm_rnn.experiments.experiment import Finding, Row, Rows, verdict_of
 from pgm_rnn.experiments.scores import divergence
 from pgm_rnn.experiments.summary import curve, each_draw, number
+from tools.experiments_page import THRESHOLDS
 
 NETWORK: Row = {
     "method": "rnn",
@@ -52,7 +56,8 @@ def rows_5(**changes: float) -> list[Row]:
         (figure_5._imperfect, {}, [True, True]),
         (figure_5._imperfect, {"accuracy": 1.0}, [True, False]),
         (figure_5._optimum, {}, [True, True]),
-        (figure_5._optimum, {"accuracy": 0.71}, [True, False]),
+        (figure_5._optimum, {"accuracy": 0.71}, [True, True]),
+        (figure_5._optimum, {"expected_accuracy": 0.71}, [True, False]),
         (figure_5._replicates, {}, [True, True]),
         (figure_5._replicates, {"agreement_all": 0.98}, [True, True]),
     ],
@@ -278,3 +283,22 @@ def test_a_curve_is_the_median_between_the_tenth_and_the_ninetieth_percentile() 
     found = curve(rows, "x", "y")
     assert (found.x, found.middle, found.low, found.high) == ([1, 2], [5, 10], [1, 2], [9, 18])
     assert each_draw([{"replicate": 1}, {"replicate": 0}], lambda rows: rows[0]["replicate"] == 1) == [False, True]
+
+
+def test_a_sentence_that_is_true_by_definition_is_not_judged_by_drawn_states() -> None:
+    (sentence,) = (sentence for sentence in figure_5.Figure5.sentences if sentence.by_definition)
+    assert sentence.judge(rows_5(accuracy=0.9)).words == "true by definition"
+    assert sentence.judge(rows_5(expected_accuracy=0.9)).words == "reproduced in 1 of 2 draws"
+
+
+def test_every_threshold_of_the_experiments_stands_in_the_pages_table() -> None:
+    modules = (disagreement, figure_5, figure_6, figure_7, infinite_data, next_symbol)
+    own = {
+        module.__name__.rpartition(".")[2].replace("_", "-"): len(
+            re.findall(r"^[A-Z_]+ = [\d.e-]+$", inspect.getsource(module), re.MULTILINE)
+        )
+        for module in modules
+    }
+    shown = Counter(where for where, _, _ in THRESHOLDS)
+    assert own["figure-5"] == 3
+    assert {where: count for where, count in own.items() if count != shown[where]} == {}

@@ -1,4 +1,4 @@
-"""The leaderboard's numbers are the entries' own, in order, and a page keeps what was written for other data."""
+"""The leaderboard's numbers are the entries' own, kinds of numbers stand apart, and scores are kept."""
 
 import re
 from dataclasses import replace
@@ -11,6 +11,7 @@ import pgm_rnn as pr
 from pgm_rnn.data import load
 from pgm_rnn.inference import svi
 from pgm_rnn.report import leaderboard as board
+from pgm_rnn.report import score_cache
 from pgm_rnn.zoo.publish import publish
 from tests.test_cli import call
 
@@ -24,6 +25,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, few_s
     """An HMM, a variational network that began with another's numbers, and a law of labels, which has no place here."""
     torch.set_default_dtype(torch.float32)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(score_cache, "folder", lambda: tmp_path / "scores")
     network = "fit vrnn --data synthetic-hmm --latent-dim 1 --hidden-dim 2 --epochs 1 --batch-size 20000"
     for command in (
         "fit hmm --data synthetic-hmm --num-states 2 --iterations 2 --restarts 1 --output chain",
@@ -49,7 +51,8 @@ def test_every_entry_is_evaluated_under_every_bound_that_it_has(
         ("network", "FIVO_8"),
         ("network", "importance_4"),
     ]
-    assert [row.nats_per_step for row in rows] == sorted(row.nats_per_step for row in rows)
+    assert [board.kind_of(row.bound) for row in rows] == ["likelihoods", "bounds", "bounds", "estimates"]
+    assert rows[1].nats_per_step <= rows[2].nats_per_step
     (exact,) = (row for row in rows if row.bound == "exact")
     found = svi.evaluate(pr.load_pretrained("chain", home=home), load("synthetic-hmm", seed=0).test)  # type: ignore[arg-type]
     assert (exact.nats_per_step, exact.standard_error) == (found.nats_per_step, found.standard_error)
@@ -61,7 +64,9 @@ def test_every_entry_is_evaluated_under_every_bound_that_it_has(
         (True, False),
         (False, True),
     ]
-    page, printed = (home / "page.md").read_text(), capsys.readouterr().out
+    page = (home / "page.md").read_text()
+    printed, progress = capsys.readouterr()
+    assert progress.splitlines() == ["1 of 2: chain", "2 of 2: network"]
     for text in (page, printed):
         assert f"{found.nats_per_step:.3f}" in text
         assert f"{bounds['FIVO_8'].nats_per_step:.3f}" in text
@@ -69,7 +74,53 @@ def test_every_entry_is_evaluated_under_every_bound_that_it_has(
     assert f"`{network.commands[0]}`, then `{network.commands[1]}`" in page
     card = (home / "network" / "README.md").read_text()
     assert all(f"    {command}\n" in card for command in network.commands)
-    assert re.search(rf"\| chain \| {exact.parameters:,} \| \d+\.\d \| 0 \| `pgm-rnn fit hmm", page)
+    assert re.search(rf"\| chain \| [\d.]+ \| [\d.]+ \| exact \| {exact.parameters:,} \| \d+\.\d \|", page)
+    assert "| chain | 0 | `pgm-rnn fit hmm" in page
+
+
+def test_a_score_is_kept_until_model_data_or_version_change(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    command = ["leaderboard", "--into", str(home), "--data", "synthetic-hmm", "--model", "chain"]
+    assert call(monkeypatch, *command) == 0
+    first = capsys.readouterr().out
+    evaluate, runs = svi.evaluate, []
+
+    def counted(*arguments: object, **options: object) -> object:
+        runs.append(options)
+        return evaluate(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(svi, "evaluate", counted)
+    assert call(monkeypatch, *command) == 0
+    assert capsys.readouterr().out == first
+    assert "network" not in first
+    assert len(runs) == 0
+    assert call(monkeypatch, *command, "--no-cache") == 0
+    assert len(runs) == 1
+    monkeypatch.setattr(score_cache, "__version__", "another")
+    assert call(monkeypatch, *command) == 0
+    assert len(runs) == 2
+    test = load("synthetic-hmm", seed=0).test
+    assert test is not None
+    keys = {
+        score_cache.key_of(entry, home, data, bound, number)
+        for entry in ("chain", "network")
+        for data in (test, test.select(torch.arange(3)))
+        for bound, number in (("exact", 1), ("fivo", 1), ("fivo", 2))
+    }
+    assert len(keys) == 12
+
+
+def test_a_damaged_score_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(score_cache, "folder", lambda: tmp_path / "scores")
+    score = score_cache.Score(1.0, 0.1, "exact", 2.0)
+    score_cache.keep("key", score)
+    assert score_cache.find("key") == score
+    (tmp_path / "scores" / "key.json").write_text("{")
+    assert score_cache.find("key") is None
+    (tmp_path / "scores" / "key.json").write_text('{"nats_per_step": 1}')
+    assert score_cache.find("key") is None
+    assert score_cache.find("other") is None
 
 
 def test_a_page_keeps_the_sections_of_other_data() -> None:
@@ -83,10 +134,19 @@ def test_a_page_keeps_the_sections_of_other_data() -> None:
     assert board.with_section(again, "a", "<!-- data: a -->\n\nnew\n") == again
 
 
-def test_published_figures_stand_among_ours() -> None:
-    row = board.Row("ours", 7.0, 0.1, "exact", 1, 1.0, 0, ("fit",), 0.0)
-    names = [cells[0] for cells in board._lines("jsb", [row])]
-    assert names.index("VRNN, Maddison et al. (2017)") + 2 == names.index("ours")
+def test_likelihoods_bounds_estimates_and_published_figures_stand_apart() -> None:
+    about = (1, 1.0, 0, ("fit",), 0.0)
+    rows = [
+        board.Row("bounded", 6.0, 0.1, "FIVO_128", *about),
+        board.Row("estimated", 5.0, 0.1, "importance_500", *about),
+        board.Row("worse", 8.0, 0.1, "exact", *about),
+        board.Row("better", 7.0, 0.1, "exact", *about),
+    ]
+    groups = [[line[0] for line in lines] for _, _, lines in board._groups("jsb", rows)]
+    assert groups[:3] == [["better", "worse"], ["bounded"], ["estimated"]]
+    assert len(groups[3]) == len(board.PUBLISHED["jsb"])
+    assert "VRNN, Maddison et al. (2017)" in groups[3]
+    assert [title for title, _, _ in board._groups("synthetic-hmm", rows[:1])] == [board._TITLES["bounds"]]
 
 
 def test_what_the_user_got_wrong_is_one_sentence(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
@@ -100,6 +160,10 @@ def test_what_the_user_got_wrong_is_one_sentence(home: Path, monkeypatch: pytest
     assert "expected a data set with a test split, got synthetic-hmm, which has none" in capsys.readouterr().err
     assert call(monkeypatch, *command, "synthetic-hmm", "--output", "nowhere/page.md") == 2
     assert "expected --output to name a file in a folder that can be written to" in capsys.readouterr().err
+    assert call(monkeypatch, *command, "synthetic-hmm", "--model", "chian") == 2
+    assert "expected --model to be one of chain, network, got 'chian'" in capsys.readouterr().err
+    assert call(monkeypatch, *command, "synthetic-hmm", "--model", "chain", "--output", "page.md") == 2
+    assert "expected a page of all models, got --model and --output" in capsys.readouterr().err
 
 
 def test_a_folder_without_entries_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
