@@ -38,8 +38,15 @@ def _folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     torch.set_default_dtype(torch.float32)
 
 
+LONG = ("priors-and-nuts",)
+"""Guides that take most of a minute."""
+
+
 @pytest.mark.slow
-@each("guides")
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=[pytest.mark.nightly] * (page.stem in LONG), id=page.stem) for page in pages("guides")],
+)
 def test_a_guide_runs_and_prints_what_it_says(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run_page(page.read_text(encoding="utf-8"), monkeypatch) == []
 
@@ -120,7 +127,7 @@ def test_a_wrong_number_of_theirs_would_be_seen(monkeypatch: pytest.MonkeyPatch,
     for number, agrees in ((1.25, True), (1.35, False)):
         page = tmp_path / "pair.md"
         page.write_text(pair.format(number))
-        with contextlib.nullcontext() if agrees else pytest.raises(AssertionError, match="line 12"):
+        with contextlib.nullcontext() if agrees else pytest.raises(AssertionError, match="line 13"):
             test_their_side_of_each_pair_prints_the_same(page, monkeypatch)
 
 

@@ -19,6 +19,10 @@ from pgm_rnn.distributions.singular_normal import SingularNormal
 _LOG_TWO_PI = math.log(2 * math.pi)
 
 
+class DiffuseError(ValueError):
+    """A diffuse start has no law to draw from."""
+
+
 class DiffuseNormal(TorchDistribution):
     """N(loc, G G' + kappa B B') for kappa to infinity.
 
@@ -73,9 +77,9 @@ class DiffuseNormal(TorchDistribution):
         """Always an error.
 
         Raises:
-            ValueError: a diffuse start has no law to draw from.
+            DiffuseError: a diffuse start has no law to draw from.
         """
-        raise ValueError(
+        raise DiffuseError(
             "expected a start with a proper law to draw from, got a diffuse one; give initial_cov in place of diffuse, "
             "or draw given observations, with kalman.sample_states or model.forecast"
         )
@@ -84,7 +88,7 @@ class DiffuseNormal(TorchDistribution):
         """Always an error, as `rsample`.
 
         Raises:
-            ValueError: a diffuse start has no law to draw from.
+            DiffuseError: a diffuse start has no law to draw from.
         """
         return self.rsample(sample_shape)
 

@@ -206,8 +206,8 @@ def _label(bound: str, num_particles: int) -> str:
     return f"{bound}, {num_particles} draws" if bound == "ELBO" else bound
 
 
-HEAD = ("model", "nats per step", "±", "bound", "parameters", "min")
-_PUBLISHED_HEAD = ("model and source", "nats per step", "kind")
+HEAD: tuple[str, ...] = ("model", "nats per step", "±", "bound", "parameters", "min")
+_PUBLISHED_HEAD: tuple[str, ...] = ("model and source", "nats per step", "kind")
 
 
 def _groups(data: str, rows: list[Row]) -> Iterable[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
@@ -218,7 +218,9 @@ def _groups(data: str, rows: list[Row]) -> Iterable[tuple[str, tuple[str, ...], 
             yield _TITLES[kind], HEAD, [_cells(row) for row in found]
     figures = sorted(PUBLISHED.get(data, ()), key=lambda figure: (kind_of(figure.bound), figure.nats_per_step))
     if figures:
-        lines = [(f"{each.model}, {each.source}", f"{each.nats_per_step:.2f}", each.bound) for each in figures]
+        lines: list[tuple[str, ...]] = [
+            (f"{each.model}, {each.source}", f"{each.nats_per_step:.2f}", each.bound) for each in figures
+        ]
         yield _TITLES["published"], _PUBLISHED_HEAD, lines
 
 

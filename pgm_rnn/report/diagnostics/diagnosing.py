@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pgm_rnn.checks import by_keyword, check_counts
+from pgm_rnn.distributions.diffuse_normal import DiffuseError
 from pgm_rnn.inference.em import EmFit
 from pgm_rnn.inference.mcmc import Posterior
 from pgm_rnn.inference.pmmh import ParticlePosterior
@@ -143,7 +144,10 @@ class _Checks:
         if num_simulations and self._model.first == "condition":
             self.left_out.append("Simulations are left out: the model conditions on x_1, so it cannot be drawn from.")
         elif num_simulations:
-            yield simulations(self._model, self._data, self.variables, num_simulations, self._seed)
+            try:
+                yield simulations(self._model, self._data, self.variables, num_simulations, self._seed)
+            except DiffuseError:
+                self.left_out.append("Simulations are left out: a diffuse start has no law to draw from.")
 
     def coverage(self, num_steps: int, num_origins: int, num_particles: int) -> Iterator[Section]:
         if num_origins and not with_intervals(self.variables):

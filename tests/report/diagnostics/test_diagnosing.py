@@ -13,7 +13,7 @@ from pgm_rnn.distributions.entry_laws import of_entries
 from pgm_rnn.emissions import Bernoulli, Gaussian
 from pgm_rnn.inference import em
 from pgm_rnn.legend import Column, Legend
-from pgm_rnn.models import HMM, RNN, VRNN, NoisyRNN, Tagger
+from pgm_rnn.models import HMM, RNN, VRNN, LinearGaussianSSM, NoisyRNN, Tagger
 from pgm_rnn.report.diagnostics import one_step
 from pgm_rnn.report.diagnostics.diagnosis import Diagnosis
 from pgm_rnn.report.diagnostics.residuals import normal_scores
@@ -163,3 +163,11 @@ def test_wrong_arguments_are_one_sentence() -> None:
         pr.diagnose(counts(), data, num_restarts=-1)
     with pytest.raises(ValueError, match=r"expected counts 0, 1, 2, ..., got -1"):
         pr.diagnose(counts(), torch.tensor([[1.0, -1.0]]))
+
+
+def test_a_diffuse_start_is_diagnosed_without_simulations() -> None:
+    one = torch.eye(1, dtype=torch.float64)
+    level = LinearGaussianSSM(torch.zeros(1), 0 * one, one, one, one, one, diffuse=[True])
+    found = pr.diagnose(level, torch.randn(60).cumsum(0) + torch.randn(60), num_origins=5)
+    assert "Simulations are left out: a diffuse start has no law to draw from." in found.left_out
+    assert [section.table.name for section in found.sections][:1] == ["residuals"]
