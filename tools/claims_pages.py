@@ -69,9 +69,9 @@ def _damage_section() -> list[str]:
 def _claim_section(claim: Claim, measured: dict[str, Any]) -> list[str]:
     erratum = ", erratum" if claim.kind == "erratum" else ""
     title = f"### {claim.id} ({escaped(place_of(claim.source))}{erratum})"
-    said = ["", f"> {escaped(claim.quotation)}"] if claim.quotation else []
-    why = ["", escaped(claim.meaning), "", f"Why: {escaped(claim.proof)}"]
-    why += ["", f"Example: {escaped(claim.example)}"] if claim.example else []
+    said = ["", "**The paper.**", "", f"> {escaped(claim.quotation)}"] if claim.quotation else []
+    why = ["", f"**In words.** {escaped(claim.meaning)}", "", f"**Why.** {escaped(claim.proof)}"]
+    why += ["", f"**Example.** {escaped(claim.example)}"] if claim.example else []
     entries = [
         ("Hypotheses", claim.hypotheses),
         ("Routes", claim.routes),
