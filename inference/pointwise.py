@@ -15,7 +15,7 @@ from torch import Tensor
 from pgm_rnn.inference import forward_backward, kalman
 from pgm_rnn.inference.kalman.kinds import is_linear
 from pgm_rnn.sequence_model import SequenceModel
-from pgm_rnn.sequence_model.densities import marginal_log_prob, step_log_probs
+from pgm_rnn.sequence_model.densities import marginal_log_prob, step_log_probs, without_given
 from pgm_rnn.sequence_model.mixins import SumsOutStates
 from pgm_rnn.sequence_model.observations import check_given, checked
 from pgm_rnn.sequence_model.parameter_draws import draws_of
@@ -97,10 +97,7 @@ def _of_emission(model: SequenceModel, data: Sequences) -> Tensor:
 
 def _of_filter(model: SequenceModel, data: Sequences) -> Tensor:
     found = forward_backward.filter(model, data) if has_tables(model) else kalman.filter(model, data)
-    terms = found.log_normalizers
-    if model.first == "model":
-        return terms
-    return torch.cat([torch.zeros_like(terms[:, :1]), terms[:, 1:]], dim=1)
+    return without_given(found.log_normalizers, model.first)
 
 
 def _of_prefixes(model: SequenceModel, data: Sequences) -> Tensor:

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from rich.console import Console
-
 from pgm_rnn.files import write_whole
 from pgm_rnn.registries import OWN, Registries
 from pgm_rnn.report.description import Description, describe
@@ -11,6 +9,7 @@ from pgm_rnn.report.legends import legend_of_fit
 from pgm_rnn.report.records import check_output, write_json
 from pgm_rnn.report.saved import Source, observations, open_saved
 from pgm_rnn.report.soundness import blamed_on_model
+from pgm_rnn.report.terminal import console
 from pgm_rnn.sequence_model import SequenceModel
 
 SUFFIXES = (".csv", ".json")
@@ -42,10 +41,10 @@ def describe_saved(
         found = describe(saved.model, data, order=order, legend=legend)
     if output is None:
         for part in found.parts():
-            _console().print(part)
+            console().print(part)
     else:
         _write(found, output)
-        _console().print(f"written to {output}: {len(found.tables)} tables")
+        console().print(f"written to {output}: {len(found.tables)} tables")
     return found
 
 
@@ -78,7 +77,3 @@ def _write(description: Description, output: Path) -> None:
         "tables": tables,
     }
     write_json(content, output)
-
-
-def _console() -> Console:
-    return Console(highlight=False, markup=False, soft_wrap=True)

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import torch
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from pgm_rnn.data import Dataset
@@ -21,6 +20,7 @@ from pgm_rnn.report.keeping import check_place, saved_somewhere
 from pgm_rnn.report.material import FileOptions, Material, Score, check_source, from_file, named
 from pgm_rnn.report.records import check_output, finite, write_json
 from pgm_rnn.report.tables import as_record
+from pgm_rnn.report.terminal import console
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.label_model import LabelModel
 from pgm_rnn.storage.own_class import arguments_of
@@ -114,7 +114,7 @@ def material_of(job: Job, defaults: FileOptions, of: Emission | None = None) -> 
 
 def announce(job: Job, material: Material | Dataset, title: str, hint: str = "") -> None:
     """Print which model is about to be fitted to which data."""
-    out = _console()
+    out = console()
     out.print(f"{job.source}: {material.description}")
     for note in material.notes if isinstance(material, Material) else ():
         out.print(note)
@@ -139,7 +139,7 @@ def finish(
         unscored["vocabulary"] = material.vocabulary
     with kept_if_it_fails(job, folder, outcome, unscored):
         scores = material.scores(outcome.model)
-    out = _console()
+    out = console()
     out.print()
     out.print(scores_table(scores))
     out.print(_caption(material, scores))
@@ -148,7 +148,7 @@ def finish(
 
 def say_how_it_ended(outcome: Outcome) -> None:
     """Print a line on the rounds and the time, and the outcome's remark."""
-    out = _console()
+    out = console()
     seconds = f"{outcome.seconds:.1f} s"
     rounds = f"some {outcome.unit}s" if outcome.num_rounds is None else counted(outcome.num_rounds, outcome.unit)
     if outcome.stopped_by == "error":
@@ -182,7 +182,7 @@ def keep(job: Job, folder: Path, outcome: Outcome, record: dict[str, Any]) -> No
     place = saved_somewhere(
         outcome.model, folder, record, half=outcome.half, overwrite=job.overwrite, registries=job.registries
     )
-    _console().print(f'\nsaved in {place}; pgm_rnn.load_model("{place.as_posix()}") gives the model back')
+    console().print(f'\nsaved in {place}; pgm_rnn.load_model("{place.as_posix()}") gives the model back')
     if job.json is not None:
         write_json({**record, "folder": str(place)}, job.json)
 
@@ -256,7 +256,3 @@ def name_and_sizes(model: SequenceModel | LabelModel, registries: Registries) ->
     if isinstance(model, SequenceModel) and not model.has_recipe:
         return type(model).__name__, arguments_of(model, registries.families, {})
     return model.recipe
-
-
-def _console() -> Console:
-    return Console(highlight=False, markup=False, soft_wrap=True)

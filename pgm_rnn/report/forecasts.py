@@ -18,7 +18,7 @@ from pgm_rnn.legend import Legend
 from pgm_rnn.report import figures
 from pgm_rnn.report.future_times import future_times
 from pgm_rnn.report.places import Values, frame_of, ids_of, name_of_ids, name_of_times
-from pgm_rnn.report.table_files import PARQUET, Writer, csv_of, parquet_of, write_table_file
+from pgm_rnn.report.table_files import PARQUET, Writer, table_writers, write_table_file
 from pgm_rnn.results import shown
 from pgm_rnn.sequences import Sequences
 
@@ -107,12 +107,8 @@ class Forecast:
             ValueError: another suffix, a folder that cannot be written to, or a .parquet without pyarrow.
             OSError: the file cannot be written; an earlier one stays.
         """
-        tables: dict[str, Writer] = {
-            ".csv": lambda: csv_of(self.to_frame()),
-            PARQUET: lambda: parquet_of(self.to_frame()),
-        }
         pictures: dict[str, Writer] = {suffix: partial(self._picture, suffix) for suffix in figures.SUFFIXES}
-        write_table_file(Path(path), tables | pictures)
+        write_table_file(Path(path), table_writers(self.to_frame) | pictures)
 
     def _picture(self, suffix: str) -> bytes:
         from pgm_rnn.report.forecast_pictures import fan

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from pgm_rnn.checks import check_choice
@@ -41,6 +40,7 @@ from pgm_rnn.report.fitted import (
     say_how_it_ended,
 )
 from pgm_rnn.report.records import check_appendable
+from pgm_rnn.report.terminal import console
 from pgm_rnn.report.unfinished import finish_or_fail, fitted
 from pgm_rnn.sequence_model.label_model import LabelModel, Task
 from pgm_rnn.storage import holds_model
@@ -204,7 +204,7 @@ def _finish(job: Job, folder: Path, data: LabelData, outcome: Outcome) -> None:
     with kept_if_it_fails(job, folder, outcome, record_of(job, data.dataset.description, outcome, [])):
         scores = [SplitScore(split, *supervised.evaluate(model, part)) for split, part in data.splits.items()]
         confused = supervised.confusions(model, data.splits[last])
-    out = Console(highlight=False, markup=False, soft_wrap=True)
+    out = console()
     out.print("", label_table(scores), "± standard error over sequences", sep="\n")
     if confused:
         out.print(f"{last}, taken for another: {', '.join(map(str, confused[:SHOWN]))}")

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from pgm_rnn.checks import check_choice
@@ -28,6 +27,7 @@ from pgm_rnn.report import score_cache
 from pgm_rnn.report.material import in_dtype_of
 from pgm_rnn.report.records import check_output
 from pgm_rnn.report.score_cache import Score
+from pgm_rnn.report.terminal import console
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences
 from pgm_rnn.zoo.entries import HOME, describe_pretrained, list_pretrained, load_pretrained
@@ -159,15 +159,15 @@ def leaderboard(
             print(f"{number} of {len(names)}: {name}", file=sys.stderr, flush=True)
         rows += evaluated(name, entries[name], home, cached=cached)
     rows.sort(key=lambda row: (KINDS.index(kind_of(row.bound)), row.nats_per_step))
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    out = console()
     for table in _tables(data, rows):
-        console.print(table)
-        console.print()
-    console.print("nats per step on the test split, ± standard error over sequences")
+        out.print(table)
+        out.print()
+    out.print("nats per step on the test split, ± standard error over sequences")
     if page is not None:
         before = page.read_text(encoding="utf-8") if page.exists() else ""
         write_whole(page, with_section(before, data, section(data, rows)).encode())
-        console.print(f"written to {page}")
+        out.print(f"written to {page}")
     return rows
 
 

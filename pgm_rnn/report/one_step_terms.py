@@ -6,6 +6,7 @@ from torch import Tensor
 from pgm_rnn.inference import smc
 from pgm_rnn.inference.pointwise import one_step_log_likelihoods
 from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequence_model.densities import without_given
 from pgm_rnn.sequences import Sequences, some_observed
 
 PARTICLES = 128
@@ -33,8 +34,7 @@ def one_step_terms(
         terms = smc.filter(model, data, num_particles=num_particles, degenerate="-inf", seed=seed).log_normalizers
     except smc.DegenerateWeightsError:  # a NaN weight: there is no score
         return torch.full(data.x.shape[:2], torch.nan, dtype=torch.float64)
-    terms = terms.double()
-    return torch.cat([torch.zeros_like(terms[:, :1]), terms[:, 1:]], 1) if model.first == "condition" else terms
+    return without_given(terms.double(), model.first)
 
 
 def seen_steps(model: SequenceModel, data: Sequences) -> Tensor:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from pgm_rnn.checks import check_counts
 from pgm_rnn.inference import smc, svi
@@ -21,6 +20,7 @@ from pgm_rnn.report.saved_tables import forecast_table_saved
 from pgm_rnn.report.showing import check_out, checked_tempo, put_out, write_arrays
 from pgm_rnn.report.soundness import blamed_on_model, check_drawn, check_score
 from pgm_rnn.report.table_files import check_table_file
+from pgm_rnn.report.terminal import console
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences
 
@@ -59,7 +59,7 @@ def evaluate_saved(
         found = svi.evaluate(saved.model, data, bound=bound, normalisation=normalisation, **options)
     check_score(found.nats_per_step, folder)
     split = "all" if source.name not in source.registries.datasets else source.split or "test"
-    out = _console()
+    out = console()
     over = "sequences"
     if len(data.lengths) == 1 and (found.bound, normalisation) == ("exact", "sum"):
         over = "steps, each given those before it"
@@ -171,13 +171,9 @@ def forecast_saved(
     if output is None:
         check_drawn(ahead.x, folder)
     else:
-        _console().print(f"written to {output}: {write_arrays(output, x=ahead.x, z=ahead.z)}")
+        console().print(f"written to {output}: {write_arrays(output, x=ahead.x, z=ahead.z)}")
         return
     words = data.legend.columns[0].words if data.legend is not None else ()
     letters = "".join(words) if words and all(len(word) == 1 for word in words) else None
     for line in text_lines(list(ahead.x[:MAX_SHOWN, 0]), letters or vocabulary_of(saved, source.registries)):
-        _console().print(line)
-
-
-def _console() -> Console:
-    return Console(highlight=False, markup=False, soft_wrap=True)
+        console().print(line)

@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from pgm_rnn.report.diagnostics.diagnosing import check_sizes, diagnose
 from pgm_rnn.report.diagnostics.diagnosis import DIAGNOSIS_FILES, Diagnosis
 from pgm_rnn.report.saved import Source, observations, open_saved
 from pgm_rnn.report.saved_tables import named
 from pgm_rnn.report.soundness import blamed_on_model
 from pgm_rnn.report.table_files import check_table_file
+from pgm_rnn.report.terminal import console
 from pgm_rnn.sequence_model import SequenceModel
 
 
@@ -39,7 +38,7 @@ def diagnose_saved(
     data = named(saved, source, observations(saved, source))
     with blamed_on_model(folder):
         found = diagnose(saved.model, data, **options)
-    out = Console(highlight=False, markup=False, soft_wrap=True)
+    out = console()
     for part in found.parts():
         out.print(part)
     if output is not None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from pgm_rnn.checks import check_choice, check_counts
@@ -21,6 +20,7 @@ from pgm_rnn.report.soundness import blamed_on_model, check_drawn
 from pgm_rnn.report.states_of_data import STATE_FILES, States
 from pgm_rnn.report.table_files import check_table_file
 from pgm_rnn.report.tables import reading_of
+from pgm_rnn.report.terminal import console
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences
 
@@ -58,7 +58,7 @@ def infer_saved(
     data = named(saved, source, observations(saved, source))
     with blamed_on_model(folder):
         states = infer(saved.model, data, engine=engine, num_particles=num_particles, seed=seed)
-    out = _console()
+    out = console()
     out.print(f"engine {states.engine}: {states.reason}")
     if output is not None:
         states.write(output)
@@ -99,7 +99,7 @@ def forecast_table_saved(
     options: dict[str, Any] = {"num_samples": num_samples, "num_particles": num_particles, "seed": seed}
     with blamed_on_model(folder):
         ahead = forecast(saved.model, data, num_steps, levels=levels, **options)
-    out = _console()
+    out = console()
     if output is None:
         check_drawn(ahead.means[..., [place for place in range(len(ahead.names)) if place not in ahead.probs]], folder)
     out.print(f"from {ahead.how}")
@@ -199,7 +199,3 @@ def _shares(states: States) -> Table:
 
 def _sizes(data: Sequences) -> str:
     return f"{counted(data.num_steps, 'step')} of {counted(len(data.lengths), 'sequence')}"
-
-
-def _console() -> Console:
-    return Console(highlight=False, markup=False, soft_wrap=True)

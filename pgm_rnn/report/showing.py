@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from torch import Tensor
 
 from pgm_rnn.checks import check_choice, check_counts
@@ -16,6 +15,7 @@ from pgm_rnn.files import write_whole
 from pgm_rnn.report.media import ARRAYS, Medium, medium_of, text_lines
 from pgm_rnn.report.midi import TEMPO, check_tempo
 from pgm_rnn.report.saved import split_of
+from pgm_rnn.report.terminal import console
 from pgm_rnn.sequences import Sequences
 
 
@@ -95,7 +95,7 @@ def put_out(
         OSError: the file cannot be written.
     """
     sequences = [x[:length] for x, length in zip(data.x, data.lengths.tolist(), strict=True)]
-    out = Console(highlight=False, markup=False, soft_wrap=True)
+    out = console()
     if output is None:
         for line in text_lines(sequences, vocabulary):
             out.print(line)

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from pgm_rnn.report.fitted import Job, Outcome, announce, check_job, counted, finish, kept_if_it_fails, record_of
 from pgm_rnn.report.fitting import HmmOptions, fitted_hmm, hmm_material, hmm_title
 from pgm_rnn.report.material import Material, Score
+from pgm_rnn.report.terminal import console
 from pgm_rnn.sequence_model.criteria import Criteria
 
 RULE = "lowest BIC"
@@ -77,7 +77,7 @@ def candidate(num_states: int, outcome: Outcome, scores: Sequence[Score]) -> Can
 
 def _say_how_one_ended(num_states: int, outcome: Outcome) -> None:
     rounds = counted(outcome.num_rounds or 0, outcome.unit)
-    _console().print(f"{counted(num_states, 'state')}: {rounds} in {outcome.seconds:.1f} s, {_end(outcome)}")
+    console().print(f"{counted(num_states, 'state')}: {rounds} in {outcome.seconds:.1f} s, {_end(outcome)}")
 
 
 def _end(outcome: Outcome) -> str:
@@ -94,13 +94,9 @@ def _show(candidates: Sequence[Candidate], best: Candidate, material: Material) 
         criteria = Criteria(one.num_free_parameters, one.aic, one.bic).cells()
         scores = [f"{one.nats_per_step[split]:.3f}" for split in splits]
         table.add_row(f"{one.num_states}", *criteria, *scores, "kept" if one is best else "")
-    out = _console()
+    out = console()
     out.print()
     out.print(table)
     out.print(f"{', '.join(splits)}: nats per step; AIC and BIC of the training data, in nats times two")
     out.print(f"kept: {counted(best.num_states, 'state')}, the {RULE}")
     out.print()
-
-
-def _console() -> Console:
-    return Console(highlight=False, markup=False, soft_wrap=True)

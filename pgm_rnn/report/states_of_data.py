@@ -24,7 +24,7 @@ from pgm_rnn.legend import Legend
 from pgm_rnn.report import figures
 from pgm_rnn.report.canvas import FILE, Canvas
 from pgm_rnn.report.places import Values, frame_of, ids_of, key_columns, name_of_ids, name_of_times, places_of
-from pgm_rnn.report.table_files import NETCDF, PARQUET, Writer, csv_of, netcdf_of, parquet_of, write_table_file
+from pgm_rnn.report.table_files import NETCDF, PARQUET, Writer, netcdf_of, table_writers, write_table_file
 from pgm_rnn.results import shown
 from pgm_rnn.sequences import length_mask
 
@@ -120,12 +120,8 @@ class States:
         """
         path = Path(path)
         pictures: dict[str, Writer] = {suffix: partial(self._picture, suffix) for suffix in figures.SUFFIXES}
-        tables: dict[str, Writer] = {
-            ".csv": lambda: csv_of(self.to_frame()),
-            PARQUET: lambda: parquet_of(self.to_frame()),
-            NETCDF: lambda: netcdf_of(self.to_xarray()),
-        }
-        write_table_file(path, tables | pictures)
+        arrays: dict[str, Writer] = {NETCDF: lambda: netcdf_of(self.to_xarray())}
+        write_table_file(path, table_writers(self.to_frame) | arrays | pictures)
 
     def draw(self, which: str | None = None, canvas: Canvas = FILE) -> "list[Axes]":
         """A picture of the beliefs, with one panel per sequence.

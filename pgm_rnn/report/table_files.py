@@ -49,13 +49,12 @@ def write_table_file(path: Path, writers: Mapping[str, Writer]) -> None:
     write_whole(path, writers[path.suffix.lower()]())
 
 
-def csv_of(frame: Any) -> bytes:
-    """A DataFrame as a .csv with a row of names."""
-    return frame.to_csv(index=False).encode()
+def table_writers(frame: Callable[[], Any]) -> dict[str, Writer]:
+    """The formats of a table, .csv with a row of names and .parquet, of the DataFrame that `frame` gives."""
+    return {".csv": lambda: frame().to_csv(index=False).encode(), PARQUET: lambda: _parquet_of(frame())}
 
 
-def parquet_of(frame: Any) -> bytes:
-    """A DataFrame as a .parquet."""
+def _parquet_of(frame: Any) -> bytes:
     contents = io.BytesIO()
     frame.to_parquet(contents, index=False)
     return contents.getvalue()

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from pgm_rnn.report.comparison.ranking import Group, Standing
 from pgm_rnn.report.number_tables import WIDTH, wrapped
-from pgm_rnn.report.table_files import PARQUET, csv_of, parquet_of, write_table_file
+from pgm_rnn.report.table_files import PARQUET, table_writers, write_table_file
 from pgm_rnn.sequence_model.criteria import Criteria
 
 FILES = (".csv", PARQUET)
@@ -65,9 +65,7 @@ class Comparison:
             ValueError: another suffix, a folder that cannot be written to, or a .parquet without pyarrow.
             OSError: the file cannot be written; an earlier one stays.
         """
-        write_table_file(
-            Path(path), {".csv": lambda: csv_of(self.to_frame()), PARQUET: lambda: parquet_of(self.to_frame())}
-        )
+        write_table_file(Path(path), table_writers(self.to_frame))
 
     def parts(self) -> Iterator[RenderableType]:
         """Tables and sentences for a terminal, at most 80 columns wide."""

@@ -12,8 +12,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from pgm_rnn.report.comparison.base_measures import check_one_measure
 from pgm_rnn.report.comparison.comparing import Wanted, compared
 from pgm_rnn.report.comparison.entries import Entry, Refit, Trained
@@ -24,6 +22,7 @@ from pgm_rnn.report.saved import Saved, Source, observations, open_saved
 from pgm_rnn.report.soundness import blamed_on_model
 from pgm_rnn.report.table_files import check_table_file
 from pgm_rnn.report.tables import reading_of
+from pgm_rnn.report.terminal import console
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences
 from pgm_rnn.storage.description import DESCRIPTION
@@ -61,7 +60,7 @@ def compare_saved(
         entries = [_entry(name, one, data[name], bound.seed) for name, one in saved.items()]
         with blamed_on_model(" or ".join(map(str, folders))):
             found = compared(entries, bound, wanted, progress=True)
-    out = Console(highlight=False, markup=False, soft_wrap=True)
+    out = console()
     for part in found.parts():
         out.print(_by_options(part) if isinstance(part, str) else part)
     if output is not None:

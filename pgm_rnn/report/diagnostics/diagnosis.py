@@ -15,7 +15,7 @@ from pgm_rnn.report.diagnostics.residuals import normal_scores
 from pgm_rnn.report.diagnostics.section import Section
 from pgm_rnn.report.number_tables import WIDTH, wrapped
 from pgm_rnn.report.places import Values, frame_of, key_columns, places_of
-from pgm_rnn.report.table_files import PARQUET, csv_of, parquet_of, write_table_file
+from pgm_rnn.report.table_files import PARQUET, table_writers, write_table_file
 from pgm_rnn.sequences import Sequences
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class Diagnosis:
             ValueError: another suffix, a folder that cannot be written to, or a .parquet without pyarrow.
             OSError: the file cannot be written; an earlier one stays.
         """
-        _write(self.to_frame(), path)
+        write_table_file(Path(path), table_writers(self.to_frame))
 
     def write_steps(self, path: str | Path) -> None:
         """Write the table of `steps()`: .csv or .parquet.
@@ -155,8 +155,4 @@ class Diagnosis:
             ValueError: as `write` and `steps`.
             OSError: the file cannot be written; an earlier one stays.
         """
-        _write(self.steps(), path)
-
-
-def _write(frame: "pandas.DataFrame", path: str | Path) -> None:
-    write_table_file(Path(path), {".csv": lambda: csv_of(frame), PARQUET: lambda: parquet_of(frame)})
+        write_table_file(Path(path), table_writers(self.steps))

@@ -22,6 +22,7 @@ from pgm_rnn.report.diagnostics.particle_laws import Filtering, of_particles
 from pgm_rnn.report.fitted import counted
 from pgm_rnn.sequence_model import SequenceModel, memory_of
 from pgm_rnn.sequence_model.chains import as_vectors
+from pgm_rnn.sequence_model.densities import without_given
 from pgm_rnn.sequence_model.tables import has_tables
 from pgm_rnn.sequences import Sequences, over_events
 
@@ -84,10 +85,7 @@ def one_step(model: Any, data: Sequences, num_particles: int = 1000, seed: int |
 def _scored(model: SequenceModel, data: Sequences, width: int) -> Tensor:
     """True for entries that were observed and are not given, (B, T, M)."""
     there = over_events(data.mask, data.x)
-    there = there.reshape(*there.shape[:2], -1).expand(-1, -1, width)
-    if model.first == "model":
-        return there
-    return torch.cat([torch.zeros_like(there[:, :1]), there[:, 1:]], dim=1)
+    return without_given(there.reshape(*there.shape[:2], -1).expand(-1, -1, width), model.first)
 
 
 def _of_memory(model: SequenceModel, data: Sequences) -> EntryLaws:
