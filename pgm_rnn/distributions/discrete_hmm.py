@@ -19,6 +19,8 @@ from pgm_rnn.distributions.finite_checks import check_belief, check_logits
 from pgm_rnn.distributions.law_parameters import with_axis, without_steps
 from pgm_rnn.distributions.law_views import draws, other_chains, some_steps
 from pgm_rnn.kernels import hmm
+from pgm_rnn.kernels.deferred import with_gradients
+from pgm_rnn.kernels.transforms import is_transformed
 
 
 class DiscreteHMM(ChainLaw):
@@ -107,25 +109,30 @@ class DiscreteHMM(ChainLaw):
     def filter(self, value: Tensor) -> TorchDistribution:
         """The law of the last state, p(z_T | x_{1:T}): batch shape (*sample, *batch).
 
-        It follows the parameters and the value, at the cost of a recursion that is not compiled where one of them asks
-        for a gradient.
+        It follows the parameters and the value; a backward pass costs a recursion that is not compiled.
 
         Raises:
             ValueError: a value of probability zero, or whose density under some state is not finite.
         """
         log_emission, arguments = self._chains(value)
-        batch, num_steps = log_emission.shape[:-2], log_emission.shape[-2]
-        if follows(self.initial_probs, self.transition_probs, log_emission):
-            observed = self.observed(batch, num_steps, log_emission.device)
-            if observed is not None:
-                log_emission = log_emission.where(observed[..., None], 0.0)
-            states = finite_states.given(self.initial_probs, self.transition_probs, log_emission)
-            last = finite_states.last_probs(*states, num_steps, observed)
+        inputs = self.initial_probs, self.transition_probs, log_emission
+        if follows(*inputs) and is_transformed(inputs):
+            (last,) = self._last_probs(*inputs)
         else:
-            filtered, lengths = hmm.forward(*arguments).filtered, arguments[-1]
-            last = filtered[torch.arange(len(lengths), device=filtered.device), lengths - 1].reshape(*batch, -1)
+            last = _compiled_last_probs(*arguments).reshape(*log_emission.shape[:-2], -1)
+            if follows(*inputs):
+                (last,) = with_gradients([last], self._last_probs, inputs)
         check_belief(last)
         return dist.Categorical(probs=last)
+
+    def _last_probs(self, initial: Tensor, transition: Tensor, log_emission: Tensor) -> tuple[Tensor]:
+        """p(z_T | x_{1:T}), (*batch, K), in torch operations."""
+        batch, num_steps = log_emission.shape[:-2], log_emission.shape[-2]
+        observed = self.observed(batch, num_steps, log_emission.device)
+        if observed is not None:
+            log_emission = log_emission.where(observed[..., None], 0.0)
+        states = finite_states.given(initial, transition, log_emission)
+        return (finite_states.last_probs(*states, num_steps, observed),)
 
     @torch.no_grad()
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
@@ -259,3 +266,10 @@ class DiscreteHMM(ChainLaw):
         if len(initial) == 1:
             initial = initial[0]
         return initial, transition, log_emission.flatten(0, -3) if batch else log_emission[None], lengths
+
+
+@torch.no_grad()
+def _compiled_last_probs(initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor) -> Tensor:
+    """p(z_T | x_{1:T}) of flat chains, (B, K)."""
+    filtered = hmm.forward(initial, transition, log_emission, lengths).filtered
+    return filtered[torch.arange(len(lengths), device=filtered.device), lengths - 1]

@@ -21,6 +21,8 @@ from pgm_rnn.distributions.chain_parameters import earlier, later, regrouped
 from pgm_rnn.distributions.gaussian_states import times
 from pgm_rnn.distributions.normal import Normal
 from pgm_rnn.kernels import kalman
+from pgm_rnn.kernels.deferred import with_gradients
+from pgm_rnn.kernels.transforms import is_transformed
 
 
 class GaussianHMM(ChainLaw):
@@ -108,20 +110,34 @@ class GaussianHMM(ChainLaw):
     def filter(self, value: Tensor) -> TorchDistribution:
         """The law of the last state, p(z_T | x_{1:T}): batch shape (*sample, *batch).
 
-        Its moments follow the parameters and the value, at the cost of a recursion that is not compiled where one of
-        them asks for a gradient.
+        Its moments follow the parameters and the value; a backward pass costs a recursion that is not compiled.
         """
-        if follows(value, self.observation_shift, *self._parameters()):
-            batch, parameters, x = self._chains(value)
-            observed = self.observed(batch, x.shape[-2], x.device)
-            states = gaussian_states.given(parameters, x, observed)
-            mean, cov = gaussian_states.last_moments(states, x.shape[-2], observed)
-            return dist.MultivariateNormal(mean.expand(*batch, -1), cov.expand(*batch, -1, -1))
+        _, parameters, x = self._chains(value)
+        inputs = x, *(part for part in parameters if part is not None)
+        if follows(*inputs) and is_transformed(inputs):
+            mean, cov = self._last_moments(*inputs)
+        else:
+            mean, cov = self._compiled_last_moments(value)
+            if follows(*inputs):
+                mean, cov = with_gradients([mean, cov], self._last_moments, inputs)
+        return dist.MultivariateNormal(mean, cov)
+
+    def _last_moments(self, x: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean (*batch, D) and covariance (*batch, D, D) of the last state, in torch operations."""
+        batch, num_steps = x.shape[:-2], x.shape[-2]
+        observed = self.observed(batch, num_steps, x.device)
+        states = gaussian_states.given(kalman.GaussianChain(*parameters), x, observed)
+        mean, cov = gaussian_states.last_moments(states, num_steps, observed)
+        return mean.expand(*batch, -1), cov.expand(*batch, -1, -1)
+
+    @torch.no_grad()
+    def _compiled_last_moments(self, value: Tensor) -> tuple[Tensor, Tensor]:
+        """The same moments by the compiled filter."""
         batch, chain, x, lengths = self._flat_chains(value)
         result, index = kalman.filter(chain, x, lengths), torch.arange(len(x), device=x.device)
         mean = result.filtered_means[index, lengths - 1]
         cov = result.filtered_covs[index % len(result.filtered_covs), lengths - 1]
-        return dist.MultivariateNormal(mean.reshape(*batch, -1), cov.reshape(*batch, *cov.shape[-2:]))
+        return mean.reshape(*batch, -1), cov.reshape(*batch, *cov.shape[-2:])
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Ancestral draws that follow their parameters, (*sample_shape, *batch, T, M)."""
