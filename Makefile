@@ -12,7 +12,7 @@ help:
 	@echo "make quick           lint, then run a few cases of each test: an answer within 90 seconds"
 	@echo "make test            install into .venv, then lint and run the tests"
 	@echo "make format          rewrite the code in the house style"
-	@echo "make lint            ruff and mypy"
+	@echo "make lint            ruff, codespell and mypy"
 	@echo "make bench           install the peers where they can be, then time the engines beside them"
 	@echo "make docs            build the site in build/site; a warning or a broken internal link is an error"
 	@echo "make linkcheck       check the site's links to other sites"
@@ -33,6 +33,7 @@ test: lint
 lint: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/mypy
 
 format: .venv/.installed
