@@ -52,6 +52,6 @@ def test_what_threads_print_after_the_last_line_is_there() -> None:
 def test_the_package_comes_from_the_path_that_is_given(tmp_path: Path) -> None:
     (tmp_path / "pgm_rnn.py").write_text("place = __file__")
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-    done = with_torch().code("import pgm_rnn; print(pgm_rnn.place)", environment=environment)
+    done = with_torch().code("import pgm_rnn; print(pgm_rnn.place)", tmp_path, environment)
     assert done.stdout.strip() == str(tmp_path / "pgm_rnn.py"), done.stderr
     assert sys.path[0] != str(tmp_path)
