@@ -6,6 +6,7 @@ fork of it as it would in an interpreter just started. Where there is no fork, o
 start of an interpreter, such as OMP_NUM_THREADS, a test starts one.
 """
 
+import atexit
 import json
 import os
 import subprocess
@@ -16,10 +17,10 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-LIMIT = 400
+LIMIT = 1200
 """Seconds after which a program that hangs is ended by a signal."""
 SERVER = """
-import importlib, json, os, runpy, signal, sys, traceback
+import atexit, importlib, json, os, runpy, signal, sys, threading, traceback
 
 own = os.environ.get("PYTHONPATH", "").split(os.pathsep)
 base = [path for path in sys.path if path not in ("", *own)]
@@ -47,8 +48,8 @@ def run(asked):
     except BaseException:
         traceback.print_exc()
         code = 1
-    import threading
     threading._shutdown()
+    atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -82,9 +83,9 @@ class Fresh:
     """
 
     def __init__(self, *packages: str) -> None:
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         command = [sys.executable, "-W", "ignore", "-c", SERVER, *packages]
-        self._process = subprocess.Popen(command, text=True, **pipes)  # type: ignore[call-overload]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        atexit.register(self._process.communicate)
 
     def code(self, code: str, folder: Path | None = None, environment: Mapping[str, str] = os.environ) -> Done:
         """As `python -c CODE` in a folder."""
@@ -109,9 +110,17 @@ class Fresh:
             files = {each: Path(place) / each for each in ("out", "err")}
             for path in files.values():
                 path.touch()
-            asked = {"folder": str(folder or Path.cwd()), "environment": dict(environment), "code": code}
-            asked |= {"module": name, "arguments": arguments, "seconds": LIMIT}
-            asked |= {each: str(path) for each, path in files.items()}
+            asked = {
+                "folder": str(folder or Path.cwd()),
+                "environment": dict(environment),
+                "code": code,
+                "module": name,
+                "arguments": arguments,
+                "seconds": LIMIT,
+                **{each: str(path) for each, path in files.items()},
+            }
+            assert self._process.stdin is not None
+            assert self._process.stdout is not None
             print(json.dumps(asked), file=self._process.stdin, flush=True)
             status = int(self._process.stdout.readline())
             return Done(status, *(path.read_text(encoding="utf-8") for path in files.values()))

@@ -25,7 +25,7 @@ class Link(NamedTuple):
 
 def links_of(lines: Iterable[str]) -> list[Link]:
     """The links that were checked, each address once, from the lines of output.json."""
-    found = {}
+    found: dict[str, Link] = {}
     for line in lines:
         entry = json.loads(line)
         if entry["status"] in CHECKED and entry["uri"].startswith("http"):

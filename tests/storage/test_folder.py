@@ -20,7 +20,7 @@ from pgm_rnn.files import in_turn
 from pgm_rnn.models import HMM, NoisyRNN
 from pgm_rnn.storage import DESCRIPTION, TENSORS, StorageError, describe
 from pgm_rnn.storage.arguments import as_json
-from tests.fresh import with_all
+from tests.fresh import with_torch
 from tests.instances import assert_same
 from tests.storage.earlier import in_version_1, without_digests
 
@@ -41,7 +41,7 @@ def names(folder: Path) -> set[str]:
 @pytest.fixture(scope="module")
 def kills(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("kills")
-    done = with_all().module("tests.storage.killed", str(folder), folder=ROOT)
+    done = with_torch().module("tests.storage.killed", str(folder), folder=ROOT)
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
