@@ -301,7 +301,7 @@ class Child:
     def __call__(self, name: str, only: str = "") -> list[str]:
         """What became of each misfit: "refused", "accepted" or another error; how the process ended if it did."""
         print(json.dumps([name, only]), file=self._asking, flush=True)
-        lines = []
+        lines: list[str] = []
         for line in self._said:
             if line == DONE:
                 return lines
