@@ -10,15 +10,15 @@ PYTEST := OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -n logical --maxprocesses 4 -
 help:
 	@echo "make verify          install into .venv, then check every claim of the papers"
 	@echo "make quick           lint, then run a few cases of each test: an answer within 90 seconds"
-	@echo "make test            install into .venv, then lint and run the tests"
+	@echo "make test            install into .venv, then lint and run the tests of the day: at most 8 minutes on two cores"
 	@echo "make format          rewrite the code in the house style"
-	@echo "make lint            ruff and mypy"
+	@echo "make lint            ruff, codespell and mypy"
 	@echo "make bench           install the peers where they can be, then time the engines beside them"
 	@echo "make docs            build the site in build/site; a warning or a broken internal link is an error"
 	@echo "make linkcheck       check the site's links to other sites"
 	@echo "make release-check   build the wheel, the sdist and the site, and check them"
 	@echo "make matrix          run the tests on every Python from 3.11 to 3.13 that is here, with the newest packages"
-	@echo "make nightly         run the longest tests and Pyro's own, build the sdist, then run the matrix from what is in it"
+	@echo "make nightly         run the tests that make test leaves out and Pyro's own, build the sdist, then run the matrix from it"
 	@echo "make clean           remove .venv, .matrix and caches"
 
 verify: .venv/.installed
@@ -33,6 +33,7 @@ test: lint
 lint: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/mypy
 
 format: .venv/.installed
@@ -52,7 +53,10 @@ docs: .venv/.docs
 
 linkcheck: .venv/.docs
 	$(BIN)/python -m tools.site_pages build/site-source
-	$(BIN)/python -m sphinx --quiet -b linkcheck -c docs build/site-source build/linkcheck
+	rm -rf build/linkcheck
+	$(BIN)/python -m sphinx --quiet -b linkcheck -c docs build/site-source build/linkcheck >build/linkcheck.log 2>&1 \
+		|| test -s build/linkcheck/output.json || { cat build/linkcheck.log; false; }
+	$(BIN)/python -m tools.links build/linkcheck/output.json
 
 release-check: docs
 	rm -rf dist

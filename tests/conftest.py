@@ -10,6 +10,7 @@ from pgm_rnn.data import Dataset, synthetic
 from pgm_rnn.kernels import compilation
 from pgm_rnn.registries import OWN
 from tests.cases import cases_of
+from tests.daily import left_to_the_night
 from tests.quick import quick
 
 settings.register_profile("suite", deadline=None, derandomize=True, database=None, max_examples=50)
@@ -31,8 +32,11 @@ def pytest_collection() -> Iterator[None]:
         gc.enable()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With --quick, leave the cases out that `tests.quick` does not choose."""
+    """Mark the cases that `tests.daily` leaves to the night; with --quick, leave those out that `tests.quick` does."""
+    for item in left_to_the_night(items):
+        item.add_marker("nightly")
     if config.getoption("quick"):
         kept = quick(items)
         chosen = set(map(id, kept))

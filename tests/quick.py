@@ -1,7 +1,7 @@
 """The tests of `make quick`: a few cases of each test function, which have the values of its parameters between them.
 
-A test of 20 models with 10 families has 200 cases in `make test`. Twenty of them have every model and every family
-once; 8 of those are run here. Tests marked `slow` or `nightly` are left out. The rule reads the parameters alone, so a
+A test of 20 models with 10 families has 200 cases. Twenty of them have every model and every family once; 8 of those
+are run here. Tests marked `slow` or `nightly` are left out. The rule reads the parameters alone, so a
 new test or model needs no entry in a list.
 """
 
@@ -55,7 +55,7 @@ def by_function(items: Iterable[Any]) -> list[list[Any]]:
 
 def quick(items: Iterable[Any]) -> list[Any]:
     """The items of `make quick` among pytest's items."""
-    kept = [item for item in items if not any(item.iter_markers("slow"))]
+    kept = [item for item in items if not any(item.iter_markers("slow")) and not any(item.iter_markers("nightly"))]
     cases = [
         [(item, values_of(item.callspec.params if hasattr(item, "callspec") else {})) for item in function]
         for function in by_function(kept)

@@ -13,6 +13,7 @@ import pytest
 
 from pgm_rnn.cli import main as cli
 from pgm_rnn.cli import run
+from tests.fresh import with_all
 
 
 def pgm_rnn(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -30,7 +31,8 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 @pytest.mark.slow
 def test_verify_writes_one_record_a_claim(tmp_path: Path) -> None:
     output = tmp_path / "results.json"
-    done = pgm_rnn("verify", "--claim", "causal-posterior", "--claim", "markov-properties", "--json", str(output))
+    arguments = ["--claim", "causal-posterior", "--claim", "markov-properties", "--json", str(output)]
+    done = with_all().module("pgm_rnn", "verify", *arguments)
     assert done.returncode == 0, done.stderr
     records = json.loads(output.read_text())
     assert [record["id"] for record in records] == ["causal-posterior", "markov-properties"]
@@ -159,7 +161,8 @@ def test_what_the_user_got_wrong_is_one_sentence_and_status_two(
 @pytest.mark.slow
 def test_a_tampered_data_file_is_one_sentence_and_no_traceback(tmp_path: Path) -> None:
     (tmp_path / "JSB_Chorales.mat").write_bytes(b"not the chorales")
-    done = pgm_rnn("verify", "--data", "jsb", PGM_RNN_DATA=str(tmp_path))
+    environment = os.environ | {"PGM_RNN_DATA": str(tmp_path)}
+    done = with_all().module("pgm_rnn", "verify", "--data", "jsb", environment=environment)
     assert done.returncode == 2
     assert "SHA-256" in done.stderr
     assert "Traceback" not in done.stderr

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from pgm_rnn.data.dataset import Dataset
 from pgm_rnn.emissions import Bernoulli, Categorical, Gaussian, Pen, Poisson
 from pgm_rnn.inference import svi
 from pgm_rnn.models import HMM, RNN, LinearGaussianSSM, NoisyRNN
+from pgm_rnn.randomness import seeded
 from pgm_rnn.report import material, predicting, saved, showing
 from pgm_rnn.report.midi import midi
 from pgm_rnn.sequences import pad
@@ -25,11 +27,29 @@ from tests.test_cli import call
 Capture = pytest.CaptureFixture[str]
 
 
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with saved models and files of numbers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("folders"))
+        dtype = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float32)
+        with seeded(0):
+            _fill()
+        torch.set_default_dtype(dtype)
+        return Path.cwd()
+
+
 @pytest.fixture(autouse=True)
-def _folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty folder with saved models, files of numbers, and float32 as in a fresh interpreter."""
+def _folder(folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy of it as the present folder, and float32 as in a fresh interpreter."""
+    shutil.copytree(folders, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     torch.set_default_dtype(torch.float32)
+
+
+def _fill() -> None:
+    """Save models and numbers in the present folder."""
     save_model(HMM.random(num_states=2, num_symbols=3, seed=0), "hmm", info={"data": "synthetic-hmm", "seed": 0})
     save_model(noisy(), "noisy")
     save_model(linear(), "linear", info={"data": "named.csv", "file": {"columns": ["b", "a"]}})

@@ -1,5 +1,6 @@
 """The site: its start runs, its reference has every public name, docstrings are read as they are meant."""
 
+import json
 import re
 import tarfile
 import zipfile
@@ -12,7 +13,7 @@ import torch
 
 from pgm_rnn.version import __version__
 from tests.pages import DOCS, run_page
-from tools import release_check, site_pages
+from tools import links, release_check, site_pages
 from tools.docstring_markup import described_fields, to_rst
 
 MODULES = (
@@ -143,6 +144,28 @@ def test_options_of_a_fit_are_described_by_their_help_texts() -> None:
     assert "    batch_size: Sequences per gradient step. Default: 32." in described_fields(Plan)
     assert described_fields(Epoch) == []
     assert described_fields(3) == []
+
+
+def checked(uri: str, status: str) -> str:
+    entry = {"filename": "a.md", "lineno": 3, "status": status, "code": 0, "uri": uri, "info": "said"}
+    return json.dumps(entry)
+
+
+@pytest.mark.parametrize(
+    ("statuses", "said", "status"),
+    [
+        (["working", "redirected"], "All 2 links to other sites lead somewhere.", 0),
+        (["working", "broken"], "a.md:3: https://1\n    said\n1 of 2 links to other sites are broken.", 1),
+        (["timeout", "broken"], "None of the 2 links to other sites could be reached; check the network and", 1),
+        (["broken"], "a.md:3: https://0\n    said\n1 of 1 links to other sites are broken.", 1),
+    ],
+)
+def test_broken_links_are_named_and_a_missing_network_is_said(statuses: list[str], said: str, status: int) -> None:
+    lines = [checked(f"https://{number}", each) for number, each in enumerate(statuses)]
+    local = [checked("page.md", "broken"), checked("https://x", "unchecked"), *lines[:1]]
+    text, code = links.report(links.links_of([*lines, *local]))
+    assert text.startswith(said)
+    assert code == status
 
 
 METADATA = "Metadata-Version: 2.4\nName: pgm-rnn\nVersion: {}\n\n{}"

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.fresh import with_all
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
@@ -72,17 +74,16 @@ def test_nothing_in_the_wheel_imports_what_is_not_in_it(built: Path) -> None:
     ],
 )
 def test_commands_run_without_the_tools(arguments: str, said: str, built: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-W", "ignore", "-m", "pgm_rnn", *arguments.split()]
     untold = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}  # a test may run under no shell
     environment = os.environ | {"PYTHONPATH": str(built), "COLUMNS": "100"} | untold
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    done = with_all().module("pgm_rnn", *arguments.split(), folder=tmp_path, environment=environment)
+    assert done.returncode == 0, done.stderr
     assert said in done.stdout
 
 
 def test_a_wrong_name_is_answered_from_the_lists_in_the_wheel(built: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pgm_rnn", "sample", "hmm-jsb-17"]
     environment = os.environ | {"PYTHONPATH": str(built)}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = with_all().module("pgm_rnn", "sample", "hmm-jsb-17", folder=tmp_path, environment=environment)
     assert (done.returncode, done.stdout) == (2, "")
     assert "did you mean the trained hmm-jsb-16?" in done.stderr
 
@@ -92,9 +93,7 @@ def test_an_entry_is_made_again_from_a_checkout_alone(built: Path, tmp_path: Pat
     found = {}
     for tree in (ROOT, built):
         environment = os.environ | {"PYTHONPATH": str(tree)}
-        done = subprocess.run(
-            [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
-        )
+        done = with_all().code(code, tmp_path, environment)
         found[tree] = (done.returncode, done.stdout.strip(), done.stderr.splitlines()[-1:])
     assert found[ROOT][:2] == (0, "pgm_rnn.zoo.make")
     assert found[built][0] == 1

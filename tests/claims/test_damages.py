@@ -1,8 +1,11 @@
 """Every damage to the models is noticed by the claims that are said to notice it."""
 
+from typing import Any
+
 import pytest
 
 from pgm_rnn.claims import CLAIMS
+from tests.quick import covering, values_of
 from tools.damages import DAMAGES, NOTICED_BY, Damage, measured, notices
 
 pytestmark = pytest.mark.slow
@@ -12,6 +15,12 @@ SLOW = ("particle-filter-rate", "particle-filter-unbiased")
 PAIRS = [(name, claim_id) for name, ids in NOTICED_BY.items() for claim_id in ids if claim_id not in SLOW]
 
 
+def pairs() -> list[Any]:
+    """Every damage with every claim that notices it; by day, pairs that have every damage and every claim once."""
+    by_day = covering((pair, values_of({"name": pair[0], "claim_id": pair[1]})) for pair in PAIRS)
+    return [pytest.param(*pair, marks=[pytest.mark.nightly] * (pair not in by_day)) for pair in PAIRS]
+
+
 def test_every_damage_of_every_kind_is_noticed_by_some_claim() -> None:
     assert set(NOTICED_BY) == set(BY_NAME)
     assert all(NOTICED_BY.values())
@@ -19,7 +28,7 @@ def test_every_damage_of_every_kind_is_noticed_by_some_claim() -> None:
         assert any(name.startswith(kind) for name in BY_NAME)
 
 
-@pytest.mark.parametrize(("name", "claim_id"), PAIRS)
+@pytest.mark.parametrize(("name", "claim_id"), pairs())
 def test_the_claim_notices_the_damage(name: str, claim_id: str) -> None:
     with BY_NAME[name].applied():
         assert notices(CLAIMS[claim_id])

@@ -1,7 +1,6 @@
-"""One process of a fit that torchrun starts: `torchrun -m tests.inference.several FOLDER TASK`.
+"""Fits by two processes: `python -m tests.inference.several FOLDER` forks them.
 
-"fit" writes what a process ended with to FOLDER/RANK.json; "lost", without torchrun, forks pairs of processes of which
-one is lost.
+Each writes what it ended with to FOLDER/RANK.json. Two more pairs, of which one process is lost, follow.
 """
 
 import json
@@ -9,6 +8,8 @@ import os
 import signal
 import socket
 import sys
+import traceback
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -86,21 +87,29 @@ def refused(rank: int, **options: Any) -> str:
     return ""
 
 
-def lost(folder: Path, signal_number: int) -> str:
-    """What the first of two processes says when the other one gets a signal in the middle of an epoch."""
+def side_by_side(work: Callable[[int], None]) -> list[int]:
+    """Fork two processes that find each other, each of which does its part; their ids."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
-        os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
-    said = folder / f"{signal_number}.txt"
+        meeting = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
     children = []
     for rank in range(2):
         children.append(os.fork())
         if children[-1] == 0:
-            os.environ["RANK"] = str(rank)
+            os.environ.update(meeting | {"RANK": str(rank)})
             try:
-                _be_lost(said, rank, signal_number)
-            finally:
-                os._exit(0)
+                work(rank)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+    return children
+
+
+def lost(folder: Path, signal_number: int) -> str:
+    """What the first of two processes says when the other one gets a signal in the middle of an epoch."""
+    said = folder / f"{signal_number}.txt"
+    children = side_by_side(lambda rank: _be_lost(said, rank, signal_number))
     os.waitpid(children[0], 0)
     os.kill(children[1], signal.SIGKILL)
     os.waitpid(children[1], 0)
@@ -123,15 +132,10 @@ def _be_lost(said: Path, rank: int, signal_number: int) -> None:
         said.write_text(f"{type(error).__name__}: {error}")
 
 
-def main(folder: Path, task: str) -> None:
-    """Run a task in this process."""
-    torch.set_num_threads(1)
-    torch.set_default_dtype(torch.float64)
-    if task == "lost":
-        print(json.dumps([lost(folder, number) for number in (signal.SIGKILL, signal.SIGSTOP)]))
-        return
-    dist.init_process_group("gloo", timeout=timedelta(seconds=30))
-    rank = dist.get_rank()
+def fit_and_refuse(folder: Path, rank: int) -> None:
+    """Every fit, and what is refused, in one of two processes."""
+    dist.init_process_group("gloo", timeout=timedelta(seconds=60))
+    assert dist.get_rank() == rank
     fits(folder, rank)
     errors = [refused(rank, learning_rate=0.01 * (1 + rank)), refused(rank, checkpoint=folder / "run", seed=0)]
     errors.append(refused(rank, checkpoint=folder / "run", resume=True, seed=5))
@@ -139,5 +143,15 @@ def main(folder: Path, task: str) -> None:
     leave()
 
 
+def main(folder: Path) -> None:
+    """Fork two processes that fit, then two pairs of which one process is lost."""
+    torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float64)
+    for child in side_by_side(lambda rank: fit_and_refuse(folder, rank)):
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    said = [lost(folder, number) for number in (signal.SIGKILL, signal.SIGSTOP)]
+    (folder / "lost.json").write_text(json.dumps(said))
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]))

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from pgm_rnn.inference import svi
 from pgm_rnn.inference.svi.checkpoints import CHECKPOINT, CheckpointError, Checkpoints, State
 from pgm_rnn.inference.svi.training import Run
 from pgm_rnn.sequences import as_sequences
+from tests.fresh import with_all
 from tests.inference import killed
 from tests.inference.fits import SYMBOLS, data, fit, state
 from tests.instances import assert_same, make_rnn
@@ -52,9 +51,7 @@ def test_a_run_killed_twenty_times_ends_with_the_bits_of_one_that_was_not(tmp_pa
     whole, dead = tmp_path / "whole", tmp_path / "dead"
     dead.mkdir()
     whole.mkdir()
-    command = [sys.executable, "-m", "tests.inference.killed", str(dead), "20"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    done = with_all().module("tests.inference.killed", str(dead), "20", folder=ROOT)
     assert done.stdout.split() == ["20"], done.stderr
     expected = killed.run(whole)
     assert sum(1 for _ in dead.iterdir()) >= 1

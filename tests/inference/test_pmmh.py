@@ -26,7 +26,7 @@ def chain(stay: float, leave: float = 0.3) -> HMM:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num_particles", [3, 30])
+@pytest.mark.parametrize("num_particles", [3, pytest.param(30, marks=pytest.mark.nightly)])
 def test_the_draws_have_the_exact_posterior_whatever_the_number_of_particles(num_particles: int) -> None:
     x = chain(0.9).sample(6, 4, seed=0).x  # many short sequences, for a filter takes its time by steps
     grid = torch.linspace(0.005, 0.995, 100)
@@ -144,7 +144,7 @@ def test_a_parameter_that_no_law_can_have_is_rejected(law: Callable[[Tensor], An
     mean = float((weights * grid).sum() / weights.sum())
     spread = float((weights * (grid - mean) ** 2).sum() / weights.sum()) ** 0.5
     program = WithPriors(Toss(law), {"chance": dist.Normal(torch.tensor(0.5), 1.0)})
-    result = pmmh.run(program, x, num_samples=1000, num_warmup=200, num_particles=1, progress=False)
+    result = pmmh.run(program, x, num_samples=500, num_warmup=200, num_particles=1, progress=False)
     draws = result.posterior.samples["chance"]
     error = spread / float(result.posterior.effective_sample_sizes["chance"]) ** 0.5
     assert 0 <= float(draws.min()) < float(draws.max()) <= 1
@@ -267,9 +267,18 @@ WIDE: dict[str, Callable[[Tensor], Any]] = {
 }
 
 
+def wide() -> list[Any]:
+    """Each prior in each precision; by day each prior in one of them."""
+    by_day = {(name, number % 2) for number, name in enumerate(WIDE)}
+    return [
+        pytest.param(prior, dtype, id=f"{name}-{dtype}", marks=[pytest.mark.nightly] * ((name, number) not in by_day))
+        for name, prior in WIDE.items()
+        for number, dtype in enumerate((torch.float32, torch.float64))
+    ]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("prior", WIDE.values(), ids=WIDE)
+@pytest.mark.parametrize(("prior", "dtype"), wide())
 def test_stochastic_volatility_with_a_wide_prior_has_a_posterior_from_any_seed(
     prior: Callable[[Tensor], Any], dtype: torch.dtype
 ) -> None:

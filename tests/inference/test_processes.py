@@ -15,6 +15,7 @@ import torch.distributed as dist
 
 from pgm_rnn import load_model
 from pgm_rnn.inference.svi.processes import Processes
+from tests.fresh import with_all
 from tests.inference import several
 
 ROOT = Path(__file__).parents[2]
@@ -24,21 +25,16 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not (dist.is_available() and dist.is_gloo_available()), reason="needs gloo"),
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
 ]
-
-
-def outcome(folder: Path, task: str, *launcher: str) -> str:
-    command = [sys.executable, *launcher, "-m", "tests.inference.several", str(folder), task]
-    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes wrote."""
     place = tmp_path_factory.mktemp("several")
-    outcome(place, "fit", *TORCHRUN)
+    done = with_all().module("tests.inference.several", str(place), folder=ROOT)
+    assert done.returncode == 0, done.stderr
     return place
 
 
@@ -106,9 +102,10 @@ def test_the_command_line_fits_with_two_processes_and_saves_once(tmp_path: Path)
     load_model(tmp_path / "out")
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_process_that_dies_or_hangs_ends_the_others_with_an_error(tmp_path: Path) -> None:
-    for said in json.loads(outcome(tmp_path, "lost").splitlines()[-1]):
+def test_a_process_that_dies_or_hangs_ends_the_others_with_an_error(folder: Path) -> None:
+    found = json.loads((folder / "lost.json").read_text())
+    assert len(found) == 2
+    for said in found:
         assert said.startswith(
             "ProcessLostError: expected every process of the run to answer, one has ended or hangs; see its own error"
         )

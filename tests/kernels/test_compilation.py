@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +16,7 @@ from pgm_rnn.inference.em import engine
 from pgm_rnn.inference.em.climb import climb
 from pgm_rnn.kernels import compilation
 from pgm_rnn.models import HMM
+from tests.fresh import with_torch
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = {"pgm_rnn": ROOT / "pgm_rnn", "pgm_rnn/models": ROOT / "models", "pgm_rnn/inference": ROOT / "inference"}
@@ -40,14 +39,8 @@ print(json.dumps([*found, type(cache).__name__, getattr(cache, "_cache_path", ""
 
 def ran(place: Path, **environment: str) -> tuple[float, float, str, str, str]:
     """Seconds of a compiled call and those without compilation, the cache's kind and folder, and standard error."""
-    done = subprocess.run(
-        [sys.executable, "-c", SHORT],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=place,
-        env=os.environ | {"PYTHONPATH": str(place)} | environment,
-    )
+    done = with_torch().code(SHORT, place, os.environ | {"PYTHONPATH": str(place)} | environment)
+    assert done.returncode == 0, done.stderr
     seconds, working, cache, folder = json.loads(done.stdout)
     return seconds, working, cache, folder, done.stderr
 

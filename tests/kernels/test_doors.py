@@ -1,11 +1,12 @@
 """Every public function of `pgm_rnn.kernels` with arguments that do not fit: an error, never a read beyond an array.
 
 The functions are found in the package, so that a new one fails here until it has an entry in `CALLS`. Arguments that do
-not fit are tried in a forked process for each function, for what is looked for may end it.
+not fit are tried in a forked process, for what is looked for may end it; another one then takes its place.
 """
 
 import importlib
 import inspect
+import json
 import os
 import pkgutil
 import signal
@@ -280,26 +281,74 @@ FITS: dict[str, tuple[str, ...]] = {
 """Changes after which the arguments of a function still fit, by the beginning of their labels."""
 
 
-def said_by_a_child(name: str, only: str = "") -> list[str]:
-    """What became of each misfit in a forked process: "refused", "accepted" or another error; how the process ended."""
-    function, arguments = CALLS[name]()
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        signal.alarm(100)
-        with os.fdopen(writing, "w") as out:
+class Child:
+    """A forked process that tries the misfits of one function after the other, as long as it lives."""
+
+    def __init__(self) -> None:
+        asked, asking = os.pipe()
+        said, saying = os.pipe()
+        self._child = os.fork()
+        if self._child == 0:
+            os.close(asking)
+            os.close(said)
+            _answer(asked, saying)
+            os._exit(0)
+        os.close(asked)
+        os.close(saying)
+        self._asking, self._said = os.fdopen(asking, "w"), os.fdopen(said)
+        self.lives = True
+
+    def __call__(self, name: str, only: str = "") -> list[str]:
+        """What became of each misfit: "refused", "accepted" or another error; how the process ended if it did."""
+        print(json.dumps([name, only]), file=self._asking, flush=True)
+        lines: list[str] = []
+        for line in self._said:
+            if line == DONE:
+                return lines
+            lines.append(line.rstrip("\n"))
+        return [*lines, f"ended by {self.end()}"]
+
+    def end(self) -> int:
+        """Let it end, and its exit status."""
+        self.lives = False
+        self._asking.close()
+        code = os.waitstatus_to_exitcode(os.waitpid(self._child, 0)[1])
+        self._said.close()
+        return code
+
+
+DONE = "done\n"
+
+
+def _answer(asked: int, saying: int) -> None:
+    with os.fdopen(asked) as names, os.fdopen(saying, "w") as out:
+        for line in names:
+            name, only = json.loads(line)
+            signal.alarm(600)
+            torch.manual_seed(0)
+            function, arguments = CALLS[name]()
             for label, misfit in misfits(arguments):
-                if not label.startswith(only):
-                    continue
-                out.write(f"{label}: ")
-                out.flush()  # the last line names the culprit if the process ends
-                out.write(f"{outcome(function, misfit)}\n")
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as said:
-        lines = said.read().splitlines()
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return lines + ([f"ended by {code}"] if code else [])
+                if label.startswith(only):
+                    out.write(f"{label}: ")
+                    out.flush()  # the last line names the culprit if the process ends
+                    out.write(f"{outcome(function, misfit)}\n")
+            out.write(DONE)
+            out.flush()
+
+
+@pytest.fixture(scope="module")
+def child() -> Iterator[Callable[[str], list[str]]]:
+    """Tries the misfits of a function in a process that lives."""
+    children: list[Child] = []
+
+    def ask(name: str) -> list[str]:
+        if not children or not children[-1].lives:
+            children.append(Child())
+        return children[-1](name)
+
+    yield ask
+    if children and children[-1].lives:
+        assert children[-1].end() == 0
 
 
 def outcome(function: Callable[..., Any], arguments: tuple[Any, ...]) -> str:
@@ -314,8 +363,8 @@ def outcome(function: Callable[..., Any], arguments: tuple[Any, ...]) -> str:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("name", CALLS)
-def test_arguments_that_do_not_fit_are_refused(name: str) -> None:
-    lines, fits = said_by_a_child(name), FITS.get(name, ())
+def test_arguments_that_do_not_fit_are_refused(name: str, child: Callable[[str], list[str]]) -> None:
+    lines, fits = child(name), FITS.get(name, ())
     assert len(lines) > 5
     assert [line for line in lines if not line.endswith(": refused") and not line.startswith(fits)] == []
     for fit in fits:
@@ -325,8 +374,27 @@ def test_arguments_that_do_not_fit_are_refused(name: str) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_kernel_without_a_door_would_be_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doors, "lengths", lambda *arguments: None)
-    lines = said_by_a_child("hmm.log_marginal_likelihood", only="argument 3 with -3")
+    tried = Child()
+    lines = tried("hmm.log_marginal_likelihood", only="argument 3 with -3")
+    if tried.lives:
+        tried.end()
     assert lines[0] == "argument 3 with -3: accepted" or "ended by" in lines[-1]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_process_that_is_ended_names_what_ended_it_and_another_goes_on(
+    monkeypatch: pytest.MonkeyPatch, child: Callable[[str], list[str]]
+) -> None:
+    def ends(*arguments: Any) -> str:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return ""
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{__name__}.outcome", ends)
+        tried = Child()
+    assert tried("nade.draw") == ["argument 0 without its axes: ", f"ended by {-signal.SIGKILL}"]
+    assert not tried.lives
+    assert len(child("nade.draw")) > 5
 
 
 @pytest.mark.parametrize("shape", [(0, K, K), (B, 0, K, K), (1, 0, K, K)])

@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import stat
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from pgm_rnn.files import in_turn
 from pgm_rnn.models import HMM, NoisyRNN
 from pgm_rnn.storage import DESCRIPTION, TENSORS, StorageError, describe
 from pgm_rnn.storage.arguments import as_json
+from tests.fresh import with_torch
 from tests.instances import assert_same
 from tests.storage.earlier import in_version_1, without_digests
 
@@ -41,8 +41,7 @@ def names(folder: Path) -> set[str]:
 @pytest.fixture(scope="module")
 def kills(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("kills")
-    command = [sys.executable, "-m", "tests.storage.killed", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = with_torch().module("tests.storage.killed", str(folder), folder=ROOT)
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
