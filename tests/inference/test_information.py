@@ -227,7 +227,7 @@ def test_parameters_that_a_fit_kept_are_known_and_the_others_have_standard_error
     model = HMM(
         torch.tensor([0.5, 0.5]),
         torch.tensor([[0.2, 0.8], [0.7, 0.3]]),
-        Gaussian().table(torch.tensor([[-1.0], [1.0]]), torch.ones(2, 1)),
+        Gaussian().table(torch.tensor([-1.0, 1.0]), torch.ones(2)),
     ).double()
     em.fit(model, x, frozen=("initial", "transition"), num_iterations=300, tolerance=1e-10, progress=False)
     free, found = observed_information(model, as_sequences(x), frozen=("initial", "transition"))
