@@ -34,6 +34,7 @@ from pgm_rnn.sequence_model.law_checks import check_tables
 from pgm_rnn.sequence_model.observations import as_batch, check_inputs, checked
 from pgm_rnn.sequence_model.tables import Tables, has_tables, in_groups, tables_of
 from pgm_rnn.sequences import Data, Sequences, length_mask
+from pgm_rnn.states import NO_STATE
 
 __all__ = [
     "Filtered",
@@ -208,7 +209,7 @@ class MostLikelyStates(NamedTuple):
     """Result of `most_likely_states`.
 
     Attributes:
-        states: the most probable path, (B, T), int64, 0 in the padding.
+        states: the most probable path, (B, T), int64, -1 in the padding, where there is no state.
         log_prob: log p(x_{1:T}, z_{1:T}) of that path, (B,), nats; -inf for an impossible sequence.
     """
 
@@ -285,7 +286,8 @@ def most_likely_states(
         initial, transition, log_emission = tables
         return hmm.most_likely_states(initial.log(), transition.log(), log_emission, data.lengths[rows])
 
-    return MostLikelyStates(*map(torch.cat, zip(*in_groups(model, data, of_group), strict=True)))
+    states, log_prob = map(torch.cat, zip(*in_groups(model, data, of_group), strict=True))
+    return _marked(states, log_prob, data.lengths)
 
 
 @torch.no_grad()
@@ -305,7 +307,12 @@ def smooth_and_decode(
     initial, transition, log_emission = tables_of(model, data)
     forward = hmm.forward(initial, transition, log_emission, data.lengths)
     decoded = hmm.most_likely_states(initial.log(), transition.log(), log_emission, data.lengths)
-    return Smoothed(transition, initial, data.lengths, forward), MostLikelyStates(*decoded)
+    return Smoothed(transition, initial, data.lengths, forward), _marked(*decoded, data.lengths)
+
+
+def _marked(states: Tensor, log_prob: Tensor, lengths: Tensor) -> MostLikelyStates:
+    """The paths (B, T) without a state in the padding."""
+    return MostLikelyStates(states.where(length_mask(lengths, states.shape[1]), NO_STATE), log_prob)
 
 
 @by_keyword

@@ -2,15 +2,16 @@
 
     I = -d^2 log p(x) / d theta d theta',   Var g(theta) = dg I^+ dg'        theta: the unconstrained parameters
 
-I is the difference of exact gradients at theta + h and theta - h, entry by entry: some exact likelihoods have first
-derivatives only. h is a thousandth of 1 / sqrt(I_ii), so that units do not matter.
+I is exact, by autograd, where log p(x) has second derivatives and the data are few enough. Elsewhere, for laws whose
+kernels have first derivatives only, it is the difference of exact gradients at theta + h and theta - h, entry by entry,
+with h a thousandth of 1 / sqrt(I_ii), so that units do not matter.
 
 In a row of logits one number is redundant, and so is the scale of a latent state: I is singular. I^+ inverts it on the
 parameters that the data determine; g is one of them if dg has no part among the other directions (Rothenberg, 1971).
 Sources: Efron & Hinkley (1978) for the observed information, Rao (1973), sec. 6a.2 for the delta method.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 import torch
@@ -22,6 +23,10 @@ from pgm_rnn.sequences import Sequences
 
 MAX_PARAMETERS = 500
 """Largest number of unconstrained parameters whose information is computed: it takes four gradients for each."""
+MAX_EXACT = 2**18
+"""Largest number of steps times parameters whose second derivatives are exact: autograd keeps each step of the data."""
+_AGREE = 0.01
+"""Largest difference of exact second derivatives from those of gradients along one direction, where I_ii is one."""
 _STEP = 1e-3
 _NO_EFFECT = 1e-6
 """Change of sqrt(2 log p) below which a parameter that moves by its own size, or by one, has no effect."""
@@ -70,15 +75,29 @@ class Free:
 
     Args:
         model: a model in float64.
+        frozen: first letters of the names of parameters that are known constants, too.
 
     Attributes:
         start: their present values, (n,).
         of_first_state: those whose name begins with "initial", (n,), bool.
+
+    Raises:
+        TypeError: `frozen` is one text.
+        ValueError: no parameter has such a name.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, frozen: Collection[str] = ()) -> None:
+        if isinstance(frozen, str):
+            raise TypeError(f"expected frozen as a collection of names, got {frozen!r}; use frozen=[{frozen!r}]")
         self.model, present = model, current_parameters(model)
+        for part in frozen:
+            if not any(name.startswith(part) for name in present):
+                raise ValueError(
+                    f"expected frozen parts among the parameters {', '.join(present)}, got {part!r}; name one of them, "
+                    "or how several begin"
+                )
         learnt = {name for name, value in present.items() if value.requires_grad} or set(present)
+        learnt = {name for name in learnt if not name.startswith(tuple(frozen))}
         self._present = {name: value.detach().clone() for name, value in present.items()}
         self._free = {name: self._present[name].isfinite() for name in self._present if name in learnt}
         values = [self._present[name][free] for name, free in self._free.items()]
@@ -102,6 +121,19 @@ class Free:
             found = torch.autograd.grad(value, theta, allow_unused=True)[0] if value.requires_grad else None
         return torch.zeros_like(theta) if found is None else found
 
+    def hessian(self, function: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
+        """The gradient (n,) and the second derivatives (n, n) of a function with one value, by autograd.
+
+        Raises:
+            RuntimeError: a part of the function has first derivatives only.
+        """
+        theta = self.start.clone().requires_grad_()
+        with torch.enable_grad():
+            found = torch.autograd.grad(self.call(function, theta), theta, create_graph=True)[0]
+        each = torch.eye(len(theta), dtype=theta.dtype, device=theta.device)
+        rows = torch.autograd.grad(found, theta, each, is_grads_batched=True, materialize_grads=True)[0]
+        return found.detach(), rows.detach()
+
     def jacobian(self, function: Callable[[], Tensor]) -> Tensor:
         """d function() / d theta at the present parameters, (*shape, n)."""
         theta = self.start.clone().requires_grad_()
@@ -115,19 +147,23 @@ class Free:
         return torch.stack(filled).reshape(*value.shape, -1)
 
 
-def observed_information(model: SequenceModel, data: Sequences) -> tuple[Free, Information]:
+def observed_information(
+    model: SequenceModel, data: Sequences, frozen: Collection[str] = ()
+) -> tuple[Free, Information]:
     """The observed information of a model with an exact likelihood, and the parameters that it belongs to.
 
     Args:
         model: a model in float64; parameters with `requires_grad=False` are known constants, unless all are.
         data: observations, in float64 where they are real.
+        frozen: parameters that are known as well: their names, or how these begin, such as "transition".
 
     Raises:
-        ValueError: a model without an exact likelihood, without parameters or with more than `MAX_PARAMETERS`.
+        ValueError: a model without an exact likelihood, without free parameters or with more than `MAX_PARAMETERS`, or
+            an unknown name of a frozen part.
     """
     if not model.exact:
         raise ValueError(f"expected a model with an exact likelihood for standard errors, got {type(model).__name__}")
-    free = Free(model)
+    free = Free(model, frozen)
     if not 0 < len(free.start) <= MAX_PARAMETERS:
         raise ValueError(
             f"expected 1 to {MAX_PARAMETERS} parameters for standard errors, got {len(free.start):,}; "
@@ -138,12 +174,8 @@ def observed_information(model: SequenceModel, data: Sequences) -> tuple[Free, I
         return model.log_marginal_likelihood(data).sum()
 
     size = free.start.abs().clamp(min=1.0)
-    first = -_differences(free, total, _STEP * size)
-    curved = first.diagonal().abs().sqrt()
-    found = curved * size > _NO_EFFECT
-    step = _STEP * torch.where(found, curved.reciprocal().minimum(10 * size), size)
-    matrix = -_differences(free, total, step)
-    score = free.gradient(total, free.start)
+    exact = _exact(free, total, size) if data.num_steps * len(free.start) <= MAX_EXACT else None
+    matrix, score, found = exact if exact is not None else _by_differences(free, total, size)
     with torch.no_grad():
         log_likelihood = float(total())
     whole = _decomposed(matrix, score, found, log_likelihood)
@@ -151,6 +183,38 @@ def observed_information(model: SequenceModel, data: Sequences) -> tuple[Free, I
         return free, whole
     later = _decomposed(matrix, score, found & ~free.of_first_state, log_likelihood)
     return free, later._replace(start_is_known=True) if later.at_maximum else whole
+
+
+def _exact(free: Free, total: Callable[[], Tensor], size: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Information, score and which parameters have an effect, by autograd; None where that is not possible or wrong.
+
+    A part of one's own model may cut the graph without a word, so one direction is compared with a difference.
+    """
+    try:
+        score, hessian = free.hessian(total)
+    except (RuntimeError, NotImplementedError):  # first derivatives only
+        return None
+    if not bool(hessian.isfinite().all()):
+        return None
+    curved = hessian.diagonal().abs().sqrt()
+    found = curved * size > _NO_EFFECT
+    unit = torch.where(found, curved.reciprocal().minimum(10 * size), 0.0)  # where the diagonal is one
+    signs = torch.ones_like(size)
+    signs[1::2] = -1
+    ahead, behind = (free.gradient(total, free.start + step * signs * unit) for step in (_STEP, -_STEP))
+    wrong = unit * (hessian @ (signs * unit) - (ahead - behind) / (2 * _STEP))
+    if not float(wrong.norm()) <= _AGREE * float(found.sum()) ** 0.5:
+        return None
+    return -hessian, score, found
+
+
+def _by_differences(free: Free, total: Callable[[], Tensor], size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The same by differences of gradients."""
+    first = -_differences(free, total, _STEP * size)
+    curved = first.diagonal().abs().sqrt()
+    found = curved * size > _NO_EFFECT
+    step = _STEP * torch.where(found, curved.reciprocal().minimum(10 * size), size)
+    return -_differences(free, total, step), free.gradient(total, free.start), found
 
 
 def _decomposed(matrix: Tensor, score: Tensor, found: Tensor, log_likelihood: float) -> Information:

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 from pgm_rnn.checks import check_counts
 
-__all__ = ["FiniteStates", "GaussianStates", "States", "described"]
+__all__ = ["NO_STATE", "FiniteStates", "GaussianStates", "States", "described"]
+NO_STATE = -1
+"""Stands in results in place of one of the states 0..K - 1 where there is none, behind the end of a sequence."""
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,9 @@ def infer(
         ),
     ] = "auto",
     num_particles: Annotated[int, typer.Option(help="Particles of smc, or draws of svi, per sequence.")] = 1000,
+    num_paths: Annotated[
+        int, typer.Option(help="Paths of smc per sequence for smoothed states; 0 leaves these out.")
+    ] = 100,
     split: Split = None,
     column: Column = None,
     sequence: SequenceColumn = None,
@@ -55,6 +58,7 @@ def infer(
         model_class=class_of(own_class),
         engine=engine,
         num_particles=num_particles,
+        num_paths=num_paths,
         seed=seed,
         output=out,
     )

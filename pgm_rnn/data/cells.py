@@ -28,7 +28,8 @@ class Cells(NamedTuple):
     @property
     def seen(self) -> Array:
         """The numbers that are there."""
-        return self.values[~np.isnan(self.values)]
+        there = ~np.isnan(self.values)
+        return self.values if bool(there.all()) else self.values[there]
 
     @property
     def share_of_numbers(self) -> float:

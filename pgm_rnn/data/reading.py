@@ -32,7 +32,7 @@ from pgm_rnn.data.roles import (
     sorted_rows,
 )
 from pgm_rnn.data.source import DataError
-from pgm_rnn.data.times import Axis, axis_of, gaps_in, uneven_in
+from pgm_rnn.data.times import Axis, Gaps, axis_of, spacing_of
 from pgm_rnn.data.written import UNITS_OF_TEXT, is_text, read_written
 from pgm_rnn.legend import Kind, Legend
 from pgm_rnn.sequences import Sequences
@@ -87,15 +87,15 @@ def read_sequences(
         ModuleNotFoundError: a Parquet file where pyarrow is not installed.
 
     Warns:
-        ReadingWarning: steps that are missing on a regular time axis, columns that are constant or left out, or a table
-            that seems to hold several sequences although `sequence` is not given.
+        ReadingWarning: steps that are missing on a regular time axis, columns that are constant or left out, an id with
+            a single row, or a table that seems to hold several sequences although `sequence` is not given.
 
     Example:
         >>> import pandas as pd
-        >>> table = pd.DataFrame({"id": ["b", "a", "b"], "t": [2, 1, 1], "flow": [0.5, 1.5, 2.5]})
+        >>> table = pd.DataFrame({"id": [*"baba"], "t": [2, 1, 1, 2], "flow": [0.5, 1.5, 2.5, 3]})
         >>> data = read_sequences(table, sequence="id", time="t")
         >>> data.x[0, :, 0].tolist(), data.lengths.tolist(), data.legend.ids
-        ([2.5, 0.5], [2, 1], ('b', 'a'))
+        ([2.5, 0.5], [2, 2], ('b', 'a'))
     """
     options = {"sequence": sequence, "time": time, "columns": columns, "kind": kind, "inputs": inputs, "units": units}
     if isinstance(source, Sequences):
@@ -165,6 +165,7 @@ def _of_table(
     names = columns or observed_columns(frame, groups, taken, time is not None)
     found_variables = variables(frame, names, kind, words, units)
     _warn_of_constants(found_variables)
+    _warn_of_single_rows(frame, groups, lengths)
     driven = inputs_of(frame, inputs) if inputs else frame.inputs
     legend = Legend(
         tuple(variable.column for variable in found_variables),
@@ -195,21 +196,21 @@ def _order(
 
 def _warn_of_spacing(frame: Frame, groups: Groups, axis: Axis, time: str, order: Array, lengths: Array) -> None:
     """Warn of steps that are missing on a regular axis, or of an axis that is uneven."""
-    gaps = gaps_in(axis, order, lengths)
-    if gaps is not None:
-        steps = "1 step is" if gaps.num_steps == 1 else f"{gaps.num_steps} steps are"
-        of = f" of sequence {groups.ids[groups.codes[gaps.row]]!r}" if groups.ids else ""
+    found = spacing_of(axis, order, lengths)
+    if found is None:
+        return
+    if isinstance(found, Gaps):
+        steps = "1 step is" if found.num_steps == 1 else f"{found.num_steps} steps are"
+        of = f" of sequence {groups.ids[groups.codes[found.row]]!r}" if groups.ids else ""
         text = (
-            f"{steps} missing in column {time!r}, the first after {axis.at(gaps.row)}{of} ({frame.place(gaps.row)}); "
+            f"{steps} missing in column {time!r}, the first after {axis.at(found.row)}{of} ({frame.place(found.row)}); "
             "the rows on both sides are taken for neighbours, so add rows with empty cells to keep the distance"
         )
-    elif (uneven := uneven_in(axis, order, lengths)) is not None:
-        text = (
-            f"the rows are not evenly spaced in column {time!r}, {uneven[0]} to {uneven[1]} apart, and each is taken "
-            "for one step; average them over equal intervals if the distance matters"
-        )
     else:
-        return
+        text = (
+            f"the rows are not evenly spaced in column {time!r}, {found.smallest} to {found.largest} apart, and each "
+            "is taken for one step; average them over equal intervals if the distance matters"
+        )
     warnings.warn(text, ReadingWarning, stacklevel=5)
 
 
@@ -223,6 +224,21 @@ def _warn_of_constants(found: Sequence[Variable]) -> None:
                 ReadingWarning,
                 stacklevel=4,
             )
+
+
+def _warn_of_single_rows(frame: Frame, groups: Groups, lengths: Array) -> None:
+    """Warn of ids with one row among others with more: often an id that is mistyped."""
+    single = np.flatnonzero(lengths == 1)
+    if not groups.ids or not len(single) or len(single) == len(lengths):
+        return
+    row = int(np.argmax(groups.codes == single[0]))
+    others = "" if len(single) == 1 else f", and so have {len(single) - 1} other ids"
+    warnings.warn(
+        f"the id {groups.ids[single[0]]!r} has a single row ({frame.place(row)}){others}; it is read as a sequence of "
+        "one step, so drop the row, or correct the id, if it belongs elsewhere",
+        ReadingWarning,
+        stacklevel=4,
+    )
 
 
 def _batch(found: Sequence[Variable], driven: Array | None, order: Array, lengths: Array, legend: Legend) -> Sequences:

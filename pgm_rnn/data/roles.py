@@ -15,6 +15,8 @@ from pgm_rnn.data.times import Axis, axis_of, look_like_dates
 
 MANY = 3
 """Rows of a block, at least, in which an id repeats."""
+SPARSE = 4
+"""Up to this many places for each row, rows are put in their places instead of being sorted."""
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -111,14 +113,34 @@ def sorted_rows(codes: Array, axis: Axis | None) -> Array:
     start, span = int(times.min()), int(times.max()) - int(times.min()) + 1
     if span * (int(codes.max()) + 1) > 2**62:
         return np.lexsort((times, codes))
-    place = codes.astype(np.int64) * span + (times - start)
-    return np.arange(len(codes)) if bool((np.diff(place) >= 0).all()) else np.argsort(place)
+    step = max(1, int(np.gcd.reduce(times - start)))
+    span = (span - 1) // step + 1
+    places = codes.astype(np.int64) * span + (times - start) // step
+    if bool((np.diff(places) >= 0).all()):
+        return np.arange(len(codes))
+    return _by_place(places, span * (int(codes.max()) + 1))
+
+
+def _by_place(places: Array, num_places: int) -> Array:
+    """The rows in the order of their places 0..num_places - 1, (rows,); linear time where few places are empty."""
+    if num_places <= SPARSE * len(places):
+        rows = np.full(num_places, -1)
+        rows[places] = np.arange(len(places))
+        order = rows[rows >= 0]
+        if len(order) == len(places):  # no place comes twice
+            return order
+    return np.argsort(places, kind="stable")
 
 
 def repeats(axis: Axis, codes: Array) -> bool:
     """Whether a time comes twice with the same code (rows,)."""
-    order = sorted_rows(codes, axis)
-    return bool(((np.diff(axis.keys[order]) == 0) & (np.diff(codes[order]) == 0)).any())
+    return len(_repeated(axis, codes, sorted_rows(codes, axis))) > 0
+
+
+def _repeated(axis: Axis, codes: Array, order: Array) -> Array:
+    """Where in the order a row has the time and the code of the next one."""
+    same = np.flatnonzero(np.diff(axis.keys[order]) == 0)
+    return same[codes[order[same]] == codes[order[same + 1]]]
 
 
 def _parts(cells: Cells, groups: Groups) -> list[Array]:
@@ -238,10 +260,9 @@ def check_times(frame: Frame, axis: Axis, groups: Groups, order: Array, time: st
     Raises:
         DataError: they have.
     """
-    same = (np.diff(axis.keys[order]) == 0) & (np.diff(groups.codes[order]) == 0)
-    if same.any():
-        first = int(np.argmax(same))
-        rows = order[first : first + 2]
+    same = _repeated(axis, groups.codes, order)
+    if len(same):
+        rows = order[same[0] : same[0] + 2]
         of = f" of sequence {groups.ids[groups.codes[rows[0]]]!r}" if groups.ids else ""
         raise DataError(
             f"expected one row per time in column {time!r}{of}, got {axis.at(rows[0])} in {frame.place(rows[0])} and "

@@ -4,10 +4,11 @@ How a file is written, `pgm_rnn.data.dialect` finds out.
 """
 
 import csv
+import warnings
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,31 +27,44 @@ def read_text_table(path: Path, dialect: Dialect) -> Frame:
     """
     import pandas as pd
 
-    missing = sorted({case(cell) for cell in (*MISSING, "NaN") for case in (str, str.upper, str.lower, str.title)})
-    options: dict[str, Any] = {
-        "sep": r"\s+" if dialect.separator == BLANKS else dialect.separator,
-        "decimal": dialect.decimal,
-        "names": dialect.names,
-        "header": 0 if dialect.is_named else None,
-        "index_col": False,
-        "usecols": range(len(dialect.names)),
-        "na_values": missing,
-        "keep_default_na": False,
-        "skipinitialspace": True,
-        "skip_blank_lines": len(dialect.names) > 1,
-        "low_memory": False,
-        "dtype": dict.fromkeys(_columns_of_words(path, dialect), "category"),  # each word is kept once
-    }
-    _check_widths(path, dialect)
+    found = _counted(path, dialect)
+    if found.fits is False:
+        _check_widths(path, dialect)
     try:
-        table = _parsed(path, options, dialect.encoding)
+        table = _parsed(path, _options(path, dialect, found), dialect.encoding)
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        _check_widths(path, dialect)
         raise DataError(f"expected a table in {path}, got a line that does not fit: {short(error)}") from None
     if len(dialect.names) == 1:
         table = table.iloc[: len(table) - _blank_at_end(path)]
     return Frame(
         table, path.name, lambda row: f"line {_line(path, dialect, row)}", dialect.is_named, notes=dialect.notes
     )
+
+
+def _options(path: Path, dialect: Dialect, found: "_Counted") -> dict[str, Any]:
+    """How pandas reads the file. What is not needed is left out: it would keep pandas from reading in parallel."""
+    missing = sorted({case(cell) for cell in (*MISSING, "NaN") for case in (str, str.upper, str.lower, str.title)})
+    return {
+        "sep": r"\s+" if dialect.separator == BLANKS else dialect.separator,
+        "decimal": dialect.decimal,
+        "names": dialect.names,
+        "header": 0 if dialect.is_named else None,
+        "index_col": False,
+        "usecols": None if found.fits else range(len(dialect.names)),  # a separator may end every line
+        "na_values": missing,
+        "keep_default_na": False,
+        "skipinitialspace": found.has_blanks,
+        "skip_blank_lines": len(dialect.names) > 1,
+        "dtype": None if _keeps_text_short() else dict.fromkeys(_columns_of_words(path, dialect), "category"),
+    }
+
+
+def _keeps_text_short() -> bool:
+    """Whether pandas keeps text in Arrow's memory; elsewhere each word is an object, and a category keeps it once."""
+    import pandas as pd
+
+    return getattr(pd.Series(["text"]).dtype, "storage", None) == "pyarrow"
 
 
 def _columns_of_words(path: Path, dialect: Dialect) -> list[str]:
@@ -61,15 +75,25 @@ def _columns_of_words(path: Path, dialect: Dialect) -> list[str]:
 
 
 def _parsed(path: Path, options: dict[str, Any], encoding: str) -> Any:
+    try:
+        return _in_parts(path, options, encoding)
+    except UnicodeDecodeError:  # the first lines had letters of ASCII alone
+        try:
+            return _in_parts(path, options, "cp1252")
+        except UnicodeDecodeError:
+            raise DataError(f"expected a table in UTF-8, got bytes that are no text in {path}") from None
+
+
+def _in_parts(path: Path, options: dict[str, Any], encoding: str) -> Any:
+    """The table, read part by part, or whole where the parts of a column are numbers here and words there."""
     import pandas as pd
 
     try:
-        return pd.read_csv(path, encoding=encoding, **options)
-    except UnicodeDecodeError:  # the first lines had letters of ASCII alone
-        try:
-            return pd.read_csv(path, encoding="cp1252", **options)
-        except UnicodeDecodeError:
-            raise DataError(f"expected a table in UTF-8, got bytes that are no text in {path}") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.DtypeWarning)
+            return pd.read_csv(path, encoding=encoding, **options)
+    except pd.errors.DtypeWarning:
+        return pd.read_csv(path, encoding=encoding, low_memory=False, **options)
 
 
 def short(error: Exception) -> str:
@@ -78,16 +102,8 @@ def short(error: Exception) -> str:
 
 
 def _check_widths(path: Path, dialect: Dialect) -> None:
-    """Raise unless every line has as many cells as there are columns; pandas would fill short lines.
-
-    The bytes are counted first, and lines are looked at only where the number of cells is wrong.
-    """
+    """Raise unless every line has as many cells as there are columns; pandas would fill short lines."""
     width = len(dialect.names)
-    if width == 1 or dialect.encoding == "utf-16":
-        return
-    cells, lines = _counted(path, dialect.separator)
-    if cells == lines * width:
-        return
     for line, row in _rows(path, dialect):
         extra = [cell for cell in row[width:] if cell.strip()]
         if row and (len(row) < width or extra) and any(cell.strip() for cell in row):
@@ -98,21 +114,41 @@ def _check_widths(path: Path, dialect: Dialect) -> None:
             )
 
 
-def _counted(path: Path, separator: str) -> tuple[int, int]:
-    """Numbers of cells and lines of a file, as if none of its cells held a separator."""
-    starts = lines = 0
-    end = b"\n"
+class _Counted(NamedTuple):
+    """What the bytes of a file say of its lines.
+
+    Attributes:
+        fits: whether there are as many cells as lines times columns, as if no cell held a separator; None where that
+            cannot be told.
+        has_blanks: whether a cell may begin with a blank.
+    """
+
+    fits: bool | None
+    has_blanks: bool
+
+
+def _counted(path: Path, dialect: Dialect) -> _Counted:
+    """Cells and lines of a file, counted, so that lines are looked at one by one only where the number is wrong."""
+    width, separator = len(dialect.names), dialect.separator
+    if width == 1 or dialect.encoding == "utf-16":
+        return _Counted(fits=None, has_blanks=True)
+    cells = lines = 0
+    end, has_blanks = b"\n", separator == BLANKS
     with path.open("rb") as stream:
         while chunk := stream.read(CHUNK):
             found = np.frombuffer(end + chunk, np.uint8)
+            ends = found == ord("\n")
             if separator == BLANKS:
-                blank = np.isin(found, np.frombuffer(b" \t\r\n", np.uint8))
-                starts += int(np.count_nonzero(blank[:-1] & ~blank[1:]))
+                blank = ends | np.isin(found, np.frombuffer(b" \t\r", np.uint8))
+                cells += int(np.count_nonzero(blank[:-1] & ~blank[1:]))
             else:
-                starts += int(np.count_nonzero(found[1:] == ord(separator)))
-            lines, end = lines + int(np.count_nonzero(found[1:] == ord("\n"))), chunk[-1:]
+                separates = found == ord(separator)
+                cells += int(np.count_nonzero(separates[1:]))
+                begins = separates | ends | (found == ord("\r"))
+                has_blanks = has_blanks or bool((begins[:-1] & (found[1:] == ord(" "))).any())
+            lines, end = lines + int(np.count_nonzero(ends[1:])), chunk[-1:]
     lines += end != b"\n"
-    return starts + lines * (separator != BLANKS), lines
+    return _Counted(cells + lines * (separator != BLANKS) == lines * width, has_blanks)
 
 
 def _rows(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:

@@ -165,8 +165,23 @@ class Gaps(NamedTuple):
     row: int
 
 
-def gaps_in(axis: Axis, order: Array, lengths: Array) -> Gaps | None:
-    """The missing steps, if all steps of time are multiples of the most frequent one and some are larger.
+class Uneven(NamedTuple):
+    """Steps of time that differ, on an axis that is not regular.
+
+    Attributes:
+        smallest: the smallest step in words.
+        largest: the largest.
+    """
+
+    smallest: str
+    largest: str
+
+
+def spacing_of(axis: Axis, order: Array, lengths: Array) -> Gaps | Uneven | None:
+    """The steps that are missing on a regular axis, or that the axis is uneven; None if its steps are even.
+
+    An axis is regular if all steps are multiples of the most frequent one: of time, of months, or of working days. A
+    few hours more or less where clocks change count as even.
 
     Args:
         axis: the times.
@@ -180,27 +195,17 @@ def gaps_in(axis: Axis, order: Array, lengths: Array) -> Gaps | None:
     if missing is None or missing.any():
         others = (_missing(clock, order, inside) for clock in _calendars(axis))
         missing = next((found for found in others if found is not None), missing)
-    if missing is None or not missing.any():
-        return None
-    return Gaps(int(missing.sum()), int(order[:-1][inside][int(np.argmax(missing > 0))]))
+    if missing is None:
+        return _uneven(axis, order, inside)
+    return Gaps(int(missing.sum()), int(order[:-1][inside][int(np.argmax(missing > 0))])) if missing.any() else None
 
 
-def uneven_in(axis: Axis, order: Array, lengths: Array) -> tuple[str, str] | None:
-    """The smallest and the largest step of time in words, if the rows are not evenly spaced.
-
-    Steps of months, working days, or a few hours more or less where clocks change, count as even. Arguments are those
-    of `gaps_in`.
-    """
-    if axis.times.dtype.kind not in "Miuf":
-        return None
-    inside = _within(order, lengths)
+def _uneven(axis: Axis, order: Array, inside: Array) -> Uneven | None:
     steps = np.diff(axis.keys[order])[inside]
-    if any(_missing(clock, order, inside) is not None for clock in (axis.keys, *_calendars(axis))):
-        return None
     if len(steps) < 2 or (np.abs(steps - np.median(steps)) > UNEVEN * np.median(steps)).mean() <= SHARE:
         return None
     shown = np.diff(axis.times[order])[inside]
-    return _in_words(shown.min()), _in_words(shown.max())
+    return Uneven(_in_words(shown.min()), _in_words(shown.max()))
 
 
 def _in_words(step: Any) -> str:
@@ -223,6 +228,8 @@ def _within(order: Array, lengths: Array) -> Array:
 def _missing(keys: Array, order: Array, inside: Array) -> Array | None:
     """How many steps are missing from each row to the next; None if the steps are no multiples of the usual one."""
     steps = np.diff(keys[order])[inside]
+    if len(steps) > 1 and steps[0] > 0 and bool((steps == steps[0]).all()):
+        return np.zeros(len(steps))
     usual = np.median(steps) if len(steps) > 1 else 0
     if usual <= 0:
         return None

@@ -6,7 +6,7 @@ pr.describe(model, data, order="size")          states from the largest to the s
 """
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from rich.console import Console, RenderableType
 from torch import Tensor
 
 from pgm_rnn.checks import check_choice
-from pgm_rnn.inference.information import Information, observed_information, standard_errors
+from pgm_rnn.inference.information import Free, Information, observed_information, standard_errors
 from pgm_rnn.legend import Legend
 from pgm_rnn.report.number_tables import WIDTH, Table, blocks, wrapped
 from pgm_rnn.report.quantities import quantities_of
@@ -125,6 +125,7 @@ def describe(
     *,
     order: str | int | None = None,
     standard_errors: bool = True,
+    frozen: Collection[str] = (),
     legend: Legend | None = None,
 ) -> Description:
     """The parameters of a model by their natural names, with standard errors if there are data.
@@ -140,11 +141,13 @@ def describe(
             column, or its number from 0, puts those with the smallest mean of it first; None keeps the model's order.
             States keep their numbers.
         standard_errors: whether to compute them.
+        frozen: what a fit kept as it was, by the names of its argument of this name, such as "transition" for an `HMM`
+            or "emission_matrix": these parameters count as known, and the others have standard errors given them.
         legend: names, units and words; None takes those of the data.
 
     Raises:
         TypeError: no model of sequences, or data of another kind.
-        ValueError: data that do not fit the model, or an order that it does not have.
+        ValueError: data that do not fit the model, an order that it does not have, or an unknown name in `frozen`.
     """
     if not isinstance(model, SequenceModel):
         raise TypeError(f"expected a SequenceModel to describe, got {type(model).__name__}")
@@ -153,7 +156,7 @@ def describe(
     words = Words.of(model.family.event_shape, legend or (None if seen is None else seen.legend))
     with torch.no_grad():
         found = quantities_of(twin, words, seen, order)
-    learned = _learned(twin, seen, found.quantities) if standard_errors else _Learned({}, ())
+    learned = _learned(twin, seen, found.quantities, frozen) if standard_errors else _Learned({}, ())
     with torch.no_grad():
         tables = tuple(_table(quantity, learned.errors.get(quantity.name)) for quantity in found.quantities)
         log_likelihood = learned.log_likelihood
@@ -179,12 +182,15 @@ class _Learned:
     log_likelihood: float | None = None
 
 
-def _learned(model: SequenceModel, data: Sequences | None, quantities: tuple[Quantity, ...]) -> _Learned:
+def _learned(
+    model: SequenceModel, data: Sequences | None, quantities: tuple[Quantity, ...], frozen: Collection[str]
+) -> _Learned:
+    Free(model, frozen)  # for an unknown name, which is the caller's fault
     of_parameters: dict[str, Callable[[], Tensor]] = {q.name: q.value for q in quantities if q.estimated}
     if data is None or not of_parameters:
         return _Learned({}, ())
     try:
-        free, information = observed_information(model, data)
+        free, information = observed_information(model, data, frozen)
     except (ValueError, RuntimeError) as error:
         return _Learned({}, (f"no standard errors: {str(error).splitlines()[0]}",))
     errors = standard_errors(free, information, of_parameters)
@@ -198,7 +204,7 @@ def _remarks(information: Information, lost: list[str]) -> Iterator[str]:
     if not information.at_maximum:
         yield (
             "log p(x) curves upwards in some direction: the parameters are not at its maximum, so fit the model to "
-            "these data first"
+            "these data first, or name what the fit kept by frozen=..."
         )
     elif information.possible_gain > _LARGE_GAIN:
         yield (

@@ -2,7 +2,7 @@
 
 forward    finitely many states: forward-backward and Viterbi, exact
 kalman     linear Gaussian states: Kalman filter and smoother, exact; others by the extended Kalman filter
-smc        any states: weighted particles given x_{1:t}
+smc        any states: weighted particles given x_{1:t}, and paths given x_{1:T}
 svi        any states with a guide that reads observations: its draws
 """
 
@@ -18,6 +18,7 @@ from pgm_rnn.inference import forward_backward, kalman, smc
 from pgm_rnn.inference.kalman.kinds import has_gaussian_states, is_linear
 from pgm_rnn.randomness import seeded
 from pgm_rnn.report.material import in_dtype_of
+from pgm_rnn.report.particle_smoothing import Smoothing, smoothed_by_particles
 from pgm_rnn.report.states_of_data import States
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.observations import checked
@@ -38,6 +39,7 @@ def infer(
     *,
     engine: str = "auto",
     num_particles: int = 1000,
+    num_paths: int = 100,
     seed: int | None = 0,
 ) -> States:
     """Filtered and smoothed laws of the latent states, the most likely path and the entropy, for each step.
@@ -48,6 +50,8 @@ def infer(
         engine: "auto" takes "forward" for finitely many states, "kalman" for linear Gaussian ones and "smc" for others;
             the result says which and why. "svi" takes the guide that was fitted. The last two are approximations.
         num_particles: particles of "smc", or draws of "svi", for each sequence.
+        num_paths: paths of "smc" for the smoothed laws of each sequence, whose time is that of the filter times about
+            this number; 0 leaves these laws out.
         seed: makes "smc" and "svi" reproducible; None uses torch's global generator.
 
     Returns:
@@ -55,7 +59,7 @@ def infer(
 
     Raises:
         TypeError: a model without latent states, or with states that the engine does not take.
-        ValueError: an unknown engine, or observations that do not fit the model.
+        ValueError: an unknown engine, `num_paths` below 2 and not 0, or observations that do not fit the model.
 
     Example:
         >>> from pgm_rnn.models import HMM
@@ -66,6 +70,8 @@ def infer(
     """
     check_choice("engine", engine, ENGINES)
     check_counts(num_particles=num_particles)
+    if num_paths != 0 and not num_paths >= 2:
+        raise ValueError(f"expected num_paths as 0 or at least 2, for standard errors, got {num_paths}")
     if getattr(model, "states", None) is None:
         raise TypeError(
             f"expected a model with latent states, {type(model).__name__} has none: all it remembers is a function of "
@@ -77,7 +83,10 @@ def infer(
         _check_takes(engine, model, best)
     engine, reason = (best, reason) if engine == "auto" else (engine, "it was asked for")
     found = _RUNS[engine](model, batch, num_particles, seed)
-    return States(engine, reason, batch.lengths, batch.legend, **found)
+    smoothing = Smoothing({})
+    if engine == "smc" and num_paths:
+        smoothing = smoothed_by_particles(model, batch, num_particles, num_paths, seed)
+    return States(engine, reason, batch.lengths, batch.legend, **found, **smoothing.laws, remarks=smoothing.remarks)
 
 
 def _chosen(model: Any, num_particles: int) -> tuple[str, str]:

@@ -41,6 +41,7 @@ def infer_saved(
     model_class: type[SequenceModel] | None = None,
     engine: str,
     num_particles: int,
+    num_paths: int = 100,
     seed: int,
     output: Path | None,
 ) -> None:
@@ -57,9 +58,11 @@ def infer_saved(
     saved = open_saved(folder, source.registries, model_class)
     data = named(saved, source, observations(saved, source))
     with blamed_on_model(folder):
-        states = infer(saved.model, data, engine=engine, num_particles=num_particles, seed=seed)
+        states = infer(saved.model, data, engine=engine, num_particles=num_particles, num_paths=num_paths, seed=seed)
     out = console()
     out.print(f"engine {states.engine}: {states.reason}")
+    for remark in states.remarks:
+        out.print(f"note: {remark}")
     if output is not None:
         states.write(output)
         out.print(f"written to {output}: {_sizes(data)}")

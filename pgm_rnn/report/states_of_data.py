@@ -5,7 +5,8 @@ Columns of the table, after id and time, for states 0..K - 1 or components 0..D 
     filtered_k    p(z_t = k | x_{1:t}), or the mean of component k
     filtered_sd_k, smoothed_sd_k    standard deviations, where states are vectors
     smoothed_k    p(z_t = k | x_{1:T}), or the mean
-    state         the state at t of the most likely path (Viterbi), where there are finitely many
+    smoothed_se_k    standard error of the number in smoothed_k, where that is estimated from draws
+    state         the state at t of the most likely path, where there are finitely many
     entropy       of p(z_t | x_{1:T}), in nats
     ess           effective sample size of a particle filter
 """
@@ -47,13 +48,16 @@ class States:
         log_marginal_likelihood: log p(x_{1:T}) in nats, exact or as the engine estimates it, (B,).
         filtered_probs: p(z_t = k | x_{1:t}), (B, T, K), of finite states.
         smoothed_probs: p(z_t = k | x_{1:T}), (B, T, K).
-        most_likely_states: argmax_z p(z_{1:T} | x_{1:T}), states 0..K - 1, (B, T), 0 in the padding.
+        most_likely_states: argmax_z p(z_{1:T} | x_{1:T}), states 0..K - 1, (B, T), -1 in the padding.
         filtered_means: E(z_t | x_{1:t}), (B, T, D), of other states.
         filtered_sds: their standard deviations, (B, T, D).
         smoothed_means: E(z_t | x_{1:T}), (B, T, D); the guide's with engine "svi".
         smoothed_sds: their standard deviations, (B, T, D).
+        smoothed_errors: standard errors of the smoothed means or probabilities, where they are estimates from draws
+            (engine "smc"), (B, T, D) or (B, T, K).
         entropy: of p(z_t | x_{1:T}) in nats, (B, T), 0 in the padding.
         ess: effective sample size of the particles after each step, (B, T).
+        remarks: sentences on how the laws were found that matter for their use.
     """
 
     engine: str
@@ -70,6 +74,8 @@ class States:
     smoothed_sds: Tensor | None = None
     entropy: Tensor | None = None
     ess: Tensor | None = None
+    smoothed_errors: Tensor | None = None
+    remarks: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """The engine, the reason and the main numbers."""
@@ -161,6 +167,7 @@ class States:
             ("filtered_sd", self.filtered_sds),
             ("smoothed", self.smoothed_means if self.smoothed_probs is None else self.smoothed_probs),
             ("smoothed_sd", self.smoothed_sds),
+            ("smoothed_se", self.smoothed_errors),
             ("state", self.most_likely_states),
             ("entropy", self.entropy),
             ("ess", self.ess),

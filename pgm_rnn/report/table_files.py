@@ -9,6 +9,7 @@ from typing import Any
 
 from pgm_rnn.files import write_whole
 from pgm_rnn.report.records import is_writable
+from pgm_rnn.report.short_numbers import written_fast
 
 PARQUET, NETCDF = ".parquet", ".nc"
 Writer = Callable[[], bytes]
@@ -51,7 +52,7 @@ def write_table_file(path: Path, writers: Mapping[str, Writer]) -> None:
 
 def table_writers(frame: Callable[[], Any]) -> dict[str, Writer]:
     """The formats of a table, .csv with a row of names and .parquet, of the DataFrame that `frame` gives."""
-    return {".csv": lambda: frame().to_csv(index=False).encode(), PARQUET: lambda: _parquet_of(frame())}
+    return {".csv": lambda: written_fast(frame()).to_csv(index=False).encode(), PARQUET: lambda: _parquet_of(frame())}
 
 
 def _parquet_of(frame: Any) -> bytes:

@@ -135,6 +135,43 @@ def test_a_file_that_is_no_table_is_one_sentence(content: str, message: str, tmp
         read_frame(written(tmp_path, content))
 
 
+def test_a_short_and_a_long_line_do_not_make_up_for_each_other(tmp_path: Path) -> None:
+    lines = ["a,b", *["1.5,2.5"] * 60, "3.5", *["1.5,2.5"] * 60, "4.5,5.5,6.5"]
+    with pytest.raises(DataError, match=r"expected 2 cells in every line of table\.csv, got 1 in line 62"):
+        read_frame(written(tmp_path, "\n".join(lines)))
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [("A7", ["01", "A7"]), ("true", ["01", "true"]), ("9999999999999999999999", [1, 1e22])],
+    ids=["words", "truth", "numbers"],
+)
+def test_a_column_that_changes_far_down_is_read_as_one(cell: str, expected: list[Any], tmp_path: Path) -> None:
+    """pandas reads large files part by part, and would make 1 of 01 in the first part only."""
+    rows = 400_000
+    frame = read_frame(written(tmp_path, "a,b\n" + "01,1.25\n" * rows + f"{cell},2.5\n" * 2))
+    found = cells(frame)["a"]
+    assert [found[0], found[rows - 1], found[rows]] == [expected[0], *expected]
+
+
+def test_pandas_is_asked_for_nothing_that_keeps_it_from_reading_in_parallel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, asked = pd.read_csv, dict[str, Any]()
+
+    def noted(path: Path, **options: Any) -> pd.DataFrame:
+        asked.update(options)
+        return read(path, **options)
+
+    monkeypatch.setattr(pd, "read_csv", noted)
+    read_frame(written(tmp_path, "id,day,a\nx y,2020-01-01 00:00,1.5\nz,2020-01-01 00:00,2.5\n"))
+    assert asked["usecols"] is None
+    assert asked.get("low_memory", True)
+    assert not asked["skipinitialspace"]
+    assert cells(read_frame(written(tmp_path, 'a, b\n1.5, "x"\n2, z\n')))["b"] == ["x", "z"]
+    assert asked["skipinitialspace"]
+
+
 def test_other_sources_are_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"expected a table in UTF-8, got bytes that are no text"):
         read_frame(written(tmp_path, b"a,b\n\x81\x8d,1.5\n"))

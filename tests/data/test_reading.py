@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 import pgm_rnn as pr
 from pgm_rnn.data import DataError
 from pgm_rnn.data.reading import read_sequences
-from pgm_rnn.data.roles import ReadingWarning
+from pgm_rnn.data.roles import ReadingWarning, sorted_rows
+from pgm_rnn.data.times import Axis
 from pgm_rnn.legend import Column, Legend
 
 LONG = """machine,day,temp,state
@@ -306,7 +307,8 @@ def test_times_with_a_zone_keep_the_clock_of_the_zone() -> None:
 
 
 def test_numbers_named_as_time_may_be_mixed_where_there_are_ids() -> None:
-    data = read_sequences(pd.DataFrame({"i": ["a", "a", "b"], "time": [2, 1, 1], "x": [0.5, 1.5, 2]}), sequence="i")
+    frame = pd.DataFrame({"i": [*"aabb"], "time": [2, 1, 1, 2], "x": [0.5, 1.5, 2, 3]})
+    data = read_sequences(frame, sequence="i")
     assert data.x[0, :, 0].tolist() == [1.5, 0.5]
 
 
@@ -324,9 +326,25 @@ def test_a_word_far_down_a_column_of_numbers_is_found(tmp_path: Path) -> None:
         read_sequences(path)
 
 
-def test_an_id_with_one_row_is_a_sequence_of_one_step() -> None:
-    data = read_sequences(table("i,a\nx,1.5\ny,2.5\nx,3.5\n"), sequence="i")
+def test_an_id_with_one_row_is_a_sequence_of_one_step_and_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("i,a\nx,1.5\ny,2.5\nx,3.5\n")
+    with pytest.warns(ReadingWarning, match="the id 'y' has a single row .line 3.; it is read as a sequence of one"):
+        data = read_sequences(path, sequence="i")
     assert data.lengths.tolist() == [2, 1]
+    path.write_text("i,a\nx,1.5\n7,2.5\nx,3.5\nz,0.5\nv,1\n")
+    with pytest.warns(ReadingWarning, match="the id '7' has a single row .line 3., and so have 2 other ids"):
+        assert read_sequences(path, sequence="i").lengths.tolist() == [2, 1, 1, 1]
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(-5, 40)), min_size=1, max_size=30), st.sampled_from([1, 7]))
+def test_rows_are_sorted_by_sequence_and_time(pairs: list[tuple[int, int]], unit: int) -> None:
+    codes, keys = (np.array(part) for part in zip(*pairs, strict=True))
+    expected = np.lexsort((keys, codes))
+    found = sorted_rows(codes, Axis(keys * unit, keys))
+    assert codes[found].tolist() == codes[expected].tolist()
+    assert keys[found].tolist() == keys[expected].tolist()
+    assert sorted(found) == list(range(len(pairs)))
 
 
 def test_a_constant_column_is_a_warning() -> None:

@@ -69,8 +69,11 @@ def test_viterbi_finds_the_best_of_all_paths(family: Emission) -> None:
         joint = paths(hmm, x[i, :length])
         best = max(joint, key=lambda path: joint[path])
         assert tuple(result.states[i, :length].tolist()) == best
-        assert not result.states[i, length:].any()
+        assert (result.states[i, length:] == -1).all()  # no state
         assert float(result.log_prob[i].exp()) == pytest.approx(joint[best])
+    torch.testing.assert_close(hmm.log_prob(x, result.states, LENGTHS), result.log_prob)  # the padding is not read
+    decoded = forward_backward.smooth_and_decode(hmm, x, LENGTHS)[1]
+    assert torch.equal(decoded.states, result.states)
 
 
 @every_family

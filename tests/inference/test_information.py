@@ -1,6 +1,7 @@
 """Standard errors against finite differences of a textbook filter, closed forms, autograd and repeated data."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from pgm_rnn.emissions import Gaussian
-from pgm_rnn.inference import em
+from pgm_rnn.inference import em, information
 from pgm_rnn.inference.information import observed_information, standard_errors
 from pgm_rnn.models import HMM, RNN, LinearGaussianSSM, NoisyRNN
 from pgm_rnn.models.markov_chain import MarkovChain
@@ -171,3 +172,72 @@ def test_a_model_without_exact_likelihood_or_with_many_parameters_is_an_error() 
     large = RNN("gru", num_symbols=3, hidden_dim=16).double()
     with pytest.raises(ValueError, match="expected 1 to 500 parameters for standard errors, got "):
         observed_information(large, as_sequences(torch.zeros(1, 3, dtype=torch.int64)))
+
+
+@pytest.mark.parametrize("name", ["hmm", "kalman", "diffuse"])
+def test_exact_second_derivatives_are_the_limit_of_differences(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    models: dict[str, tuple[SequenceModel, Tensor]] = {
+        "hmm": (hmm := HMM.random(2, emission=Gaussian(), seed=0).double(), hmm.sample(8, 30, seed=1).x),
+        "kalman": (linear := LinearGaussianSSM.random(1, 2, seed=0).double(), linear.sample(4, 20, seed=1).x),
+        "diffuse": (local_level(15099.0, 1469.0), torch.tensor(NILE).double()[None, :, None]),
+    }
+    model, x = models[name]
+    data, differences = as_sequences(x.double()), information._by_differences
+    monkeypatch.setattr(information, "_by_differences", lambda *given: pytest.fail("not by differences"))
+    exact = observed_information(model, data)[1]
+    monkeypatch.setattr(information, "_by_differences", differences)
+    monkeypatch.setattr(information, "_exact", lambda *given: None)
+    near = observed_information(model, data)[1]
+    torch.testing.assert_close(exact.values, near.values, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(exact.score.abs(), near.score.abs(), rtol=1e-4, atol=1e-4)
+
+
+class _Cut(torch.autograd.Function):
+    """x^2 with the right first derivative, of which autograd does not know that it depends on x."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.slope = 2 * x.detach()
+        return x.square()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad * ctx.slope
+
+
+def test_second_derivatives_that_a_model_cuts_off_are_found_out() -> None:
+    model = HMM.random(2, emission=Gaussian(), seed=0).double()
+    data, free = as_sequences(model.sample(8, 30, seed=1).x), information.Free(model)
+    size = free.start.abs().clamp(min=1.0)
+
+    def whole() -> Tensor:
+        return model.log_marginal_likelihood(data).sum() + model.emission(torch.arange(2), None).mean.square().sum()
+
+    def cut() -> Tensor:  # the derivative of the square counts as a constant in the second one
+        squares: Tensor = _Cut.apply(model.emission(torch.arange(2), None).mean)
+        return model.log_marginal_likelihood(data).sum() + squares.sum()
+
+    assert information._exact(free, whole, size) is not None
+    assert information._exact(free, cut, size) is None
+
+
+def test_parameters_that_a_fit_kept_are_known_and_the_others_have_standard_errors() -> None:
+    truth = HMM.random(2, emission=Gaussian(), seed=0).double()
+    x = truth.sample(20, 40, seed=1).x
+    model = HMM(
+        torch.tensor([0.5, 0.5]),
+        torch.tensor([[0.2, 0.8], [0.7, 0.3]]),
+        Gaussian().table(torch.tensor([-1.0, 1.0]), torch.ones(2)),
+    ).double()
+    em.fit(model, x, frozen=("initial", "transition"), num_iterations=300, tolerance=1e-10, progress=False)
+    free, found = observed_information(model, as_sequences(x), frozen=("initial", "transition"))
+    assert found.at_maximum
+    assert found.possible_gain < 1e-3
+    means = {"loc": lambda: model.emission(torch.arange(2), None).mean}
+    errors = standard_errors(free, found, means)["loc"]
+    for name in ("initial_logits", "transition_logits"):
+        getattr(model, name).requires_grad_(False)
+    torch.testing.assert_close(errors, errors_of(model, as_sequences(x), **means)["loc"])
+    assert bool((errors > 0).all())
+    with pytest.raises(ValueError, match=r"expected frozen parts among the parameters initial_logits, .*, got 'move'"):
+        observed_information(model, as_sequences(x), frozen=("move",))

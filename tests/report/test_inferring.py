@@ -14,7 +14,7 @@ import pgm_rnn as pr
 from pgm_rnn.emissions import Gaussian
 from pgm_rnn.inference import forward_backward, kalman, smc
 from pgm_rnn.legend import Column, Legend
-from pgm_rnn.models import HMM, RNN, DeepMarkovModel, LinearGaussianSSM, NoisyRNN
+from pgm_rnn.models import HMM, RNN, VRNN, DeepMarkovModel, LinearGaussianSSM, NoisyRNN
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.tables import Tables, tables_of
 from pgm_rnn.sequences import Sequences, pad
@@ -141,6 +141,59 @@ def test_particles_have_the_weighted_moments_of_the_filters_history() -> None:
             torch.testing.assert_close(states.filtered_means[b, t], mean)
             torch.testing.assert_close(states.filtered_sds[b, t], (weights * (z - mean).square()).sum(0).sqrt())
     np.testing.assert_array_equal(states.to_frame()["ess"][:7], kept.ess[0].numpy())
+
+
+def errors_of_smoothing(seed: int) -> tuple[Tensor, Tensor]:
+    """Smoothed and filtered means by particles minus the exact smoothed ones, in standard errors of the first."""
+    model = linear()
+    data = model.sample(6, 12, seed=1).x
+    exact = kalman.smooth(model, data).smoothed_means
+    found = pr.infer(model, data, engine="smc", num_particles=300, seed=seed)
+    assert found.smoothed_means is not None
+    assert found.smoothed_errors is not None
+    assert found.filtered_means is not None
+    return tuple((means - exact) / found.smoothed_errors for means in (found.smoothed_means, found.filtered_means))  # type: ignore[return-value]
+
+
+def test_smoothed_means_by_particles_are_those_of_the_kalman_smoother_within_their_standard_errors() -> None:
+    """With ten filters, errors in standard errors have Student's law with 9 degrees of freedom: variance 9/7."""
+    smoothed, filtered = (torch.stack(parts) for parts in zip(*map(errors_of_smoothing, range(3)), strict=True))
+    assert 0.7 < float(smoothed.square().mean()) < 2.2
+    assert float((smoothed.abs() < 2.262).double().mean()) > 0.9  # 95 % in truth
+    assert float(filtered.square().mean()) > 8  # the control: the filter's means are no smoothed means
+    assert float((smoothed * 3).square().mean()) > 5  # the control: errors of a third of the size would not pass
+
+
+def test_smoothed_laws_of_finite_states_by_particles_are_those_of_all_paths() -> None:
+    model = normal_chain()
+    data = ragged(model)
+    exact, found = pr.infer(model, data), pr.infer(model, data, engine="smc", num_particles=400, num_paths=200)
+    assert found.smoothed_probs is not None
+    assert found.smoothed_errors is not None
+    assert exact.smoothed_probs is not None
+    assert (found.smoothed_probs - exact.smoothed_probs).abs().max() < 5 * found.smoothed_errors.max()
+    assert 0 < float(found.smoothed_errors.max()) < 0.1
+    assert torch.equal(found.most_likely_states, exact.most_likely_states)  # type: ignore[arg-type]
+    assert (found.most_likely_states == -1).sum() == sum(7 - length for length in LENGTHS)  # type: ignore[union-attr]
+    assert found.remarks == ("the most likely path is the most probable one of 200 that were drawn",)
+    assert found.to_frame()["state"].min() >= 0
+
+
+def test_states_that_a_memory_reads_are_smoothed_by_genealogies_and_this_is_said() -> None:
+    model = VRNN(latent_dim=2, hidden_dim=3, emission=Gaussian(2))
+    states = pr.infer(model, ragged(model), num_particles=50, num_paths=20)
+    assert states.smoothed_means is not None
+    (remark,) = states.remarks
+    assert remark.startswith("smoothed laws follow the ancestors of the last particles: the 2 paths of each of 10")
+    assert "smoothed_se_0" in states.to_frame()
+    assert (states.smoothed_means[1, LENGTHS[1] :] == 0).all()
+
+
+def test_without_paths_particles_give_filtered_laws_alone() -> None:
+    states = pr.infer(linear(), ragged(linear()), engine="smc", num_particles=20, num_paths=0)
+    assert states.smoothed_means is None
+    with pytest.raises(ValueError, match="expected num_paths as 0 or at least 2, for standard errors, got 1"):
+        pr.infer(linear(), ragged(linear()), engine="smc", num_paths=1)
 
 
 def test_standard_deviations_of_particles_far_from_zero_do_not_cancel() -> None:
