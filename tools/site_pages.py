@@ -21,6 +21,7 @@ from pgm_rnn.report.graphs import graphs_of, write_graphs
 from pgm_rnn.report.media import medium_of
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.zoo import list_pretrained, load_pretrained
+from tools.formulas import typeset_page
 
 ROOT = Path(__file__).parents[1]
 ZOO = ROOT / "pgm_rnn" / "zoo"
@@ -49,6 +50,8 @@ def write(folder: Path) -> None:
     for name in list_pretrained():
         (folder / "zoo" / f"{name}.md").write_text(card(name, draw(name, pictures)), encoding="utf-8")
     (folder / "zoo" / "index.md").write_text("\n".join(cards(list_pretrained())), encoding="utf-8")
+    for page in folder.rglob("*.md"):
+        page.write_text(typeset_page(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def without_empty_globs(text: str, folder: Path) -> str:
