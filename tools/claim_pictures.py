@@ -84,7 +84,7 @@ PICTURES: dict[str, Picture] = {
         "gap of the bound (nats, five sequences)",
         "log-log",
         "For an Elman network, a GRU and an LSTM the gap between the log likelihood and the bound grows with the "
-        "square of the noise's scale: about 0.001 nats at a scale of 0.01, about 0.1 at 0.1. Without noise the gap is zero.",
+        "square of the noise's scale: about 0.001 nats at 0.01, about 0.1 at 0.1. Without noise the gap is zero.",
         _quadratic,
     ),
     "proposition-6-slope": Picture(
