@@ -51,10 +51,30 @@ def test_names_of_functions_are_no_formulas() -> None:
 
 
 def test_a_page_keeps_code_headings_links_and_tags() -> None:
-    page = "# h_t\n\n```python\nx_t = a - b\n```\n\n    z_t ~ p\n\n[h_t](h_t.md) `h_t` <a href='x_t'> h_t | - | a - b\n"
+    page = (
+        "# h_t\n\n```python\nx_t = a - b\n```\n\n    $ a_t - b\n\n[h_t](h_t.md) `h_t` <a href='x_t'> h_t | - | a - b\n"
+    )
     h = "h<sub>t</sub>"
     expected = page.replace("[h_t](", f"[{h}](").replace("> h_t |", f"> {h} |").replace("| a - b", "| a − b")
     assert typeset_page(page) == expected
+
+
+def test_a_block_of_formulas_is_a_table() -> None:
+    page = "Text:\n\n    h_t = f(h_{t-1})     a memory\n    x_t ~ p(x | h_t) < 1\n\nEnd."
+    assert typeset_page(page).split("\n")[2:6] == [
+        '<table class="formula" role="presentation">',
+        "<tr><td>h<sub>t</sub> = f(h<sub>t−1</sub>)</td><td>a memory</td></tr>",
+        "<tr><td>x<sub>t</sub> ~ p(x | h<sub>t</sub>) &lt; 1</td></tr>",
+        "</table>",
+    ]
+
+
+@pytest.mark.parametrize(
+    "block", ["    pgm-rnn fit hmm --data x_t", "    pip install x", '    rendering="fused"   sites z_1', "    a b"]
+)
+def test_other_indented_blocks_stay(block: str) -> None:
+    page = f"Text:\n\n{block}\n\nEnd."
+    assert typeset_page(page) == page
 
 
 def test_setting_a_page_twice_changes_nothing() -> None:

@@ -6,6 +6,7 @@ The claims and the guides write formulas as one types them, so that a terminal c
 Markdown's inline HTML, which needs neither a script nor the network.
 """
 
+import html
 import re
 from collections.abc import Callable
 
@@ -56,9 +57,17 @@ def typeset(text: str) -> str:
 
 
 def typeset_page(page: str) -> str:
-    """A page of Markdown with its formulas set. Code, headings, links' targets and tags stay."""
-    lines, fence = [], ""
+    """A page of Markdown with its formulas set. Code, headings, links' targets and tags stay.
+
+    An indented block of formulas becomes a table, one row per line, whose columns are what two spaces separate.
+    """
+    lines, fence, block = [], "", list[str]()
     for line in page.split("\n"):
+        if not fence and line.startswith("    ") and (block or not lines or not lines[-1]):
+            block.append(line)
+            continue
+        lines += _block(block)
+        block = []
         opening = re.match(r"\s*(```+|~~~+)", line)
         if opening and (not fence or line.strip() == fence):
             fence = "" if fence else opening[1]
@@ -66,7 +75,24 @@ def typeset_page(page: str) -> str:
         else:
             plain = fence or line.startswith(("#", "    ", "\t"))
             lines.append(line if plain else _outside(KEPT, line, lambda part: _set(part, _unchanged)))
-    return "\n".join(lines)
+    return "\n".join([*lines, *_block(block)])
+
+
+COMMANDS = re.compile(r"""["`$\\]|--|pgm-rnn|pip |torchrun|python|^ {4}[-*>] """)
+"""What is in no line of a formula."""
+
+
+def _block(lines: list[str]) -> list[str]:
+    """An indented block: a table if it is of formulas, else as it is."""
+    if not any(SCRIPTED.search(line) or WORD.search(line) for line in lines) or any(
+        COMMANDS.search(line) for line in lines
+    ):
+        return lines
+    rows = []
+    for line in lines:
+        cells = [_set(cell, _as_html).replace("\\", "") for cell in re.split(r"\s{2,}", line.strip())]
+        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    return ['<table class="formula" role="presentation">', *rows, "</table>"]
 
 
 KEPT = re.compile(r"(`+[^`]+`+|\]\([^)]*\)|<[^<>\s][^<>]*>|https?://\S+)")
@@ -137,6 +163,10 @@ def _greek(match: re.Match[str]) -> str:
 
 def _escaped(text: str) -> str:
     return re.sub(r"([\\*_<|])", r"\\\1", text)
+
+
+def _as_html(text: str) -> str:
+    return html.escape(text, quote=False)
 
 
 def _unchanged(text: str) -> str:
