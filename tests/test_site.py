@@ -146,6 +146,13 @@ def test_what_a_reader_looks_for_is_one_click_from_the_index(need: str, page: st
     assert says in (DOCS / page).read_text(encoding="utf-8")
 
 
+def test_a_label_of_a_tagger_depends_on_the_past_alone() -> None:
+    from pgm_rnn.models import Tagger
+
+    graph = label_graph(Tagger(num_symbols=2, num_labels=2, hidden_dim=2), 3)
+    assert {node for node in nx.ancestors(graph, "y_2") if node.startswith("x")} == {"x_1", "x_2"}
+
+
 def test_links_from_the_top_are_links_within_the_site() -> None:
     assert site_pages.from_the_top("[a](docs/a.md) and [b](b.md)") == "[a](a.md) and [b](b.md)"
 

@@ -61,7 +61,9 @@ def typeset_page(page: str) -> str:
 
     An indented block of formulas becomes a table, one row per line, whose columns are what two spaces separate.
     """
-    lines, fence, block = [], "", list[str]()
+    lines: list[str] = []
+    block: list[str] = []
+    fence = ""
     for line in page.split("\n"):
         if not fence and line.startswith("    ") and (block or not lines or not lines[-1]):
             block.append(line)
@@ -78,7 +80,7 @@ def typeset_page(page: str) -> str:
     return "\n".join([*lines, *_block(block)])
 
 
-COMMANDS = re.compile(r"""["`$\\]|--|pgm-rnn|pip |torchrun|python|^ {4}[-*>] """)
+COMMANDS = re.compile(r"""["`$\\]|--|pgm-rnn|pip |torchrun|python|^ {4}[-*>] """, re.MULTILINE)
 """What is in no line of a formula."""
 
 

@@ -51,8 +51,8 @@ def write(folder: Path) -> None:
     for name in list_pretrained():
         (folder / "zoo" / f"{name}.md").write_text(card(name, draw(name, pictures)), encoding="utf-8")
     (folder / "zoo" / "index.md").write_text("\n".join(cards(list_pretrained())), encoding="utf-8")
-    for page in folder.rglob("*.md"):
-        page.write_text(typeset_page(page.read_text(encoding="utf-8")), encoding="utf-8")
+    for path in folder.rglob("*.md"):
+        path.write_text(typeset_page(path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def without_empty_globs(text: str, folder: Path) -> str:
