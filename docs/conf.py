@@ -68,13 +68,16 @@ def _skip(app: Any, what: str, name: str, thing: object, skipped: bool, options:
 
 ACCESSIBLE = {
     'role="heading">': 'role="heading" aria-level="2">',
+    '<aside class="sidebar-drawer"': '<aside aria-label="Pages of the site" class="sidebar-drawer"',
+    '<aside class="toc-drawer': '<aside aria-label="Contents of this page" class="toc-drawer',
     '<dl>\n<dd><em class="sig-param"': '<dl role="presentation">\n<dd><em class="sig-param"',
     "<pre>": '<pre tabindex="0">',
     'docutils container">': 'docutils container" tabindex="0">',  # around a table
     "strong> -- ": "strong> – ",  # after the name of an argument
     "strong></a> -- ": "strong></a> – ",
 }
-"""What screen readers and keyboards need and the theme leaves out: levels of headings, focus for what scrolls."""
+"""What screen readers and keyboards need and the theme leaves out: levels of headings, names of landmarks, focus for
+what scrolls."""
 
 
 def _make_accessible(app: Any, error: Exception | None) -> None:

@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import networkx as nx
 import pytest
 import torch
 
@@ -15,6 +16,7 @@ from pgm_rnn.version import __version__
 from tests.pages import DOCS, run_page
 from tools import links, release_check, site_pages
 from tools.docstring_markup import described_fields, to_rst
+from tools.label_graphs import label_graph
 
 MODULES = (
     "pgm_rnn",
@@ -102,6 +104,54 @@ def test_a_card_shows_its_pictures_with_their_texts() -> None:
     text = site_pages.card("hmm-jsb-16", {"a.svg": "a graph", "b.png": "two draws"})
     assert text.startswith("# hmm-jsb-16\n\n![a graph](pictures/a.svg)\n\n![two draws](pictures/b.png)\n")
     assert "## What it gets wrong" in text
+
+
+@pytest.mark.slow
+def test_every_card_has_a_picture_of_its_graph(tmp_path: Path) -> None:
+    from pgm_rnn.zoo import list_pretrained
+
+    for name in ("bidirectional-rnn-pen-digits", "bidirectional-rnn-synthetic-hmm", "hmm-jsb-16"):
+        assert name in list_pretrained()
+        found = site_pages.draw(name, tmp_path)
+        assert f"{name}-graph.svg" in found
+        assert (tmp_path / f"{name}-graph.svg").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(("task", "labels"), [("tagging", 3), ("classification", 1)])
+def test_a_label_depends_on_all_observations_and_no_observation_on_another(task: Any, labels: int) -> None:
+    from pgm_rnn.models import BidirectionalRNN
+
+    graph = label_graph(BidirectionalRNN(num_symbols=2, num_labels=2, hidden_dim=2, task=task), 3)
+    assert [node for node in graph if node.startswith("y")] == [f"y_{t}" for t in range(4 - labels, 4)]
+    for node in graph:
+        if node.startswith("y"):
+            assert {f"x_{t}" for t in (1, 2, 3)} < nx.ancestors(graph, node)
+        if node.startswith("x"):
+            assert nx.ancestors(graph, node) == set()
+
+
+@pytest.mark.parametrize(
+    ("need", "page", "says"),
+    [
+        ("fit a model", "start.md", "em.fit("),
+        ("decode states", "guides/hmm-on-a-table.md", "forward_backward.most_likely_states("),
+        ("write a model", "your-own-model.md", "class StochasticVolatility(SequenceModel)"),
+        ("know what Theorem 5 says and why", "claims.md", "### theorem-5 (Theorem 5)"),
+        ("forecast", "examples/co2.md", "pgm-rnn forecast"),
+    ],
+)
+def test_what_a_reader_looks_for_is_one_click_from_the_index(need: str, page: str, says: str) -> None:
+    index = (DOCS / "index.md").read_text(encoding="utf-8")
+    row = next(line for line in index.splitlines() if line.startswith(f"| {need} |"))
+    assert re.search(rf"\]\({re.escape(page)}[#)]", row)
+    assert says in (DOCS / page).read_text(encoding="utf-8")
+
+
+def test_a_label_of_a_tagger_depends_on_the_past_alone() -> None:
+    from pgm_rnn.models import Tagger
+
+    graph = label_graph(Tagger(num_symbols=2, num_labels=2, hidden_dim=2), 3)
+    assert {node for node in nx.ancestors(graph, "y_2") if node.startswith("x")} == {"x_1", "x_2"}
 
 
 def test_links_from_the_top_are_links_within_the_site() -> None:

@@ -14,7 +14,9 @@ from typing import Any
 from pgm_rnn.claims import CLAIMS
 from pgm_rnn.claims.claim import UNITS, Claim
 from pgm_rnn.claims.sources import by_paper, place_of
+from tools.claim_pictures import PICTURES
 from tools.damages import DAMAGES, NOTICED_BY
+from tools.formulas import typeset, typeset_heading
 
 COMMAND = "python -m tools.claims_pages"
 MEASURED = Path(__file__).parents[1] / "docs" / "claims.json"
@@ -68,10 +70,10 @@ def _damage_section() -> list[str]:
 
 def _claim_section(claim: Claim, measured: dict[str, Any]) -> list[str]:
     erratum = ", erratum" if claim.kind == "erratum" else ""
-    title = f"### {claim.id} ({escaped(place_of(claim.source))}{erratum})"
-    said = ["", "**The paper.**", "", f"> {escaped(claim.quotation)}"] if claim.quotation else []
-    why = ["", f"**In words.** {escaped(claim.meaning)}", "", f"**Why.** {escaped(claim.proof)}"]
-    why += ["", f"**Example.** {escaped(claim.example)}"] if claim.example else []
+    title = f"### {claim.id} ({typeset_heading(place_of(claim.source))}{erratum})"
+    said = ["", "**The paper.**", "", f"> {typeset(claim.quotation)}"] if claim.quotation else []
+    why = ["", f"**In words.** {typeset(claim.meaning)}", "", f"**Why.** {typeset(claim.proof)}"]
+    why += ["", f"**Example.** {typeset(claim.example)}"] if claim.example else []
     entries = [
         ("Hypotheses", claim.hypotheses),
         ("Routes", claim.routes),
@@ -79,8 +81,9 @@ def _claim_section(claim: Claim, measured: dict[str, Any]) -> list[str]:
         ("Kind", f"{claim.kind}, {len(claim.cases())} instances, tolerance {tolerance_of(claim)}"),
         ("Latest measurement", f"residual {measured['residual']:.2g}, control {measured['control_residual']:.2g}"),
     ]
-    listed = [f"- {name}: {escaped(text)}" for name, text in entries]
-    return [title, "", escaped(claim.statement), *said, *why, "", *listed, ""]
+    listed = [f"- {name}: {typeset(text)}" for name, text in entries]
+    shown = ["", f"![{PICTURES[claim.id].says}](claims/{claim.id}.svg)"] if claim.id in PICTURES else []
+    return [title, "", typeset(claim.statement), *said, *why, *shown, "", *listed, ""]
 
 
 def tolerance_of(claim: Claim) -> str:
@@ -119,14 +122,9 @@ def _erratum_section(claim: Claim, paper: str) -> list[str]:
         ("Why", claim.proof),
         ("The control, which must fail", re.sub("^as printed[,:] ", "", claim.control)),
     ]
-    title = f"### {escaped(paper)}, {escaped(place_of(claim.source))} (`{claim.id}`)"
-    listed = [f"- {name}: {escaped(text)}" for name, text in entries]
-    return [title, "", f"> {escaped(claim.quotation)}", "", *listed, ""]
-
-
-def escaped(text: str) -> str:
-    """The text with its formulas escaped for Markdown."""
-    return re.sub(r"([\\*_<|])", r"\\\1", text)
+    title = f"### {paper}, {typeset_heading(place_of(claim.source))} (`{claim.id}`)"
+    listed = [f"- {name}: {typeset(text)}" for name, text in entries]
+    return [title, "", f"> {typeset(claim.quotation)}", "", *listed, ""]
 
 
 def pages() -> dict[str, str]:

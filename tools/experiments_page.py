@@ -21,13 +21,17 @@ THRESHOLDS = (
     ("figure-5", f"{100 * figure_5.CLOSE:.0f} %", "least agreement that replicates the forward algorithm"),
     ("figure-5", f"{figure_5.ROUNDING:g}", "difference of expected accuracies that may be rounding"),
     ("figure-6", f"{100 * figure_6.POOR:.0f} %", "accuracy below which the forward algorithm performs very poorly"),
-    ("figure-6", f"{100 * figure_6.MATCHING:.0f} %", "part of the optimal expected accuracy that matches it"),
+    ("figure-6", f"{100 * figure_6.MATCHING:.0f} %", "share of the optimal expected accuracy that counts as a match"),
     ("figure-6", f"{figure_6.HARDER:g}", "factor of the fall, each time m doubles, that is exponential"),
     ("figure-7", f"{figure_7.MUCH:g}", 'ratio of agreements that is "much more expressive"'),
     ("figure-7", f"{figure_7.UNIT_BITS} bits", "size of a hidden unit; a particle is one of m states"),
     ("infinite-data", f"{infinite_data.SAME_OPTIMUM:g}", "ratio to the least divergence that is the same optimum"),
     ("infinite-data", f"{infinite_data.SMALLEST:g} nats", "divergence that may be rounding error"),
-    ("disagreement", f"{100 * disagreement.AS_WELL:.0f} %", "part of the optimal expected accuracy that is as well"),
+    (
+        "disagreement",
+        f"{100 * disagreement.AS_WELL:.0f} %",
+        "share of the optimal accuracy that counts as equally good",
+    ),
     ("all", f"{scores.NEAR_TIE:g} nats", "log-odds below which two states are nearly tied"),
 )
 """Where a threshold is used, its value, and what it decides."""
@@ -49,7 +53,7 @@ def page(folder: Path) -> str:
         "place of drawn states. Where the paper gives no details (optimiser, learning rates, stopping) and a section",
         "does not say otherwise, each network is trained by Adam with every learning rate listed, and the one with",
         "the best held-out loss is kept. A sentence that is true by definition is judged with exact probabilities, so",
-        "that the noise of drawn states has no say.",
+        "that the noise of drawn states plays no part.",
         "",
         "| experiment | sentence | measured or asked | verdict |",
         "|---|---|---|---|",

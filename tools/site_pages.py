@@ -21,6 +21,8 @@ from pgm_rnn.report.graphs import graphs_of, write_graphs
 from pgm_rnn.report.media import medium_of
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.zoo import list_pretrained, load_pretrained
+from tools.formulas import typeset_page
+from tools.label_graphs import label_graph
 
 ROOT = Path(__file__).parents[1]
 ZOO = ROOT / "pgm_rnn" / "zoo"
@@ -49,6 +51,8 @@ def write(folder: Path) -> None:
     for name in list_pretrained():
         (folder / "zoo" / f"{name}.md").write_text(card(name, draw(name, pictures)), encoding="utf-8")
     (folder / "zoo" / "index.md").write_text("\n".join(cards(list_pretrained())), encoding="utf-8")
+    for path in folder.rglob("*.md"):
+        path.write_text(typeset_page(path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def without_empty_globs(text: str, folder: Path) -> str:
@@ -72,12 +76,13 @@ def card(name: str, pictures: Mapping[str, str]) -> str:
 
 def draw(name: str, folder: Path) -> dict[str, str]:
     """Draw the graph of a trained model and sequences drawn from it; alternative texts by the pictures' files."""
-    model = load_pretrained(name)
+    model, graph = load_pretrained(name), folder / f"{name}-graph.svg"
+    found = {graph.name: f"The directed graph of {name} over three steps"}
     if not isinstance(model, SequenceModel):
-        return {}
-    found = {f"{name}-graph.svg": f"The directed graph of {name} over three steps"}
-    if not (folder / f"{name}-graph.svg").exists():
-        write_graphs(graphs_of({name: model}, 3), folder / f"{name}-graph.svg")
+        write_graphs({name: label_graph(model, 3)}, graph)
+        return found
+    if not graph.exists():
+        write_graphs(graphs_of({name: model}, 3), graph)
     medium = medium_of(model.family, data_of(name))
     if ".png" in medium.writers:
         found[f"{name}-draws.png"] = f"Two sequences of {NUM_STEPS} steps drawn from {name}: {medium.what}"

@@ -59,7 +59,7 @@ def kanji() -> Dataset:
         DataError: the file is not there, or has other contents.
     """
     train, valid, test = read_kanji(fetch(KANJI))
-    description = "Kanji: the pen's offset in units of 100 and whether it is lifted, one point a step"
+    description = "Kanji: the pen's offset in units of 100 and whether it is lifted, one point per step"
     return Dataset("kanji", description, Pen(20), train, valid, test)
 
 

@@ -49,7 +49,7 @@ def tiny_shakespeare() -> Dataset:
         DataError: the file is missing and cannot be downloaded.
     """
     train, valid, vocabulary = read_text(fetch(TINY_SHAKESPEARE))
-    description = f"A megabyte of Shakespeare's plays, one character a step, in windows of {WINDOW}"
+    description = f"A megabyte of Shakespeare's plays, one character per step, in windows of {WINDOW}"
     return Dataset("tiny-shakespeare", description, Categorical(len(vocabulary)), train, valid, vocabulary=vocabulary)
 
 

@@ -212,8 +212,8 @@ def _imperfect(rows: Rows) -> Finding:
     reason = (
         f"The forward algorithm's accuracy has the median {100 * middle(last, 'forward_accuracy'):.1f} %, and lies "
         f"between {100 * min(column(last, 'forward_accuracy')):.1f} and "
-        f"{100 * max(column(last, 'forward_accuracy')):.1f} % over the draws: how well states can be told is a matter "
-        "of the HMM."
+        f"{100 * max(column(last, 'forward_accuracy')):.1f} % over the draws: how well states can be told apart "
+        "depends on the HMM."
     )
     return Finding(
         each_draw(
@@ -281,7 +281,7 @@ Figure5.sentences = (
         "sec. 4.1",
         "by increasing the capacity of the RNN [...] we can recover the HMM forward predictions with much less "
         "training data",
-        f"from a third of the single unit's n on, or less, the widest network has {100 * CLOSE:.0f} % agreement",
+        f"the widest network has {100 * CLOSE:.0f} % agreement from at most a third of the single unit's n on",
         _less_data,
     ),
     Sentence(

@@ -236,7 +236,7 @@ Figure6.sentences = (
     Sentence(
         "sec. 4.1.1",
         "the prediction task gets exponentially harder at the same time",
-        f"the forward algorithm's expected accuracy falls by a factor of {HARDER:g} at least from each m to the next",
+        f"the forward algorithm's expected accuracy falls at least by a factor of {HARDER:g} from each m to the next",
         _harder,
     ),
     Sentence(

@@ -284,8 +284,8 @@ nats over the number of steps, all keys, the first step included. Numbers of dif
 *Likelihoods* are exact. *Bounds*, ELBO and FIVO_128, lie above the exact number on average, and so do *estimates*,
 importance_500, from 500 weighted draws of the guide, by less than the ELBO. *Published figures* are for the same splits
 and as precise as their papers give them. ± is the standard error over the sequences of the split, which all models
-share: differences between two models are known better than that. Parameters include those of the guide; min is the
-time of training in minutes, that of a fit from which another started included.
+share, so differences between two models are more certain than that. Parameters include those of the guide; min is the
+training time in minutes, including that of an earlier fit from which this one started.
 """
 
 

@@ -20,18 +20,19 @@ class Recipe(NamedTuple):
 RECIPES = {
     "bidirectional-rnn-pen-digits": Recipe(
         "fit bidirectional-rnn --data pen-digits --hidden-dim 32 --seed 0",
-        "It is sure where it should not be: of the test digits that it reads wrongly, nearly half have more than "
-        "0.9 on the wrong label, and this one digit in fifty has nine tenths of the nats. Writers that it has not "
-        "seen cost it five times the nats per label of the validation split, whose writers it knows. It needs all "
-        "eight points, in the order of writing and at full size: it finds 79 % of the test digits by their first "
-        "seven points, 75 % at half the size, and 11 %, as many as by guessing, in the reverse order. Noise is a "
-        "digit to it, with 0.85 on average.",
+        "It is overconfident: for nearly half of the test digits that it reads wrongly, the wrong label has a "
+        "probability above 0.9, and this one digit in fifty accounts for nine tenths of the nats. For writers that "
+        "it has not seen it needs five times the nats per label of the validation split, whose writers it knows. It "
+        "needs all eight points, in the order of writing and at full size: it finds 79 % of the test digits by "
+        "their first seven points, 75 % at half the size, and 11 %, as many as by guessing, in the reverse order. "
+        "It takes noise for a digit, with a probability of 0.85 on average.",
     ),
     "bidirectional-rnn-synthetic-hmm": Recipe(
         "fit bidirectional-rnn --data synthetic-hmm --hidden-dim 16 --batch-size 256 --seed 0",
-        "It was trained on sequences of 8 steps alone. There it is 0.0004 nats a label from the exact smoother, on "
-        "average over sequences of the same law; at 400 steps it is 0.003 nats from it, and single probabilities "
-        "are off by up to 0.1. Where the symbols leave the state open the smoother errs as well, and about as often.",
+        "It was trained on sequences of 8 steps alone. There it is 0.0004 nats per label from the exact smoother, "
+        "on average over sequences of the same law; at 400 steps it is 0.003 nats from it, and single probabilities "
+        "are off by up to 0.1. Where the symbols leave the state open the smoother errs as well, and about as "
+        "often.",
     ),
     "hmm-jsb-16": Recipe(
         "fit hmm --data jsb --num-states 16 --seed 0",
@@ -39,7 +40,7 @@ RECIPES = {
         "voices do not lead. Of 60 draws of 60 steps, 52 % of the steps have three or four keys (3.93 on average, "
         "standard deviation 1.40) and 8 % have two keys a semitone apart. In the test split 100 % of the steps have "
         "three or four keys, and 1 % have two a semitone apart. Sixteen states are few: with more of them the nats "
-        "per step go on falling.",
+        "per step keep falling.",
     ),
     "hmm-jsb-32": Recipe(
         "fit hmm --data jsb --num-states 32 --seed 0",
@@ -60,7 +61,7 @@ RECIPES = {
         "Given its state, the keys of a step are independent: chords that it draws mix notes of several chords, and "
         "voices do not lead. Of 60 draws of 60 steps, 68 % of the steps have three or four keys (3.95 on average, "
         "standard deviation 1.04) and 7 % have two keys a semitone apart. In the test split 100 % of the steps have "
-        "three or four keys, and 1 % have two a semitone apart. It fits its training data 0.8 nats a step better "
+        "three or four keys, and 1 % have two a semitone apart. It fits its training data 0.8 nats per step better "
         "than new pieces.",
     ),
     "hmm-jsb-256": Recipe(
@@ -68,7 +69,7 @@ RECIPES = {
         "Given its state, the keys of a step are independent: chords that it draws mix notes of several chords, and "
         "voices do not lead. Of 60 draws of 60 steps, 70 % of the steps have three or four keys (3.97 on average, "
         "standard deviation 1.00) and 7 % have two keys a semitone apart. In the test split 100 % of the steps have "
-        "three or four keys, and 1 % have two a semitone apart. It fits its training data 1.2 nats a step better "
+        "three or four keys, and 1 % have two a semitone apart. It fits its training data 1.2 nats per step better "
         "than new pieces.",
     ),
     "hmm-jsb-512": Recipe(
@@ -77,8 +78,8 @@ RECIPES = {
         "voices do not lead. Of 60 draws of 60 steps, 69 % of the steps have three or four keys (3.98 on average, "
         "standard deviation 1.05) and 8 % have two keys a semitone apart. In the test split 100 % of the steps have "
         "three or four keys, and 1 % have two a semitone apart. Most states are one chord of the training data: it "
-        "fits them 1.6 nats a step better than new pieces. Its numbers are stored in half precision; the scores are "
-        "those of the rounded numbers.",
+        "fits them 1.6 nats per step better than new pieces. Its numbers are stored in half precision; the scores "
+        "are those of the rounded numbers.",
     ),
     "markov-chain-jsb": Recipe(
         "fit markov-chain --data jsb",
@@ -131,10 +132,10 @@ RECIPES = {
     "rnn-lstm-nade-jsb": Recipe(
         "fit rnn --data jsb --cell lstm --hidden-dim 160 --nade-dim 64 --transpose 5 --epochs 40 --learning-rate "
         "5e-3 --schedule cosine --weight-decay 3e-3 --patience 20 --seed 0",
-        "Chords are chords: of 60 draws of 60 steps, 99 % of the steps have three or four keys (3.86 on average, "
-        "standard deviation 0.38), as in the data, and 2 % have two keys a semitone apart (data: 1 %). What is "
-        "missing is a plan: draws wander between keys, cadences come anywhere, and no draw ends. It was trained on "
-        "copies of the chorales in other keys, so it knows of each key less than the data say.",
+        "Its chords are chords: of 60 draws of 60 steps, 99 % of the steps have three or four keys (3.86 on "
+        "average, standard deviation 0.38), as in the data, and 2 % have two keys a semitone apart (data: 1 %). "
+        "What is missing is a plan: draws wander between keys, cadences come anywhere, and no draw ends. It was "
+        "trained on copies of the chorales in other keys, so it knows less about each key than the data say.",
     ),
     "vrnn-jsb": Recipe(
         "fit vrnn --data jsb --latent-dim 32 --hidden-dim 64 --cell lstm --start vrnn-jsb-elbo --objective fivo "
@@ -153,13 +154,13 @@ RECIPES = {
     ),
     "rnn-gru-synthetic-hmm-8": Recipe(
         "fit rnn --data synthetic-hmm --cell gru --hidden-dim 8 --seed 0",
-        "It was trained on sequences of 8 steps alone, and nobody has looked at what it says of longer ones. Its "
+        "It was trained on sequences of 8 steps alone, and its behaviour on longer ones has not been examined. Its "
         "eight numbers of memory stand for a belief over hidden states that the data's own law tracks exactly.",
     ),
     "belief-rnn-synthetic-hmm": Recipe(
         "fit belief-rnn --data synthetic-hmm --num-states 2 --batch-size 100 --epochs 40 --seed 0",
-        "It has the law of an HMM with two states, so that nothing but the numbers can be wrong: data from a chain "
-        "with more states are beyond it.",
+        "It has the law of an HMM with two states, so only its parameters can be wrong; data from a chain with more "
+        "states are beyond it.",
     ),
     "particle-filter-rnn-synthetic-hmm": Recipe(
         "fit particle-filter-rnn --data synthetic-hmm --num-states 2 --num-particles 20 --batch-size 100 --epochs 5 "
@@ -182,8 +183,8 @@ RECIPES = {
     "rnn-lstm-japanese-vowels": Recipe(
         "fit rnn --data japanese-vowels --cell lstm --hidden-dim 64 --learning-rate 5e-3 --seed 0",
         "Coefficients of a frame are independent given the past. It has no latent state for who speaks: the first "
-        "frames decide, by their noise. A recording of 7 to 29 frames is all that it knows; nobody has looked at "
-        "longer draws.",
+        "frames decide, by their noise. It knows only recordings of 7 to 29 frames; longer draws have not been "
+        "examined.",
     ),
     "vrnn-japanese-vowels": Recipe(
         "fit vrnn --data japanese-vowels --latent-dim 8 --hidden-dim 48 --epochs 150 --learning-rate 3e-3 "
@@ -195,15 +196,15 @@ RECIPES = {
     "hmm-kanji-64": Recipe(
         "fit hmm --data kanji --num-states 64 --restarts 1 --iterations 60 --seed 0",
         "Each of its 64 states is one kind of stroke, and the chain remembers one stroke: draws are strokes of the "
-        "right kinds in a row that make no characters and wander over the page. An offset's law in a state is one "
-        "normal law; a step is worse by 1.8 nats than an LSTM's.",
+        "right kinds in a row that make no characters and wander over the page. In a state, an offset has a single "
+        "normal law; the score is worse than an LSTM's by 1.8 nats per step.",
     ),
     "rnn-lstm-kanji": Recipe(
         "fit rnn --data kanji --cell lstm --hidden-dim 160 --epochs 20 --batch-size 64 --learning-rate 4e-3 "
         "--schedule cosine --seed 0",
         "Draws look like characters from a distance: strokes, and many parts are right, their composition is not, "
-        "parts are left open and stand at the wrong height. It has no end of a drawing: after some forty steps it "
-        "begins another one on top or beside.",
+        "parts are left open and stand at the wrong height. It does not know when a drawing ends: after some forty "
+        "steps it begins another one on top of it or beside it.",
     ),
     "markov-chain-nottingham": Recipe(
         "fit markov-chain --data nottingham",
@@ -212,18 +213,18 @@ RECIPES = {
     "noisy-rnn-japanese-vowels": Recipe(
         "fit noisy-rnn --data japanese-vowels --latent-dim 8 --objective fivo --num-particles 4 --epochs 60 "
         "--learning-rate 1e-2 --schedule cosine --seed 0",
-        "Its guide proposes a state from the one before, without a look at the frame, so that few particles are "
+        "Its guide proposes a state from the one before, without looking at the frame, so that few particles are "
         "near it and the bound that it was trained on is loose: the noise stays large, and it is far worse than the "
-        "linear-Gaussian model with the same number of states, whose EM needs seconds. It stands here as what the "
-        "extended Kalman filter and the particle filter are tried on.",
+        "linear-Gaussian model with the same number of states, whose EM needs seconds. It is here because the "
+        "extended Kalman filter and the particle filter are tried on it.",
     ),
     "vrnn-kanji": Recipe(
         "fit vrnn --data kanji --latent-dim 16 --hidden-dim 96 --epochs 36 --batch-size 64 --learning-rate 3e-3 "
         "--schedule cosine --kl-warmup 2 --valid-particles 1 --seed 0",
-        "Draws are made of strokes and parts of real characters in believable places, and few of them exist: parts "
-        "are left unfinished or cross their neighbours. It has no end of a drawing: after some forty steps it begins "
-        "another one on top or beside. Its bound is that of a filter with 128 particles. With fewer epochs it is far "
-        "worse, 0.6 nats a step after 16.",
+        "Draws are made of strokes and parts of real characters in plausible places, but few of the characters "
+        "exist: parts are left unfinished or cross their neighbours. It does not know when a drawing ends: after "
+        "some forty steps it begins another one on top of it or beside it. Its bound is that of a filter with 128 "
+        "particles. With fewer epochs it is far worse, 0.6 nats per step after 16.",
     ),
     "hmm-nottingham-16": Recipe(
         "fit hmm --data nottingham --num-states 16 --restarts 2 --iterations 60 --seed 0",
@@ -241,9 +242,9 @@ RECIPES = {
     "rnn-lstm-tiny-shakespeare": Recipe(
         "fit rnn --data tiny-shakespeare --cell lstm --hidden-dim 192 --epochs 8 --batch-size 64 --learning-rate "
         "5e-3 --schedule cosine --half --seed 0",
-        "Draws have speakers in capitals, lines of the right length and many words of English; every line has "
-        "invented ones, and no sentence means anything. It was trained on windows of 100 characters from an empty "
-        "memory, so what it says after more of them was never trained. It fits its training text 0.2 nats a "
+        "Draws have speakers in capitals, lines of the right length and many English words; every line has invented "
+        "words, and no sentence means anything. It was trained on windows of 100 characters from an empty memory, "
+        "so it was never trained on what follows after more of them. It fits its training text 0.2 nats per "
         "character better than the rest.",
     ),
     "dmm-jsb": Recipe(
@@ -254,13 +255,13 @@ RECIPES = {
         "three or four keys (3.82 on average, standard deviation 1.12) and 9 % have two keys a semitone apart. In "
         "the test split 100 % of the steps have three or four keys, and 1 % have two a semitone apart. Its guide is "
         "far from the posterior: of 500 draws fewer than two carry the weight of a sequence, so that the importance "
-        "sampled figure is too high, and the filter's is the one to compare with. Its ELBO is lower by 0.5 nats a "
+        "sampled figure is too high, and the filter's is the one to compare with. Its ELBO is lower by 0.5 nats per "
         "step on the training data than on new pieces.",
     ),
     "rnn-lstm-nade-nottingham": Recipe(
         "fit rnn --data nottingham --cell lstm --hidden-dim 128 --nade-dim 64 --batch-size 4 --epochs 24 "
         "--learning-rate 5e-3 --schedule cosine --seed 0",
-        "Draws are a melody over chords, as the data: 83 % of the steps of 60 draws of 60 have three or four keys "
+        "Draws are a melody over chords, like the data: 83 % of the steps of 60 draws of 60 have three or four keys "
         "(84 % in the test split). Chords last too long and change at odd moments, bars are not kept, and no draw "
         "repeats its tune or ends.",
     ),
@@ -277,6 +278,7 @@ RECIPES = {
         "Given its state, the keys of a step are independent: chords that it draws mix notes of several chords, and "
         "voices do not lead. Of 60 draws of 60 steps, 75 % of the steps have three or four keys (3.94 on average, "
         "standard deviation 1.01) and 3 % have two keys a semitone apart. In the test split 84 % of the steps have "
-        "three or four keys, and 1 % have two a semitone apart. Chords last as their state's law says, at random.",
+        "three or four keys, and 1 % have two a semitone apart. How long a chord lasts is random, by its state's "
+        "transition probabilities.",
     ),
 }

@@ -6,7 +6,9 @@ import pytest
 
 from pgm_rnn.claims import CLAIMS
 from pgm_rnn.claims.sources import by_paper, paper_of, place_of
-from tools.claims_pages import escaped, main, measurements, pages
+from tools.claim_pictures import PICTURES
+from tools.claims_pages import main, measurements, pages
+from tools.formulas import typeset
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -22,7 +24,7 @@ def test_every_claim_has_a_section_and_every_erratum_two() -> None:
     for claim in CLAIMS.values():
         assert f"### {claim.id} (" in made["claims.md"]
         for text in (claim.quotation, claim.meaning, claim.proof, claim.example, claim.control):
-            assert escaped(text) in made["claims.md"]
+            assert typeset(text) in made["claims.md"]
         assert (f" (`{claim.id}`)\n\n> " in made["errata.md"]) == (claim.kind == "erratum")
 
 
@@ -43,8 +45,11 @@ def test_a_source_is_a_paper_and_a_place() -> None:
     assert (paper_of(source), place_of(source)) == ("Chung et al. (2015)", "eq. (5), (6)")
 
 
-def test_formulas_are_no_markup() -> None:
-    assert escaped("x_{<t} * p(z | x)") == r"x\_{\<t} \* p(z \| x)"
+def test_a_picture_stands_in_the_section_of_its_claim() -> None:
+    page = pages()["claims.md"]
+    for name, picture in PICTURES.items():
+        section = page.split(f"### {name} (")[1].split("\n### ")[0]
+        assert f"![{picture.says}](claims/{name}.svg)" in section
 
 
 def test_errata_stand_under_what_they_are() -> None:

@@ -78,7 +78,7 @@ class Figure4IsFigure3(Claim):
         "In fig. 4 every particle of step t has arrows from all particles of step t - 1 and from X_t, and one to "
         "X_{t+1}. Contracting the M particles of a step into one node H_t maps these arcs onto H_{t-1} -> H_t, X_t -> "
         "H_t and H_t -> X_{t+1}, and none elsewhere: this is fig. 3. The hidden Markov model of fig. 2 has arcs into "
-        "observations only, none out of them, so no map of the nodes makes it fig. 3."
+        "observations only, none out of them, so no map of its nodes turns it into fig. 3."
     )
 
     @override

@@ -135,8 +135,9 @@ class FiniteStatesAreExact(Claim):
     )
     meaning = (
         "The forward algorithm does not need the same tables at every step. A memory of the past observations, even a "
-        "recurrent network, only chooses the tables of the next step, and sums over states stay exact. A memory that "
-        "reads the state gives each path of states a memory of its own, and no recursion over K numbers is exact."
+        "recurrent network, only chooses the tables of the next step, and the sums over states stay exact. If the "
+        "memory also reads the state, each path of states has a memory of its own, and no recursion over K numbers is "
+        "exact."
     )
     hypotheses = "finitely many states; h_t is a function of x_{1:t-1} and of inputs alone"
     routes = (

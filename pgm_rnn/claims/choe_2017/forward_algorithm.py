@@ -125,11 +125,15 @@ class ForwardStart(Claim):
 
     id = "forward-start"
     source = f"{PAPER}, sec. 3.2, alpha_0 and C.1"
-    statement = "the recursion starts at alpha_1 = D_{x_1} P(H_1); alpha_0 = P(H_1) serves a stationary P(H_1) only"
+    statement = (
+        "the recursion starts at alpha_1 = D_{x_1} P(H_1); starting from alpha_0 = P(H_1) is right only if P(H_1) is "
+        "stationary"
+    )
     quotation = "the initial belief state alpha_0 := (P(H_1 = 1), ..., P(H_1 = m))"
     meaning = (
-        "The printed start applies one transition too many: the law of the first state is moved on before the first "
-        "observation is weighed. Only a chain that starts in its stationary law does not notice."
+        "The printed start applies one transition too many: the law of the first state is propagated by one step "
+        "before the first observation is used. It makes no difference only for a chain that starts in its stationary "
+        "law."
     )
     hypotheses = "P(H_1) is the law of the state that emits x_1"
     routes = "the recursion from alpha_1, against the sum over all paths; from alpha_0 where P(H_1) is stationary"

@@ -79,8 +79,8 @@ class MarkovProperties(Claim):
     kind = "independence"
     proof = (
         "In fig. 3 the only parent of X_{t+1} is H_t, and the parents of H_t are H_{t-1} and X_t. In every law that "
-        "factorises over a graph a variable is independent of those that are no descendants of it, given its parents. "
-        "X_{<=t} are no descendants of X_{t+1}, and X_{<=t-1} none of H_t."
+        "factorises over a graph, a variable is independent of its non-descendants, given its parents. X_{<=t} are "
+        "non-descendants of X_{t+1}, and X_{<=t-1} are non-descendants of H_t."
     )
 
     num_steps = 5
@@ -127,9 +127,9 @@ class Proposition4(Claim):
     statement = "H_t is independent of X_{>=t+1} given H_{t-1}, X_t; d-separation does not give it, D-separation does"
     quotation = "it is also independent to the future observations, given the past hidden state and current observation"
     meaning = (
-        "A noisy hidden state is guessed better once later observations are known; a computed one is known already. "
-        "The arrows alone cannot show this: there is one from H_t to X_{t+1}, and d-separation calls the two "
-        "dependent. D-separation, which counts as known what is computed from what is known, gets it right."
+        "Later observations improve the guess of a noisy hidden state; a deterministic one is known already. The "
+        "arrows alone cannot show this: there is one from H_t to X_{t+1}, and d-separation calls the two dependent. "
+        "D-separation, which counts as known what is computed from what is known, gets it right."
     )
     hypotheses = "every P(H_t | H_{t-1}, X_t) is a point mass"
     routes = (

@@ -54,9 +54,9 @@ class ParticleWeights(Claim):
     statement = "the weight is p(x_t | H_t) P(H_t | H_{t-1}) / q; only with it the particles converge to the posterior"
     quotation = "Compute the weights W_t^(i) = P(H_t | x_t, H_{t-1}) / q(H_t | H_{t-1})."
     meaning = (
-        "A particle that was proposed from q is weighed by how much more likely it is under the model than under q, "
-        "the new observation included. The printed numerator is a law of H_t that was already divided by p(x_t | "
-        "H_{t-1}): it forgets how well the particle's past foresaw x_t."
+        "The weight of a particle proposed from q is the ratio of two probabilities: that of the particle and the new "
+        "observation under the model, and that of the particle under q. The printed numerator has already been divided "
+        "by p(x_t | H_{t-1}), so it forgets how well the particle's past predicted x_t."
     )
     hypotheses = "p(x_t | H_{t-1}) differs between states"
     routes = (
@@ -129,7 +129,9 @@ class ParticleFilterRate(Claim):
 
     id = "particle-filter-rate"
     source = f"{PAPER}, sec. 4.2"
-    statement = "as particles increase, the filter approaches the forward algorithm: its error is O(N^(-1/2))"
+    statement = (
+        "as the number N of particles grows, the filter approaches the forward algorithm: its error is O(N^(-1/2))"
+    )
     quotation = "with enough particles, a particle filter will perform identically to the forward algorithm"
     meaning = (
         "Four times as many particles halve the error of the filtered probabilities. With the wrong weight the error "
@@ -145,7 +147,7 @@ class ParticleFilterRate(Claim):
     unit = "slope"
     proof = (
         "Given the past, propagating and resampling N particles adds an error of mean zero and variance O(1/N) to the "
-        "estimate of p(z_t | x_{1:t}); Bayes' rule carries the errors before on with a bounded factor. After a fixed "
+        "estimate of p(z_t | x_{1:t}); Bayes' rule passes earlier errors on with a bounded factor. After a fixed "
         "number of steps the mean square error is O(1/N), and sqrt(N) times the error tends to a normal law (Chopin, "
         "2004): the root mean square error has slope -1/2 in log N. With the printed weight the particles tend to "
         "another law, and the error to a constant: slope 0."

@@ -197,19 +197,19 @@ class LumpingSlope(Claim):
 
     id = "proposition-6-slope"
     source = f"{PAPER}, Proposition 6, C.2"
-    statement = "an HMM that is off lumpable by epsilon violates C.2 by O(epsilon), and the predictions by O(epsilon)"
+    statement = "for an HMM at distance epsilon from a lumpable one, C.2 and the predictions are off by O(epsilon)"
     quotation = (
         "the conditions in Proposition 6 could be significantly violated, resulting in large biases in prediction"
     )
     meaning = (
-        "How wrong is a network that is too small? If the hidden Markov model is off by epsilon from one that can be "
-        "compressed, C.2 and the predictions are off in proportion to epsilon."
+        "How wrong is a network that is too small? If the hidden Markov model is at distance epsilon from one that can "
+        "be compressed, the errors in C.2 and in the predictions are proportional to epsilon."
     )
     hypotheses = "the transition leaves the lumpable one in a direction that does not keep the blocks"
     routes = (
         "the slope of the log of C.2's residual, and of the predictions' error, against log epsilon, and the number one"
     )
-    control = "the same epsilon in a direction that keeps the blocks: the errors are those of rounding, the slope is 0"
+    control = "the same epsilon in a direction that keeps the blocks: only rounding errors remain, and the slope is 0"
     kind = "slope"
     unit = "slope"
     proof = (

@@ -80,23 +80,24 @@ class Remark7(Claim):
     statement = "phi need not be known: a network trained on n sequences has the HMM's predictions up to KL = O(1 / n)"
     quotation = "we do not need to find phi explicitly to construct the RNN"
     meaning = (
-        "Training finds the compression by itself. A network whose class contains the hidden Markov model's "
-        "predictions comes, with n sequences, within about d / 2n nats of them, d being its number of parameters."
+        "Training finds the compression by itself. If the class of networks contains the hidden Markov model's "
+        "predictions, training on n sequences brings the network to within about d / 2n nats of them, where d is its "
+        "number of parameters."
     )
     hypotheses = "the network's class comes close enough to a phi with C.1-C.3, and training finds the optimum"
     routes = (
         "the divergence of the trained RNN from the sum over all paths, for every sequence, against the chi-square law "
         "of 2 n KL with as many degrees of freedom as parameters, n = 2000 and 20000; in standard deviations"
     )
-    control = "the same training on sequences whose symbols were drawn apart: the past predicts nothing"
+    control = "the same training on sequences of independent symbols, in which the past predicts nothing"
     kind = "statistical"
     unit = "standard errors"
     proof = (
         "If the class contains the law p at parameters theta*, the maximum likelihood estimate from n sequences is "
         "approximately N(theta*, (n I)^{-1}), with I the Fisher information of a sequence. To second order KL(p || "
         "p_theta) = 1/2 (theta - theta*)' I (theta - theta*), so 2 n KL tends to a chi-square law with d degrees of "
-        "freedom (Wilks, 1938), and E KL = d / 2n + o(1/n). Where the data hold nothing of the past, training learns "
-        "the margins alone and the divergence does not fall with n."
+        "freedom (Wilks, 1938), and E KL = d / 2n + o(1/n). If the past says nothing about the next symbol, training "
+        "learns only the marginal probabilities, and the divergence does not fall with n."
     )
 
     @override

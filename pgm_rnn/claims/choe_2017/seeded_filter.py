@@ -54,13 +54,13 @@ class ParticleFilterIsAnRNN(Claim):
         "the recursion of ParticleFilterRNN, against smc.filter with the same uniforms, bit by bit, and against a "
         "filter written particle by particle without either"
     )
-    control = "the textbook's filter with the uniforms of another seed"
+    control = "the textbook filter with the uniforms of another seed"
     proof = (
         "A draw from a distribution function F is F^{-1}(u) with u uniform. With the seed fixed, the uniforms u_t are "
-        "constants. Propagation, G_t = F^{-1}(u_t; H_{t-1}), and resampling, which looks further uniforms up in the "
-        "cumulative weights, are then functions of H_{t-1} and x_t: h_t = f_t(h_{t-1}, x_t). The prediction of "
-        "x_{t+1} reads the particles h_t alone, g(h_t). These are the definitions of a recurrent network; with other "
-        "uniforms it is another network."
+        "constants. Propagation, G_t = F^{-1}(u_t; H_{t-1}), and resampling, which looks up further uniforms in the "
+        "cumulative weights, are then functions of H_{t-1} and x_t: h_t = f_t(h_{t-1}, x_t). The prediction of x_{t+1} "
+        "reads the particles h_t alone, g(h_t). These are the definitions of a recurrent network; with other uniforms "
+        "it is another network."
     )
 
     num_particles = 7
@@ -123,35 +123,35 @@ class Unbiased(Claim):
     id = "particle-filter-unbiased"
     source = f"{PAPER}, sec. 3.3, h_0"
     statement = (
-        "over seeds, the likelihood of the seeded filter is unbiased; the seed's uniforms must be new at each step"
+        "over seeds, the likelihood of the seeded filter is unbiased; the seed must give fresh uniforms at each step"
     )
     quotation = (
         "Here, h_0 can be thought of as the random seed for the proposal, which is injected at the beginning of the "
         "chain."
     )
     meaning = (
-        "Over seeds, the filter's likelihood is right on average, provided that every step has uniforms of its own, "
-        "as a random number generator that is started from h_0 gives. The formula q*(H_{t-1}, h_0) has no t in it: "
-        "read to the letter, every step meets the same numbers, and the average is wrong."
+        "Over seeds, the filter's likelihood is right on average, provided that every step has uniforms of its own, as "
+        "a random number generator seeded with h_0 provides. The formula q*(H_{t-1}, h_0) has no t in it: taken "
+        "literally, every step uses the same numbers, and the average is wrong."
     )
     hypotheses = "the uniforms of a step are independent of those of the steps before"
     routes = (
         "the mean of exp log_prob of ParticleFilterRNN over seeds, against the sum over all paths, in standard errors"
     )
-    control = "as printed: q*(H_{t-1}, h_0) without t, so that every step meets the same uniforms"
+    control = "as printed: q*(H_{t-1}, h_0) without t, so that every step uses the same uniforms"
     kind = "erratum"
     unit = "standard errors"
     proof = (
         "Let Z_t be the mean weight of step t. Given the particles of step t - 1, fresh uniforms make E[Z_t | "
         "particles] the mean of p(x_t | H_{t-1}^i), and resampling keeps weighted means in expectation. Going "
         "backwards from T, the product Z_1 ... Z_T has mean p(x_{1:T}) (Del Moral, 2004). If steps share their "
-        "uniforms, the particles before already depend on the numbers that step t is drawn with, and the conditional "
-        "mean of Z_t is another one."
+        "uniforms, the earlier particles already depend on the numbers from which step t is drawn, and the conditional "
+        "mean of Z_t differs."
     )
     erratum = "imprecise"
     example = (
-        "One particle, two steps, states that are fair coins thrown anew at each step, x_t = 1 if and only if H_t = "
-        "1. P(x = (1, 1)) = 1/4. Fresh uniforms: the filter says 1 with probability 1/4, else 0; mean 1/4. The same "
+        "One particle, two steps, states that are independent tosses of a fair coin, x_t = 1 if and only if H_t = 1. "
+        "P(x = (1, 1)) = 1/4. Fresh uniforms: the filter says 1 with probability 1/4, else 0; mean 1/4. The same "
         "uniform twice: H_1 = H_2, and the mean is 1/2."
     )
 

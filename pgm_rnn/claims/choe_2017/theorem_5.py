@@ -83,7 +83,7 @@ class Theorem5(Claim):
     meaning = (
         "A recurrent network can be written as a graphical model whose hidden states are random variables, without "
         "changing one prediction, if each hidden state has all of its mass at the value that the network computes. "
-        "What is known of graphical models then holds of the network."
+        "Everything that is known about graphical models then applies to the network."
     )
     hypotheses = "every P(H_t | H_{t-1}, X_t) is a point mass at f(h_{t-1}, x_t)"
     routes = (

@@ -25,7 +25,7 @@ class CausalPosterior(Claim):
     statement = "p(H | X) = prod_t p(h^t | x^{t-1}, h^{t-1}): no hidden state depends on later observations"
     quotation = "This structure stems from the deterministic dynamics of the RNN"
     meaning = (
-        "In a model with noisy hidden states, later observations correct what one believes of earlier states: "
+        "In a model with noisy hidden states, later observations correct what one believes about earlier states: "
         "smoothing differs from filtering. In a recurrent network nothing is left to correct, and so the model that "
         "generates is also the one that infers."
     )

@@ -88,7 +88,7 @@ class ElboEquivalence(Claim):
     meaning = (
         "Training a recurrent network by maximum likelihood is variational inference with a guide that already is the "
         "posterior. The bound is an equality for every sequence and every draw, and so are the gradients: SVI on the "
-        "Pyro program takes the very steps of backpropagation through time."
+        "Pyro program takes exactly the steps of backpropagation through time."
     )
     hypotheses = "p(h^t | h^{t-1}, x^{t-1}) is a point mass, and the guide is the model's own conditional"
     routes = (

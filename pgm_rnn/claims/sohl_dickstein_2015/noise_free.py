@@ -101,8 +101,8 @@ class NoiseFreeDynamics(Claim):
     )
     hypotheses = "f is linear in h, log p(x | h) concave in h, and eps has the law of -eps"
     routes = (
-        "K(sigma) enumerated over signs and averaged over pairs of common normal draws, each no more than at the sigma "
-        "before; for a Gaussian chain against K(0) - sigma^2 / 2 sum_t tr R^-1 C S_t C'"
+        "K(sigma) enumerated over signs and averaged over pairs of common normal draws, each value at most that at the "
+        "next smaller sigma; for a Gaussian chain against K(0) - sigma^2 / 2 sum_t tr R^-1 C S_t C'"
     )
     control = "an emission with two maxima in h: K rises with sigma"
     kind = "inequality"
@@ -226,7 +226,7 @@ class NoiseCanHelp(Claim):
         "As a rule it fails: noise can lead a network away from a bad path, and then K(sigma) > K(0). What always "
         "holds is weaker: some fixed displacement of the hidden states is at least as good as the noise."
     )
-    hypotheses = "sigma is any scale and eps has any zero-centred law; the offsets may be others than zero"
+    hypotheses = "sigma is any scale and eps has any zero-centred law; the offsets need not be zero"
     routes = (
         "K(sigma) enumerated over all signs of eps, against torch's cell with fixed offsets, each chosen by "
         "the mean over those that follow; 300 networks"

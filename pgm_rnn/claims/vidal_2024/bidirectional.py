@@ -80,13 +80,13 @@ class BidirectionalIsSmoothing(Claim):
     id = "bidirectional-is-smoothing"
     source = f"{PAPER}, Other Variants: Bidirectional-RNNs"
     statement = (
-        "trained on states of an HMM, a bidirectional RNN nears p(z_t | x_{1:T}), a forward one p(z_t | x_{1:t})"
+        "trained on states of an HMM, a bidirectional RNN approaches p(z_t | x_{1:T}), a forward one p(z_t | x_{1:t})"
     )
     quotation = "knowing a word means knowing what comes before and after the word"
     meaning = (
         "Filtering knows the past, smoothing the whole sequence. Trained to name the states of a hidden Markov model, "
-        "a forward network learns the first and a bidirectional one the second: the second network, not the number of "
-        "units, makes the difference."
+        "a forward network learns the first and a bidirectional one the second: the backward network, not the number "
+        "of units, makes the difference."
     )
     hypotheses = "the output of a step depends on the forward and on the backward hidden state"
     routes = (
@@ -97,8 +97,8 @@ class BidirectionalIsSmoothing(Claim):
     kind = "limit"
     unit = "limit"
     proof = (
-        "For any function r of an input I, E[-log r(z_t | I)] = H(z_t | I) + E KL(p(z_t | I) || r(. | I)), so that "
-        "cross-entropy is least at the posterior given the network's input: x_{1:t} for a forward network, x_{1:T} "
+        "For any function r of an input I, E[-log r(z_t | I)] = H(z_t | I) + E KL(p(z_t | I) || r(. | I)), so the "
+        "cross-entropy is smallest at the posterior given the network's input: x_{1:t} for a forward network, x_{1:T} "
         "for a bidirectional one. A forward network stays away from the smoothed posteriors by at least G = sum_t E "
         "KL(p(z_t | x_{1:T}) || p(z_t | x_{1:t})), the information of x_{t+1:T} about z_t given x_{1:t}."
     )

@@ -36,8 +36,8 @@ class ExtendedKalmanCurvature(Claim):
     statement = "the extended filter's error in log p(x) grows with the curvature k of g_k(a) = tanh(k a) / k"
     quotation = "Therefore, we don't have any optimality guarantees."
     meaning = (
-        "The extended filter is wrong by as much as the network is curved over the spread of the state. Less "
-        "curvature, less error."
+        "The extended filter's error depends on how strongly the network curves over the spread of the state: the less "
+        "curvature, the less error."
     )
     hypotheses = "g_k is curved; its first deviation from a line is of order k^2"
     routes = (
@@ -49,7 +49,7 @@ class ExtendedKalmanCurvature(Claim):
     unit = "limit"
     proof = (
         "g_k(a) = tanh(k a) / k = a - k^2 a^3 / 3 + O(k^4), so g_k'' is O(k^2). At each step the linearisation misses "
-        "terms of the size of g_k'' times moments of the state's spread, and the smooth updates carry the misses on: "
+        "terms of the size of g_k'' times moments of the state's spread, and the smooth updates pass these errors on: "
         "the error in log p(x) is O(k^2) and vanishes at k = 0. Halving k then divides it by up to four. The check "
         "asks for the square root of two, since the likelihood that it is compared with comes from particles and has "
         "noise of its own."

@@ -92,11 +92,13 @@ class EmAscends(Claim):
 
     id = "em-ascends"
     source = f"{PAPER}, RNNs vs LDSs"
-    statement = "no iteration of EM lowers the likelihood, of a hidden Markov model and of a linear dynamical system"
+    statement = (
+        "no iteration of EM lowers the likelihood, whether of a hidden Markov model or of a linear dynamical system"
+    )
     quotation = "Parameter learning via EM algorithm"
     meaning = (
-        "EM never makes the likelihood worse, provided that it looks at whole sequences when it guesses the states. "
-        "With guesses from the past alone it can."
+        "EM never lowers the likelihood, provided that its E-step looks at whole sequences. If the E-step looks at the "
+        "past alone, it can."
     )
     hypotheses = "the E-step's posterior is that given the whole sequence, x_{1:T}"
     routes = (

@@ -44,7 +44,7 @@ class ExtendedKalman(Claim):
     control = "tanh for g in place of the identity"
     proof = (
         "The Taylor expansion of first order of a linear function is that function, at whatever point it is taken. So "
-        "the stand-in system is the system itself, the equations of the extended filter are those of the Kalman "
+        "the linearised system is the system itself, the equations of the extended filter are those of the Kalman "
         "filter, and they are exact (`kalman-is-exact`)."
     )
 
@@ -201,7 +201,9 @@ class ExtendedKalmanOffset(_ByTheSlide):
 
     id = "extended-kalman-offset"
     source = f"{PAPER}, Extended Kalman Filters for RNNs"
-    statement = "the stand-in is z' = g(A m) + A_t (z - m) + w, x = f(C m) + C_t (z - m) + v; printed: A_t z, C_t z"
+    statement = (
+        "the linearised system is z' = g(A m) + A_t (z - m) + w, x = f(C m) + C_t (z - m) + v; printed: A_t z, C_t z"
+    )
     quotation = "z~_{t+1} = A~_t z~_t + w_t, y_t = C~_t z~_t + v_t"
     meaning = (
         "A tangent is a line through the curve's point, not through the origin. The printed system drops the "

@@ -212,8 +212,8 @@ class LstmHighway(Claim):
         "Vanishing gradients happen because we multiply many gradients across time, we want some ways to prevent that"
     )
     meaning = (
-        "The cell of an LSTM hands its gradient on by a multiplication per entry, with no matrix in between: where "
-        "the forget gate is open nothing is lost. This path has company: the gates read the old cell, too, and their "
+        "The cell of an LSTM hands its gradient on by a multiplication per entry, with no matrix in between: where the "
+        "forget gate is open nothing is lost. It is not the only path: the gates read the old cell as well, and their "
         "terms go through matrices."
     )
     hypotheses = "the hidden vector before is o_{t-1} tanh(c_{t-1}), o_{t-1} fixed; s_t weighs the old state"
@@ -263,8 +263,9 @@ class LstmEpsilon(Claim):
     statement = "for c_t = c_{t-1} + tanh(W x_t + U h_{t-1}) the slide's epsilon is diag(tanh') U diag(tanh'(c_{t-1}))"
     quotation = "with epsilon being small"
     meaning = (
-        "The second term of the derivative is the recurrent matrix between two diagonals of slopes. It is small where "
-        "units are saturated or weights are small, and as large as the weights near zero, where training starts."
+        "The second term of the derivative is the recurrent matrix between two diagonal matrices of slopes. It is "
+        "small where units are saturated or weights are small, and as large as the weights near zero, where training "
+        "starts."
     )
     hypotheses = "input, forget and output gates are open; h_{t-1} = tanh(c_{t-1})"
     routes = "automatic differentiation of the model's LSTM with open gates, against the closed form"

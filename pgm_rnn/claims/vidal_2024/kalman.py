@@ -57,21 +57,21 @@ class KalmanIsExact(Claim):
     statement = "in a linear dynamical system the Kalman filter gives the moments of z_t given x_{1:t} and log p(x)"
     quotation = "Exact inference via Kalman filter"
     meaning = (
-        "If everything is linear and all noise normal, what is known of the state is always a normal law, and two "
-        "recursions, for its mean and its covariance, are all of inference."
+        "If everything is linear and all noise is normal, the law of the state given the observations is always "
+        "normal, and inference consists of two recursions, for its mean and its covariance."
     )
     hypotheses = "transition and emission are linear, all noise is normal"
     routes = (
         "the engine's recursions, against the joint normal law of all states and observations, conditioned with no "
         "recursion: filtered, predicted and smoothed moments and log p(x_{1:T}), with inputs and without"
     )
-    control = "the transition's mean through tanh, filtered with the linearisation at hand"
+    control = "the transition's mean passed through tanh, and filtered by linearisation"
     proof = (
         "States and observations are linear in the noise, hence jointly normal. If z_t | x_{1:t-1} ~ N(m, P), then "
         "Cov(z_t, x_t | x_{1:t-1}) = P C' and Var(x_t | x_{1:t-1}) = F = C P C' + R, and conditioning a joint normal "
         "law gives z_t | x_{1:t} ~ N(m + P C' F^{-1} (x_t - C m), P - P C' F^{-1} C P). Through z_{t+1} = A z_t + b + "
-        "w this gives the next m and P, and log p(x) = sum_t log N(x_t; C m_t, F_t) by the chain rule. A tanh in the "
-        "transition makes the joint law no normal one."
+        "w this gives the next m and P, and log p(x) = sum_t log N(x_t; C m_t, F_t) by the chain rule. With a tanh in "
+        "the transition the joint law is not normal."
     )
 
     num_sequences = 4

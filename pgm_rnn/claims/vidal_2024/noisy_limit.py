@@ -91,14 +91,14 @@ class NoisyRnnLimit(Claim):
         "the noisy network's laws summed out by quadrature at s = 1/64 and 1/128, the quotients extrapolated, against "
         "(tr H + |grad|^2) / 2 by automatic differentiation of a plain recurrent network in its perturbations"
     )
-    control = "noise one standard deviation off its centre, whose effect is of the first order"
+    control = "noise whose mean is one standard deviation from zero, whose effect is of first order"
     kind = "limit"
     unit = "limit"
     proof = (
         "Let F(d) be log p(x) of the plain network with its states displaced by d. Then p_s(x) = E exp F(s e) with e "
         "standard normal, and exp F(s e) = exp F(0) [1 + s grad' e + s^2/2 (e' H e + (grad' e)^2) + ...]. Odd orders "
-        "have mean zero, E e' H e = tr H and E (grad' e)^2 = |grad|^2. So log p_s = F(0) + s^2 (tr H + |grad|^2) / 2 "
-        "+ O(s^4). Noise that is off its centre keeps the term of first order."
+        "have mean zero, E e' H e = tr H and E (grad' e)^2 = |grad|^2. So log p_s = F(0) + s^2 (tr H + |grad|^2) / 2 + "
+        "O(s^4). Noise whose mean is not zero keeps the term of first order."
     )
 
     scales = (1 / 64, 1 / 128)

@@ -141,14 +141,12 @@ class VanishingGradientTanh(Claim):
     statement = "with tanh for g and a normal A, log ||dh_T/dh_1|| / T lies below log |lambda_1(A)|"
     quotation = "We have to backpropagate through many gradient terms to get back to the first time step"
     meaning = (
-        "tanh squeezes, so with it gradients vanish faster than in the linear network, if A is normal. For other "
-        "matrices tanh may also switch off a unit that held another one back, and the gradient can grow."
+        "The slope of tanh is at most one, so gradients vanish faster than in the linear network, if A is normal. For "
+        "other matrices tanh may also switch off a unit that held another one back, and then the gradient can grow."
     )
     hypotheses = "A A' = A' A, so that ||A|| = |lambda_1|; the slopes of tanh are at most one"
     routes = "backpropagation through the model's recurrence, against the eigenvalues of A"
-    control = (
-        "a matrix that is not normal: of two units that cancel each other tanh silences one, and the other goes on"
-    )
+    control = "a matrix that is not normal: of two units that cancel each other, tanh silences one, and the other grows"
     proof = (
         "The Jacobian of a step is diag(1 - h^2) A with diagonal entries in (0, 1], so its norm is at most ||A||, "
         "which is |lambda_1| for a normal A. The norm of the product over T steps is at most the product of the "
@@ -192,12 +190,12 @@ class OrthogonalInitialisation(Claim):
     statement = "started from a random orthonormal A, linear dynamics keep the norm of every gradient for all T"
     quotation = "start with random orthonormal matrices"
     meaning = (
-        "An orthonormal matrix turns and never stretches, so that gradients of a linear network keep their length "
-        "however long the sequence is. Random entries of the same average size do not do this."
+        "An orthonormal matrix rotates and never stretches, so the gradients of a linear network keep their length "
+        "however long the sequence is. Independent random entries of the same average size do not have this property."
     )
     hypotheses = "A A' = I and g is the identity"
     routes = "backpropagation through the model's recurrence, its singular values against the number one"
-    control = "normal entries of variance 1 / D, as long on average"
+    control = "normal entries of variance 1 / D, which keep squared lengths on average"
     proof = (
         "If A' A = I then (A^n)' A^n = I: all singular values of A^n are one, and |(A^n)' v| = |v| for every v. With "
         "independent entries of variance 1 / D only the mean of |A v|^2 is |v|^2. The singular values are spread, and "
@@ -235,13 +233,13 @@ class GradientDirection(Claim):
     id = "gradient-direction"
     source = f"{PAPER}, Exploding/Vanishing Gradients: LDS case"
     statement = (
-        "the gradient of v'h_T grows with the largest |lambda_j| among the left eigenvectors that make up v, which may "
-        "be below one where |lambda_1| is above; printed: with |lambda_1|, for any initial condition"
+        "the gradient of v' h_T grows with the largest |lambda_j| among the left eigenvectors that make up v, which "
+        "may be below one where |lambda_1| is above; printed: with |lambda_1|, for any initial condition"
     )
     quotation = "For any initial condition z_0 and a large T"
     meaning = (
-        "The powers of A follow its largest eigenvalue; a gradient need not. It is the loss that chooses a direction, "
-        "and if that has no share in the first eigenvector, the gradient can vanish while A^n explodes."
+        "The powers of A follow its largest eigenvalue; a gradient need not. The loss chooses a direction, and if that "
+        "direction has no component along the first eigenvector, the gradient can vanish while A^n explodes."
     )
     hypotheses = "v is a left eigenvector of A, of another eigenvalue than lambda_1"
     routes = "backpropagation through the model's recurrence, against log |lambda_j| for every left eigenvector v_j"

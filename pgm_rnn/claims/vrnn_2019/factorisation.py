@@ -124,8 +124,8 @@ class VrnnPast(Claim):
     )
     quotation = "P(x_{<=T}) = prod_t P(x_t | z_{<=t}, x_{<=t}) P(z_t | x_{<t}, z_{<t})"
     meaning = (
-        "The factor of x_t may know the observations before it, not x_t itself. An index with one stroke too many "
-        "turns a prediction into a copy."
+        "The factor of x_t may know the observations before it, not x_t itself. Writing <= in place of < turns a "
+        "prediction into a copy."
     )
     hypotheses = "each factor is a normalised law, so that all of them sum to one over words and states"
     routes = "the product of the networks written out, summed over all words and over z on a grid, against one"

@@ -114,8 +114,8 @@ class VrnnLinearLimit(Claim):
     quotation = "Generates the prior means and standard deviations to condition z_t against."
     meaning = (
         "If all networks of a VRNN are linear, its likelihood is a normal density that can be written down, and the "
-        "estimate from K samples of the guide must come to it. This checks prior, decoder, memory and guide together, "
-        "with numbers that none of them has computed."
+        "estimate from K samples of the guide must converge to it. This checks prior, decoder, memory and guide "
+        "together, against numbers that none of them has computed."
     )
     hypotheses = "every network is linear and every scale constant, so that h, z and x are jointly normal"
     routes = (
@@ -127,9 +127,9 @@ class VrnnLinearLimit(Claim):
     unit = "standard errors"
     proof = (
         "With linear networks and constant scales every h_t, z_t and x_t is a linear function of independent normal "
-        "noise, so x is normal, with mean and covariance made of the coefficients. The mean of K weights p(x, z) / "
-        "q(z | x), z ~ q, has mean p(x) (`importance-weighted`), and tends to it by the law of large numbers, with an "
-        "error of K^(-1/2). tanh layers make x another law."
+        "noise, so x is normal, with mean and covariance made of the coefficients. The mean of K weights p(x, z) / q(z "
+        "| x), z ~ q, has mean p(x) (`importance-weighted`), and tends to it by the law of large numbers, with an "
+        "error of K^(-1/2). With tanh layers x has another law."
     )
 
     num_steps = 3

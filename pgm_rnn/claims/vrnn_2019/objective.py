@@ -121,8 +121,8 @@ class VrnnObjectiveSum(Claim):
     quotation = "This is averaged across all timesteps to approximate the expectation."
     meaning = (
         "The log density of a sequence is a sum over its steps. What approximates the expectation is an average over "
-        "draws of z. Divided by the number of steps the objective serves as well to train on sequences of one length; "
-        "as a bound on log p(x) it fails."
+        "draws of z. Divided by the number of steps, the objective trains just as well if all sequences have the same "
+        "length, but it is no bound on log p(x)."
     )
     hypotheses = "discrete observations, so that no term exceeds zero, and a guide not far from the prior"
     routes = "log p(x) and the expectation of the terms by quadrature over z; what exceeds log p(x) is no bound"
@@ -135,7 +135,7 @@ class VrnnObjectiveSum(Claim):
     )
     erratum = "imprecise"
     example = (
-        "Two throws of a fair coin, a guide equal to the prior: every term is log 0.5, their sum is log p(x) = -1.39, "
+        "Two tosses of a fair coin, a guide equal to the prior: every term is log 0.5, their sum is log p(x) = -1.39, "
         "and their average -0.69 is above log p(x)."
     )
 
