@@ -37,7 +37,6 @@ from pgm_rnn.graph import D_separated, d_separated, determined_by, read_graph
 from pgm_rnn.models import RNN
 
 torch.set_default_dtype(torch.float64)
-torch.set_grad_enabled(False)
 plt.style.use("tableau-colorblind10")
 
 # %% [markdown]
@@ -51,7 +50,7 @@ plt.style.use("tableau-colorblind10")
 
 # %% alt="The graph of the RNN over four steps: double squares for hidden states in a chain, each with an arrow to its observation, and observations with arrows to the next hidden state"
 torch.manual_seed(2)
-rnn = RNN(cell="elman", num_symbols=2, hidden_dim=3)
+rnn = RNN(cell="elman", num_symbols=2, hidden_dim=3).requires_grad_(False)
 for parameter in rnn.parameters():
     parameter.mul_(3.0)  # an untrained network hardly reacts; make it react
 graph = read_graph(rnn, 4)

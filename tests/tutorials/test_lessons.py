@@ -34,12 +34,12 @@ def bullets(text: str) -> list[str]:
 
 @pytest.fixture
 def pictures(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """matplotlib without a screen, in its own style afterwards."""
+    """matplotlib without a screen; its style, and torch's mode of gradients, are as before afterwards."""
     import matplotlib as mpl
     from matplotlib import pyplot as plt
 
     monkeypatch.setenv("MPLBACKEND", "agg")
-    with mpl.rc_context(), warnings.catch_warnings():
+    with mpl.rc_context(), warnings.catch_warnings(), torch.enable_grad():
         plt.switch_backend("agg")
         warnings.filterwarnings("ignore", message="FigureCanvasAgg is non-interactive")
         yield plt
