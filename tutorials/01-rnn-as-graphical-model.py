@@ -115,7 +115,10 @@ x = rnn.sample(num_sequences=1, num_steps=NUM_STEPS, seed=0).x[0]
 by_sums, beliefs = infer(x)
 by_network = rnn.log_prob(x[None])[0]
 print(f"sum over all hidden states {by_sums:.12f}\nthe network                {by_network:.12f}")
-print("largest probability of a hidden state, per step:", *(f"{b.max():.3f}" for b in beliefs))
+print(
+    "largest probability of a hidden state, per step:",
+    *(f"{b.max():.3f}" for b in beliefs),
+)
 assert torch.allclose(by_sums, by_network)
 assert all(torch.allclose(b.max(), torch.tensor(1.0)) for b in beliefs)
 
@@ -180,7 +183,12 @@ for question, sets in questions.items():
 # %%
 a, b, given = questions["h_3 from x_3, x_4, given h_2 and x_2"]
 print("determined by h_2 and x_2:", sorted(determined_by(graph, given) - given))
-print("d-separated:", d_separated(graph, a, b, given), "  D-separated:", D_separated(graph, a, b, given))
+print(
+    "d-separated:",
+    d_separated(graph, a, b, given),
+    "  D-separated:",
+    D_separated(graph, a, b, given),
+)
 assert not d_separated(graph, a, b, given)
 assert D_separated(graph, a, b, given)
 

@@ -164,7 +164,13 @@ def divergence(log_odds):
 def trained(num_units, seed=0):
     """The log-odds of the best of several starts."""
     generator = torch.Generator().manual_seed(seed)
-    sizes = (3, num_units), (num_units, num_units), (1, num_units), (num_units, 1), (1, 1)
+    sizes = (
+        (3, num_units),
+        (num_units, num_units),
+        (1, num_units),
+        (num_units, 1),
+        (1, 1),
+    )
     parameters = [torch.randn(STARTS, *size, generator=generator).requires_grad_() for size in sizes]
     optimizer = torch.optim.LBFGS(
         parameters, max_iter=ITERATIONS, history_size=50, line_search_fn="strong_wolfe",
@@ -229,7 +235,14 @@ plt.show()
 
 # %%
 blocks = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])  # (states, blocks)
-inside = torch.tensor([[0.7, 0.3, 0.2, 0.8], [0.1, 0.9, 0.5, 0.5], [0.6, 0.4, 0.3, 0.7], [0.4, 0.6, 0.9, 0.1]])
+inside = torch.tensor(
+    [
+        [0.7, 0.3, 0.2, 0.8],
+        [0.1, 0.9, 0.5, 0.5],
+        [0.6, 0.4, 0.3, 0.7],
+        [0.4, 0.6, 0.9, 0.1],
+    ]
+)
 small = HMM(torch.tensor([0.6, 0.4]), A, B)
 start = torch.tensor([0.45, 0.15, 0.1, 0.3])  # block sums 0.6, 0.4
 moves = (blocks @ A @ blocks.T) * inside  # to a block, then to a state inside of it
@@ -245,7 +258,14 @@ assert difference < 1e-10
 # $O(\epsilon)$, and so do the predictions:
 
 # %%
-other = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.4, 0.3, 0.2, 0.1], [0.25, 0.25, 0.25, 0.25], [0.7, 0.1, 0.1, 0.1]])
+other = torch.tensor(
+    [
+        [0.1, 0.2, 0.3, 0.4],
+        [0.4, 0.3, 0.2, 0.1],
+        [0.25, 0.25, 0.25, 0.25],
+        [0.7, 0.1, 0.1, 0.1],
+    ]
+)
 errors = []
 for epsilon in (0.001, 0.01, 0.1):
     mixed = HMM(start, (1 - epsilon) * moves + epsilon * other, blocks @ B)

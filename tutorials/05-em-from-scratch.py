@@ -70,7 +70,10 @@ throws = casino.sample(num_sequences=10, num_steps=100, seed=0).x
 def em_step(hmm, x):
     """One round of EM, and log p(x) before it."""
     posterior = forward_backward.smooth(hmm, x)
-    gamma, xi = posterior.smoothed_probs, posterior.pairwise_probs  # (B, T, K), (B, T - 1, K, K)
+    gamma, xi = (
+        posterior.smoothed_probs,
+        posterior.pairwise_probs,
+    )  # (B, T, K), (B, T - 1, K, K)
     initial = gamma[:, 0].sum(0)
     transition = xi.sum((0, 1))
     seen = torch.nn.functional.one_hot(x, 6).double()
@@ -100,7 +103,14 @@ assert curve[-1] > casino.log_marginal_likelihood(throws).sum()
 
 # %%
 by_engine = copy.deepcopy(start)
-fit = em.fit(by_engine, throws, num_iterations=ITERATIONS, tolerance=0.0, start="model", progress=False)
+fit = em.fit(
+    by_engine,
+    throws,
+    num_iterations=ITERATIONS,
+    tolerance=0.0,
+    start="model",
+    progress=False,
+)
 print(fit)
 assert torch.allclose(fit.log_likelihoods[:5], curve[:5])
 assert torch.allclose(by_engine.transition_probs, hmm.transition_probs, atol=1e-4)
@@ -144,7 +154,10 @@ assert 0 <= gain_of_bound <= after - before + 1e-9
 truth = HMM(
     torch.full((3,), 1 / 3),
     torch.tensor([[0.90, 0.08, 0.02], [0.05, 0.90, 0.05], [0.02, 0.08, 0.90]]),
-    Gaussian(1).table(loc=torch.tensor([[-2.0], [0.0], [1.5]]), scale=torch.tensor([[0.5], [0.5], [1.0]])),
+    Gaussian(1).table(
+        loc=torch.tensor([[-2.0], [0.0], [1.5]]),
+        scale=torch.tensor([[0.5], [0.5], [1.0]]),
+    ),
 )
 series = truth.sample(num_sequences=4, num_steps=150, seed=1).x
 others = truth.sample(num_sequences=4, num_steps=150, seed=2).x
@@ -217,7 +230,11 @@ plt.show()
 model = HMM.random(num_states=3, emission=Gaussian(1), seed=0)
 fit = em.fit(model, series, num_restarts=NUM_STARTS, num_iterations=ITERATIONS, progress=False)
 print("starts that end within 1 nat of the best:", end=" ")
-print(int((fit.restarts.log_likelihoods > fit.restarts.log_likelihoods.max() - 1).sum()), "of", NUM_STARTS)
+print(
+    int((fit.restarts.log_likelihoods > fit.restarts.log_likelihoods.max() - 1).sum()),
+    "of",
+    NUM_STARTS,
+)
 assert fit.log_likelihoods[-1] > best - 1
 
 # %% [markdown]

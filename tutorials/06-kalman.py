@@ -189,7 +189,11 @@ wrong = LinearGaussianSSM(m, P, A, torch.eye(2), C, torch.eye(1) / 4)
 fixed = ("initial_mean", "initial_cov", "transition_matrix", "emission_matrix")
 
 q = kalman.smooth(wrong, tracks.x)
-mean, cov, next_to = q.smoothed_means, q.smoothed_covs, q.pairwise_covs  # next_to: Cov(z_t, z_{t+1})
+mean, cov, next_to = (
+    q.smoothed_means,
+    q.smoothed_covs,
+    q.pairwise_covs,
+)  # next_to: Cov(z_t, z_{t+1})
 left = tracks.x - mean @ C.T
 error_cov = (left.mT @ left).mean(0) / 50 + (C @ cov @ C.T).mean((0, 1))
 moved = mean[:, 1:] - mean[:, :-1] @ A.T
@@ -249,7 +253,10 @@ def extended_filter(network, x):
 
 
 drawn = network.sample(num_sequences=1, num_steps=30, seed=0)
-ours, theirs = extended_filter(network, drawn.x[0]), kalman.filter(network, drawn.x, method="extended")
+ours, theirs = (
+    extended_filter(network, drawn.x[0]),
+    kalman.filter(network, drawn.x, method="extended"),
+)
 print(f"from scratch {ours[0]:.8f}, engine {theirs.log_marginal_likelihood[0]:.8f}")
 assert torch.allclose(ours[0], theirs.log_marginal_likelihood[0])
 assert torch.allclose(ours[1], theirs.filtered_means[0])
@@ -299,7 +306,13 @@ assert panels["relu", "unscented"] < panels["relu", "extended"]
 # %% alt="Filtered means over time for the two outputs: for the identity all filters agree, for relu the extended filter stays in a wrong place for long stretches"
 figure, axes = plt.subplots(2, 1, figsize=(7, 4.5), layout="constrained", sharex=True)
 for panel, output in zip(axes, ("identity", "relu"), strict=True):
-    panel.plot(panels[output]["exact"], color="black", linewidth=2.5, alpha=0.5, label="exact, on a grid")
+    panel.plot(
+        panels[output]["exact"],
+        color="black",
+        linewidth=2.5,
+        alpha=0.5,
+        label="exact, on a grid",
+    )
     panel.plot(panels[output]["extended"], "--", label="extended")
     panel.plot(panels[output]["unscented"], ":", label="unscented")
     panel.set_title(f"output: {output}", fontsize=10)

@@ -150,7 +150,7 @@ axes.legend()
 plt.show()
 
 # %% alt="The engine's particles over time as dots, larger where their weight is larger, with lines back to the ancestors of the last ones; below, the effective sample size"
-few = smc.filter(model, data.x, num_particles=60, keep="all", seed=0)
+few = smc.filter(model, data.x, num_particles=25, keep="all", seed=0)
 pr.plot.particles(few, data)
 plt.show()
 
