@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.pages import run_page
 from tests.test_site import described
 
 pytest.importorskip("jupytext", reason="the extra `lessons` is not installed")
@@ -49,6 +50,11 @@ def pictures(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 def test_every_lesson_is_in_the_readme_by_its_number() -> None:
     readme = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert re.findall(r"\]\((\d\d-[\w-]+)\.ipynb\)", readme) == [path.stem for path in PATHS]
+
+
+@pytest.mark.slow
+def test_the_answers_to_the_exam_questions_are_what_the_package_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_page((FOLDER / "INSTRUCTORS.md").read_text(encoding="utf-8"), monkeypatch) == []
 
 
 @every_lesson
