@@ -5,7 +5,7 @@ BIN := .venv/bin
 # A process per core, at most four, each of which takes cases from another that has more left.
 PYTEST := OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -n logical --maxprocesses 4 --dist worksteal
 
-.PHONY: help verify quick test lint format bench docs linkcheck release-check matrix nightly clean
+.PHONY: help verify quick test lint format bench lessons docs linkcheck release-check matrix nightly clean
 
 help:
 	@echo "make verify          install into .venv, then check every claim of the papers"
@@ -14,11 +14,12 @@ help:
 	@echo "make format          rewrite the code in the house style"
 	@echo "make lint            ruff and mypy"
 	@echo "make bench           install the peers where they can be, then time the engines beside them"
+	@echo "make lessons         execute the lessons of tutorials/, or those that LESSON=03 names, in clean kernels"
 	@echo "make docs            build the site in build/site; a warning or a broken internal link is an error"
 	@echo "make linkcheck       check the site's links to other sites"
 	@echo "make release-check   build the wheel, the sdist and the site, and check them"
 	@echo "make matrix          run the tests on every Python from 3.11 to 3.13 that is here, with the newest packages"
-	@echo "make nightly         run the longest tests and Pyro's own, build the sdist, then run the matrix from what is in it"
+	@echo "make nightly         run the longest tests, the lessons and Pyro's own tests, build the sdist, then run the matrix from what is in it"
 	@echo "make clean           remove .venv, .matrix and caches"
 
 verify: .venv/.installed
@@ -44,6 +45,10 @@ bench: .venv/.installed
 		|| echo "Some peers cannot be installed here; the tables will say which."
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks
 
+# `make docs` shows what this computed.
+lessons: .venv/.installed
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m tools.lessons run $(LESSON)
+
 # The pages of docs/ and those that are derived are gathered in build/site-source.
 docs: .venv/.docs
 	$(BIN)/python -m tools.site_pages build/site-source
@@ -64,6 +69,7 @@ matrix:
 
 nightly: .venv/.installed
 	$(PYTEST) -m nightly
+	$(MAKE) lessons
 	@if [ -n "$$PYRO_CHECKOUT" ]; then $(BIN)/python -m tools.pyros_tests -n logical --maxprocesses 4 --dist worksteal; \
 	else echo "Pyro's own tests are left out: PYRO_CHECKOUT names no checkout of its repository."; fi
 	rm -rf .matrix/sdist && mkdir -p .matrix/sdist

@@ -16,9 +16,12 @@ author = "The authors of pgm_rnn"
 project_copyright = ""
 version = release = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "tools.formulas"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 myst_heading_anchors = 4
+myst_enable_extensions = ["dollarmath"]
+myst_dmath_allow_digits = False  # "$5 and $6" is money
+html_math_renderer = "mathml"
 highlight_language = "text"
 default_role = "py:obj"
 smartquotes = False  # `--` is an option, not a dash

@@ -3,6 +3,7 @@
 zoo/NAME.md                  the card of each trained model, with its graph as a picture
 zoo/index.md                 all cards, by data set
 reference/command-line.md    every command with its options, read from the command line itself
+lessons/                     the course, with what its lessons show: `tools.lesson_pages`
 contributing.md, changelog.md    the files at the top of the repository
 """
 
@@ -37,6 +38,9 @@ def write(folder: Path) -> None:
     drawn = {path.name: path.read_bytes() for path in pictures.glob("*")}
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(ROOT / "docs", folder, ignore=shutil.ignore_patterns(*NOT_PAGES))
+    from tools import lesson_pages  # needs the extra `lessons`, which no other page does
+
+    lesson_pages.write(folder / "lessons")
     index = folder / "index.md"
     index.write_text(without_empty_globs(index.read_text(encoding="utf-8"), folder), encoding="utf-8")
     for name, page in TOP.items():
