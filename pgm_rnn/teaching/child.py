@@ -1,5 +1,7 @@
 """The process of a submission: runs its cells and calls its functions, as the grader asks.
 
+Each request says how many seconds of processor time it may take.
+
     {"run": code, "label": label}                    ->  {} or {"error": text}
     {"call": name, "arguments": [...]}               ->  {"value": ...} or {"error": text}
     {"value": name}                                  ->  {"value": ...} or {"error": text}
@@ -9,8 +11,10 @@ of `pgm_rnn`: that import is refused with a sentence. This is a reminder, and no
 """
 
 import errno
+import math
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from importlib.abc import MetaPathFinder
 from typing import IO, Any
@@ -36,6 +40,7 @@ def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
     """Answer requests until there are no more. A copy of the process that a submission forked ends instead."""
     own, namespace = os.getpid(), dict[str, Any]({"__name__": "__main__"})
     while (request := receive(requests)) is not None:
+        _allow(request["seconds"])
         try:
             answer = _answer(request, namespace)
         except KeyboardInterrupt:
@@ -45,6 +50,18 @@ def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
         if os.getpid() != own:
             os._exit(0)
         send(answers, answer | {"number": request.get("number")})
+
+
+def _allow(seconds: float) -> None:
+    """End the process by a signal when it has used so much more processor time, where the system can."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    most = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    wanted = math.ceil(time.process_time() + seconds)
+    wanted = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+    resource.setrlimit(resource.RLIMIT_CPU, (wanted, most))
 
 
 def _answer(request: Mapping[str, Any], namespace: dict[str, Any]) -> dict[str, Any]:

@@ -24,8 +24,10 @@ import pgm_rnn
 from pgm_rnn.teaching.catalogue import private_folders
 from pgm_rnn.teaching.protocol import ProtocolError, decode, encode, receive, send
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds for the start of a process."""
+PATIENT = 4
+"""Seconds by the clock for each second of processor time: the machine may be busy, or the code asleep."""
 KEPT = ("LD_LIBRARY_PATH", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "SYSTEMROOT", "TZ")
 """Variables of the environment that a submission sees; all others stay with the grader."""
 PROTECTIONS = {
@@ -47,7 +49,7 @@ class Limits:
     """Limits of a submission.
 
     Attributes:
-        seconds: wall time of one cell or one call.
+        seconds: processor time of one cell or one call; it may take `PATIENT` times as long by the clock.
         cpu_seconds: processor time of the whole process.
         memory: address space in bytes.
         processes: number of processes and threads.
@@ -177,10 +179,10 @@ class Sandbox:
         self.number += 1
         assert self.process.stdin is not None
         try:
-            send(self.process.stdin, request | {"number": self.number})
+            send(self.process.stdin, request | {"number": self.number, "seconds": self.limits.seconds})
         except OSError:
             raise LostError(self._fate()) from None
-        answer = self._receive(self.limits.seconds)
+        answer = self._receive(PATIENT * self.limits.seconds)
         if answer.get("number") != self.number:
             raise LostError("the code wrote to the grader's channel")
         if "error" in answer:
@@ -198,7 +200,7 @@ class Sandbox:
         try:
             message = self.messages.get(timeout=seconds)
         except queue.Empty:
-            raise LostError(f"stopped after {seconds:g} seconds") from None
+            raise LostError(f"stopped after {seconds:g} seconds by the clock") from None
         if isinstance(message, Exception):
             raise LostError("the code wrote to the grader's channel")
         if message is None:
@@ -222,9 +224,12 @@ class Sandbox:
             status = self.process.wait(timeout=2)
         except subprocess.TimeoutExpired:
             return "the code closed its connection"
-        if status in (-signal.SIGKILL, 256 - signal.SIGKILL if os.name == "posix" else None):
-            return "the code was killed: too much time or memory"
-        return "the code ended its process" if status >= 0 else f"the code ended its process by signal {-status}"
+        name = signal_of(status)
+        if name == "SIGXCPU":
+            return f"stopped after {self.limits.seconds:g} seconds"
+        if name == "SIGKILL":
+            return "killed by the system: too much time or memory"
+        return f"the code ended its process by {name}" if name else "the code ended its process"
 
     def _job(self) -> dict[str, Any]:
         package = Path(pgm_rnn.__file__).parent
@@ -254,6 +259,12 @@ def protections(limits: Limits) -> list[str]:
     with Sandbox(limits) as sandbox:
         sandbox.run("import os; enforced = os.environ['PGM_RNN_ENFORCED']", "protections")
         return str(sandbox.value("enforced")).split()
+
+
+def signal_of(status: int) -> str:
+    """The name of the signal that ended a process with this exit status, or with 256 less its number; "" if none."""
+    number = -status if status < 0 else 256 - status
+    return signal.Signals(number).name if number in {int(each) for each in signal.Signals} else ""
 
 
 def printable(text: object) -> str:
