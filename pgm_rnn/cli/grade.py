@@ -30,7 +30,7 @@ def grade(
     again: Annotated[
         bool, typer.Option("--again", help="Also grade submissions that have a row. Points of a person are kept.")
     ] = False,
-    seconds: Annotated[float, typer.Option(help="Longest processor time of one cell or one call of a function.")] = 20.0,
+    seconds: Annotated[float, typer.Option(help="Longest processor time of one cell or one call.")] = 20.0,
     memory: Annotated[float, typer.Option(help="Memory of one submission, in GiB.")] = 3.0,
 ) -> None:
     """Grade a folder of submissions, each in a process without rights. An interrupted run continues."""

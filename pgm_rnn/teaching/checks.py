@@ -12,6 +12,8 @@ Call = Callable[..., Any]
 def check_close(got: Any, expected: Any, rtol: float = 1e-6, atol: float = 1e-8, what: str = "result") -> None:
     """Raise an error unless `got` has the shape of `expected` and |got - expected| <= atol + rtol |expected|.
 
+    An infinite number must be met exactly.
+
     Args:
         got: a number, an array or a list of numbers.
         expected: what it should be.
@@ -30,7 +32,8 @@ def check_close(got: Any, expected: Any, rtol: float = 1e-6, atol: float = 1e-8,
     if np.isnan(value).any() and not np.isnan(wanted).any():
         raise AssertionError(f"{what}: expected numbers, got NaN")
     with np.errstate(invalid="ignore"):
-        near = (value == wanted) | (np.abs(value - wanted) <= atol + rtol * np.abs(wanted))
+        near = np.isfinite(wanted) & (np.abs(value - wanted) <= atol + rtol * np.abs(wanted))
+        near |= value == wanted
     if not near.all():
         wrong = int((~near).sum())
         raise AssertionError(f"{what}: {wrong} of {near.size} numbers differ" if near.ndim else f"{what} differs")

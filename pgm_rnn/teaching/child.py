@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from importlib.abc import MetaPathFinder
 from typing import IO, Any
 
-from pgm_rnn.teaching.protocol import decode, encode, receive, send
+from pgm_rnn.teaching.protocol import ProtocolError, decode, encode, receive, send
 
 LONGEST = 300
 """Letters of an error's text."""
@@ -49,7 +49,11 @@ def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
             answer = {"error": _said(error), "crowded": isinstance(error, OSError) and error.errno == errno.EAGAIN}
         if os.getpid() != own:
             os._exit(0)
-        send(answers, answer | {"number": request.get("number")})
+        number = {"number": request["number"]}
+        try:
+            send(answers, answer | number)
+        except (ProtocolError, MemoryError) as error:  # an answer too long
+            send(answers, {"error": _said(error)} | number)
 
 
 def _allow(seconds: float) -> None:

@@ -17,7 +17,7 @@ from pgm_rnn.teaching.submission import Code, Submission
 
 BLANK = "write your code here"
 """Words of the error that a cell raises in which nothing was written."""
-MOST_STARTS = 16
+MOST_STARTS = 8
 """Processes of one submission; after that what is left has no points."""
 
 

@@ -26,8 +26,8 @@ from pgm_rnn.teaching.protocol import ProtocolError, decode, encode, receive, se
 
 PATIENCE = 120.0
 """Seconds for the start of a process."""
-PATIENT = 4
-"""Seconds by the clock for each second of processor time: the machine may be busy, or the code asleep."""
+BUSY, SLACK = 3.0, 15.0
+"""By the clock, a second of processor time may take three, and 15 more: the machine may be busy, or the code asleep."""
 KEPT = ("LD_LIBRARY_PATH", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "SYSTEMROOT", "TZ")
 """Variables of the environment that a submission sees; all others stay with the grader."""
 PROTECTIONS = {
@@ -49,7 +49,8 @@ class Limits:
     """Limits of a submission.
 
     Attributes:
-        seconds: processor time of one cell or one call; it may take `PATIENT` times as long by the clock.
+        seconds: processor time of one cell or one call; by the clock it may take `BUSY` times as long, and
+            `SLACK` seconds more.
         cpu_seconds: processor time of the whole process.
         memory: address space in bytes.
         processes: number of processes and threads.
@@ -182,7 +183,7 @@ class Sandbox:
             send(self.process.stdin, request | {"number": self.number, "seconds": self.limits.seconds})
         except OSError:
             raise LostError(self._fate()) from None
-        answer = self._receive(PATIENT * self.limits.seconds)
+        answer = self._receive(BUSY * self.limits.seconds + SLACK)
         if answer.get("number") != self.number:
             raise LostError("the code wrote to the grader's channel")
         if "error" in answer:

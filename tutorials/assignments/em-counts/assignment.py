@@ -330,7 +330,9 @@ assert set(answers) == {"log_likelihood", "smaller_rate", "num_states"}, "these 
 check_close(value("answers")["log_likelihood"], fitted(instance["counts"], 2, 100)[0], atol=0.01, what="log_likelihood")
 
 # %% test="numbers" points="2" says="smaller_rate is not that of your data"
-check_close(value("answers")["smaller_rate"], fitted(instance["counts"], 2, 100)[1].min(), atol=0.02, what="smaller_rate")
+check_close(
+    value("answers")["smaller_rate"], fitted(instance["counts"], 2, 100)[1].min(), atol=0.02, what="smaller_rate"
+)
 
 # %% test="numbers" points="3" says="num_states is not the best for your data"
 counts = instance["counts"]

@@ -24,7 +24,28 @@ from pgm_rnn.teaching import check_close, student_rng
 def make_instance(rng):
     """A model, 40 observations, a window of 60 to 80 years of the Nile with two variances."""
     nile = [
-        *(1120, 1160, 963, 1210, 1160, 1160, 813, 1230, 1370, 1140, 995, 935, 1110, 994, 1020, 960, 1180, 799, 958, 1140),
+        *(
+            1120,
+            1160,
+            963,
+            1210,
+            1160,
+            1160,
+            813,
+            1230,
+            1370,
+            1140,
+            995,
+            935,
+            1110,
+            994,
+            1020,
+            960,
+            1180,
+            799,
+            958,
+            1140,
+        ),
         *(1100, 1210, 1150, 1250, 1260, 1220, 1030, 1100, 774, 840, 874, 694, 940, 833, 701, 916, 692, 1020, 1050, 969),
         *(831, 726, 456, 824, 702, 1120, 1100, 832, 764, 821, 768, 845, 864, 862, 698, 845, 744, 796, 1040, 759, 781),
         *(865, 845, 944, 984, 897, 822, 1010, 771, 676, 649, 846, 812, 742, 801, 1040, 860, 874, 848, 890, 744, 749),
@@ -161,7 +182,9 @@ def joseph(P, K, C, R):
 
 
 # %% check="joseph"
-check_close(joseph(np.eye(2), np.zeros((2, 1)), np.ones((1, 2)), np.eye(1)), np.eye(2), what="covariance without update")
+check_close(
+    joseph(np.eye(2), np.zeros((2, 1)), np.ones((1, 2)), np.eye(1)), np.eye(2), what="covariance without update"
+)
 
 # %% test="joseph" points="4" says="with the Kalman gain it is P - K S K'"
 _, P, _, _, C, R = parts(instance["model"])
@@ -218,7 +241,9 @@ check_close(smoothed, joint_gaussian(instance["x"], instance["model"])[0], rtol=
 filtered = exact(instance["x"], instance["model"])
 means, covs = array(filtered.filtered_means), array(filtered.filtered_covs)
 _, smoothed = call("smoother", means, covs, instance["model"]["A"], instance["model"]["Q"], returns=2)
-check_close(smoothed, array(exact(instance["x"], instance["model"], "smooth").smoothed_covs), rtol=1e-5, what="covariances")
+check_close(
+    smoothed, array(exact(instance["x"], instance["model"], "smooth").smoothed_covs), rtol=1e-5, what="covariances"
+)
 
 # %% [markdown]
 # ## 4. The extended filter of a noisy RNN
@@ -246,7 +271,9 @@ def extended_filter(x, m, P, A, Q, C, R):
 # %% check="extended"
 small = [model[0] * 1e-4, model[1] * 1e-8, model[2], model[3] * 1e-8, model[4], model[5] * 1e-8]
 near, _ = extended_filter(x * 1e-4, *small)
-check_close(near, kalman_filter(x * 1e-4, *small)[0], rtol=1e-4, atol=1e-7, what="means near zero, where tanh is a line")
+check_close(
+    near, kalman_filter(x * 1e-4, *small)[0], rtol=1e-4, atol=1e-7, what="means near zero, where tanh is a line"
+)
 
 # %% test="extended" points="4" says="the first update is that of the Kalman filter"
 means, value_ = call("extended_filter", instance["x"][:1], *parts(instance["model"]), returns=2)

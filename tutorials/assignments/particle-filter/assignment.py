@@ -206,7 +206,9 @@ def log_weight(z, z_old, x, phi, sigma, beta, m, s):
 # %% check="log-weight"
 z_old = np.array([0.1, -0.4])
 same = log_weight(z_old, z_old, 0.3, 0.9, 0.5, 1.0, 0.9 * z_old, 0.5)
-check_close(same, -0.5 * 0.09 / np.exp(z_old) - z_old / 2 - 0.5 * np.log(2 * np.pi), what="weight of the bootstrap filter")
+check_close(
+    same, -0.5 * 0.09 / np.exp(z_old) - z_old / 2 - 0.5 * np.log(2 * np.pi), what="weight of the bootstrap filter"
+)
 
 # %% test="log-weight" points="4" says="with the transition as the proposal the weight is p(x | z)"
 z_old, z = np.array([0.2, -1.0, 0.7]), np.array([0.0, -0.5, 1.1])

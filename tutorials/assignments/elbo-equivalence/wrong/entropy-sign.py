@@ -3,6 +3,7 @@
 marks: elbo 6, numbers 5
 """
 
+
 # %% part="elbo"
 def elbo(q, x, initial, transition, emission):
     energy = q[0] @ np.log(initial) + (q * np.log(emission)[:, x].T).sum()

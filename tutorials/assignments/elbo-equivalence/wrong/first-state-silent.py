@@ -3,6 +3,7 @@
 marks: log-joint 0, gap 0, numbers 0
 """
 
+
 # %% part="log-joint"
 def log_joint(z, x, initial, transition, emission):
     with np.errstate(divide="ignore"):

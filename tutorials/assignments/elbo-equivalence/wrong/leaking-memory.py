@@ -3,6 +3,7 @@
 marks: rnn 0
 """
 
+
 # %% part="rnn"
 def rnn_log_prob(x, W, V, b, U, c, h_1):
     h, total = h_1, 0.0

@@ -3,6 +3,7 @@
 marks: iwae 0
 """
 
+
 # %% part="iwae"
 def iwae(log_weights):
     return logsumexp(log_weights)

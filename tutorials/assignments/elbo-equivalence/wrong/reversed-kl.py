@@ -3,6 +3,7 @@
 marks: gap 4, numbers 5
 """
 
+
 # %% part="gap"
 def gap(q, x, initial, transition, emission):
     paths = np.array(list(itertools.product(range(q.shape[1]), repeat=len(q))))

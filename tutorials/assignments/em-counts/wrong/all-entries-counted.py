@@ -3,6 +3,7 @@
 marks: bic 0, numbers 5
 """
 
+
 # %% part="bic"
 def bic(log_likelihood, num_states, num_steps):
     num_free = num_states + num_states**2 + num_states

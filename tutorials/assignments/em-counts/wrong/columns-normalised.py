@@ -3,6 +3,7 @@
 marks: m-step 9, fit 8, numbers 3
 """
 
+
 # %% part="m-step"
 def m_step(counts, smoothed, pairs):
     rates = (smoothed * np.asarray(counts)[:, None]).sum(0) / smoothed.sum(0)

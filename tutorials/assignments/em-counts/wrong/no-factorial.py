@@ -3,6 +3,7 @@
 marks: log-emission 4, e-step 18, fit 10, numbers 5
 """
 
+
 # %% part="log-emission"
 def log_emission(counts, rates):
     counts = np.asarray(counts)[:, None]

@@ -3,6 +3,7 @@
 marks: e-step 12, fit 8, numbers 3
 """
 
+
 # %% part="e-step"
 def e_step(counts, initial, transition, rates):
     log_b = log_emission(counts, rates)

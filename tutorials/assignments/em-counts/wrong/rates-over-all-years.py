@@ -3,6 +3,7 @@
 marks: m-step 9, fit 4, numbers 0
 """
 
+
 # %% part="m-step"
 def m_step(counts, smoothed, pairs):
     rates = (smoothed * np.asarray(counts)[:, None]).sum(0) / len(counts)

@@ -3,6 +3,7 @@
 marks: joseph 0
 """
 
+
 # %% part="joseph"
 def joseph(P, K, C, R):
     """The covariance (D, D) after an update with gain K (D, M)."""

@@ -3,6 +3,7 @@
 marks: extended 4
 """
 
+
 # %% part="extended"
 def extended_filter(x, m, P, A, Q, C, R):
     """Filtered means (T, D) and the approximate log likelihood."""

@@ -3,6 +3,7 @@
 marks: filter 16, extended 8, numbers 5
 """
 
+
 # %% part="filter"
 def kalman_filter(x, m, P, A, Q, C, R):
     """Means (T, D), covariances (T, D, D) and the log likelihood for observations x (T, M)."""

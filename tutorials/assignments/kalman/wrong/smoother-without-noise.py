@@ -3,6 +3,7 @@
 marks: smoother 4, numbers 5
 """
 
+
 # %% part="smoother"
 def smoother(means, covs, A, Q):
     """Smoothed means (T, D) and covariances (T, D, D) from the filtered ones."""

@@ -3,6 +3,7 @@
 marks: normalize 6
 """
 
+
 # %% part="normalize"
 def normalize(log_weights):
     weights = np.exp(log_weights)

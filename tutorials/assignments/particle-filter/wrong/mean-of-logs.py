@@ -3,6 +3,7 @@
 marks: bootstrap-filter 4, numbers 5
 """
 
+
 # %% part="bootstrap-filter"
 def bootstrap_filter(x, phi, sigma, beta, normals, uniforms, threshold):
     """The estimate of log p(x_{1:T}), filtered means (T,), and effective sample sizes (T,)."""
@@ -13,10 +14,9 @@ def bootstrap_filter(x, phi, sigma, beta, normals, uniforms, threshold):
     for t in range(num_steps):
         z = normals[t] * sigma / np.sqrt(1 - phi**2) if z is None else phi * z + sigma * normals[t]
         scale = beta * np.exp(z / 2)
-        before = normalize(log_w)[1]
         log_w = log_w - 0.5 * (x[t] / scale) ** 2 - np.log(scale) - 0.5 * np.log(2 * np.pi)
-        weights, after = normalize(log_w)
-        log_likelihood += np.mean(- 0.5 * (x[t] / scale) ** 2 - np.log(scale) - 0.5 * np.log(2 * np.pi))
+        weights = normalize(log_w)[0]
+        log_likelihood += np.mean(-0.5 * (x[t] / scale) ** 2 - np.log(scale) - 0.5 * np.log(2 * np.pi))
         means[t], sizes[t] = weights @ z, ess(weights)
         if sizes[t] < threshold * num_particles:
             z, log_w = z[systematic(weights, uniforms[t])], np.zeros(num_particles)

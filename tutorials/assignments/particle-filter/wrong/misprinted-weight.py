@@ -3,6 +3,7 @@
 marks: log-weight 0
 """
 
+
 # %% part="log-weight"
 def log_weight(z, z_old, x, phi, sigma, beta, m, s):
     def log_normal(value, mean, scale):

@@ -3,6 +3,7 @@
 marks: systematic 0, bootstrap-filter 10, numbers 5
 """
 
+
 # %% part="systematic"
 def systematic(weights, u):
     points = np.clip(np.arange(len(weights)) / len(weights) + u, 0, 1 - 1e-9)

@@ -3,6 +3,7 @@
 marks: bootstrap-filter 10, numbers 2
 """
 
+
 # %% part="bootstrap-filter"
 def bootstrap_filter(x, phi, sigma, beta, normals, uniforms, threshold):
     """The estimate of log p(x_{1:T}), filtered means (T,), and effective sample sizes (T,)."""

@@ -3,6 +3,7 @@
 marks: iwae 4
 """
 
+
 # %% part="iwae"
 def iwae(log_p, log_q):
     """The bound from log p(x, z) (S,) and log q(z) (S,), a number."""

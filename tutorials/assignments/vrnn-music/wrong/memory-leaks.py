@@ -3,6 +3,7 @@
 marks: elbo 8, numbers 5
 """
 
+
 # %% part="elbo"
 def vrnn_elbo(x, noise, weights):
     """The ELBO, in nats, and the divergences (T,) of a piece x (T, 64) with noise (T, 3)."""

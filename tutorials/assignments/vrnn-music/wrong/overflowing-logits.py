@@ -3,6 +3,7 @@
 marks: chord 6
 """
 
+
 # %% part="chord"
 def chord_log_prob(x, logits):
     """log p(x) (...) of x (..., 64), zeros and ones, under logits (..., 64)."""

@@ -3,6 +3,7 @@
 marks: average 3
 """
 
+
 # %% part="average"
 def nats_per_step(bounds, lengths):
     """The negative mean bound per step, from bounds (N, T) by step and the lengths (N,) of the pieces."""

@@ -3,6 +3,7 @@
 marks: kl 4, elbo 0, numbers 5
 """
 
+
 # %% part="kl"
 def kl(mean_q, scale_q, mean_p, scale_p):
     """KL(q || p) (...) of Gaussians with independent entries, each argument (..., D)."""
