@@ -10,6 +10,9 @@ from setuptools.command.sdist import sdist
 LINKS = ("pgm_rnn/models", "pgm_rnn/inference")
 """Links to the folders at the top level, by which a source tree is imported without being installed."""
 
+DATA = ["pgm_rnn.teaching.assignments"]
+"""Folders of data that stand elsewhere in the tree (pyproject.toml says where) and hold no modules."""
+
 DEVELOPMENT = {"pgm_rnn.zoo": ("make", "recipes")}
 """Modules of a package that are run from a checkout and left out of the wheel; MANIFEST.in puts them into the sdist."""
 
@@ -44,4 +47,4 @@ class Sdist(sdist):
             os.symlink(os.readlink(link), os.path.join(base_dir, link))
 
 
-setup(packages=own + mapped, cmdclass={"build_py": BuildPy, "sdist": Sdist})
+setup(packages=own + mapped + DATA, cmdclass={"build_py": BuildPy, "sdist": Sdist})

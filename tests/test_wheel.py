@@ -2,6 +2,7 @@
 
 import ast
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 FOLDERS = {"pgm_rnn": ROOT / "pgm_rnn", "pgm_rnn/models": ROOT / "models", "pgm_rnn/inference": ROOT / "inference"}
 DEVELOPMENT = {"pgm_rnn/zoo/make.py", "pgm_rnn/zoo/recipes.py"}
+ASSIGNMENTS = ROOT / "tutorials" / "assignments"
 TOOLS = {"pgm_rnn.zoo.make", "pgm_rnn.zoo.recipes", "tools"}
 
 
@@ -28,7 +30,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def modules(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*.py")}
+    """Modules, without the sources of assignments, which are data."""
+    paths = {path.relative_to(folder).as_posix() for path in folder.rglob("*.py")}
+    return {path for path in paths if not path.startswith("pgm_rnn/teaching/assignments/")}
 
 
 def test_the_wheel_holds_every_module_but_the_tools_of_development(built: Path) -> None:
@@ -41,6 +45,36 @@ def test_the_wheel_holds_every_module_but_the_tools_of_development(built: Path) 
     assert {path.name for path in built.iterdir()} == {"pgm_rnn"}
     assert (built / "pgm_rnn" / "py.typed").is_file()
     assert (built / "pgm_rnn" / "zoo" / "manifest.json").is_file()
+
+
+def test_the_wheel_holds_the_assignments_and_no_wrong_answers(built: Path) -> None:
+    installed = built / "pgm_rnn" / "teaching" / "assignments"
+    there = {path.relative_to(installed).as_posix(): path for path in installed.rglob("*") if path.is_file()}
+    assert set(there) == {path.relative_to(ASSIGNMENTS).as_posix() for path in ASSIGNMENTS.glob("*/assignment.py")}
+    assert all(path.read_bytes() == (ASSIGNMENTS / name).read_bytes() for name, path in there.items())
+
+
+def test_a_course_is_made_from_the_wheel_solved_and_graded(built: Path, tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(built), "COLUMNS": "100"}
+
+    def run(arguments: str) -> str:
+        command = [sys.executable, "-W", "ignore", "-m", "pgm_rnn", *arguments.split()]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "elbo-equivalence: 88 points, 120 minutes" in run("course --out course")
+    (tmp_path / "handed-in").mkdir()
+    shutil.copy(
+        tmp_path / "course/instructor/elbo-equivalence/solution.ipynb", tmp_path / "handed-in/Ada Lovelace.ipynb"
+    )
+    shutil.copy(tmp_path / "course/student/elbo-equivalence/elbo-equivalence.py", tmp_path / "handed-in/bob.py")
+    assert "2 graded" in run("grade elbo-equivalence handed-in --out grades.csv")
+    rows = (tmp_path / "grades.csv").read_text().splitlines()
+    assert [row.split(",")[:3] for row in rows[1:]] == [
+        ["Ada Lovelace", "Ada Lovelace.ipynb", "74"],
+        ["bob", "bob.py", "0"],
+    ]
 
 
 def imported_anywhere(path: Path) -> set[str]:
@@ -69,6 +103,7 @@ def test_nothing_in_the_wheel_imports_what_is_not_in_it(built: Path) -> None:
         ("explain figure-4-is-figure-3", "figure-4-is-figure-3"),
         ("fit tagger --help", "embedding-dim"),
         ("leaderboard --help", "leaderboard"),
+        ("grade --help", "SUBMISSIONS"),
         ("--version", "pgm-rnn"),
         ("--show-completion bash", "complete_bash"),
     ],

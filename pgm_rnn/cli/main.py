@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from pgm_rnn.cli import compare, diagnose, graphs, reproduce, saved, states
+from pgm_rnn.cli import compare, course, diagnose, grade, graphs, reproduce, saved, states
 from pgm_rnn.cli.early import check_name, complete
 from pgm_rnn.cli.lazy import FitGroup
 from pgm_rnn.cli.names import CELLS
@@ -243,6 +243,8 @@ def build_app(registries: "Registries | None" = None) -> typer.Typer:
         app.command(cls=Command)(command)
     for command in OF_THE_PAPERS:
         app.command(cls=Command, rich_help_panel="The papers")(command)
+    for command in OF_TEACHING:
+        app.command(cls=Command, rich_help_panel="Teaching")(command)
     return app
 
 
@@ -262,5 +264,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
 """Commands for what is done with a fit, in the order of use."""
 OF_THE_PAPERS: tuple[Callable[..., None], ...] = (verify, explain, reproduce.reproduce)
 """Commands for the papers' claims and figures."""
+OF_TEACHING: tuple[Callable[..., None], ...] = (course.course, grade.grade)
+"""Commands for assignments."""
 
 app = build_app()
