@@ -1,6 +1,7 @@
 """The zoo: models of sequences (`SequenceModel`), and `BidirectionalRNN` and `Tagger`, which are laws of labels."""
 
 from pgm_rnn.emissions import Bernoulli, Categorical, FullGaussian, Gaussian, Joint, NadeBits, Pen, Poisson
+from pgm_rnn.models.autoregressive_hmm import AutoregressiveHMM
 from pgm_rnn.models.belief_rnn import BeliefRNN
 from pgm_rnn.models.bidirectional_rnn import BidirectionalRNN
 from pgm_rnn.models.deep_markov import DeepMarkovModel
@@ -18,6 +19,7 @@ __all__ = [
     "HMM",
     "RNN",
     "VRNN",
+    "AutoregressiveHMM",
     "BeliefRNN",
     "Bernoulli",
     "BidirectionalRNN",

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from pgm_rnn.checks import check_choice
 from pgm_rnn.models import (
+    autoregressive_hmm,
     belief_rnn,
     deep_markov,
     hmm,
@@ -25,6 +26,7 @@ MODELS: Mapping[str, ModelInfo] = {
         *rnn.INFOS,
         markov_chain.INFO,
         hmm.INFO,
+        autoregressive_hmm.INFO,
         belief_rnn.INFO,
         particle_filter_rnn.INFO,
         multi_particle_rnn.INFO,
