@@ -154,6 +154,16 @@ class AutoregressiveHMM(Lagged, ClosedMStep, SequenceModel):
         return self.initial_logits.shape[0]
 
     @property
+    def initial_probs(self) -> Tensor:
+        """p(z_1 = k), (K,)."""
+        return self.initial_logits.softmax(-1)
+
+    @property
+    def transition_probs(self) -> Tensor:
+        """p(z_t = j | z_{t-1} = i), (K, K), rows sum to one."""
+        return self.transition_logits.softmax(-1)
+
+    @property
     def recipe(self) -> tuple[str, dict[str, Any]]:
         """Name, number of states and order, which make a model of this shape."""
         return "autoregressive-hmm", {"num_states": self.num_states, "order": self.order}
@@ -206,12 +216,12 @@ class AutoregressiveHMM(Lagged, ClosedMStep, SequenceModel):
 
     def _checked(self, coefficients: Tensor) -> Tensor:
         size, num_states = self.family.event_shape.numel(), self.states.num_states  # type: ignore[union-attr]
+        given = tuple(coefficients.shape)
         if coefficients.dim() == 2 and size == 1:
             coefficients = coefficients[..., None, None]
-        if coefficients.dim() != 4 or coefficients.shape[::2] != (num_states, size) or coefficients.shape[3] != size:
-            raise ValueError(
-                f"expected coefficients of shape ({num_states}, order, {size}, {size}), got {tuple(coefficients.shape)}"
-            )
+        shape = coefficients.shape
+        if len(shape) != 4 or (shape[0], *shape[2:]) != (num_states, size, size):
+            raise ValueError(f"expected coefficients of shape ({num_states}, order, {size}, {size}), got {given}")
         check_counts(order=coefficients.shape[1])
         if not bool(coefficients.isfinite().all()):
             raise ValueError("expected coefficients as finite numbers, got NaN or infinity")

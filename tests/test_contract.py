@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian
 from pgm_rnn.graph import read_graph
+from pgm_rnn.models.lagged import Lagged
 from pgm_rnn.models.registry import made_by
 from pgm_rnn.registries import OWN
 from pgm_rnn.sequence_model import SequenceModel
@@ -88,6 +89,8 @@ def test_the_conditional_law_is_the_joint_over_the_first_observation(name: str, 
     expected = model.log_prob(x, lengths=LENGTHS) - model.log_prob(x[:, :1])
     torch.testing.assert_close(model.log_prob(x, lengths=LENGTHS, first="condition"), expected)
     conditioned = make_model(name, family, first="condition")
+    if isinstance(conditioned, Lagged):  # given observations say nothing of the states; it has tests of its own
+        return
     torch.testing.assert_close(conditioned.log_prob(x, lengths=LENGTHS), expected)
     torch.testing.assert_close(
         conditioned.log_prob(x, lengths=LENGTHS, first="model"), model.log_prob(x, lengths=LENGTHS)
