@@ -150,7 +150,7 @@ def test_a_large_offset_costs_no_digits() -> None:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("order", "variances"), [(1, (0.7, 1.4)), (2, (0.7, 0.7))])
 def test_statsmodels_finds_the_same_likelihood(order: int, variances: tuple[float, float]) -> None:
-    """Equal variances for order 2: there statsmodels 0.14 and 0.15 take the variance of the regime before."""
+    """Equal variances for order 2: there statsmodels 0.15 takes the variance of the regime before."""
     markov = pytest.importorskip("statsmodels.tsa.regime_switching.markov_autoregression")
     y = 0.3 * np.random.default_rng(0).normal(size=60).cumsum()
     options = {"trend": "n", "switching_ar": True, "switching_variance": True}
