@@ -12,6 +12,7 @@ from pgm_rnn.models.multi_particle_rnn import MultiParticleRNN
 from pgm_rnn.models.noisy_rnn import NoisyRNN
 from pgm_rnn.models.particle_filter_rnn import ParticleFilterRNN
 from pgm_rnn.models.rnn import RNN
+from pgm_rnn.models.switching_mean_ar import SwitchingMeanAR
 from pgm_rnn.models.tagger import Tagger
 from pgm_rnn.models.vrnn import VRNN
 
@@ -36,5 +37,6 @@ __all__ = [
     "ParticleFilterRNN",
     "Pen",
     "Poisson",
+    "SwitchingMeanAR",
     "Tagger",
 ]

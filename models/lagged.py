@@ -1,6 +1,6 @@
 """What models with a memory of the last p observations share: the memory, the steps that are given, the regression.
 
-    h_t = (x_{t-1}, ..., x_{t-p}, min(t - 1, p) if the first p observations are given)
+    h_t = (x_{t-1}, ..., x_{t-p}, min(t - 1, p)),   the number of steps only where a law reads it
 
 Rows of a regression are the steps of all sequences: (lags, now) = ((x_{t-1}, ..., x_{t-p}), x_t).
 """
@@ -28,12 +28,12 @@ class Lagged(UnrollsMemory):
 
     initial_memory: Tensor
     order: int
+    _counts: bool
 
-    def _remember(self, order: int, dtype: torch.dtype) -> None:
-        """Set the order and the memory of x_1; called once, at the end of a constructor."""
-        self.order = order
-        counts = int(self.first == "condition")
-        self.register_buffer("initial_memory", torch.zeros(order * self._size + counts, dtype=dtype))
+    def _remember(self, order: int, dtype: torch.dtype, *, counts: bool = False) -> None:
+        """Set the order and the memory of x_1, with a count of the steps if asked for; once, in a constructor."""
+        self.order, self._counts = order, counts or self.first == "condition"
+        self.register_buffer("initial_memory", torch.zeros(order * self._size + self._counts, dtype=dtype))
 
     @property
     def num_given(self) -> int:
@@ -51,7 +51,7 @@ class Lagged(UnrollsMemory):
         lead = torch.broadcast_shapes(x.shape[:-1], h.shape[:-1])
         older = h[..., : size - self._size]
         parts = [x.expand(*lead, -1), older.expand(*lead, -1)]
-        if h.shape[-1] > size:
+        if self._counts:
             parts.append((h[..., size:] + 1).clamp(max=self.order).expand(*lead, -1))
         return torch.cat(parts, dim=-1)
 
@@ -62,7 +62,7 @@ class Lagged(UnrollsMemory):
         start = self.initial_memory[: self.order * self._size].unflatten(0, (self.order, self._size)).flip(0)
         past = torch.cat([start.expand(batch, -1, -1), rows[:, :-1]], dim=1)  # x_{1-p}, ..., x_{T-1}
         lags = [past[:, self.order - i : self.order - i + num_steps] for i in range(1, self.order + 1)]
-        if self.first == "condition":
+        if self._counts:
             steps = torch.arange(num_steps, device=x.device).clamp(max=self.order).to(rows.dtype)
             lags.append(steps[None, :, None].expand(batch, -1, -1))
         return torch.cat(lags, dim=-1)

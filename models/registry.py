@@ -14,6 +14,7 @@ from pgm_rnn.models import (
     noisy_rnn,
     particle_filter_rnn,
     rnn,
+    switching_mean_ar,
     vrnn,
 )
 from pgm_rnn.models.info import ModelInfo
@@ -27,6 +28,7 @@ MODELS: Mapping[str, ModelInfo] = {
         markov_chain.INFO,
         hmm.INFO,
         autoregressive_hmm.INFO,
+        switching_mean_ar.INFO,
         belief_rnn.INFO,
         particle_filter_rnn.INFO,
         multi_particle_rnn.INFO,
