@@ -4,8 +4,10 @@
     x_t - m(s_t) = a_1 (x_{t-1} - m(s_{t-1})) + ... + a_p (x_{t-p} - m(s_{t-p})) + N(0, scale(s_t)^2)
 
 The law of x_t reads the last p + 1 regimes, so the state is all of them: z_t = (s_t, ..., s_{t-p}), one of K^{p+1}
-values, numbered with s_t as the leading digit. Columns of x share the regimes and have their own numbers. Hamilton (1989), eq. (4.1)-(4.3); his model of GNP has K = 2 and p = 4,
-and is given the first p observations, which is first="condition" here, the default.
+values, numbered with s_t as the leading digit. Columns of x share the regimes and have their own numbers.
+
+Source: Hamilton (1989), eq. (4.1)-(4.3); his model of GNP has K = 2 and p = 4, and is given the first p observations,
+which is first="condition", the default here.
 """
 
 from collections.abc import Mapping
@@ -78,8 +80,8 @@ class SwitchingMeanAR(Lagged, SequenceModel):
         num_states = num_regimes ** (len(coefficients) + 1)
         if num_states > _MOST_STATES:
             raise ValueError(
-                f"expected at most {_MOST_STATES} states, got {num_regimes} regimes over {len(coefficients) + 1} steps, "
-                f"{num_states}; use a lower order, or AutoregressiveHMM, whose states do not grow with it"
+                f"expected at most {_MOST_STATES} states, got {num_regimes} regimes over {len(coefficients) + 1} "
+                f"steps, {num_states}; use a lower order, or AutoregressiveHMM, whose states do not grow with it"
             )
         self.states = FiniteStates(num_states)
         dtype = moves.dtype
