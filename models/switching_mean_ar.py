@@ -6,8 +6,8 @@
 The law of x_t reads the last p + 1 regimes, so the state is all of them: z_t = (s_t, ..., s_{t-p}), one of K^{p+1}
 values, numbered with s_t as the leading digit. Columns of x share the regimes and have their own numbers.
 
-Source: Hamilton (1989), eq. (4.1)-(4.3); his model of GNP has K = 2 and p = 4, and is given the first p observations,
-which is first="condition", the default here.
+Source: Hamilton (1989), eq. (4.1)-(4.3). His model of GNP has K = 2 and p = 4, and is given the first p observations,
+which is first="condition".
 """
 
 from collections.abc import Mapping
@@ -40,7 +40,8 @@ class SwitchingMeanAR(Lagged, SequenceModel):
         coefficients: a, (p, *event).
         scales: standard deviation of the noise in each regime, (K, *event), or one for all, (1, *event).
         emission: Gaussian() for x (batch, T), the default, or Gaussian(n) for x (batch, T, n).
-        first: "condition" for p(x_{p+1:T} | x_{1:p}); "model" for p(x_{1:T}) with deviations of zero before x_1.
+        first: "model" for p(x_{1:T}) with deviations of zero before x_1; "condition" for p(x_{p+1:T} | x_{1:p}), as
+            Hamilton has it.
 
     Raises:
         TypeError: an emission of another family.
@@ -62,7 +63,7 @@ class SwitchingMeanAR(Lagged, SequenceModel):
         scales: Tensor,
         *,
         emission: Emission | None = None,
-        first: First = "condition",
+        first: First = "model",
     ) -> None:
         moves, means, coefficients, scales = (
             torch.as_tensor(part) for part in (transition_probs, means, coefficients, scales)
@@ -97,9 +98,9 @@ class SwitchingMeanAR(Lagged, SequenceModel):
         *,
         emission: Emission | None = None,
         seed: int | None = None,
-        first: First = "condition",
+        first: First = "model",
     ) -> "SwitchingMeanAR":
-        """Standard normal means, small coefficients, and regimes that stay with probability 0.8 or more.
+        """Standard normal means, small coefficients, and regimes that stay with probability 0.5 or more.
 
         Args:
             num_regimes: K.
@@ -111,7 +112,7 @@ class SwitchingMeanAR(Lagged, SequenceModel):
         check_counts(num_regimes=num_regimes, order=order)
         with seeded(seed):
             rows = dist.Dirichlet(torch.ones(num_regimes)).sample((num_regimes,))
-            moves = 0.8 * torch.eye(num_regimes) + 0.2 * rows
+            moves = 0.5 * torch.eye(num_regimes) + 0.5 * rows
             event = (Gaussian() if emission is None else emission).event_shape
             means = torch.randn(num_regimes, *event).sort(0).values
             coefficients, scales = 0.3 * torch.randn(order, *event) / order, torch.ones(1, *event)

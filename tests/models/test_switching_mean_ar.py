@@ -66,6 +66,7 @@ def test_columns_share_their_regimes() -> None:
         one.coefficients[:, None].expand(1, 2),
         one.log_scales.exp()[:, None].expand(2, 2),
         emission=Gaussian(2),
+        first="condition",
     )
     pairs = torch.stack([x, torch.zeros_like(x)], dim=-1)
     states = torch.tensor([[0, 1, 3, 3, 2, 0]])
@@ -94,7 +95,9 @@ def test_the_present_regime_is_summed_from_the_states() -> None:
 @torch.no_grad()
 def test_statsmodels_finds_the_same_likelihood_and_regimes() -> None:
     markov = pytest.importorskip("statsmodels.tsa.regime_switching.markov_autoregression")
-    model = SwitchingMeanAR(P, torch.tensor([-0.4, 1.2]), torch.tensor([0.1, -0.2, 0.05]), torch.tensor([0.8]))
+    model = SwitchingMeanAR(
+        P, torch.tensor([-0.4, 1.2]), torch.tensor([0.1, -0.2, 0.05]), torch.tensor([0.8]), first="condition"
+    )
     peer = markov.MarkovAutoregression(GROWTH[0].numpy(), k_regimes=2, order=3, switching_ar=False)
     values = {"p[0->0]": 0.7, "p[1->0]": 0.1, "const[0]": -0.4, "const[1]": 1.2, "sigma2": 0.64}
     values |= {"ar.L1": 0.1, "ar.L2": -0.2, "ar.L3": 0.05}
@@ -107,7 +110,7 @@ def test_statsmodels_finds_the_same_likelihood_and_regimes() -> None:
 
 # Hamilton (1989): two regimes, order 4. The values are those that statsmodels and Stata print for his model.
 
-ESTIMATES: dict[str, Any] = {
+ESTIMATES = {
     "transition_probs": [[0.754671, 0.245329], [0.095915, 0.904085]],
     "means": [-0.358811, 1.163517],
     "coefficients": [0.013486, -0.057521, -0.246983, -0.212923],
@@ -116,7 +119,8 @@ ESTIMATES: dict[str, Any] = {
 
 
 def hamilton() -> SwitchingMeanAR:
-    return SwitchingMeanAR(**{name: torch.tensor(value) for name, value in ESTIMATES.items()})
+    given: dict[str, Any] = {name: torch.tensor(value) for name, value in ESTIMATES.items()}
+    return SwitchingMeanAR(**given, first="condition")
 
 
 def test_hamiltons_estimates_are_a_maximum_of_our_likelihood() -> None:
@@ -136,7 +140,7 @@ def test_hamiltons_estimates_are_a_maximum_of_our_likelihood() -> None:
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_em_reaches_hamiltons_estimates_from_a_plain_start() -> None:
     moves = torch.tensor([[0.8, 0.2], [0.2, 0.8]])
-    model = SwitchingMeanAR(moves, torch.tensor([-0.5, 1.0]), torch.zeros(4), torch.ones(1))
+    model = SwitchingMeanAR(moves, torch.tensor([-0.5, 1.0]), torch.zeros(4), torch.ones(1), first="condition")
     fit = em.fit(model, GROWTH, num_iterations=40, progress=False)
     assert float(fit.log_likelihood) == pytest.approx(-181.26339, abs=1e-3)
     for name, tolerance in (("means", 0.01), ("coefficients", 0.01)):
