@@ -110,7 +110,7 @@ def test_statsmodels_finds_the_same_likelihood_and_regimes() -> None:
 
 # Hamilton (1989): two regimes, order 4. The values are those that statsmodels and Stata print for his model.
 
-ESTIMATES = {
+ESTIMATES: dict[str, Any] = {
     "transition_probs": [[0.754671, 0.245329], [0.095915, 0.904085]],
     "means": [-0.358811, 1.163517],
     "coefficients": [0.013486, -0.057521, -0.246983, -0.212923],
