@@ -6,11 +6,13 @@ from pgm_rnn.models.belief_rnn import BeliefRNN
 from pgm_rnn.models.bidirectional_rnn import BidirectionalRNN
 from pgm_rnn.models.deep_markov import DeepMarkovModel
 from pgm_rnn.models.hmm import HMM
+from pgm_rnn.models.input_hmm import InputHMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from pgm_rnn.models.markov_chain import MarkovChain
 from pgm_rnn.models.multi_particle_rnn import MultiParticleRNN
 from pgm_rnn.models.noisy_rnn import NoisyRNN
 from pgm_rnn.models.particle_filter_rnn import ParticleFilterRNN
+from pgm_rnn.models.recurrent_hmm import RecurrentHMM
 from pgm_rnn.models.rnn import RNN
 from pgm_rnn.models.switching_mean_ar import SwitchingMeanAR
 from pgm_rnn.models.tagger import Tagger
@@ -29,6 +31,7 @@ __all__ = [
     "FullGaussian",
     "Gaussian",
     "Joint",
+    "InputHMM",
     "LinearGaussianSSM",
     "MarkovChain",
     "MultiParticleRNN",
@@ -37,6 +40,7 @@ __all__ = [
     "ParticleFilterRNN",
     "Pen",
     "Poisson",
+    "RecurrentHMM",
     "SwitchingMeanAR",
     "Tagger",
 ]
