@@ -3,8 +3,8 @@
     z_1 ~ softmax(a + A u_1),   z_t ~ softmax(b[z_{t-1}] + B[z_{t-1}] u_t)
     x_t ~ family(c[z_t] + C[z_t] u_t)        unconstrained parameters of the family
 
-Categorical observations give logits (Bengio & Frasconi, 1995), bits a logistic regression for every state (the GLM-HMM),
-normal ones a linear regression whose noise does not depend on the input, counts a rate softplus(c + C u).
+Symbols have logits (Bengio & Frasconi, 1995), bits a logistic regression for every state (the GLM-HMM), normal
+observations a linear regression whose noise does not depend on the input, counts the rate softplus(c + C u).
 """
 
 import copy

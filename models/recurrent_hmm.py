@@ -108,14 +108,14 @@ class RecurrentHMM(UnrollsMemory, SequenceModel):
 
     def initial(self, h: Tensor) -> TorchDistribution:
         """p(z_1 | h_1)."""
-        logits = self.initial_logits
+        logits: Tensor = self.initial_logits
         if self.reads != "emission":
             logits = logits + self._top(h) @ self.initial_weight.mT
         return dist.Categorical(logits=logits, validate_args=False)
 
     def transition(self, z: Tensor, h: Tensor) -> TorchDistribution:
         """p(z_t | z_{t-1}, h_t)."""
-        logits = self.transition_logits[z]
+        logits: Tensor = self.transition_logits[z]
         if self.reads != "emission":
             logits = logits + (self.transition_weight[z] @ self._top(h)[..., None])[..., 0]
         return dist.Categorical(logits=logits, validate_args=False)
