@@ -7,7 +7,7 @@
 The memory reads x alone, so that every exact engine applies (`pgm_rnn.states`). first="condition" means the first p
 observations: log p(x_{p+1:T} | x_{1:p}), as in Hamilton (1989), where z_1, ..., z_p move as without observations.
 
-Sources: Juang & Rabiner (1985), hidden Markov models with autoregressive outputs; Hamilton (1989), eq. (4.1)-(4.9) for
+Sources: Juang & Rabiner (1985), hidden Markov models with autoregressive outputs; Hamilton (1989), eq. (4.1)-(4.9), for
 the recursion. Hamilton's own model has regimes of the mean instead of the intercept: `SwitchingMeanAR`.
 """
 
