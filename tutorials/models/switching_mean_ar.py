@@ -3,7 +3,7 @@
     s_t ~ Categorical(transition_probs[s_{t-1}])                                            latent regime, s_0 too
     x_t ~ N(m[s_t] + a (x_{t-1} - m[s_{t-1}]), scale^2)                                     observation, t = 1..T
 
-x_t reads two regimes, so Pyro enumerates with history=2. The deviation before x_1 is 0. Hamilton (1989), eq. (4.1)-(4.3).
+x_t reads two regimes: Pyro enumerates with history=2. The deviation before x_1 is 0. Hamilton (1989), eq. (4.1)-(4.3).
 """
 
 import pyro
