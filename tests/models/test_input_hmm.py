@@ -148,7 +148,8 @@ def test_dynamax_finds_the_same_likelihood() -> None:
 def test_a_network_in_the_laws_is_summed_over_all_paths(family: Any, x: Tensor, reads: Any) -> None:
     torch.manual_seed(0)
     model = RecurrentHMM(K, emission=family, hidden_dim=4, reads=reads)
-    h = [model.initial_memory]
+    assert model.initial_memory is not None
+    h: list[Tensor] = [model.initial_memory]
     for t in range(STEPS - 1):
         h.append(model.recurrence(h[-1], None, x[0, t]))
     torch.testing.assert_close(model.log_prob(x)[0], by_paths(model, x[0], torch.stack(h)))
