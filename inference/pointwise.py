@@ -97,7 +97,7 @@ def _of_emission(model: SequenceModel, data: Sequences) -> Tensor:
 
 def _of_filter(model: SequenceModel, data: Sequences) -> Tensor:
     found = forward_backward.filter(model, data) if has_tables(model) else kalman.filter(model, data)
-    return without_given(found.log_normalizers, model.first)
+    return without_given(found.log_normalizers, model.num_given)
 
 
 def _of_prefixes(model: SequenceModel, data: Sequences) -> Tensor:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from pgm_rnn.checks import check_choice
 from pgm_rnn.models import (
+    autoregressive_hmm,
     belief_rnn,
     deep_markov,
     hmm,
@@ -12,7 +13,9 @@ from pgm_rnn.models import (
     multi_particle_rnn,
     noisy_rnn,
     particle_filter_rnn,
+    recurrent_hmm,
     rnn,
+    switching_mean_ar,
     vrnn,
 )
 from pgm_rnn.models.info import ModelInfo
@@ -25,6 +28,9 @@ MODELS: Mapping[str, ModelInfo] = {
         *rnn.INFOS,
         markov_chain.INFO,
         hmm.INFO,
+        autoregressive_hmm.INFO,
+        switching_mean_ar.INFO,
+        recurrent_hmm.INFO,
         belief_rnn.INFO,
         particle_filter_rnn.INFO,
         multi_particle_rnn.INFO,

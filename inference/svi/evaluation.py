@@ -227,7 +227,7 @@ def ratio_error(nats: Tensor, steps: Tensor) -> float:
 
 def modelled_steps(model: SequenceModel, data: Sequences, skips_first: bool = False) -> Tensor:
     """Number of observations that are scored in each sequence, (batch,); those that are missing are not."""
-    given = int(model.first == "condition" or skips_first)
+    given = max(model.num_given, int(skips_first))
     if data.observed is None:
         return data.lengths - given
     return some_observed(data.observed)[:, given:].sum(1)

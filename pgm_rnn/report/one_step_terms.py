@@ -34,12 +34,11 @@ def one_step_terms(
         terms = smc.filter(model, data, num_particles=num_particles, degenerate="-inf", seed=seed).log_normalizers
     except smc.DegenerateWeightsError:  # a NaN weight: there is no score
         return torch.full(data.x.shape[:2], torch.nan, dtype=torch.float64)
-    return without_given(terms.double(), model.first)
+    return without_given(terms.double(), model.num_given)
 
 
 def seen_steps(model: SequenceModel, data: Sequences) -> Tensor:
     """1 for each step of a single series that is scored, else 0: (T,)."""
     seen = torch.ones(data.x.shape[1]) if data.observed is None else some_observed(data.observed)[0].double()
-    if model.first == "condition":
-        seen[0] = 0
+    seen[: model.num_given] = 0
     return seen

@@ -182,12 +182,16 @@ def _from_model(model: SequenceModel, batch: Sequences, num_draws: int) -> Drawn
     if model.first == "model":
         drawn = model.sample(num_draws * len(batch.x), num_steps, inputs=inputs)
         return drawn.x, drawn.z
-    start = batch.x[:, :1]
-    if num_steps == 1:
+    start = batch.x[:, : model.num_given]
+    if num_steps <= model.num_given:
         return start.repeat(num_draws, *[1] * (start.dim() - 1)), None
-    given, ahead = (None, None) if batch.inputs is None else (batch.inputs[:, :1], batch.inputs[:, 1:])
+    given, ahead = (
+        (None, None)
+        if batch.inputs is None
+        else (batch.inputs[:, : model.num_given], batch.inputs[:, model.num_given :])
+    )
     options: dict[str, Any] = {"num_samples": num_draws, "inputs": given, "future_inputs": ahead}
-    later = model.forecast(start, num_steps - 1, **options).x  # (num_draws, B, T - 1, *event)
+    later = model.forecast(start, num_steps - model.num_given, **options).x  # (num_draws, B, later, *event)
     x = torch.cat([start.to(later.dtype).expand(num_draws, *start.shape), later], dim=2)
     return x.flatten(0, 1), None
 

@@ -190,6 +190,11 @@ class Conditionals(nn.Module, metaclass=ModelMeta):
         known = linear or isinstance(self.states, FiniteStates)
         return self.states is None or (known and not self.memory_reads_state)
 
+    @property
+    def num_given(self) -> int:
+        """Number of first observations that are given, not modelled: 1 with first="condition", otherwise 0."""
+        return int(self.first == "condition")
+
     def _recurrence(self) -> Recurrence:
         """The object that steps the memory; `mixins` override it with faster ones."""
         assert self.initial_memory is not None  # callers have checked

@@ -44,15 +44,17 @@ def step_log_probs(model: Conditionals, data: Sequences, first: First) -> Tensor
         check_given(data, first)
     h = memory_given(model, data)
     log_probs = observed_log_prob(model.emission(data.z, h), data.x, data.observed)  # (batch, T)
-    log_probs = without_given(log_probs, first)
+    log_probs = without_given(log_probs, int(first == "condition"))
     if data.z is not None:
         log_probs = log_probs + state_log_probs(model, data, h, first)
     return log_probs.where(length_mask(data.lengths, data.x.shape[1]), 0.0)
 
 
-def without_given(terms: Tensor, first: First) -> Tensor:
-    """Terms of steps, (batch, T, *), with 0 (False) in the place of x_1 where it is given."""
-    return terms if first == "model" else torch.cat([torch.zeros_like(terms[:, :1]), terms[:, 1:]], dim=1)
+def without_given(terms: Tensor, num_given: int) -> Tensor:
+    """Terms of steps, (batch, T, *), with 0 (False) in the place of the first observations that are given."""
+    if num_given == 0:
+        return terms
+    return torch.cat([torch.zeros_like(terms[:, :num_given]), terms[:, num_given:]], dim=1)
 
 
 def marginal_log_prob(model: Conditionals, data: Sequences, first: First) -> Tensor:

@@ -37,6 +37,11 @@ class ModelUnderDraws(Conditionals):
         """h_1 of each draw, (*draws, 1, memory_dim), or None for a model without memory."""
         return self._start
 
+    @property
+    def num_given(self) -> int:
+        """That of the model."""
+        return self.inner.num_given
+
     def _memory(self, num_sequences: int) -> Any:
         """h_1 without inputs."""
         initial = self.inner.initial_memory

@@ -49,6 +49,7 @@ def checked(
     given = marked(model, as_batch(model, data, lengths, z=z, inputs=inputs, mask=mask))
     example, observed = example_of(model), given.observed
     lengths = given.lengths
+    _check_steps(model, lengths)
     x = valid(model.family, given.x, example, observed, lengths, legend=given.legend)
     inputs = check_inputs(given.inputs, model.input_dim, x, example)
     z = given.z if with_states else None
@@ -56,6 +57,20 @@ def checked(
         z = check_states(model.states, z, length_mask(lengths, x.shape[1]))
     check_laws(model, x, inputs)
     return Sequences(x, lengths, z, inputs, observed, given.legend)
+
+
+def _check_steps(model: Conditionals, lengths: Tensor) -> None:
+    """Raise if a sequence ends within several first steps that the model is given; one step is a sequence of no nats.
+
+    Raises:
+        ValueError: it does.
+    """
+    if model.num_given > 1 and bool((lengths <= model.num_given).any()):
+        sequence = int((lengths <= model.num_given).nonzero()[0, 0])
+        raise ValueError(
+            f"expected sequences of more than {model.num_given} steps, as many as are given, got "
+            f"{int(lengths[sequence])} in sequence {sequence}; leave it out, or use first='model' or a lower order"
+        )
 
 
 def as_batch(

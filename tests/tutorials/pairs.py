@@ -15,6 +15,7 @@ from pgm_rnn.models import (
     HMM,
     RNN,
     VRNN,
+    AutoregressiveHMM,
     BeliefRNN,
     DeepMarkovModel,
     LinearGaussianSSM,
@@ -22,6 +23,7 @@ from pgm_rnn.models import (
     MultiParticleRNN,
     NoisyRNN,
     ParticleFilterRNN,
+    RecurrentHMM,
 )
 from pgm_rnn.models.cells import CELLS
 from pgm_rnn.sequence_model import SequenceModel
@@ -159,6 +161,21 @@ def matrices(zoo: LinearGaussianSSM | NoisyRNN) -> tuple[Tensor, ...]:
     return detached(*parts, zoo.emission_matrix, zoo.emission_cov)
 
 
+def autoregressive_hmm() -> Pair:
+    zoo = randomised(AutoregressiveHMM.random(2, order=2, seed=0), scale=0.3)
+    laws = zoo.emission_laws(torch.arange(2))
+    numbers = zoo.coefficients[..., 0, 0], laws.mean, laws.stddev
+    return Pair(load("autoregressive_hmm"), zoo, detached(zoo.initial_probs, zoo.transition_probs, *numbers))
+
+
+def recurrent_hmm() -> Pair:
+    script, zoo = load("recurrent_hmm"), randomised(RecurrentHMM(num_states=2, num_symbols=3, hidden_dim=4))
+    names = {f"cell.network.{part}_l0": f"cell.{part}" for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
+    names |= {"initial_memory": "h_1", "initial_logits": "a", "initial_weight": "A", "transition_logits": "b"}
+    state = renamed(zoo.state_dict(), names | {"transition_weight": "B", "emission_laws.params": "c"})
+    return Pair(script, zoo, (loaded(script.RecurrentHMM(2, 3, 4), state),))
+
+
 def detached(*values: Tensor) -> tuple[Tensor, ...]:
     return tuple(value.detach().clone() for value in values)
 
@@ -219,5 +236,7 @@ PAIRS: dict[str, Callable[[], Pair]] = {
     "multi_particle_rnn-step": partial(multi_particle_rnn, "step"),
     "deep_markov": deep_markov,
     "vrnn": vrnn,
+    "autoregressive_hmm": autoregressive_hmm,
+    "recurrent_hmm": recurrent_hmm,
 }
 """Of every script with a sequence model; `BidirectionalRNN`, a law of labels, has tests of its own."""

@@ -85,7 +85,7 @@ def one_step(model: Any, data: Sequences, num_particles: int = 1000, seed: int |
 def _scored(model: SequenceModel, data: Sequences, width: int) -> Tensor:
     """True for entries that were observed and are not given, (B, T, M)."""
     there = over_events(data.mask, data.x)
-    return without_given(there.reshape(*there.shape[:2], -1).expand(-1, -1, width), model.first)
+    return without_given(there.reshape(*there.shape[:2], -1).expand(-1, -1, width), model.num_given)
 
 
 def _of_memory(model: SequenceModel, data: Sequences) -> EntryLaws:

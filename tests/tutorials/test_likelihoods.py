@@ -1,0 +1,41 @@
+"""Scripts whose states or arguments are not the zoo's: their likelihoods, states summed out, are."""
+
+import pytest
+import torch
+from pyro.infer import TraceEnum_ELBO
+from torch import Tensor
+
+from pgm_rnn.emissions import Bernoulli
+from pgm_rnn.models import InputHMM, SwitchingMeanAR
+from tests.instances import randomised
+from tests.tutorials.pairs import load
+
+LENGTHS = torch.tensor([5, 3, 1])
+
+
+def of_script(name: str, x: Tensor, *arguments: Tensor) -> float:
+    script = load(name)
+    return -float(TraceEnum_ELBO(max_plate_nesting=1).loss(script.model, script.guide, x, LENGTHS, *arguments))
+
+
+@torch.no_grad()
+def test_switching_means_have_the_zoos_likelihood() -> None:
+    zoo, x = randomised(SwitchingMeanAR.random(2, order=1, seed=0), scale=0.3), torch.randn(3, 5)
+    numbers = zoo.means, zoo.coefficients[0], zoo.log_scales[0].exp()
+    expected = float(zoo.log_prob(x, lengths=LENGTHS).sum())
+    assert of_script("switching_mean_ar", x, zoo.stationary_probs(), zoo.regime_probs, *numbers) == pytest.approx(
+        expected, rel=1e-9
+    )
+    other = zoo.means + 0.1, *numbers[1:]
+    assert abs(of_script("switching_mean_ar", x, zoo.stationary_probs(), zoo.regime_probs, *other) - expected) > 1e-3
+
+
+@torch.no_grad()
+def test_a_chain_with_inputs_has_the_zoos_likelihood() -> None:
+    zoo = InputHMM.random(3, input_dim=2, emission=Bernoulli(), seed=0)
+    x, u = torch.randint(2, (3, 5)).double(), torch.randn(3, 5, 2)
+    a, b, c = zoo.initial_logits, zoo.transition_logits, zoo.emission_laws.params[:, 0]
+    A, B, C = zoo.initial_weight, zoo.transition_weight, zoo.emission_weight[:, 0]
+    expected = float(zoo.log_prob(x, lengths=LENGTHS, inputs=u).sum())
+    assert of_script("input_hmm", x, u, a, A, b, B, c, C) == pytest.approx(expected, rel=1e-9)
+    assert abs(of_script("input_hmm", x, u, a, A, b, 2 * B, c, C) - expected) > 1e-3
