@@ -22,9 +22,9 @@ from pgm_rnn.inference.svi import training
 from pgm_rnn.inference.svi.goals import Goal
 from pgm_rnn.kernels import compilation
 from pgm_rnn.models import HMM, RNN, LinearGaussianSSM, NoisyRNN
-from pgm_rnn.report import material
+from pgm_rnn.report import material, state_numbers
 from pgm_rnn.report.fitted import Job, scores_table
-from pgm_rnn.report.fitting import fit_lgssm
+from pgm_rnn.report.fitting import fit_lgssm, fitted_hmm
 from pgm_rnn.report.material import FileOptions, Score, from_file
 from pgm_rnn.sequences import Sequences
 from tests.inference.test_gaussian_em import NILE
@@ -121,6 +121,58 @@ def test_a_number_of_states_among_several_is_fitted_as_alone(monkeypatch: pytest
         command = f"fit hmm --data levels.csv --num-states {numbers} --restarts 2 --iterations 9 --output of-{numbers}"
         assert call(monkeypatch, *command.split()) == 0
     assert_same(load_model("of-3").state_dict(), load_model("of-2,3").state_dict())
+
+
+def test_a_comparison_of_numbers_of_states_goes_on_where_an_earlier_one_ended(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    write_csv(Path("levels.csv"), three_levels(), "level")
+    fitted, fit = list[int](), fitted_hmm
+
+    def noted(job: Any, material: Any, num: int, options: Any, *, half: bool) -> Any:
+        fitted.append(num)
+        return fit(job, material, num, options, half=half)
+
+    monkeypatch.setattr(state_numbers, "fitted_hmm", noted)
+    command = "fit hmm --data levels.csv --restarts 1 --iterations 20 --json {}.json --num-states {}"
+    assert call(monkeypatch, *command.format("alone", 2).split()) == 0
+    for name, numbers, new in (
+        ("some", "1,2", [1]),
+        ("more", "1,2,3", [3]),
+        ("again", "1,2,3", []),
+        ("last", "3,4", [4]),
+    ):
+        fitted.clear()
+        assert call(monkeypatch, *command.format(name, numbers).split()) == 0
+        assert fitted == new
+    assert "1 state: fitted by an earlier run of this command" in capsys.readouterr().out
+    first, again = (json.loads(Path(f"{name}.json").read_text()) for name in ("more", "again"))
+    assert first["candidates"] == again["candidates"]
+    fitted.clear()
+    assert call(monkeypatch, *command.format("new", "1,2,3").split(), "--output", "other", "--overwrite") == 0
+    assert fitted == [1, 2, 3]
+    whole = json.loads(Path("new.json").read_text())
+    assert whole["candidates"] == first["candidates"]  # as if all had been fitted at once
+
+
+@pytest.mark.parametrize(
+    ("option", "what"),
+    [
+        ("--seed 1", "the seed"),
+        ("--iterations 7", "the options of the fit"),
+        ("--test-fraction 0.1", "the data and how"),
+    ],
+)
+def test_a_stored_fit_of_another_configuration_is_not_compared(
+    option: str, what: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    write_csv(Path("levels.csv"), three_levels(), "level")
+    command = "fit hmm --data levels.csv --restarts 1 --iterations 5 --num-states"
+    assert call(monkeypatch, *command.split(), "2") == 0
+    before = Path("fits/hmm-levels-2/model.json").read_bytes()
+    assert call(monkeypatch, *command.split(), "1,2", *option.split()) == 2
+    assert re.search(f"differs in {what}.* choose another folder with --output", capsys.readouterr().err, re.DOTALL)
+    assert Path("fits/hmm-levels-2/model.json").read_bytes() == before
 
 
 def test_an_rnn_is_fitted_scored_and_saved(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

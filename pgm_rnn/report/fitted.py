@@ -19,6 +19,7 @@ from pgm_rnn.registries import OWN, Registries
 from pgm_rnn.report.keeping import check_place, saved_somewhere
 from pgm_rnn.report.material import FileOptions, Material, Score, check_source, from_file, named
 from pgm_rnn.report.records import check_output, finite, write_json
+from pgm_rnn.report.stored_fits import digest_of
 from pgm_rnn.report.tables import as_record
 from pgm_rnn.report.terminal import console
 from pgm_rnn.sequence_model import SequenceModel
@@ -132,7 +133,8 @@ def finish(
         OSError: the model or the results cannot be written.
     """
     say_how_it_ended(outcome)
-    unscored = record_of(job, material.description, outcome, [], material.file) | dict(also or {})
+    unscored = record_of(job, material.description, outcome, [], material.file)
+    unscored |= {"data_digest": digest_of(material), "half": outcome.half, **(also or {})}
     if material.legend is not None:
         unscored["legend"] = as_record(material.legend)
     if material.vocabulary is not None:
@@ -233,8 +235,7 @@ def record_of(
         "sizes": sizes,
         "data": job.source,
         "description": description,
-        "file": file
-        and {name: value for name, value in file._asdict().items() if name not in ("sequence", "time", "kind")},
+        "file": kept_options(file),
         "seed": job.seed,
         "command": shlex.join(["pgm-rnn", *sys.argv[1:]]),
         "fit": outcome.options,
@@ -245,6 +246,13 @@ def record_of(
         "pgm_rnn": __version__,
         "torch": torch.__version__,
     }
+
+
+def kept_options(file: FileOptions | None) -> dict[str, Any] | None:
+    """How a file was read and split, as the record has it; the legend has the rest."""
+    if file is None:
+        return None
+    return {name: value for name, value in file._asdict().items() if name not in ("sequence", "time", "kind")}
 
 
 def name_and_sizes(model: SequenceModel | LabelModel, registries: Registries) -> tuple[str, dict[str, Any]]:

@@ -5,17 +5,32 @@
 The model of lowest BIC is kept. Validation and test sets are shown beside it and choose nothing here.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from rich import box
 from rich.table import Table
 
-from pgm_rnn.report.fitted import Job, Outcome, announce, check_job, counted, finish, kept_if_it_fails, record_of
+from pgm_rnn.report.fitted import (
+    Job,
+    Outcome,
+    announce,
+    check_job,
+    counted,
+    finish,
+    keep,
+    kept_if_it_fails,
+    kept_options,
+    record_of,
+)
 from pgm_rnn.report.fitting import HmmOptions, fitted_hmm, hmm_material, hmm_title
 from pgm_rnn.report.material import Material, Score
+from pgm_rnn.report.stored_fits import digest_of, stored_fit
 from pgm_rnn.report.terminal import console
 from pgm_rnn.sequence_model.criteria import Criteria
+from pgm_rnn.storage import describe, holds_model, load_model
 
 RULE = "lowest BIC"
 
@@ -41,20 +56,28 @@ class Candidate(NamedTuple):
 def fit_hmms(job: Job, numbers: Sequence[int], options: HmmOptions, *, half: bool = False) -> Outcome:
     """Fit an HMM for each number of states, print a table, and score and save the one of lowest BIC.
 
-    Ctrl-C ends the present fit, and no further one begins.
+    Numbers that an earlier run of this command has fitted with the same data and options are not fitted again. Ctrl-C
+    ends the present fit, and no further one begins.
 
     Raises:
-        ValueError: an argument is out of range, or the source is missing or cannot be read.
+        ValueError: an argument is out of range, the source is missing or cannot be read, or a folder holds a fit of
+            another configuration.
     """
     options.check()
-    folders = {num: check_job(job, "hmm", num) for num in numbers}
+    folders = {num: check_job(replace(job, overwrite=True), "hmm", num) for num in numbers}
     material = hmm_material(job)
+    of_run: dict[str, Any] = {"data_digest": digest_of(material), "half": half}
+    known = {} if job.overwrite else _known(job, folders, options, material, of_run)
     states = f"{', '.join(map(str, numbers))} states"
     announce(job, material, hmm_title(material, states, options))
-    found: list[tuple[Candidate, Outcome]] = []
+    found: list[tuple[Candidate, Outcome | None]] = []
     for num in numbers:
+        if num in known:
+            found.append((known[num], None))
+            console().print(f"{counted(num, 'state')}: fitted by an earlier run of this command")
+            continue
         outcome = fitted_hmm(job, material, num, options.for_states(num, material), half=half)
-        unscored = record_of(job, material.description, outcome, [], material.file)
+        unscored = record_of(job, material.description, outcome, [], material.file) | of_run
         with kept_if_it_fails(job, folders[num], outcome, unscored):
             found.append((candidate(num, outcome, material.scores(outcome.model)), outcome))
         _say_how_one_ended(num, outcome)
@@ -63,9 +86,65 @@ def fit_hmms(job: Job, numbers: Sequence[int], options: HmmOptions, *, half: boo
     best, kept = min(found, key=lambda pair: pair[0].bic)
     candidates = [one for one, _ in found]
     _show(candidates, best, material)
-    also = {"rule": RULE, "candidates": [one._asdict() for one in candidates]}
-    finish(job, folders[best.num_states], material, kept, also)
-    return found[-1][1] if found[-1][1].stopped_by == "interrupt" else kept
+    also: dict[str, Any] = {"rule": RULE, "candidates": [one._asdict() for one in candidates], **of_run}
+    last = found[-1][1]
+    if kept is None:
+        kept = _stored(folders[best.num_states])
+        record = describe(folders[best.num_states]).info
+        earlier = {one["num_states"]: one for one in record.get("candidates", ())}
+        every = earlier | {one["num_states"]: one for one in also["candidates"]}
+        also["candidates"] = [every[num] for num in sorted(every)]
+        keep(replace(job, overwrite=True), folders[best.num_states], kept, record | also)
+    else:
+        job = replace(job, overwrite=job.overwrite or holds_model(folders[best.num_states]))  # `_known` saw to that
+        finish(job, folders[best.num_states], material, kept, also)
+    return last if last is not None and last.stopped_by == "interrupt" else kept
+
+
+def _known(
+    job: Job, folders: Mapping[int, Path], options: HmmOptions, material: Material, of_run: Mapping[str, Any]
+) -> dict[int, Candidate]:
+    """The candidates of earlier runs of the same configuration; the best of them is in its folder.
+
+    Raises:
+        ValueError: a folder holds a fit of another configuration.
+    """
+    found = dict[int, Candidate]()
+    for num, folder in folders.items():
+        there = describe(folder).info.get("sizes") if holds_model(folder) else None
+        size = there.get("num_states", num) if isinstance(there, dict) else num  # --output is one folder for all
+        wanted: dict[str, Any] = {
+            **of_run,
+            "model": "hmm",
+            "file": kept_options(material.file),
+            "seed": job.seed,
+            "fit": options.for_states(size, material)._asdict(),
+        }
+        record = stored_fit(folder, wanted)
+        if record is None:
+            continue
+        for one in record.get("candidates", ()):
+            restarts = options.for_states(one["num_states"], material).num_restarts
+            if one["num_states"] in folders and restarts == wanted["fit"]["num_restarts"]:
+                found[one["num_states"]] = Candidate(**one)
+        if size in folders and size not in found:  # fitted alone
+            outcome = _stored(folder)
+            found[size] = candidate(size, outcome, material.scores(outcome.model))
+    return found
+
+
+def _stored(folder: Path) -> Outcome:
+    """The outcome of a fit that is in a folder."""
+    record = describe(folder).info
+    return Outcome(
+        load_model(folder),
+        record["stopped_by"],
+        record["iterations"],
+        "iteration",
+        record["seconds"],
+        "",
+        record["fit"],
+    )
 
 
 def candidate(num_states: int, outcome: Outcome, scores: Sequence[Score]) -> Candidate:
