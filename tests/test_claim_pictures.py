@@ -5,9 +5,10 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 
 from pgm_rnn.claims import CLAIMS
-from tools.claim_curves import CURVES, Curves, steady_gain
+from tools.claim_curves import CURVES, Curves, measure, steady_gain
 from tools.claim_pictures import FOLDER, NUMBERS, PICTURES, draw, main
 
 
@@ -33,7 +34,7 @@ def test_every_picture_is_of_a_claim_and_has_a_text_and_a_file() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CURVES)
 def test_a_picture_is_up_to_date(name: str) -> None:
-    measured, kept = CURVES[name](), written()[name]
+    measured, kept = measure(name), written()[name]
     assert {label: [x for x, _ in curve] for label, curve in measured.items()} == {
         label: [x for x, _ in curve] for label, curve in kept.items()
     }
@@ -42,10 +43,18 @@ def test_a_picture_is_up_to_date(name: str) -> None:
             assert now == pytest.approx(then, rel=2e-3), f"{label}: run python -m tools.claim_pictures"
 
 
+def test_the_curves_do_not_depend_on_the_default_precision() -> None:
+    torch.set_default_dtype(torch.float32)
+    single = measure("vanishing-gradient")
+    assert torch.get_default_dtype() == torch.float32
+    torch.set_default_dtype(torch.float64)
+    assert single == measure("vanishing-gradient")
+
+
 def test_what_the_texts_say_of_slopes_is_so() -> None:
     curves = written()
     assert all(abs(slope(curve[:3]) - 1) < 0.05 for curve in curves["theorem-5"].values())
-    assert all(abs(slope(curve[:3]) - 2) < 0.05 for curve in curves["elbo-equivalence"].values())
+    assert all(abs(slope(curve[:2]) - 2) < 0.05 for curve in curves["elbo-equivalence"].values())
     assert all(abs(slope(curve[:6]) - 1) < 0.02 for curve in curves["proposition-6-slope"].values())
     assert slope(curves["particle-filter-rate"]["right weight"][2:]) == pytest.approx(-0.5, abs=0.1)
     assert slope(curves["particle-filter-rate"]["printed weight"][2:]) == pytest.approx(0, abs=0.1)
@@ -79,6 +88,6 @@ def test_a_picture_depends_on_its_numbers_alone() -> None:
 
 
 def test_the_pictures_are_written_into_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tools.claim_pictures.CURVES", {"extended-kalman-offset": CURVES["extended-kalman-offset"]})
+    monkeypatch.setattr("tools.claim_pictures.CURVES", ["extended-kalman-offset"])
     main(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [NUMBERS, "extended-kalman-offset.svg"]
