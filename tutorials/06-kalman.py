@@ -314,7 +314,8 @@ for panel, output in zip(axes, ("identity", "relu"), strict=True):
     panel.plot(panels[output]["unscented"], ":", label="unscented")
     panel.set_title(f"output: {output}", fontsize=10)
     panel.set_ylabel("filtered mean")
-axes[0].legend(fontsize=8, ncols=3)
+axes[0].set_ylim(-2.5, 1.7)  # room for the legend
+axes[0].legend(fontsize=8, ncols=3, loc="lower left")
 axes[1].set_xlabel("step")
 plt.show()
 
