@@ -66,10 +66,11 @@ def largest(notebook: Notebook) -> int:
 
 def ready(paths: Sequence[Path]) -> list[tuple[Notebook, bool]]:
     """A notebook with outputs for each source, and whether it is the short form, two lessons at a time."""
-    missing = [path for path in paths if kept(path, short=False) is None]
+    in_full = {path: kept(path, short=False) for path in paths}
+    missing = [path for path in paths if in_full[path] is None]
     with ThreadPoolExecutor(2) as pool:
-        found = dict(zip(missing, pool.map(partial(executed, short=True), missing), strict=True))
-    return [(found[path], True) if path in found else (kept(path, short=False), False) for path in paths]
+        in_short = dict(zip(missing, pool.map(partial(executed, short=True), missing), strict=True))
+    return [(in_short[path], True) if path in in_short else (in_full[path], False) for path in paths]
 
 
 def executed(path: Path, *, short: bool, anew: bool = False) -> Notebook:

@@ -273,8 +273,8 @@ axes.legend()
 plt.show()
 
 # %% [markdown]
-# Compare with lesson 4: a single trained unit, on the same HMM, disagreed in about 1 % of the steps. A unit carries a real
-# number, a particle one bit.
+# Compare with lesson 4: a single trained unit, on the same HMM, disagreed in one or two of a hundred steps. A unit
+# carries a real number, a particle one bit.
 #
 # ## Takeaways
 #
