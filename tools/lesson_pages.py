@@ -70,7 +70,7 @@ def shown(output: Any) -> Iterator[str]:
         return
     text = output.get("text") or data.get("text/plain", "")
     if output.get("name") != "stderr" and text:
-        yield f"```text\n{ANSI.sub('', text).rstrip()}\n```\n"
+        yield f"```{{code-block}} text\n:class: output\n\n{ANSI.sub('', text).rstrip()}\n```\n"
 
 
 def on_the_site(text: str) -> str:

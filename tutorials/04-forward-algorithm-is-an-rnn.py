@@ -134,7 +134,7 @@ plt.show()
 # forward algorithm (its fig. 5). We take the limit of infinitely many sequences: with three symbols and six steps there
 # are $3^6$ sequences, so the expected loss is a sum,
 #
-# $$\text{loss} = \frac1T \sum_{x} p(x) \sum_t \mathrm{KL}\big(p(z_t \mid x_{1:t}) \,\big\|\, q(z_t \mid x_{1:t})\big)
+# $$\text{loss} = \frac1T \sum_{x} p(x) \sum_t \mathrm{KL}(p(z_t \mid x_{1:t}) \,\|\, q(z_t \mid x_{1:t}))
 # \quad \text{nats per step.}$$
 
 # %%
@@ -164,13 +164,8 @@ def divergence(log_odds):
 def trained(num_units, seed=0):
     """The log-odds of the best of several starts."""
     generator = torch.Generator().manual_seed(seed)
-    sizes = (
-        (3, num_units),
-        (num_units, num_units),
-        (1, num_units),
-        (num_units, 1),
-        (1, 1),
-    )
+    k = num_units
+    sizes = (3, k), (k, k), (1, k), (k, 1), (1, 1)
     parameters = [torch.randn(STARTS, *size, generator=generator).requires_grad_() for size in sizes]
     optimizer = torch.optim.LBFGS(
         parameters, max_iter=ITERATIONS, history_size=50, line_search_fn="strong_wolfe",

@@ -70,10 +70,8 @@ throws = casino.sample(num_sequences=10, num_steps=100, seed=0).x
 def em_step(hmm, x):
     """One round of EM, and log p(x) before it."""
     posterior = forward_backward.smooth(hmm, x)
-    gamma, xi = (
-        posterior.smoothed_probs,
-        posterior.pairwise_probs,
-    )  # (B, T, K), (B, T - 1, K, K)
+    gamma = posterior.smoothed_probs  # (B, T, K)
+    xi = posterior.pairwise_probs  # (B, T - 1, K, K)
     initial = gamma[:, 0].sum(0)
     transition = xi.sum((0, 1))
     seen = torch.nn.functional.one_hot(x, 6).double()
@@ -216,7 +214,7 @@ assert curves[-1].min() < best - 5  # another maximum, or a long plateau
 figure, axes = plt.subplots(figsize=(7, 3.2))
 axes.plot(curves, color="C0", alpha=0.5, linewidth=1)
 axes.axhline(best, linestyle="--", color="black", linewidth=0.8, label="best of all starts")
-axes.set_ylim(float(best) - 150, float(best) + 15)
+axes.set_ylim(float(best) - 250, float(best) + 15)
 axes.set_xlabel("round")
 axes.set_ylabel("log p(x), nats")
 axes.legend(loc="lower right")
@@ -229,12 +227,9 @@ plt.show()
 # %%
 model = HMM.random(num_states=3, emission=Gaussian(1), seed=0)
 fit = em.fit(model, series, num_restarts=NUM_STARTS, num_iterations=ITERATIONS, progress=False)
-print("starts that end within 1 nat of the best:", end=" ")
-print(
-    int((fit.restarts.log_likelihoods > fit.restarts.log_likelihoods.max() - 1).sum()),
-    "of",
-    NUM_STARTS,
-)
+ends = fit.restarts.log_likelihoods
+best_ends = int((ends > ends.max() - 1).sum())
+print(f"{best_ends} of {NUM_STARTS} starts end within 1 nat of the best")
 assert fit.log_likelihoods[-1] > best - 1
 
 # %% [markdown]
@@ -278,10 +273,10 @@ assert issubclass(said[0].category, em.EmWarning)
 rows = []
 for K in range(1, MOST_STATES + 1):
     model = HMM.random(num_states=K, emission=Gaussian(1), seed=0)
+    d = pr.num_free_parameters(model)
     em.fit(model, series, num_restarts=5, num_iterations=ITERATIONS, progress=False)
     with torch.no_grad():
         inside, outside = (float(model.log_marginal_likelihood(x).sum()) for x in (series, others))
-    d = pr.num_free_parameters(model)
     bic = -2 * inside + d * torch.tensor(float(series.numel())).log().item()
     rows.append((K, d, inside, outside, bic))
     print(f"K = {K}: {d:2} parameters, training {inside:8.1f}, others {outside:8.1f}, BIC {bic:7.1f}")

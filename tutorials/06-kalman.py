@@ -189,11 +189,8 @@ wrong = LinearGaussianSSM(m, P, A, torch.eye(2), C, torch.eye(1) / 4)
 fixed = ("initial_mean", "initial_cov", "transition_matrix", "emission_matrix")
 
 q = kalman.smooth(wrong, tracks.x)
-mean, cov, next_to = (
-    q.smoothed_means,
-    q.smoothed_covs,
-    q.pairwise_covs,
-)  # next_to: Cov(z_t, z_{t+1})
+mean, cov = q.smoothed_means, q.smoothed_covs
+next_to = q.pairwise_covs  # Cov(z_t, z_{t+1})
 left = tracks.x - mean @ C.T
 error_cov = (left.mT @ left).mean(0) / 50 + (C @ cov @ C.T).mean((0, 1))
 moved = mean[:, 1:] - mean[:, :-1] @ A.T
@@ -275,7 +272,7 @@ def on_a_grid(network, x, output):
     width = z[1] - z[0]
     noise, error = (cov.detach().sqrt().item() for cov in (network.transition_cov, network.emission_cov))
     moves = Normal(torch.tanh(1.6 * z)[:, None], noise).log_prob(z).exp() * width
-    belief, log_p, means = Normal(0.0, 0.5**0.5).log_prob(z).exp(), 0.0, []
+    belief, log_p, means = Normal(0.5, 0.5**0.5).log_prob(z).exp(), 0.0, []
     for x_t in x[:, 0]:
         joint = belief * Normal(output(z), error).log_prob(x_t).exp()
         total = joint.sum() * width
@@ -288,7 +285,7 @@ def on_a_grid(network, x, output):
 one = torch.eye(1)
 panels = {}
 for output, function in (("identity", lambda z: z), ("relu", torch.relu)):
-    net = NoisyRNN(torch.zeros(1), 0.5 * one, 1.6 * one, 0.2 * one, one, 0.05 * one, output=output)
+    net = NoisyRNN(one[0] / 2, 0.5 * one, 1.6 * one, 0.2 * one, one, 0.05 * one, output=output)
     seen = net.sample(num_sequences=1, num_steps=60, seed=1)
     exact, exact_means = on_a_grid(net, seen.x[0], function)
     print(f"output {output}: exact log p(x) {exact:.2f}")
@@ -303,7 +300,7 @@ assert panels["identity", "extended"] < 0.05
 assert panels["relu", "extended"] > 0.3
 assert panels["relu", "unscented"] < panels["relu", "extended"]
 
-# %% alt="Filtered means over time for the two outputs: for the identity all filters agree, for relu the extended filter stays in a wrong place for long stretches"
+# %% alt="Filtered means over time for the two outputs: for the identity all filters agree, for relu the extended filter stays negative once it is"
 figure, axes = plt.subplots(2, 1, figsize=(7, 4.5), layout="constrained", sharex=True)
 for panel, output in zip(axes, ("identity", "relu"), strict=True):
     panel.plot(
@@ -317,13 +314,14 @@ for panel, output in zip(axes, ("identity", "relu"), strict=True):
     panel.plot(panels[output]["unscented"], ":", label="unscented")
     panel.set_title(f"output: {output}", fontsize=10)
     panel.set_ylabel("filtered mean")
-axes[0].legend(fontsize=8, ncols=3)
+axes[0].set_ylim(-2.5, 1.7)  # room for the legend
+axes[0].legend(fontsize=8, ncols=3, loc="lower left")
 axes[1].set_xlabel("step")
 plt.show()
 
 # %% [markdown]
 # Where the predicted mean is negative, the slope of relu is zero, so $C_t = 0$ and the gain is zero: the extended filter
-# does not look at the observation at all. The unscented filter tries several points and sees that some of them are
+# does not look at the observation. It predicts another negative mean, and never looks again. The unscented filter tries several points and sees that some of them are
 # positive. Particle filters (lesson 7) need no tangent.
 #
 # ## Takeaways

@@ -150,8 +150,8 @@ axes.legend()
 plt.show()
 
 # %% alt="The engine's particles over time as dots, larger where their weight is larger, with lines back to the ancestors of the last ones; below, the effective sample size"
-few = smc.filter(model, data.x, num_particles=25, keep="all", seed=0)
-pr.plot.particles(few, data)
+few = smc.filter(model, data.x[:, :20], num_particles=25, keep="all", seed=0)
+pr.plot.particles(few)
 plt.show()
 
 # %% [markdown]
@@ -172,8 +172,8 @@ for size in SIZES:
     error = ratio.std() / NUM_RUNS**0.5
     errors.append((means - short_means[:, None]).pow(2).mean().sqrt())
     biases.append((log_p - short).mean())
-    print(f"N = {size:4}: mean of p-hat / p {ratio.mean():.3f} ± {error:.3f},", end=" ")
-    print(f"mean of log p-hat - log p {biases[-1]:+.3f}, error of the means {errors[-1]:.4f}")
+    print(f"N = {size:4}: p-hat / p {ratio.mean():.3f} ± {error:.3f},", end=" ")
+    print(f"log p-hat - log p {biases[-1]:+.3f}, error of means {errors[-1]:.4f}")
     assert abs(ratio.mean() - 1) < 5 * error
 slope = (errors[-1] / errors[0]).log() / torch.tensor(SIZES[-1] / SIZES[0]).log()
 print(f"slope of the error in log N: {slope:.2f}")
@@ -273,8 +273,8 @@ axes.legend()
 plt.show()
 
 # %% [markdown]
-# Compare with lesson 4: a single trained unit, on the same HMM, disagreed in about 1 % of the steps. A unit carries a real
-# number, a particle one bit.
+# Compare with lesson 4: a single trained unit, on the same HMM, disagreed in one or two of a hundred steps. A unit
+# carries a real number, a particle one bit.
 #
 # ## Takeaways
 #

@@ -49,7 +49,7 @@ def test_a_picture_is_a_file_with_its_text(tmp_path: Path) -> None:
 
 def test_printed_parts_are_one_block_and_warnings_are_left_out(tmp_path: Path) -> None:
     text = page(notebook(stream("a\n"), stream("\x1b[31mb\x1b[0m\n"), stream("no", "stderr")), tmp_path)
-    assert "```text\na\nb\n```" in text
+    assert ":class: output\n\na\nb\n```" in text
     assert "no\n" not in text
 
 
@@ -82,6 +82,8 @@ def test_a_formula_is_mathml_with_its_functions_apart() -> None:
 def test_a_formula_that_cannot_be_converted_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"expected a formula that latex2mathml knows, got 'a & b'"):
         mathml("a & b", block=False)
+    with pytest.raises(ValueError, match="write it with other commands"):
+        mathml(r"a \big\| b", block=False)
 
 
 def test_a_kept_notebook_serves_as_long_as_its_source_is_the_same(
