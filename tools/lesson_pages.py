@@ -18,11 +18,13 @@ code cell.
 
 
 def write(folder: Path) -> None:
-    """Write the page of the course and one of each lesson into a folder."""
+    """Write the page of the course, that for instructors, and one of each lesson into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = sources()
     course = (FOLDER / "README.md").read_text(encoding="utf-8")
     (folder / "index.md").write_text(on_the_site(course), encoding="utf-8")
+    guide = (FOLDER / "INSTRUCTORS.md").read_text(encoding="utf-8")
+    (folder / "instructors.md").write_text(on_the_site(guide), encoding="utf-8")
     for path, (notebook, short) in zip(paths, ready(paths), strict=True):
         lines = "\n".join(page(notebook, path.stem, folder, short=short))
         (folder / f"{path.stem}.md").write_text(lines, encoding="utf-8")
@@ -68,10 +70,10 @@ def shown(output: Any) -> Iterator[str]:
         return
     text = output.get("text") or data.get("text/plain", "")
     if output.get("name") != "stderr" and text:
-        yield f"```text\n{ANSI.sub('', text).rstrip()}\n```\n"
+        yield f"```{{code-block}} text\n:class: output\n\n{ANSI.sub('', text).rstrip()}\n```\n"
 
 
 def on_the_site(text: str) -> str:
     """Markdown of tutorials/ with its links as seen from the site's folder of lessons."""
-    text = re.sub(r"\]\((\d\d-[\w-]+)\.ipynb", r"](\1.md", text)
+    text = re.sub(r"\]\((\d\d-[\w-]+)\.ipynb", r"](\1.md", text).replace("](INSTRUCTORS.md", "](instructors.md")
     return text.replace("](../docs/", "](../")

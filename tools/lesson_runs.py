@@ -19,7 +19,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-from tools.lessons import ROOT, Notebook, read, shortened
+from tools.lessons import ROOT, Notebook, read, shortened, solutions
 
 BUILD = ROOT / "build" / "lessons"
 TIMEOUT = 600
@@ -34,6 +34,10 @@ from matplotlib_inline.backend_inline import set_matplotlib_formats
 set_matplotlib_formats("svg", metadata={"Date": None}, bbox_inches="tight")
 """
 """Runs before the first cell of a lesson and is no part of it: pictures are SVG."""
+
+
+SOLUTION = "exec(compile({source!r}, 'solution', 'exec'), dict(globals()))"
+"""Runs after the last cell and is no part of the lesson either: a solution, which sees the lesson's names."""
 
 
 def run_all(paths: Sequence[Path], *, short: bool = False) -> int:
@@ -62,10 +66,11 @@ def largest(notebook: Notebook) -> int:
 
 def ready(paths: Sequence[Path]) -> list[tuple[Notebook, bool]]:
     """A notebook with outputs for each source, and whether it is the short form, two lessons at a time."""
-    missing = [path for path in paths if kept(path, short=False) is None]
+    in_full = {path: kept(path, short=False) for path in paths}
+    missing = [path for path in paths if in_full[path] is None]
     with ThreadPoolExecutor(2) as pool:
-        found = dict(zip(missing, pool.map(partial(executed, short=True), missing), strict=True))
-    return [(found[path], True) if path in found else (kept(path, short=False), False) for path in paths]
+        in_short = dict(zip(missing, pool.map(partial(executed, short=True), missing), strict=True))
+    return [(in_short[path], True) if path in in_short else (in_full[path], False) for path in paths]
 
 
 def executed(path: Path, *, short: bool, anew: bool = False) -> Notebook:
@@ -78,11 +83,13 @@ def executed(path: Path, *, short: bool, anew: bool = False) -> Notebook:
     if found is not None:
         return found
     notebook = shortened(read(path)) if short else read(path)
-    notebook.cells.insert(0, nbformat.v4.new_code_cell(SETUP))
+    count = len(notebook.cells)
+    checks = [nbformat.v4.new_code_cell(SOLUTION.format(source=source)) for source in solutions(notebook)]
+    notebook.cells = [nbformat.v4.new_code_cell(SETUP), *notebook.cells, *checks]
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     client = NotebookClient(notebook, timeout=TIMEOUT, kernel_name="python3")
     client.execute(cwd=str(path.parent), env={**os.environ, "PYTHONPATH": paths})
-    del notebook.cells[0]
+    del notebook.cells[0], notebook.cells[count:]
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times of day
     notebook.metadata["source"] = digest(path)

@@ -30,6 +30,7 @@ DETAILS = re.compile(r"<details>\n<summary>Solution</summary>\n(.*?)\n</details>
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 KEPT = ("tags", "short", "alt")
 """The metadata of a cell that a notebook keeps; jupytext adds others about blank lines."""
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
 def sources() -> list[Path]:
@@ -43,7 +44,7 @@ def read(path: Path) -> Notebook:
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"
         cell["metadata"] = {name: value for name, value in cell.metadata.items() if name in KEPT}
-    notebook["metadata"] = {"kernelspec": notebook.metadata["kernelspec"]}
+    notebook["metadata"] = {"kernelspec": KERNEL}
     notebook["nbformat"], notebook["nbformat_minor"] = 4, 5
     return notebook
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.pages import run_page
 from tests.test_site import described
 
 pytest.importorskip("jupytext", reason="the extra `lessons` is not installed")
@@ -34,12 +35,12 @@ def bullets(text: str) -> list[str]:
 
 @pytest.fixture
 def pictures(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """matplotlib without a screen, in its own style afterwards."""
+    """matplotlib without a screen; its style, and torch's mode of gradients, are as before afterwards."""
     import matplotlib as mpl
     from matplotlib import pyplot as plt
 
     monkeypatch.setenv("MPLBACKEND", "agg")
-    with mpl.rc_context(), warnings.catch_warnings():
+    with mpl.rc_context(), warnings.catch_warnings(), torch.enable_grad():
         plt.switch_backend("agg")
         warnings.filterwarnings("ignore", message="FigureCanvasAgg is non-interactive")
         yield plt
@@ -49,6 +50,11 @@ def pictures(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 def test_every_lesson_is_in_the_readme_by_its_number() -> None:
     readme = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert re.findall(r"\]\((\d\d-[\w-]+)\.ipynb\)", readme) == [path.stem for path in PATHS]
+
+
+@pytest.mark.slow
+def test_the_answers_to_the_exam_questions_are_what_the_package_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_page((FOLDER / "INSTRUCTORS.md").read_text(encoding="utf-8"), monkeypatch) == []
 
 
 @every_lesson
