@@ -23,9 +23,9 @@
 #   compare models by leave-one-out and posterior predictive checks.
 
 # %% tags=["parameters"] short={"NUM_DRAWS": 15, "NUM_WARMUP": 12, "NUM_MOVES": 50, "NUM_STEPS": 800}
-NUM_DRAWS = 80  # draws per chain of NUTS
-NUM_WARMUP = 50  # draws before them, which adapt the sampler
-NUM_MOVES = 250  # moves of particle MCMC, after as many for adaptation
+NUM_DRAWS = 60  # draws per chain of NUTS
+NUM_WARMUP = 40  # draws before them, which adapt the sampler
+NUM_MOVES = 150  # moves of particle MCMC, after as many for adaptation
 NUM_STEPS = 3000  # steps of the Metropolis chains from scratch
 
 # %%
@@ -157,7 +157,7 @@ assert r_hat(sorted_chains[..., 0]) < 1.2
 
 # %%
 program = WithPriors(hmm_with([0.0, 1.0]), {"loc": Ordered(dist.Normal(0.0, 3.0), 2)})
-options = {"num_samples": NUM_DRAWS, "num_warmup": NUM_WARMUP, "num_chains": 2, "max_tree_depth": 5}
+options = {"num_samples": NUM_DRAWS, "num_warmup": NUM_WARMUP, "num_chains": 2, "max_tree_depth": 4}
 nuts = mcmc.run(program, data, **options, seed=0, progress=False)
 draws = nuts.samples["loc"]  # (chain, draw, state)
 error = draws.std((0, 1)) / nuts.effective_sample_sizes["loc"].sqrt()
