@@ -16,20 +16,20 @@ def normalized(name: str) -> str:
     return "".join(letter for letter in folded if letter.isalnum())
 
 
-def student_rng(assignment: str, name: str) -> np.random.Generator:
+def student_rng(assignment: str, name: object) -> np.random.Generator:
     """A generator whose seed is the SHA-256 digest of the assignment and the normalised name.
 
     Args:
         assignment: name of the assignment.
-        name: name of the student, as in the lecturer's list. Case, blanks and punctuation do not matter.
+        name: name of the student, a text, as in the lecturer's list. Case, blanks and punctuation do not matter.
 
     Raises:
-        ValueError: the name has no letter and no digit.
+        ValueError: the name is no text, or has no letter and no digit.
 
     >>> bool(student_rng("kalman", "Ada").normal() == student_rng("kalman", "ada").normal())
     True
     """
-    if not normalized(name):
+    if not isinstance(name, str) or not normalized(name):
         raise ValueError(f"expected your name in NAME, such as NAME = 'Ada Lovelace', got {name!r}")
     digest = hashlib.sha256(f"{assignment}\n{normalized(name)}".encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:16], "big"))

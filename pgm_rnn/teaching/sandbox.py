@@ -109,8 +109,11 @@ class Sandbox:
         self.messages: queue.Queue[dict[str, Any] | Exception | None] = queue.Queue()
         if self.user:
             os.chown(self.work, self.user, self.user)
+        job = self._job()
+        starts = [sys.executable, "-I", "-S", str(Path(__file__).with_name("launcher.py")), json.dumps(job)]
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(Path(__file__).with_name("launcher.py")), json.dumps(self._job())],
+            starts if os.name == "posix" else job["command"],
+            env=None if os.name == "posix" else job["environment"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
@@ -239,7 +242,7 @@ class Sandbox:
         environment |= {"PATH": os.defpath, "LANG": "C.UTF-8", "MPLBACKEND": "Agg"}
         environment |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PYTHONDONTWRITEBYTECODE"), "1")
         if not any(package.is_relative_to(folder) for folder in libraries):
-            environment["PYTHONPATH"] = str(package.parent)
+            environment["PYTHONPATH"] = os.pathsep.join([str(package.parent), *sorted(libraries)])
         return {
             "command": [sys.executable, "-P", "-m", "pgm_rnn.teaching.child"],
             "environment": environment,
@@ -258,7 +261,7 @@ def protections(limits: Limits) -> list[str]:
         OSError: it cannot be started.
     """
     with Sandbox(limits) as sandbox:
-        sandbox.run("import os; enforced = os.environ['PGM_RNN_ENFORCED']", "protections")
+        sandbox.run("import os; enforced = os.environ.get('PGM_RNN_ENFORCED', '')", "protections")
         return str(sandbox.value("enforced")).split()
 
 

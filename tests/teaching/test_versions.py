@@ -70,3 +70,10 @@ def test_pytest_grades_a_submission_of_the_plain_folder(tmp_path: Path) -> None:
     assert f"coded parts: {sum(expected.values()):g} of {sum(assignment.parts.values()):g} points" in done.stdout
     lacking = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (lacking.returncode, "expected --submission FILE, got None" in lacking.stdout) == (2, True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_page_states_the_minutes_and_points_of_each_assignment(name: str) -> None:
+    assignment = assignment_of(name)
+    page = (Path(__file__).parents[2] / "docs" / "assignments.md").read_text(encoding="utf-8")
+    assert f"| `{name}` | {assignment.minutes} | {assignment.points:g} |" in page

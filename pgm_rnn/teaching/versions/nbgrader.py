@@ -13,7 +13,7 @@ CONFIG = '''"""Configuration of nbgrader for this course."""
 
 c = get_config()  # noqa: F821
 c.CourseDirectory.course_id = "pgm-rnn"
-c.ExecutePreprocessor.timeout = 60
+c.ExecutePreprocessor.timeout = 300
 c.ClearSolutions.code_stub = {"python": "raise NotImplementedError  # write your code here"}
 c.ClearSolutions.text_stub = "*Write your answer here.*"
 c.ClearHiddenTests.enforce_metadata = False

@@ -48,8 +48,20 @@ def _pages(assignment: Assignment) -> Iterator[Page]:
             yield _raw("# END SOLUTION")
             yield _raw("# END QUESTION")
         elif role not in ("hidden", "rubric", "test"):
-            named = page.content.replace('NAME = ""', f'NAME = "{SOMEBODY}"  # SOLUTION')
-            yield page._replace(content=named)
+            yield from _named(page)
+
+
+def _named(page: Page) -> Iterator[Page]:
+    """A given cell; the line of the student's name is a question of its own, for Otter blanks nothing elsewhere."""
+    if page.kind == "markdown" or 'NAME = ""' not in page.content:
+        yield page
+        return
+    yield _raw("# BEGIN QUESTION", "name: your-name", "points: 0")
+    yield _raw("# BEGIN SOLUTION")
+    yield Page("code", f'NAME = "{SOMEBODY}"  # SOLUTION')
+    yield _raw("# END SOLUTION")
+    yield _raw("# END QUESTION")
+    yield page._replace(content=page.content.replace('NAME = ""\n', ""))
 
 
 def _question(assignment: Assignment, cell: RawCell, tests: list[RawCell]) -> Iterator[Page]:
