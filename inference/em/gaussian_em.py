@@ -14,7 +14,7 @@ Sources: Shumway & Stoffer (1982), eq. (12)-(14); Ghahramani & Hinton (1996), wh
 """
 
 from collections.abc import Collection
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -156,7 +156,7 @@ class GaussianEm:
         chained = self._chained()
         check_undetermined(chained)
         result = posterior(chained)
-        result.check_determined(self._lengths)
+        self._check_determined(result)
         moments = result.moments
         self._check_finite(moments.log_normalizers)
         smoothed = result.smooth(self._lengths)
@@ -172,6 +172,20 @@ class GaussianEm:
         condition = self._condition(moments.predicted_covs)
         rounding = eps * (_OPERATIONS * terms.abs().sum()[None] + num_terms * (_OPERATIONS + condition))
         return Score(value, value, rounding)
+
+    def _check_determined(self, result: Any) -> None:
+        """Raise unless the sequences determine every diffuse direction of the start.
+
+        Raises:
+            ValueError: they do not; the sentence says so where EM itself led there.
+        """
+        try:
+            result.check_determined(self._lengths)
+        except ValueError as error:
+            without = self._without_bound() if hasattr(self, "_expected") else []
+            if not without:
+                raise
+            raise ValueError(f"expected a likelihood with a bound. {without[0]}") from error
 
     def _condition(self, predicted_covs: Tensor) -> float:
         """Largest ratio of F_t to its smallest part, the smallest eigenvalue of R, in units of the spreads.
@@ -265,7 +279,15 @@ class GaussianEm:
         """Sentences on covariances held at the smallest that is allowed, and the columns that they affect."""
         held = {name: directions for name, directions in self._held.items() if directions.shape[1]}
         noise = held.get("emission_cov", self._spread[:, None] * 0)
-        return remarks.of_noise([COVS[name] for name in held], (noise.abs() > _SHARE).any(1), self._min_scale)
+        found = remarks.of_noise([COVS[name] for name in held], (noise.abs() > _SHARE).any(1), self._min_scale)
+        return [*found, *self._without_bound()]
+
+    def _without_bound(self) -> list[str]:
+        """A sentence if log p(x) of a diffuse start has no bound."""
+        if self._diffuse is None:
+            return []
+        free = self._moments.keys() - self._frozen
+        return remarks.of_diffuse_start(self._moments["emission_matrix"], self._diffuse, free)
 
     def _chained(self) -> Chained:
         return self._with_data(self._chain(), self._centred(), self._diffuse)

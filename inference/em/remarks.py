@@ -1,5 +1,8 @@
 """Warnings about the parameters at the end of EM, one sentence each."""
 
+from collections.abc import Collection
+
+import torch
 from torch import Tensor
 
 LEAST_SHARE = 0.1
@@ -53,6 +56,29 @@ def of_noise(covariances: list[str], columns: Tensor, min_scale: float) -> list[
         f"min_scale={min_scale:.2g} binds for the noise of {' and of '.join(covariances)}{where}. A column that is "
         "constant, a straight line, or determined by other columns is predicted exactly, and the likelihood has no "
         "bound: leave such a column out, take fewer states, or choose a larger min_scale"
+    ]
+
+
+def of_diffuse_start(emission_matrix: Tensor, diffuse: Tensor, free: Collection[str]) -> list[str]:
+    """A sentence if log p(x) has no bound because a diffuse start has no unit in which its states could be measured.
+
+    For states s z in place of z, C / s and s A s^{-1} give the same predictions, and log p(x) grows by log s for each
+    diffuse direction of each sequence.
+
+    Args:
+        emission_matrix: C, (M, D).
+        diffuse: directions B in which the first state is unknown, (D, q).
+        free: names of the parameters that are fitted.
+    """
+    hidden = diffuse.shape[1] - int(torch.linalg.matrix_rank(emission_matrix @ diffuse))
+    causes = [name for name in ("emission_matrix", "transition_matrix") if name in free]
+    causes = [name for name in causes if name == "emission_matrix" or hidden > 0]
+    if not causes:
+        return []
+    return [
+        f"The likelihood of a diffuse start has no bound while {' and '.join(causes)} can shrink, for the states have "
+        f"no unit then: what was fitted depends on where EM ended. Keep what names a unit by frozen={tuple(causes)!r}, "
+        "or give initial_cov in place of diffuse"
     ]
 
 

@@ -560,3 +560,32 @@ def test_every_way_of_torch_gives_the_same_hessian() -> None:
         torch.testing.assert_close(found, expected)
     rows = torch.stack([A, A + 0.1])
     torch.testing.assert_close(torch.func.vmap(of)(rows), torch.stack([of(row) for row in rows]))
+
+
+def free_level(scale: float = 1.0) -> LinearGaussianSSM:
+    """A local level with a diffuse start, for the level divided by `scale`."""
+    one = torch.eye(1, dtype=torch.float64)
+    level = LinearGaussianSSM(torch.zeros(1), 0 * one, one, one / scale**2, scale * one, one, diffuse=[True])
+    return level.double()
+
+
+def test_a_fit_whose_likelihood_has_no_bound_names_the_matrix() -> None:
+    x = torch.randn(3, 20, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64).cumsum(1)
+    units = [float(free_level(scale).log_marginal_likelihood(x).sum().detach()) for scale in (1.0, 0.1, 1e-3)]
+    assert units[1] - units[0] == pytest.approx(3 * math.log(10))  # log s for each sequence, without an end
+    assert units[2] - units[0] == pytest.approx(3 * math.log(1000))
+    kept = ("initial_mean", "transition_matrix", "emission_matrix")
+    with pytest.warns(em.EmWarning, match=r"no bound while emission_matrix can shrink.* Keep .* by frozen=.'emission"):
+        em.fit(free_level(), x, frozen=kept[:2], num_iterations=3, progress=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", em.EmWarning)
+        em.fit(free_level(), x, frozen=kept, num_iterations=3, progress=False)  # the control
+
+
+def test_a_slope_that_only_the_transition_shows_has_no_unit_either() -> None:
+    two = torch.eye(2, dtype=torch.float64)
+    moves, level = torch.tensor([[1.0, 1.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0]])
+    trend = LinearGaussianSSM(torch.zeros(2), 0 * two, moves, 0.1 * two, level, torch.eye(1), diffuse=[True, True])
+    x = torch.randn(3, 20, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64).cumsum(1)
+    with pytest.warns(em.EmWarning, match="no bound while transition_matrix can shrink"):
+        em.fit(trend.double(), x, frozen=("emission_matrix",), num_iterations=2, progress=False)
