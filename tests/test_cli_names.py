@@ -218,10 +218,10 @@ def test_completion_can_be_shown_and_installed(name: str, shell: Shell, folder: 
 # The help.
 
 
-def test_the_help_lists_fit_first_and_the_papers_last(shell: Shell) -> None:
+def test_the_help_lists_fit_first_and_the_papers_and_teaching_last(shell: Shell) -> None:
     found = re.findall(r"^│ ([a-z]+) ", shell("--help").out, re.MULTILINE)
     assert found[:2] == ["fit", "evaluate"]
-    assert found[-3:] == ["verify", "explain", "reproduce"]
+    assert found[-5:] == ["verify", "explain", "reproduce", "course", "grade"]
     assert len(found) == len(set(found)) == len(app.registered_commands) + 1
 
 
