@@ -225,7 +225,7 @@ assert (other < law).any()
 # %% alt="Differences between eq. (17) and the log likelihood for all 64 sequences, sorted: some bars are below zero, some above"
 figure, axes = plt.subplots(figsize=(6, 3))
 difference = (other - law).sort().values
-axes.bar(range(len(words)), difference, width=1.0, edgecolor="black", linewidth=0.3)
+axes.bar(range(len(words)), difference.tolist(), width=1.0, edgecolor="black", linewidth=0.3)
 axes.axhline(0, color="black")
 axes.set_xlabel("sequences, sorted")
 axes.set_ylabel(r"$K_{17} - \log p(x)$, nats")

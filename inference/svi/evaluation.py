@@ -229,7 +229,7 @@ def modelled_steps(model: SequenceModel, data: Sequences, skips_first: bool = Fa
     """Number of observations that are scored in each sequence, (batch,); those that are missing are not."""
     given = max(model.num_given, int(skips_first))
     if data.observed is None:
-        return data.lengths - given
+        return (data.lengths - given).clamp(min=0)
     return some_observed(data.observed)[:, given:].sum(1)
 
 

@@ -60,16 +60,15 @@ def checked(
 
 
 def _check_steps(model: Conditionals, lengths: Tensor) -> None:
-    """Raise if a sequence ends within several first steps that the model is given; one step is a sequence of no nats.
+    """Raise if every sequence ends within the first steps that the model is given; one that does has no nats.
 
     Raises:
         ValueError: it does.
     """
-    if model.num_given > 1 and bool((lengths <= model.num_given).any()):
-        sequence = int((lengths <= model.num_given).nonzero()[0, 0])
+    if model.num_given > 1 and bool((lengths <= model.num_given).all()):
         raise ValueError(
-            f"expected sequences of more than {model.num_given} steps, as many as are given, got "
-            f"{int(lengths[sequence])} in sequence {sequence}; leave it out, or use first='model' or a lower order"
+            f"expected a sequence of more than {model.num_given} steps, as many as are given, got at most "
+            f"{int(lengths.max())}; use first='model' or a lower order"
         )
 
 

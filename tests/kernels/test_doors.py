@@ -40,6 +40,7 @@ INNER = {
     *("doors", "threads", "compilation", "inverse_cdf", "positive", "triangles"),
     *("second_order", "transforms", "hmm_differentiable", "kalman_differentiable", "diffuse_differentiable"),
     *("hmm_forward", "hmm_losses", "hmm_numba", "hmm_results", "hmm_tables", "hmm_wide"),
+    *("hmm_lanes", "lanes"),
 }
 """Modules of the doors, of torch operations alone, or called behind doors, as `*_compiled` and `*_batched`."""
 CHOOSERS = {
@@ -50,7 +51,12 @@ CHOOSERS = {
 PLAIN_TORCH = {
     *("singular.is_regular", "singular.units", "singular.generalised_inverse", "singular.determined"),
     *("gaussian_backward.root_of", "diffuse_start.scales", "diffuse_start.with_noise", "diffuse_start.last_estimate"),
-    *("diffuse_start.smooth", "diffuse_start.smoothed_responses", "diffuse_start.sample_paths"),
+    *(
+        "deferred.with_gradients",
+        "diffuse_start.smooth",
+        "diffuse_start.smoothed_responses",
+        "diffuse_start.sample_paths",
+    ),
     *("diffuse_start.undetermined", "kalman.too_many", "pareto.pareto_k", "pareto.generalised_pareto_shape"),
 }
 """They compute in torch, which checks every index, on results of the kernels, and enter the kernels by the doors."""

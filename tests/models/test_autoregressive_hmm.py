@@ -180,7 +180,9 @@ def test_what_does_not_fit_is_one_sentence() -> None:
     with pytest.raises(ValueError, match="order"):
         AutoregressiveHMM.random(2, 0)
     model = example("condition")
-    with pytest.raises(ValueError, match="expected sequences of more than 2 steps, as many as are given, got 2"):
+    with pytest.raises(
+        ValueError, match="expected a sequence of more than 2 steps, as many as are given, got at most 2"
+    ):
         model.log_prob(torch.randn(1, 2, D))
     with pytest.raises(ValueError, match="expected a sequence of more than 3 steps"):
         AutoregressiveHMM.from_data(Sequences(torch.randn(2, 3, 1), torch.tensor([3, 3])), 2, 3, first="condition")

@@ -99,10 +99,11 @@ def exact(counts, initial, transition, rates):
 
 def starts(counts, num_states):
     """Rates at quantiles of the counts, and chains that stay with probability 0.8; the start of part 6."""
-    rates = np.quantile(counts, (np.arange(num_states) + 0.5) / num_states)
-    transition = np.full((num_states, num_states), 0.2 / max(num_states - 1, 1))
-    np.fill_diagonal(transition, 0.8 if num_states > 1 else 1.0)
-    return np.full(num_states, 1 / num_states), transition, rates
+    levels = (np.arange(num_states) + 0.5) / num_states
+    stay, leave = (0.8, 0.2 / (num_states - 1)) if num_states > 1 else (1.0, 0.0)
+    transition = np.full((num_states, num_states), leave)
+    np.fill_diagonal(transition, stay)
+    return np.full(num_states, 1 / num_states), transition, np.quantile(counts, levels)
 
 
 def fitted(counts, num_states, num_iterations):
