@@ -48,7 +48,7 @@ def make_instance(rng):
 NAME = ""
 instance = make_instance(student_rng("em-counts", NAME))
 counts = instance["counts"]
-start = instance["initial"], instance["transition"], instance["rates"]
+start = [instance[name] for name in ("initial", "transition", "rates")]
 
 # %% [markdown]
 # ## 1. Log probabilities of counts
