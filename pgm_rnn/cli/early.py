@@ -17,6 +17,8 @@ from pgm_rnn.cli import names
 MANIFEST = Path(__file__).parents[1] / "zoo" / "manifest.json"
 """The list of trained models, which is read without importing the zoo."""
 
+NUM_CLOSE = 3
+"""Largest number of names that are suggested in place of a wrong one."""
 Complete = Callable[[typer.Context, str], list[str]]
 
 
@@ -46,6 +48,24 @@ def check_name(context: typer.Context, name: str, value: str, kind: str) -> None
         ValueError: it has none; the closest name is suggested.
     """
     check_choice(name, value, names_of(context, kind))
+
+
+def check_claim(context: typer.Context, value: str) -> None:
+    """Check that there is a claim of this name.
+
+    Raises:
+        ValueError: there is none; up to three names that are close are suggested, and the command that lists all.
+    """
+    claims = names_of(context, "claims")
+    if value in claims:
+        return
+    wanted = value.lower()
+    close = [name for name in claims if wanted and wanted in name][:NUM_CLOSE]
+    close += [name for name in difflib.get_close_matches(wanted, claims, n=NUM_CLOSE) if name not in close]
+    hint = f"did you mean {' or '.join(map(repr, close[:NUM_CLOSE]))}? " if close else ""
+    raise ValueError(
+        f"expected the name of a claim, got {value!r}; {hint}pgm-rnn explain --list shows all {len(claims)} claims"
+    )
 
 
 def check_data(context: typer.Context, value: str) -> None:

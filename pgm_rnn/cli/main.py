@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pgm_rnn.cli import compare, course, diagnose, grade, graphs, reproduce, saved, states
-from pgm_rnn.cli.early import check_name, complete
+from pgm_rnn.cli.early import check_claim, check_name, complete
 from pgm_rnn.cli.lazy import FitGroup
 from pgm_rnn.cli.names import CELLS
 from pgm_rnn.cli.notices import notices
@@ -162,7 +162,7 @@ def verify(
 ) -> None:
     """Check the papers' claims and their negative controls. The exit status is 1 unless every claim holds."""
     for name in claim or ():
-        check_name(context, "claim", name, "claims")
+        check_claim(context, name)
     if data is not None:
         check_name(context, "--data", data, "datasets")
     from pgm_rnn.report import verification
@@ -214,7 +214,7 @@ def explain(
     if list_all == (claim is not None):
         raise ValueError("expected the id of a claim, such as theorem-5, or --list, which names them all")
     if claim is not None:
-        check_name(context, "claim", claim, "claims")
+        check_claim(context, claim)
     from pgm_rnn.report.explanation import explain_claim, list_claims
 
     if claim is None:

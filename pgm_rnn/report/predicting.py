@@ -8,6 +8,8 @@ import torch
 
 from pgm_rnn.checks import check_counts
 from pgm_rnn.inference import smc, svi
+from pgm_rnn.inference.diagnosis import check_scores
+from pgm_rnn.inference.svi.evaluation import num_modelled
 from pgm_rnn.registries import OWN, Registries
 from pgm_rnn.report.fitted import scores_table
 from pgm_rnn.report.forecasts import FORECAST_FILES
@@ -22,6 +24,7 @@ from pgm_rnn.report.soundness import blamed_on_model, check_drawn, check_score
 from pgm_rnn.report.table_files import check_table_file
 from pgm_rnn.report.terminal import console
 from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequence_model.observations import checked
 from pgm_rnn.sequences import Sequences
 
 MAX_SHOWN = 20
@@ -55,15 +58,16 @@ def evaluate_saved(
     saved = open_saved(folder, source.registries, model_class)
     data = observations(saved, source)
     options: dict[str, Any] = {"num_particles": num_particles, "batch_size": batch_size, "seed": seed}
+    by_steps = len(data.lengths) == 1 and saved.model.exact and bound in (None, "exact") and normalisation == "sum"
     with blamed_on_model(folder):
-        found = svi.evaluate(saved.model, data, bound=bound, normalisation=normalisation, **options)
+        if by_steps:
+            found = _evaluated_by_steps(saved.model, data)
+        else:
+            found = svi.evaluate(saved.model, data, bound=bound, normalisation=normalisation, **options)
     check_score(found.nats_per_step, folder)
     split = "all" if source.name not in source.registries.datasets else source.split or "test"
     out = console()
-    over = "sequences"
-    if len(data.lengths) == 1 and (found.bound, normalisation) == ("exact", "sum"):
-        over = "steps, each given those before it"
-        found = found._replace(standard_error=_error_over_steps(saved.model, data))
+    over = "steps, each given those before it" if by_steps else "sequences"
     out.print(scores_table([Score(split, *found[:3], len(data.lengths), found.num_steps)]))
     out.print(f"± standard error over {over}" + _monte_carlo(found))
     if json is not None:
@@ -73,10 +77,19 @@ def evaluate_saved(
     return found
 
 
-def _error_over_steps(model: SequenceModel, data: Sequences) -> float:
-    """Standard error of the nats per step of a single series, whose one-step terms are taken for independent ones."""
-    nats, steps = -one_step_terms(model, data)[0], seen_steps(model, data)
-    return svi.ratio_error(nats[steps > 0], steps[steps > 0])
+def _evaluated_by_steps(model: SequenceModel, data: Sequences) -> svi.Evaluation:
+    """The exact score of a single series, and its error over the steps, whose terms are taken for independent ones.
+
+    Raises:
+        FloatingPointError: as `svi.evaluate`.
+    """
+    data = checked(model, data)
+    terms, steps = one_step_terms(model, data), seen_steps(model, data)
+    total = terms.sum(-1)
+    check_scores(model, model.family, data, total, "log likelihood (exact)")
+    nats, num_steps = -terms[0], num_modelled(model, data)
+    error = svi.ratio_error(nats[steps > 0], steps[steps > 0])
+    return svi.Evaluation(-float(total) / num_steps, error, "exact", total, num_steps)
 
 
 def _monte_carlo(found: svi.Evaluation) -> str:

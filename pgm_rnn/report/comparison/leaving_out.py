@@ -8,8 +8,7 @@ carry the draws so far; then the fit is repeated without the sequence, or up to 
 value is kept and counted as unreliable. Vehtari, Gelman & Gabry (2017); Bürkner, Gabry & Vehtari (2020).
 """
 
-import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pgm_rnn.inference.mcmc import Posterior
+from pgm_rnn.inference.pointwise import MAX_ROWS, log_likelihoods, one_step_log_likelihoods
 from pgm_rnn.inference.svi.evaluation import modelled_steps
 from pgm_rnn.report.comparison.entries import Entry
 from pgm_rnn.report.comparison.psis import relative_efficiency, smoothed_weights
@@ -26,11 +26,16 @@ from pgm_rnn.report.comparison.scores import Scores, in_blocks
 from pgm_rnn.report.one_step_terms import one_step_terms, seen_steps
 from pgm_rnn.report.tables import steps_of
 from pgm_rnn.sequence_model import SequenceModel
-from pgm_rnn.sequence_model.densities import marginal_log_prob
+from pgm_rnn.sequence_model.parameter_draws import draws_of
+from pgm_rnn.sequence_model.parameters import call_with
 from pgm_rnn.sequences import Sequences
 
 AVERAGED = "averaged over the posterior"
 """Label of log mean_s p(x_i | theta_s) on the data that the draws were fitted to."""
+
+
+UPDATES = 50
+"""Number of times that a progress bar moves, about."""
 
 
 class Weighted(NamedTuple):
@@ -45,44 +50,46 @@ class Weighted(NamedTuple):
     efficiency: float
 
 
+Values = Callable[[SequenceModel, Sequences, Mapping[str, Tensor]], Tensor]
+"""Log likelihoods of checked data under draws of a model's parameters, (num_draws, n)."""
+
+
 @torch.no_grad()
-def of_draws(
-    entry: Entry,
-    posterior: Posterior,
-    data: Sequences,
-    values: Callable[[SequenceModel, Sequences], Tensor],
-    *,
-    progress: bool,
-) -> Weighted:
-    """Log likelihoods of the data under every draw.
+def of_draws(entry: Entry, posterior: Posterior, data: Sequences, values: Values, *, progress: bool) -> Weighted:
+    """Log likelihoods of the data under every draw, some side by side.
 
     Args:
         entry: a Bayesian fit.
         posterior: its draws, or those of a refit.
         data: sequences that the model takes.
-        values: log likelihoods (n,) of the data under one model.
+        values: log likelihoods of the data under some draws.
         progress: whether a terminal shows a progress bar.
     """
-    assert entry.program is not None  # callers have a Bayesian fit
-    draws = {name: samples.flatten(0, 1) for name, samples in posterior.samples.items()}
-    number, twin = posterior.num_chains * posterior.num_samples, copy.deepcopy(entry.model)
-    parameters, rows = dict(twin.named_parameters()), []
-    for draw in tqdm(range(number), unit="draw", desc=entry.name, disable=None if progress else True, leave=False):
-        for name, value in entry.program.raw({name: samples[draw] for name, samples in draws.items()}).items():
-            parameters[name].copy_(value)
-        rows.append(values(twin, data).double())
+    dtype = next(entry.model.parameters()).dtype
+    draws = {name: samples.flatten(0, 1).to(dtype) for name, samples in posterior.samples.items()}
+    number, rows = posterior.num_chains * posterior.num_samples, []
+    size = max(1, min(-(-number // UPDATES), MAX_ROWS // data.x.shape[:2].numel()))
+    with tqdm(total=number, unit="draw", desc=entry.name, disable=None if progress else True, leave=False) as bar:
+        for start in range(0, number, size):
+            some = {name: samples[start : start + size] for name, samples in draws.items()}
+            rows.append(values(entry.model, data, some).double())
+            bar.update(len(rows[-1]))
     samples = {name: samples.detach().double().cpu().numpy() for name, samples in posterior.samples.items()}
-    return Weighted(torch.stack(rows), relative_efficiency(samples))
+    return Weighted(torch.cat(rows), relative_efficiency(samples))
 
 
-def sequence_values(model: SequenceModel, data: Sequences) -> Tensor:
-    """log p(x^(i)) of each sequence of checked data, (batch,)."""
-    return marginal_log_prob(model, data, model.first)
+def sequence_values(model: SequenceModel, data: Sequences, samples: Mapping[str, Tensor]) -> Tensor:
+    """log p(x^(i) | theta_s) of each sequence of checked data, (num_draws, batch)."""
+    return log_likelihoods(model, data, samples)
 
 
-def step_values(model: SequenceModel, data: Sequences) -> Tensor:
-    """log p(x_t | x_{1:t-1}) of a single series, (T,)."""
-    return one_step_terms(model, data)[0]
+def step_values(model: SequenceModel, data: Sequences, samples: Mapping[str, Tensor]) -> Tensor:
+    """log p(x_t | x_{1:t-1}, theta_s) of a single series, (num_draws, T), estimated if it has no closed form."""
+    if model.exact:
+        return one_step_log_likelihoods(model, data, samples)[:, 0]
+    raw = draws_of(model, samples).parameters
+    each = [{name: values[draw] for name, values in raw.items()} for draw in range(len(next(iter(raw.values()))))]
+    return torch.stack([call_with(model, one, one_step_terms, model, data)[0] for one in each])
 
 
 def averaged(entry: Entry, weighted: Weighted) -> Scores:
