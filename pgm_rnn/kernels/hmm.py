@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 from typing_extensions import override
 
-from pgm_rnn.kernels import doors, hmm_wide, second_order, transforms
+from pgm_rnn.kernels import doors, hmm_lanes, hmm_wide, second_order, transforms
 from pgm_rnn.kernels.hmm_differentiable import log_marginal_likelihood as _differentiable
 from pgm_rnn.kernels.hmm_forward import Asked, run_forward
 from pgm_rnn.kernels.hmm_losses import largest_future
@@ -92,18 +92,27 @@ def _applied(initial: Tensor, transition: Tensor, log_emission: Tensor, lengths:
     elif traced or (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in arguments)):
         value = _LogMarginalLikelihood.apply(*arguments)
     else:
-        value = _run_forward(*arguments, keep_steps=False, in_whole=True).log_normalizers.sum(-1)
+        value = _value_and_steps(*arguments, keep_steps=False)[0]
     return value
+
+
+def _value_and_steps(
+    initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor, keep_steps: bool
+) -> tuple[Tensor, "Forward | hmm_lanes.Lanes"]:
+    """log p(x_{1:T}), (B,), and what its gradient needs if steps are kept."""
+    arguments = tuple(tensor.detach().contiguous() for tensor in (initial, transition, log_emission))
+    if not prefers_batched(log_emission) and hmm_lanes.suits(*arguments):
+        return hmm_lanes.forward(*arguments, lengths, keep_steps)
+    result = _run_forward(*arguments, lengths, keep_steps=keep_steps, in_whole=True)
+    return result.log_normalizers.sum(-1), result
 
 
 class _LogMarginalLikelihood(torch.autograd.Function):
     @staticmethod
     @override
     def forward(ctx: Any, initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor) -> Tensor:
-        result = _run_forward(initial, transition, log_emission, lengths, keep_steps=True, in_whole=True)
-        value = result.log_normalizers.sum(-1)
+        value, ctx.result = _value_and_steps(initial, transition, log_emission, lengths, keep_steps=True)
         ctx.save_for_backward(initial, transition, log_emission, lengths, value)
-        ctx.result = result
         return value
 
     @staticmethod
@@ -113,7 +122,8 @@ class _LogMarginalLikelihood(torch.autograd.Function):
         if torch.is_grad_enabled():
             again, arguments = partial(_differentiable, lengths=lengths), (initial, transition, log_emission)
             return *second_order.gradients(again, arguments, grad, value), None
-        first, counts, smoothed = expected_counts(transition, lengths, ctx.result, grad)
+        counted = hmm_lanes.expected_counts if isinstance(ctx.result, hmm_lanes.Lanes) else expected_counts
+        first, counts, smoothed = counted(transition, lengths, ctx.result, grad)
         return first.reshape(-1, *initial.shape).sum(0), counts, smoothed, None
 
 
