@@ -13,14 +13,14 @@ from torch import Tensor
 
 from pgm_rnn.kernels.hmm_losses import is_dense, largest_future
 from pgm_rnn.kernels.hmm_tables import two_axes
-from pgm_rnn.kernels.threads import run_compiled
+from pgm_rnn.kernels.threads import num_threads, run_compiled
 
 LANES = 8
 """Number of sequences side by side, as in `lanes`, which imports numba."""
-FEWEST = 4
-"""Number of sequences from which on they are taken side by side."""
-LARGEST = 32
-"""Largest number of states for which sequences are taken side by side; beyond, a row of states fills the vectors."""
+SMALL = 12
+"""Number of states below which one sequence alone takes as long as eight side by side."""
+LARGEST = 64
+"""Largest number of states for which sequences are taken side by side. All three were measured."""
 
 
 class Lanes(NamedTuple):
@@ -40,8 +40,10 @@ class Lanes(NamedTuple):
 def suits(initial: Tensor, transition: Tensor, log_emission: Tensor) -> bool:
     """Whether sequences are best taken side by side, for arguments as in `pgm_rnn.kernels.hmm`."""
     batch, _, num_states = log_emission.shape
-    shared, on_cpu = transition.shape[:-2].numel() == 1, log_emission.device.type == "cpu"
-    return shared and on_cpu and batch >= FEWEST and num_states <= LARGEST and is_dense(initial, transition)
+    if transition.shape[:-2].numel() != 1 or log_emission.device.type != "cpu" or num_states > LARGEST:
+        return False
+    several = batch >= (2 if num_states < SMALL else LANES * num_threads())
+    return several and is_dense(initial, transition)
 
 
 def forward(

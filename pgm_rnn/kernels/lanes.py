@@ -142,9 +142,8 @@ def gather_eight(_: Any, array: Any, starts: Any, offset: Any, target: Any, plac
     """array[starts[l] + offset + k] in lane l of the k-th of eight vectors of `target` from `place` on."""
 
     def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        rows = []
-        for lane in range(LANES):
-            rows.append(_load(builder, _beginning(context, builder, array, starts, values[:3], lane)))
+        addresses = [_beginning(context, builder, array, starts, values[:3], lane) for lane in range(LANES)]
+        rows = [_load(builder, address) for address in addresses]
         for k, vector in enumerate(_transposed(builder, rows)):
             _store(builder, vector, _address(context, builder, target, values[3], _plus(builder, values[4], k * LANES)))
         return context.get_dummy_value()
@@ -329,6 +328,8 @@ def exponential(_: Any, a: Any) -> Any:
             ir.Constant(whole, [digits] * LANES),
         )
         found = builder.fmul(found, builder.bitcast(bits, kind))
-        return builder.select(builder.fcmp_ordered("<", given, _all(kind, math.log(2) * (1 - bias))), _all(kind, 0.0), found)
+        return builder.select(
+            builder.fcmp_ordered("<", given, _all(kind, math.log(2) * (1 - bias))), _all(kind, 0.0), found
+        )
 
     return a(a), build

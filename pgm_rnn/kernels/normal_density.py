@@ -117,8 +117,8 @@ def _flat(part: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
 
 
 def _sums(part: Tensor, num_chunks: int) -> Tensor:
-    """Zeros for the gradient of a parameter `_in_rows`, one row for each chunk if it does not differ by row."""
-    return part.new_zeros(num_chunks if part.shape[1:3] == (1, 1) else 1, part.numel())
+    """Memory for the gradient of a parameter `_in_rows`, one row for each chunk if it does not differ by row."""
+    return part.new_empty(num_chunks if part.shape[1:3] == (1, 1) else 1, part.numel())
 
 
 def _like(given: Tensor, part: Tensor, sums: Tensor) -> Tensor:

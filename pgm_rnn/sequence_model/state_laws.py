@@ -33,7 +33,7 @@ _WEIGHT = 4
 """Entries of densities for one of transitions: groups with tables of 16 MB were evaluated faster than larger ones."""
 _LARGE = 2**15
 """Number of densities from which on those of normal laws are worth a compiled pass of their own."""
-_FEW = 16
+_FEW = 33
 """Number of states below which a density is evaluated faster with the states as the first axis."""
 
 Result = TypeVar("Result")
