@@ -100,10 +100,10 @@ def _value_and_steps(
     initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor, keep_steps: bool
 ) -> tuple[Tensor, "Forward | hmm_lanes.Lanes"]:
     """log p(x_{1:T}), (B,), and what its gradient needs if steps are kept."""
-    arguments = tuple(tensor.detach().contiguous() for tensor in (initial, transition, log_emission))
-    if not prefers_batched(log_emission) and hmm_lanes.suits(*arguments):
-        return hmm_lanes.forward(*arguments, lengths, keep_steps)
-    result = _run_forward(*arguments, lengths, keep_steps=keep_steps, in_whole=True)
+    initial, transition, log_emission = (tensor.detach().contiguous() for tensor in (initial, transition, log_emission))
+    if not prefers_batched(log_emission) and hmm_lanes.suits(initial, transition, log_emission):
+        return hmm_lanes.forward(initial, transition, log_emission, lengths, keep_steps)
+    result = _run_forward(initial, transition, log_emission, lengths, keep_steps=keep_steps, in_whole=True)
     return result.log_normalizers.sum(-1), result
 
 

@@ -6,16 +6,22 @@ entries. The module is imported when it is first used.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir  # type: ignore[import-untyped]
-from numba import types
-from numba.extending import intrinsic, models, register_model
+from numba import extending, types
+from numba.extending import models, register_model
 
 LANES = 8
 """Number of sequences side by side: a register of AVX in single precision, two of them in double precision."""
 
 _CONTRACT = ("contract",)
+
+
+def intrinsic(function: Callable[..., Any]) -> Any:
+    """numba's decorator, whose own type would keep the first argument, which callers do not give."""
+    return extending.intrinsic(function)
 
 
 class Vector(types.Type):

@@ -1,6 +1,7 @@
 """Sequences side by side: values and gradients of loops in log space, whichever sequences share a group."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from pgm_rnn.kernels import hmm, hmm_lanes
 
+Chain = tuple[Tensor, Tensor, Tensor]
 DTYPES = [torch.float64, torch.float32]
 
 
@@ -28,7 +30,7 @@ def looped(initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: T
     return torch.stack(totals)
 
 
-def problem(num_states: int, batch: int, num_steps: int, dtype: torch.dtype) -> tuple[list[Tensor], Tensor, Tensor]:
+def problem(num_states: int, batch: int, num_steps: int, dtype: torch.dtype) -> tuple[Chain, Tensor, Tensor]:
     """p(z_1), table and log emissions, lengths of which one is T and one is 1, and weights of both signs."""
     generator = torch.Generator().manual_seed(num_states + batch)
     shapes = (num_states,), (num_states, num_states), (batch, num_steps, num_states)
@@ -36,17 +38,18 @@ def problem(num_states: int, batch: int, num_steps: int, dtype: torch.dtype) -> 
     lengths = torch.randint(1, num_steps + 1, (batch,), generator=generator)
     lengths[0], lengths[-1] = num_steps, 1
     weights = torch.randn(batch, generator=generator, dtype=dtype)
-    return [logits[0].softmax(-1), logits[1].softmax(-1), 3 * logits[2]], lengths, weights
+    return (logits[0].softmax(-1), logits[1].softmax(-1), 3 * logits[2]), lengths, weights
 
 
-def value_and_gradients(function: object, tensors: list[Tensor], lengths: Tensor, weights: Tensor) -> list[Tensor]:
-    assert callable(function)
+def value_and_gradients(
+    function: Callable[..., Tensor], tensors: Chain, lengths: Tensor, weights: Tensor
+) -> list[Tensor]:
     leaves = [tensor.clone().requires_grad_() for tensor in tensors]
     value = function(*leaves, lengths)
     return [value.detach(), *torch.autograd.grad((value * weights).sum(), leaves)]
 
 
-def check(tensors: list[Tensor], lengths: Tensor, weights: Tensor) -> None:
+def check(tensors: Chain, lengths: Tensor, weights: Tensor) -> None:
     dtype = tensors[0].dtype
     assert hmm_lanes.suits(*tensors)
     found = value_and_gradients(hmm.log_marginal_likelihood, tensors, lengths, weights)
@@ -83,7 +86,7 @@ def test_difficult_observations_are_those_of_a_loop(case: str, dtype: torch.dtyp
     if case == "impossible state":
         log_emission[:, 1:9:2, 1] = -torch.inf
     elif case == "first state out of reach":  # the states that fit best at the first step have probability zero
-        tensors[0] = torch.tensor([0.0, 1.0, 0.0], dtype=dtype)
+        tensors = torch.tensor([0.0, 1.0, 0.0], dtype=dtype), *tensors[1:]
         log_emission[::2, 0] = torch.tensor([0.0, -700.0, -20.0], dtype=dtype)
     else:
         log_emission[2:5, 4] = torch.tensor([-90.0, -600.0, -5000.0], dtype=dtype)
@@ -99,7 +102,7 @@ def test_a_constant_at_each_step_leaves_the_gradients_alone(dtype: torch.dtype) 
     tensors, lengths, weights = problem(3, 9, 10, dtype)
     tensors[2].round_()  # so that sums with the constants are exact
     constants = torch.tensor([1000, -1000, 0]).repeat(3).to(dtype)
-    moved = [*tensors[:2], tensors[2] + constants[:, None, None]]
+    moved = *tensors[:2], tensors[2] + constants[:, None, None]
     found = value_and_gradients(hmm.log_marginal_likelihood, moved, lengths, weights)
     expected = value_and_gradients(hmm.log_marginal_likelihood, tensors, lengths, weights)
     torch.testing.assert_close(found[0], expected[0] + constants * lengths)
@@ -113,7 +116,7 @@ def test_an_impossible_sequence_has_gradients_of_zero_and_leaves_its_group(dtype
     tensors[2][0, 5] = -torch.inf
     found = value_and_gradients(hmm.log_marginal_likelihood, tensors, lengths, weights)
     rest = slice(1, None)
-    others = [*tensors[:2], tensors[2][rest]]
+    others = *tensors[:2], tensors[2][rest]
     expected = value_and_gradients(hmm.log_marginal_likelihood, others, lengths[rest], weights[rest])
     assert found[0][0] == -torch.inf
     assert not found[3][0].any()
@@ -142,7 +145,7 @@ def test_the_order_of_sequences_does_not_count(dtype: torch.dtype) -> None:
     tensors, lengths, weights = problem(5, 19, 12, dtype)
     order = torch.randperm(19, generator=torch.Generator().manual_seed(0))
     found = value_and_gradients(hmm.log_marginal_likelihood, tensors, lengths, weights)
-    moved = [*tensors[:2], tensors[2][order]]
+    moved = *tensors[:2], tensors[2][order]
     again = value_and_gradients(hmm.log_marginal_likelihood, moved, lengths[order], weights[order])
     assert torch.equal(again[0], found[0][order])
     assert torch.equal(again[3], found[3][order])
@@ -150,12 +153,12 @@ def test_the_order_of_sequences_does_not_count(dtype: torch.dtype) -> None:
 
 
 def test_the_number_of_threads_does_not_count() -> None:
-    given, threads = problem(4, 33, 20, torch.float32), torch.get_num_threads()
+    (chain, lengths, weights), threads = problem(4, 33, 20, torch.float32), torch.get_num_threads()
     found = []
     try:
         for number in (1, 2):
             torch.set_num_threads(number)
-            found.append(value_and_gradients(hmm.log_marginal_likelihood, *given))
+            found.append(value_and_gradients(hmm.log_marginal_likelihood, chain, lengths, weights))
     finally:
         torch.set_num_threads(threads)
     for a, b in zip(*found, strict=True):
@@ -197,10 +200,11 @@ def test_other_chains_are_left_to_the_other_recursions(kind: str) -> None:
 
 
 def test_second_derivatives_are_finite_differences() -> None:
-    tensors, lengths, _ = problem(2, 4, 3, torch.float64)
-    leaves = [tensor.requires_grad_() for tensor in tensors]
-    assert torch.autograd.gradcheck(lambda *given: hmm.log_marginal_likelihood(*given, lengths), leaves)
-    assert torch.autograd.gradgradcheck(lambda *given: hmm.log_marginal_likelihood(*given, lengths), leaves)
+    leaves, lengths, _ = problem(2, 4, 3, torch.float64)
+    for tensor in leaves:
+        tensor.requires_grad_()
+    assert torch.autograd.gradcheck(lambda a, b, c: hmm.log_marginal_likelihood(a, b, c, lengths), leaves)
+    assert torch.autograd.gradgradcheck(lambda a, b, c: hmm.log_marginal_likelihood(a, b, c, lengths), leaves)
 
 
 def test_the_exponential_is_exact_to_rounding() -> None:
