@@ -16,7 +16,7 @@ from pgm_rnn.kernels.hmm_tables import two_axes
 from pgm_rnn.kernels.threads import num_threads, run_compiled
 
 LANES = 8
-"""Number of sequences side by side, as in `lanes`, which imports numba."""
+"""Number of sequences side by side, as in `lanes_compiled`, which imports numba."""
 SMALL = 12
 """Number of states below which one sequence alone takes as long as eight side by side."""
 LARGEST = 64

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pgm_rnn.kernels.compilation import jitted
 from pgm_rnn.kernels.hmm_compiled import BLOCK, Floats, Integers
-from pgm_rnn.kernels.lanes import (
+from pgm_rnn.kernels.lanes_compiled import (
     LANES,
     add,
     any_outside,

@@ -39,8 +39,7 @@ B, T, K, M, N = 6, 5, 3, 2, 7
 INNER = {
     *("doors", "threads", "compilation", "inverse_cdf", "positive", "triangles"),
     *("second_order", "transforms", "hmm_differentiable", "kalman_differentiable", "diffuse_differentiable"),
-    *("hmm_forward", "hmm_losses", "hmm_numba", "hmm_results", "hmm_tables", "hmm_wide"),
-    *("hmm_lanes", "lanes"),
+    *("hmm_forward", "hmm_lanes", "hmm_losses", "hmm_numba", "hmm_results", "hmm_tables", "hmm_wide"),
 }
 """Modules of the doors, of torch operations alone, or called behind doors, as `*_compiled` and `*_batched`."""
 CHOOSERS = {
