@@ -161,7 +161,6 @@ options = {"num_samples": NUM_DRAWS, "num_warmup": NUM_WARMUP, "num_chains": 2, 
 nuts = mcmc.run(program, data, **options, seed=0, progress=False)
 draws = nuts.samples["loc"]  # (chain, draw, state)
 error = draws.std((0, 1)) / nuts.effective_sample_sizes["loc"].sqrt()
-print(nuts)
 for k in range(2):
     print(
         f"mu_{k + 1}: NUTS {draws[..., k].mean():+.3f} ± {error[k]:.3f} (Monte Carlo error), grid {exact_mean[k]:+.3f}"
