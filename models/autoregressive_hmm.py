@@ -25,7 +25,7 @@ from pgm_rnn.distributions.normal import ScaledNormal
 from pgm_rnn.emissions import Emission, EmissionTable, FullGaussian, Gaussian
 from pgm_rnn.emissions.natural import SOFTMAX, Natural, whole
 from pgm_rnn.models.info import NUM_STATES, GradientFit, ModelInfo, Size
-from pgm_rnn.models.lagged import Lagged, regressed
+from pgm_rnn.models.lagged import Lagged, Regressed, regressed
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import ClosedMStep, First, SequenceModel
 from pgm_rnn.sequence_model.expected import Expected
@@ -203,16 +203,11 @@ class AutoregressiveHMM(Lagged, ClosedMStep, SequenceModel):
                 self._set_state(k, found)
         return [name for name, _ in self.named_parameters()]
 
-    def _set_state(self, k: int, found: Any) -> None:
+    def _set_state(self, k: int, found: Regressed) -> None:
         """Give state k the coefficients, intercept and covariance of a regression."""
-        size = len(found.intercept)
-        table = (
-            self.family.table(found.intercept[None], found.cov[None])
-            if isinstance(self.family, FullGaussian)
-            else Gaussian(size).table(found.intercept[None], found.cov.diagonal().sqrt()[None])
-        )
-        self.emission_laws.params[k] = table.params[0].to(self.emission_laws.params)
-        self.coefficients[k] = found.coefficients.unflatten(1, (-1, size)).movedim(1, 0).to(self.coefficients)
+        coefficients = found.coefficients.unflatten(1, (self.order, -1)).movedim(1, 0)
+        self.emission_laws.params[k] = found.law(self.family).to(self.emission_laws.params)
+        self.coefficients[k] = coefficients.to(self.coefficients)
 
     def _checked(self, coefficients: Tensor) -> Tensor:
         size, num_states = self.family.event_shape.numel(), self.states.num_states  # type: ignore[union-attr]

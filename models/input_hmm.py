@@ -178,12 +178,7 @@ class InputHMM(ClosedMStep, SequenceModel):
             found = regressed(inputs if driven else inputs[:, :0], now, weights[:, k])
             if found is None:
                 continue
-            size = len(found.intercept)
-            if isinstance(self.family, FullGaussian):
-                table = self.family.table(found.intercept[None], found.cov[None])
-            else:
-                table = Gaussian(size).table(found.intercept[None], found.cov.diagonal().sqrt()[None])
-            self.emission_laws.params[k] = table.params[0].to(self.emission_laws.params)
+            self.emission_laws.params[k] = found.law(self.family).to(self.emission_laws.params)
             if driven:
                 self.emission_weight[k] = found.coefficients.to(self.emission_weight)
         return ["emission_laws.params", *["emission_weight"] * driven]

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
+from pgm_rnn.emissions import FullGaussian, Gaussian
 from pgm_rnn.sequence_model import UnrollsMemory
 from pgm_rnn.sequences import Sequences
 
@@ -97,6 +98,13 @@ class Regressed(NamedTuple):
     intercept: Tensor
     coefficients: Tensor
     cov: Tensor
+
+    def law(self, family: object) -> Tensor:
+        """The parameters, (num_params,), of the family's law with this intercept as its mean, and this covariance."""
+        if isinstance(family, FullGaussian):
+            return family.table(self.intercept[None], self.cov[None]).params[0]
+        scale = self.cov.diagonal().sqrt()
+        return Gaussian(len(scale)).table(self.intercept[None], scale[None]).params[0]
 
 
 def regressed(lags: Tensor, now: Tensor, weights: Tensor) -> Regressed | None:
