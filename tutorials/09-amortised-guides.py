@@ -345,7 +345,7 @@ rows = {"test data": test, "guide, then model": reconstructed, "invented": inven
 for row, (name, pixels) in zip(panels, rows.items(), strict=True):
     row[0].set_ylabel(f"{name}\npixel")
     for panel, picture in zip(row, pixels, strict=False):
-        panel.imshow(picture.mT, cmap="gray_r", origin="lower", aspect="auto", vmin=0, vmax=1)
+        panel.imshow(picture.mT.numpy(), cmap="gray_r", origin="lower", aspect="auto", vmin=0, vmax=1)
 for panel in panels[-1]:
     panel.set_xlabel("step t")
 plt.show()
