@@ -319,7 +319,7 @@ assert 1 <= float(value("answers")["smallest_size"]) < 2000, "expected a number 
 
 # %% [markdown] question="jensen" points="6"
 # **Question 1.** Over many seeds, the mean of your estimates of $\log p(x)$ with 50 particles lies below the exact value,
-# and the mean of $\hat p(x)$ does not. A colleague calls the filter biased. Which statement about the filter does this
+# and the mean of $\hat p(x)$ does not. A colleague calls the filter biased. Which hypothesis about the filter does this
 # control test, is it broken, and what in the chain from $\hat p$ to its logarithm explains the gap?
 
 # %% [markdown] rubric="jensen"
