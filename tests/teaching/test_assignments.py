@@ -89,9 +89,11 @@ def test_no_version_for_students_shows_a_solution_a_test_or_a_rubric(name: str) 
     assignment = assignment_of(name)
     shown = "".join(json.loads(student_notebook(assignment))["cells"][n]["source"][0] for n in range(3))
     text = student_notebook(assignment)
-    hidden = [cell.content for cell in assignment.cells if role_of(cell) in ("test", "hidden", "rubric")]
+    secret = ("test", "hidden", "rubric")
+    hidden = [cell.content for cell in assignment.cells if role_of(cell) in secret]
+    given = {line for cell in assignment.cells if role_of(cell) == "given" for line in cell.content.splitlines()}
     assert assignment.title in shown
-    for secret in (line for cell in hidden for line in cell.splitlines() if len(line) > 50):
-        assert json.dumps(secret)[1:-1] not in text
+    for line in {line for cell in hidden for line in cell.splitlines() if len(line) > 50} - given:
+        assert json.dumps(line, ensure_ascii=False)[1:-1] not in text
     assert "SOLUTION" not in text
     assert text.count("write your code here") == len(assignment.parts)
