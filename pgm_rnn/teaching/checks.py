@@ -57,6 +57,9 @@ def numbers(got: Any, what: str = "result") -> np.ndarray[Any, np.dtype[np.float
 def local(namespace: Mapping[str, Any]) -> Call:
     """`call` for functions of this very process, for nbgrader and Otter, whose tests run beside the student's code.
 
+    Raises:
+        AssertionError: by `call`, for a function that there is not, or another number of results.
+
     >>> local({"double": lambda x: 2 * x})("double", 4)
     8
     """

@@ -94,8 +94,11 @@ class Reply(NamedTuple):
 class Sandbox:
     """A process that runs cells and calls functions of a submission. Use it as a context manager.
 
+    Raises:
+        OSError: no process could be started.
+
     >>> with Sandbox(Limits(seconds=20)) as sandbox:
-    ...     sandbox.run("def double(x): return 2 * x", "cell 1")
+    ...     _ = sandbox.run("def double(x): return 2 * x", "cell 1")
     ...     sandbox.call("double", [21])
     42
     """
