@@ -58,7 +58,7 @@ def local(namespace: Mapping[str, Any]) -> Call:
     """`call` for functions of this very process, for nbgrader and Otter, whose tests run beside the student's code.
 
     Raises:
-        AssertionError: from a call, that there is no such function, or another number of results.
+        AssertionError: by `call`, for a function that there is not, or another number of results.
 
     >>> local({"double": lambda x: 2 * x})("double", 4)
     8

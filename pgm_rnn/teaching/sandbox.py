@@ -95,10 +95,10 @@ class Sandbox:
     """A process that runs cells and calls functions of a submission. Use it as a context manager.
 
     Raises:
-        OSError: the process cannot be started.
+        OSError: no process could be started.
 
     >>> with Sandbox(Limits(seconds=20)) as sandbox:
-    ...     crowded = sandbox.run("def double(x): return 2 * x", "cell 1")
+    ...     _ = sandbox.run("def double(x): return 2 * x", "cell 1")
     ...     sandbox.call("double", [21])
     42
     """
