@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from pgm_rnn.report.canvas import TEXT, canvas_on
+from pgm_rnn.report.comparison.result import Comparison
 from pgm_rnn.report.looks import AHEAD, GREY, INK
 from pgm_rnn.report.time_axis import finish
 
@@ -42,8 +43,9 @@ def compare(
     triangles do: they stand at the same score, with the standard error of the difference to the best model.
 
     Args:
-        scores: (score, standard error) by the name of the model; or a DataFrame with these columns, whose names are in
-            its column "model" or its index. A table of scores that cannot be ranked together must be cut first.
+        scores: a result of `pgm_rnn.compare` with one measure; (score, standard error) by the name of the model; or a
+            DataFrame with these columns, whose names are in its column "model" or its index. Scores that cannot be
+            ranked together must be cut from a table first.
         value: column of the scores.
         error: column of their standard errors.
         difference: column of the differences to the best model; a table without it has no triangles.
@@ -59,6 +61,7 @@ def compare(
         TypeError: neither a mapping nor a DataFrame.
         ValueError: no score, a table without the columns, or a model twice.
     """
+    scores = scores.to_frame() if isinstance(scores, Comparison) else scores
     found = (
         _of_mapping(scores)
         if isinstance(scores, Mapping)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pgm_rnn.checks import check_counts
 from pgm_rnn.inference.smc import Filtered
 from pgm_rnn.legend import Legend
 from pgm_rnn.report.canvas import SMALL, TEXT, canvas_on
@@ -28,6 +29,7 @@ def particles(
     *,
     sequence: int = 0,
     component: int = 0,
+    last: int | None = 200,
     axes: Any = None,
 ) -> "list[Axes]":
     """Draw the particles of one sequence, with areas in proportion to their weights, above their effective sample size.
@@ -39,6 +41,7 @@ def particles(
         data: the sequences, for names, times and lengths; None for steps 1..T.
         sequence: number of the sequence, from 0.
         component: number of the state's entry, from 0.
+        last: number of steps that are drawn, up to the last one, for more than some hundred have no room; None for all.
         axes: two matplotlib axes; None for a new figure.
 
     Returns:
@@ -46,7 +49,7 @@ def particles(
 
     Raises:
         TypeError: something else than a result of `smc.filter`.
-        ValueError: a filter that kept only the last particles, or no such sequence or component.
+        ValueError: a filter that kept only the last particles, no such sequence or component, or `last` below 1.
     """
     if not isinstance(filtered, Filtered):
         raise TypeError(f"expected a result of smc.filter, got {type(filtered).__name__}")
@@ -58,14 +61,17 @@ def particles(
     batch = None if data is None else as_sequences(data)
     legend = None if batch is None else batch.legend
     length = filtered.ess.shape[1] if batch is None else int(batch.lengths[sequence])
-    values, weights = _cloud(filtered, sequence, component, length)
-    times = axis_of(legend, sequence, length)
+    if last is not None:
+        check_counts(last=last)
+    part = slice(0 if last is None else max(0, length - last), length)
+    values, weights = (found[part] for found in _cloud(filtered, sequence, component, length))
+    times = axis_of(legend, sequence, length)[part]
     cloud, sizes = canvas_on(axes).panels(2, height=2.2)
-    _draw_paths(cloud, times, values, filtered.history.ancestors[:length, :, sequence])
+    _draw_paths(cloud, times, values, filtered.history.ancestors[part, :, sequence])
     _draw_cloud(cloud, times, values, weights, finite=not filtered.particles.is_floating_point())
     cloud.set_ylabel("state" if width == 1 else f"state, component {component}", fontsize=TEXT)
-    finish(cloud, _title(legend, sequence, num_sequences, values.shape[1]), times)
-    _draw_sizes(sizes, times, filtered, sequence, length)
+    finish(cloud, _title(legend, sequence, num_sequences, values.shape[1], part), times)
+    _draw_sizes(sizes, times, filtered, sequence, part)
     sizes.set_xlabel(axis_title(legend), fontsize=TEXT)
     cloud.set_xlim(sizes.get_xlim())
     return [cloud, sizes]
@@ -117,24 +123,31 @@ def _draw_paths(panel: "Axes", times: NDArray[Any], values: NDArray[Any], ancest
     places = ancestral_places(ancestors)
     chosen = np.unique(np.linspace(0, places.shape[1] - 1, MAX_PATHS).round().astype(int))
     paths = np.take_along_axis(values, places[:, chosen], axis=1)
-    panel.plot(times, paths, color=AHEAD, linewidth=0.7, alpha=0.5, zorder=2)
+    panel.plot(times, paths, color=AHEAD, linewidth=0.7 * _thinner(times), alpha=0.5, zorder=2)
 
 
-def _draw_sizes(panel: "Axes", times: NDArray[Any], filtered: Filtered, sequence: int, length: int) -> None:
+def _thinner(times: NDArray[Any]) -> float:
+    """Part of a line's width and of a mark's size that leaves neighbouring steps apart."""
+    return max(0.4, min(1.0, (2 * CROWDED / len(times)) ** 0.5))
+
+
+def _draw_sizes(panel: "Axes", times: NDArray[Any], filtered: Filtered, sequence: int, part: slice) -> None:
     """The effective sample size, with a mark where a step began with resampling."""
-    ess = filtered.ess[sequence, :length].detach().cpu().double().numpy()
-    again = filtered.resampled[sequence, :length].cpu().numpy()
-    panel.plot(times, ess, color=INK, linewidth=1.4)
-    panel.plot(times[again], ess[again], color=AHEAD, linestyle="none", marker="^", markersize=3)
+    ess = filtered.ess[sequence, part].detach().cpu().double().numpy()
+    again = filtered.resampled[sequence, part].cpu().numpy()
+    size = _thinner(times)
+    panel.plot(times, ess, color=INK, linewidth=1.4 * size)
+    panel.plot(times[again], ess[again], color=AHEAD, linestyle="none", marker="^", markersize=3 * size)
     panel.set_ylim(0, 1.05 * filtered.particles.shape[0])
     panel.set_ylabel("ESS", fontsize=TEXT)
     finish(panel, "effective sample size; triangles where the step began with resampling", times)
     panel.title.set_fontsize(SMALL)
 
 
-def _title(legend: Legend | None, sequence: int, num_sequences: int, num_particles: int) -> str:
+def _title(legend: Legend | None, sequence: int, num_sequences: int, num_particles: int, steps: slice) -> str:
     parts = [
         panel_title(legend, sequence, num_sequences),
+        f"last {steps.stop - steps.start} of {steps.stop:,} steps" if steps.start else "",
         f"{num_particles:,} particles, area by weight; lines: ancestors of the last",
     ]
     return ", ".join(part for part in parts if part)

@@ -10,6 +10,7 @@ from scipy.stats import binom
 from torch import Tensor
 
 from pgm_rnn.report.canvas import TEXT, canvas_on
+from pgm_rnn.report.diagnostics.diagnosis import Diagnosis
 from pgm_rnn.report.looks import GREY, INK
 from pgm_rnn.report.time_axis import finish
 
@@ -28,8 +29,9 @@ def residuals(found: Any = None, pit: Any = None, *, axes: Any = None) -> "list[
     autocorrelations lie in the grey band ± 1.96 / sqrt(n), and 95 % of the bars in the grey band of the histogram.
 
     Args:
-        found: standardised residuals, (T,), or (B, T) with NaN in the padding and where nothing was observed; or an
-            object with attributes `residuals` and `pit`. None to make them from `pit` by the normal quantile function.
+        found: standardised residuals, (T,), or (B, T) with NaN in the padding and where nothing was observed; a result
+            of `pgm_rnn.diagnose`, of all its variables; or an object with attributes `residuals` and `pit`. None to
+            make them from `pit` by the normal quantile function.
         pit: probabilities F(x_t | x_{1:t-1}) of the same shape; None to leave the histogram out.
         axes: matplotlib axes, one for each panel; None for a new figure.
 
@@ -39,7 +41,12 @@ def residuals(found: Any = None, pit: Any = None, *, axes: Any = None) -> "list[
     Raises:
         ValueError: neither residuals nor PIT values, fewer than three of them, or PIT values outside 0..1.
     """
-    if hasattr(found, "residuals"):
+    if isinstance(found, Diagnosis):
+        pit, found = found.pit, None
+        if pit is None:
+            raise ValueError("expected a diagnosis with PIT values, got one without; its text says why")
+        pit = pit.movedim(-1, 1).flatten(0, 1)  # (B * M, T)
+    elif hasattr(found, "residuals"):
         found, pit = found.residuals, getattr(found, "pit", pit)
     if found is None and pit is None:
         raise ValueError("expected residuals or PIT values, got neither; give arrays of either")

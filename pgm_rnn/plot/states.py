@@ -9,10 +9,10 @@ from torch import Tensor
 
 from pgm_rnn.plot.image import MANY, draw_image
 from pgm_rnn.plot.sources import states_of
-from pgm_rnn.report.canvas import TEXT, Canvas, canvas_on
+from pgm_rnn.report.canvas import MAX_PANELS, TEXT, Canvas, canvas_on
 from pgm_rnn.report.looks import FEW, looks
 from pgm_rnn.report.series_panels import columns_of, draw_values, observed_values, title_of
-from pgm_rnn.report.state_pictures import bands, colour_bar
+from pgm_rnn.report.state_pictures import MOST_HATCHED, are_apart, bands, colour_bar
 from pgm_rnn.report.states_of_data import States
 from pgm_rnn.report.time_axis import axis_of, axis_title, edges_of, finish, panel_title
 from pgm_rnn.sequences import Data, Sequences, as_sequences
@@ -59,7 +59,7 @@ def states(
     path = _path(inferred)
     width = len(columns_of(batch))
     parts: list[int | str] = ["all"] if width > MANY else list(range(width))
-    parts += [] if path is not None else ["states"]
+    parts += [] if path is not None else _parts_of_means(inferred, canvas.number(MAX_PANELS) - len(parts))
     wanted = [(sequence, part) for sequence in range(len(batch.lengths)) for part in parts]
     wanted = wanted[: canvas.number(len(wanted))]
     panels = canvas.panels(len(wanted), height=1.6)
@@ -69,6 +69,20 @@ def states(
     panels[-1].set_xlabel(axis_title(inferred.legend, shown, len(batch.lengths)), fontsize=TEXT)
     _name_states(canvas, panels, inferred, path)
     return panels
+
+
+def _means_of(inferred: States) -> "tuple[str, Tensor, Tensor]":
+    """The name of the best law of states that are vectors, its means and its standard deviations."""
+    law = "smoothed" if inferred.smoothed_means is not None else "filtered"
+    return law, getattr(inferred, f"{law}_means"), getattr(inferred, f"{law}_sds")
+
+
+def _parts_of_means(inferred: States, room: int) -> list[str]:
+    """One panel for all components, or for each that would look flat beside the others, if there is room for them."""
+    centre = _means_of(inferred)[1]
+    if len(centre) > 1 or centre.shape[-1] > room or not are_apart(centre[0, : int(inferred.lengths[0])]):
+        return ["states"]
+    return [f"component {number}" for number in range(centre.shape[-1])]
 
 
 def _path(inferred: States) -> Tensor | None:
@@ -85,11 +99,13 @@ def _draw(
     length = int(data.lengths[sequence])
     times = axis_of(inferred.legend, sequence, length)
     titles = [panel_title(inferred.legend, sequence, len(data.lengths))]
-    if part == "states":
-        law = "smoothed" if inferred.smoothed_means is not None else "filtered"
-        centre, spread = getattr(inferred, f"{law}_means"), getattr(inferred, f"{law}_sds")
-        bands(panel, times, centre[sequence, :length], spread[sequence, :length])
-        titles.append(f"state, {law} mean ± 2 sd")
+    if isinstance(part, str) and part != "all":
+        law, centre, spread = _means_of(inferred)
+        width, component = centre.shape[-1], part.removeprefix("component ")
+        chosen = slice(int(component), int(component) + 1) if component != part else slice(0, width)
+        means, sds = centre[sequence, :length, chosen], spread[sequence, :length, chosen]
+        bands(panel, times, means, sds, colors=None if component == part else width, first=chosen.start)
+        titles.append(f"{'state' if component == part else part}, {law} mean ± 2 sd")
     elif isinstance(part, int):
         draw_values(panel, times, observed_values(data, sequence)[:, part], columns_of(data)[part], "observed")
         titles.append(title_of(data, part))
@@ -120,7 +136,7 @@ def _bands_of(
                 transform=panel.get_xaxis_transform(),
                 facecolor=look.color,
                 edgecolor="white",
-                hatch=look.hatch,
+                hatch=look.hatch if len(path) <= MOST_HATCHED else None,
                 alpha=strength,
                 linewidth=0,
                 label=f"state {k}" if num_states <= FEW else None,

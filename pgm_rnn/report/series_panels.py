@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 MAX_WORDS = 12
 """Largest number of words on the axis of symbols; where there are more, every n-th is written."""
+LINES = 5
+"""Words that fit above each other on an inch."""
 
 
 def columns_of(data: Sequences) -> tuple[Column, ...]:
@@ -59,7 +61,10 @@ def draw_values(panel: "Axes", times: NDArray[Any], values: NDArray[Any], column
 def _words(panel: "Axes", column: Column, largest: int) -> None:
     """The words of symbols as ticks."""
     words = column.words or tuple(map(str, range(largest + 1)))
-    places = range(0, len(words), -(-len(words) // MAX_WORDS))
+    figure: Any = panel.figure
+    height = panel.get_position().height * figure.get_size_inches()[1]  # inches
+    room = min(MAX_WORDS, max(2, int(height * LINES)))
+    places = range(0, len(words), -(-len(words) // room))
     panel.set_yticks(list(places), [repr(words[k])[1:-1] if words[k].strip() else "space" for k in places])
     panel.set_ylim(-0.5, len(words) - 0.5)
     panel.tick_params(axis="y", labelsize=SMALL)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pgm_rnn.legend import Legend
-from pgm_rnn.report.canvas import FILE, SMALL, Canvas
+from pgm_rnn.report.canvas import FILE, MAX_PANELS, SMALL, Canvas
 from pgm_rnn.report.looks import FEW, looks
 from pgm_rnn.report.time_axis import axis_of, axis_title, edges_of, finish, panel_title
 
@@ -19,6 +19,10 @@ MAX_POINTS = 2000
 """Largest number of points of a line; of longer series, the picture shows means over blocks of steps."""
 HATCHED = 0.5
 """Strength of the white hatches of areas."""
+MOST_HATCHED = 150
+"""Largest number of steps whose areas have hatches: narrower ones would be nothing but hatches."""
+FLAT = 10.0
+"""Components whose common axis is this many times as long as one of them moves are drawn apart."""
 
 
 def beliefs(probs: Tensor, lengths: Tensor, legend: Legend | None, what: str, canvas: Canvas = FILE) -> "list[Axes]":
@@ -51,7 +55,7 @@ def stack(panel: "Axes", edges: NDArray[Any], probs: NDArray[Any], names: list[s
                 upper[:, k].repeat(2),
                 facecolor=look.color,
                 edgecolor="white",
-                hatch=look.hatch,
+                hatch=look.hatch if len(probs) <= MOST_HATCHED else None,
                 linewidth=0,
                 label=names[k],
             )
@@ -62,7 +66,12 @@ def stack(panel: "Axes", edges: NDArray[Any], probs: NDArray[Any], names: list[s
 def means(
     centre: Tensor, spread: Tensor, lengths: Tensor, legend: Legend | None, what: str, canvas: Canvas = FILE
 ) -> "list[Axes]":
-    """Means of every component with bands of two standard deviations, one panel per sequence, from (B, T, D)."""
+    """Means of every component with bands of two standard deviations, one panel per sequence, from (B, T, D).
+
+    Components of a single sequence that would be flat beside each other have a panel each.
+    """
+    if len(lengths) == 1 and are_apart(centre[0, : int(lengths[0])]):
+        return _each(centre[0], spread[0], int(lengths[0]), legend, what, canvas)
     panels = canvas.panels(canvas.number(len(lengths)), same_values=True)
     for number, panel in enumerate(panels):
         length = int(lengths[number])
@@ -73,22 +82,54 @@ def means(
     return panels
 
 
-def bands(panel: "Axes", axis: NDArray[Any], centre: Tensor, spread: Tensor) -> None:
-    """Lines through means (T, D) with bands of two standard deviations."""
+def are_apart(centre: Tensor) -> bool:
+    """Whether one of a few means (T, D), D > 1, would look flat on the axis that all of them need."""
+    ends = [part(0).values for part in (centre.min, centre.max)]
+    moves = (ends[1] - ends[0])[ends[1] > ends[0]]
+    return 1 < centre.shape[1] <= MAX_PANELS and bool((FLAT * moves < ends[1].max() - ends[0].min()).any())
+
+
+def _each(
+    centre: Tensor, spread: Tensor, length: int, legend: Legend | None, what: str, canvas: Canvas
+) -> "list[Axes]":
+    """One panel for each component of a sequence, from (T, D)."""
+    panels = canvas.panels(canvas.number(centre.shape[1]), height=1.3, same_steps=True)
+    axis = axis_of(legend, 0, length)
+    for number, panel in enumerate(panels):
+        part = slice(number, number + 1)
+        bands(panel, axis, centre[:length, part], spread[:length, part], colors=centre.shape[1], first=number)
+        finish(panel, f"component {number}", axis)
+    canvas.name(panels, axis_title(legend, 1, 1), f"{what} mean ± 2 sd")
+    return panels
+
+
+def bands(
+    panel: "Axes", axis: NDArray[Any], centre: Tensor, spread: Tensor, *, colors: int | None = None, first: int = 0
+) -> None:
+    """Lines through means (T, D) with bands of two standard deviations.
+
+    Args:
+        panel: where to draw.
+        axis: the times, (T,).
+        centre: means, (T, D).
+        spread: standard deviations, (T, D).
+        colors: number of components that share the colours, each named by the title of its panel; None for D.
+        first: number of the first component.
+    """
     times, middle = thinned(axis, centre)
     _, width = thinned(axis, spread)
     mark = "o" if len(times) == 1 else None
-    for k, look in enumerate(looks(middle.shape[1])):
+    for k, look in enumerate(looks(colors or middle.shape[1])[first : first + middle.shape[1]]):
         low, high = middle[:, k] - 2 * width[:, k], middle[:, k] + 2 * width[:, k]
         panel.fill_between(times, low, high, color=look.color, alpha=0.25, linewidth=0)
         panel.plot(
             times,
             middle[:, k],
             color=look.color,
-            linestyle=look.dashes,
+            linestyle=look.dashes if colors is None else "-",  # alone in its panel
             linewidth=1.4,
             marker=mark,
-            label=f"component {k}" if middle.shape[1] > 1 else "state",
+            label=None if colors else f"component {k}" if middle.shape[1] > 1 else "state",
         )
     panel.margins(x=0)
 

@@ -62,6 +62,16 @@ def test_a_cloud_has_every_particle_and_the_sample_size_below() -> None:
     assert sizes.get_ylabel() == "ESS"
 
 
+def test_of_a_long_series_the_last_steps_are_drawn() -> None:
+    model = pr.get_model("lgssm", latent_dim=1, obs_dim=1, seed=0)
+    found = smc.filter(model, model.sample(1, 260, seed=0).x, num_particles=20, keep="all", seed=0)
+    cloud, sizes = pr.plot.particles(found)
+    assert cloud.get_title(loc="left").startswith("last 200 of 260 steps, 20 particles")
+    assert np.asarray(sizes.get_lines()[0].get_xdata()).tolist() == list(range(61, 261))
+    np.testing.assert_array_equal(sizes.get_lines()[0].get_ydata(), found.ess[0, 60:].numpy())
+    assert np.size(pr.plot.particles(found, last=None)[1].get_lines()[0].get_xdata()) == 260
+
+
 def test_areas_are_in_proportion_to_weights() -> None:
     found = filtered()
     assert found.history is not None
@@ -164,6 +174,18 @@ def test_the_panels_show_the_residuals_and_the_counts_of_pit_values() -> None:
     assert len(only) == 2
 
 
+def test_a_diagnosis_is_drawn_with_all_its_variables() -> None:
+    model = pr.get_model("lgssm", latent_dim=2, obs_dim=2, seed=0)
+    found = pr.diagnose(model, model.sample(2, 30, seed=1).x, num_simulations=0, num_restarts=0, progress=False)
+    assert found.pit is not None
+    panels, expected = pr.plot.residuals(found), pr.plot.residuals(pit=found.pit.movedim(-1, 1).flatten(0, 1))
+    assert found.pit.numel() == 2 * 30 * 2
+    assert len(panels) == 3
+    for panel, same in zip(panels[:2], expected[:2], strict=True):
+        for one, other in zip(panel.get_lines(), same.get_lines(), strict=True):
+            np.testing.assert_array_equal(one.get_ydata(), other.get_ydata())
+
+
 def test_an_object_with_residuals_and_pit_is_taken_as_it_is() -> None:
     class Diagnosis:
         residuals = np.array([0.1, -0.4, 2.0, 0.3])
@@ -226,6 +248,15 @@ def test_models_stand_in_the_order_of_their_scores() -> None:
     high = pr.plot.compare(scores, higher_is_better=True, unit="elpd, nats")
     assert [text.get_text() for text in high.get_yticklabels()] == ["a", "c", "b"]
     assert high.get_xlabel() == "elpd, nats (higher is better)"
+
+
+def test_a_comparison_is_drawn_as_its_table() -> None:
+    models = {f"{k} states": pr.get_model("hmm", num_states=k, num_symbols=3, seed=0) for k in (1, 2)}
+    found = pr.compare(models, models["2 states"].sample(8, 10, seed=1))
+    drawn, table = pr.plot.compare(found), pr.plot.compare(found.to_frame())
+    assert [label.get_text() for label in drawn.get_yticklabels()] == found.to_frame()["model"].tolist()
+    for one, other in zip(drawn.get_lines(), table.get_lines(), strict=True):
+        np.testing.assert_array_equal(one.get_xdata(), other.get_xdata())
 
 
 def test_a_table_has_the_errors_of_its_differences() -> None:

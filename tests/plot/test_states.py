@@ -1,5 +1,7 @@
 """Pictures of states: beliefs, and series with bands."""
 
+from itertools import pairwise
+
 import matplotlib.dates
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import pgm_rnn as pr
+from pgm_rnn.legend import Column, Legend
 from pgm_rnn.report.canvas import MAX_PANELS
 from pgm_rnn.report.looks import FEW, looks
 from pgm_rnn.report.states_of_data import States
@@ -54,6 +57,31 @@ def test_hatches_tell_areas_apart_too() -> None:
 def test_a_law_that_is_not_there_is_an_error() -> None:
     with pytest.raises(ValueError, match="expected which to be smoothed, which engine 'kalman' gives, got filtered"):
         pr.plot.beliefs(GAUSSIAN, which="filtered")
+
+
+def test_areas_of_many_steps_have_no_hatches() -> None:
+    probs = torch.full((1, 300, 2), 0.5)
+    (panel,) = pr.plot.beliefs(States("forward", "", torch.tensor([300]), None, smoothed_probs=probs))
+    assert [area.get_hatch() for area in panel.collections] == [None, None]
+
+
+def of_one_sequence(level: float) -> States:
+    """Two components that go up and down by one, the second one at a level."""
+    waves = torch.arange(40.0).sin()
+    means = torch.stack([waves, waves + level], -1)[None]
+    return States("kalman", "", torch.tensor([40]), None, smoothed_means=means, smoothed_sds=0.1 * torch.ones(1, 40, 2))
+
+
+def test_components_that_would_look_flat_have_a_panel_each() -> None:
+    panels = pr.plot.beliefs(of_one_sequence(100))
+    assert [panel.get_title(loc="left") for panel in panels] == ["component 0", "component 1"]
+    for panel, level in zip(panels, (0, 100), strict=True):
+        low, high = panel.get_ylim()
+        assert level - 2 < low < high < level + 2
+    assert len(pr.plot.beliefs(of_one_sequence(3))) == 1  # the control: both are seen on one axis
+    panels = pr.plot.states(of_one_sequence(100), torch.arange(40.0)[None, :, None])
+    titles = [panel.get_title(loc="left") for panel in panels]
+    assert titles[1:] == ["component 0, smoothed mean ± 2 sd", "component 1, smoothed mean ± 2 sd"]
 
 
 def test_means_have_bands_of_two_standard_deviations() -> None:
@@ -115,6 +143,20 @@ def test_words_name_the_rows_of_symbols() -> None:
     data = Sequences(torch.tensor([[0, 1, 2, 0], [1, 1, 0, 0]]), LENGTHS, legend=legend)
     (panel, _) = pr.plot.states(FINITE, data)
     assert [text.get_text() for text in panel.get_yticklabels()] == ["rain", "sun", "space"]
+
+
+def test_words_do_not_stand_on_each_other() -> None:
+    words = tuple("abcdefghijklmnopqrstuvwxyz")
+    data = Sequences(
+        torch.arange(26).repeat(3, 1), torch.tensor([26] * 3), legend=Legend((Column("c", "symbol", words=words),))
+    )
+    probs = torch.full((3, 26, 2), 0.5)
+    panels = pr.plot.states(States("forward", "", data.lengths, data.legend, smoothed_probs=probs), data)
+    figure_of(panels[0]).canvas.draw()
+    for panel in panels:
+        boxes = [label.get_window_extent() for label in panel.get_yticklabels()]
+        assert len(boxes) > 2
+        assert all(below.y1 <= above.y0 + 1 for below, above in pairwise(boxes))
 
 
 def test_many_variables_are_one_image() -> None:
