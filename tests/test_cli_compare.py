@@ -1,5 +1,6 @@
 """`pgm-rnn compare` as a person meets it, on fits saved before."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from pgm_rnn.inference import em, svi
 from pgm_rnn.models import HMM, LinearGaussianSSM
 from pgm_rnn.report.comparison import refitting
 from pgm_rnn.report.comparison.saved import check_same_data
+from pgm_rnn.storage import describe
 from tests.test_cli import call
 
 Capture = pytest.CaptureFixture[str]
@@ -110,3 +112,17 @@ def test_what_cannot_be_compared_is_one_sentence(
 
 def test_the_same_file_by_another_path_is_the_same_data() -> None:
     check_same_data({"A": {"data": "river.csv"}, "B": {"data": "/home/me/river.csv"}, "C": {}})
+
+
+def test_a_file_that_changed_between_two_fits_is_not_the_same_data() -> None:
+    record = {"data": "river.csv", "file_digest": "a"}
+    check_same_data({"A": record, "B": dict(record), "C": {"data": "river.csv"}})
+    with pytest.raises(ValueError, match=r"got A and B fitted to river\.csv with different contents"):
+        check_same_data({"A": record, "B": record | {"file_digest": "b"}})
+
+
+def test_a_fit_keeps_the_digest_of_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    command = "fit hmm --data river.csv --num-states 1 --restarts 1 --iterations 2 --output digest"
+    assert call(monkeypatch, *command.split()) == 0
+    found = describe("digest").info["file_digest"]
+    assert found == hashlib.sha256(Path("river.csv").read_bytes()).hexdigest()

@@ -19,7 +19,7 @@ from pgm_rnn.registries import OWN, Registries
 from pgm_rnn.report.keeping import check_place, saved_somewhere
 from pgm_rnn.report.material import FileOptions, Material, Score, check_source, from_file, named
 from pgm_rnn.report.records import check_output, finite, write_json
-from pgm_rnn.report.stored_fits import digest_of
+from pgm_rnn.report.stored_fits import digest_of, digest_of_file
 from pgm_rnn.report.tables import as_record
 from pgm_rnn.report.terminal import console
 from pgm_rnn.sequence_model import SequenceModel
@@ -135,6 +135,7 @@ def finish(
     say_how_it_ended(outcome)
     unscored = record_of(job, material.description, outcome, [], material.file)
     unscored |= {"data_digest": digest_of(material), "half": outcome.half, **(also or {})}
+    unscored |= {} if job.source in job.registries.datasets else {"file_digest": digest_of_file(job.path)}
     if material.legend is not None:
         unscored["legend"] = as_record(material.legend)
     if material.vocabulary is not None:

@@ -36,6 +36,14 @@ def digest_of(material: Material) -> str:
     return found.hexdigest()
 
 
+def digest_of_file(path: Path) -> str | None:
+    """SHA-256 of the contents of a file, in hexadecimal digits; None if the source is none."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def stored_fit(folder: Path, configuration: Mapping[str, Any]) -> dict[str, Any] | None:
     """The record of the fit in a folder; None where there is none, or one that was interrupted.
 

@@ -70,7 +70,7 @@ def compare_saved(
 
 
 def check_same_data(records: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raise if two fits have records of different data, or of a column in different units.
+    """Raise if two fits have records of different data, of a file that has changed, or of a column in other units.
 
     Args:
         records: the record of each fit by the name of the model; models without records pass.
@@ -84,6 +84,12 @@ def check_same_data(records: Mapping[str, Mapping[str, Any]]) -> None:
             raise ValueError(
                 f"expected fits to the same data, got {first} fitted to {sources[0]} and {second} to {sources[1]}; fit "
                 "both to one of them, or score each by pgm-rnn evaluate"
+            )
+        digests = [record.get("file_digest") for record in (mine, its)]
+        if all(isinstance(one, str) for one in digests) and digests[0] != digests[1]:
+            raise ValueError(
+                f"expected fits to the same data, got {first} and {second} fitted to {sources[0]} with different "
+                "contents, of which one was changed in between; fit both to the present one"
             )
         units = [{} if (kept := reading_of(record)) is None else dict(kept.units) for record in (mine, its)]
         for column in units[0].keys() & units[1].keys():
