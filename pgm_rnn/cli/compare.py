@@ -6,16 +6,18 @@ from typing import Annotated
 import typer
 
 from pgm_rnn.checks import check_choice, check_counts
+from pgm_rnn.cli.data_reading import Reading, reads_data
 from pgm_rnn.cli.early import check_data, check_saved, complete_saved
-from pgm_rnn.cli.options import Column, ColumnKind, Data, SequenceColumn, TimeColumn, choice
+from pgm_rnn.cli.options import Data, choice
 from pgm_rnn.cli.own_class import class_of
-from pgm_rnn.cli.saved import Split, source_of
 
 BOUNDS = ("fivo", "elbo", "iwae", "importance")
 
 
+@reads_data
 def compare(
     context: typer.Context,
+    *,
     models: Annotated[
         list[Path],
         typer.Argument(
@@ -48,11 +50,7 @@ def compare(
         str, choice(BOUNDS, "How models without an exact likelihood are scored. A single series needs fivo.")
     ] = "fivo",
     num_particles: Annotated[int, typer.Option(help="Particles or draws per sequence, for that bound.")] = 128,
-    split: Split = None,
-    column: Column = None,
-    sequence: SequenceColumn = None,
-    time: TimeColumn = None,
-    kind: ColumnKind = None,
+    reading: Reading,
     own_class: Annotated[
         list[str] | None,
         typer.Option(
@@ -88,7 +86,7 @@ def compare(
 
     found = compare_saved(
         models,
-        source_of(context, data, split, column, sequence, time, kind),
+        reading.source(data),
         model_classes=[one for given in own_class or () if (one := class_of(given)) is not None],
         wanted=Wanted(folds, origins, first_origin, horizon),
         bound=Bound(bound, num_particles, seed),

@@ -5,14 +5,17 @@ from typing import Annotated
 
 import typer
 
+from pgm_rnn.cli.data_reading import Reading, reads_data
 from pgm_rnn.cli.early import check_data, check_saved
-from pgm_rnn.cli.options import Column, ColumnKind, Data, SequenceColumn, TimeColumn
+from pgm_rnn.cli.options import Data
 from pgm_rnn.cli.own_class import OwnClass, class_of
-from pgm_rnn.cli.saved import Folder, Seed, Split, source_of
+from pgm_rnn.cli.saved import Folder, Seed
 
 
+@reads_data
 def diagnose(
     context: typer.Context,
+    *,
     folder: Folder,
     data: Data,
     num_particles: Annotated[
@@ -27,11 +30,7 @@ def diagnose(
         int, typer.Option(help="Random starts of EM to compare, for finitely many states; 0 leaves them out.")
     ] = 4,
     num_lags: Annotated[int, typer.Option(help="Largest lag of the tests of one-step errors, in steps.")] = 10,
-    split: Split = None,
-    column: Column = None,
-    sequence: SequenceColumn = None,
-    time: TimeColumn = None,
-    kind: ColumnKind = None,
+    reading: Reading,
     own_class: OwnClass = None,
     seed: Seed = 0,
     out: Annotated[
@@ -53,7 +52,7 @@ def diagnose(
 
     diagnose_saved(
         folder,
-        source_of(context, data, split, column, sequence, time, kind),
+        reading.source(data),
         model_class=class_of(own_class),
         counts={
             "num_particles": num_particles,

@@ -1,17 +1,16 @@
 """Commands for saved models and for data: `pgm-rnn evaluate`, `sample`, `forecast`, `publish` and others."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from pgm_rnn.cli.data_reading import SPLITS, Reading, reads_data, split_option
 from pgm_rnn.cli.early import check_data, check_name, check_saved, complete, complete_saved
-from pgm_rnn.cli.options import Column, ColumnKind, Data, SequenceColumn, TimeColumn, choice, registries_of
+from pgm_rnn.cli.options import Data, choice, registries_of
 from pgm_rnn.cli.own_class import OwnClass, class_of
-
-if TYPE_CHECKING:
-    from pgm_rnn.report.saved import Source
 
 Folder = Annotated[
     Path,
@@ -20,10 +19,6 @@ Folder = Annotated[
         help="Folder of a saved model, such as fits/hmm-jsb-64, or name of a model in the zoo, such as hmm-jsb-16.",
         autocompletion=complete_saved,
     ),
-]
-SPLITS = ("train", "valid", "test")
-Split = Annotated[
-    str | None, choice(SPLITS, "With a data set: train, valid or test. A file is used whole.", show_default="test")
 ]
 DataSet = Annotated[
     str,
@@ -58,8 +53,10 @@ Tempo = Annotated[
 ]
 
 
+@reads_data
 def evaluate(
     context: typer.Context,
+    *,
     folder: Folder,
     data: Data,
     bound: Annotated[
@@ -82,11 +79,7 @@ def evaluate(
             "steps but the first of each sequence).",
         ),
     ] = "sum",
-    split: Split = None,
-    column: Column = None,
-    sequence: SequenceColumn = None,
-    time: TimeColumn = None,
-    kind: ColumnKind = None,
+    reading: Reading,
     batch_size: Annotated[int, typer.Option(help="Sequences scored at a time.")] = 256,
     own_class: OwnClass = None,
     seed: Seed = 0,
@@ -101,7 +94,7 @@ def evaluate(
 
     evaluate_saved(
         folder,
-        source_of(context, data, split, column, sequence, time, kind),
+        reading.source(data),
         model_class=class_of(own_class),
         bound=bound,
         num_particles=num_particles,
@@ -112,8 +105,10 @@ def evaluate(
     )
 
 
+@partial(reads_data, split=split_option("train"))
 def describe(
     context: typer.Context,
+    *,
     folder: Folder,
     data: Annotated[
         str | None,
@@ -131,14 +126,7 @@ def describe(
             show_default="the model's",
         ),
     ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(help="With a data set: train, valid or test. A file is used whole.", show_default="train"),
-    ] = None,
-    column: Column = None,
-    sequence: SequenceColumn = None,
-    time: TimeColumn = None,
-    kind: ColumnKind = None,
+    reading: Reading,
     own_class: OwnClass = None,
     out: Annotated[
         Path | None,
@@ -153,14 +141,14 @@ def describe(
         check_data(context, data)
     from pgm_rnn.report.describing import describe_saved
 
-    if data is None and (split or column or sequence or time or kind):
+    if data is None and reading.is_given:
         raise ValueError(
             "expected --split and --column only with --data, like --sequence, --time and --kind, got no --data; name "
             "the data of the fit"
         )
     registries = registries_of(context)
-    source = None if data is None else source_of(context, data, split, column, sequence, time, kind)
-    if source is not None and split is None and source.name in registries.datasets:
+    source = None if data is None else reading.source(data)
+    if source is not None and reading.split is None and source.name in registries.datasets:
         source = replace(source, split="train")
     describe_saved(folder, source, model_class=class_of(own_class), order=order, output=out, registries=registries)
 
@@ -219,8 +207,10 @@ def show(
     )
 
 
+@reads_data
 def forecast(
     context: typer.Context,
+    *,
     folder: Folder,
     data: Data,
     num_steps: Annotated[int, typer.Option(help="Number of steps to forecast.")] = 10,
@@ -237,11 +227,7 @@ def forecast(
     num_particles: Annotated[
         int, typer.Option(help="Particles of the filter, for a model without an exact filter.")
     ] = 1000,
-    split: Split = None,
-    column: Column = None,
-    sequence: SequenceColumn = None,
-    time: TimeColumn = None,
-    kind: ColumnKind = None,
+    reading: Reading,
     own_class: OwnClass = None,
     seed: Seed = 0,
     out: Out = None,
@@ -254,7 +240,7 @@ def forecast(
 
     forecast_saved(
         folder,
-        source_of(context, data, split, column, sequence, time, kind),
+        reading.source(data),
         model_class=class_of(own_class),
         num_steps=num_steps,
         levels=None if level is None else levels_of(level),
@@ -320,18 +306,3 @@ def leaderboard(
     from pgm_rnn.zoo.entries import HOME
 
     shown(data, output, into or HOME, models=models or (), cached=cache)
-
-
-def source_of(
-    context: typer.Context,
-    data: str,
-    split: str | None,
-    columns: list[str] | None,
-    sequence: str | None = None,
-    time: str | None = None,
-    kind: list[str] | None = None,
-) -> "Source":
-    """The choice of data that the options describe."""
-    from pgm_rnn.report.saved import Source
-
-    return Source(data, split, tuple(columns or ()), registries_of(context), sequence, time, tuple(kind or ()))

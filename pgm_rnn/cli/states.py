@@ -5,10 +5,11 @@ from typing import Annotated
 
 import typer
 
+from pgm_rnn.cli.data_reading import Reading, reads_data
 from pgm_rnn.cli.early import check_data, check_saved
-from pgm_rnn.cli.options import Column, ColumnKind, Data, SequenceColumn, TimeColumn, choice
+from pgm_rnn.cli.options import Data, choice
 from pgm_rnn.cli.own_class import OwnClass, class_of
-from pgm_rnn.cli.saved import Folder, Seed, Split, source_of
+from pgm_rnn.cli.saved import Folder, Seed
 
 StatesOut = Annotated[
     Path | None,
@@ -22,8 +23,10 @@ StatesOut = Annotated[
 ]
 
 
+@reads_data
 def infer(
     context: typer.Context,
+    *,
     folder: Folder,
     data: Data,
     engine: Annotated[
@@ -38,11 +41,7 @@ def infer(
     num_paths: Annotated[
         int, typer.Option(help="Paths of smc per sequence for smoothed states; 0 leaves these out.")
     ] = 100,
-    split: Split = None,
-    column: Column = None,
-    sequence: SequenceColumn = None,
-    time: TimeColumn = None,
-    kind: ColumnKind = None,
+    reading: Reading,
     own_class: OwnClass = None,
     seed: Seed = 0,
     out: StatesOut = None,
@@ -54,7 +53,7 @@ def infer(
 
     infer_saved(
         folder,
-        source_of(context, data, split, column, sequence, time, kind),
+        reading.source(data),
         model_class=class_of(own_class),
         engine=engine,
         num_particles=num_particles,
