@@ -15,7 +15,7 @@ from pgm_rnn import data as datasets
 from pgm_rnn import load_model, load_pretrained, save_model
 from pgm_rnn.data.dataset import Dataset
 from pgm_rnn.emissions import Bernoulli, Categorical, Gaussian, Pen, Poisson
-from pgm_rnn.inference import svi
+from pgm_rnn.inference import kalman, svi
 from pgm_rnn.models import HMM, RNN, LinearGaussianSSM, NoisyRNN
 from pgm_rnn.randomness import seeded
 from pgm_rnn.report import material, predicting, saved, showing
@@ -466,3 +466,17 @@ def test_too_many_variables_to_print_go_to_a_file(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("command", ["evaluate", "sample", "forecast"])
 def test_help_says_what_there_is(command: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     assert "FOLDER" in run(monkeypatch, capsys, f"{command} --help")
+
+
+def test_a_single_series_is_filtered_once(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    calls, filtered = [], kalman.filter
+
+    def counted(*given: object, **options: object) -> object:
+        calls.append(1)
+        return filtered(*given, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(kalman, "filter", counted)
+    monkeypatch.setattr(svi, "evaluate", lambda *given, **options: pytest.fail("evaluated again"))
+    np.savetxt("one.csv", series()[0], delimiter=",", header="b,a", comments="")
+    assert "steps, each given those before it" in run(monkeypatch, capsys, "evaluate linear --data one.csv")
+    assert calls == [1]
