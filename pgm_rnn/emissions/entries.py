@@ -13,7 +13,7 @@ from typing_extensions import override
 from pgm_rnn.checks import check_counts
 from pgm_rnn.distributions.normal import ScaledNormal
 from pgm_rnn.distributions.poisson import Poisson as CountLaw
-from pgm_rnn.emissions.family import Emission, EmissionTable
+from pgm_rnn.emissions.family import Emission, EmissionTable, all_finite
 from pgm_rnn.emissions.info import FamilyInfo, normal_draws, size_of, whole_draws
 from pgm_rnn.emissions.natural import IDENTITY, LOGIT, SOFTPLUS, Map, Natural, by_entry
 from pgm_rnn.kernels import positive
@@ -171,6 +171,10 @@ class Gaussian(Entries):
     @override
     def invalid(self, x: Tensor) -> Tensor:
         return ~x.isfinite()
+
+    @override
+    def takes(self, x: Tensor) -> bool:
+        return all_finite(x)
 
     def table(self, loc: Tensor, scale: Tensor) -> EmissionTable:
         """One law for each state from means and standard deviations, each (num_states, *event).

@@ -48,6 +48,10 @@ class Emission(ABC):
     def invalid(self, x: Tensor) -> Tensor:
         """True at each entry of x that the family cannot emit, NaN included; shape of x."""
 
+    def takes(self, x: Tensor) -> bool:
+        """Whether the family can emit every entry of x."""
+        return not bool(self.invalid(x).any())
+
     @property
     @abstractmethod
     def support(self) -> str:
@@ -212,3 +216,9 @@ class EmissionTable(nn.Module):
     def mixture(self, probs: Tensor) -> TorchDistribution:
         """sum_k probs[k] p(x | z = k) for rows of probabilities (..., num_states): batch shape (...)."""
         return self.family.mixture(self.params, probs)
+
+
+def all_finite(x: Tensor) -> bool:
+    """Whether no entry is NaN or infinite."""
+    # A sum takes a fraction of the time and is finite only if its terms are; that of finite terms may overflow.
+    return bool(x.sum().isfinite()) or bool(x.isfinite().all())

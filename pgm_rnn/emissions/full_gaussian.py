@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from pgm_rnn.checks import check_counts, check_covariance
 from pgm_rnn.emissions.entries import inverse_softplus
-from pgm_rnn.emissions.family import Emission, EmissionTable
+from pgm_rnn.emissions.family import Emission, EmissionTable, all_finite
 from pgm_rnn.emissions.info import FamilyInfo, normal_draws
 from pgm_rnn.emissions.natural import IDENTITY, Natural, columns, of_covariance
 from pgm_rnn.kernels import positive, triangles
@@ -90,6 +90,10 @@ class FullGaussian(Emission):
     @override
     def invalid(self, x: Tensor) -> Tensor:
         return ~x.isfinite()
+
+    @override
+    def takes(self, x: Tensor) -> bool:
+        return all_finite(x)
 
     def table(self, loc: Tensor, cov: Tensor) -> EmissionTable:
         """One law for each state from means (num_states, size) and covariances (num_states, size, size).

@@ -238,8 +238,8 @@ def valid(
     if mask is not None:
         x = x.where(over_events(check_mask(mask, x), x), 0)
     _check_range(name, given, x)
-    invalid = family.invalid(x)
-    if bool(invalid.any()):
+    if not family.takes(x):
+        invalid = family.invalid(x)
         where = tuple(invalid.nonzero()[0].tolist())
         place = f"sequence {where[0]} at step {where[1] + 1}{_column(where[2:], legend)}"
         raise ValueError(f"expected {family.support_of(where[2:])}, got {x[where].item()} in {place}")
