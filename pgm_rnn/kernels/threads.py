@@ -62,6 +62,9 @@ def _before_fork() -> None:
 
     What another thread imports may need the locks that are taken here, so that no import is waited for with them.
     """
+    # torch makes a pool when it is first told a number of threads. The child tells it one, and would make the pool
+    # under a lock of the C library (that of `atexit`) which another thread may hold just now: then it waits forever.
+    torch.set_num_threads(torch.get_num_threads())
     own: set[str] = set()  # what this thread itself is importing
     while True:
         own |= {name for name in _being_imported() if _still_imported_after_waiting(name)}

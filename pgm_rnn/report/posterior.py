@@ -5,8 +5,7 @@
 | `posterior` | draws of parameters or states; a fit's estimate is one draw | nothing |
 | `sample_stats` | energy and divergences of NUTS, effective sample sizes of a filter, the course of a fit | nothing |
 | `state_laws` | exact laws of the states by forward-backward and the Kalman filter | nothing |
-| `log_likelihood` | "x", log p(x_{1:T} of a sequence given theta): one value per draw and sequence | model and data |
-| `point_log_likelihood` | the same at a single theta, where `az.loo` has nothing to weigh | model and data |
+| `log_likelihood` | "x", log p(x_{1:T} of a sequence given theta): one value per draw and sequence (`az.loo` needs more draws than one) | model and data |
 | `one_step_log_likelihood` | "x", log p(x_t given x_{1:t-1} and theta), for leave-future-out | model and data |
 | `observed_data`, `constant_data` | "x"; lengths, inputs and times | data |
 | `posterior_predictive`, `prior`, `prior_predictive` | on request: new data, draws from the priors | model and data |
@@ -35,14 +34,11 @@ from pgm_rnn.sequence_model.priors import WithPriors
 from pgm_rnn.sequences import Data, Sequences
 from pgm_rnn.version import __version__
 
-POINT = "point_log_likelihood"
-"""The group of likelihoods at a single value of the parameters."""
 GROUPS = (
     "posterior",
     "sample_stats",
     "state_laws",
     "log_likelihood",
-    POINT,
     ONE_STEP,
     "observed_data",
     "constant_data",
@@ -105,12 +101,10 @@ def to_arviz(
         _check_sequences(groups, batch)
         groups |= data_groups(batch)
     _add_likelihoods(groups, result, known, batch, include)
-    if "log_likelihood" in groups and groups["log_likelihood"]["x"].values[..., 0].size == 1:
-        groups[POINT] = groups.pop("log_likelihood")
     _add_predictive(groups, result, known, batch, include, num_draws, seed)
     for name in include:
         if name not in groups:
-            raise ValueError(_why_not(name, result, known, batch, groups))
+            raise ValueError(_why_not(name, result, known, batch))
     ordered = {name: groups[name] for name in GROUPS if name in groups}
     texts = _attributes(result, known, batch) | dict(attributes or {})
     return arviz_data.arviz_data(ordered, labels_of(batch), texts)
@@ -140,12 +134,11 @@ def _add_likelihoods(
     groups: Groups, result: object, model: Any, data: Sequences | None, include: Collection[str]
 ) -> None:
     """Add the log likelihoods that the result lacks, where the model has exact ones at the result's parameters."""
-    asked = {"log_likelihood" if name == POINT else name for name in include}
     wanted = [name for name in ("log_likelihood", ONE_STEP) if name not in groups]
     inner = model_groups.bare(model)
     if not wanted or not isinstance(inner, SequenceModel) or data is None:
         return
-    if not inner.exact and not any(name in asked for name in wanted):
+    if not inner.exact and not any(name in include for name in wanted):
         return
     found = model_groups.likelihood_groups(result, model, data)
     groups |= {name: found[name] for name in wanted}
@@ -169,21 +162,14 @@ def _add_predictive(
         groups |= model_groups.prior_groups(model, data, num_draws, seed)
 
 
-def _why_not(name: str, result: object, model: Any, data: Sequences | None, groups: Groups) -> str:
+def _why_not(name: str, result: object, model: Any, data: Sequences | None) -> str:
     """Why a group cannot be made, and what to pass, in one sentence."""
     kind, expected = _kind(result), f"for the group {name}"
-    if name == "log_likelihood" and POINT in groups:
-        return (
-            f"expected draws of the parameters {expected}, which ArviZ weighs, got {kind} with one value of each; "
-            f"leave it out of include: log p(x) is in the group {POINT}, and pgm_rnn.compare judges it"
-        )
-    if name == POINT and "log_likelihood" in groups:
-        return f"expected a single value of the parameters {expected}, got the draws of {kind}; leave it out of include"
     priors = name.startswith("prior") or (name == "posterior_predictive" and model_groups.chains_of(result) is not None)
     if priors and not isinstance(model, WithPriors):
         got = "none" if model is None else type(model).__name__
         return f"expected a program with priors {expected}, got {got}; pass model=WithPriors(model, {{...}})"
-    if name in ("log_likelihood", POINT, ONE_STEP, "posterior_predictive") and model is None:
+    if name in ("log_likelihood", ONE_STEP, "posterior_predictive") and model is None:
         return f"expected a model {expected} of {kind}, got none; pass model=, and data="
     if name in ("sample_stats", "state_laws"):
         return f"expected a result with {name}, got {kind}, which has none; leave it out of include"

@@ -20,12 +20,8 @@ from pgm_rnn.sequences import Sequences, as_sequences
 from tests.instances import make_hmm, make_model
 
 FEW: dict[str, Any] = {"num_samples": 20, "num_warmup": 5, "progress": False}
-ALWAYS = {"posterior", "observed_data", "constant_data", "one_step_log_likelihood"}
+ALWAYS = {"posterior", "observed_data", "constant_data", "log_likelihood", "one_step_log_likelihood"}
 REQUESTED = {"posterior_predictive", "prior", "prior_predictive"}
-
-
-DRAWN = ("mcmc", "pmmh")
-"""Results with draws of the parameters."""
 
 
 class Case(NamedTuple):
@@ -89,8 +85,7 @@ def engine(name: str) -> Case:
         "em.fit": lambda: (em.fit(linear, data, num_iterations=2, progress=False), linear, {"sample_stats"}),
     }
     result, model, own = runs[name]()
-    of_draws = {"log_likelihood" if name in DRAWN else "point_log_likelihood"}
-    return Case(result, model, data, own | of_draws | {"posterior_predictive"})
+    return Case(result, model, data, own | {"posterior_predictive"})
 
 
 case = cache(engine)
@@ -143,9 +138,8 @@ def test_a_result_has_a_group_or_says_why_not(name: str, group: str) -> None:
 @pytest.mark.parametrize("name", RESULTS)
 def test_likelihoods_have_one_value_per_sequence_and_one_step_terms_that_sum_to_it(name: str) -> None:
     found, data = converted(name), case(name).data
-    group = "log_likelihood" if name in DRAWN else "point_log_likelihood"
-    totals, terms = found[group]["x"], found["one_step_log_likelihood"]["x"]
-    assert list(found[group].data_vars) == ["x"]
+    totals, terms = found["log_likelihood"]["x"], found["one_step_log_likelihood"]["x"]
+    assert list(found["log_likelihood"].data_vars) == ["x"]
     assert totals.dims == ("chain", "draw", "sequence")
     assert terms.dims == ("chain", "draw", "sequence", "time")
     assert not np.isnan(totals.values).any()
@@ -246,21 +240,6 @@ def test_loo_is_arvizs_own_on_the_likelihoods_of_the_models_that_the_draws_make(
     assert np.abs(elpd(converted("mcmc")) - log_likelihood.mean((0, 1))).max() > 1e-4  # which a mere mean is not
     names_and_data: Any = {"nuts": converted("mcmc"), "again": pgm_rnn.to_arviz(result, model=model, data=data)}
     assert set(arviz.compare(names_and_data).index) == {"nuts", "again"}
-
-
-@pytest.mark.filterwarnings("ignore")  # of so few draws
-@pytest.mark.parametrize("name", RESULTS)
-def test_loo_runs_on_draws_of_parameters_and_a_point_has_nothing_for_it(name: str) -> None:
-    if name in DRAWN:
-        assert np.isfinite(elpd(converted(name))).all()
-        return
-    with pytest.raises((TypeError, KeyError, ValueError), match=r"log[_ ]likelihood"):
-        elpd(converted(name))
-    result, model, data, _ = case(name)
-    with pytest.raises(
-        ValueError, match=r"expected draws of the parameters for the group log_likelihood.* pgm_rnn.compare"
-    ):
-        pgm_rnn.to_arviz(result, model=model, data=data, include=["log_likelihood"])
 
 
 @pytest.mark.parametrize("name", ["mcmc", "smc.filter all", "svi.fit"])
