@@ -55,6 +55,12 @@ def test_a_diagnosis_is_printed_and_its_files_are_written(monkeypatch: pytest.Mo
     }
 
 
+def test_the_residuals_are_drawn(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    command = f"diagnose hmm --data machines.csv --sequence machine --time day --out residuals.png {QUICK}"
+    assert run(monkeypatch, capsys, command).endswith("written to residuals.png: a picture of the residuals\n")
+    assert Path("residuals.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_lost_filter_is_named_by_the_users_id_and_date(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     command = "diagnose noisy --data outlier.csv --sequence machine --time day"
     text = " ".join(run(monkeypatch, capsys, f"{command} {QUICK}").split())
@@ -66,7 +72,8 @@ def test_a_lost_filter_is_named_by_the_users_id_and_date(monkeypatch: pytest.Mon
     [
         ("--num-particles 0", "expected num_particles to be an integer of at least 1, got 0"),
         ("--num-restarts -1", "expected num_restarts to be an integer of at least 1, got -1"),
-        ("--out all.png", "expected --out to end in .csv or .parquet, got all.png"),
+        ("--out all.pdf", "expected --out to end in .csv, .parquet, .png or .svg, got all.pdf"),
+        ("--steps all.png", "expected --steps to end in .csv or .parquet, got all.png"),
         ("--steps there/steps.csv", "expected --steps to be in a folder that can be written to, got there/steps.csv"),
         ("--sequence site", "expected --sequence to be one of machine, day, flow, got 'site'"),
         ("--split test", "expected --split only with a data set, got it with a file, which is used whole"),

@@ -35,7 +35,12 @@ def diagnose(
     seed: Seed = 0,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "--output", metavar="FILE", help="Also write all tables to this file: .csv or .parquet."),
+        typer.Option(
+            "--out",
+            "--output",
+            metavar="FILE",
+            help="Also write all tables (.csv or .parquet), or a picture of the residuals (.png or .svg).",
+        ),
     ] = None,
     steps: Annotated[
         Path | None,

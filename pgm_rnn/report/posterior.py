@@ -5,11 +5,12 @@
 | `posterior` | draws of parameters or states; a fit's estimate is one draw | nothing |
 | `sample_stats` | energy and divergences of NUTS, effective sample sizes of a filter, the course of a fit | nothing |
 | `state_laws` | exact laws of the states by forward-backward and the Kalman filter | nothing |
-| `log_likelihood` | "x", log p(x_{1:T} of a sequence given theta): one value per draw and sequence (`az.loo` needs more draws than one) | model and data |
+| `log_likelihood` | "x", log p(x_{1:T} of a sequence given theta): one value per draw and sequence | model and data |
 | `one_step_log_likelihood` | "x", log p(x_t given x_{1:t-1} and theta), for leave-future-out | model and data |
 | `observed_data`, `constant_data` | "x"; lengths, inputs and times | data |
 | `posterior_predictive`, `prior`, `prior_predictive` | on request: new data, draws from the priors | model and data |
 
+A result with one value of the parameters has one draw, which `az.loo` has nothing to weigh by: `pgm_rnn.compare`.
 An engine that computes likelihoods itself (a filter, `pmmh.run`) needs neither model nor data for them.
 """
 

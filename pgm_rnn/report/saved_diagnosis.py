@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pgm_rnn.report import figures
 from pgm_rnn.report.diagnostics.diagnosing import check_sizes, diagnose
-from pgm_rnn.report.diagnostics.diagnosis import DIAGNOSIS_FILES, Diagnosis
+from pgm_rnn.report.diagnostics.diagnosis import DIAGNOSIS_FILES, STEPS_FILES, Diagnosis
 from pgm_rnn.report.saved import Source, observations, open_saved
 from pgm_rnn.report.saved_tables import named
 from pgm_rnn.report.soundness import blamed_on_model
@@ -31,9 +32,9 @@ def diagnose_saved(
     """
     check_sizes(**counts)
     options: dict[str, Any] = {**counts, "seed": seed}
-    for path, option in ((output, "--out"), (steps, "--steps")):
+    for path, suffixes, option in ((output, DIAGNOSIS_FILES, "--out"), (steps, STEPS_FILES, "--steps")):
         if path is not None:
-            check_table_file(path, DIAGNOSIS_FILES, option)
+            check_table_file(path, suffixes, option)
     saved = open_saved(folder, source.registries, model_class)
     data = named(saved, source, observations(saved, source))
     with blamed_on_model(folder):
@@ -43,7 +44,9 @@ def diagnose_saved(
         out.print(part)
     if output is not None:
         found.write(output)
-        out.print(f"written to {output}: {len(found.sections)} tables and what to do")
+        picture = output.suffix.lower() in figures.SUFFIXES
+        what = "a picture of the residuals" if picture else f"{len(found.sections)} tables and what to do"
+        out.print(f"written to {output}: {what}")
     if steps is not None:
         found.write_steps(steps)
         out.print(f"written to {steps}: {found.data.num_steps:,} steps")

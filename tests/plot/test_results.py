@@ -19,9 +19,9 @@ from pgm_rnn.inference.smc import Filtered
 from pgm_rnn.inference.svi import Fit
 from pgm_rnn.inference.svi.plan import Epoch
 from pgm_rnn.plot.particles import ancestral_places
-from pgm_rnn.plot.residuals import autocorrelations
 from pgm_rnn.report.forecasts import Forecast
 from pgm_rnn.report.looks import AHEAD, INK
+from pgm_rnn.report.residual_pictures import autocorrelations
 from pgm_rnn.sequences import Sequences
 from tests.plot.looking import DATES, covered, cut_off, figure_of, line, machines, names, outlines
 
@@ -183,7 +183,7 @@ def test_a_diagnosis_is_drawn_with_all_its_variables() -> None:
     assert len(panels) == 3
     for panel, same in zip(panels[:2], expected[:2], strict=True):
         for one, other in zip(panel.get_lines(), same.get_lines(), strict=True):
-            np.testing.assert_array_equal(one.get_ydata(), other.get_ydata())
+            np.testing.assert_allclose(one.get_ydata(), other.get_ydata(), rtol=0, atol=1e-12)
 
 
 def test_an_object_with_residuals_and_pit_is_taken_as_it_is() -> None:

@@ -3,26 +3,32 @@
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
 from torch import Tensor
 
 from pgm_rnn.checks import check_choice
+from pgm_rnn.report import figures
+from pgm_rnn.report.canvas import FILE, Canvas
 from pgm_rnn.report.diagnostics.one_step import OneStep
 from pgm_rnn.report.diagnostics.residuals import normal_scores
 from pgm_rnn.report.diagnostics.section import Section
 from pgm_rnn.report.number_tables import WIDTH, wrapped
 from pgm_rnn.report.places import Values, frame_of, key_columns, places_of
-from pgm_rnn.report.table_files import PARQUET, table_writers, write_table_file
+from pgm_rnn.report.table_files import PARQUET, Writer, table_writers, write_table_file
 from pgm_rnn.sequences import Sequences
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.axes import Axes
 
-DIAGNOSIS_FILES = (".csv", PARQUET)
-"""Suffixes of the files that `Diagnosis.write` and `write_steps` make."""
+STEPS_FILES = (".csv", PARQUET)
+"""Suffixes of the files that `Diagnosis.write_steps` makes."""
+DIAGNOSIS_FILES = (*STEPS_FILES, *figures.SUFFIXES)
+"""Suffixes of the files that `Diagnosis.write` makes."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -140,13 +146,15 @@ class Diagnosis:
         return frame
 
     def write(self, path: str | Path) -> None:
-        """Write all sections as one table, `to_frame()`: .csv or .parquet.
+        """Write all sections as one table, `to_frame()` (.csv, .parquet), or a picture of the residuals (.png, .svg).
 
         Raises:
-            ValueError: another suffix, a folder that cannot be written to, or a .parquet without pyarrow.
+            ValueError: another suffix, a folder that cannot be written to, a .parquet without pyarrow, or a picture
+                of a model whose one-step laws have no distribution function.
             OSError: the file cannot be written; an earlier one stays.
         """
-        write_table_file(Path(path), table_writers(self.to_frame))
+        pictures: dict[str, Writer] = {suffix: partial(self._picture, suffix) for suffix in figures.SUFFIXES}
+        write_table_file(Path(path), table_writers(self.to_frame) | pictures)
 
     def write_steps(self, path: str | Path) -> None:
         """Write the table of `steps()`: .csv or .parquet.
@@ -156,3 +164,20 @@ class Diagnosis:
             OSError: the file cannot be written; an earlier one stays.
         """
         write_table_file(Path(path), table_writers(self.steps))
+
+    def draw(self, canvas: Canvas = FILE) -> "list[Axes]":
+        """The normal scores of all variables: their course, autocorrelation and PIT values; `pgm_rnn.plot.residuals`.
+
+        Raises:
+            ValueError: a model whose one-step laws have no distribution function, or fewer than three observations.
+        """
+        from pgm_rnn.report.residual_pictures import of_residuals
+
+        if self.pit is None:
+            raise ValueError(f"expected a diagnosis with PIT values, got one without; {'; '.join(self.left_out)}")
+        levels = self.pit.movedim(-1, 1).flatten(0, 1)  # (B * M, T)
+        return of_residuals(normal_scores(levels).cpu().numpy(), levels.cpu().numpy(), canvas)
+
+    def _picture(self, suffix: str) -> bytes:
+        figure: Any = self.draw()[0].figure
+        return figures.rendered(figure, suffix)
