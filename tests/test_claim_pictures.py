@@ -17,6 +17,10 @@ def written() -> dict[str, Curves]:
     return json.loads((FOLDER / NUMBERS).read_text(encoding="utf-8"))
 
 
+LONG = ("elbo-equivalence",)
+"""Pictures whose measurement takes half a minute."""
+
+
 def slope(curve: list[tuple[float, float]]) -> float:
     """Slope of the logarithms between the first and the last point."""
     (a, b), (c, d) = curve[0], curve[-1]
@@ -32,7 +36,9 @@ def test_every_picture_is_of_a_claim_and_has_a_text_and_a_file() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CURVES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.nightly) if name in LONG else name for name in CURVES]
+)
 def test_a_picture_is_up_to_date(name: str) -> None:
     measured, kept = measure(name), written()[name]
     assert {label: [x for x, _ in curve] for label, curve in measured.items()} == {

@@ -91,6 +91,7 @@ def test_a_fit_lowers_the_expected_divergence_to_what_it_says() -> None:
         assert fit(histories, first, 5, trains_start=True).weights["h_0"].any()
 
 
+@pytest.mark.nightly
 def test_one_unit_is_exact_without_memory_and_not_with_it() -> None:
     """States drawn anew at every step have log-odds of the last symbol alone, which W and U = 0 give."""
     with reproducible():

@@ -50,6 +50,7 @@ def objective(hmm: HMM, x: torch.Tensor) -> float:
     return float(hmm.log_prob(x).sum()) + PSEUDO_COUNT * prior
 
 
+@pytest.mark.nightly
 def test_it_is_where_baum_welch_ends_and_its_start_is_not() -> None:
     with reproducible():
         x = random_hmm(0).sample(2000, NUM_STEPS, seed=1).x

@@ -47,12 +47,15 @@ def tensors_of(folder: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_run_killed_twenty_times_ends_with_the_bits_of_one_that_was_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.nightly)])
+def test_a_run_that_is_killed_again_and_again_ends_with_the_bits_of_one_that_was_not(
+    kills: int, tmp_path: Path
+) -> None:
     whole, dead = tmp_path / "whole", tmp_path / "dead"
     dead.mkdir()
     whole.mkdir()
-    done = with_all().module("tests.inference.killed", str(dead), "20", folder=ROOT)
-    assert done.stdout.split() == ["20"], done.stderr
+    done = with_all().module("tests.inference.killed", str(dead), str(kills), folder=ROOT)
+    assert done.stdout.split() == [str(kills)], done.stderr
     expected = killed.run(whole)
     assert sum(1 for _ in dead.iterdir()) >= 1
     for folder in dead.iterdir():

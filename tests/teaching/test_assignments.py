@@ -14,6 +14,9 @@ from tests.teaching.submissions import NAMES, WRONG, assignment_of, read_wrong, 
 
 pytestmark = pytest.mark.slow
 
+DAILY = [pytest.param(path, marks=() if number % 5 < 2 else pytest.mark.nightly) for number, path in enumerate(WRONG)]
+"""Two wrong answers of each assignment by day, all five at night."""
+
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_solution_has_full_marks(name: str) -> None:
@@ -32,7 +35,7 @@ def test_a_blank_submission_has_zero_and_is_told_what_is_not_done(name: str) -> 
     assert list(marks.answers) == [question.name for question in assignment.questions]
 
 
-@pytest.mark.parametrize("path", WRONG, ids=lambda path: f"{path.parents[1].name}-{path.stem}")
+@pytest.mark.parametrize("path", DAILY, ids=lambda path: f"{path.parents[1].name}-{path.stem}")
 def test_a_wrong_answer_has_the_marks_that_it_states(path: Path) -> None:
     wrong = read_wrong(path)
     assignment = assignment_of(wrong.assignment)

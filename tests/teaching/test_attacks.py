@@ -103,7 +103,9 @@ def test_without_harm_all_parts_have_their_points(assignment: Assignment) -> Non
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of Linux")
-@pytest.mark.parametrize("harm", HARM)
+@pytest.mark.parametrize(
+    "harm", [pytest.param(harm, marks=pytest.mark.nightly) if harm == "sleep" else harm for harm in HARM]
+)
 def test_harm_costs_its_own_part(harm: str, assignment: Assignment) -> None:
     cell, says = HARM[harm]
     marks = marks_of(assignment, cell)

@@ -54,7 +54,7 @@ def test_nbgraders_notebook_has_its_metadata_and_all_points(name: str) -> None:
         assert ("BEGIN SOLUTION" in source) <= one.get("solution", False)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_pytest_grades_a_submission_of_the_plain_folder(tmp_path: Path) -> None:
     assignment = assignment_of("elbo-equivalence")
     write_course(tmp_path, [assignment])
