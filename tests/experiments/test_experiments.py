@@ -23,15 +23,26 @@ def here(experiment: Experiment, settings: Settings, cells: list[Cell]) -> Itera
     return (run_cell(experiment, settings, cell) for cell in cells)
 
 
+class QuickRows(dict[str, list[Row]]):
+    """Rows of a quick run of each experiment, made when they are first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def __missing__(self, name: str) -> list[Row]:
+        experiment = EXPERIMENTS[name]
+        self[name] = sweep(experiment, experiment.quick, self.folder / name, here)
+        return self[name]
+
+
 @pytest.fixture(scope="module")
-def quick_rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Row]]:
-    """Rows of a quick run of every experiment."""
-    folder = tmp_path_factory.mktemp("cells")
-    return {name: sweep(e, e.quick, folder / name, here) for name, e in EXPERIMENTS.items()}
+def quick_rows(tmp_path_factory: pytest.TempPathFactory) -> QuickRows:
+    return QuickRows(tmp_path_factory.mktemp("cells"))
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_a_quick_run_has_a_row_for_each_draw_and_every_verdict(name: str, quick_rows: dict[str, list[Row]]) -> None:
+def test_a_quick_run_has_a_row_for_each_draw_and_every_verdict(name: str, quick_rows: QuickRows) -> None:
     experiment, rows = EXPERIMENTS[name], quick_rows[name]
     assert {row["replicate"] for row in rows} == set(range(experiment.quick.replicates))
     keys = [tuple(row.get(key) for key in KEYS) for row in rows]
@@ -44,9 +55,7 @@ def test_a_quick_run_has_a_row_for_each_draw_and_every_verdict(name: str, quick_
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_files_are_written_whole_and_a_csv_keeps_the_verdicts(
-    name: str, quick_rows: dict[str, list[Row]], tmp_path: Path
-) -> None:
+def test_files_are_written_whole_and_a_csv_keeps_the_verdicts(name: str, quick_rows: QuickRows, tmp_path: Path) -> None:
     experiment = EXPERIMENTS[name]
     paths = write_record(experiment, experiment.quick, "a command", quick_rows[name], tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in paths)
@@ -63,7 +72,7 @@ def test_files_are_written_whole_and_a_csv_keeps_the_verdicts(
         assert f"**{sentence.judge(record.rows).words}**" in text
 
 
-def test_the_divergence_is_what_starts_share_and_what_they_do_not(quick_rows: dict[str, list[Row]]) -> None:
+def test_the_divergence_is_what_starts_share_and_what_they_do_not(quick_rows: QuickRows) -> None:
     """mean_s KL(p || q_s) = KL(p || qbar) + mean_s KL(qbar || q_s), an identity for the geometric mean qbar."""
     for row in quick_rows["disagreement"]:
         parts = float(row["kl_shared"]) + float(row["kl_starts"])
@@ -71,7 +80,7 @@ def test_the_divergence_is_what_starts_share_and_what_they_do_not(quick_rows: di
         assert float(row["kl_starts"]) > 0
 
 
-def test_a_picture_depends_on_its_rows_alone(quick_rows: dict[str, list[Row]], tmp_path: Path) -> None:
+def test_a_picture_depends_on_its_rows_alone(quick_rows: QuickRows, tmp_path: Path) -> None:
     experiment = EXPERIMENTS["figure-5"]
     contents = []
     for folder in (tmp_path / "a", tmp_path / "b"):
@@ -81,7 +90,7 @@ def test_a_picture_depends_on_its_rows_alone(quick_rows: dict[str, list[Row]], t
     assert contents[0] == contents[1]
 
 
-def test_the_page_and_its_pictures_are_made_from_the_csv(quick_rows: dict[str, list[Row]], tmp_path: Path) -> None:
+def test_the_page_and_its_pictures_are_made_from_the_csv(quick_rows: QuickRows, tmp_path: Path) -> None:
     experiment = EXPERIMENTS["figure-6"]
     paths = write_record(experiment, experiment.quick, "a command", quick_rows["figure-6"], tmp_path)
     expected = {path: path.read_bytes() for path in paths}
