@@ -69,12 +69,18 @@ def ready(paths: Sequence[Path]) -> list[tuple[Notebook, bool]]:
     in_full = {path: kept(path, short=False) for path in paths}
     missing = [path for path in paths if in_full[path] is None]
     with ThreadPoolExecutor(2) as pool:
-        in_short = dict(zip(missing, pool.map(partial(executed, short=True), missing), strict=True))
+        in_short = dict(zip(missing, pool.map(partial(executed, short=True, threads=1), missing), strict=True))
     return [(in_short[path], True) if path in in_short else (in_full[path], False) for path in paths]
 
 
-def executed(path: Path, *, short: bool, anew: bool = False) -> Notebook:
+def executed(path: Path, *, short: bool, anew: bool = False, threads: int | None = None) -> Notebook:
     """The notebook of a source with its outputs: what is kept, or that of a run in a new kernel.
+
+    Args:
+        path: the source.
+        short: whether to run the short form.
+        anew: whether to run it even if there is a kept one.
+        threads: number of torch's threads in the kernel; None for torch's choice.
 
     Raises:
         nbclient.exceptions.CellExecutionError: a cell failed.
@@ -88,7 +94,8 @@ def executed(path: Path, *, short: bool, anew: bool = False) -> Notebook:
     notebook.cells = [nbformat.v4.new_code_cell(SETUP), *notebook.cells, *checks]
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     client = NotebookClient(notebook, timeout=TIMEOUT, kernel_name="python3")
-    client.execute(cwd=str(path.parent), env={**os.environ, "PYTHONPATH": paths})
+    variables = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+    client.execute(cwd=str(path.parent), env={**os.environ, **variables, "PYTHONPATH": paths})
     del notebook.cells[0], notebook.cells[count:]
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times of day
