@@ -452,6 +452,7 @@ def test_one_seed_gives_one_model(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not torch.equal(a, c)
 
 
+@pytest.mark.nightly
 def test_a_redirected_output_without_unicode_is_no_error(tmp_path: Path) -> None:
     write_csv(tmp_path / "river.csv", series())
     arguments = ["fit", "lgssm", "--data", "river.csv", "--latent-dim", "1"]

@@ -75,7 +75,7 @@ def test_discrete_hmm_not_made():
 """
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("test", "status", "counts"), [(MAKES_ONE, 0, "1 0 1"), (MAKES_NONE, 1, "1 0 0")], ids=["ours", "none"]
 )

@@ -92,6 +92,7 @@ def test_what_is_wrong_for_one_process_is_an_error_in_each(folder: Path) -> None
         assert "with another seed: 0 there, 5 here" in other
 
 
+@pytest.mark.nightly
 def test_the_command_line_fits_with_two_processes_and_saves_once(tmp_path: Path) -> None:
     arguments = "fit rnn --data few.npy --cell gru --hidden-dim 2 --epochs 1 --batch-size 10 --output"
     np.save(tmp_path / "few.npy", np.random.default_rng(0).normal(size=(40, 8, 2)))

@@ -128,7 +128,7 @@ def printed_by(script: str, **environment: str) -> list[str]:
     return done.stdout.split()
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [pytest.param(1, marks=pytest.mark.nightly), 2])
 def test_compiled_functions_use_torchs_number_of_threads_and_leave_it(threads: int) -> None:
     printed = printed_by(SCRIPT.format(threads=threads))
     import numba
@@ -141,8 +141,8 @@ def test_compiled_functions_use_torchs_number_of_threads_and_leave_it(threads: i
 @pytest.mark.parametrize(
     ("threads", "before"),
     [
-        (1, "torch"),
         (2, "kernels"),
+        pytest.param(1, "torch", marks=pytest.mark.nightly),
         pytest.param(1, "kernels", marks=pytest.mark.nightly),
         pytest.param(2, "torch", marks=pytest.mark.nightly),
     ],
@@ -152,13 +152,15 @@ def test_forked_processes_give_the_bits_of_their_parent_whatever_ran_before(thre
     assert printed == ["0", "True", str(threads), "True", "True"]
 
 
-@pytest.mark.parametrize("layer", ["omp", "workqueue"])
+@pytest.mark.parametrize("layer", ["omp", pytest.param("workqueue", marks=pytest.mark.nightly)])
 def test_python_threads_may_call_at_the_same_time(layer: str) -> None:
     assert printed_by(PYTHON_THREADS, NUMBA_THREADING_LAYER=layer, OMP_NUM_THREADS="2") == ["400", "True"]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize("delay", [0.02, 0.07, 0.17, 0.22, 0.3])
+@pytest.mark.parametrize(
+    "delay", [0.02, 0.17, *(pytest.param(delay, marks=pytest.mark.nightly) for delay in (0.07, 0.22, 0.3))]
+)
 def test_a_fork_waits_for_another_threads_first_call(delay: float) -> None:
     assert printed_by_a_fork(FIRST_CALL.replace("{delay}", str(delay))) == ["0"]
 
