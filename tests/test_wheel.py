@@ -54,6 +54,7 @@ def test_the_wheel_holds_the_assignments_and_no_wrong_answers(built: Path) -> No
     assert all(path.read_bytes() == (ASSIGNMENTS / name).read_bytes() for name, path in there.items())
 
 
+@pytest.mark.nightly
 def test_a_course_is_made_from_the_wheel_solved_and_graded(built: Path, tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(built), "COLUMNS": "100"}
 
