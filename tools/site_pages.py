@@ -56,6 +56,8 @@ def write(folder: Path) -> None:
         (folder / "zoo" / f"{name}.md").write_text(card(name, draw(name, pictures)), encoding="utf-8")
     (folder / "zoo" / "index.md").write_text("\n".join(cards(list_pretrained())), encoding="utf-8")
     for path in folder.rglob("*.md"):
+        if path.parent.name == "lessons":  # whose formulas are LaTeX
+            continue
         path.write_text(typeset_page(path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
