@@ -384,7 +384,10 @@ def test_whole_numbers_are_what_the_user_says_and_nothing_before(
     arguments = f"fit hmm --data counts.csv --num-states 2 --iterations 3 {said}".split()
     assert call(monkeypatch, *arguments) == (2 if family is None else 0)
     if family is None:
-        assert "expected a kind for column '1', whose cells are whole numbers of 3 values" in capsys.readouterr().err
+        assert (
+            "expected a kind for column '1', whose cells are whole numbers with 3 different values"
+            in capsys.readouterr().err
+        )
     else:
         assert load_model("fits/hmm-counts-2").family == family
 
@@ -507,7 +510,7 @@ def test_a_table_fits_eighty_columns(capsys: Capture) -> None:
             "hmm --data river.csv --num-states 2 --emission categorical",
             "expected words or whole numbers in column",
         ),
-        ("hmm --data river.csv --num-states 2 --emission categorical --column flow", "take the column by --kind flow="),
+        ("hmm --data river.csv --num-states 2 --emission categorical --column flow", "read the column by --kind flow="),
         ("hmm --data gaps.csv --num-states 2", "choose --kind 1=count or --kind 1=symbol or --kind 1=real"),
         ("hmm --data gaps.csv --num-states 2 --kind reel", "did you mean 'real'"),
         (
@@ -525,7 +528,7 @@ def test_a_table_fits_eighty_columns(capsys: Capture) -> None:
         ("lgssm --data short.csv --latent-dim 1", "expected more steps to train on, got 2 for all splits"),
         ("lgssm --data text.csv --latent-dim 1", "got 'x' in line 2"),
         ("lgssm --data empty.csv --latent-dim 1", "expected a table in empty.csv, got an empty file"),
-        ("lgssm --data . --latent-dim 1", "expected a file, got ., which is no file"),
+        ("lgssm --data . --latent-dim 1", "expected a file, got ., which does not exist or is a folder"),
         ("lgssm --data river.csv --latent-dim 1 --output .", "expected a new folder or one that holds a saved model"),
         ("lgssm --data river.csv --latent-dim 1 --output river.csv", "expected a new folder or one that holds"),
         ("lgssm --data river.csv --latent-dim 1 --output river.csv/x", "expected --output to name a folder"),
@@ -641,7 +644,7 @@ def test_a_network_is_trained_on_transposed_copies_of_a_roll(
     assert call(monkeypatch, *command.split(), "0") == 0
     assert seen[0] == 5 * seen[1]
     assert call(monkeypatch, *command.split(), "99") == 2
-    assert "expected to transpose by 1 to 38 keys" in capsys.readouterr().err
+    assert "expected a transposition by 1 to 38 keys" in capsys.readouterr().err
     command = "fit rnn --data synthetic-hmm --hidden-dim 2 --transpose 1"
     assert call(monkeypatch, *command.split()) == 2
     assert "expected piano rolls of 88 keys with --transpose" in capsys.readouterr().err

@@ -183,4 +183,4 @@ def test_a_fit_to_a_text_keeps_its_vocabulary_for_later_texts(
     assert set(drawn) <= {*(" 012345" if unit == "word" else "to be or not"), "\n"}
     Path("short.txt").write_text("to quit")
     assert call(monkeypatch, *["infer", "play", "--data", "short.txt"]) == 2
-    assert f"expected {unit}s of the vocabulary of" in capsys.readouterr().err
+    assert f"expected {unit}s from the vocabulary of" in capsys.readouterr().err

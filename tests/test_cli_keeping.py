@@ -254,7 +254,7 @@ def test_the_years_of_a_file_are_not_fitted(monkeypatch: pytest.MonkeyPatch, cap
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("fit hmm --num-states 2 --data years.npz", "got years, too, which would not be used"),
+        ("fit hmm --num-states 2 --data years.npz", "got years as well, which would not be used"),
         ("fit rnn --data large.npy --kind real", "expected numbers of size up to 1e+150 in column '1', got 1e+308"),
         ("fit lgssm --latent-dim 1 --data large.npy", "expected numbers of size up to 1e+150"),
         (

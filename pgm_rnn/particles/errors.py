@@ -27,7 +27,7 @@ class DegenerateWeightsError(ValueError):
         self.sequence, self.step, self.found, self.way_out = sequence, step, found, way_out
 
 
-_SOURCES = "look for a parameter or an observation that is no number, or a density that overflows"
+_SOURCES = "look for a parameter or an observation that is NaN, or a density that overflows"
 
 
 def check_lost(log_total: Tensor, terms: Tensor, options: Options, number: int, what: str) -> None:

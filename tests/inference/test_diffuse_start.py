@@ -341,7 +341,9 @@ def test_the_joint_density_is_the_marginal_one_times_that_of_the_states(name: st
 
 def test_a_diffuse_start_has_no_law_to_draw_from() -> None:
     model, x = local_level(), torch.randn(2, 3, 1)
-    message = "expected a start with a proper law to draw from, got a diffuse one; give initial_cov in place of diffuse"
+    message = (
+        "expected a proper law of the first state to draw from, got a diffuse one; give initial_cov in place of diffuse"
+    )
     for run in (
         lambda: model.sample(2, 3),
         lambda: smc.filter(model, x, num_particles=10),
@@ -423,7 +425,7 @@ def test_what_a_diffuse_start_determines_is_an_error_when_it_is_seen_again() -> 
     [
         ([True], r"expected diffuse as 2 truth values, some of them True, got \[True\]"),
         ([False, False], r"expected diffuse as 2 truth values, some of them True, got \[False, False\]"),
-        (matrix([1, 2], [1, 2]), "expected diffuse directions that are linearly independent"),
+        (matrix([1, 2], [1, 2]), "expected linearly independent diffuse directions"),
         (matrix([1, 2]), r"expected diffuse directions of shape \(2, q\), q in 1\.\.2, got \(1, 2\)"),
     ],
 )

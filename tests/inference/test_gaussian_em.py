@@ -203,7 +203,7 @@ def test_options_that_do_not_fit_are_errors(options: dict[str, Any], error: type
 
 def test_everything_frozen_is_an_error() -> None:
     model = make()
-    with pytest.raises(ValueError, match="expected something left to fit"):
+    with pytest.raises(ValueError, match="expected at least one part left to fit"):
         em.fit(model, data(False, False)[0], LENGTHS, frozen=list(model.moments()), progress=False)
 
 

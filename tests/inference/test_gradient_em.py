@@ -240,7 +240,7 @@ REFUSED = {
     "pseudo_observations": ({"pseudo_observations": 1.0}, "expected no pseudo_observations for a SwitchingAR"),
     "min_scale": ({"min_scale": 0.1}, "expected no min_scale for a SwitchingAR"),
     "frozen": ({"frozen": ["emission"]}, "expected frozen"),
-    "all frozen": ({"frozen": ["start", "moves", "a", "b", "raw"]}, "expected something left to fit"),
+    "all frozen": ({"frozen": ["start", "moves", "a", "b", "raw"]}, "expected at least one part left to fit"),
     "inputs": ({"inputs": torch.zeros(20, 15, 1)}, "expected no inputs, for the model takes none"),
 }
 

@@ -166,12 +166,22 @@ def test_the_law_over_all_sequences_sums_to_one() -> None:
         (INITIAL[None], TRANSITION, SYMBOLS, r"expected initial_probs of shape \(any\), got \(1, 2\)"),
         (INITIAL, TRANSITION[:1], SYMBOLS, r"expected transition_probs of shape \(2, 2\), got \(1, 2\)"),
         (INITIAL, TRANSITION, SYMBOLS[:1], r"expected emission of shape \(2, any\), got \(1, 3\)"),
-        (INITIAL * 2, TRANSITION, SYMBOLS, "expected rows of initial_probs to sum to one, row 0 sums to 2"),
-        (INITIAL, TRANSITION.T, SYMBOLS, "expected rows of transition_probs to sum to one, row 0 sums to 0.5"),
-        (INITIAL, TRANSITION, SYMBOLS[:, :2], "expected rows of emission to sum to one, row 1 sums to 0.4|row 0"),
+        (INITIAL * 2, TRANSITION, SYMBOLS, "expected each row of initial_probs to sum to one, got a sum of 2 in row 0"),
+        (
+            INITIAL,
+            TRANSITION.T,
+            SYMBOLS,
+            "expected each row of transition_probs to sum to one, got a sum of 0.5 in row 0",
+        ),
+        (
+            INITIAL,
+            TRANSITION,
+            SYMBOLS[:, :2],
+            "expected each row of emission to sum to one, got a sum of 0.4 in row 1|row 0",
+        ),
         (INITIAL - 1, TRANSITION, SYMBOLS, "expected initial_probs to be non-negative numbers, got -0.75"),
         (INITIAL, TRANSITION * torch.nan, SYMBOLS, "expected transition_probs to be non-negative numbers, got nan"),
-        (INITIAL.long(), TRANSITION, SYMBOLS, "expected initial_probs as floating point and not empty"),
+        (INITIAL.long(), TRANSITION, SYMBOLS, "expected initial_probs as a floating-point tensor that is not empty"),
     ],
 )
 def test_tables_that_are_no_laws_are_errors(
