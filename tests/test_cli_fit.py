@@ -395,8 +395,8 @@ def test_whole_numbers_are_what_the_user_says_and_nothing_before(
 @pytest.mark.parametrize(
     ("command", "note"),
     [
-        ("hmm --num-states 2 --restarts 1 --iterations 5 --kind real", "binds for states 0, 1 in column 2"),
-        ("lgssm --latent-dim 2 --iterations 120", "binds for the noise of"),
+        ("hmm --num-states 2 --restarts 1 --iterations 5 --kind real", "in states 0, 1, column 2"),
+        ("lgssm --latent-dim 2 --iterations 120", "is held at min_scale="),
     ],
 )
 def test_a_column_without_noise_is_fitted_and_named(
@@ -577,7 +577,7 @@ def test_what_the_user_got_wrong_is_one_sentence_before_any_work(
 def test_a_variable_without_noise_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     # whether rounding or the tolerance ends such a fit first depends on the last bit, so the first is made to happen
     def exact(self: GaussianEm) -> None:
-        raise kalman.CovarianceError("expected predictions with positive definite covariances, got another")
+        raise kalman.CovarianceError("expected predictions with positive definite covariances, got one that is not")
 
     monkeypatch.setattr(GaussianEm, "maximise", exact)
     write_csv(Path("odd.csv"), np.ones((9, 1)))

@@ -61,7 +61,7 @@ FAULTS: list[tuple[Any, str, Method, type[Exception], str]] = [
         lambda self, z, h: dist.Categorical(logits=self.moves),
         ValueError,
         r"expected a law from transition of BadSwitchingAR at step 2 whose batch shape broadcasts to .*\(3, 2\), got a "
-        r"Categorical of batch shape \(3,\); pick by z, such as self\.table\[z\]",
+        r"Categorical of batch shape \(3,\); index by z, such as self\.table\[z\]",
     ),
     (
         StochasticVolatility,
@@ -192,15 +192,15 @@ FAULTS: list[tuple[Any, str, Method, type[Exception], str]] = [
         "recurrence",
         lambda self, h, z, x: x + z[..., None],
         TypeError,
-        r"expected recurrence .* at step 2 to read h and x alone, for memory_reads_state is False and z is None, got "
-        r"TypeError: .*; if it is to read z, set memory_reads_state = True, and smc and svi take",
+        r"expected recurrence .* at step 2 to read only h and x, because memory_reads_state is False and z is None, .*"
+        r"TypeError: .*; to read z, set memory_reads_state = True and use smc or svi",
     ),
     (
         SwitchingAR,
         "recurrence",
         lambda self, h, z, x: None,
         TypeError,
-        "expected a memory from recurrence .*, got NoneType",
+        "expected a tensor as the memory from recurrence .*, got NoneType",
     ),
     (
         LatentToy,

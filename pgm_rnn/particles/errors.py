@@ -23,7 +23,7 @@ class DegenerateWeightsError(ValueError):
             wanted, got = "a particle of positive weight", "none"
         else:
             wanted, got = "finite log weights", found
-        super().__init__(f"expected {wanted}, sequence {sequence} has {got} at step {step}; {way_out}")
+        super().__init__(f"expected {wanted}, got {got} in sequence {sequence} at step {step}; {way_out}")
         self.sequence, self.step, self.found, self.way_out = sequence, step, found, way_out
 
 

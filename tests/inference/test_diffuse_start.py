@@ -294,7 +294,9 @@ def test_variances_are_infinite_until_the_observations_bound_them() -> None:
         lambda: model.forecast(x[:, :1], 2),
         lambda: em.fit(local_linear_trend(), x[:, :1], progress=False),
     ):
-        with pytest.raises(ValueError, match="determine every diffuse direction of the start, sequence 0 does not"):
+        with pytest.raises(
+            ValueError, match="determine every diffuse direction of the first state, got sequence 0, which does not"
+        ):
             run()
 
 
@@ -351,7 +353,9 @@ def test_a_diffuse_start_has_no_law_to_draw_from() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             run()
-    with pytest.raises(ValueError, match=r"expected a start with a proper law for p\(z_1 \| x_1\), got a diffuse one"):
+    with pytest.raises(
+        ValueError, match=r"expected a proper law of the first state for p\(z_1 \| x_1\), got a diffuse one"
+    ):
         model.initial_given(None, x[:, 0])
 
 
