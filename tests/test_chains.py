@@ -323,7 +323,7 @@ class Bent(Regression):
 BENDS = {
     "transition mean": (ValueError, r"a mean of Bent\.transition that is affine in z, .* at step 3 of sequence 1"),
     "transition covariance": (ValueError, r"a covariance of Bent\.transition that does not depend on z.* at step 3 of"),
-    "emission mean": (ValueError, r"a mean of Bent\.emission that is affine in z, .* at step 3 of sequence 1; with"),
+    "emission mean": (ValueError, r"a mean of Bent\.emission that is affine in z, .* at step 3 of sequence 1; use"),
     "kind": (TypeError, r"normal laws of vectors from Bent\.emission, .* got Laplace with event shape \(\)"),
     "batch": (ValueError, r"a law from emission of Bent at step 1 whose batch shape broadcasts to .*, got a Normal of"),
     "infinite": (ValueError, r"finite means and covariances from Bent\.emission, got NaN .* at step 3 of sequence 1"),

@@ -163,9 +163,9 @@ def test_without_the_option_a_class_is_not_looked_for(monkeypatch: pytest.Monkey
             "my/own_regimes.py:Regime",
             "to name a class in my/own_regimes.py that derives from SequenceModel, got no such name; it defines Re",
         ),
-        ("my/own_regimes.py:function", "got function, which is none; it defines Regimes, Noise"),
-        ("my/own_regimes.py:Options", "got Options, which is none; it defines Regimes, Noise"),
-        ("my/helper.py:SLOPE", "got SLOPE, which is none; it defines none"),
+        ("my/own_regimes.py:function", "got function, which is not one; it defines Regimes, Noise"),
+        ("my/own_regimes.py:Options", "got Options, which is not one; it defines Regimes, Noise"),
+        ("my/helper.py:SLOPE", "got SLOPE, which is not one; it defines none"),
         (
             "my/own_regimes.py:Noise",
             "expected model_class=Regimes, because the saved model is one of own_regimes:Regimes",

@@ -257,7 +257,7 @@ def test_draws_that_are_not_finite_are_no_picture(monkeypatch: pytest.MonkeyPatc
         model.emission_matrix.fill_(torch.inf)
     monkeypatch.setattr(predicting, "open_saved", lambda *_: saved.Saved(model, {}))
     assert call(monkeypatch, *["sample", "linear", "--out", "a.png"]) == 2
-    assert "expected finite numbers to draw, got others; write them to a .npz" in capsys.readouterr().err
+    assert "expected finite numbers to draw, got NaN or infinity; write them to a .npz" in capsys.readouterr().err
     assert not Path("a.png").exists()
 
 

@@ -94,7 +94,7 @@ def test_latent_states_of_another_shape_are_an_error(shape: tuple[int, ...]) -> 
 
 
 def test_lengths_in_the_place_of_states_are_named() -> None:
-    with pytest.raises(ValueError, match=r"as x, got \(3,\); lengths come after z, or as lengths="):
+    with pytest.raises(ValueError, match=r"latent shape, got \(3,\); lengths come after z, or as lengths="):
         LatentToy().log_prob(ragged(Gaussian()), LENGTHS)
 
 

@@ -59,7 +59,7 @@ def check_fit(expected: dict[str, Tensor], tensors: dict[str, Tensor], where: ob
     if expected.keys() != tensors.keys():
         differing = ", ".join(sorted(expected.keys() ^ tensors.keys()))
         raise StorageError(
-            f"expected the tensors {', '.join(expected)} in {where}, got tensors that differ in {differing}"
+            f"expected the tensors {', '.join(expected) or '(none)'} in {where}, got tensors that differ in {differing}"
         )
     for name, value in tensors.items():
         wanted = expected[name]

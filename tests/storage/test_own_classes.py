@@ -327,7 +327,7 @@ def test_what_is_set_after_the_constructor_would_be_lost(tmp_path: Path) -> None
         save_model(model, tmp_path / "model")
     more = Made()
     more.weight = nn.Parameter(torch.zeros(2))
-    with pytest.raises(StorageError, match="in the Made that its arguments make, they differ in weight"):
+    with pytest.raises(StorageError, match="in the Made that its arguments make, got tensors that differ in weight"):
         save_model(more, tmp_path / "model")
 
 
