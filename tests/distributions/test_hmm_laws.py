@@ -403,7 +403,7 @@ def test_the_last_state_of_an_impossible_value_is_an_error_that_names_it(
     x = torch.tensor([[0, 0, 0], [0, 1, 0], [1, 1, 1]])
     with pytest.raises(ValueError, match="got one of probability zero for sequence 1, whose last"):
         law.filter(x)
-    with pytest.raises(ValueError, match=r"got one of probability zero as sequence \(0, 1\), whose last"):
+    with pytest.raises(ValueError, match=r"got one of probability zero for sequence \(0, 1\), whose last"):
         law.filter(x[None])
     with pytest.raises(ValueError, match="got one of probability zero, whose last state has no law"):
         law.filter(x[1])
