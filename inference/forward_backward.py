@@ -90,7 +90,7 @@ def check_possible(log_normalizers: Tensor, consequence: str) -> None:
     if bool(impossible.any()):
         sequence, step = impossible.nonzero()[0].tolist()
         raise ImpossibleSequenceError(
-            f"expected observations of positive probability, sequence {sequence} has probability zero from step "
+            f"expected observations of positive probability, got probability zero for sequence {sequence} from step "
             f"{step + 1} on; {consequence}"
         )
 

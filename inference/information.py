@@ -94,7 +94,7 @@ class Free:
             if not any(name.startswith(part) for name in present):
                 raise ValueError(
                     f"expected frozen parts among the parameters {', '.join(present)}, got {part!r}; name one of them, "
-                    "or how several begin"
+                    "or the beginning of several"
                 )
         learnt = {name for name, value in present.items() if value.requires_grad} or set(present)
         learnt = {name for name in learnt if not name.startswith(tuple(frozen))}

@@ -172,7 +172,7 @@ def run(
     """
     if not callable(model):
         raise TypeError(
-            f"expected a Pyro program, got {type(model).__name__}; pgm_rnn.WithPriors(model, priors) is one"
+            f"expected a Pyro program, such as pgm_rnn.WithPriors(model, priors), got {type(model).__name__}"
         )
     check_counts(num_samples=num_samples, num_warmup=num_warmup, num_chains=num_chains, max_tree_depth=max_tree_depth)
     if not 0 < target_acceptance < 1:

@@ -38,19 +38,21 @@ def unsuitable(engine: str, wanted: str, model: object) -> TypeError:
     """
     has = described(getattr(model, "states", None))
     has += " and a memory that reads them" if getattr(model, "memory_reads_state", False) else ""
-    return TypeError(f"{engine} needs a model with {wanted}, {type(model).__name__} has {has}; {_taker(model)}")
+    return TypeError(
+        f"expected a model with {wanted} for {engine}, got {type(model).__name__}, which has {has}; {_taker(model)}"
+    )
 
 
 def _taker(model: object) -> str:
     states = getattr(model, "states", None)
     if not hasattr(model, "states"):
-        return "expected a SequenceModel, such as RNN or HMM"
+        return "give a SequenceModel, such as RNN or HMM"
     if states is None:
-        return "svi.evaluate gives its exact likelihood"
+        return "use svi.evaluate, which gives its exact likelihood"
     if getattr(model, "memory_reads_state", False):
-        return "smc and svi take it"
+        return "use smc or svi"
     if isinstance(states, FiniteStates):
-        return "forward_backward takes it"
+        return "use forward_backward"
     if isinstance(states, GaussianStates):
-        return "kalman takes it" if states.linear else "kalman takes it by a method, smc and svi take it too"
-    return "smc and svi take it"
+        return "use kalman" if states.linear else "use kalman with a method, smc or svi"
+    return "use smc or svi"

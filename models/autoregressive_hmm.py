@@ -136,7 +136,7 @@ class AutoregressiveHMM(Lagged, ClosedMStep, SequenceModel):
         lags, now = model.pairs(data)
         one = regressed(lags, now, torch.ones_like(now[:, 0]))
         if one is None:
-            raise ValueError(f"expected a sequence of more than {order} steps, as many as the order, got none")
+            raise ValueError(f"expected a sequence of more than {order} steps, the order of the model, got none")
         residuals = now - lags @ one.coefficients.mT - one.intercept
         with seeded(seed):
             direction = residuals.double() @ torch.randn(size, dtype=torch.float64)

@@ -154,8 +154,8 @@ class SingularCovariance(ComputedOnce[Tensor]):
         tolerance = torch.finfo(self.raw.dtype).eps ** 0.5 * spread[:, None] * spread
         if bool(((cov - basis @ inner @ basis.mT).abs() > tolerance).any()):
             raise ValueError(
-                f"expected {name} to have the range of the model's, of dimension {rank}, got another one; make a new "
-                "model, for training keeps the range of a singular covariance"
+                f"expected {name} with the same range as the model's singular covariance, of dimension {rank}, got "
+                "another range, which a fit cannot reach; make a new model"
             )
         return raw_of(check_covariance(f"{name} in its range", inner, rank)) if rank else inner
 
@@ -203,7 +203,7 @@ def range_of(name: str, cov: Tensor) -> Range:
     lost = cov[~noisy].abs().sum() + (values.clamp(max=0).abs() > least).sum()
     if float(lost) > 0:
         raise ValueError(
-            f"expected {name} to be positive semidefinite, its smallest eigenvalue is "
+            f"expected {name} to be positive semidefinite, got a smallest eigenvalue of "
             f"{float(torch.linalg.eigvalsh(cov)[0]):.3g}"
         )
     kept = values > least

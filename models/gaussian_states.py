@@ -146,7 +146,10 @@ def chosen_obs_dim(obs_dim: int | None, emission: Emission | None) -> int:
         ValueError: both or none of them, another family, or a number below 1.
     """
     if (obs_dim is None) == (emission is None):
-        raise ValueError("expected exactly one of obs_dim and emission, such as obs_dim=2")
+        raise ValueError(
+            "expected exactly one of obs_dim and emission, such as obs_dim=2, got "
+            f"{'neither' if emission is None else 'both'}"
+        )
     if emission is not None:
         if not isinstance(emission, Gaussian) or emission.size is None:
             raise ValueError(f"expected emission=Gaussian(M), the law of real vectors, got {emission}")

@@ -74,7 +74,10 @@ def _scale(x: Tensor) -> _Scale:
     """The scale of observations (batch, T, M) with NaN in the padding and where one is missing."""
     count = (~x.isnan()).sum((0, 1))
     if bool((count == 0).any()):
-        raise ValueError(f"expected observations of every variable, got none of variable {int(count.argmin()) + 1}")
+        raise ValueError(
+            f"expected observations of every variable, got none of variable {int(count.argmin()) + 1} (counted from "
+            "1); leave it out"
+        )
     mean = x.nansum((0, 1)) / count
     deviation = ((x - mean).square().nansum((0, 1)) / count).sqrt()
     size = mean.abs()

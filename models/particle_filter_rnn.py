@@ -74,9 +74,12 @@ class ParticleFilterRNN(SequenceModel):
         first: First = "model",
     ) -> None:
         if not isinstance(model, SequenceModel) or model.states is None:
-            raise TypeError(f"expected a model with latent states, {type(model).__name__} has none")
+            raise TypeError(f"expected a model with latent states, got {type(model).__name__}, which has none")
         if model.input_dim is not None or model.first == "condition":
-            raise ValueError("expected a model without inputs and with first='model', whose filter is a function of x")
+            raise ValueError(
+                "expected a model with input_dim=None and first='model', whose filter is a function of x, got "
+                f"input_dim={model.input_dim} and first={model.first!r}"
+            )
         if resampling == "soft":
             raise ValueError(
                 "expected a scheme that copies particles, such as 'multinomial', as resampling, got 'soft'"

@@ -194,7 +194,10 @@ def chosen_bits(obs_dim: int | None, emission: Emission | None) -> Emission:
         TypeError: an emission that is no family.
     """
     if (obs_dim is None) == (emission is None):
-        raise ValueError("expected exactly one of obs_dim and emission, such as obs_dim=88")
+        raise ValueError(
+            "expected exactly one of obs_dim and emission, such as obs_dim=88, got "
+            f"{'neither' if emission is None else 'both'}"
+        )
     if obs_dim is not None:
         return Bernoulli(obs_dim)
     if not isinstance(emission, Emission):

@@ -75,7 +75,9 @@ def check_frozen(frozen: Collection[str], parts: Collection[str]) -> frozenset[s
     for part in frozen:
         check_choice("frozen", part, parts)
     if set(frozen) == set(parts):
-        raise ValueError(f"expected something left to fit, got all of {', '.join(parts)} frozen; leave one out")
+        raise ValueError(
+            f"expected at least one part left to fit, got all of {', '.join(parts)} in frozen; leave one out"
+        )
     return frozenset(frozen)
 
 
@@ -102,7 +104,10 @@ def check_probs(name: str, probs: "Tensor", shape: tuple[int | None, ...]) -> No
         expected = ", ".join("any" if n is None else str(n) for n in shape)
         raise ValueError(f"expected {name} of shape ({expected}), got {tuple(probs.shape)}")
     if not probs.is_floating_point() or 0 in probs.shape:
-        raise ValueError(f"expected {name} as floating point and not empty, got {probs.dtype} {tuple(probs.shape)}")
+        raise ValueError(
+            f"expected {name} as a floating-point tensor that is not empty, got dtype {probs.dtype} and shape "
+            f"{tuple(probs.shape)}"
+        )
     probs = probs.detach()
     if not bool((probs >= 0).all()):
         raise ValueError(f"expected {name} to be non-negative numbers, got {float(probs.min())}")
@@ -110,7 +115,9 @@ def check_probs(name: str, probs: "Tensor", shape: tuple[int | None, ...]) -> No
     if bool((error > 4 * probs.shape[-1] * torch.finfo(probs.dtype).eps + 1e-6).any()):
         row = int(error.argmax())
         total = float(probs.sum(-1).reshape(-1)[row])
-        raise ValueError(f"expected rows of {name} to sum to one, row {row} sums to {total:.8g}; normalise it first")
+        raise ValueError(
+            f"expected each row of {name} to sum to one, got a sum of {total:.8g} in row {row}; normalise it first"
+        )
 
 
 def check_symmetric(name: str, cov: "Tensor", size: int) -> "Tensor":
@@ -122,11 +129,15 @@ def check_symmetric(name: str, cov: "Tensor", size: int) -> "Tensor":
     import torch
 
     if cov.shape != (size, size) or not cov.is_floating_point():
-        raise ValueError(f"expected {name} of shape ({size}, {size}) and floating point, got {tuple(cov.shape)}")
+        raise ValueError(
+            f"expected {name} of shape ({size}, {size}) and floating point, got shape {tuple(cov.shape)} and dtype "
+            f"{cov.dtype}"
+        )
     cov = cov.detach()
     largest = float(cov.abs().max()) if size else 0.0
-    if size and not float((cov - cov.mT).abs().max()) <= 100 * torch.finfo(cov.dtype).eps * largest:
-        raise ValueError(f"expected {name} to be a symmetric matrix of numbers; use (cov + cov.mT) / 2")
+    if size and not (difference := float((cov - cov.mT).abs().max())) <= 100 * torch.finfo(cov.dtype).eps * largest:
+        got = "NaN or infinity" if difference != difference else f"a difference of {difference:.3g} from its transpose"
+        raise ValueError(f"expected {name} to be a symmetric matrix of numbers, got {got}; use (cov + cov.mT) / 2")
     return cov
 
 
@@ -143,7 +154,7 @@ def check_covariance(name: str, cov: "Tensor", size: int) -> "Tensor":
     if int(failed):
         smallest = float(torch.linalg.eigvalsh(cov)[0])
         raise ValueError(
-            f"expected {name} to be positive definite, its smallest eigenvalue is {smallest:.3g}; "
-            "add a small variance to its diagonal"
+            f"expected {name} to be positive definite, got a smallest eigenvalue of {smallest:.3g}; add a small "
+            "variance to its diagonal"
         )
     return factor

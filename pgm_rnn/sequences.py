@@ -156,7 +156,9 @@ def pad(sequences: Sequence[Tensor]) -> Sequences:
     """
     given: object = sequences
     if not isinstance(given, Sequence) or not all(isinstance(sequence, Tensor) for sequence in given):
-        raise TypeError("expected a list of tensors (T_i, *event), got something else in it or in its place")
+        others = [each for each in given if not isinstance(each, Tensor)] if isinstance(given, Sequence) else [given]
+        what = "an entry of type" if isinstance(given, Sequence) else "an argument of type"
+        raise TypeError(f"expected a list of tensors (T_i, *event), got {what} {type(others[0]).__name__}")
     if not sequences:
         raise ValueError("expected at least one sequence, got none; give a list of tensors (T_i, *event)")
     first = sequences[0]
@@ -207,7 +209,9 @@ def as_sequences(
         brought = {"lengths": True, "z": data.z is not None, "inputs": data.inputs is not None, "mask": False}
         for name, value in given.items():
             if value is not None and brought[name]:
-                raise ValueError(f"expected {name} in one place, got them in Sequences and as an argument; drop one")
+                raise ValueError(
+                    f"expected {name} in one place, got them in Sequences and as an argument; leave one out"
+                )
         z, inputs = data.z if z is None else z, data.inputs if inputs is None else inputs
         mask = data.observed if mask is None else mask
         x, mask = _without_column_axis(data, mask, event_shape)
@@ -215,7 +219,9 @@ def as_sequences(
     found = given_as(data)
     if found.is_list:
         if lengths is not None:
-            raise ValueError("expected no lengths beside a list, whose sequences have their own, got some; drop them")
+            raise ValueError(
+                "expected no lengths with a list of sequences, which have their own, got some; leave them out"
+            )
         parts = [_events(part, event_shape) for part in found.parts]
         batch = pad(parts)._replace(legend=found.legend)
         return as_sequences(batch, z=_padded("z", z), inputs=_padded("inputs", inputs), mask=_padded("mask", mask))
@@ -305,7 +311,7 @@ def check_mask(mask: Tensor, x: Tensor) -> Tensor:
     if mask.shape not in (x.shape[:2], x.shape):
         raise ValueError(f"expected mask of shape {tuple(x.shape[:2])} or {tuple(x.shape)}, got {tuple(mask.shape)}")
     if mask.device != x.device:
-        raise ValueError(f"expected mask on {x.device} as x, got {mask.device}; move it with .to")
+        raise ValueError(f"expected mask on {x.device}, where x is, got {mask.device}; move it with .to")
     return mask
 
 
@@ -334,7 +340,7 @@ def check_lengths(lengths: Tensor, x: Tensor | None = None) -> Tensor:
     if lengths.dim() != 1 or len(lengths) == 0 or (x is not None and lengths.shape != x.shape[:1]):
         raise ValueError(f"expected lengths of shape {expected}, one per sequence, got {tuple(lengths.shape)}")
     if x is not None and lengths.device != x.device:
-        raise ValueError(f"expected lengths on {x.device} as x, got {lengths.device}; move them with .to")
+        raise ValueError(f"expected lengths on {x.device}, where x is, got {lengths.device}; move them with .to")
     outside = (lengths < 1) | (lengths > (lengths.max() if x is None else x.shape[1]))
     if bool(outside.any()):
         index = int(outside.nonzero()[0])

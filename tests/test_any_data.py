@@ -135,7 +135,7 @@ def test_lengths_may_be_an_array_or_a_list() -> None:
     expected = hmm().log_prob(x, lengths=torch.tensor(lengths))
     assert torch.equal(hmm().log_prob(x.numpy(), lengths=np.array(lengths)), expected)
     assert torch.equal(hmm().log_prob(x, lengths=lengths), expected)
-    with pytest.raises(ValueError, match="expected no lengths beside a list, whose sequences have their own"):
+    with pytest.raises(ValueError, match="expected no lengths with a list of sequences, which have their own"):
         as_sequences([SERIES], torch.tensor([7]))
 
 

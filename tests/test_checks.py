@@ -47,7 +47,7 @@ def test_probabilities_have_the_shape_that_was_asked_for(shape: tuple[int, ...])
 
 @pytest.mark.parametrize("probs", [torch.tensor([0, 1]), torch.ones(0), torch.ones(2, dtype=torch.complex128)])
 def test_probabilities_are_floating_point_and_not_empty(probs: Tensor) -> None:
-    with pytest.raises(ValueError, match="expected initial as floating point and not empty, got"):
+    with pytest.raises(ValueError, match="expected initial as a floating-point tensor that is not empty, got"):
         check_probs("initial", probs, (None,))
 
 
@@ -58,20 +58,22 @@ def test_negative_probabilities_and_nan_are_errors(low: float, shown: str) -> No
 
 
 def test_probabilities_that_are_trained_get_the_same_errors() -> None:
-    with pytest.raises(ValueError, match=r"to sum to one, row 0 sums to 1.5"):
+    with pytest.raises(ValueError, match=r"to sum to one, got a sum of 1.5 in row 0"):
         check_probs("initial", torch.tensor([0.5, 1.0], requires_grad=True), (2,))
     with pytest.raises(ValueError, match=r"to be non-negative numbers, got -0.5"):
         check_probs("initial", torch.tensor([-0.5, 1.5], requires_grad=True), (2,))
 
 
 def test_a_row_that_does_not_sum_to_one_is_named() -> None:
-    with pytest.raises(ValueError, match=r"expected rows of transition to sum to one, row 1 sums to 0.9; normalise"):
+    with pytest.raises(
+        ValueError, match=r"expected each row of transition to sum to one, got a sum of 0.9 in row 1; normalise"
+    ):
         check_probs("transition", torch.tensor([[0.5, 0.5], [0.5, 0.4]]), (2, 2))
 
 
 @pytest.mark.parametrize("total", [1 - 1e-5, 1 + 1e-5, torch.inf])
 def test_a_small_error_of_the_sum_is_an_error(total: float) -> None:
-    with pytest.raises(ValueError, match="to sum to one, row 0 sums to"):
+    with pytest.raises(ValueError, match=r"to sum to one, got a sum of .* in row 0"):
         check_probs("initial", torch.tensor([total]), (1,))
 
 
@@ -82,7 +84,9 @@ def test_what_a_fit_leaves_alone_is_some_of_the_parts_and_not_all() -> None:
         check_frozen("a", ("a", "b"))
     with pytest.raises(ValueError, match="expected frozen to be one of alpha, beta, got 'alhpa'; did you mean 'alpha'"):
         check_frozen(["alhpa"], ("alpha", "beta"))
-    with pytest.raises(ValueError, match="expected something left to fit, got all of a, b frozen; leave one out"):
+    with pytest.raises(
+        ValueError, match="expected at least one part left to fit, got all of a, b in frozen; leave one out"
+    ):
         check_frozen(["b", "a"], ("a", "b"))
 
 

@@ -89,13 +89,13 @@ def test_draws_that_are_no_numbers_are_not_printed(monkeypatch: pytest.MonkeyPat
     assert call(monkeypatch, "forecast", "grows", "--data", "x.npy", "--num-steps", "90") == 2
     captured = capsys.readouterr()
     assert (captured.out, captured.err.count("\n")) == ("", 1)
-    assert "expected finite draws from grows, got others; either its parameters are invalid" in captured.err
+    assert "expected finite draws from grows, got NaN or infinity; either its parameters are invalid" in captured.err
 
 
 def test_our_own_sentences_and_a_full_memory_are_not_blamed_on_the_model() -> None:
     for error in (ValueError("expected x"), RuntimeError("can't allocate memory: you tried to allocate")):
         with pytest.raises(type(error), match=r"expected x|alloc"), blamed_on_model("here"):
             raise error
-    with pytest.raises(StorageError, match=r"got here, which stops torch \(a\); fit it again"):  # noqa: SIM117
+    with pytest.raises(StorageError, match=r"got here, with which torch fails \(a\); fit it again"):  # noqa: SIM117
         with blamed_on_model("here"):
             raise RuntimeError("a\nb")

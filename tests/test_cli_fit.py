@@ -384,7 +384,10 @@ def test_whole_numbers_are_what_the_user_says_and_nothing_before(
     arguments = f"fit hmm --data counts.csv --num-states 2 --iterations 3 {said}".split()
     assert call(monkeypatch, *arguments) == (2 if family is None else 0)
     if family is None:
-        assert "expected a kind for column '1', whose cells are whole numbers of 3 values" in capsys.readouterr().err
+        assert (
+            "expected a kind for column '1', whose cells are whole numbers with 3 different values"
+            in capsys.readouterr().err
+        )
     else:
         assert load_model("fits/hmm-counts-2").family == family
 
@@ -392,8 +395,8 @@ def test_whole_numbers_are_what_the_user_says_and_nothing_before(
 @pytest.mark.parametrize(
     ("command", "note"),
     [
-        ("hmm --num-states 2 --restarts 1 --iterations 5 --kind real", "binds for states 0, 1 in column 2"),
-        ("lgssm --latent-dim 2 --iterations 120", "binds for the noise of"),
+        ("hmm --num-states 2 --restarts 1 --iterations 5 --kind real", "in states 0, 1, column 2"),
+        ("lgssm --latent-dim 2 --iterations 120", "is held at min_scale="),
     ],
 )
 def test_a_column_without_noise_is_fitted_and_named(
@@ -508,7 +511,7 @@ def test_a_table_fits_eighty_columns(capsys: Capture) -> None:
             "hmm --data river.csv --num-states 2 --emission categorical",
             "expected words or whole numbers in column",
         ),
-        ("hmm --data river.csv --num-states 2 --emission categorical --column flow", "take the column by --kind flow="),
+        ("hmm --data river.csv --num-states 2 --emission categorical --column flow", "read the column by --kind flow="),
         ("hmm --data gaps.csv --num-states 2", "choose --kind 1=count or --kind 1=symbol or --kind 1=real"),
         ("hmm --data gaps.csv --num-states 2 --kind reel", "did you mean 'real'"),
         (
@@ -526,7 +529,7 @@ def test_a_table_fits_eighty_columns(capsys: Capture) -> None:
         ("lgssm --data short.csv --latent-dim 1", "expected more steps to train on, got 2 for all splits"),
         ("lgssm --data text.csv --latent-dim 1", "got 'x' in line 2"),
         ("lgssm --data empty.csv --latent-dim 1", "expected a table in empty.csv, got an empty file"),
-        ("lgssm --data . --latent-dim 1", "expected a file, got ., which is no file"),
+        ("lgssm --data . --latent-dim 1", "expected a file, got ., which does not exist or is a folder"),
         ("lgssm --data river.csv --latent-dim 1 --output .", "expected a new folder or one that holds a saved model"),
         ("lgssm --data river.csv --latent-dim 1 --output river.csv", "expected a new folder or one that holds"),
         ("lgssm --data river.csv --latent-dim 1 --output river.csv/x", "expected --output to name a folder"),
@@ -575,7 +578,7 @@ def test_what_the_user_got_wrong_is_one_sentence_before_any_work(
 def test_a_variable_without_noise_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     # whether rounding or the tolerance ends such a fit first depends on the last bit, so the first is made to happen
     def exact(self: GaussianEm) -> None:
-        raise kalman.CovarianceError("expected predictions with positive definite covariances, got another")
+        raise kalman.CovarianceError("expected predictions with positive definite covariances, got one that is not")
 
     monkeypatch.setattr(GaussianEm, "maximise", exact)
     write_csv(Path("odd.csv"), np.ones((9, 1)))
@@ -642,7 +645,7 @@ def test_a_network_is_trained_on_transposed_copies_of_a_roll(
     assert call(monkeypatch, *command.split(), "0") == 0
     assert seen[0] == 5 * seen[1]
     assert call(monkeypatch, *command.split(), "99") == 2
-    assert "expected to transpose by 1 to 38 keys" in capsys.readouterr().err
+    assert "expected a transposition by 1 to 38 keys" in capsys.readouterr().err
     command = "fit rnn --data synthetic-hmm --hidden-dim 2 --transpose 1"
     assert call(monkeypatch, *command.split()) == 2
     assert "expected piano rolls of 88 keys with --transpose" in capsys.readouterr().err

@@ -143,8 +143,8 @@ def test_forecasts_go_to_a_table_or_a_picture(monkeypatch: pytest.MonkeyPatch, c
     ("arguments", "message"),
     [
         ("infer hmm --data a.csv --engine forwrad", "expected --engine to be one of auto, forward, kalman, smc, svi"),
-        ("infer hmm --data a.csv --engine kalman", "got 'kalman'; use 'forward', which is what 'auto' takes"),
-        ("infer rnn --data a.csv", "expected a model with latent states, RNN has none"),
+        ("infer hmm --data a.csv --engine kalman", "got 'kalman'; use 'forward', which 'auto' chooses"),
+        ("infer rnn --data a.csv", "expected a model with latent states, got RNN, which has none"),
         ("infer hmm --data a.csv --out s.txt", "expected --out to end in .csv, .parquet, .nc, .png or .svg, got s.txt"),
         ("infer hmm --data a.csv --out no/s.csv", "expected --out to be in a folder that can be written to"),
         ("infer hmm --data a.csv --num-particles 0", "expected num_particles"),
@@ -183,4 +183,4 @@ def test_a_fit_to_a_text_keeps_its_vocabulary_for_later_texts(
     assert set(drawn) <= {*(" 012345" if unit == "word" else "to be or not"), "\n"}
     Path("short.txt").write_text("to quit")
     assert call(monkeypatch, *["infer", "play", "--data", "short.txt"]) == 2
-    assert f"expected {unit}s of the vocabulary of" in capsys.readouterr().err
+    assert f"expected {unit}s from the vocabulary of" in capsys.readouterr().err

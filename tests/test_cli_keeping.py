@@ -254,7 +254,7 @@ def test_the_years_of_a_file_are_not_fitted(monkeypatch: pytest.MonkeyPatch, cap
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("fit hmm --num-states 2 --data years.npz", "got years, too, which would not be used"),
+        ("fit hmm --num-states 2 --data years.npz", "got years as well, which would not be used"),
         ("fit rnn --data large.npy --kind real", "expected numbers of size up to 1e+150 in column '1', got 1e+308"),
         ("fit lgssm --latent-dim 1 --data large.npy", "expected numbers of size up to 1e+150"),
         (
@@ -263,7 +263,7 @@ def test_the_years_of_a_file_are_not_fitted(monkeypatch: pytest.MonkeyPatch, cap
         ),
         (
             "evaluate single --data float.npy",
-            "expected numbers up to 3.4e+38, as the model's torch.float32 has, got 1e+39",
+            "expected numbers up to 3.4e+38, the largest of the model's torch.float32, got 1e+39",
         ),
         ("evaluate symbols --data symbols.npy", "expected symbols below 1,000,000 in column '1'"),
     ],

@@ -142,7 +142,10 @@ def test_without_the_option_a_class_is_not_looked_for(monkeypatch: pytest.Monkey
     monkeypatch.syspath_prepend(str(Path("my").resolve()))
     assert run(monkeypatch, "sample kept --out draws.npz") == 2
     said = capsys.readouterr().err
-    assert "expected the class own_regimes:Regimes to be imported, for no module is imported because a file" in said
+    assert (
+        "expected the class own_regimes:Regimes to be imported already, because loading a file imports no module"
+        in said
+    )
     assert "or --class FILE.py:Regimes at the command line" in said
     assert "own_regimes" not in sys.modules
 
@@ -160,12 +163,12 @@ def test_without_the_option_a_class_is_not_looked_for(monkeypatch: pytest.Monkey
             "my/own_regimes.py:Regime",
             "to name a class in my/own_regimes.py that derives from SequenceModel, got no such name; it defines Re",
         ),
-        ("my/own_regimes.py:function", "got function, which is none; it defines Regimes, Noise"),
-        ("my/own_regimes.py:Options", "got Options, which is none; it defines Regimes, Noise"),
-        ("my/helper.py:SLOPE", "got SLOPE, which is none; it defines none"),
+        ("my/own_regimes.py:function", "got function, which is not one; it defines Regimes, Noise"),
+        ("my/own_regimes.py:Options", "got Options, which is not one; it defines Regimes, Noise"),
+        ("my/helper.py:SLOPE", "got SLOPE, which is not one; it defines none"),
         (
             "my/own_regimes.py:Noise",
-            "expected model_class=Regimes, for the saved model is one of own_regimes:Regimes",
+            "expected model_class=Regimes, because the saved model is one of own_regimes:Regimes",
         ),
         (
             "my/broken.py:Regimes",

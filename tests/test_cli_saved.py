@@ -257,7 +257,7 @@ def test_draws_that_are_not_finite_are_no_picture(monkeypatch: pytest.MonkeyPatc
         model.emission_matrix.fill_(torch.inf)
     monkeypatch.setattr(predicting, "open_saved", lambda *_: saved.Saved(model, {}))
     assert call(monkeypatch, *["sample", "linear", "--out", "a.png"]) == 2
-    assert "expected finite numbers to draw, got others; write them to a .npz" in capsys.readouterr().err
+    assert "expected finite numbers to draw, got NaN or infinity; write them to a .npz" in capsys.readouterr().err
     assert not Path("a.png").exists()
 
 
@@ -418,7 +418,7 @@ def test_all_forecasts_go_to_a_file(monkeypatch: pytest.MonkeyPatch, capsys: Cap
         ("evaluate hmm --data river.csv --column 1", "expected words or whole numbers in column '1' of kind symbol"),
         ("evaluate noisy --data many.npy --bound exact", "has no exact likelihood"),
         ("evaluate noisy --data many.npy --bound ivae", "did you mean 'iwae'"),
-        ("evaluate counts --data counts.npy --bound fivo", "smc needs a model with latent states"),
+        ("evaluate counts --data counts.npy --bound fivo", "expected a model with latent states for smc"),
         ("evaluate noisy --data many.npy --num-particles 0", "expected num_particles"),
         ("evaluate noisy --data many.npy --normalisation mean", "expected normalisation to be one of sum, sequence"),
         ("evaluate noisy --data many.npy --json no/such/x.json", "expected --json to name a file"),

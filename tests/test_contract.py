@@ -192,7 +192,7 @@ def test_the_graph_is_acyclic_and_an_observation_has_the_present_as_parents(name
     assert all(order[a] <= order[b] for a, b in graph.edges)
 
 
-@pytest.mark.filterwarnings("ignore:No share of the data")  # nine steps are few for the states of some models
+@pytest.mark.filterwarnings("ignore:Almost none of the data")  # nine steps are few for the states of some models
 @every("engine on an exact model of vectors")
 def test_every_engine_runs_on_a_ragged_batch_or_says_why_not(engine: str, name: str) -> None:
     model, data = make_model(name, Gaussian(2)), Sequences(ragged(Gaussian(2)), LENGTHS)

@@ -28,7 +28,7 @@ def test_observations_that_do_not_fit_are_errors(name: str, family: Emission, ve
         "no sequences": (x[:0], ValueError, "at least one sequence and one step"),
         "events": (x[..., None], ValueError, r"expected x of shape \(batch, T"),
         "dtype": (x.to(wrong_dtype), TypeError, "expected x (of|as) "),
-        "device": (x.to("meta"), ValueError, "expected x on cpu as the model, got meta"),
+        "device": (x.to("meta"), ValueError, "expected x on cpu, where the model is, got meta"),
         "words": ("abc", TypeError, "expected observations as a tensor .*, got str"),
         "support": (torch.full_like(x, -1 if family.needs_integers else torch.nan), ValueError, "got (-1|nan) in seq"),
     }
@@ -47,7 +47,7 @@ def test_lengths_that_do_not_fit_are_errors(name: str, verb: str) -> None:
         (LENGTHS[:2], ValueError, r"expected lengths of shape \(3,\), one per sequence, got \(2,\)"),
         (LENGTHS.double(), TypeError, "expected lengths as a tensor of integers, got torch.float64"),
         (3, TypeError, "expected lengths as a tensor of integers, got int"),
-        (LENGTHS.to("meta"), ValueError, "expected lengths on cpu as x, got meta"),
+        (LENGTHS.to("meta"), ValueError, "expected lengths on cpu, where x is, got meta"),
     ]
     for lengths, error, message in bad:
         with pytest.raises(error, match=message):

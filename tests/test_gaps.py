@@ -163,7 +163,7 @@ def test_a_first_observation_that_the_states_are_conditioned_on_must_be_there() 
         lambda: model.model(data, rendering="unrolled"),
     ):
         with pytest.raises(
-            ValueError, match=r"expected x_1 with first='condition'.* missing one in sequence 0; use first="
+            ValueError, match=r"expected an observed x_1 with first='condition'.* missing one in sequence 0; use first="
         ):
             verb()
     head = Sequences(data.x[:, :1], torch.ones(3, dtype=torch.long), mask=data.mask[:, :1])

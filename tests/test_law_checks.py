@@ -61,7 +61,7 @@ FAULTS: list[tuple[Any, str, Method, type[Exception], str]] = [
         lambda self, z, h: dist.Categorical(logits=self.moves),
         ValueError,
         r"expected a law from transition of BadSwitchingAR at step 2 whose batch shape broadcasts to .*\(3, 2\), got a "
-        r"Categorical of batch shape \(3,\); pick by z, such as self\.table\[z\]",
+        r"Categorical of batch shape \(3,\); index by z, such as self\.table\[z\]",
     ),
     (
         StochasticVolatility,
@@ -192,15 +192,15 @@ FAULTS: list[tuple[Any, str, Method, type[Exception], str]] = [
         "recurrence",
         lambda self, h, z, x: x + z[..., None],
         TypeError,
-        r"expected recurrence .* at step 2 to read h and x alone, for memory_reads_state is False and z is None, got "
-        r"TypeError: .*; if it is to read z, set memory_reads_state = True, and smc and svi take",
+        r"expected recurrence .* at step 2 to read only h and x, because memory_reads_state is False and z is None, .*"
+        r"TypeError: .*; to read z, set memory_reads_state = True and use smc or svi",
     ),
     (
         SwitchingAR,
         "recurrence",
         lambda self, h, z, x: None,
         TypeError,
-        "expected a memory from recurrence .*, got NoneType",
+        "expected a tensor as the memory from recurrence .*, got NoneType",
     ),
     (
         LatentToy,
@@ -438,13 +438,21 @@ def test_tables_by_hand_are_probabilities() -> None:
     half, x = torch.tensor([0.5, 0.5]), torch.zeros(2, 3)
     forward_backward.filter(ByHand(half, torch.eye(2)), x)  # type: ignore[arg-type]
     for initial, transition, message in (
-        (half, 2 * torch.eye(2), "expected rows of transition_probs of ByHand to sum to one, row 0 sums to 2"),
+        (
+            half,
+            2 * torch.eye(2),
+            "expected each row of transition_probs of ByHand to sum to one, got a sum of 2 in row 0",
+        ),
         (
             half,
             torch.eye(2).expand(2, 2, 2, 2) / 2,
-            "rows of transition_probs of ByHand to sum to one, row 0 sums to 0.5",
+            "each row of transition_probs of ByHand to sum to one, got a sum of 0.5 in row 0",
         ),
-        (half / 2, torch.eye(2), "expected rows of initial_probs of ByHand to sum to one, row 0 sums to 0.5"),
+        (
+            half / 2,
+            torch.eye(2),
+            "expected each row of initial_probs of ByHand to sum to one, got a sum of 0.5 in row 0",
+        ),
         (
             torch.tensor([1.5, -0.5]),
             torch.eye(2),
@@ -465,7 +473,7 @@ def test_a_model_that_gives_tables_by_hand_is_checked_too() -> None:
             return torch.zeros(*x.shape[:2], 2)
 
     with pytest.raises(
-        ValueError, match=r"expected rows of transition_probs of Given to sum to one, row 0 sums to 0\.9"
+        ValueError, match=r"expected each row of transition_probs of Given to sum to one, got a sum of 0\.9 in row 0"
     ):
         Given().log_prob(torch.zeros(2, 3, 1))
 

@@ -178,7 +178,10 @@ NORMAL: Any = dist.Normal(torch.zeros(2, 2), 1.0)
             "expected the parameter to be one of initial_probs, transition_probs, loc, scale, initial_logits, "
             "transition_logits, emission_table.params, got 'mean'",
         ),
-        ({"scale": NORMAL}, "expected a prior over positive numbers for scale, got a draw of Normal that is none; use"),
+        (
+            {"scale": NORMAL},
+            "expected a prior over positive numbers for scale, got a draw of Normal outside these values; use",
+        ),
         (
             {"transition_probs": NORMAL},
             "over rows of probabilities that sum to one for transition_probs, got a draw of",

@@ -231,7 +231,7 @@ def test_every_engine_runs_or_says_why_not(engine: str, make: Any) -> None:
     model = make()
     data, entry = model.sample(3, 4, seed=0)._replace(z=None), OWN.engines[engine]
     if not entry.takes(model) and engine != "mcmc":  # NUTS draws the states too where it cannot sum them out
-        with pytest.raises((TypeError, ValueError), match=rf"(needs a model with|expected) .*{make.__name__}"):
+        with pytest.raises((TypeError, ValueError), match=rf"expected .*{make.__name__}"):
             entry.example(model, data)
         return
     result: Any = entry.example(model, data)

@@ -89,17 +89,17 @@ def test_what_has_no_closed_form_is_an_error_in_one_sentence() -> None:
 
 @pytest.mark.parametrize("shape", [(3,), (3, 5), (2, 4)])
 def test_latent_states_of_another_shape_are_an_error(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"expected z of shape \(3, 4\) \+ latent shape as x, got"):
+    with pytest.raises(ValueError, match=r"expected z of shape \(3, 4\) \+ latent shape, got"):
         LatentToy().log_prob(ragged(Gaussian()), torch.zeros(shape), LENGTHS)
 
 
 def test_lengths_in_the_place_of_states_are_named() -> None:
-    with pytest.raises(ValueError, match=r"as x, got \(3,\); lengths come after z, or as lengths="):
+    with pytest.raises(ValueError, match=r"latent shape, got \(3,\); lengths come after z, or as lengths="):
         LatentToy().log_prob(ragged(Gaussian()), LENGTHS)
 
 
 def test_latent_states_that_are_no_tensor_are_an_error() -> None:
-    with pytest.raises(ValueError, match=r"expected z of shape \(3, 4\) \+ latent shape as x, got"):
+    with pytest.raises(ValueError, match=r"expected z of shape \(3, 4\) \+ latent shape, got"):
         LatentToy().log_prob(ragged(Gaussian()), [[0.0]], LENGTHS)  # type: ignore[arg-type]
 
 

@@ -124,7 +124,7 @@ def test_lengths_outside_the_steps_are_an_error_that_names_the_place(length: int
 
 
 def test_lengths_are_on_the_device_of_the_observations() -> None:
-    with pytest.raises(ValueError, match="expected lengths on cpu as x, got meta"):
+    with pytest.raises(ValueError, match="expected lengths on cpu, where x is, got meta"):
         as_sequences(torch.zeros(2, 5), torch.tensor([1, 2], device="meta"))
 
 

@@ -287,7 +287,7 @@ SPIKES = DatasetInfo("spikes", spikes, Laplace, labels="sequences")
 def loudness(model: SequenceModel, data: Sequences) -> Tensor:
     """Mean log p(x) over a batch."""
     if model.initial_memory is None:
-        raise TypeError(f"loudness needs a model with memory states, {type(model).__name__} has none; svi.evaluate")
+        raise TypeError(f"expected a model with a memory for loudness, got {type(model).__name__}; use svi.evaluate")
     return model.log_prob(data.x, lengths=data.lengths).mean()
 
 

@@ -364,7 +364,9 @@ def _check_any(seen: Tensor | None) -> None:
         ValueError: all entries of all steps are missing.
     """
     if seen is not None and not bool(seen.any()):
-        raise ValueError("expected at least one observation for em.fit, got a mask that is False everywhere; give some")
+        raise ValueError(
+            "expected at least one observation for em.fit, got a mask that is False everywhere; correct the mask"
+        )
 
 
 def _common(x: Tensor, units: Units | None, seen: Tensor | None) -> Tensor:

@@ -161,7 +161,7 @@ def fit(
         if start == "data":
             raise ValueError(
                 "expected start='model' for a linear-Gaussian model, got 'data'; fit "
-                "pgm_rnn.models.linear_start.linear_start(x, latent_dim=...), which is read off the data"
+                "pgm_rnn.models.linear_start.linear_start(x, latent_dim=...), which estimates a start from the data"
             )
         least = MIN_SCALE if min_scale is None else min_scale
         steps = GaussianEm(model, data, held_out, inputs=inputs, frozen=frozen, min_scale=least)
@@ -171,7 +171,7 @@ def fit(
         steps = GradientEm(model, data, held_out, inputs=inputs, **options)
     elif has_tables(model) and has_parts(model):
         if inputs is not None:
-            raise ValueError("expected no inputs, for the model takes none, got some; drop them")
+            raise ValueError("expected no inputs, because the model takes none, got some; leave them out")
         steps = BaumWelch(
             model,
             data,

@@ -119,7 +119,10 @@ class GaussianEm:
         min_scale: float = MIN_SCALE,
     ) -> None:
         if valid is not None:
-            raise ValueError("expected no valid data for a linear-Gaussian model, which has one start only, got some")
+            raise ValueError(
+                "expected valid=None for a linear-Gaussian model, which has only one start, got validation data; "
+                "leave valid out"
+            )
         self._model = model
         given = checked_gaussian(model, data, None, inputs)
         self._given, self._lengths, _, self._given_inputs = given[:4]

@@ -55,8 +55,8 @@ class Faults:
             cause = (
                 f"column {large} (counted from 0) has values up to {float(self._largest[large]):.3g}, "
                 f"{float(size[large]):.2g} times what the parameters that EM starts from expect: begin with "
-                "pgm_rnn.models.linear_start.linear_start(x, latent_dim=...), which is read off the data, or divide "
-                "each column by its standard deviation"
+                "pgm_rnn.models.linear_start.linear_start(x, latent_dim=...), which estimates a start from the data, "
+                "or divide each column by its standard deviation"
             )
         else:
             cause = (

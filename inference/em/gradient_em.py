@@ -169,7 +169,8 @@ def _trained(model: nn.Module, frozen: Collection[str]) -> list[str]:
     free = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     if not free:
         raise ValueError(
-            f"expected a parameter to fit, every one of the {type(model).__name__} has requires_grad=False"
+            f"expected at least one parameter to fit, got a {type(model).__name__} in which every one has "
+            "requires_grad=False; set it to True for some"
         )
     kept = check_frozen(frozen, free)
     return [name for name in free if name not in kept]

@@ -27,16 +27,16 @@ def of_states(shares: Tensor, held: Tensor, min_scale: float, *, from_data: bool
     empty, found = shares < LEAST_SHARE, []
     if bool(empty.any()):
         found.append(
-            f"No share of the data, less than {LEAST_SHARE} steps, is left to {named('state', empty)} of {len(empty)} "
-            f"(counted from 0): {remedies}"
+            f"Almost none of the data, less than {LEAST_SHARE} expected steps, belongs to {named('state', empty)} of "
+            f"{len(empty)} (counted from 0): {remedies}"
         )
     held = held & ~empty[:, None]
     if bool(held.any()):
         found.append(
-            f"min_scale={min_scale:.2g} binds for {named('state', held.any(1))} in {named('column', held.any(0))} "
-            "(counted from 0): the observations in such a state are constant there, or its columns determine each "
-            "other, and the likelihood has no bound. Leave such columns out, use fewer states, or choose a larger "
-            "min_scale"
+            f"The scale is held at min_scale={min_scale:.2g} in {named('state', held.any(1))}, "
+            f"{named('column', held.any(0))} (counted from 0): the observations in such a state are constant there, or "
+            "its columns determine each other, and the likelihood has no bound. Leave such columns out, use fewer "
+            "states, or choose a larger min_scale"
         )
     return found
 
@@ -53,7 +53,7 @@ def of_noise(covariances: list[str], columns: Tensor, min_scale: float) -> list[
         return []
     where = f", in {named('column', columns)} (counted from 0)" if bool(columns.any()) else ""
     return [
-        f"min_scale={min_scale:.2g} binds for the noise of {' and of '.join(covariances)}{where}. A column that is "
+        f"The noise of {' and of '.join(covariances)} is held at min_scale={min_scale:.2g}{where}. A column that is "
         "constant, a straight line, or determined by other columns is predicted exactly, and the likelihood has no "
         "bound: leave such a column out, take fewer states, or choose a larger min_scale"
     ]
@@ -76,9 +76,9 @@ def of_diffuse_start(emission_matrix: Tensor, diffuse: Tensor, free: Collection[
     if not causes:
         return []
     return [
-        f"The likelihood of a diffuse start has no bound while {' and '.join(causes)} can shrink, for the states have "
-        f"no unit then: what was fitted depends on where EM ended. Keep what names a unit by frozen={tuple(causes)!r}, "
-        "or give initial_cov in place of diffuse"
+        f"The likelihood of a diffuse start has no bound while {' and '.join(causes)} can shrink, because the states "
+        "then have no unit: the fitted values depend on where EM ended. Keep the unit fixed by "
+        f"frozen={tuple(causes)!r}, or give initial_cov in place of diffuse"
     ]
 
 
@@ -86,9 +86,9 @@ def of_fall(start: str, iteration: int, nats: float, *, in_double: bool = False)
     """The sentence on an iteration that lowered the objective; `in_double`: whether the model already is in float64."""
     remedy = "Check" if in_double else "Use float64, or check"
     return (
-        f"{start} lowered its objective by {nats:.4g} nats in iteration {iteration}, more than rounding explains. This "
-        f"is no convergence: the parameters before that iteration are kept. {remedy} that the model begins with scales "
-        "above min_scale"
+        f"{start} lowered its objective by {nats:.4g} nats in iteration {iteration}, more than rounding explains. EM "
+        f"has not converged, and the parameters before that iteration are kept. {remedy} that the model begins with "
+        "scales above min_scale"
     )
 
 

@@ -287,7 +287,9 @@ def forecast(
     x = problem.data.x
     future_inputs = check_inputs(future_inputs, model.input_dim, x.new_empty(len(x), num_steps))
     if reads_observations(model):
-        raise ValueError("expected a model that does not read its own observations; draw from model.forecast instead")
+        raise ValueError(
+            f"expected a model that does not read its own observations, got {type(model).__name__}; use model.forecast"
+        )
     posterior = problem.filtered()
     posterior.check_determined(problem.data.lengths)
     result = Filtered(posterior.moments, problem.data.lengths)

@@ -109,7 +109,7 @@ def _chained(model: Any, x: Data, lengths: Tensor | None) -> tuple[Sequences, Ch
     chained = chain_of(model, data)
     if chained.diffuse is not None:
         raise ValueError(
-            "expected initial_cov for one-step residuals, got a diffuse start, for which the first ones have no finite "
+            "expected initial_cov for one-step residuals, got a diffuse start, whose first residuals have no finite "
             "variance; give the model initial_cov, or use method='model'"
         )
     return data, chained

@@ -107,7 +107,7 @@ def checked_gaussian(
     given = given if mask is not None else as_sequences(given, mask=_observed(given))
     if given.observed is not None and reads_observations(model):
         raise ValueError(
-            f"expected every observation, for {type(model).__name__} reads it at the next step, got missing ones; "
+            f"expected no missing observations, because {type(model).__name__} reads each at the next step, got some; "
             "fill them in"
         )
     return checked(cast(SequenceModel, model), given)

@@ -145,8 +145,8 @@ def smooth(
     check_counts(num_paths=num_paths, lag=lag)
     if method == "backward" and isinstance(model, SequenceModel) and model.memory_reads_state:
         raise ValueError(
-            f"expected a memory that reads no states for method='backward', that of {type(model).__name__} reads them; "
-            "use method='ancestors'"
+            f"expected a model whose memory reads no states for method='backward', got {type(model).__name__}, whose "
+            "memory reads them; use method='ancestors'"
         )
     options = Options(num_particles, proposal, lookahead, resampling, ess_threshold)
     data = checked_for_smc(model, x, lengths, inputs, mask)

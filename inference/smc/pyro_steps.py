@@ -30,7 +30,7 @@ class PyroSteps:
     def __init__(self, model: SequenceModel, num_particles: int, *, guide: bool = False) -> None:
         check_counts(num_particles=num_particles)
         if not isinstance(model, SequenceModel) or model.states is None:
-            raise TypeError(f"expected a model with latent states, {type(model).__name__} has none")
+            raise TypeError(f"expected a model with latent states, got {type(model).__name__}, which has none")
         self.model, self.num_particles, self.guide = model, num_particles, guide
 
     @torch.no_grad()

@@ -131,8 +131,8 @@ def checked_for_smc(
     """
     if not isinstance(model, SequenceModel) or model.states is None:
         raise TypeError(
-            f"smc needs a model with latent states, {type(model).__name__} has none; "
-            "svi.evaluate gives the likelihood of a model without"
+            f"expected a model with latent states for smc, got {type(model).__name__}, which has none; use "
+            "svi.evaluate for its likelihood"
         )
     data = checked(model, x, lengths, inputs=inputs, mask=mask)
     check_given(data, model.first)

@@ -135,13 +135,13 @@ def parsed(described: bytes, packed: bytes, where: object) -> State:
     content = _unpacked(described, where)
     if hashlib.sha256(packed).hexdigest() != content["tensors_sha256"]:
         raise CheckpointError(
-            f"expected {content['tensors']} in {where} as it was written, it was changed or cut short since; "
-            "copy it again, or start a new run in another folder"
+            f"expected {content['tensors']} in {where} as it was written, got one that was changed or cut short; copy "
+            "it again, or start a new run in another folder"
         )
     try:
         return State(load(packed), content)
     except Exception as error:  # of a damaged header safetensors and torch raise nearly everything
-        raise CheckpointError(f"expected a safetensors file in {where}, it cannot be read: {error}") from None
+        raise CheckpointError(f"expected a safetensors file in {where}, got one that cannot be read: {error}") from None
 
 
 def check_run(there: Mapping[str, Any], here: Mapping[str, Any], where: object) -> None:
@@ -186,6 +186,6 @@ def _unpacked(described: bytes, where: object) -> dict[str, Any]:
         or not all(isinstance(content.get(key), str) for key in ("tensors", "tensors_sha256"))
     ):
         raise CheckpointError(
-            f"expected {CHECKPOINT} in {where} as it was written, it was changed since; start a new run elsewhere"
+            f"expected {CHECKPOINT} in {where} as it was written, got a changed one; start a new run elsewhere"
         )
     return content

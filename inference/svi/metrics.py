@@ -56,7 +56,7 @@ class Metrics:
             wanted = (
                 "no metrics file" if num_bytes is None else f"the run's metrics file, of at least {num_bytes} bytes"
             )
-            raise ValueError(f"expected {wanted}, got {'none' if there is None else f'one of {there}'}")
+            raise ValueError(f"expected {wanted}, got {'none' if there is None else f'one of {there} bytes'}")
         if self.file is not None:
             self.file.truncate(num_bytes)
         if self.tensorboard is not None:

@@ -124,7 +124,7 @@ class Surroundings:
 
     def __post_init__(self) -> None:
         if self.resume and self.checkpoint is None:
-            raise ValueError("expected checkpoint=FOLDER with resume=True, got none; it says where to go on from")
+            raise ValueError("expected checkpoint=FOLDER with resume=True, got none; name the folder to continue from")
 
 
 class Epoch(NamedTuple):

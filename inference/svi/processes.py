@@ -131,8 +131,9 @@ def _losses_named() -> Iterator[None]:
         if not isinstance(error, dist.DistError) and not any(word in str(error).lower() for word in _TRANSPORT):
             raise
         raise ProcessLostError(
-            "expected every process of the run to answer, one has ended or hangs; see its own error, then start all "
-            f"of them again, with resume where there is a checkpoint ({str(error).splitlines()[0][:200]})"
+            "expected every process of the run to answer, got no answer from one that has ended or hangs; see its own "
+            "error, then start all of them again, with resume where there is a checkpoint "
+            f"({str(error).splitlines()[0][:200]})"
         ) from error
 
 

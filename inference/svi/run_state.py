@@ -168,7 +168,7 @@ def blamed_on(where: object) -> Iterator[None]:
         yield
     except (KeyError, TypeError, IndexError, ValueError, RuntimeError) as error:
         raise CheckpointError(
-            f"expected a complete checkpoint of this run in {where}, but its parts do not fit: {error}"
+            f"expected a complete checkpoint of this run in {where}, got parts that do not fit together: {error}"
         ) from error
 
 

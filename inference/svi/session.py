@@ -61,5 +61,5 @@ def checked_device(device: str) -> torch.device:
     if kind not in ("cpu", "cuda"):
         raise ValueError(f"expected device to be cpu or cuda, got {device!r}")
     if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"expected a CUDA device for device={device!r}, this machine has none; use device='cpu'")
+        raise ValueError(f"expected a CUDA device for device={device!r}, got a machine without one; use device='cpu'")
     return torch.device(device)

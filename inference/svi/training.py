@@ -118,8 +118,8 @@ class Run(run_state.Progress):
             folder = self.checkpoints.folder or "the first process's folder"
             if not resume:
                 raise CheckpointError(
-                    f"expected a new folder for a new run, got a checkpoint in {folder}; go on from it with resume, "
-                    "or choose another folder"
+                    f"expected a new folder for a new run, got a checkpoint in {folder}; continue from it with "
+                    "resume=True, or choose another folder"
                 )
             state = parsed(*files, folder)
             check_run(run_state.as_described_now(state.content["run"]), self.me or {}, folder)

@@ -42,7 +42,7 @@ def class_of(given: str | None) -> "type[SequenceModel] | None":
     there = [
         each for each, value in vars(module).items() if is_model_class(value) and value.__module__ == module.__name__
     ]
-    what = "no such name" if found is None else f"{name}, which is none"
+    what = "no such name" if found is None else f"{name}, which is not one"
     offered = f"it defines {', '.join(there)}" if there else "it defines none"
     raise ValueError(
         f"expected --class to name a class in {path} that derives from SequenceModel, got {what}; {offered}"

@@ -79,10 +79,10 @@ def _array(stream: IO[bytes], size: int) -> Array:
     read_header = {(1, 0): np.lib.format.read_array_header_1_0}.get(version, np.lib.format.read_array_header_2_0)
     shape, _, dtype = read_header(stream)
     if dtype.hasobject:
-        raise ValueError("objects are packed as a pickle, which is never read")
+        raise ValueError("Python objects are stored as a pickle, which is never read; save numbers")
     wanted, there = math.prod(shape) * dtype.itemsize, size - stream.tell()
     if wanted != there or any(n < 0 for n in shape):
-        raise ValueError(f"its header says {wanted:,} bytes of numbers, there are {there:,}")
+        raise ValueError(f"its header promises {wanted:,} bytes of numbers, but {there:,} follow it")
     stream.seek(0)
     return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
 
@@ -114,8 +114,8 @@ def _check_names(names: list[str], files: list[str], path: Path) -> None:
     unused = [name for name in others if name != "x"] if "x" in names else []
     if unused:
         raise DataError(
-            f"expected only x, lengths and mask in {path}, got {', '.join(unused)}, too, which would not be used; save "
-            "the file without it"
+            f"expected only x, lengths, mask, inputs and z in {path}, got {', '.join(unused)} as well, which would not "
+            "be used; save the file without it"
         )
 
 
@@ -176,7 +176,7 @@ def _lengths(lengths: Array, x: Array, path: Path) -> Array:
     try:
         return check_lengths(torch.from_numpy(lengths.astype(np.int64)), torch.from_numpy(x)).numpy()
     except ValueError as error:
-        raise DataError(f"{error}, in {path}") from None
+        raise DataError(f"{error} (in {path})") from None
 
 
 def _mask(mask: Array, x: Array, path: Path) -> Array:
@@ -184,7 +184,8 @@ def _mask(mask: Array, x: Array, path: Path) -> Array:
         raise DataError(f"expected truth values as mask in {path}, got {mask.dtype}; use mask.astype(bool)")
     if mask.shape not in (x.shape, x.shape[:-1] if x.ndim > 1 else x.shape):
         raise DataError(
-            f"expected a mask of shape {x.shape} as x, or without its last axis, in {path}, got {mask.shape}"
+            f"expected a mask of shape {x.shape}, the shape of x, or that without its last axis, in {path}, got "
+            f"{mask.shape}"
         )
     return mask.astype(bool)
 

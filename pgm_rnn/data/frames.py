@@ -61,7 +61,9 @@ def _suffix(path: Path) -> str:
     """The suffix of a file, in lower case, after a check that there is one that can be read."""
     suffix = path.suffix.lower()
     if not path.is_file():
-        raise DataError(f"expected a file, got {path}, which is no file; check the name and the folder")
+        raise DataError(
+            f"expected a file, got {path}, which does not exist or is a folder; check the name and the folder"
+        )
     if suffix not in SUFFIXES:
         raise DataError(f"expected a file that ends in {', '.join(SUFFIXES)}, got {path}")
     return suffix
@@ -129,8 +131,12 @@ def _of_tables(tables: Sequence[Any]) -> Frame:
 
     parts = [_indexed(table) for table in tables]
     names = [part.columns.tolist() for part in parts]
-    if any(one != names[0] for one in names) or not all(map(len, parts)):
-        raise DataError(f"expected tables with the columns {', '.join(names[0])} and at least one row, got another")
+    for index, (one, part) in enumerate(zip(names, parts, strict=True)):
+        if one != names[0] or not len(part):
+            raise DataError(
+                f"expected tables with the columns {', '.join(names[0])} and at least one row, got the columns "
+                f"{', '.join(one)} and {len(part)} rows at index {index} of the list"
+            )
     lengths = np.array([len(part) for part in parts])
     return Frame(pd.concat(parts, ignore_index=True), "the list", _step_of(lengths), True, lengths)
 
@@ -161,11 +167,11 @@ def _in_memory(source: Any) -> Frame:
         parts = [_steps(part) for part in source]
         if len({part.shape[1] for part in parts}) > 1 or not all(map(len, parts)):
             shapes = ", ".join(str(part.shape) for part in parts[:6])
-            raise DataError(f"expected sequences (T_i, M) of one M and at least one step, got shapes {shapes}")
+            raise DataError(f"expected sequences (T_i, M) with the same M and at least one step, got shapes {shapes}")
         return _of_rows(np.concatenate(parts), np.array([len(part) for part in parts]), "the list")
     values = _array(source)
     if values.ndim not in (1, 2, 3) or 0 in values.shape:
-        raise DataError(f"expected an array (T,), (T, M) or (batch, T, M) with numbers in it, got shape {values.shape}")
+        raise DataError(f"expected an array (T,), (T, M) or (batch, T, M) that is not empty, got shape {values.shape}")
     values = values if values.ndim == 3 else values[None] if values.ndim == 2 else values[None, :, None]
     return _padded(values, np.full(len(values), values.shape[1]), "the array")
 
@@ -181,9 +187,7 @@ def _array(source: Any) -> Array:
     try:
         array = np.asarray(source)
     except ValueError:
-        raise DataError(
-            "expected sequences of rows of one width, got rows of different lengths in a sequence"
-        ) from None
+        raise DataError("expected rows of one length in each sequence, got rows of different lengths") from None
     return array
 
 

@@ -56,13 +56,15 @@ def read_header(rows: Rows, path: Path) -> Header:
     if names is None:
         shown = ", ".join(cell or "an empty cell" for cell in first[:6]) + (", ..." if len(first) > 6 else "")
         raise DataError(
-            f"expected names or numbers in line {line} of {path}, cannot tell which it holds ({shown}); put a line of "
-            "names in letters in its place, or above it"
+            f"expected column names or numbers in line {line} of {path}, got {shown}, which may be either; put a line "
+            "of names in letters in its place, or above it"
         )
     if not names:
         return Header(numbered(len(first)), False)
     shown = ", ".join([cell for cell in first if cell][:6]) + (", ..." if len(first) > 6 else "")
-    note = f"the first row ({shown}) is taken for the names of the columns; a line of names above it makes it numbers"
+    note = (
+        f"the first row ({shown}) is read as the names of the columns; if it holds data, add a line of names above it"
+    )
     return Header(first, True, (note,))
 
 

@@ -130,13 +130,17 @@ def _vocabularies(names: Sequence[str], words: Words, wanted: Mapping[str, Kind]
         return {}
     if not isinstance(words, Mapping):
         if len(names) != 1:
-            raise ValueError(f"expected words as a mapping of columns, got one list for {len(names)} columns")
+            raise ValueError(
+                f"expected words as a mapping from column to vocabulary, got one list for {len(names)} columns"
+            )
         words = {names[0]: words}
     words = {name: found for name, found in words.items() if found}
     _check_names("words", words, names)
     other = [name for name in words if wanted.get(name, "symbol") != "symbol"]
     if other:
-        raise ValueError(f"expected words only of symbols, got some of {other[0]!r}, of kind {wanted[other[0]]}")
+        raise ValueError(
+            f"expected words only for columns of symbols, got some for {other[0]!r}, whose kind is {wanted[other[0]]}"
+        )
     return words
 
 
@@ -169,7 +173,7 @@ def _mixed(frame: Frame, name: str, cells: Cells) -> DataError:
     word = words[int(cells.values[row])]
     return DataError(
         f"expected numbers in column {name!r} as in most of its cells, got {word!r} in {frame.place(row)}; correct it, "
-        f"leave the cell empty if the number is missing, or take all as words by kind={{{name!r}: 'symbol'}}"
+        f"leave the cell empty if the number is missing, or read all cells as words by kind={{{name!r}: 'symbol'}}"
     )
 
 
@@ -181,8 +185,8 @@ def _check_written(frame: Frame, name: str, cells: Cells) -> None:
         row = first(rows)
         word = (cells.words or ())[int(cells.values[row])]
         raise DataError(
-            f"expected numbers written like 1234.5 in column {name!r}, got {word!r} in "
-            f"{frame.place(row)}; write them so, or take them as words by kind={{{name!r}: 'symbol'}}"
+            f"expected numbers written like 1234.5 in column {name!r}, got {word!r} in {frame.place(row)}; write them "
+            f"in that way, or read them as words by kind={{{name!r}: 'symbol'}}"
         )
 
 
@@ -191,8 +195,8 @@ def _check_repeated(frame: Frame, name: str, cells: Cells) -> None:
     count, rows = len(cells.words or ()), len(cells.seen)
     if count > FEW and count > rows / 2:
         raise DataError(
-            f"expected words that come again in column {name!r} of {frame.name}, got {count} different ones in {rows} "
-            f"rows; leave it out by columns=[...], or take them by kind={{{name!r}: 'symbol'}}"
+            f"expected words that repeat in column {name!r} of {frame.name}, got {count} different ones in {rows} "
+            f"rows; leave the column out by columns=[...], or read them as symbols by kind={{{name!r}: 'symbol'}}"
         )
 
 
@@ -210,10 +214,10 @@ def _check_clear(kinds: Mapping[str, Kind | None], contents: Mapping[str, Cells]
     choices = " or ".join(
         [f"kind={{{name!r}: {choice!r}}}" for choice in ["count", "symbol", "real", "binary"] if choice in among]
     )
-    others = f" (and {', '.join(map(repr, unclear[1:]))} alike)" if len(unclear) > 1 else ""
+    others = f" (and likewise for {', '.join(map(repr, unclear[1:]))})" if len(unclear) > 1 else ""
     raise DataError(
-        f"expected a kind for column {name!r}{others}, whose cells are whole numbers of {len(seen)} values such as "
-        f"{', '.join(f'{value:g}' for value in seen[:3])}; choose {choices}"
+        f"expected a kind for column {name!r}{others}, whose cells are whole numbers with {len(seen)} different values "
+        f"such as {', '.join(f'{value:g}' for value in seen[:3])}; choose {choices}"
     )
 
 
@@ -246,7 +250,7 @@ def _of_words(frame: Frame, name: str, kind: Kind, cells: Cells) -> Array:
     row = first(cells.of_words([not is_number(word) for word in words]))
     raise DataError(
         f"expected numbers in column {name!r} of kind {kind}, got {words[int(cells.values[row])]!r} in "
-        f"{frame.place(row)}; take words by kind={{{name!r}: 'symbol'}}, or leave the column out by columns=[...]"
+        f"{frame.place(row)}; read words by kind={{{name!r}: 'symbol'}}, or leave the column out by columns=[...]"
     )
 
 
@@ -262,10 +266,10 @@ def _check_values(frame: Frame, name: str, kind: Kind, values: Array) -> None:
         remedy = "leave the cell empty if the number is missing, or rescale the column"
         if kind == "count" and not wrong.any():
             wrong, expected = (values < 0) | (values != np.floor(values)), "counts 0, 1, 2, ..."
-            remedy = f"correct it, or take the column by kind={{{name!r}: 'real'}}"
+            remedy = f"correct it, or read the column by kind={{{name!r}: 'real'}}"
         elif kind == "binary" and not wrong.any():
             wrong, expected = (values != 0) & (values != 1), "0 or 1"
-            remedy = f"correct it, or take the column by kind={{{name!r}: 'count'}}, 'symbol' or 'real'"
+            remedy = f"correct it, or read the column by kind={{{name!r}: 'count'}}, 'symbol' or 'real'"
     wrong &= ~np.isnan(values)
     if wrong.any():
         row = first(wrong)
@@ -286,7 +290,7 @@ def _symbols(frame: Frame, name: str, cells: Cells, vocabulary: Sequence[str] | 
         shown = ", ".join(known[:6]) + (", ..." if len(known) > 6 else "")
         raise DataError(
             f"expected words of the vocabulary ({shown}) in column {name!r}, got {words[int(cells.values[row])]!r} in "
-            f"{frame.place(row)}; correct it, or fit a model to data that have this word"
+            f"{frame.place(row)}; correct it, or fit a model to data that contain this word"
         )
     return np.append([place.get(word, np.nan) for word in words], np.nan)[_places(cells)], known
 
@@ -298,14 +302,14 @@ def _as_words(frame: Frame, name: str, cells: Cells) -> Cells:
         row = first(wrong)
         raise DataError(
             f"expected words or whole numbers in column {name!r} of kind symbol, got {cells.values[row]:g} in "
-            f"{frame.place(row)}; take the column by kind={{{name!r}: 'real'}}"
+            f"{frame.place(row)}; read the column by kind={{{name!r}: 'real'}}"
         )
     large = cells.values >= MAX_SYMBOLS
     if large.any():
         row = first(large)
         raise DataError(
             f"expected symbols below {MAX_SYMBOLS:,} in column {name!r}, got {cells.values[row]:g} in "
-            f"{frame.place(row)}; take the column by kind={{{name!r}: 'real'}}"
+            f"{frame.place(row)}; read the column by kind={{{name!r}: 'real'}}"
         )
     numbers, places = np.unique(cells.seen, return_inverse=True)
     if not frame.is_named and not cells.is_bool and len(numbers) and numbers[0] >= 0:  # numbers of symbols already

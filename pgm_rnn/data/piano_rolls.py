@@ -78,7 +78,9 @@ def transposed(rolls: Sequences, num_keys: int) -> Sequences:
     sounding = rolls.x.flatten(0, 1).any(0).nonzero()
     room = int(min(sounding.min(), NUM_KEYS - 1 - sounding.max())) if len(sounding) else NUM_KEYS
     if not 1 <= num_keys <= room:
-        raise ValueError(f"expected to transpose by 1 to {room} keys, within the keyboard's range, got {num_keys}")
+        raise ValueError(
+            f"expected a transposition by 1 to {room} keys, which keeps every note on the keyboard, got {num_keys}"
+        )
     shifts = [0] + [sign * shift for shift in range(1, num_keys + 1) for sign in (-1, 1)]
     x = torch.cat([rolls.x.roll(shift, dims=-1) for shift in shifts])
     return Sequences(x, rolls.lengths.repeat(len(shifts)))

@@ -124,7 +124,7 @@ def read_names(path: Path) -> tuple[str, ...]:
 def _check_none(what: str, options: Mapping[str, object]) -> None:
     for name, value in options.items():
         if value is not None:
-            raise ValueError(f"expected no {name} for {what}, got {value!r}; drop it")
+            raise ValueError(f"expected no {name} for {what}, got {value!r}; leave it out")
 
 
 def _listed(names: str | Sequence[str] | None) -> list[str] | None:
@@ -157,8 +157,8 @@ def _of_table(
     order, lengths = _order(frame, groups, axis, time, like_ids)
     if like_ids is not None:
         warnings.warn(
-            f"the rows of {frame.name} are taken for one sequence, but column {like_ids!r} looks like the ids of "
-            f"several; read them by sequence={like_ids!r}",
+            f"the rows of {frame.name} are read as one sequence, but column {like_ids!r} looks like the ids of several "
+            f"sequences; if so, read them by sequence={like_ids!r}",
             ReadingWarning,
             stacklevel=3,
         )
@@ -204,12 +204,13 @@ def _warn_of_spacing(frame: Frame, groups: Groups, axis: Axis, time: str, order:
         of = f" of sequence {groups.ids[groups.codes[found.row]]!r}" if groups.ids else ""
         text = (
             f"{steps} missing in column {time!r}, the first after {axis.at(found.row)}{of} ({frame.place(found.row)}); "
-            "the rows on both sides are taken for neighbours, so add rows with empty cells to keep the distance"
+            "the rows before and after a gap are treated as consecutive steps, so add rows with empty cells to keep "
+            "the gap"
         )
     else:
         text = (
-            f"the rows are not evenly spaced in column {time!r}, {found.smallest} to {found.largest} apart, and each "
-            "is taken for one step; average them over equal intervals if the distance matters"
+            f"the rows are not evenly spaced in column {time!r} ({found.smallest} to {found.largest} apart), and each "
+            "is treated as one step; average them over equal intervals if the spacing matters"
         )
     warnings.warn(text, ReadingWarning, stacklevel=5)
 
@@ -235,7 +236,7 @@ def _warn_of_single_rows(frame: Frame, groups: Groups, lengths: Array) -> None:
     others = "" if len(single) == 1 else f", and so have {len(single) - 1} other ids"
     warnings.warn(
         f"the id {groups.ids[single[0]]!r} has a single row ({frame.place(row)}){others}; it is read as a sequence of "
-        "one step, so drop the row, or correct the id, if it belongs elsewhere",
+        "one step; correct the id or drop the row if that is wrong",
         ReadingWarning,
         stacklevel=4,
     )

@@ -66,7 +66,7 @@ def groups_of(frame: Frame, sequence: str | None) -> Groups:
         )
     if len(ids) == rows > 1:
         raise DataError(
-            f"expected ids that come again in column {sequence!r}, got {rows} different ones in {rows} rows; leave "
+            f"expected ids that repeat in column {sequence!r}, got {rows} different ones in {rows} rows; leave "
             "sequence out if the table is one sequence"
         )
     return Groups(codes, tuple(getattr(i, "item", lambda i=i: i)() for i in ids))
@@ -173,7 +173,8 @@ def observed_columns(frame: Frame, groups: Groups, taken: Sequence[str], has_tim
             names.append(name)
     if not names:
         raise DataError(
-            f"expected a column of data in {frame.name}, got {', '.join(free) or 'none'}; choose by columns=[...]"
+            f"expected at least one column of data in {frame.name}, got {', '.join(free) or 'none'}; choose columns by "
+            "columns=[...]"
         )
     for what in out:
         warnings.warn(
@@ -202,14 +203,15 @@ def _check_clear(frame: Frame, groups: Groups, name: str, *, leads: bool) -> Non
     if is_name_of_time(name):
         if name and frame.is_named and len(np.unique(cells.seen)) > 1:
             warnings.warn(
-                f"column {name!r} is taken for data in spite of its name; choose by columns=[...]",
+                f"column {name!r} is read as data although its name suggests time; if it is not, leave it out by "
+                "columns=[...]",
                 ReadingWarning,
                 stacklevel=4,
             )
     elif leads and only_grows(_parts(cells, groups)):
         raise DataError(
-            f"expected to know whether column {name!r} of {frame.name} counts time or is data, its numbers only grow "
-            f"or only fall; name it as time={name!r}, or choose by columns=[...]"
+            f"expected time or data in column {name!r} of {frame.name}, got numbers that only grow or only fall, which "
+            f"may be either; name it as time={name!r}, or choose columns by columns=[...]"
         )
 
 

@@ -81,7 +81,9 @@ def _parsed(path: Path, options: dict[str, Any], encoding: str) -> Any:
         try:
             return _in_parts(path, options, "cp1252")
         except UnicodeDecodeError:
-            raise DataError(f"expected a table in UTF-8, got bytes that are no text in {path}") from None
+            raise DataError(
+                f"expected a table in UTF-8, got bytes that are not text in {path}; save it as UTF-8"
+            ) from None
 
 
 def _in_parts(path: Path, options: dict[str, Any], encoding: str) -> Any:

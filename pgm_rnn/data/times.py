@@ -120,8 +120,8 @@ def _parsed(words: tuple[str, ...], name: str) -> Any:
         for day, month in pairs:
             if not day.isna().any() and not month.isna().any() and (day != month).any():
                 raise DataError(
-                    f"expected dates that can be read in one way, got {words[0]!r} in column {name!r}, whose day and "
-                    "month may be exchanged; write 2015-01-31, or give a DataFrame with dates by pandas.to_datetime"
+                    f"expected unambiguous dates in column {name!r}, got {words[0]!r}, whose day and month may be "
+                    "swapped; write dates as 2015-01-31, or give a DataFrame with dates from pandas.to_datetime"
                 )
         others = [*(_read(texts, form) for form in FORMATS), *(dates for pair in pairs for dates in pair)]
         best = min([best, *others], key=lambda dates: int(dates.isna().sum()))

@@ -64,8 +64,8 @@ def read_written(source: Any, sequence: str | None, unit: object, words: Words) 
         new = [word for word in parts[row] if word not in place]
         if new:
             raise DataError(
-                f"expected {unit}s of the vocabulary of {len(vocabulary)}, got {new[0]!r} in text {row + 1} of {name}; "
-                f"take it out, or fit a model to texts that have it"
+                f"expected {unit}s from the vocabulary of {len(vocabulary)} {unit}s, got {new[0]!r} in text {row + 1} "
+                f"of {name}; remove it, or fit a model to texts that contain it"
             )
     batch = pad([torch.from_numpy(np.array([place[word] for word in parts[row]], dtype=np.int64)) for row in rows])
     return batch._replace(legend=Legend((Column(unit, "symbol", words=vocabulary),)))

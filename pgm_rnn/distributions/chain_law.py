@@ -72,7 +72,7 @@ class ChainLaw(TorchDistribution):
         shape = torch.Size(batch_shape)
         if shape.numel() != self.batch_shape.numel():
             raise ValueError(
-                f"expected in reshape_batch a batch shape of as many chains as {tuple(self.batch_shape)}, got "
+                f"expected reshape_batch to keep the number of chains of batch shape {tuple(self.batch_shape)}, got "
                 f"{tuple(shape)}; use expand to repeat the law"
             )
         return shape
@@ -87,21 +87,21 @@ class ChainLaw(TorchDistribution):
         """
         if self.duration is None:
             raise ValueError(
-                "expected in prefix_condition a law with a duration, got one that is the same at all steps; give "
-                "duration=T, of which the data are the first steps"
+                "expected a law with a duration for prefix_condition, got one without, which is the same at all "
+                "steps; make it with duration=T, more steps than the data have"
             )
         if not isinstance(data, Tensor):
-            raise TypeError(f"expected in prefix_condition data as a tensor, got {type(data).__name__}")
+            raise TypeError(f"expected data as a tensor for prefix_condition, got {type(data).__name__}")
         expected, found = self.event_shape[1:], data.shape[-len(self.event_shape) :]
         if len(found) != len(self.event_shape) or found[1:] != expected or not 0 < found[0] < self.duration:
             raise ValueError(
-                f"expected in prefix_condition data of t steps, 0 < t < {self.duration}, whose shape ends in "
+                f"expected data of t steps for prefix_condition, 0 < t < {self.duration}, whose shape ends in "
                 f"{_shape(('t', *expected))}, got {tuple(data.shape)}"
             )
         if self.lengths is not None and bool((self.lengths <= found[0]).any()):
             raise ValueError(
-                f"expected in prefix_condition sequences that are longer than the data's {found[0]} steps, got a "
-                f"length of {int(self.lengths.min())}"
+                f"expected sequences of more than the {found[0]} steps of the data for prefix_condition, got a length "
+                f"of {int(self.lengths.min())}"
             )
         return found[0], self.duration - found[0]
 
@@ -112,11 +112,14 @@ class ChainLaw(TorchDistribution):
             ValueError: another event shape, or a law with lengths.
         """
         if self.lengths is not None:
-            raise ValueError("expected in conjugate_update a law without lengths, got some; update each length alone")
+            raise ValueError(
+                "expected a law without lengths for conjugate_update, got one with lengths; update the sequences of "
+                "each length separately"
+            )
         found, event = tuple(other.event_shape), tuple(self.event_shape[1:])
         if found[1:] != event or not found or found[0] not in (self.duration or found[0],):
             expected = _shape((self.duration or "T", *event))
-            raise ValueError(f"expected in conjugate_update a law of event shape {expected}, got {found}")
+            raise ValueError(f"expected a law of event shape {expected} for conjugate_update, got {found}")
         return found[0]
 
     def rows(self, batch: torch.Size, num_steps: int) -> Tensor:
@@ -202,7 +205,8 @@ def check_no_nan(value: Tensor) -> None:
     if bool(wrong.any()):
         index = tuple(wrong.nonzero()[0].tolist())
         raise ValueError(
-            f"expected a value of numbers, got NaN at {index}; sum missing entries out with `kalman` and its mask"
+            f"expected a value without NaN, got NaN at index {index}; for missing observations use inference.kalman "
+            "with a mask"
         )
 
 
@@ -219,8 +223,8 @@ def check_initial_step(initial_step: int) -> None:
     """
     if initial_step not in (0, 1):
         raise ValueError(
-            f"expected initial_step=1, an initial law of the first observation's state, or initial_step=0, an initial "
-            f"law of the state before it as in Pyro, got {initial_step!r}"
+            "expected initial_step=1 (initial law of the first observation's state) or initial_step=0 (of the state "
+            f"before it, as in Pyro), got {initial_step!r}"
         )
 
 

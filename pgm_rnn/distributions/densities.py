@@ -28,8 +28,8 @@ def product(p: TorchDistribution, q: TorchDistribution) -> tuple[TorchDistributi
         return law.to_event(axes), constant.sum(tuple(range(-axes, 0)))
     if type(p) is not type(q) or type(p) not in _PRODUCTS:
         raise TypeError(
-            f"expected two laws of one family among {', '.join(family.__name__ for family in _PRODUCTS)}, each with "
-            f"to_event or not, got {type(p).__name__} and {type(q).__name__}"
+            f"expected two laws of the same family, one of {', '.join(family.__name__ for family in _PRODUCTS)}, with "
+            f"or without to_event, got {type(p).__name__} and {type(q).__name__}"
         )
     law, constant = _PRODUCTS[type(p)](p, q)
     law._validate_args = p._validate_args

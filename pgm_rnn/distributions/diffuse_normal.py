@@ -80,8 +80,8 @@ class DiffuseNormal(TorchDistribution):
             DiffuseError: a diffuse start has no law to draw from.
         """
         raise DiffuseError(
-            "expected a start with a proper law to draw from, got a diffuse one; give initial_cov in place of diffuse, "
-            "or draw given observations, with kalman.sample_states or model.forecast"
+            "expected a proper law of the first state to draw from, got a diffuse one; give initial_cov in place of "
+            "diffuse, or draw given observations, with kalman.sample_states or model.forecast"
         )
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
@@ -104,5 +104,8 @@ def checked_directions(directions: Tensor, dim: int) -> Tensor:
             f"expected diffuse directions of shape ({dim}, q), q in 1..{dim}, got {tuple(directions.shape)}"
         )
     if int(torch.linalg.matrix_rank(directions)) < directions.shape[1]:
-        raise ValueError("expected diffuse directions that are linearly independent, got some that are not")
+        raise ValueError(
+            "expected linearly independent diffuse directions, got dependent ones; leave out columns that combine "
+            "others"
+        )
     return directions

@@ -12,8 +12,8 @@ def check_logits(name: str, logits: Tensor) -> None:
         value = float(largest[tuple(index)])
         found = "NaN" if value != value else "plus infinity" if value > 0 else "minus infinity for every state"
         raise ValueError(
-            f"expected {name} as logarithms of weights, at least one in each row finite and none NaN or plus infinity, "
-            f"got {found}{_place('in row', index)}"
+            f"expected {name} as log weights, at least one finite in each row and none NaN or plus infinity, got "
+            f"{found}{_place('in row', index)}"
         )
 
 
@@ -26,11 +26,11 @@ def check_belief(last: Tensor) -> None:
         if bool(totals[tuple(index)].isnan()):
             raise ValueError(
                 f"expected finite densities of observation_dist, got NaN or infinity{_place('for sequence', index)}; "
-                "look for a parameter of observation_dist that is no number, or a density that overflows"
+                "look for a parameter of observation_dist that is NaN, or a density that overflows"
             )
         raise ValueError(
-            f"expected a value of positive probability, got one of probability zero{_place('as sequence', index)}, "
-            "whose last state has no law; leave out what log_prob gives minus infinity"
+            f"expected a value of positive probability, got one of probability zero{_place('for sequence', index)}, "
+            "whose last state has no law; leave out sequences whose log_prob is minus infinity"
         )
 
 

@@ -72,8 +72,8 @@ class GaussianHMM(ChainLaw):
         (obs_dim,) = _width("observation_dist", observation_dist)
         _check_shape("transition_matrix", transition_matrix, (dim, dim))
         _check_shape("observation_matrix", observation_matrix, (dim, obs_dim))
-        if _width("transition_dist", transition_dist) != (dim,):
-            raise ValueError(f"expected transition_dist over {dim} entries as initial_dist, got another number")
+        if (width := _width("transition_dist", transition_dist)) != (dim,):
+            raise ValueError(f"expected transition_dist over {dim} entries, as initial_dist has, got {width[0]}")
         A, C = _with_time(transition_matrix), _with_time(observation_matrix)
         shift, Q = (_with_time(t, n) for t, n in zip(_moments(transition_dist), (1, 2), strict=True))
         self.observation_shift, R = (_with_time(t, n) for t, n in zip(_moments(observation_dist), (1, 2), strict=True))
@@ -259,7 +259,7 @@ def _flat(parameter: Tensor, own_axes: int, batch: torch.Size) -> Tensor:
 
 def _width(name: str, law: TorchDistribution) -> tuple[int]:
     if len(law.event_shape) != 1:
-        raise ValueError(f"expected {name} over vectors, event shape (n,), got {tuple(law.event_shape)}")
+        raise ValueError(f"expected {name} over vectors, of event shape (n,), got event shape {tuple(law.event_shape)}")
     return (law.event_shape[0],)
 
 
@@ -293,4 +293,4 @@ def _moments(law: TorchDistribution) -> tuple[Tensor, Tensor]:
     if isinstance(base, torch.distributions.Normal | Normal):
         return base.mean, base.stddev.square().diag_embed()
     name = f"{type(law).__name__} of {type(base).__name__}" if base is not law else type(law).__name__
-    raise TypeError(f"expected MultivariateNormal or Independent(Normal, 1), torch's or Pyro's, got {name}")
+    raise TypeError(f"expected MultivariateNormal or Independent(Normal, 1) of torch or Pyro, got {name}")

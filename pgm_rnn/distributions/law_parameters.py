@@ -55,7 +55,9 @@ def changed(law: TorchDistribution, change: Callable[[Tensor, int], Tensor]) -> 
     base, axes = (law.base_dist, law.reinterpreted_batch_ndims) if isinstance(law, dist.Independent) else (law, 0)
     if not is_known(base):
         known = ", ".join(family.__name__ for family in PARAMETERS)
-        raise TypeError(f"expected a law of a family among {known}, with to_event or not, got {type(base).__name__}")
+        raise TypeError(
+            f"expected a law of one of the families {known}, with or without to_event, got {type(base).__name__}"
+        )
     family: Any = type(base)
     parameters = {n: change(getattr(base, n), axes + own) for n, own in PARAMETERS[family].items()}
     new = family(**parameters, validate_args=False)

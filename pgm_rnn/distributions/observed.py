@@ -55,8 +55,8 @@ def entries_log_prob(law: Any, x: Tensor, observed: Tensor) -> Tensor:
     some, every = observed.any(axes), observed.all(axes)
     if not torch.equal(some, every):
         raise ValueError(
-            f"expected each observation to be whole or missing as a whole, for {type(law).__name__} cannot integrate "
-            "out single entries, got one that is partly missing; give a mask with one truth value per step"
+            f"expected each observation to be whole or missing as a whole, because {type(law).__name__} cannot "
+            "integrate out single entries, got one that is partly missing; give a mask with one truth value per step"
         )
     return law.log_prob(x).where(every, 0.0)
 

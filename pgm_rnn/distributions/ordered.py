@@ -120,7 +120,7 @@ class Ordered(TorchDistribution):
         check_counts(num=num)
         if not _can_be_ordered(base):
             raise ValueError(
-                "expected a law of numbers or vectors, each entry real, positive or in an interval, to put in order, "
+                "expected a law of numbers or vectors whose entries are real, positive or in an interval for Ordered, "
                 f"got {type(base).__name__} of event shape {tuple(base.event_shape)}"
             )
         self.base, self.num, self.has_rsample = base, num, bool(base.has_rsample)

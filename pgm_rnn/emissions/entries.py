@@ -126,8 +126,10 @@ class Bernoulli(Entries):
         """
         probs = self._column("probs", probs)
         if not bool(((probs > 0) & (probs < 1)).all()):
+            low, high = float(probs.min()), float(probs.max())
             raise ValueError(
-                "expected probabilities of bits strictly between 0 and 1, got others; move zeros and ones inside first"
+                f"expected probabilities of bits strictly between 0 and 1, got {low:.6g} to {high:.6g}; move zeros and "
+                "ones inside first"
             )
         return EmissionTable(self, probs.logit())
 
@@ -184,7 +186,7 @@ class Gaussian(Entries):
         """
         loc, scale = self._column("loc", loc), self._column("scale", scale)
         if len(loc) != len(scale):
-            raise ValueError(f"expected as many scales as means, {len(loc)}, got {len(scale)}")
+            raise ValueError(f"expected {len(loc)} scales, as many as means, got {len(scale)}")
         return EmissionTable(self, torch.cat([loc, inverse_softplus("scale", scale)], dim=-1))
 
 

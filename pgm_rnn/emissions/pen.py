@@ -115,9 +115,14 @@ class Pen(Emission):
         expected = {"loc": (loc, (*shape, 2)), "scale": (scale, (*shape, 2)), "correlation": (correlation, shape)}
         for name, (value, wanted) in (expected | {"up": (up, shape[:1])}).items():
             if value.shape != wanted or not bool(value.isfinite().all()):
-                raise ValueError(f"expected {name} of shape {wanted} and finite, got {tuple(value.shape)}")
+                got = tuple(value.shape) if value.shape != wanted else "NaN or infinity"
+                raise ValueError(f"expected {name} of shape {wanted} and finite, got {got}")
         if not bool((scale > 0).all() and (correlation.abs() < 1).all() and ((up > 0) & (up < 1)).all()):
-            raise ValueError("expected scale > 0, correlation strictly between -1 and 1 and up between 0 and 1")
+            raise ValueError(
+                "expected scale > 0, correlation strictly between -1 and 1 and up strictly between 0 and 1, got "
+                f"{float(scale.min()):.3g}, {float(correlation.abs().max()):.3g} (largest size) and "
+                f"{float(up.min()):.3g} to {float(up.max()):.3g}"
+            )
         parts = [probs.log(), *loc.unbind(-1), *scale.log().unbind(-1), correlation.atanh(), up.logit()[:, None]]
         return EmissionTable(self, torch.cat(parts, dim=-1))
 

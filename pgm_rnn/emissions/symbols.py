@@ -120,7 +120,10 @@ def chosen_family(num_symbols: int | None, emission: Emission | None) -> Emissio
         TypeError: an emission that is no family.
     """
     if (num_symbols is None) == (emission is None):
-        raise ValueError("expected exactly one of num_symbols and emission, such as num_symbols=3")
+        raise ValueError(
+            "expected exactly one of num_symbols and emission, such as num_symbols=3, got "
+            f"{'neither' if emission is None else 'both'}"
+        )
     if num_symbols is not None:
         return Categorical(num_symbols)
     if not isinstance(emission, Emission):

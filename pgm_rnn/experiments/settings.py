@@ -102,7 +102,7 @@ class Settings:
         for name in ("num_states", "hidden_dims", "num_sequences", "learning_rates", "narrow_rates"):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
-                raise ValueError(f"expected {name} as different values and at least one, got {values}")
+                raise ValueError(f"expected {name} as one or more different values, got {values}")
 
     def check_one(self, experiment: str, *names: str) -> None:
         """Check that a list has a single value, for an experiment with one m, k or n.

@@ -28,7 +28,7 @@ def tensor(name: str, value: Any, like: Tensor, *axes: Size) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"expected {name} as a tensor, got {type(value).__name__}")
     if value.dtype != like.dtype:
-        raise TypeError(f"expected {name} of dtype {like.dtype} as its companions, got {value.dtype}; use .to")
+        raise TypeError(f"expected {name} of dtype {like.dtype}, as the other tensors have, got {value.dtype}; use .to")
     fits = value.dim() == len(axes)
     if not fits or not all(
         n == m or m == ANY or (type(m) is tuple and n in m) for n, m in zip(value.shape, axes, strict=True)
@@ -169,7 +169,7 @@ def uniforms(value: Any, *axes: int) -> None:
     """
     if not isinstance(value, Tensor) or not value.is_floating_point():
         got = value.dtype if isinstance(value, Tensor) else type(value).__name__
-        raise TypeError(f"expected uniforms as a tensor of floating point, got {got}")
+        raise TypeError(f"expected uniforms as a floating-point tensor, got {got}")
     fits = value.dim() == len(axes) and all(n == m or m == ANY for n, m in zip(value.shape, axes, strict=True))
     low, high = torch.aminmax(value) if value.numel() else (0.0, 0.0)
     if not fits or not (float(low) >= 0 and float(high) < 1):
@@ -275,7 +275,9 @@ def gates(state: Tensor, *parts: tuple[Tensor, int]) -> None:
         if value.dtype != state.dtype:
             raise TypeError(f"expected gates of dtype {state.dtype} as the state has, got {value.dtype}; use .to")
         if size == 0 or value.dim() == 0 or value.shape[-1] != size:
-            raise ValueError(f"expected gates of {size} entries for the state's, got shape {tuple(value.shape)}")
+            raise ValueError(
+                f"expected gates with {size} entries on the last axis for this state, got shape {tuple(value.shape)}"
+            )
         if value.shape[:-1] != state.shape[:-1]:
             _broadcasts(value.shape[:-1], state.shape[:-1])
 
@@ -283,7 +285,9 @@ def gates(state: Tensor, *parts: tuple[Tensor, int]) -> None:
 def _broadcasts(left: torch.Size, right: torch.Size) -> None:
     for n, m in zip(reversed(left), reversed(right), strict=False):
         if n != m and 1 not in (n, m):
-            raise ValueError(f"expected gates of as many rows as the state, got {tuple(left)} and {tuple(right)}")
+            raise ValueError(
+                f"expected gates whose leading axes broadcast to those of the state, {tuple(right)}, got {tuple(left)}"
+            )
 
 
 def step_mask(value: Any, log_emission: Any) -> None:

@@ -59,7 +59,7 @@ def _check_weights(weights: Tensor, chosen: Tensor) -> None:
 def _refuse(wrong: Tensor) -> None:
     if bool(wrong.any()):
         raise ValueError(
-            "expected finite weights that are not negative and not all zero, got NaN, infinite, negative or only zero "
+            "expected finite, non-negative weights that are not all zero, got NaN, infinite, negative or only zero "
             f"weights in sequence {int(wrong.nonzero()[0])}; look for the observation or parameter that causes them"
         )
 

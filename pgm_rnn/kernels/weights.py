@@ -35,7 +35,7 @@ def normalize(log_weights: Tensor) -> Normalized:
         ValueError: no particle.
     """
     if not log_weights.is_floating_point():
-        raise TypeError(f"expected log weights of floating point, got {log_weights.dtype}")
+        raise TypeError(f"expected log weights as a floating-point tensor, got {log_weights.dtype}")
     if log_weights.dim() == 0 or len(log_weights) == 0:
         raise ValueError(
             f"expected log weights (N, ...) of at least one particle, got shape {tuple(log_weights.shape)}"

@@ -23,11 +23,11 @@ class DegenerateWeightsError(ValueError):
             wanted, got = "a particle of positive weight", "none"
         else:
             wanted, got = "finite log weights", found
-        super().__init__(f"expected {wanted}, sequence {sequence} has {got} at step {step}; {way_out}")
+        super().__init__(f"expected {wanted}, got {got} in sequence {sequence} at step {step}; {way_out}")
         self.sequence, self.step, self.found, self.way_out = sequence, step, found, way_out
 
 
-_SOURCES = "look for a parameter or an observation that is no number, or a density that overflows"
+_SOURCES = "look for a parameter or an observation that is NaN, or a density that overflows"
 
 
 def check_lost(log_total: Tensor, terms: Tensor, options: Options, number: int, what: str) -> None:

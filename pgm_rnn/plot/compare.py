@@ -132,11 +132,11 @@ def _check(scores: list[_Score]) -> None:
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise ValueError(
-            f"expected each model once, got {twice[0]!r} {names.count(twice[0])} times; cut the table first"
+            f"expected each model once, got {twice[0]!r} {names.count(twice[0])} times; select one row per model first"
         )
     wrong = [score.name for score in scores if not np.isfinite(score.value)]
     if wrong:
-        raise ValueError(f"expected finite scores, got another one for {wrong[0]!r}; leave that model out")
+        raise ValueError(f"expected finite scores, got NaN or infinity for {wrong[0]!r}; leave that model out")
 
 
 def _known(errors: list[float]) -> list[float]:

@@ -66,7 +66,7 @@ def _check(name: str, group: Sequences) -> None:
     if group.x.dim() != 3 or not bool(((inside == 0) | (inside == 1)).all()):
         raise TypeError(
             f"expected {name} sequences of bits (B, T, D), zeros and ones, got {tuple(group.x.shape)} with values from "
-            f"{float(inside.min()):g} to {float(inside.max()):g}; pgm_rnn.plot.states draws others"
+            f"{float(inside.min()):g} to {float(inside.max()):g}; use pgm_rnn.plot.states for other data"
         )
 
 

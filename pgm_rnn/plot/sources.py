@@ -41,7 +41,8 @@ def states_of(source: object, data: Data | None, engine: str, num_particles: int
     if len(batch.lengths) != len(states.lengths) or int(batch.lengths.max()) > int(states.lengths.max()):
         raise ValueError(
             f"expected the data of the result, {len(states.lengths)} sequences of up to {int(states.lengths.max())} "
-            f"steps, got {len(batch.lengths)} of up to {int(batch.lengths.max())}; infer their states first"
+            f"steps, got {len(batch.lengths)} of up to {int(batch.lengths.max())}; give the data that the result was "
+            "made from"
         )
     found = {name: getattr(states, name) for name in states.__dataclass_fields__}
     return States(**found | {"lengths": batch.lengths, "legend": batch.legend or states.legend})

@@ -74,8 +74,8 @@ def infer(
         raise ValueError(f"expected num_paths as 0 or at least 2, for standard errors, got {num_paths}")
     if getattr(model, "states", None) is None:
         raise TypeError(
-            f"expected a model with latent states, {type(model).__name__} has none: all it remembers is a function of "
-            "the observations; forecast and svi.evaluate take it"
+            f"expected a model with latent states, got {type(model).__name__}, which has none; use forecast or "
+            "svi.evaluate"
         )
     batch = in_dtype_of(model, as_sequences(data))
     best, reason = _chosen(model, num_particles)
@@ -106,8 +106,8 @@ def _check_takes(engine: str, model: SequenceModel, best: str) -> None:
     takes: dict[str, Callable[[object], bool]] = {"forward": has_tables, "kalman": has_gaussian_states}
     if engine in takes and not takes[engine](model):
         raise TypeError(
-            f"expected an engine for {described(model.states)}, which {type(model).__name__} has, got {engine!r}; "
-            f"use {best!r}, which is what 'auto' takes"
+            f"expected an engine for {described(model.states)}, which {type(model).__name__} has, got {engine!r}; use "
+            f"{best!r}, which 'auto' chooses"
         )
 
 
@@ -188,8 +188,8 @@ def _svi(model: SequenceModel, data: Sequences, num_particles: int, seed: int | 
     batch = checked(model, data)
     if model.encode(batch.x, batch.lengths) is None or isinstance(model.states, FiniteStates):
         raise TypeError(
-            f"expected a model with a guide that reads the observations, {type(model).__name__} has none; use "
-            f"engine={_chosen(model, num_particles)[0]!r}"
+            f"expected a model with a guide that reads the observations, got {type(model).__name__}, which has none; "
+            f"use engine={_chosen(model, num_particles)[0]!r}"
         )
     law = StateLaw(model, batch.x, batch.lengths, model.first, batch.inputs, guide=True)
     total = squares = centre = torch.zeros(())

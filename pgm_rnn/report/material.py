@@ -163,7 +163,7 @@ def in_dtype_of(model: SequenceModel, data: Sequences) -> Sequences:
         largest = float(data.x[data.x.isfinite()].abs().max())
         limit = torch.finfo(x.dtype).max
         raise ValueError(
-            f"expected numbers up to {limit:.2g}, as the model's {x.dtype} has, got {largest:.2g}; rescale them"
+            f"expected numbers up to {limit:.2g}, the largest of the model's {x.dtype}, got {largest:.2g}; rescale them"
         )
     return data._replace(x=x)
 

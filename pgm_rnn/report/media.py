@@ -116,7 +116,7 @@ def _text_file(sequences: Sequence[Tensor], vocabulary: str | None) -> bytes:
 def _pictures(draw: "Callable[[Sequence[Tensor]], Figure]") -> dict[str, Writer]:
     def picture(suffix: str, sequences: Sequence[Tensor]) -> bytes:
         if not all(bool(x.isfinite().all()) for x in sequences):
-            raise ValueError(f"expected finite numbers to draw, got others; write them to a {ARRAYS}")
+            raise ValueError(f"expected finite numbers to draw, got NaN or infinity; write them to a {ARRAYS}")
         return figures.rendered(draw(sequences), suffix)
 
     return {suffix: partial(picture, suffix) for suffix in figures.SUFFIXES}

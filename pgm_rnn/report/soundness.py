@@ -59,11 +59,11 @@ def check_drawn(x: Tensor, where: object) -> None:
     """
     if not bool(x.isfinite().all()):
         raise StorageError(
-            f"expected finite draws from {where}, got others; either its parameters are invalid, so fit it again, or "
-            "it grows without bound, so take fewer steps or look at the draws in an .npz"
+            f"expected finite draws from {where}, got NaN or infinity; either its parameters are invalid, so fit it "
+            "again, or it grows without bound, so take fewer steps or look at the draws in an .npz"
         )
 
 
 def _sentence(where: object, error: Exception) -> str:
     reason = str(error).split("\n")[0].rstrip(" .:")
-    return f"expected valid parameters of the model, got {where}, which stops torch ({reason}); fit it again"
+    return f"expected a model with valid parameters, got {where}, with which torch fails ({reason}); fit it again"

@@ -87,7 +87,9 @@ def _ordered(
         return torch.arange(num_states)
     if order == "size":
         if sizes is None:
-            raise ValueError("expected data for order='size', for there is no stationary law, got none; give data")
+            raise ValueError(
+                "expected data for order='size', because the model has no stationary law, got none; give data"
+            )
         return sizes.argsort(descending=True, stable=True)
     names = words.names
     if isinstance(order, int):

@@ -92,7 +92,8 @@ def read(path: Path, reading: Reading, kind: Kind | None = None) -> Found:
     kinds: Any = reading.kinds.get("", dict(reading.kinds) or None)
     if kind is not None:
         if kinds is not None and set(reading.kinds.values()) != {kind}:
-            raise ValueError(f"expected --kind {kind} for this --emission, got others; leave one of them out")
+            got = ", ".join(sorted(set(reading.kinds.values())))
+            raise ValueError(f"expected --kind {kind} for this --emission, got {got}; leave one of them out")
         kinds = kind
     before = torch.get_default_dtype()
     with noted(ReadingWarning) as said, at_command_line():

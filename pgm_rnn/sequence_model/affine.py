@@ -69,12 +69,14 @@ class Reading(NamedTuple):
                 n not in (1, m) for n, m in zip(leading, (len(states), *self.batch), strict=True)
             ):
                 raise ValueError(
-                    f"expected laws from {self.name} whose batch shape broadcasts to {(len(states), *self.batch)}, "
-                    f"values of z, sequences and steps, got {tuple(leading)}"
+                    f"expected laws from {self.name} whose batch shape broadcasts to {(len(states), *self.batch)} "
+                    f"(values of z, sequences, steps), got {tuple(leading)}"
                 )
             if is_validation_enabled() and not bool(part.isfinite().all()):
                 place = self.place(~part.isfinite(), own)
-                raise ValueError(f"expected finite means and covariances from {self.name}, got others at {place}")
+                raise ValueError(
+                    f"expected finite means and covariances from {self.name}, got NaN or infinity at {place}"
+                )
         return NormalMoments(mean.expand(len(states), *mean.shape[1:]), cov)
 
     def place(self, where: Tensor, own_axes: int) -> str:
@@ -95,16 +97,16 @@ def moments_of(law: object, name: str, width: int, like: Tensor) -> NormalMoment
     if found is None:
         event = tuple(getattr(law, "event_shape", ()))
         raise TypeError(
-            f"expected normal laws of vectors from {name}, such as Normal(...).to_event(1) or MultivariateNormal, for "
-            f"the model's states are GaussianStates, got {type(law).__name__} with event shape {event}; "
-            "smc and svi take any law"
+            f"expected normal laws of vectors from {name}, such as Normal(...).to_event(1) or MultivariateNormal, "
+            f"because the model's states are GaussianStates, got {type(law).__name__} with event shape {event}; use "
+            "smc or svi, which take any law"
         )
     if found.mean.shape[-1] != width:
         raise ValueError(f"expected laws of {width} entries from {name}, got {found.mean.shape[-1]}")
     for part in found:
         if part.dtype != like.dtype:
             raise TypeError(
-                f"expected laws from {name} of dtype {like.dtype} as the observations, got {part.dtype}; make "
+                f"expected laws from {name} of dtype {like.dtype}, as the observations have, got {part.dtype}; make "
                 "constants in the dtype of z or of a parameter"
             )
     return found
@@ -152,17 +154,17 @@ def _check(reading: Reading, found: Affine, like: Tensor, dim: int, size: float)
     wrong = (mean - expected).abs() > tolerance * allowed
     if bool(wrong.any()):
         raise ValueError(
-            f"expected a mean of {reading.name} that is affine in z, for the model's states are GaussianStates({dim}, "
-            f"linear=True), got another one at {reading.place(wrong, 1)}; with GaussianStates({dim}) the filters of "
-            "method='extended', 'unscented' and 'iterated' take it"
+            f"expected a mean of {reading.name} that is affine in z, because the states are GaussianStates({dim}, "
+            f"linear=True), got another one at {reading.place(wrong, 1)}; use GaussianStates({dim}) with "
+            "method='extended', 'unscented' or 'iterated'"
         )
     spread = found.cov.diagonal(dim1=-2, dim2=-1).sqrt()
     wrong = (cov - found.cov).abs() > tolerance * spread[..., :, None] * spread[..., None, :]
     if bool(wrong.any()):
         raise ValueError(
-            f"expected a covariance of {reading.name} that does not depend on z, for the model's states are "
-            f"GaussianStates({dim}, linear=True), got another one at {reading.place(wrong, 2)}; with GaussianStates"
-            f"({dim}) the filters of method='extended', 'unscented' and 'iterated' take it"
+            f"expected a covariance of {reading.name} that does not depend on z, because the states are "
+            f"GaussianStates({dim}, linear=True), got another one at {reading.place(wrong, 2)}; use "
+            f"GaussianStates({dim}) with method='extended', 'unscented' or 'iterated'"
         )
 
 

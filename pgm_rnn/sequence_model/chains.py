@@ -91,8 +91,8 @@ class Posterior(NamedTuple):
         unknown = None if self.diffuse is None else diffuse_start.undetermined(self.diffuse, lengths)
         if unknown is not None and bool(unknown.any()):
             raise ValueError(
-                f"expected sequences that determine every diffuse direction of the start, sequence "
-                f"{int(unknown.nonzero()[0])} does not; leave it out, or give initial_cov in place of diffuse"
+                "expected sequences that determine every diffuse direction of the first state, got sequence "
+                f"{int(unknown.nonzero()[0])}, which does not; leave it out, or give initial_cov in place of diffuse"
             )
 
 
@@ -185,7 +185,7 @@ def check_undetermined(chained: Chained) -> None:
     if bool(known.any()):
         sequence, step = known.nonzero()[0].tolist()
         raise CovarianceError(
-            f"expected observations that are not determined by the model and those before them, got one for sequence "
+            "expected observations that earlier ones do not determine, got one that they determine in sequence "
             f"{sequence} at step {step + 1}, where the covariance of the prediction is singular; give emission_cov a "
             "variance in that direction, or leave such a column out"
         )
@@ -201,8 +201,8 @@ def check_finite(log_normalizers: Tensor) -> None:
     if bool(failed.any()):
         sequence, step = failed.nonzero()[0].tolist()
         raise CovarianceError(
-            f"expected predictions with positive definite covariances, got another one for sequence {sequence} at step "
-            f"{step + 1}; use float64 or larger variances"
+            f"expected predictions with positive definite covariances, got one that is not for sequence {sequence} at "
+            f"step {step + 1}; use float64 or larger variances"
         )
 
 

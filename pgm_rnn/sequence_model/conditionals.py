@@ -220,9 +220,8 @@ def _check_stands_for(cls: type, method: str, laws: tuple[str, ...]) -> None:
     for law in laws:
         if _place(cls, law) < place:
             raise TypeError(
-                f"expected {cls.__name__} to define {method} beside {law}, got the {method} of "
-                f"{cls.__mro__[place].__name__}, which engines call in its place without knowing the new {law}; "
-                "define both, or derive from SequenceModel"
+                f"expected {cls.__name__} to define {method} as well as {law}, got the {method} inherited from "
+                f"{cls.__mro__[place].__name__}, which ignores the new {law}; define both, or derive from SequenceModel"
             )
 
 
@@ -259,9 +258,9 @@ def check_states(states: States | None, z: Any, mask: Tensor) -> Tensor:
     if not isinstance(z, Tensor) or z.shape[:2] != mask.shape:
         got = tuple(z.shape) if isinstance(z, Tensor) else z
         third = "; lengths come after z, or as lengths=..." if got == tuple(mask.shape[:1]) else ""
-        raise ValueError(f"expected z of shape {tuple(mask.shape)} + latent shape as x, got {got}{third}")
+        raise ValueError(f"expected z of shape {tuple(mask.shape)} + latent shape, got {got}{third}")
     if z.device != mask.device:
-        raise ValueError(f"expected z on {mask.device} as x, got {z.device}; move it with .to")
+        raise ValueError(f"expected z on {mask.device}, where x is, got {z.device}; move it with .to")
     latent = () if isinstance(states, FiniteStates) else (states.dim,) if isinstance(states, GaussianStates) else None
     if latent is not None and z.shape[2:] != latent:
         raise ValueError(f"expected z of shape {(*mask.shape, *latent)}, got {tuple(z.shape)}")

@@ -49,8 +49,8 @@ def of_linear_states(model: Any, dim: int, h: Any, x: Tensor) -> TorchDistributi
     name, start = type(model).__name__, model.initial(h)
     if isinstance(start, DiffuseNormal):
         raise ValueError(
-            "expected a start with a proper law for p(z_1 | x_1), got a diffuse one; give initial_cov in place of "
-            "diffuse"
+            "expected a proper law of the first state for p(z_1 | x_1), got a diffuse one; give initial_cov in place "
+            "of diffuse"
         )
     vectors = x if model.family.event_shape else x[..., None]
     own = None if h is None else h.view(1, *[1] * (3 - h.dim()), *h.shape)  # (1, N, B, dim)

@@ -196,7 +196,10 @@ def one_family(number_name: str, number: int | None, family_name: str, family: E
         TypeError: a family of another type.
     """
     if (number is None) == (family is None):
-        raise ValueError(f"expected exactly one of {number_name} and {family_name}, such as {number_name}=3")
+        raise ValueError(
+            f"expected exactly one of {number_name} and {family_name}, such as {number_name}=3, got "
+            f"{'neither' if family is None else 'both'}"
+        )
     if number is not None:
         return Categorical(number)
     if not isinstance(family, Emission):

@@ -143,7 +143,7 @@ class _TwoSteps:
         except Exception as error:
             faults.bad_recurrence(place, error, blind=z is not None and not reads_z)
         if not isinstance(found, Tensor):
-            raise TypeError(f"expected a memory from {place}, a tensor, got {faults.kind(found)}")
+            raise TypeError(f"expected a tensor as the memory from {place}, got {faults.kind(found)}")
         if found.shape != h.shape:
             way_out = "; a scalar x becomes a memory by x[..., None]" if found.shape == h.shape[:-1] else ""
             raise ValueError(

@@ -82,7 +82,7 @@ def check_batch(place: Place, law: Distribution, shape: Sequence[int]) -> None:
     if len(found) > len(shape) or any(mine not in (1, its) for mine, its in pairs):
         raise ValueError(
             f"expected a law from {place} whose batch shape broadcasts to that of its arguments, {tuple(shape)}, got a "
-            f"{kind(law)} of batch shape {found}; pick by z, such as self.table[z], and keep h[..., i] of a memory"
+            f"{kind(law)} of batch shape {found}; index by z, such as self.table[z], and read a memory as h[..., i]"
         )
 
 
@@ -189,8 +189,8 @@ def bad_recurrence(place: Place, error: Exception, *, blind: bool) -> NoReturn:
     check_structural(error)
     if blind and "NoneType" in str(error):
         raise TypeError(
-            f"expected {place} to read h and x alone, for memory_reads_state is False and z is None, got "
-            f"{reason(error)}; if it is to read z, set memory_reads_state = True, and smc and svi take the model"
+            f"expected {place} to read only h and x, because memory_reads_state is False and z is None, got "
+            f"{reason(error)}; to read z, set memory_reads_state = True and use smc or svi"
         ) from error
     raise ValueError(f"expected {place} to broadcast over its arguments, got {reason(error)}") from error
 

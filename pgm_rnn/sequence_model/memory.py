@@ -196,5 +196,5 @@ class WithInputs(Memory):
 
 def _beside(memory: Tensor, u: Tensor | None) -> Tensor:
     if u is None:
-        raise ValueError("expected inputs, for the model takes some, got None; give inputs=...")
+        raise ValueError("expected inputs, because the model takes some, got None; give inputs=...")
     return torch.cat([memory, u.expand(*memory.shape[:-1], -1)], dim=-1)

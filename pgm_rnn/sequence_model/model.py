@@ -193,7 +193,10 @@ class SequenceModel(Conditionals):
             ValueError, TypeError: values that do not fit the model.
         """
         if self.states is None and z is not None:
-            raise ValueError(f"expected no latent states z, for {type(self).__name__} has none, got {type(z).__name__}")
+            raise ValueError(
+                f"expected no latent states z, because {type(self).__name__} has none, got {type(z).__name__}; leave z "
+                "out"
+            )
         data = checked(self, x, lengths, z=z, inputs=inputs, mask=mask, with_states=self.states is not None)
         first = chosen_first(self, first)
         return marginal_log_prob(self, data, first) if data.z is None else joint_log_prob(self, data, first)

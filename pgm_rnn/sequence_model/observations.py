@@ -67,8 +67,8 @@ def _check_steps(model: Conditionals, lengths: Tensor) -> None:
     """
     if model.num_given > 1 and bool((lengths <= model.num_given).all()):
         raise ValueError(
-            f"expected a sequence of more than {model.num_given} steps, as many as are given, got at most "
-            f"{int(lengths.max())}; use first='model' or a lower order"
+            f"expected a sequence of more than the {model.num_given} steps that the model is given, got at most "
+            f"{int(lengths.max())} steps; use first='model' or a lower order"
         )
 
 
@@ -163,8 +163,8 @@ def check_whole(first_observed: Tensor) -> None:
     if not bool(first_observed.all()):
         sequence = int((~first_observed).nonzero()[0, 0])
         raise ValueError(
-            f"expected x_1 with first='condition', which conditions the states on it, got a missing one in sequence "
-            f"{sequence}; use first='model'"
+            "expected an observed x_1 with first='condition', which conditions the states on it, got a missing one in "
+            f"sequence {sequence}; use first='model'"
         )
 
 
@@ -231,7 +231,9 @@ def valid(
         expected = ", ".join(["batch", "T", *map(str, event_shape)])
         raise ValueError(f"expected {name} of shape ({expected}), got {tuple(x.shape)}")
     if x.device != like.device:
-        raise ValueError(f"expected {name} on {like.device} as the model, got {x.device}; move one of them with .to")
+        raise ValueError(
+            f"expected {name} on {like.device}, where the model is, got {x.device}; move one of them with .to"
+        )
     given, x = x, _in_dtype(family, x, like.dtype, name)
     if bool((lengths < x.shape[1]).any()):
         x = x.where(over_events(length_mask(lengths, x.shape[1]), x), 0)  # zero is in every family's support
@@ -272,7 +274,7 @@ def check_inputs(inputs: Any, input_dim: int | None, x: Tensor, like: Tensor | N
     like = x if like is None else like
     if input_dim is None:
         if inputs is not None:
-            raise ValueError("expected no inputs, for the model takes none, got some; drop them")
+            raise ValueError("expected no inputs, because the model takes none, got some; leave them out")
         return None
     expected = (*x.shape[:2], input_dim)
     inputs = inputs if inputs is None else as_tensor("inputs", inputs)
@@ -286,7 +288,8 @@ def check_inputs(inputs: Any, input_dim: int | None, x: Tensor, like: Tensor | N
         raise TypeError(f"expected inputs as real numbers, got {inputs.dtype}; use .real")
     inputs = as_real("inputs", inputs, like.dtype)
     if inputs.device != like.device or not bool(inputs.isfinite().all()):
-        raise ValueError("expected finite inputs on the device of x, got NaN, infinity or another device")
+        got = f"inputs on {inputs.device}" if inputs.device != like.device else "NaN or infinity"
+        raise ValueError(f"expected finite inputs on {like.device}, where x is, got {got}")
     return inputs
 
 
@@ -318,6 +321,6 @@ def _check_range(name: str, given: Tensor, x: Tensor) -> None:
     large = x.isinf() & given.isfinite()
     if bool(large.any()):
         raise ValueError(
-            f"expected {name} of size up to {torch.finfo(x.dtype).max:.2g}, as the model's {x.dtype} has, got "
+            f"expected {name} of size up to {torch.finfo(x.dtype).max:.2g}, the largest of the model's {x.dtype}, got "
             f"{float(given[large][0]):.2g}; rescale it, or use model.double()"
         )

@@ -138,7 +138,7 @@ def run_under_draws(
         return
     if memory != "deterministic":
         raise ValueError(
-            "expected memory='deterministic' for draws of the parameters side by side in the fused rendering, got "
+            "expected memory='deterministic' for parallel draws of the parameters with rendering='fused', got "
             f"{memory!r}; use rendering='unrolled', or draw one at a time, with vectorize_particles=False or "
             "parallel=False"
         )

@@ -81,8 +81,8 @@ class WithPriors:
             for value in (law.sample() for _ in range(_DRAWS)):
                 if not bool(natural.support.check(value).all()):
                     raise ValueError(
-                        f"expected a prior over {natural.values} for {name}, got a draw of {_title(law)} that is none; "
-                        "use a law over such values"
+                        f"expected a prior over {natural.values} for {name}, got a draw of {_title(law)} outside these "
+                        "values; use a law over them"
                     )
 
     def _check_one_law_each(self) -> None:

@@ -69,7 +69,7 @@ def run_model(
             )
         lengths, inputs = _of_drawn(model, lengths, inputs)
         if mask is not None:
-            raise ValueError("expected no mask where x is to be drawn, got one; give x, or drop the mask")
+            raise ValueError("expected no mask where x is to be drawn, got one; give x, or leave the mask out")
         _register(model, site_prefix)
         return _unrolled(model, None, None, lengths, inputs, first, memory)
     data = checked(model, x, lengths, inputs=inputs, mask=mask)

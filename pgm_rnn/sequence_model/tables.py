@@ -142,7 +142,7 @@ def last_states(model: Any, data: Sequences, index: Tensor) -> Tensor:
     impossible = (last.sum(-1) == 0).nonzero()
     if len(impossible):
         raise ValueError(
-            f"expected observations of positive probability, sequence {int(impossible[0])} has probability 0; "
+            f"expected observations of positive probability, got probability 0 for sequence {int(impossible[0])}; "
             "leave it out"
         )
     return torch.distributions.Categorical(probs=last[index]).sample()

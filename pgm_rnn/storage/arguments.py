@@ -79,7 +79,9 @@ def from_json(written: Any, families: Mapping[str, FamilyInfo], tensors: Mapping
         return {key: from_json(each, families, tensors) for key, each in content.items()}
     if kind == "tensor":
         if tensors is None or content not in tensors:
-            raise ValueError(f"expected the tensor {content} among those of the model, for it is an argument, got none")
+            raise ValueError(
+                f"expected the tensor {content}, an argument of the model, among the saved tensors, got none"
+            )
         return tensors[content]
     return _family(content, families, tensors)
 

@@ -86,7 +86,7 @@ def check_keys(content: Mapping[str, Any], expected: Iterable[str], path: Path) 
     expected = list(expected)
     if content.keys() != set(expected):
         differing = ", ".join(sorted(map(repr, content.keys() ^ set(expected)))).replace("'", "")
-        raise StorageError(f"expected the keys {', '.join(expected)} in {path}, they differ in {differing}")
+        raise StorageError(f"expected the keys {', '.join(expected)} in {path}, got keys that differ in {differing}")
 
 
 def by_name(content: Mapping[str, Any], key: str, path: Path) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def read(folder: Path) -> Files:
             break
     if found is None:
         path = folder / TENSORS
-        raise StorageError(f"expected a saved model in a folder, got no file {path}; copy both files of it")
+        raise StorageError(f"expected a saved model in a folder, got no file {path}; copy both files of the model")
     return Files(described, found)  # changed tensors; the caller reports the error
 
 

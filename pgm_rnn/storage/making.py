@@ -109,7 +109,9 @@ def _dtype(model: Model, tensors: dict[str, Tensor]) -> str:
     dtypes = {str(value.dtype).removeprefix("torch.") for value in floating}
     if len(dtypes) != 1 or not dtypes <= set(DTYPES):
         expected = ", ".join(DTYPES)
-        raise ValueError(f"expected parameters of one dtype of {expected}, got {', '.join(sorted(dtypes))}; use .to")
+        raise ValueError(
+            f"expected parameters of one dtype, one of {expected}, got {', '.join(sorted(dtypes))}; use .to"
+        )
     return dtypes.pop()
 
 

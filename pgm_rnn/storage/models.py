@@ -201,8 +201,8 @@ def _check_unchanged(content: Parsed, packed: bytes, description_path: Path, ten
     _, digests, law = content
     if digests.tensors not in (None, sha256(packed)):
         raise StorageError(
-            f"expected {tensors_path} as it was saved together with {description_path.name}, got one that "
-            "was changed or cut short, or another model's; copy both files again"
+            f"expected {tensors_path} as it was saved together with {description_path.name}, got one that was changed "
+            "or cut short, or that of another model; copy both files again"
         )
     if digests.law not in (None, law):
         raise StorageError(

@@ -40,8 +40,8 @@ def arguments_of(
     name = type(model).__name__
     if model.constructor_arguments is None:
         raise TypeError(
-            f"expected a {name} whose constructor was called with arguments that it takes, got one made in another "
-            "way, such as by a __new__ that does not pass them on; call the class"
+            f"expected a {name} made by calling the class, got one made in another way, such as by a __new__ that does "
+            "not pass its arguments on; call the class"
         )
     found = {}
     for argument, value in model.constructor_arguments.items():
@@ -76,8 +76,8 @@ def check_same(model: SequenceModel, again: SequenceModel) -> None:
         mine, its = getattr(model, name), getattr(again, name)
         if mine != its:
             raise ValueError(
-                f"expected {name} of {type(model).__name__} as the constructor sets it, {its!r}, got {mine!r}, set "
-                "later; make it an argument of the constructor"
+                f"expected {name} of {type(model).__name__} to be {its!r}, as the constructor sets it, got {mine!r}, "
+                "which was set later; make it an argument of the constructor"
             )
 
 
@@ -100,7 +100,7 @@ def class_for(path: str, given: object = None) -> type[SequenceModel]:
     if not is_model_class(given):
         raise TypeError(f"expected model_class={name}, a class that derives from SequenceModel, got {given!r}")
     if given.__name__ != name:
-        raise ValueError(f"expected model_class={name}, for the saved model is one of {path}, got {given.__name__}")
+        raise ValueError(f"expected model_class={name}, because the saved model is one of {path}, got {given.__name__}")
     return given
 
 
@@ -122,8 +122,8 @@ def _imported(module: str, qualified: str, name: str) -> type[SequenceModel]:
             found = None
     if found is None:
         raise StorageError(
-            f"expected the class {module}:{qualified} to be imported, for no module is imported because a file names "
-            f"it, got none; import {module}, or {way_out}"
+            f"expected the class {module}:{qualified} to be imported already, because loading a file imports no "
+            f"module, got none; import {module}, or {way_out}"
         )
     if not is_model_class(found):
         raise StorageError(f"expected a class that derives from SequenceModel at {module}:{qualified}, got {found!r}")

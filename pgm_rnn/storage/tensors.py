@@ -19,7 +19,7 @@ def unpacked(packed: bytes, path: object) -> dict[str, Tensor]:
         return load(packed)
     except Exception as error:  # a damaged header makes safetensors and torch raise almost anything
         reason = str(error).split("\n")[0]
-        raise StorageError(f"expected a safetensors file at {path}, it cannot be read: {reason}") from None
+        raise StorageError(f"expected a safetensors file at {path}, got one that cannot be read: {reason}") from None
 
 
 def in_half(name: str, value: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ def check_numbers(tensors: dict[str, Tensor], where: object) -> None:
         if bool(value.isnan().any()):
             raise StorageError(
                 f"expected numbers in {name} of {where}, got NaN in {int(value.isnan().sum())} of {value.numel()} "
-                "places; such a model has no law: fit it again"
+                "places; fit the model again"
             )
 
 
@@ -58,7 +58,9 @@ def check_fit(expected: dict[str, Tensor], tensors: dict[str, Tensor], where: ob
     """
     if expected.keys() != tensors.keys():
         differing = ", ".join(sorted(expected.keys() ^ tensors.keys()))
-        raise StorageError(f"expected the tensors {', '.join(expected)} in {where}, they differ in {differing}")
+        raise StorageError(
+            f"expected the tensors {', '.join(expected) or '(none)'} in {where}, got tensors that differ in {differing}"
+        )
     for name, value in tensors.items():
         wanted = expected[name]
         if (value.shape, value.dtype) != (wanted.shape, wanted.dtype):

@@ -52,7 +52,9 @@ def parsed_2(content: dict[str, Any], path: Path) -> Parsed:
     check_keys(content, KEYS, path)
     digests = digests_in(content[DIGESTS], path)
     if None in digests:
-        raise StorageError(f"expected {' and '.join(Digests._fields)} under {DIGESTS!r} in {path}, one is missing")
+        raise StorageError(
+            f"expected {' and '.join(Digests._fields)} under {DIGESTS!r} in {path}, got at most one of them"
+        )
     if not (isinstance(content["class"], str) and _CLASS.fullmatch(content["class"])):
         raise StorageError(f"expected class as 'package.module:Name' in {path}, got {content['class']!r}")
     arguments, info = by_name(content, "arguments", path), by_name(content, "info", path)

@@ -24,7 +24,7 @@ def namespace_of(assignment: Assignment, name: str) -> dict[str, Any]:
     """
     shared = _shared(assignment)
     if MAKER not in shared:
-        raise ValueError(f"expected a function {MAKER}(rng) in the assignment {assignment.name}, there is none")
+        raise ValueError(f"expected a function {MAKER}(rng) in the assignment {assignment.name}, got none")
     return shared | {"instance": shared[MAKER](student_rng(assignment.name, name))}
 
 

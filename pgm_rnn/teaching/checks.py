@@ -66,7 +66,7 @@ def local(namespace: Mapping[str, Any]) -> Call:
 
     def call(name: str, *arguments: Any, returns: int = 1) -> Any:
         if not callable(namespace.get(name)):
-            raise AssertionError(f"expected a function {name}, there is none")
+            raise AssertionError(f"expected a function {name}, got none")
         return counted(namespace[name](*arguments), name, returns)
 
     return call

@@ -74,7 +74,7 @@ def _answer(request: Mapping[str, Any], namespace: dict[str, Any]) -> dict[str, 
         return {}
     name = request["call"] if "call" in request else request["value"]
     if name not in namespace:
-        return {"error": f"expected {name} to be defined, it is not", "missing": True}
+        return {"error": f"expected {name} to be defined, got none", "missing": True}
     if "value" in request:
         return {"value": encode(namespace[name])}
     if not callable(namespace[name]):

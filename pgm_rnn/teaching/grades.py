@@ -61,7 +61,7 @@ def _points(name: str, question: Question, text: str) -> float:
     if not 0 <= points <= question.points:
         raise ValueError(
             f"expected a number from 0 to {question.points:g} in the column {column_of(question)!r} of {name}, got "
-            f"{text!r}; mend it or leave it empty"
+            f"{text!r}; correct it or leave it empty"
         )
     return points
 

@@ -129,7 +129,7 @@ def submission_of(content: bytes, suffix: str) -> Submission:
         pairs = list(_of_notebook(text) if suffix == ".ipynb" else _of_python(text))
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         kind = "a notebook" if suffix == ".ipynb" else "a Python file"
-        raise ValueError(f"expected {kind}, got a file that is none") from None
+        raise ValueError(f"expected {kind}, got another kind of file, or a damaged one") from None
     if len(pairs) > MOST_CELLS:
         raise ValueError(f"expected at most {MOST_CELLS} cells, got {len(pairs)}")
     cells, answers = [], dict[str, str]()

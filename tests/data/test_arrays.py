@@ -86,12 +86,15 @@ def test_what_sample_writes_is_read_with_a_note_on_the_states(tmp_path: Path) ->
     [
         (
             {"x": X, "years": LENGTHS},
-            "expected only x, lengths and mask in .*, got years, too, which would not be used",
+            "expected only x, lengths, mask, inputs and z in .*, got years as well, which would not be used",
         ),
-        ({"x": X, "b": X, "a": X}, "got b, a, too"),
+        ({"x": X, "b": X, "a": X}, "got b, a as well"),
         ({"flow": X, "rain": X}, "expected one array in .*, or one called x, got flow, rain; save the one you mean"),
         ({"lengths": LENGTHS}, "expected one array in .*, or one called x, got lengths"),
-        ({"x": X, "lengths": [5, 0, 3]}, r"expected lengths in 1\.\.T = 1\.\.5, got 0 at index 1; drop .*, in .*npz"),
+        (
+            {"x": X, "lengths": [5, 0, 3]},
+            r"expected lengths in 1\.\.T = 1\.\.5, got 0 at index 1; drop .* \(in .*npz\)",
+        ),
         ({"x": X, "lengths": [5, 6, 3]}, r"expected lengths in 1\.\.T = 1\.\.5, got 6 at index 1"),
         (
             {"x": X, "lengths": [5, 3]},
@@ -105,7 +108,7 @@ def test_what_sample_writes_is_read_with_a_note_on_the_states(tmp_path: Path) ->
         ({"x": X, "mask": LENGTHS}, r"expected truth values as mask"),
         (
             {"x": X, "mask": X[0] > 0},
-            r"expected a mask of shape \(3, 5, 2\) as x, or without its last axis, .* \(5, 2\)",
+            r"expected a mask of shape \(3, 5, 2\), the shape of x, or that without its last axis, .* \(5, 2\)",
         ),
         ({"x": np.array([1, None]), "lengths": [1]}, "expected an array of numbers in .*, a damaged file or objects"),
         ({"x": X, "lengths": np.array([1, None, 2])}, "expected an array of numbers in .*, a damaged file or objects"),

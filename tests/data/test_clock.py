@@ -108,11 +108,13 @@ def test_other_columns_are_data(header: str, columns: tuple[Sequence[float], ...
 )
 def test_a_column_that_may_be_either_is_a_question(cases: list[float], tmp_path: Path) -> None:
     path = written(tmp_path, cases, VOLUMES, header="cases,volume")
-    with pytest.raises(DataError, match=r"whether column 'cases' of .* counts time or is data, .* choose by columns"):
+    with pytest.raises(
+        DataError, match=r"time or data in column 'cases' of .*, got .* either; .* choose columns by columns"
+    ):
         read_series(path)
     assert read_series(path, ["cases", "volume"]).x[0, :, 0].tolist() == cases
     assert read_series(path, ["volume"]).columns == ("volume",)
-    with pytest.raises(DataError, match="whether column '1' of"):
+    with pytest.raises(DataError, match="expected time or data in column '1' of"):
         read_series(written(tmp_path, cases, VOLUMES))
 
 
@@ -125,12 +127,14 @@ def test_the_name_says_that_a_single_number_is_a_time(tmp_path: Path) -> None:
 def test_a_name_of_time_with_numbers_that_go_up_and_down_is_data_with_a_note(tmp_path: Path) -> None:
     found = read_series(written(tmp_path, [10, 11, 12, 1, 2, 3, 4, 5, 6, 7], VOLUMES, header="month,volume"))
     assert found.columns == ("month", "volume")
-    assert found.notes == ("column 'month' is taken for data in spite of its name; choose by columns=[...]",)
+    assert found.notes == (
+        "column 'month' is read as data although its name suggests time; if it is not, leave it out by columns=[...]",
+    )
 
 
 def test_a_file_of_times_alone_is_an_error(tmp_path: Path) -> None:
     path = written(tmp_path, range(10), range(1871, 1881), header="t,year")
-    with pytest.raises(DataError, match=r"expected a column of data in .*, got"):
+    with pytest.raises(DataError, match=r"expected at least one column of data in .*, got"):
         read_series(path)
     assert read_series(path, ["year"]).x.shape == (1, 10, 1)
 
@@ -154,7 +158,7 @@ def test_arrays_lose_their_clocks_too(start: int, tmp_path: Path) -> None:
         assert (found.columns, len(found.notes)) == (("2", "3"), 1)
     other = np.concatenate([clock * np.array([1, 1, 2])[:, None, None], data], -1)  # not one clock for all
     np.save(tmp_path / "b.npy", other)
-    with pytest.raises(DataError, match="expected to know whether column '1'"):
+    with pytest.raises(DataError, match="expected time or data in column '1'"):
         read_series(tmp_path / "b.npy")
 
 

@@ -127,7 +127,7 @@ def test_a_row_is_named_by_the_line_in_which_it_begins(tmp_path: Path) -> None:
         ("a,b\n1,2\n3,4,5\n", "expected 2 cells in every line of table.csv, got 3 in line 3"),
         ("1 2\n3 4\n" * 30 + "5\n", "expected 2 cells in every line of table.csv, got 1 in line 61; .* by blanks"),
         ("a,a\n1,2\n", "expected columns with different names in .*, got 'a' twice; rename one of them"),
-        ("0,1\n2,3\n", "expected names or numbers in line 1"),
+        ("0,1\n2,3\n", "expected column names or numbers in line 1"),
     ],
 )
 def test_a_file_that_is_no_table_is_one_sentence(content: str, message: str, tmp_path: Path) -> None:
@@ -173,11 +173,11 @@ def test_pandas_is_asked_for_nothing_that_keeps_it_from_reading_in_parallel(
 
 
 def test_other_sources_are_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"expected a table in UTF-8, got bytes that are no text"):
+    with pytest.raises(DataError, match=r"expected a table in UTF-8, got bytes that are not text"):
         read_frame(written(tmp_path, b"a,b\n\x81\x8d,1.5\n"))
     with pytest.raises(DataError, match="expected real numbers in column '1' of the array, got complex ones"):
         read_frame(np.array([1j])).cells("1")
-    with pytest.raises(DataError, match=r"expected a file, got .*none\.csv, which is no file"):
+    with pytest.raises(DataError, match=r"expected a file, got .*none\.csv, which does not exist or is a folder"):
         read_frame(tmp_path / "none.csv")
     with pytest.raises(DataError, match=r"expected a file that ends in \.csv, .*, got .*table\.xls"):
         read_frame(written(tmp_path, "", "table.xls"))
@@ -185,7 +185,9 @@ def test_other_sources_are_one_sentence(tmp_path: Path) -> None:
         read_frame({"a": [1]})
     with pytest.raises(DataError, match=r"expected an array \(T,\), .*, got shape \(0,\)"):
         read_frame(np.zeros(0))
-    with pytest.raises(DataError, match=r"expected sequences \(T_i, M\) of one M .*, got shapes \(2, 3\), \(2, 1\)"):
+    with pytest.raises(
+        DataError, match=r"expected sequences \(T_i, M\) with the same M .*, got shapes \(2, 3\), \(2, 1\)"
+    ):
         read_frame([np.zeros((2, 3)), np.zeros(2)])
 
 

@@ -39,7 +39,7 @@ def test_names_of_numbers_are_no_observation(
     assert found.x[0].tolist() == rows
     assert bool(found.notes) == bool(num_notes)
     if num_notes:
-        assert any("is taken for the names of the columns" in note for note in found.notes)
+        assert any("is read as the names of the columns" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,9 @@ def test_numbers_are_observations(text: str, num_rows: int, tmp_path: Path) -> N
     ids=["NaN", "Na", "nan", "inf", "lone", "bits", "years", "clock", "index"],
 )
 def test_a_first_row_that_may_be_either_is_a_question(text: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"expected names or numbers in line 1 of .* put a line of names in letters"):
+    with pytest.raises(
+        DataError, match=r"expected column names or numbers in line 1 of .* put a line of names in letters"
+    ):
         read_series(written(tmp_path, text))
     first, rest = text.split("\n", 1)
     names = ",".join("abc"[: first.count(",") + 1])

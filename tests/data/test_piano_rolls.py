@@ -110,5 +110,5 @@ def test_a_transposed_copy_has_every_note_as_many_keys_off() -> None:
     for copy, shift in zip(copies.x.split(2), (0, -1, 1, -2, 2), strict=True):
         assert copy.nonzero().tolist() == [[0, 0, 2 + shift], [0, 1, 40 + shift], [1, 2, 84 + shift]]
     for keys in (0, 3):
-        with pytest.raises(ValueError, match=f"expected to transpose by 1 to 2 keys.*got {keys}"):
+        with pytest.raises(ValueError, match=f"expected a transposition by 1 to 2 keys.*got {keys}"):
             transposed(Sequences(x, lengths), keys)

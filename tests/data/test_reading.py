@@ -90,7 +90,7 @@ def test_times_are_sorted_as_what_they_are(cells: list[str], expected: list[Any]
 
 
 def test_dates_whose_day_and_month_may_be_exchanged_are_an_error() -> None:
-    with pytest.raises(DataError, match=r"dates that can be read in one way, got '01/02/2020' in column 'when'"):
+    with pytest.raises(DataError, match=r"unambiguous dates in column 'when', got '01/02/2020'"):
         read_sequences(pd.DataFrame({"when": ["01/02/2020", "03/02/2020"], "x": [0.5, 1]}), time="when")
 
 
@@ -155,14 +155,16 @@ def test_even_axes_are_read_without_a_word() -> None:
 )
 def test_an_uneven_axis_is_said_and_its_rows_are_steps(times: Any, apart: str) -> None:
     frame = pd.DataFrame({"day": times, "x": np.arange(20) / 3})
-    with pytest.warns(ReadingWarning, match=f"the rows are not evenly spaced in column 'day', {apart}"):
+    with pytest.warns(ReadingWarning, match=rf"the rows are not evenly spaced in column 'day' \({apart}\)"):
         assert read_sequences(frame, time="day").lengths.tolist() == [20]
 
 
 def test_a_long_table_without_ids_is_hinted_at(folder: Path) -> None:
     with pytest.warns(ReadingWarning) as found:
         data = read_sequences(folder / "long.csv")
-    assert "'machine' looks like the ids of several; read them by sequence='machine'" in str(found[0].message)
+    assert "'machine' looks like the ids of several sequences; if so, read them by sequence='machine'" in str(
+        found[0].message
+    )
     assert len(data.x) == 1
     with pytest.raises(DataError, match=r"got 2020-01-01 in line 3 and line 4; .* read them by sequence='machine'"):
         read_sequences(folder / "long.csv", time="day")
@@ -257,7 +259,7 @@ def test_numbers_that_are_labels_keep_their_names_and_codes_of_arrays_their_valu
             {"sequence": "i", "time": "t"},
             "one row per time in column 't' of sequence 'x', got 1 in line 2 and line 4",
         ),
-        ("i,a\nx,1.5\ny,2.5\n", {"sequence": "i"}, "ids that come again in column 'i', got 2 different ones in 2 rows"),
+        ("i,a\nx,1.5\ny,2.5\n", {"sequence": "i"}, "ids that repeat in column 'i', got 2 different ones in 2 rows"),
         ("i,a\nx,1.5\n,2.5\nx,1.5\n", {"sequence": "i"}, "an id in every row, got none in column 'i' in line 3"),
         ("t,a\n1,1.5\n,2.5\n", {"time": "t"}, "a time in every row, got none in column 't' in line 3"),
         (
@@ -280,8 +282,8 @@ def test_numbers_that_are_labels_keep_their_names_and_codes_of_arrays_their_valu
         ),
         ("a\n1.5\n", {"kind": "word"}, "expected kind 'word' only for a text, got a table"),
         ("a\n1.5\n", {"units": {"b": "m"}}, "a column of units to be one of a, got 'b'"),
-        ("year\n2001\n2002\n", {}, "a column of data in table.csv, got none"),
-        ("a\n" + "".join(f"w{i}\n" for i in range(30)), {}, "words that come again in column 'a' of table.csv, got 30"),
+        ("year\n2001\n2002\n", {}, "at least one column of data in table.csv, got none"),
+        ("a\n" + "".join(f"w{i}\n" for i in range(30)), {}, "words that repeat in column 'a' of table.csv, got 30"),
     ],
 )
 def test_bad_input_is_one_sentence_that_names_place_and_remedy(
@@ -372,7 +374,9 @@ def test_texts_are_symbols(tmp_path: Path) -> None:
     assert lines.lengths.tolist() == [2, 4]
     assert legend_of(lines).columns[0] == Column("word", "symbol", words=("be", "not", "or", "to"))
     assert read_sequences(["AC", "T"], words="ACGT").x.tolist() == [[0, 1], [3, 0]]
-    with pytest.raises(DataError, match="expected characters of the vocabulary of 4, got 'X' in text 2 of the list"):
+    with pytest.raises(
+        DataError, match="expected characters from the vocabulary of 4 characters, got 'X' in text 2 of the list"
+    ):
         read_sequences(["AC", "X"], words="ACGT")
     path.write_text("a\tb\n1.5\t2.5\n3\t4\n")
     assert read_sequences(path).x.tolist() == [[[1.5, 2.5], [3, 4]]]

@@ -104,5 +104,5 @@ def test_anything_but_numbers_is_one_clear_error(content: Any, name: str, messag
 
 def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     for path in (tmp_path / "nile.csv", tmp_path):
-        with pytest.raises(DataError, match=r"expected a file, got .*, which is no file"):
+        with pytest.raises(DataError, match=r"expected a file, got .*, which does not exist or is a folder"):
             read_series(path)

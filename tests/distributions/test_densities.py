@@ -64,9 +64,11 @@ def test_disjoint_categories_have_a_product_of_nothing() -> None:
 def test_other_families_are_an_error() -> None:
     normal, poisson = dist.Normal(0.0, 1.0), dist.Poisson(1.0)
     for p, q in ((normal, poisson), (poisson, poisson), (normal.expand([2]).to_event(1), normal)):
-        with pytest.raises(TypeError, match=r"expected two laws of one family among Normal, Multi.*, got .* and "):
+        with pytest.raises(
+            TypeError, match=r"expected two laws of the same family, one of Normal, Multi.*, got .* and "
+        ):
             densities.product(p, q)
-    with pytest.raises(TypeError, match=r"expected a law of a family among Normal, .*, got Laplace"):
+    with pytest.raises(TypeError, match=r"expected a law of one of the families Normal, .*, got Laplace"):
         law_parameters.with_axis(dist.Laplace(0.0, 1.0))
     with pytest.raises(TypeError, match="expected a law that is independent over steps, got Normal; use to_event"):
         law_parameters.without_steps(normal)

@@ -341,7 +341,7 @@ def test_a_program_that_observes_the_law_trains() -> None:
             {"observation_dist": dist.Normal(torch.zeros(3), 1.0)},
             r"expected observation_dist with batch shape \(\*batch",
         ),
-        ({"initial_step": 2}, "expected initial_step=1, .*, got 2"),
+        ({"initial_step": 2}, "expected initial_step=1 .*, got 2"),
         ({"duration": 0}, "expected duration to be an integer of at least 1, got 0"),
         ({"transition_logits": torch.zeros(4, 2, 2)}, "expected parameters for 1 or duration = 3 steps, got 5"),
         ({"lengths": torch.tensor([3])}, r"expected lengths of the batch's shape \(\), got \(1,\)"),
@@ -401,9 +401,9 @@ def test_the_last_state_of_an_impossible_value_is_an_error_that_names_it(
     stay = torch.eye(2).log()
     law = DiscreteHMM(torch.zeros(2), stay, dist.Categorical(logits=stay), duration=3)
     x = torch.tensor([[0, 0, 0], [0, 1, 0], [1, 1, 1]])
-    with pytest.raises(ValueError, match="got one of probability zero as sequence 1, whose last"):
+    with pytest.raises(ValueError, match="got one of probability zero for sequence 1, whose last"):
         law.filter(x)
-    with pytest.raises(ValueError, match=r"got one of probability zero as sequence \(0, 1\), whose last"):
+    with pytest.raises(ValueError, match=r"got one of probability zero for sequence \(0, 1\), whose last"):
         law.filter(x[None])
     with pytest.raises(ValueError, match="got one of probability zero, whose last state has no law"):
         law.filter(x[1])
@@ -426,9 +426,13 @@ def test_gaussian_arguments_that_do_not_fit_are_errors() -> None:
         GaussianHMM(noise, torch.eye(2), noise, torch.eye(2), other, duration=3)
     with pytest.raises(ValueError, match="expected transition_dist over 2 entries"):
         GaussianHMM(noise, torch.eye(2), other, torch.eye(2), noise, duration=3)
-    with pytest.raises(TypeError, match=r"expected MultivariateNormal or .* Pyro's, got Independent of Laplace"):
+    with pytest.raises(
+        TypeError, match=r"expected MultivariateNormal or .* of torch or Pyro, got Independent of Laplace"
+    ):
         GaussianHMM(dist.Laplace(torch.zeros(2), 1.0).to_event(1), torch.eye(2), noise, torch.eye(2), noise, duration=3)
-    with pytest.raises(ValueError, match=r"expected initial_dist over vectors, event shape \(n,\), got \(\)"):
+    with pytest.raises(
+        ValueError, match=r"expected initial_dist over vectors, of event shape \(n,\), got event shape \(\)"
+    ):
         GaussianHMM(dist.Normal(0.0, 1.0), torch.eye(2), noise, torch.eye(2), noise, duration=3)
     with pytest.raises(ValueError, match=r"expected a value whose shape ends in \(3, 2\), got \(4, 2\)"):
         GaussianHMM(noise, torch.eye(2), noise, torch.eye(2), noise, duration=3).log_prob(torch.zeros(4, 2))

@@ -241,7 +241,7 @@ def test_columns_of_symbols_alone_start_from_random_posteriors() -> None:
 def test_the_warning_of_a_smallest_scale_names_the_column() -> None:
     family = Joint([Poisson(), Gaussian()])
     x = torch.stack([torch.arange(40.0) % 3, torch.tensor([2.0] * 20 + [5.0, 6.0] * 10)], -1).double()
-    with pytest.warns(em.EmWarning, match=r"binds for state \d in column 1 \(counted from 0\)"):
+    with pytest.warns(em.EmWarning, match=r"held at min_scale=.* in state \d, column 1 \(counted from 0\)"):
         em.fit(HMM.random(2, emission=family, seed=0).double(), x[None], start="data", progress=False)
 
 

@@ -108,11 +108,11 @@ def test_em_has_no_closed_form_and_says_what_to_do() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("probs", PROBS / 2, "rows of probs to sum to one"),
+        ("probs", PROBS / 2, "each row of probs to sum to one"),
         ("loc", LOC[0], r"expected loc of shape \(1, 2, 2\) and finite, got \(2, 2\)"),
         ("scale", -SCALE, "expected scale > 0"),
         ("correlation", torch.ones(1, 2), "correlation strictly between -1 and 1"),
-        ("up", torch.ones(1), "up between 0 and 1"),
+        ("up", torch.ones(1), "up strictly between 0 and 1, got"),
     ],
 )
 def test_parameters_of_no_law_are_an_error(name: str, value: Tensor, message: str) -> None:

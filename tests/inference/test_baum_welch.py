@@ -122,7 +122,7 @@ def test_a_bare_name_is_an_error() -> None:
 
 
 def test_nothing_left_to_fit_is_an_error() -> None:
-    with pytest.raises(ValueError, match="expected something left to fit"):
+    with pytest.raises(ValueError, match="expected at least one part left to fit"):
         em.fit(start(Categorical(3)), batch(Categorical(3)), frozen=PARTS, progress=False)
 
 

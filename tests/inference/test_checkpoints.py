@@ -198,14 +198,14 @@ PICKLE = b"cos\nsystem\n(S'touch executed'\ntR."
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda content: content[:-1], "as it was written, it was changed or cut short since"),
-        (lambda content: content[: len(content) // 2], "as it was written, it was changed or cut short since"),
-        (lambda content: b"", "as it was written, it was changed or cut short since"),
+        (lambda content: content[:-1], "as it was written, got one that was changed or cut short"),
+        (lambda content: content[: len(content) // 2], "as it was written, got one that was changed or cut short"),
+        (lambda content: b"", "as it was written, got one that was changed or cut short"),
         (
             lambda content: content[:-1] + bytes([content[-1] ^ 1]),
-            "as it was written, it was changed or cut short since",
+            "as it was written, got one that was changed or cut short",
         ),
-        (lambda content: PICKLE, "as it was written, it was changed or cut short since"),
+        (lambda content: PICKLE, "as it was written, got one that was changed or cut short"),
     ],
 )
 def test_tensors_that_were_changed_are_an_error(change: Callable[[bytes], bytes], message: str, folder: Path) -> None:
@@ -217,7 +217,7 @@ def test_tensors_that_were_changed_are_an_error(change: Callable[[bytes], bytes]
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda content: content.replace(b'"num_steps": 6', b'"num_steps": 5'), "it was changed since"),
+        (lambda content: content.replace(b'"num_steps": 6', b'"num_steps": 5'), "as it was written, got a changed one"),
         (lambda content: content[: len(content) // 2], "got something else"),
         (lambda content: b"", "got something else"),
         (lambda content: b"[" * 100_000, "got something else"),
@@ -240,7 +240,7 @@ def test_a_pickle_with_the_right_digest_is_no_safetensors_file(folder: Path, mon
     monkeypatch.setattr("pgm_rnn.inference.svi.checkpoints.save", lambda tensors: PICKLE)
     found = json.loads((folder / CHECKPOINT).read_text())["content"]
     Checkpoints(folder, 0).save(State({}, found))
-    with pytest.raises(CheckpointError, match=r"expected a safetensors file in .*, it cannot be read"):
+    with pytest.raises(CheckpointError, match=r"expected a safetensors file in .*, got one that cannot be read"):
         resume(folder)
 
 
@@ -256,7 +256,8 @@ def test_a_checkpoint_with_other_tensors_is_an_error(folder: Path) -> None:
     found = json.loads((folder / CHECKPOINT).read_text())["content"]
     Checkpoints(folder, 0).save(State({"model.no_such": torch.zeros(1)}, found))
     with pytest.raises(
-        CheckpointError, match=r"(?s)expected a complete checkpoint of this run in .*, but its parts do not fit: "
+        CheckpointError,
+        match=r"(?s)expected a complete checkpoint of this run in .*, got parts that do not fit together: ",
     ):
         resume(folder)
 

@@ -294,7 +294,9 @@ def test_variances_are_infinite_until_the_observations_bound_them() -> None:
         lambda: model.forecast(x[:, :1], 2),
         lambda: em.fit(local_linear_trend(), x[:, :1], progress=False),
     ):
-        with pytest.raises(ValueError, match="determine every diffuse direction of the start, sequence 0 does not"):
+        with pytest.raises(
+            ValueError, match="determine every diffuse direction of the first state, got sequence 0, which does not"
+        ):
             run()
 
 
@@ -341,7 +343,9 @@ def test_the_joint_density_is_the_marginal_one_times_that_of_the_states(name: st
 
 def test_a_diffuse_start_has_no_law_to_draw_from() -> None:
     model, x = local_level(), torch.randn(2, 3, 1)
-    message = "expected a start with a proper law to draw from, got a diffuse one; give initial_cov in place of diffuse"
+    message = (
+        "expected a proper law of the first state to draw from, got a diffuse one; give initial_cov in place of diffuse"
+    )
     for run in (
         lambda: model.sample(2, 3),
         lambda: smc.filter(model, x, num_particles=10),
@@ -349,7 +353,9 @@ def test_a_diffuse_start_has_no_law_to_draw_from() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             run()
-    with pytest.raises(ValueError, match=r"expected a start with a proper law for p\(z_1 \| x_1\), got a diffuse one"):
+    with pytest.raises(
+        ValueError, match=r"expected a proper law of the first state for p\(z_1 \| x_1\), got a diffuse one"
+    ):
         model.initial_given(None, x[:, 0])
 
 
@@ -423,7 +429,7 @@ def test_what_a_diffuse_start_determines_is_an_error_when_it_is_seen_again() -> 
     [
         ([True], r"expected diffuse as 2 truth values, some of them True, got \[True\]"),
         ([False, False], r"expected diffuse as 2 truth values, some of them True, got \[False, False\]"),
-        (matrix([1, 2], [1, 2]), "expected diffuse directions that are linearly independent"),
+        (matrix([1, 2], [1, 2]), "expected linearly independent diffuse directions"),
         (matrix([1, 2]), r"expected diffuse directions of shape \(2, q\), q in 1\.\.2, got \(1, 2\)"),
     ],
 )

@@ -119,7 +119,7 @@ def test_an_interrupted_fit_has_the_parameters_of_its_last_iteration(monkeypatch
 
 def test_an_impossible_sequence_is_a_named_error() -> None:
     hmm = HMM(torch.tensor([1.0, 0.0]), torch.eye(2), torch.eye(2))
-    with pytest.raises(ImpossibleSequenceError, match="sequence 0 has probability zero from step 2 on; start from"):
+    with pytest.raises(ImpossibleSequenceError, match="probability zero for sequence 0 from step 2 on; start from"):
         em.fit(hmm, torch.tensor([[0, 1]]), progress=False)
 
 

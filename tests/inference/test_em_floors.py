@@ -53,7 +53,7 @@ def test_a_constant_column_leaves_the_fit_of_the_others(constant: float, full: b
     without, first = fitted(full, x, loc, torch.ones_like(loc))
     more = torch.cat([x, torch.full_like(x[..., :1], constant)], -1)
     wide = torch.cat([loc, torch.full_like(loc[:, :1], constant)], -1)
-    with pytest.warns(em.EmWarning, match=r"min_scale=1e-06 binds for states 0, 1 in column 2 \(counted from 0\)"):
+    with pytest.warns(em.EmWarning, match=r"held at min_scale=1e-06 in states 0, 1, column 2 \(counted from 0\)"):
         within, second = fitted(full, more, wide, torch.ones_like(wide))
     assert float(second.log_likelihoods.diff().min()) >= 0
     apart = within.emission_table(torch.arange(2)).mean[:, :2] - without.emission_table(torch.arange(2)).mean
@@ -72,7 +72,7 @@ def test_one_wild_value_moves_no_other_states_scale(wild: float, full: bool) -> 
     x[40] = wild
     rows, loc = torch.full((3, 3), 1 / 3), torch.tensor([[0.0], [5.0], [wild]])
     model = HMM(rows[0], rows, table(full, loc, torch.tensor([[1.0], [1.0], [10.0]])))
-    with pytest.warns(em.EmWarning, match="min_scale=1e-06 binds for state 2 in column 0"):
+    with pytest.warns(em.EmWarning, match="held at min_scale=1e-06 in state 2, column 0"):
         em.fit(model, x[None], num_iterations=200, progress=False)
     found = model.emission_table(torch.arange(3)).variance.detach().sqrt()[:2, 0]
     torch.testing.assert_close(found, torch.stack(expected), rtol=0.1, atol=0)
@@ -122,7 +122,7 @@ def test_strokes_may_lie_on_a_line_and_their_likelihood_never_falls() -> None:
     along = torch.randn(1, 60, 1, generator=generator, dtype=torch.float64)
     x = torch.cat([along, 2 * along, (along > 0).double()], -1)
     model = HMM.random(2, emission=Pen(1), seed=0).double()
-    with pytest.warns(em.EmWarning, match=r"min_scale=1e-06 binds for states 0, 1 in columns 0, 1"):
+    with pytest.warns(em.EmWarning, match=r"held at min_scale=1e-06 in states 0, 1, columns 0, 1"):
         result = em.fit(model, x, progress=False)
     assert float(result.log_likelihoods.diff().min()) > -1e-6 * float(result.log_likelihoods.abs().max())
 
@@ -130,7 +130,7 @@ def test_strokes_may_lie_on_a_line_and_their_likelihood_never_falls() -> None:
 def test_the_argument_is_the_smallest_scale_as_a_fraction_of_the_spread() -> None:
     x = torch.tensor([[-3.0, -1.0, 0.0, 1.0, 3.0, 8.0, 8.0]], dtype=torch.float64)
     model = HMM(torch.ones(2) / 2, torch.ones(2, 2) / 2, Gaussian().table(torch.tensor([0.0, 8.0]), torch.ones(2)))
-    with pytest.warns(em.EmWarning, match="min_scale=0.01 binds for state 1 in column 0"):
+    with pytest.warns(em.EmWarning, match="held at min_scale=0.01 in state 1, column 0"):
         em.fit(model, x, min_scale=0.01, progress=False)
     spread = 2.0  # by hand: the median is 1; distances 4, 2, 1, 2, 7, 7; without a 7, the middle one is 2
     assert float(model.emission_table(torch.tensor(1)).stddev.detach()) == pytest.approx(0.01 * spread)
@@ -233,7 +233,7 @@ def test_a_fit_that_fails_leaves_the_model_and_what_is_remembered_of_it(monkeypa
 def test_a_warning_that_is_an_error_leaves_the_model() -> None:
     model = hmm(False, torch.full((2, 1), 7.0, dtype=torch.float64), torch.ones(2, 1, dtype=torch.float64))
     before = [p.detach().clone() for p in model.parameters()]
-    with pytest.raises(em.EmWarning, match="min_scale=1e-06 binds"):  # the suite makes errors of warnings
+    with pytest.raises(em.EmWarning, match="held at min_scale=1e-06"):  # the suite makes errors of warnings
         em.fit(model, torch.full((1, 20, 1), 7.0), progress=False)
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 

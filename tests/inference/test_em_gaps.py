@@ -102,7 +102,7 @@ def sequences_with_gaps(family: Emission, *, by_entry: bool = True, garbage: int
 def fitted(family: Emission, data: Sequences, **options: Any) -> tuple[HMM, em.EmFit]:
     model = make_hmm(family)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "min_scale=|No share", em.EmWarning)  # a fall would be an error
+        warnings.filterwarnings("ignore", ".*min_scale=|Almost none", em.EmWarning)  # a fall would be an error
         return model, em.fit(model, data, progress=False, **options)
 
 

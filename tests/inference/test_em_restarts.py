@@ -127,7 +127,7 @@ def test_all_starts_go_on_while_one_of_them_gains() -> None:
 def test_an_impossible_first_start_is_a_named_error_and_leaves_the_model() -> None:
     hmm = HMM(torch.tensor([1.0, 0.0]), torch.eye(2), torch.eye(2))
     before = [p.clone() for p in hmm.parameters()]
-    with pytest.raises(ImpossibleSequenceError, match="sequence 1 has probability zero from step 2 on; start from"):
+    with pytest.raises(ImpossibleSequenceError, match="probability zero for sequence 1 from step 2 on; start from"):
         em.fit(hmm, torch.tensor([[0, 0], [0, 1]]), num_restarts=3, progress=False)
     assert all(torch.equal(a, b) for a, b in zip(before, hmm.parameters(), strict=True))
 

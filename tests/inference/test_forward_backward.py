@@ -235,7 +235,7 @@ def test_an_impossible_sequence_has_a_likelihood_and_no_posterior() -> None:
     result = forward_backward.smooth(left_to_right(), x)
     assert result.log_marginal_likelihood.tolist() == [0, -torch.inf]
     for name in ("filtered_probs", "predicted_probs", "smoothed_probs", "pairwise_probs"):
-        message = "sequence 1 has probability zero from step 2 on"
+        message = "probability zero for sequence 1 from step 2 on"
         with pytest.raises(forward_backward.ImpossibleSequenceError, match=message):
             getattr(result, name)
     with pytest.raises(forward_backward.ImpossibleSequenceError, match="no posterior exists"):
@@ -244,7 +244,9 @@ def test_an_impossible_sequence_has_a_likelihood_and_no_posterior() -> None:
 
 
 def test_a_model_without_finitely_many_states_is_an_error_that_names_another_engine() -> None:
-    with pytest.raises(TypeError, match=r"needs a model with finitely many states, RNN has none; svi"):
+    with pytest.raises(
+        TypeError, match=r"a model with finitely many states for forward_backward, got RNN, which has none; use svi"
+    ):
         forward_backward.filter(RNN(num_symbols=3), torch.zeros(1, 2, dtype=torch.int64))
 
 

@@ -189,7 +189,7 @@ def test_single_precision_gives_the_same_iterations() -> None:
     [
         ({"num_restarts": 2}, ValueError, "expected num_restarts=1 and no pseudo-counts for a linear-Gaussian model"),
         ({"pseudo_count": 1.0}, ValueError, "expected num_restarts=1 and no pseudo-counts for a linear-Gaussian model"),
-        ({"valid": torch.zeros(1, 2, OBS_DIM)}, ValueError, "expected no valid data for a linear-Gaussian model"),
+        ({"valid": torch.zeros(1, 2, OBS_DIM)}, ValueError, "expected valid=None for a linear-Gaussian model"),
         ({"frozen": ["transition"]}, ValueError, "did you mean 'transition_cov'|expected frozen to be one of initial_"),
         ({"frozen": "initial_mean"}, TypeError, "expected frozen as a collection of names"),
         ({"frozen": ["input_matrix"]}, ValueError, "expected frozen to be one of initial_mean, .*got 'input_matrix'"),
@@ -203,14 +203,14 @@ def test_options_that_do_not_fit_are_errors(options: dict[str, Any], error: type
 
 def test_everything_frozen_is_an_error() -> None:
     model = make()
-    with pytest.raises(ValueError, match="expected something left to fit"):
+    with pytest.raises(ValueError, match="expected at least one part left to fit"):
         em.fit(model, data(False, False)[0], LENGTHS, frozen=list(model.moments()), progress=False)
 
 
 def test_a_variance_that_vanishes_is_held_and_its_column_named() -> None:
     one = torch.eye(1)
     model = LinearGaussianSSM(torch.zeros(1), one, one, one, one, one)
-    with pytest.warns(em.EmWarning, match=r"min_scale=1e-05 binds for the noise of .*the observations, in column 0"):
+    with pytest.warns(em.EmWarning, match=r"noise of .*the observations is held at min_scale=1e-05, in column 0"):
         result = em.fit(model, torch.zeros(1, 1, 1), num_iterations=50, tolerance=0.0, progress=False)
     assert float(result.log_likelihoods.diff().min()) > -1e-9
     assert bool(model.log_marginal_likelihood(torch.zeros(1, 1, 1)).isfinite().all())

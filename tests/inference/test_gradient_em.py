@@ -240,8 +240,8 @@ REFUSED = {
     "pseudo_observations": ({"pseudo_observations": 1.0}, "expected no pseudo_observations for a SwitchingAR"),
     "min_scale": ({"min_scale": 0.1}, "expected no min_scale for a SwitchingAR"),
     "frozen": ({"frozen": ["emission"]}, "expected frozen"),
-    "all frozen": ({"frozen": ["start", "moves", "a", "b", "raw"]}, "expected something left to fit"),
-    "inputs": ({"inputs": torch.zeros(20, 15, 1)}, "expected no inputs, for the model takes none"),
+    "all frozen": ({"frozen": ["start", "moves", "a", "b", "raw"]}, "expected at least one part left to fit"),
+    "inputs": ({"inputs": torch.zeros(20, 15, 1)}, "expected no inputs, because the model takes none"),
 }
 
 
@@ -253,7 +253,8 @@ def test_an_option_without_a_meaning_is_refused(options: dict[str, object], mess
 
 def test_a_model_without_a_free_parameter_is_an_error() -> None:
     with pytest.raises(
-        ValueError, match="expected a parameter to fit, every one of the SwitchingAR has requires_grad="
+        ValueError,
+        match="expected at least one parameter to fit, got a SwitchingAR in which every one has requires_grad=",
     ):
         em.fit(start().requires_grad_(False), drawn(), progress=False)
 
@@ -263,7 +264,9 @@ def test_a_memory_that_reads_the_states_is_refused() -> None:
         memory_reads_state = True
 
     has = "finite states and a memory that reads them"
-    with pytest.raises(TypeError, match=rf"em needs a model with finite or .*, Remembers has {has}; smc and svi"):
+    with pytest.raises(
+        TypeError, match=rf"expected a model with finite or .* for em, got Remembers, which has {has}; use smc or svi"
+    ):
         em.fit(Remembers(), torch.randn(2, 3, 1), progress=False)
 
 
@@ -282,7 +285,7 @@ def test_impossible_observations_are_a_named_error() -> None:
         def emission(self, z: Tensor, h: None) -> TorchDistribution:
             return dist.Categorical(logits=torch.tensor([0.0, -torch.inf]))
 
-    with pytest.raises(ImpossibleSequenceError, match="sequence 1 has probability zero from step 2 on; start from"):
+    with pytest.raises(ImpossibleSequenceError, match="probability zero for sequence 1 from step 2 on; start from"):
         em.fit(OneSymbol(), torch.tensor([[0, 0], [0, 1]]), progress=False)
 
 

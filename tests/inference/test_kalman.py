@@ -284,7 +284,9 @@ def test_the_exact_likelihood_has_gradients_too() -> None:
 
 
 def test_a_model_without_gaussian_states_is_an_error_that_names_other_engines() -> None:
-    with pytest.raises(TypeError, match="Gaussian states, HMM has finite states; forward_backward takes it"):
+    with pytest.raises(
+        TypeError, match="Gaussian states for kalman, got HMM, which has finite states; use forward_backward"
+    ):
         kalman.filter(HMM.random(2, 3), torch.zeros(1, 2, dtype=torch.int64))
 
 
@@ -330,9 +332,11 @@ def test_observations_that_do_not_fit_are_errors() -> None:
 def test_a_model_that_reads_its_observations_needs_all_of_them() -> None:
     network, x = NoisyRNN.random(2, 2, feedback=True, seed=0), torch.randn(1, 3, 2)
     x[0, 1, 0] = torch.nan
-    with pytest.raises(ValueError, match="expected every observation, for NoisyRNN reads it at the next step"):
+    with pytest.raises(
+        ValueError, match="expected no missing observations, because NoisyRNN reads each at the next step"
+    ):
         kalman.filter(network, x, method="extended")
-    with pytest.raises(ValueError, match="expected a model that does not read its own observations; draw from"):
+    with pytest.raises(ValueError, match="expected a model that does not read its own observations, got NoisyRNN; use"):
         kalman.forecast(network, torch.zeros(1, 3, 2), 2, method="extended")
 
 
@@ -341,5 +345,5 @@ def test_a_prediction_without_a_covariance_is_a_named_error() -> None:
     with torch.no_grad():
         model.emission_covariance.raw.fill_diagonal_(-60.0)
         model.emission_matrix.zero_()
-    with pytest.raises(kalman.CovarianceError, match="got another one for sequence 0 at step 1; use float64"):
+    with pytest.raises(kalman.CovarianceError, match="got one that is not for sequence 0 at step 1; use float64"):
         kalman.filter(model, torch.zeros(2, 3, OBS_DIM, dtype=torch.float32))

@@ -196,7 +196,7 @@ def test_a_single_step_of_a_filter_takes_a_mask(family: Emission) -> None:
     after = smc.step(model, first.particles, x[:, 1], options, mask=~there)
     torch.testing.assert_close(after.particles.log_weights[:, 0], first.particles.log_weights[:, 0])
     assert not torch.allclose(after.particles.log_weights[:, 1], first.particles.log_weights[:, 1])
-    with pytest.raises(ValueError, match=r"expected x_1 with first='condition', which .* in sequence 1"):
+    with pytest.raises(ValueError, match=r"expected an observed x_1 with first='condition', which .* in sequence 1"):
         smc.init(make_hmm(family, first="condition"), x[:, 0], options, mask=there)
 
 

@@ -171,7 +171,7 @@ def test_an_error_of_the_program_at_a_move_is_raised(error: type[Exception]) -> 
     ("law", "last"),
     [
         ("a constraint", r"Expected parameter probs .* to satisfy the constraint Simplex\(\)"),
-        ("NaN", "expected finite log weights, sequence 0 has NaN weights at step 1"),
+        ("NaN", "expected finite log weights, got NaN weights in sequence 0 at step 1"),
         ("no root", "linalg.cholesky: .*"),
         ("overflow", "math range error"),
     ],
@@ -297,7 +297,7 @@ def test_bad_arguments_are_errors() -> None:
         pmmh.run(chain(0.5), x)  # type: ignore[arg-type]
     rnn = RNN("gru", num_symbols=3, hidden_dim=2)
     program = WithPriors(rnn, {"readout.bias": dist.Normal(torch.zeros(3), 1.0)})
-    with pytest.raises(TypeError, match="smc needs a model with latent states, RNN has none"):
+    with pytest.raises(TypeError, match="expected a model with latent states for smc, got RNN, which has none"):
         pmmh.run(program, x, progress=False)
     with pytest.raises(ValueError, match="expected num_samples to be an integer of at least 1, got 0"):
         pmmh.run(WithPriors(chain(0.5), {"initial_probs": dist.Dirichlet(torch.ones(2))}), x, num_samples=0)

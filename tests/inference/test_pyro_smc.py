@@ -57,7 +57,7 @@ def test_pyros_filter_and_ours_agree_on_a_network_with_memory() -> None:
 
 
 def test_a_model_without_latent_states_is_an_error() -> None:
-    with pytest.raises(TypeError, match="expected a model with latent states, RNN has none"):
+    with pytest.raises(TypeError, match="expected a model with latent states, got RNN, which has none"):
         PyroSteps(RNN("gru", num_symbols=3), 5)
     with pytest.raises(ValueError, match="expected num_particles to be an integer of at least 1, got 0"):
         PyroSteps(HMM.random(2, 3), 0)

@@ -135,7 +135,7 @@ def test_weights_that_no_particle_can_be_drawn_by_are_errors_where_they_are_used
 ) -> None:
     weights, uniforms = torch.ones(num, 3), torch.rand(uniforms_shape(scheme, num, 3))
     weights[slice(None) if value == 0 else 2, 1] = value
-    with pytest.raises(ValueError, match=r"expected finite weights that are not negative .* in sequence 1; look for"):
+    with pytest.raises(ValueError, match=r"expected finite, non-negative weights .* in sequence 1; look for"):
         draw_ancestors(weights, scheme, uniforms)
     spared = draw_ancestors(weights, scheme, uniforms, torch.tensor([True, False, True]))
     assert torch.equal(spared[:, 1], torch.arange(num))

@@ -320,7 +320,10 @@ def test_a_variance_that_is_only_rounding_counts_as_none() -> None:
 @pytest.mark.parametrize(
     ("cov", "message"),
     [
-        (matrix([1, 2], [2, 1]), "expected transition_cov to be positive semidefinite, its smallest eigenvalue is -1"),
+        (
+            matrix([1, 2], [2, 1]),
+            "expected transition_cov to be positive semidefinite, got a smallest eigenvalue of -1",
+        ),
         (matrix([1, 0], [0, -1]), "expected transition_cov to be positive semidefinite"),
         (matrix([0, 1], [1, 0]), "expected transition_cov to be positive semidefinite"),
         (matrix([1, 0.5], [0, 1]), "expected transition_cov to be a symmetric matrix"),
@@ -335,7 +338,10 @@ def test_a_covariance_is_replaced_within_its_range_only() -> None:
     model = smooth_trend()
     model.set_moments({"transition_cov": matrix([0, 0], [0, 7.0])})
     torch.testing.assert_close(model.transition_cov.detach(), matrix([0, 0], [0, 7.0]))
-    with pytest.raises(ValueError, match="expected transition_cov to have the range of the model's, of dimension 1"):
+    with pytest.raises(
+        ValueError,
+        match="expected transition_cov with the same range as the model's singular covariance, of dimension 1",
+    ):
         model.set_moments({"transition_cov": torch.eye(2)})
     torch.testing.assert_close(model.transition_cov.detach(), matrix([0, 0], [0, 7.0]))
 

@@ -266,7 +266,8 @@ def test_paths_of_finite_states_have_the_smoothed_probabilities() -> None:
 
 def test_backward_simulation_says_which_models_it_cannot_run_on() -> None:
     with pytest.raises(
-        ValueError, match="that reads no states for method='backward', that of LatentToy reads them; use meth"
+        ValueError,
+        match="whose memory reads no states for method='backward', got LatentToy, whose memory reads them; use meth",
     ):
         smc.smooth(LatentToy(), torch.zeros(1, 3))
     assert smc.smooth(LatentToy(), torch.zeros(1, 3), num_particles=5, num_paths=2, method="ancestors").paths.shape == (
@@ -337,7 +338,7 @@ def left_to_right() -> HMM:
 
 def test_weights_that_are_all_zero_are_an_error_that_says_where() -> None:
     x = torch.tensor([[0, 0, 0], [0, 1, 0]])
-    with pytest.raises(smc.DegenerateWeightsError, match="sequence 1 has none at step 2; use more particles"):
+    with pytest.raises(smc.DegenerateWeightsError, match="got none in sequence 1 at step 2; use more particles"):
         smc.filter(left_to_right(), x, num_particles=5)
 
 
@@ -359,7 +360,9 @@ def test_the_way_out_of_weights_that_are_all_zero_is_one_that_the_engine_has(
     monkeypatch.setattr(particle_run, "GROUP", group)
     has = inspect.signature(engine).parameters
     x = torch.tensor([[0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 1, 0]])
-    with pytest.raises(smc.DegenerateWeightsError, match="sequence 3 has none at step 2; use more particles") as caught:
+    with pytest.raises(
+        smc.DegenerateWeightsError, match="got none in sequence 3 at step 2; use more particles"
+    ) as caught:
         engine(left_to_right(), x, num_particles=5, **options)
     assert (caught.value.sequence, caught.value.step, caught.value.found) == (3, 2, None)
     named = set(re.findall(r"(\w+)=", str(caught.value)))
@@ -372,7 +375,7 @@ def test_padding_that_no_state_emits_is_no_impossible_observation() -> None:
     x, lengths = torch.tensor([[1, 1, 1], [1, 0, 0]]), torch.tensor([3, 1])
     result = smc.filter(always_one, x, lengths, num_particles=5, ess_threshold=1.0)
     assert result.log_marginal_likelihood.tolist() == [0, 0]
-    with pytest.raises(smc.DegenerateWeightsError, match="sequence 1 has none at step 2"):
+    with pytest.raises(smc.DegenerateWeightsError, match="got none in sequence 1 at step 2"):
         smc.filter(always_one, x, lengths + torch.tensor([0, 1]), num_particles=5)
 
 
@@ -404,9 +407,9 @@ STEADY = HMM(torch.tensor([0.5, 0.5]), torch.tensor([[0.5, 0.5], [0.5, 0.5]]), t
 @pytest.mark.parametrize(
     ("value", "every", "message"),
     [
-        (torch.nan, False, "expected finite log weights, sequence 1 has NaN lookahead at step 3"),
-        (torch.inf, False, "expected finite log weights, sequence 1 has infinite lookahead at step 3"),
-        (-torch.inf, True, "sequence 1 has a lookahead of minus infinity for every particle at step 3"),
+        (torch.nan, False, "expected finite log weights, got NaN lookahead in sequence 1 at step 3"),
+        (torch.inf, False, "expected finite log weights, got infinite lookahead in sequence 1 at step 3"),
+        (-torch.inf, True, "got a lookahead of minus infinity for every particle in sequence 1 at step 3"),
     ],
 )
 @pytest.mark.parametrize("resampling", ["systematic", "multinomial", "soft"])
@@ -445,7 +448,7 @@ def test_weights_that_are_no_numbers_are_an_error_that_names_the_step(
     kind = "NaN" if value != value else "infinite"
     x = torch.tensor([[0, 0, 0], [0, 1, 0]])
     for degenerate in ("raise", "-inf"):
-        with pytest.raises(smc.DegenerateWeightsError, match=f"sequence 1 has {kind} weights at step 2; look for"):
+        with pytest.raises(smc.DegenerateWeightsError, match=f"got {kind} weights in sequence 1 at step 2; look for"):
             smc.filter(STEADY, x, num_particles=8, degenerate=degenerate)
 
 
@@ -453,7 +456,7 @@ def test_backward_paths_through_particles_that_lead_nowhere_are_an_error_that_na
     z, weights = torch.tensor([[[0]], [[1]]]), torch.tensor([[[0.0]], [[0.0]]])
     history = smc.History(z, weights, torch.zeros(2, 1, 1, dtype=torch.int64))
     with pytest.raises(
-        smc.DegenerateWeightsError, match=r"sequence 0 has .* no particle that leads .* at step 1; .*'ancestors'"
+        smc.DegenerateWeightsError, match=r"got .* no particle that leads .* in sequence 0 at step 1; .*'ancestors'"
     ):
         backward_paths(left_to_right(), history, torch.tensor([2]), None, 3)
 
@@ -478,7 +481,9 @@ def test_bad_options_are_errors(options: dict[str, Any], message: str) -> None:
 
 
 def test_a_model_without_latent_states_is_an_error() -> None:
-    with pytest.raises(TypeError, match=r"smc needs a model with latent states, RNN has none; svi\.evaluate"):
+    with pytest.raises(
+        TypeError, match=r"expected a model with latent states for smc, got RNN, which has none; use svi\.evaluate"
+    ):
         smc.filter(RNN("gru", num_symbols=3), torch.zeros(1, 2, dtype=torch.int64))
 
 
@@ -509,5 +514,5 @@ def test_an_error_in_a_group_names_the_sequence_of_the_batch(monkeypatch: pytest
     hmm = HMM(torch.tensor([1.0, 0.0]), torch.eye(2), torch.eye(2))
     x = torch.tensor([[0, 0], [0, 0], [0, 0], [0, 1]])
     monkeypatch.setattr(particle_run, "GROUP", 10)
-    with pytest.raises(smc.DegenerateWeightsError, match="sequence 3 has none at step 2"):
+    with pytest.raises(smc.DegenerateWeightsError, match="got none in sequence 3 at step 2"):
         smc.filter(hmm, x, num_particles=5)

@@ -263,7 +263,7 @@ def test_a_killed_fit_goes_on_to_the_same_bits(
         "seconds",
         "learning_rate",
     }
-    with pytest.raises(CheckpointError, match="go on from it with resume"):
+    with pytest.raises(CheckpointError, match="continue from it with resume=True"):
         run("dead")
     other = data._replace(labels=(data.labels + 1) % 3)
     with pytest.raises(CheckpointError, match="with another training data"):

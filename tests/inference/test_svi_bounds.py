@@ -287,7 +287,7 @@ def test_the_cpu_by_name_is_the_same_fit() -> None:
 def test_cuda_where_there_is_none_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(
-        ValueError, match="expected a CUDA device for device='cuda', this machine has none; use device='cpu'"
+        ValueError, match="expected a CUDA device for device='cuda', got a machine without one; use device='cpu'"
     ):
         fit(network(), device="cuda")
     with pytest.raises(ValueError, match="expected device to be cpu or cuda, got 'gpu'"):

@@ -181,7 +181,7 @@ def test_what_does_not_fit_is_one_sentence() -> None:
         AutoregressiveHMM.random(2, 0)
     model = example("condition")
     with pytest.raises(
-        ValueError, match="expected a sequence of more than 2 steps, as many as are given, got at most 2"
+        ValueError, match="expected a sequence of more than the 2 steps that the model is given, got at most 2"
     ):
         model.log_prob(torch.randn(1, 2, D))
     with pytest.raises(ValueError, match="expected a sequence of more than 3 steps"):

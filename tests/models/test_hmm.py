@@ -166,12 +166,22 @@ def test_the_law_over_all_sequences_sums_to_one() -> None:
         (INITIAL[None], TRANSITION, SYMBOLS, r"expected initial_probs of shape \(any\), got \(1, 2\)"),
         (INITIAL, TRANSITION[:1], SYMBOLS, r"expected transition_probs of shape \(2, 2\), got \(1, 2\)"),
         (INITIAL, TRANSITION, SYMBOLS[:1], r"expected emission of shape \(2, any\), got \(1, 3\)"),
-        (INITIAL * 2, TRANSITION, SYMBOLS, "expected rows of initial_probs to sum to one, row 0 sums to 2"),
-        (INITIAL, TRANSITION.T, SYMBOLS, "expected rows of transition_probs to sum to one, row 0 sums to 0.5"),
-        (INITIAL, TRANSITION, SYMBOLS[:, :2], "expected rows of emission to sum to one, row 1 sums to 0.4|row 0"),
+        (INITIAL * 2, TRANSITION, SYMBOLS, "expected each row of initial_probs to sum to one, got a sum of 2 in row 0"),
+        (
+            INITIAL,
+            TRANSITION.T,
+            SYMBOLS,
+            "expected each row of transition_probs to sum to one, got a sum of 0.5 in row 0",
+        ),
+        (
+            INITIAL,
+            TRANSITION,
+            SYMBOLS[:, :2],
+            "expected each row of emission to sum to one, got a sum of 0.4 in row 1|row 0",
+        ),
         (INITIAL - 1, TRANSITION, SYMBOLS, "expected initial_probs to be non-negative numbers, got -0.75"),
         (INITIAL, TRANSITION * torch.nan, SYMBOLS, "expected transition_probs to be non-negative numbers, got nan"),
-        (INITIAL.long(), TRANSITION, SYMBOLS, "expected initial_probs as floating point and not empty"),
+        (INITIAL.long(), TRANSITION, SYMBOLS, "expected initial_probs as a floating-point tensor that is not empty"),
     ],
 )
 def test_tables_that_are_no_laws_are_errors(
@@ -209,7 +219,7 @@ def test_states_are_integers() -> None:
 
 @pytest.mark.parametrize("shape", [(3,), (3, 5), (4,), (4, 3)])
 def test_states_have_the_shape_of_the_observations(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"expected z of shape \(3, 4\) .*as x, got"):
+    with pytest.raises(ValueError, match=r"expected z of shape \(3, 4\) \+ latent shape, got"):
         make_hmm(Categorical(3)).log_prob(draw(Categorical(3), 3, 4), torch.zeros(shape, dtype=torch.int64))
 
 
@@ -225,5 +235,7 @@ def test_states_outside_the_model_are_an_error_unless_they_are_padding(state: in
 
 def test_a_forecast_from_an_impossible_past_is_an_error() -> None:
     hmm = HMM(torch.tensor([0.0, 1.0]), TRANSITION, SYMBOLS)
-    with pytest.raises(ValueError, match="expected observations of positive probability, sequence 1 has probability 0"):
+    with pytest.raises(
+        ValueError, match="expected observations of positive probability, got probability 0 for sequence 1"
+    ):
         hmm.forecast(torch.tensor([[1, 1], [1, 0]]), num_steps=2)

@@ -154,9 +154,9 @@ def test_other_families_are_an_error() -> None:
 
 
 def test_probabilities_that_do_not_fit_are_errors() -> None:
-    with pytest.raises(ValueError, match="rows of initial_probs to sum to one"):
+    with pytest.raises(ValueError, match="each row of initial_probs to sum to one"):
         MarkovChain(2 * INITIAL, TRANSITION)
-    with pytest.raises(ValueError, match="rows of transition_probs to sum to one"):
+    with pytest.raises(ValueError, match="each row of transition_probs to sum to one"):
         MarkovChain(INITIAL, 2 * TRANSITION)
     with pytest.raises(ValueError, match=r"expected transition_probs of shape \(3, 3\), got \(2, 3\)"):
         MarkovChain(INITIAL, TRANSITION[:2])

@@ -153,7 +153,7 @@ def test_given_uniforms_of_a_systematic_filter_are_one_a_sequence() -> None:
 
 
 def test_what_has_no_states_to_invert_is_an_error() -> None:
-    with pytest.raises(TypeError, match="expected a model with latent states, RNN has none"):
+    with pytest.raises(TypeError, match="expected a model with latent states, got RNN, which has none"):
         ParticleFilterRNN(make_rnn("gru", Categorical(3)))
     with pytest.raises(
         ValueError, match=r"expected resampling to be one of multinomial, .*; did you mean 'systematic'"
@@ -163,7 +163,7 @@ def test_what_has_no_states_to_invert_is_an_error() -> None:
         ParticleFilterRNN(MODELS["hmm"], resampling="soft")
     with pytest.raises(ValueError, match="expected num_particles"):
         ParticleFilterRNN(MODELS["hmm"], 0)
-    with pytest.raises(ValueError, match="expected a model without inputs"):
+    with pytest.raises(ValueError, match="expected a model with input_dim=None"):
         ParticleFilterRNN(make_model("lgssm", Gaussian(2), input_dim=1))
     with pytest.raises(TypeError, match="expected the particle filter of an HMM, got the filter of LatentToy"):
         _ = ParticleFilterRNN(MODELS["with memory"], 5).recipe

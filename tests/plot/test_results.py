@@ -114,7 +114,7 @@ def test_finite_states_are_one_point_each_with_all_their_weight() -> None:
         (
             lambda: pr.plot.compare({"a": (math.nan, 1.0)}),
             ValueError,
-            "expected finite scores, got another one for 'a'",
+            "expected finite scores, got NaN or infinity for 'a'",
         ),
         (lambda: pr.plot.compare(pd.DataFrame({"x": [1.0]})), ValueError, "expected a column 'nats_per_step', got x"),
         (lambda: pr.plot.rolls(torch.full((1, 3, 2), 0.5)), TypeError, "expected observed sequences of bits"),
@@ -273,7 +273,7 @@ def test_a_table_has_the_errors_of_its_differences() -> None:
     (bar,) = [segment[:, 0].tolist() for segment in panel.collections[1].get_segments()]  # type: ignore[attr-defined]
     assert bar == pytest.approx([1.45, 1.55])
     assert names(panel) == ["score ± standard error", "± error of the difference to the best"]
-    with pytest.raises(ValueError, match="expected each model once, got 'a' 2 times; cut the table first"):
+    with pytest.raises(ValueError, match="expected each model once, got 'a' 2 times; select one row per model first"):
         pr.plot.compare(table.assign(model="a"))
 
 

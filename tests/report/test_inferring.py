@@ -383,7 +383,7 @@ def test_a_file_that_cannot_be_written_is_one_sentence_and_nothing_is_written(
 
 def test_a_model_without_latent_states_says_so() -> None:
     rnn = RNN("gru", num_symbols=3, hidden_dim=2)
-    with pytest.raises(TypeError, match=r"expected a model with latent states, RNN has none: .* forecast"):
+    with pytest.raises(TypeError, match=r"expected a model with latent states, got RNN, which has none; use forecast"):
         pr.infer(rnn, torch.tensor([[0, 1]]))
 
 
@@ -391,7 +391,10 @@ def test_a_model_without_latent_states_says_so() -> None:
     ("engine", "message"),
     [
         ("kalman", r"expected an engine for finite states, which HMM has, got 'kalman'; use 'forward'"),
-        ("svi", r"expected a model with a guide that reads the observations, HMM has none; use engine='forward'"),
+        (
+            "svi",
+            r"expected a model with a guide that reads the observations, got HMM, which has none; use engine='forward'",
+        ),
     ],
 )
 def test_an_engine_that_does_not_take_the_model_names_one_that_does(engine: str, message: str) -> None:

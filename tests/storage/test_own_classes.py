@@ -241,7 +241,9 @@ def test_no_module_is_imported_because_a_file_names_it(tmp_path: Path, monkeypat
     monkeypatch.setitem(sys.modules, "lazy", lazy)
     for path in ("trap_of_a_file:Constant", "lazy:Constant", "lazy:Constant.Inner", "os.path:join.Constant"):
         write_described(tmp_path / "model", **{"class": path})
-        with pytest.raises(StorageError, match=rf"expected the class {path} to be imported, .* import .*, or give the"):
+        with pytest.raises(
+            StorageError, match=rf"expected the class {path} to be imported already, .* import .*, or give the"
+        ):
             load_model(tmp_path / "model")
     assert not Path("sprung").exists()
     assert "trap_of_a_file" not in sys.modules
@@ -261,7 +263,7 @@ def test_what_is_no_model_is_not_called(path: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        (Made, ValueError, "expected model_class=Constant, for the saved model is one of .*:Constant, got Made"),
+        (Made, ValueError, "expected model_class=Constant, because the saved model is one of .*:Constant, got Made"),
         (Path, TypeError, "expected model_class=Constant, a class that derives from SequenceModel, got <class"),
         (Constant(), TypeError, "expected model_class=Constant, a class that derives from SequenceModel, got Constant"),
         (
@@ -320,12 +322,12 @@ def test_a_family_of_ones_own_as_an_argument_is_named(tmp_path: Path) -> None:
 def test_what_is_set_after_the_constructor_would_be_lost(tmp_path: Path) -> None:
     model = Made()
     model.states = FiniteStates(3)
-    message = r"expected states of Made as the constructor sets it, None, got FiniteStates\(num_states=3\), set later"
+    message = r"expected states of Made to be None, as the constructor sets it, got FiniteStates\(num_states=3\)"
     with pytest.raises(ValueError, match=message):
         save_model(model, tmp_path / "model")
     more = Made()
     more.weight = nn.Parameter(torch.zeros(2))
-    with pytest.raises(StorageError, match="in the Made that its arguments make, they differ in weight"):
+    with pytest.raises(StorageError, match="in the Made that its arguments make, got tensors that differ in weight"):
         save_model(more, tmp_path / "model")
 
 
@@ -350,7 +352,7 @@ def test_a_changed_file_is_an_error_before_anything_is_called(tmp_path: Path, mo
         ({"mean": {"float": "inf"}}, "expected the kind of an argument to be one of family, tuple, dict, tensor, got"),
         (
             {"mean": {"tensor": "argument:mean"}},
-            "expected the tensor argument:mean among those of the model, .*, got none",
+            "expected the tensor argument:mean, an argument of the model, .*, got none",
         ),
     ],
 )
@@ -373,5 +375,5 @@ def test_a_class_that_has_changed_since_is_an_error(tmp_path: Path, monkeypatch:
         self.more = nn.Parameter(torch.zeros(1))
 
     monkeypatch.setattr(Mixed, "__init__", wider)
-    with pytest.raises(StorageError, match=rf"in .*{TENSORS}, they differ in more"):
+    with pytest.raises(StorageError, match=rf"in .*{TENSORS}, got tensors that differ in more"):
         load_model(tmp_path / "model")

@@ -106,7 +106,8 @@ def test_a_class_that_no_registry_has_is_named_and_not_imported(
     content["sha256"]["law"] = digest_of(content, LAW)
     rewrite(folder, content)
     with pytest.raises(
-        StorageError, match="expected the class own_models:Own to be imported, for no module is"
+        StorageError,
+        match="expected the class own_models:Own to be imported already, because loading a file imports no module",
     ) as caught:
         load_model(folder)
     assert not str(caught.value).count("\n")
@@ -151,11 +152,11 @@ def test_version_2_without_a_digest_is_an_error(digest: str, folder: Path) -> No
     content = written(folder)
     del content["sha256"][digest]
     rewrite(folder, content)
-    with pytest.raises(StorageError, match=r"expected tensors and law under 'sha256' in .*, one is missing"):
+    with pytest.raises(StorageError, match=r"expected tensors and law under 'sha256' in .*, got at most one of them"):
         load_model(folder)
     del content["sha256"]
     rewrite(folder, content)
-    with pytest.raises(StorageError, match=r"expected the keys name, class, .*, they differ in sha256"):
+    with pytest.raises(StorageError, match=r"expected the keys name, class, .*, got keys that differ in sha256"):
         load_model(folder)
 
 
@@ -176,9 +177,9 @@ def test_the_former_name_of_the_arguments_says_the_new_one(folder: Path) -> None
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"licence": "MIT"}, "expected the keys name, options, .* in .*model.json, they differ in licence"),
-        ({"dtype": None}, "they differ in dtype"),
-        ({"class": "pgm_rnn.models.hmm:HMM"}, "they differ in class"),
+        ({"licence": "MIT"}, "expected the keys name, options, .* in .*model.json, got keys that differ in licence"),
+        ({"dtype": None}, "got keys that differ in dtype"),
+        ({"class": "pgm_rnn.models.hmm:HMM"}, "got keys that differ in class"),
         ({"options": []}, "expected options by name, as a JSON object, in .*, got list"),
         ({"options": {"num_states": 2, "emission": {"family": "Cauchy"}}}, "expected family to be one of .*'Cauchy'"),
         (

@@ -44,5 +44,5 @@ def test_the_number_of_results_is_checked() -> None:
         call("f", returns=3)
     with pytest.raises(AssertionError, match="g: expected 2 results, got one float"):
         call("g", returns=2)
-    with pytest.raises(AssertionError, match="expected a function h, there is none"):
+    with pytest.raises(AssertionError, match="expected a function h, got none"):
         call("h")

@@ -52,7 +52,7 @@ def test_a_folder_is_graded_and_a_second_run_keeps_rows_and_adds_points(
         "carol": "68",
         "'=dan": "0",
     }
-    assert rows["'=dan"]["messages"] == "expected a notebook, got a file that is none"
+    assert rows["'=dan"]["messages"] == "expected a notebook, got another kind of file, or a damaged one"
     assert rows["carol"]["second-order (of 6)"] == rows["carol"]["total"] == ""
     written = Path("grades-written.md").read_text()
     assert "### carol\n\n> =1+1, the *Markov* property.\n> No, two." in written
@@ -66,7 +66,7 @@ def test_a_folder_is_graded_and_a_second_run_keeps_rows_and_adds_points(
     assert "1 graded, 3 kept as they were" in capsys.readouterr().out
     rows = rows_of(Path("grades.csv"))
     assert (rows["carol"]["written"], rows["carol"]["total"]) == ("9.5", "77.5")
-    assert rows["bob"]["messages"] == "expected a notebook, got a file that is none"
+    assert rows["bob"]["messages"] == "expected a notebook, got another kind of file, or a damaged one"
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_points_that_are_none_and_tables_of_something_else_are_named(
         Path("grades.csv").read_text().replace(",68,,,80,20,20,20,8,,,", ",68,,,80,20,20,20,8,7,,")
     )
     assert call(monkeypatch, *["grade", "forward-backward", "handed-in", "--out", "grades.csv"]) == 2
-    says = "expected a number from 0 to 6 in the column 'second-order (of 6)' of Ada Lovelace, got '7'; mend it"
+    says = "expected a number from 0 to 6 in the column 'second-order (of 6)' of Ada Lovelace, got '7'; correct it"
     assert says in capsys.readouterr().err
 
 
@@ -133,7 +133,7 @@ def test_what_is_no_submission_is_read_without_harm(tmp_path: Path) -> None:
         b"[" * 90_000,
         b'{"cells": [{}]}',
     ):
-        with pytest.raises(ValueError, match="expected a notebook, got a file that is none"):
+        with pytest.raises(ValueError, match="expected a notebook, got another kind of file, or a damaged one"):
             submission_of(content, ".ipynb")
     with pytest.raises(ValueError, match=r"expected a .ipynb or .py file, got .zip"):
         submission_of(b"", ".zip")

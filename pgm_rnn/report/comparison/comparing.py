@@ -60,8 +60,8 @@ class Wanted(NamedTuple):
             )
         if not num_points and (self.folds is not None or self.origins is not None):
             raise ValueError(
-                "expected folds or origins only with models to fit anew, got Bayesian fits alone, which PSIS-LOO and "
-                "PSIS-LFO score without them; leave them out"
+                "expected folds or origins only for models to fit again, got only Bayesian fits, which PSIS-LOO and "
+                "PSIS-LFO score without refitting; leave folds and origins out"
             )
         later = {"first_origin", "horizon"} & set(given)
         if later and self.origins is None and not (bayesian and num_series == 1):

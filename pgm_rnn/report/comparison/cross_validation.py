@@ -100,8 +100,8 @@ def origins_of(num_steps: int, num: int, first: int | None = None, horizon: int 
     last = num_steps - (horizon or 1)
     if not 1 < first <= last:
         raise ValueError(
-            f"expected the first origin in 2..{last}, between steps to fit to and steps to score, got {first}; use "
-            "another first_origin, or a shorter horizon"
+            f"expected first_origin in 2..{last}, so that there are steps to fit and steps to score, got {first}; use "
+            "another one, or a shorter horizon"
         )
     if num > last - first + 1:
         raise ValueError(

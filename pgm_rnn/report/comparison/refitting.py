@@ -94,7 +94,10 @@ def made_again(model: SequenceModel) -> SequenceModel:
         description, arguments = described_as(model, dict(model.state_dict()), {})
         again = made(description, model_class=None if model.has_recipe else type(model), tensors=arguments)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"expected a model that can be made again, got {type(model).__name__}; give fit=") from error
+        raise TypeError(
+            f"expected a model that can be made again from its arguments, got {type(model).__name__}; give fit=, a "
+            "function that fits it"
+        ) from error
     assert isinstance(again, SequenceModel)  # as the model is
     return again
 

@@ -88,8 +88,8 @@ def check_same_data(records: Mapping[str, Mapping[str, Any]]) -> None:
         digests = [record.get("file_digest") for record in (mine, its)]
         if all(isinstance(one, str) for one in digests) and digests[0] != digests[1]:
             raise ValueError(
-                f"expected fits to the same data, got {first} and {second} fitted to {sources[0]} with different "
-                "contents, of which one was changed in between; fit both to the present one"
+                f"expected fits to the same data, got {first} and {second} fitted to different versions of "
+                f"{sources[0]}, which was changed between the fits; fit both to the present version"
             )
         units = [{} if (kept := reading_of(record)) is None else dict(kept.units) for record in (mine, its)]
         for column in units[0].keys() & units[1].keys():

@@ -91,8 +91,8 @@ def _empty(shares: Tensor) -> tuple[str, ...]:
     if not bool(empty.any()):
         return ()
     return (
-        f"No share of the data, less than {LEAST_SHARE} steps, is left to {named('state', empty)} (counted from 0): "
-        "fit with fewer states or more restarts",
+        f"Almost none of the data, less than {LEAST_SHARE} expected steps, belongs to {named('state', empty)} (counted "
+        "from 0): fit with fewer states or more restarts",
     )
 
 

@@ -202,7 +202,7 @@ def test_origins_cover_each_later_step_once() -> None:
         ({"folds": 1}, (4, 4), r"expected folds in 2..2"),
         ({"origins": 2}, (4, 4), "expected a single series for rolling origin, got 2 sequences; use cross-validation"),
         ({"origins": 9}, (9,), r"expected at most 5 origins from step 4 of 9 on, got 9; take fewer"),
-        ({"origins": 2, "horizon": 9}, (9,), r"expected the first origin in 2..0"),
+        ({"origins": 2, "horizon": 9}, (9,), r"expected first_origin in 2..0"),
         ({"origins": 2, "folds": 2}, (9,), "expected folds .* or origins .*, got both; leave one out"),
         ({"horizon": 2}, (9,), "expected horizon only with origins"),
         ({"folds": 2.5}, (9, 9), "expected folds to be an integer of at least 1, got 2.5"),

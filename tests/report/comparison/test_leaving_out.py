@@ -238,5 +238,7 @@ def test_a_refit_that_is_no_posterior_is_named() -> None:
 def test_bayesian_fits_alone_need_no_folds() -> None:
     data = few()
     pair = (program(), posterior(seen(data)))
-    with pytest.raises(ValueError, match="expected folds or origins only with models to fit anew, got Bayesian fits"):
+    with pytest.raises(
+        ValueError, match="expected folds or origins only for models to fit again, got only Bayesian fits"
+    ):
         pr.compare({"A": pair, "B": pair}, data, folds=3)
