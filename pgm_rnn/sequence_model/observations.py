@@ -288,8 +288,8 @@ def check_inputs(inputs: Any, input_dim: int | None, x: Tensor, like: Tensor | N
         raise TypeError(f"expected inputs as real numbers, got {inputs.dtype}; use .real")
     inputs = as_real("inputs", inputs, like.dtype)
     if inputs.device != like.device or not bool(inputs.isfinite().all()):
-        got = f"inputs on {inputs.device}" if inputs.device != like.device else "NaN or infinity"
-        raise ValueError(f"expected finite inputs on {like.device}, where x is, got {got}")
+        fault = f"inputs on {inputs.device}" if inputs.device != like.device else "NaN or infinity"
+        raise ValueError(f"expected finite inputs on {like.device}, where x is, got {fault}")
     return inputs
 
 

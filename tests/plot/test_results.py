@@ -183,7 +183,8 @@ def test_a_diagnosis_is_drawn_with_all_its_variables() -> None:
     assert len(panels) == 3
     for panel, same in zip(panels[:2], expected[:2], strict=True):
         for one, other in zip(panel.get_lines(), same.get_lines(), strict=True):
-            np.testing.assert_allclose(one.get_ydata(), other.get_ydata(), rtol=0, atol=1e-12)
+            ours, theirs = np.asarray(one.get_ydata(), float), np.asarray(other.get_ydata(), float)
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
 
 
 def test_an_object_with_residuals_and_pit_is_taken_as_it_is() -> None:
