@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pgm_rnn.teaching.versions import write_course
-from pgm_rnn.teaching.versions.nbgrader import nbgrader_notebook
+from pgm_rnn.teaching.versions.nbgrader import indented, nbgrader_notebook
 from tests.teaching.submissions import NAMES, WRONG, assignment_of, read_wrong, solved
 
 
@@ -77,3 +77,18 @@ def test_the_page_states_the_minutes_and_points_of_each_assignment(name: str) ->
     assignment = assignment_of(name)
     page = (Path(__file__).parents[2] / "docs" / "assignments.md").read_text(encoding="utf-8")
     assert f"| `{name}` | {assignment.minutes} | {assignment.points:g} |" in page
+
+
+def test_a_hidden_test_of_nbgrader_leaves_the_students_names_alone() -> None:
+    for name in NAMES:
+        for cell in cells_of(nbgrader_notebook(assignment_of(name))):
+            source = "".join(cell["source"])
+            if "BEGIN HIDDEN TESTS" in source:
+                assert [type(node).__name__ for node in ast.parse(source).body] == ["FunctionDef", "Expr"]
+
+
+def test_lines_of_a_string_are_not_indented() -> None:
+    source = 'a = """one\ntwo"""\nif a:\n\n    b = a'
+    scope: dict[str, Any] = {}
+    exec(f"def f():\n{indented(source)}\n    return b", scope)
+    assert scope["f"]() == "one\ntwo"

@@ -1,5 +1,7 @@
 """The source notebook of nbgrader: solutions and hidden tests between its marks, and its metadata (schema 3)."""
 
+import io
+import tokenize
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,6 +37,16 @@ def prelude(assignment: Assignment) -> str:
     return "\n".join([PRELUDE, *hidden])
 
 
+def indented(source: str) -> str:
+    """Python code as the body of a function; the later lines of a string stay as they are."""
+    tokens = tokenize.generate_tokens(io.StringIO(source + "\n").readline)
+    inside = {
+        n for token in tokens for n in range(token.start[0] + 1, token.end[0] + 1) if token.type == tokenize.STRING
+    }
+    lines = source.splitlines()
+    return "\n".join(line if n in inside or not line else f"    {line}" for n, line in enumerate(lines, start=1))
+
+
 def _metadata(name: str, *, grade: bool, solution: bool, points: float | None = None) -> dict[str, Any]:
     told = {"grade": grade, "grade_id": name, "locked": not solution, "schema_version": 3, "solution": solution}
     told |= {"task": False} | ({} if points is None else {"points": points})
@@ -66,6 +78,7 @@ def _pages(assignment: Assignment) -> Iterator[Page]:
 def _test(assignment: Assignment, cell: RawCell, number: int) -> Page:
     part = cell.options["test"]
     lines = [f"# check: {part}, hidden test {number}: {cell.options['says']}", "### BEGIN HIDDEN TESTS"]
-    lines += [prelude(assignment), cell.content, "### END HIDDEN TESTS"]
+    lines += ["def hidden_test():", indented(f"{prelude(assignment)}\n{cell.content}")]  # whose names stay in it
+    lines += ["hidden_test()", "### END HIDDEN TESTS"]
     told = _metadata(f"test-{part}-{number}", grade=True, solution=False, points=float(cell.options["points"]))
     return Page("code", "\n".join(lines), told)
