@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from pgm_rnn.states import FiniteStates, GaussianStates, described
+from pgm_rnn.states import FiniteStates, GaussianStates, SemiMarkovStates, described
 
 
 def check_trainable(engine: str, model: object, *, by_gradient: bool = True) -> None:
@@ -37,7 +37,8 @@ def unsuitable(engine: str, wanted: str, model: object) -> TypeError:
         model: the model that it was given.
     """
     has = described(getattr(model, "states", None))
-    has += " and a memory that reads them" if getattr(model, "memory_reads_state", False) else ""
+    counts = isinstance(getattr(model, "states", None), SemiMarkovStates)
+    has += " and a memory that reads them" if getattr(model, "memory_reads_state", False) and not counts else ""
     return TypeError(f"{engine} needs a model with {wanted}, {type(model).__name__} has {has}; {_taker(model)}")
 
 
@@ -47,6 +48,8 @@ def _taker(model: object) -> str:
         return "expected a SequenceModel, such as RNN or HMM"
     if states is None:
         return "svi.evaluate gives its exact likelihood"
+    if isinstance(states, SemiMarkovStates):
+        return "forward_backward takes it" if hasattr(model, "duration_probs") else "smc and svi take it"
     if getattr(model, "memory_reads_state", False):
         return "smc and svi take it"
     if isinstance(states, FiniteStates):

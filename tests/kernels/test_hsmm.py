@@ -207,7 +207,7 @@ def test_an_impossible_sequence_has_no_likelihood_and_no_gradient() -> None:
     [gradient] = torch.autograd.grad(value[1:].sum() + value[0], leaf)
     assert bool((gradient[0] == 0).all())
     assert float(gradient[1:].sum()) == pytest.approx(5.0)
-    assert float(hsmm.most_likely_states(*(part.detach() for part in made), LENGTHS)[1][0]) == -torch.inf
+    assert float(hsmm.most_likely_states(*Chain(*(part.detach() for part in made)), LENGTHS)[1][0]) == -torch.inf
 
 
 def test_second_derivatives_are_those_of_the_expanded_chain() -> None:
@@ -226,7 +226,7 @@ def test_second_derivatives_are_those_of_the_expanded_chain() -> None:
 
 def test_single_precision_comes_back_in_single_precision() -> None:
     made = chain()
-    single = hsmm.log_marginal_likelihood(*(part.float() for part in made), LENGTHS)
+    single = hsmm.log_marginal_likelihood(*Chain(*(part.float() for part in made)), LENGTHS)
     assert single.dtype == torch.float32
     torch.testing.assert_close(single.double(), hsmm.log_marginal_likelihood(*made, LENGTHS), rtol=1e-5, atol=1e-5)
 
