@@ -22,9 +22,10 @@ from torch import Tensor, nn
 
 from pgm_rnn.checks import check_counts, check_probs
 from pgm_rnn.emissions import Categorical, Emission, EmissionTable, chosen_family
-from pgm_rnn.emissions.natural import SOFTMAX, Natural, whole
-from pgm_rnn.models.durations import CategoricalDurations, Durations, random_durations
+from pgm_rnn.emissions.natural import SOFTMAX, Map, Natural, whole
+from pgm_rnn.models.durations import KINDS, CategoricalDurations, Durations, random_durations
 from pgm_rnn.models.hmm import as_table
+from pgm_rnn.models.info import NUM_STATES, GradientFit, ModelInfo, Size
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import First, SemiMarkov, SequenceModel
 
@@ -77,7 +78,7 @@ class HSMM(SemiMarkov, SequenceModel):
         super().__init__(table.family, first)
         self.count_steps(num_states, laws.max_duration, dtype)
         self.initial_logits = nn.Parameter(initial_probs.log())
-        self.transition_logits = nn.Parameter(transition_probs.to(dtype).log().contiguous())
+        self.transition_logits = nn.Parameter(_logits_of_moves(transition_probs.to(dtype)))
         self.durations = copy.deepcopy(laws).to(dtype)
         self.emission_table = copy.deepcopy(table).to(dtype)
 
@@ -157,8 +158,7 @@ class HSMM(SemiMarkov, SequenceModel):
     @property
     def transition_probs(self) -> Tensor:
         """p(next state = j | state = i), (K, K), zeros on the diagonal, rows sum to one."""
-        own = torch.eye(self.num_states, dtype=torch.bool, device=self.transition_logits.device)
-        return self.transition_logits.masked_fill(own, -torch.inf).softmax(-1)
+        return _moves(self.transition_logits)
 
     @property
     def duration_probs(self) -> Tensor:
@@ -193,7 +193,7 @@ class HSMM(SemiMarkov, SequenceModel):
         if initial_probs is not None:
             self.initial_logits.copy_(initial_probs.log())
         if transition_probs is not None:
-            self.transition_logits.copy_(transition_probs.log())
+            self.transition_logits.copy_(_logits_of_moves(transition_probs))
         if emission_params is not None:
             self.emission_table.params.copy_(emission_params)
         self._drawn = ()
@@ -201,14 +201,30 @@ class HSMM(SemiMarkov, SequenceModel):
     @property
     def natural_parameters(self) -> Mapping[str, Natural]:
         """Probabilities by the names of the constructor; those of durations and emission are their own."""
-        raw = {"initial_probs": "initial_logits", "transition_probs": "transition_logits"}
+        moves = Map(_logits_of_moves, _moves, SOFTMAX.support, f"{SOFTMAX.values}, zeros on the diagonal")
+        views = {
+            "initial_probs": whole("initial_logits", SOFTMAX),
+            "transition_probs": whole("transition_logits", moves),
+        }
         if isinstance(self.family, Categorical):
-            raw["emission_probs"] = "emission_table.params"
-        return {name: whole(logits, SOFTMAX) for name, logits in raw.items()}
+            views["emission_probs"] = whole("emission_table.params", SOFTMAX)
+        return views
 
     def emission(self, z: Tensor, h: Any) -> TorchDistribution:
         """p(x_t | z_t); its batch shape is that of z."""
         return self.emission_table(z)
+
+
+def _moves(logits: Tensor) -> Tensor:
+    """p(next state = j | state = i) from logits (..., K, K), whose diagonals do not count."""
+    own = torch.eye(logits.shape[-1], dtype=torch.bool, device=logits.device)
+    return logits.masked_fill(own, -torch.inf).softmax(-1)
+
+
+def _logits_of_moves(probs: Tensor) -> Tensor:
+    """Logits of p(next state = j | state = i), (..., K, K), zeros on the diagonal, where they do not count."""
+    own = torch.eye(probs.shape[-1], dtype=torch.bool, device=probs.device)
+    return probs.log().masked_fill(own, 0.0).contiguous()
 
 
 def _check_moves(transition_probs: Tensor) -> None:
@@ -243,3 +259,23 @@ def _laws(durations: object, num_states: int, max_duration: int | None) -> Durat
                 f"{laws.max_duration} steps; leave max_duration out, or cut the laws off"
             )
     return laws
+
+
+INFO = ModelInfo(
+    "hsmm",
+    HSMM.random,
+    "steps of the present segment",
+    "discrete, with durations",
+    "Choe et al. sec. 2.2, opened to durations",
+    {"num_states": 3, "num_symbols": 2, "max_duration": 2},
+    title="`HSMM`",
+    fit=GradientFit(
+        "A hidden semi-Markov model: states that last by laws of their own, by gradient steps on the exact likelihood.",
+        {
+            "num_states": NUM_STATES,
+            "max_duration": Size("Longest duration of a state, in steps.", 10),
+            "durations": Size("Law of the durations.", "categorical", kind=str, choices=KINDS),
+        },
+    ),
+    small={"num_states": 3, "max_duration": 3},
+)

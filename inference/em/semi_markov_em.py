@@ -27,7 +27,7 @@ from pgm_rnn.inference.forward_backward import check_possible, checked_finite
 from pgm_rnn.kernels import hsmm
 from pgm_rnn.sequence_model import SemiMarkov
 from pgm_rnn.sequence_model.segments import has_segments, of_first_step, segments_of, summed_out
-from pgm_rnn.sequences import Sequences
+from pgm_rnn.sequences import Sequences, length_mask
 
 PARTS = {
     "initial": "initial_logits",
@@ -87,8 +87,9 @@ class SemiMarkovEm:
         self._model, self._first = model, getattr(model, "first", "model")
         self._data = checked_finite(model, data, None)
         self._valid = None if valid is None else checked_finite(model, valid, None)
-        self._rows = self._data.x[self._data.mask]
-        self._seen = None if self._data.observed is None else self._data.observed[self._data.mask]
+        self._inside = length_mask(self._data.lengths, self._data.x.shape[1])
+        self._rows = self._data.x[self._inside]
+        self._seen = None if self._data.observed is None else self._data.observed[self._inside]
         prefixes = tuple(PARTS[part] for part in self._frozen)
         self._trained = [
             name for name, value in model.named_parameters() if value.requires_grad and not name.startswith(prefixes)
@@ -190,7 +191,7 @@ class SemiMarkovEm:
 
     def _estimated(self, old: EmissionTable, expected: hsmm.Posterior) -> Tensor:
         """Parameters of the emission (K, num_params): the estimate, except for states that the old law fits better."""
-        weights = expected.states[self._data.mask]
+        weights = expected.states[self._inside]
         before = EmissionTable(old.family, old.params.detach())
         new = estimate(old.family, self._rows, weights, 0.0, observed=self._seen, before=before)
         gains = weights.double() * (self._densities(new) - self._densities(before))

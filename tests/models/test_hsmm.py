@@ -165,6 +165,19 @@ def test_em_keeps_frozen_parts_and_improves_validation_choice() -> None:
     assert fit.restarts.log_likelihoods.shape == (3,)
 
 
+@pytest.mark.parametrize("by_entry", [False, True])
+def test_em_takes_gaps_and_sequences_that_are_given_their_first_step(by_entry: bool) -> None:
+    model, x = HSMM.random(2, max_duration=3, emission=Gaussian(2), seed=0), torch.randn(3, 12, 2)
+    x[:, 4] = torch.nan
+    if by_entry:
+        x[:, 7, 0] = torch.nan
+    given = HSMM.random(2, max_duration=3, emission=Gaussian(2), seed=0, first="condition")
+    for one in (model, given):
+        fit = em.fit(one, x, num_iterations=4, start="model", progress=False)
+        assert bool((fit.log_likelihoods.diff() > -1e-8).all())
+        torch.testing.assert_close(one.log_prob(x).sum().detach(), fit.log_likelihood)
+
+
 def test_gradient_steps_raise_the_likelihood() -> None:
     model, x = example(max_duration=4), words(8, 15)
     before = float(model.log_prob(x).sum().detach())
