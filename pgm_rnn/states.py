@@ -93,7 +93,7 @@ def described(states: States | None) -> str:
     if isinstance(states, FiniteStates):
         return "finite states"
     if isinstance(states, SemiMarkovStates):
-        return "semi-Markov states"
+        return "states with durations"
     if isinstance(states, GaussianStates):
         return "linear Gaussian states" if states.linear else "nonlinear Gaussian states"
     return "states of no known structure"
