@@ -6,7 +6,8 @@
 z_t is the number of the state at each step. The memory counts how many steps the present segment has lasted, so that
 the four laws of a sequence model say the same (`pgm_rnn.sequence_model.segments`). Exact inference takes O(T K (K + D))
 for T steps. The first segment begins at x_1. The last one may go on past x_T (right censoring): its duration is only
-known to be at least the steps that it has in the data.
+known to be at least the steps that it has in the data. In the unrolled Pyro program the memory reads z, so that
+enumeration sums over all K^T paths: for short sequences only. The fused program and every engine of ours do not.
 
 Sources: Yu (2010), a survey; Guédon (2003) for the last segment.
 """
