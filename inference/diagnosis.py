@@ -28,7 +28,7 @@ def check_scores(model: nn.Module, family: Emission, data: Sequences, values: Te
         )
 
 
-TABLES = ("initial_probs", "transition_probs", "emission_probs")
+TABLES = ("initial_probs", "transition_probs", "duration_probs", "emission_probs")
 """Names of the probability tables that a model with finitely many states may have."""
 
 

@@ -8,8 +8,9 @@
     predict    p(x_{t+1} | x_{1:t})
 
 Every function takes whole padded batches and a model with any emission whose `states` are `FiniteStates`, or which
-gives `initial_probs`, `transition_probs` and `emission_log_probs(x)`. Probabilities in the padding are zero. Sources:
-Rabiner (1989), sec. III; Choe, Shin & Spencer (2017), sec. 3.2, for the forward part.
+gives `initial_probs`, `transition_probs` and `emission_log_probs(x)`. `SemiMarkovStates` have the same functions by the
+recursions for segments (`pgm_rnn.kernels.hsmm`). Probabilities in the padding are zero. Sources: Rabiner (1989), sec.
+III; Choe, Shin & Spencer (2017), sec. 3.2, for the forward part; Yu (2010) for segments.
 """
 
 import math
@@ -25,13 +26,14 @@ from pgm_rnn.checks import by_keyword, check_counts
 from pgm_rnn.emissions.mixing import mixture
 from pgm_rnn.inference.diagnosis import check_numbers
 from pgm_rnn.inference.suitable import unsuitable
-from pgm_rnn.kernels import hmm
+from pgm_rnn.kernels import hmm, hsmm
 from pgm_rnn.randomness import seeded
 from pgm_rnn.results import shown
 from pgm_rnn.sequence_model import SequenceModel, memory_of
 from pgm_rnn.sequence_model.conditionals import example_of
 from pgm_rnn.sequence_model.law_checks import check_tables
 from pgm_rnn.sequence_model.observations import as_batch, check_inputs, checked
+from pgm_rnn.sequence_model.segments import Segments, has_segments, segments_of
 from pgm_rnn.sequence_model.tables import Tables, has_tables, in_groups, tables_of
 from pgm_rnn.sequences import Data, Sequences, length_mask
 from pgm_rnn.states import NO_STATE
@@ -42,6 +44,7 @@ __all__ = [
     "ImpossibleSequenceError",
     "MostLikelyStates",
     "Smoothed",
+    "SmoothedSegments",
     "filter",
     "most_likely_states",
     "predict",
@@ -205,6 +208,75 @@ class Smoothed(Filtered):
         return hmm.sample_states(self._transition, self._lengths, self._forward, uniforms.to(self._initial.device))
 
 
+@dataclass(frozen=True)
+class SmoothedSegments(Smoothed):
+    """Result of `filter` and `smooth` for semi-Markov states; what is given all of x is computed when it is read."""
+
+    def __repr__(self) -> str:
+        """The main numbers."""
+        return shown(self, "log_marginal_likelihood", "num_steps", "num_states")
+
+    _segments: Segments
+
+    @property
+    def predicted_probs(self) -> Tensor:
+        """p(z_t | x_{1:t-1}), (B, T, K).
+
+        Raises:
+            ImpossibleSequenceError: a sequence has probability zero.
+        """
+        self._check_possible()
+        return self._forward.predicted  # type: ignore[attr-defined, no-any-return]
+
+    @cached_property
+    def expected(self) -> hsmm.Posterior:
+        """Expected numbers of first states, moves between segments, and durations of segments given x_{1:T}.
+
+        Raises:
+            ImpossibleSequenceError: a sequence has probability zero.
+        """
+        self._check_possible()
+        return hsmm.posterior(*self._segments, self._lengths)
+
+    @property
+    def smoothed_probs(self) -> Tensor:
+        """p(z_t | x_{1:T}), (B, T, K): Guédon (2003).
+
+        Raises:
+            ImpossibleSequenceError: a sequence has probability zero.
+        """
+        return self.expected.states
+
+    @property
+    def pairwise_probs(self) -> Tensor:
+        """Not computed for semi-Markov states.
+
+        Raises:
+            NotImplementedError: always; the message names what there is.
+        """
+        raise NotImplementedError(
+            "expected finite states for the probabilities of pairs of states, got semi-Markov states; use "
+            "expected.moves and expected.durations, which count segments"
+        )
+
+    def sample_states(self, num_samples: int, *, seed: int | None = None) -> Tensor:
+        """Paths from p(z_{1:T} | x_{1:T}), (num_samples, B, T), 0 in the padding, as the function `sample_states`.
+
+        Raises:
+            ImpossibleSequenceError: a sequence has probability zero.
+        """
+        self._check_possible()
+        with seeded(seed, stream=5):
+            uniforms = torch.rand(num_samples, *self.log_normalizers.shape, 2, dtype=torch.float64)
+        return hsmm.sample_states(*self._segments, self._lengths, uniforms.to(self._initial.device))
+
+
+def _of_segments(segments: Segments, lengths: Tensor) -> SmoothedSegments:
+    """The result of the forward recursion for segments."""
+    forward = hsmm.forward(*segments, lengths)
+    return SmoothedSegments(segments.transition, segments.initial, lengths, forward, segments)  # type: ignore[arg-type]
+
+
 class MostLikelyStates(NamedTuple):
     """Result of `most_likely_states`.
 
@@ -245,6 +317,8 @@ def filter(
         ValueError: observations that do not fit the model.
     """
     data = checked_finite(model, x, lengths, inputs=inputs, mask=mask)
+    if has_segments(model):
+        return _of_segments(segments_of(model, data), data.lengths)
     initial, transition, log_emission = tables_of(model, data)
     forward = hmm.forward(initial, transition, log_emission, data.lengths)
     return Filtered(transition, initial, data.lengths, forward)
@@ -264,6 +338,8 @@ def smooth(
     Arguments and errors are those of `filter`.
     """
     result = filter(model, x, lengths, inputs=inputs, mask=mask)
+    if isinstance(result, Smoothed):
+        return result
     return Smoothed(result._transition, result._initial, result._lengths, result._forward)
 
 
@@ -281,6 +357,8 @@ def most_likely_states(
     Arguments and errors are those of `filter`.
     """
     data = checked_finite(model, x, lengths, inputs=inputs, mask=mask)
+    if has_segments(model):
+        return _marked(*hsmm.most_likely_states(*segments_of(model, data), data.lengths), data.lengths)
 
     def of_group(tables: Tables, rows: slice) -> tuple[Tensor, Tensor]:
         initial, transition, log_emission = tables
@@ -304,6 +382,10 @@ def smooth_and_decode(
     Arguments and errors are those of `filter`.
     """
     data = checked_finite(model, x, lengths, inputs=inputs, mask=mask)
+    if has_segments(model):
+        segments = segments_of(model, data)
+        best = hsmm.most_likely_states(*segments, data.lengths)
+        return _of_segments(segments, data.lengths), _marked(*best, data.lengths)
     initial, transition, log_emission = tables_of(model, data)
     forward = hmm.forward(initial, transition, log_emission, data.lengths)
     decoded = hmm.most_likely_states(initial.log(), transition.log(), log_emission, data.lengths)
@@ -343,6 +425,8 @@ def sample_states(
     """
     check_counts(num_samples=num_samples)
     data = checked_finite(model, x, lengths, inputs=inputs, mask=mask)
+    if has_segments(model):
+        return _of_segments(segments_of(model, data), data.lengths).sample_states(num_samples, seed=seed)
     dtype = example_of(model).dtype if isinstance(model, SequenceModel) else model.initial_probs.dtype
     with seeded(seed, stream=5):
         uniforms = torch.rand(num_samples, *data.x.shape[:2], dtype=dtype)
@@ -388,6 +472,12 @@ def predict(
         ImpossibleSequenceError: a sequence has probability zero.
     """
     data = checked_finite(model, x, lengths, inputs=inputs, mask=mask)
+    if has_segments(model):
+        segments = segments_of(model, data)
+        check_possible(hsmm.forward(*segments, data.lengths).log_normalizers, "no posterior exists given it")
+        ahead = _one_step_ahead(segments, data.lengths)
+        states = torch.arange(model.states.num_states, device=data.x.device)
+        return mixture(model.emission(states, None), ahead)
     longer = _one_step_longer(model, data, future_inputs)
     initial, transition, log_emission = tables_of(model, longer)
     if transition.dim() > 2 and hasattr(model, "emission_log_probs"):
@@ -401,6 +491,15 @@ def predict(
     padding = ~length_mask(data.lengths, ahead.shape[1])
     ahead = ahead.masked_fill(padding[..., None], -math.log(ahead.shape[-1]))
     return mixture(_laws_ahead(model, longer, ahead.shape[-1]), ahead)
+
+
+def _one_step_ahead(segments: Segments, lengths: Tensor) -> Tensor:
+    """log p(z_{t+1} | x_{1:t}) of semi-Markov states, (B, T, K), that of equal states in the padding."""
+    seen = length_mask(lengths, segments.log_emission.shape[1])
+    log_emission = segments.log_emission.where(seen[..., None], 0.0)
+    longer = torch.cat([log_emission, torch.zeros_like(log_emission[:, :1])], 1)
+    ahead = hsmm.forward(*segments._replace(log_emission=longer), lengths + 1).predicted[:, 1:].log()
+    return ahead.masked_fill(~seen[..., None], -math.log(ahead.shape[-1]))
 
 
 def _one_step_longer(model: Any, data: Sequences, future_inputs: Tensor | None) -> Sequences:
@@ -446,7 +545,7 @@ def checked_finite(
         TypeError: a model without finitely many states.
         ValueError: observations that do not fit, or a parameter of the model that is NaN or makes no probabilities.
     """
-    if not has_tables(model):
+    if not has_tables(model) and not has_segments(model):
         raise unsuitable("forward_backward", "finitely many states", model)
     check_numbers(model)
     if isinstance(model, SequenceModel):

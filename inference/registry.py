@@ -10,6 +10,7 @@ from pgm_rnn.inference.em.gaussian_em import is_trainable
 from pgm_rnn.inference.kalman.kinds import is_linear
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.priors import WithPriors
+from pgm_rnn.sequence_model.segments import has_segments
 from pgm_rnn.sequence_model.tables import has_tables
 from pgm_rnn.sequences import Sequences
 
@@ -40,9 +41,14 @@ def has_latent_states(model: SequenceModel) -> bool:
     return model.states is not None
 
 
+def has_finite_states(model: SequenceModel) -> bool:
+    """Whether the states are finitely many, and summed out exactly."""
+    return has_tables(model) or has_segments(model)
+
+
 def is_fitted_by_em(model: SequenceModel) -> bool:
     """Whether the E-step is exact: finitely many states, or linear-Gaussian ones whose parameters can be replaced."""
-    return has_tables(model) or is_trainable(model)
+    return has_finite_states(model) or is_trainable(model)
 
 
 def one_prior(model: SequenceModel) -> WithPriors:
@@ -57,7 +63,7 @@ ENGINES: Mapping[str, Engine] = {
         Engine("em", is_fitted_by_em, lambda model, data: em.fit(model, data, num_iterations=2, progress=False)),
         Engine(
             "forward_backward",
-            has_tables,
+            has_finite_states,
             lambda model, data: forward_backward.smooth(model, data),
         ),
         Engine("kalman", is_linear, lambda model, data: kalman.smooth(model, data)),

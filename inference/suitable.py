@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from pgm_rnn.states import FiniteStates, GaussianStates, described
+from pgm_rnn.states import FiniteStates, GaussianStates, SemiMarkovStates, described
 
 
 def check_trainable(engine: str, model: object, *, by_gradient: bool = True) -> None:
@@ -37,7 +37,8 @@ def unsuitable(engine: str, wanted: str, model: object) -> TypeError:
         model: the model that it was given.
     """
     has = described(getattr(model, "states", None))
-    has += " and a memory that reads them" if getattr(model, "memory_reads_state", False) else ""
+    counts = isinstance(getattr(model, "states", None), SemiMarkovStates)
+    has += " and a memory that reads them" if getattr(model, "memory_reads_state", False) and not counts else ""
     return TypeError(
         f"expected a model with {wanted} for {engine}, got {type(model).__name__}, which has {has}; {_taker(model)}"
     )
@@ -49,6 +50,8 @@ def _taker(model: object) -> str:
         return "give a SequenceModel, such as RNN or HMM"
     if states is None:
         return "use svi.evaluate, which gives its exact likelihood"
+    if isinstance(states, SemiMarkovStates):
+        return "use forward_backward" if hasattr(model, "duration_probs") else "use smc or svi"
     if getattr(model, "memory_reads_state", False):
         return "use smc or svi"
     if isinstance(states, FiniteStates):

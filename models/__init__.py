@@ -6,6 +6,7 @@ from pgm_rnn.models.belief_rnn import BeliefRNN
 from pgm_rnn.models.bidirectional_rnn import BidirectionalRNN
 from pgm_rnn.models.deep_markov import DeepMarkovModel
 from pgm_rnn.models.hmm import HMM
+from pgm_rnn.models.hsmm import HSMM
 from pgm_rnn.models.input_hmm import InputHMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from pgm_rnn.models.markov_chain import MarkovChain
@@ -20,6 +21,7 @@ from pgm_rnn.models.vrnn import VRNN
 
 __all__ = [
     "HMM",
+    "HSMM",
     "RNN",
     "VRNN",
     "AutoregressiveHMM",

@@ -60,7 +60,7 @@ class HMM(SequenceModel):
         check_probs("initial_probs", initial_probs, (None,))
         num_states = initial_probs.shape[0]
         check_probs("transition_probs", transition_probs, (num_states, num_states))
-        table = _as_table(emission, num_states)
+        table = as_table(emission, num_states)
         super().__init__(table.family, first)
         self.states = FiniteStates(num_states)
         self.initial_logits = nn.Parameter(initial_probs.log())
@@ -190,7 +190,13 @@ class HMM(SequenceModel):
         return self.emission_table(z)
 
 
-def _as_table(emission: object, num_states: int) -> EmissionTable:
+def as_table(emission: object, num_states: int) -> EmissionTable:
+    """The table of K laws that is given as a table of probabilities or as one of laws.
+
+    Raises:
+        TypeError: neither of them.
+        ValueError: laws of another number of states, or probabilities that do not fit.
+    """
     if isinstance(emission, Emission):
         raise TypeError(
             f"expected one law per state, got the family {emission}; use {type(emission).__name__}(...).table(...)"

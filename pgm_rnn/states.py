@@ -2,6 +2,7 @@
 
 None                            no latent state: log p(x) is exact
 FiniteStates(K)                 z_t in 0..K - 1: the forward-backward and Viterbi algorithms
+SemiMarkovStates(K, D)          the same where a state lasts 1..D steps by a law of its own: their forms for segments
 GaussianStates(D, linear=True)  z_t in R^D, all laws normal, their means linear in z: the Kalman filter
 GaussianStates(D)               the same with any means: extended, unscented and iterated filters, SMC, SVI
 States()                        anything else: SMC and SVI
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 from pgm_rnn.checks import check_counts
 
-__all__ = ["NO_STATE", "FiniteStates", "GaussianStates", "States", "described"]
+__all__ = ["NO_STATE", "FiniteStates", "GaussianStates", "SemiMarkovStates", "States", "described"]
 NO_STATE = -1
 """Stands in results in place of one of the states 0..K - 1 where there is none, behind the end of a sequence."""
 
@@ -36,6 +37,33 @@ class FiniteStates(States):
 
     def __post_init__(self) -> None:
         check_counts(num_states=self.num_states)
+
+
+@dataclass(frozen=True)
+class SemiMarkovStates(States):
+    """A latent state 0..num_states - 1 that lasts some steps, then gives way to another one; event shape ().
+
+    The number of steps has a law of its own in each state, so that z_t alone is no Markov chain; z_t and the steps that
+    its segment has lasted are one. `pgm_rnn.sequence_model.SemiMarkov` makes the laws of a model from its tables.
+
+    Args:
+        num_states: K, at least 2, because a segment ends by a move to another state.
+        max_duration: D, the longest duration in steps, at least 1.
+
+    Raises:
+        ValueError: K is below 2, or D below 1.
+    """
+
+    num_states: int
+    max_duration: int
+
+    def __post_init__(self) -> None:
+        check_counts(num_states=self.num_states, max_duration=self.max_duration)
+        if self.num_states < 2:
+            raise ValueError(
+                f"expected num_states of at least 2, because each segment ends by a move to another state, got "
+                f"{self.num_states}"
+            )
 
 
 @dataclass(frozen=True)
@@ -64,6 +92,8 @@ def described(states: States | None) -> str:
         return "none"
     if isinstance(states, FiniteStates):
         return "finite states"
+    if isinstance(states, SemiMarkovStates):
+        return "states with durations"
     if isinstance(states, GaussianStates):
         return "linear Gaussian states" if states.linear else "nonlinear Gaussian states"
     return "states of no known structure"

@@ -1,14 +1,13 @@
 """Data with gaps, and definitions: sums and integrals over every value that a missing entry could have."""
 
 import math
-from itertools import pairwise, product
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from pgm_rnn.emissions import Emission
-from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequence_model import SequenceModel, memory_of
 from pgm_rnn.sequences import Sequences
 from tests.definitions import joint_normal
 from tests.instances import draw
@@ -55,21 +54,21 @@ def integrated(family: Emission, law: Any, x: Tensor, observed: Tensor) -> Tenso
 
 
 def chain_log_prob(model: SequenceModel, data: Sequences) -> Tensor:
-    """log p of what was observed by a sum over all paths of a model with finite states and no memory, (batch,)."""
+    """log p of what was observed by a sum over all paths of finitely many states, (batch,).
+
+    A memory may read the states, but no observations.
+    """
     K = model.states.num_states  # type: ignore[union-attr]
-    states = torch.arange(K)
-    initial, transition = model.initial(None), model.transition(states, None)
-    start, moves = (
-        law.log_prob(states if law is initial else states[:, None]).detach() for law in (initial, transition)
-    )
-    law, found = model.emission(states, None), []
+    law, found = model.emission(torch.arange(K), None), []
     for x, there, length in zip(data.x, data.mask, data.lengths.tolist(), strict=True):
-        terms = [seen_log_prob(model.family, law, x[t], there[t]).detach() for t in range(length)]
-        paths = []
-        for path in product(range(K), repeat=length):
-            value = start[path[0]] + sum(terms[t][path[t]] for t in range(length))
-            paths.append(value + sum(moves[b, a] for a, b in pairwise(path)))
-        found.append(torch.stack(paths).logsumexp(0))
+        terms = torch.stack([seen_log_prob(model.family, law, x[t], there[t]).detach() for t in range(length)])
+        paths = torch.cartesian_prod(*[torch.arange(K)] * length).reshape(-1, length)
+        h = memory_of(model).unroll(x[:length].expand(len(paths), *x[:length].shape), paths)
+        value = model.initial(None if h is None else h[:, 0]).log_prob(paths[:, 0]).detach()
+        if length > 1:
+            moves = model.transition(paths[:, :-1], None if h is None else h[:, 1:]).log_prob(paths[:, 1:])
+            value = value + moves.detach().sum(1)
+        found.append((value + terms[torch.arange(length), paths].sum(1)).logsumexp(0))
     return torch.stack(found)
 
 

@@ -70,7 +70,7 @@ ESTIMATED = Cases(REGISTRIES).estimated
 
 def definition(model: SequenceModel, data: Sequences) -> Tensor | None:
     """log p of what was observed, (batch,), for a model whose states can be summed out by brute force."""
-    if model.initial_memory is not None:
+    if model.initial_memory is not None and model.memory_reads_observations:
         return None
     if OWN.engines["forward_backward"].takes(model):
         return chain_log_prob(model, data)
@@ -113,7 +113,7 @@ def check_value(engine: str, model: SequenceModel, family: Emission, mask: Mask,
 
 def expected_kind(model: SequenceModel, family: Emission, mask: Mask) -> str:
     """The error that is expected, or "taken"."""
-    if model.initial_memory is not None:
+    if model.initial_memory is not None and model.memory_reads_observations:
         return r"the memory of \w+ reads every observation, got missing ones; fill them in, or use a model"
     if family.needs_head and mask == "entry":
         return "cannot integrate out single entries"

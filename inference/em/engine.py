@@ -14,6 +14,7 @@ from pgm_rnn.inference.em.baum_welch import BaumWelch, TrainableFiniteModel, has
 from pgm_rnn.inference.em.climb import Climbed, Steps, StoppedBy, climb
 from pgm_rnn.inference.em.gaussian_em import MIN_SCALE, GaussianEm, TrainableLinearModel, is_trainable
 from pgm_rnn.inference.em.gradient_em import GradientEm
+from pgm_rnn.inference.em.semi_markov_em import SemiMarkovEm, is_semi_markov
 from pgm_rnn.inference.suitable import check_trainable, unsuitable
 from pgm_rnn.kernels.compilation import working_seconds
 from pgm_rnn.results import shown
@@ -107,8 +108,9 @@ def fit(
     data. The model changes when the fit ends or is interrupted; a fit that fails leaves it as it was.
 
     Args:
-        model: an `HMM`, a `LinearGaussianSSM`, or any model whose `states` are `FiniteStates` and whose memory does not
-            read them. Where the M-step has no closed form it raises the expected log density by gradient steps.
+        model: an `HMM`, an `HSMM`, a `LinearGaussianSSM`, or any model whose `states` are `FiniteStates` and whose
+            memory does not read them. Where the M-step has no closed form it raises the expected log density by
+            gradient steps.
         x: a padded batch, observations (batch, T, *event), or one sequence (T, *event), as any `Data`.
         lengths: (batch,) if x is a tensor with padding.
         valid: sequences that choose among the starts; without them, the training data do.
@@ -117,8 +119,8 @@ def fit(
         num_restarts: number of starts, which run side by side; memory grows in proportion. `start` sets the first;
             the others are random parameters near the data (`random_starts`). Finite states only.
         seed: random seed for the random starts and for the start from the data.
-        frozen: parts of the model that stay as they are, bit for bit: "initial", "transition" or "emission"; for a
-            `LinearGaussianSSM` the names of its constructor, such as "emission_matrix".
+        frozen: parts of the model that stay as they are, bit for bit: "initial", "transition" or "emission", for an
+            `HSMM` "durations", too; for a `LinearGaussianSSM` the names of its constructor, such as "emission_matrix".
         pseudo_count: added to every expected count of a first state, a transition, a symbol or a value of a bit, except
             to first states and transitions of probability zero, which stay zero. Finite states only.
         pseudo_observations: number of observations added to every state, distributed like all of the data except
@@ -165,6 +167,11 @@ def fit(
             )
         least = MIN_SCALE if min_scale is None else min_scale
         steps = GaussianEm(model, data, held_out, inputs=inputs, frozen=frozen, min_scale=least)
+    elif is_semi_markov(model):
+        _check_segment_options(model, min_scale, pseudo_count, pseudo_observations)
+        chosen: dict[str, Any] = {"frozen": frozen, "num_restarts": num_restarts, "seed": seed}
+        drawn = start == "auto" and getattr(model, "as_drawn", False)
+        steps = SemiMarkovEm(model, data, held_out, from_data=start == "data" or drawn, **chosen)
     elif has_tables(model) and isinstance(model, nn.Module) and not _has_closed_form(model):
         _check_gradient_options(model, start, min_scale, pseudo_count, pseudo_observations)
         options: dict[str, Any] = {"frozen": frozen, "num_restarts": num_restarts, "seed": seed}
@@ -260,6 +267,18 @@ def _check_gradient_options(
             raise ValueError(
                 f"expected no {option} for a {name}, whose M-step takes gradient steps, got {value}; bound its "
                 "parameters where its laws are made, or give them priors and use mcmc.run"
+            )
+
+
+def _check_segment_options(
+    model: object, min_scale: float | None, pseudo_count: float, pseudo_observations: float
+) -> None:
+    given = {"min_scale": min_scale, "pseudo_count": pseudo_count, "pseudo_observations": pseudo_observations}
+    for option, value in given.items():
+        if value:
+            raise ValueError(
+                f"expected no {option} for semi-Markov states, got {value} for a {type(model).__name__}; leave it out, "
+                "or give its parameters priors and use mcmc.run"
             )
 
 

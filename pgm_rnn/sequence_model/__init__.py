@@ -13,6 +13,7 @@ from pgm_rnn.sequence_model.mixins import (
 )
 from pgm_rnn.sequence_model.model import SequenceModel
 from pgm_rnn.sequence_model.programs import Memory, Rendering
+from pgm_rnn.sequence_model.segments import SemiMarkov
 from pgm_rnn.sequence_model.sequence_law import SequenceLaw
 from pgm_rnn.sequence_model.state_law import StateLaw
 
@@ -26,6 +27,7 @@ __all__ = [
     "Memory",
     "ReadsAhead",
     "Rendering",
+    "SemiMarkov",
     "SequenceLaw",
     "SequenceModel",
     "StateLaw",

@@ -24,7 +24,7 @@ from pgm_rnn.sequence_model.constructor import bound_arguments
 from pgm_rnn.sequence_model.first_state import of_finite_states, of_linear_states
 from pgm_rnn.sequence_model.memory import Inputs, Memory, Recurrence, WithInputs
 from pgm_rnn.sequence_model.random_attributes import ModelMeta, make_random, note_random
-from pgm_rnn.states import FiniteStates, GaussianStates, States
+from pgm_rnn.states import FiniteStates, GaussianStates, SemiMarkovStates, States
 
 First = Literal["model", "condition"]
 
@@ -57,6 +57,7 @@ class Conditionals(nn.Module, metaclass=ModelMeta):
         initial_memory: h_1, (memory_dim,), or None for a model without memory. A tensor that a class names becomes a
             buffer of each instance.
         input_dim: width of exogenous inputs u_t, or None. With inputs every method sees h = cat(memory, u_t).
+        memory_reads_observations: whether `recurrence` reads x_{t-1}; if not, observations may be missing.
         memory_reads_state: whether `recurrence` reads z_{t-1}. If not, it gets z = None, and exact engines apply.
         transition_reads_state: whether the laws of z_t, the model's and the guide's, read z_{t-1} besides h_t; True
             again in a subclass that defines one of them and does not say.
@@ -71,6 +72,7 @@ class Conditionals(nn.Module, metaclass=ModelMeta):
 
     states: States | None = None
     input_dim: int | None = None
+    memory_reads_observations: bool = True
     memory_reads_state: bool = False
     transition_reads_state: bool = True
     reparametrised: bool = True
@@ -146,7 +148,7 @@ class Conditionals(nn.Module, metaclass=ModelMeta):
             ValueError: a model that does not have it in closed form: it has neither finitely many states nor linear
                 Gaussian ones.
         """
-        if isinstance(self.states, FiniteStates):
+        if isinstance(self.states, FiniteStates | SemiMarkovStates):
             return of_finite_states(self, self.states.num_states, h, x)
         if isinstance(self.states, GaussianStates) and self.states.linear:
             return of_linear_states(self, self.states.dim, h, x)
@@ -188,7 +190,8 @@ class Conditionals(nn.Module, metaclass=ModelMeta):
         """Whether log p(x_{1:T}), with latent states summed out, is known in closed form."""
         linear = isinstance(self.states, GaussianStates) and self.states.linear
         known = linear or isinstance(self.states, FiniteStates)
-        return self.states is None or (known and not self.memory_reads_state)
+        with_durations = isinstance(self.states, SemiMarkovStates) and hasattr(self, "duration_probs")
+        return self.states is None or with_durations or (known and not self.memory_reads_state)
 
     @property
     def num_given(self) -> int:
@@ -235,7 +238,7 @@ def memory_of(model: Conditionals) -> Memory:
 
 def follows_parameters(model: Conditionals) -> bool:
     """Whether draws of the latent states are differentiable in the parameters."""
-    return model.reparametrised and not isinstance(model.states, FiniteStates)
+    return model.reparametrised and not isinstance(model.states, FiniteStates | SemiMarkovStates)
 
 
 def spread(law: TorchDistribution, batch: torch.Size) -> TorchDistribution:
@@ -261,11 +264,12 @@ def check_states(states: States | None, z: Any, mask: Tensor) -> Tensor:
         raise ValueError(f"expected z of shape {tuple(mask.shape)} + latent shape, got {got}{third}")
     if z.device != mask.device:
         raise ValueError(f"expected z on {mask.device}, where x is, got {z.device}; move it with .to")
-    latent = () if isinstance(states, FiniteStates) else (states.dim,) if isinstance(states, GaussianStates) else None
+    numbered = isinstance(states, FiniteStates | SemiMarkovStates)
+    latent = () if numbered else (states.dim,) if isinstance(states, GaussianStates) else None
     if latent is not None and z.shape[2:] != latent:
         raise ValueError(f"expected z of shape {(*mask.shape, *latent)}, got {tuple(z.shape)}")
     z = z.where(mask[(...,) + (None,) * (z.dim() - 2)], 0)
-    return _numbered(z, states.num_states) if isinstance(states, FiniteStates) else z
+    return _numbered(z, states.num_states) if isinstance(states, FiniteStates | SemiMarkovStates) else z
 
 
 def _numbered(z: Tensor, num_states: int) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.distributions.observed import observed_log_prob
-from pgm_rnn.sequence_model import chains
+from pgm_rnn.sequence_model import chains, segments
 from pgm_rnn.sequence_model.chains import has_chain
 from pgm_rnn.sequence_model.conditionals import Conditionals, First, memory_of
 from pgm_rnn.sequence_model.drawn import Drawn
@@ -67,6 +67,8 @@ def marginal_log_prob(model: Conditionals, data: Sequences, first: First) -> Ten
         return model.sum_out_states(data, first)
     if has_tables(model):
         return marginal(model, data, first)
+    if segments.has_segments(model):
+        return segments.summed_out(segments.segments_of(model, data), data.lengths, first)
     if has_chain(model):
         return chains.summed_out(chains.chain_of(model, data), first)
     if model.states is not None:

@@ -92,7 +92,7 @@ def as_batch(
 
 
 def marked(model: Conditionals, data: Sequences) -> Sequences:
-    """The data, with a mask where x is NaN for a model without memory that is given no mask.
+    """The data, with a mask where x is NaN for a model that is given no mask and has no memory of observations.
 
     A mask that has the same truth value for all entries of each step is replaced by one with a truth value per step.
 
@@ -100,7 +100,7 @@ def marked(model: Conditionals, data: Sequences) -> Sequences:
         ValueError: observations are missing that the model's memory reads, or all are NaN.
     """
     observed = data.observed
-    if observed is None and model.initial_memory is None:
+    if observed is None and (model.initial_memory is None or not model.memory_reads_observations):
         observed = _numbers(data, example_of(model).device)
     if observed is None:
         return data
@@ -137,7 +137,7 @@ def check_memory(model: Conditionals) -> None:
     Raises:
         ValueError: the model has a memory.
     """
-    if model.initial_memory is not None:
+    if model.initial_memory is not None and model.memory_reads_observations:
         raise ValueError(
             f"expected no gaps, because the memory of {type(model).__name__} reads every observation, got missing "
             "ones; fill them in, or use a model with latent states and no memory, such as HMM or LinearGaussianSSM"

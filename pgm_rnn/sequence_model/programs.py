@@ -178,7 +178,8 @@ def _unrolled(
     h = z = x_t = None
     drawn = []
     with pyro.plate("sequences", lengths.shape[0], dim=-1):
-        for t in pyro.markov(range(num_steps)):
+        steps = range(num_steps)
+        for t in steps if model.memory_reads_state else pyro.markov(steps):  # such a memory holds more than one step
             with poutine.mask(mask=mask[t]):  # type: ignore[call-overload]
                 h = _next_memory(model, t, h, z, x_t, lengths.shape[0], inputs)
                 h = _memory_sites(model, t, h, inputs, memory)

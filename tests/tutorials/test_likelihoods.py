@@ -6,7 +6,7 @@ from pyro.infer import TraceEnum_ELBO
 from torch import Tensor
 
 from pgm_rnn.emissions import Bernoulli
-from pgm_rnn.models import InputHMM, SwitchingMeanAR
+from pgm_rnn.models import HSMM, InputHMM, SwitchingMeanAR
 from tests.instances import randomised
 from tests.tutorials.pairs import load
 
@@ -28,6 +28,16 @@ def test_switching_means_have_the_zoos_likelihood() -> None:
     )
     other = zoo.means + 0.1, *numbers[1:]
     assert abs(of_script("switching_mean_ar", x, zoo.stationary_probs(), zoo.regime_probs, *other) - expected) > 1e-3
+
+
+@torch.no_grad()
+def test_segments_have_the_zoos_likelihood() -> None:
+    zoo, x = HSMM.random(3, 4, max_duration=3, seed=0).double(), torch.randint(4, (3, 5))
+    tables = zoo.initial_probs, zoo.transition_probs, zoo.duration_probs, zoo.emission_probs
+    expected = float(zoo.log_prob(x, lengths=LENGTHS).sum())
+    assert of_script("hsmm", x, *tables) == pytest.approx(expected, rel=1e-9)
+    other = *tables[:2], tables[2].flip(1), tables[3]
+    assert abs(of_script("hsmm", x, *other) - expected) > 1e-3
 
 
 @torch.no_grad()
