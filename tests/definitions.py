@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pgm_rnn.emissions import Bernoulli, Categorical, Emission, FullGaussian, Gaussian, Joint, Pen, Poisson
+from pgm_rnn.emissions import Bernoulli, Categorical, Emission, FullGaussian, Gaussian, Joint, Pen, Poisson, StudentT
 from pgm_rnn.models.cells import Cell
 from pgm_rnn.models.rnn import RNN
 
@@ -47,6 +47,11 @@ def log_density(family: Emission, params: Tensor, x: Tensor) -> Tensor:
     if isinstance(family, Bernoulli):
         p = logistic(params)
         per_entry = x * p.log() + (1 - x) * (1 - p).log()
+    elif isinstance(family, StudentT):
+        loc, scale, df = params.chunk(3, -1)
+        scale, df = softplus(scale), softplus(df)
+        constant = torch.lgamma((df + 1) / 2) - torch.lgamma(df / 2) - 0.5 * (math.pi * df).log() - scale.log()
+        per_entry = constant - (df + 1) / 2 * (1 + ((x - loc) / scale) ** 2 / df).log()
     elif isinstance(family, Gaussian):
         loc, scale = params[..., : params.shape[-1] // 2], softplus(params[..., params.shape[-1] // 2 :])
         per_entry = -0.5 * ((x - loc) / scale) ** 2 - scale.log() - 0.5 * math.log(2 * math.pi)

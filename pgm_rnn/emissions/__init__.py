@@ -15,6 +15,7 @@ from pgm_rnn.emissions.full_gaussian import FullGaussian
 from pgm_rnn.emissions.joint import Joint
 from pgm_rnn.emissions.nade import NadeBits
 from pgm_rnn.emissions.pen import Pen
+from pgm_rnn.emissions.student_t import StudentT
 from pgm_rnn.emissions.symbols import Categorical, chosen_family
 
 __all__ = [
@@ -29,5 +30,6 @@ __all__ = [
     "NadeBits",
     "Pen",
     "Poisson",
+    "StudentT",
     "chosen_family",
 ]
