@@ -7,7 +7,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pgm_rnn.emissions import Bernoulli, Categorical, Emission, FullGaussian, Gaussian, Joint, Pen, Poisson, StudentT
+from pgm_rnn.emissions import (
+    Bernoulli,
+    Categorical,
+    Emission,
+    FullGaussian,
+    Gaussian,
+    Joint,
+    NegativeBinomial,
+    Pen,
+    Poisson,
+    StudentT,
+)
 from pgm_rnn.models.cells import Cell
 from pgm_rnn.models.rnn import RNN
 
@@ -47,6 +58,10 @@ def log_density(family: Emission, params: Tensor, x: Tensor) -> Tensor:
     if isinstance(family, Bernoulli):
         p = logistic(params)
         per_entry = x * p.log() + (1 - x) * (1 - p).log()
+    elif isinstance(family, NegativeBinomial):
+        mean, size = softplus(params.chunk(2, -1)[0]), 1 / softplus(params.chunk(2, -1)[1])
+        chosen = torch.lgamma(x + size) - torch.lgamma(size) - torch.lgamma(x + 1)
+        per_entry = chosen + size * (size / (size + mean)).log() + x * (mean / (size + mean)).log()
     elif isinstance(family, StudentT):
         loc, scale, df = params.chunk(3, -1)
         scale, df = softplus(scale), softplus(df)
@@ -218,7 +233,7 @@ def _rnn_input(rnn: RNN, x: Tensor) -> Tensor:
     if isinstance(rnn.family, Categorical):
         assert rnn.embedding is not None
         return torch.stack([rnn.embedding.weight[symbol] for symbol in x.tolist()])
-    if isinstance(rnn.family, Poisson):
+    if isinstance(rnn.family, Poisson | NegativeBinomial):
         x = (1 + x).log()
     return x.reshape(len(x), -1)
 

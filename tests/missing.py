@@ -17,8 +17,8 @@ GRID = torch.linspace(-25, 25, 1001, dtype=torch.float64)
 """For reals. The trapezoidal rule is exact to rounding for normal densities of scales above 0.1."""
 WIDE = torch.sinh(torch.linspace(-60, 60, 3001, dtype=torch.float64))
 """For reals with heavy tails: equal steps of asinh x, in which the tails of x fall exponentially."""
-MOST = 60
-"""For counts, whose rates are below 5 here."""
+MOST = 300
+"""For counts, whose rates are below 5 here, and whose dispersions are below 3."""
 
 
 def values_of(family: Emission, entry: int | None) -> tuple[Tensor, Tensor]:

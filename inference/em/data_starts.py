@@ -19,7 +19,7 @@ import torch
 from scipy.cluster.vq import kmeans2, vq
 from torch import Tensor
 
-from pgm_rnn.emissions import Bernoulli, FullGaussian, Gaussian, Pen, Poisson, StudentT
+from pgm_rnn.emissions import Bernoulli, FullGaussian, Gaussian, NegativeBinomial, Pen, Poisson, StudentT
 from pgm_rnn.inference.em.numbering import numbered_like
 from pgm_rnn.inference.em.random_starts import Start, laws_near
 from pgm_rnn.inference.em.units import Units
@@ -138,8 +138,9 @@ def _drawn_in(values: Tensor) -> Tensor:
     return torch.maximum(torch.minimum(values, high + reach), low - reach)
 
 
-@features.register
-def _(family: Poisson, x: Tensor) -> np.ndarray:
+@features.register(Poisson)
+@features.register(NegativeBinomial)
+def _(family: Poisson | NegativeBinomial, x: Tensor) -> np.ndarray:
     return x.reshape(len(x), -1).double().sqrt().cpu().numpy()
 
 

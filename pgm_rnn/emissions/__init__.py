@@ -14,6 +14,7 @@ from pgm_rnn.emissions.family import Emission, EmissionHead, EmissionTable
 from pgm_rnn.emissions.full_gaussian import FullGaussian
 from pgm_rnn.emissions.joint import Joint
 from pgm_rnn.emissions.nade import NadeBits
+from pgm_rnn.emissions.negative_binomial import NegativeBinomial
 from pgm_rnn.emissions.pen import Pen
 from pgm_rnn.emissions.student_t import StudentT
 from pgm_rnn.emissions.symbols import Categorical, chosen_family
@@ -28,6 +29,7 @@ __all__ = [
     "Gaussian",
     "Joint",
     "NadeBits",
+    "NegativeBinomial",
     "Pen",
     "Poisson",
     "StudentT",

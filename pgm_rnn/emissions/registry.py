@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from pgm_rnn.emissions import entries, full_gaussian, joint, nade, pen, student_t, symbols
+from pgm_rnn.emissions import entries, full_gaussian, joint, nade, negative_binomial, pen, student_t, symbols
 from pgm_rnn.emissions.info import FamilyInfo
 
 FAMILIES: Mapping[str, FamilyInfo] = {
@@ -12,6 +12,7 @@ FAMILIES: Mapping[str, FamilyInfo] = {
         *entries.INFOS,
         full_gaussian.INFO,
         student_t.INFO,
+        negative_binomial.INFO,
         pen.INFO,
         nade.INFO,
         joint.INFO,

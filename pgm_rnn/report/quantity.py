@@ -17,6 +17,8 @@ TITLES = {
     "scale": "standard deviations",
     "rate": "rates",
     "df": "degrees of freedom",
+    "mean": "means",
+    "dispersion": "dispersions",
     "correlation": "correlations",
     "initial_mean": "mean of the first state, m",
     "initial_cov": "covariance of the first state, P",
