@@ -18,6 +18,7 @@ from pgm_rnn.emissions import (
     Pen,
     Poisson,
     StudentT,
+    ZeroInflated,
 )
 from pgm_rnn.models.cells import Cell
 from pgm_rnn.models.rnn import RNN
@@ -53,6 +54,8 @@ def log_density(family: Emission, params: Tensor, x: Tensor) -> Tensor:
         return _pen_log_density(params, x)
     if isinstance(family, Joint):
         return _joint_log_density(family, params, x)
+    if isinstance(family, ZeroInflated):
+        return _zero_inflated_log_density(family, params, x)
     if not family.event_shape:
         x = x[..., None]  # (..., 1)
     if isinstance(family, Bernoulli):
@@ -84,6 +87,18 @@ def _joint_log_density(family: Joint, params: Tensor, x: Tensor) -> Tensor:
         own = x[..., :width] if each.event_shape else x[..., 0]
         total = total + log_density(each, params[..., :size], own.long() if each.needs_integers else own)
         x, params = x[..., width:], params[..., size:]
+    return total
+
+
+def _zero_inflated_log_density(family: ZeroInflated, params: Tensor, x: Tensor) -> Tensor:
+    """log of gate [x = 0] + (1 - gate) q(x), entry by entry, summed."""
+    scalar, size = type(family.family)(), family.event_shape.numel()
+    kinds, x = params.unflatten(-1, (-1, size)), x if family.event_shape else x[..., None]
+    total = torch.zeros(())
+    for entry in range(size):
+        own, gate = kinds[..., :-1, entry], logistic(kinds[..., -1, entry])
+        counts = log_density(scalar, own, x[..., entry]).exp()
+        total = total + (gate * (x[..., entry] == 0) + (1 - gate) * counts).log()
     return total
 
 
@@ -233,7 +248,7 @@ def _rnn_input(rnn: RNN, x: Tensor) -> Tensor:
     if isinstance(rnn.family, Categorical):
         assert rnn.embedding is not None
         return torch.stack([rnn.embedding.weight[symbol] for symbol in x.tolist()])
-    if isinstance(rnn.family, Poisson | NegativeBinomial):
+    if isinstance(rnn.family, Poisson | NegativeBinomial | ZeroInflated):
         x = (1 + x).log()
     return x.reshape(len(x), -1)
 

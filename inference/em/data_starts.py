@@ -19,7 +19,7 @@ import torch
 from scipy.cluster.vq import kmeans2, vq
 from torch import Tensor
 
-from pgm_rnn.emissions import Bernoulli, FullGaussian, Gaussian, NegativeBinomial, Pen, Poisson, StudentT
+from pgm_rnn.emissions import Bernoulli, FullGaussian, Gaussian, NegativeBinomial, Pen, Poisson, StudentT, ZeroInflated
 from pgm_rnn.inference.em.numbering import numbered_like
 from pgm_rnn.inference.em.random_starts import Start, laws_near
 from pgm_rnn.inference.em.units import Units
@@ -140,7 +140,8 @@ def _drawn_in(values: Tensor) -> Tensor:
 
 @features.register(Poisson)
 @features.register(NegativeBinomial)
-def _(family: Poisson | NegativeBinomial, x: Tensor) -> np.ndarray:
+@features.register(ZeroInflated)
+def _(family: Poisson | NegativeBinomial | ZeroInflated, x: Tensor) -> np.ndarray:
     return x.reshape(len(x), -1).double().sqrt().cpu().numpy()
 
 

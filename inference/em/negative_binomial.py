@@ -1,7 +1,7 @@
 """The M-step of the negative binomial law.
 
     mean          weighted mean, whatever the dispersion
-    dispersion    root of the slope of the weighted likelihood in log dispersion, by halving, r = 1 / dispersion:
+    dispersion    root of the slope of the weighted likelihood in log dispersion, r = 1 / dispersion:
                   sum_n w_n [psi(x_n + r) - psi(r) - log(1 + m / r) + (m - x_n) / (r + m)] = 0
 
 If no dispersion is better than Poisson's law, there is no root, and the dispersion is near the least. Of the root and
@@ -19,7 +19,8 @@ from pgm_rnn.kernels import positive
 
 LEAST, MOST = 1e-10, 1e6
 """The dispersions that are searched, and that before."""
-_HALVINGS = 60
+_PARTS, _PASSES = 8, 15
+"""Parts into which the interval of log dispersions is divided, and how many times."""
 
 
 @estimate_in_units.register
@@ -48,12 +49,13 @@ def _of_entry(x: Tensor, weights: Tensor, before: Tensor | None, least: float) -
     total = weights.sum(0)
     seen = total > 0
     mean = ((weights * x).sum(0) / total.where(seen, 1.0)).clamp(min=least)
-    low, high = (torch.full_like(mean, value).log() for value in (LEAST, MOST))
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        rising = _slope(x, weights, mean, (-middle).exp()) > 0
-        low, high = middle.where(rising, low), high.where(rising, middle)
-    root = high.exp()
+    low, width = torch.full_like(mean, LEAST).log(), torch.full_like(mean, MOST / LEAST).log()
+    inside = torch.arange(1.0, _PARTS, dtype=x.dtype, device=x.device)[:, None, None]
+    for _ in range(_PASSES):
+        width = width / _PARTS
+        rising = _slope(x, weights, mean, (-low - inside * width).exp()) > 0  # (parts - 1, K)
+        low = low + rising.sum(0) * width
+    root = (low + width).exp()
     if before is not None:
         found, kept = (_log_likelihood(x, weights, mean, each) for each in (root, before))
         root = root.where(found >= kept, before)
@@ -61,9 +63,9 @@ def _of_entry(x: Tensor, weights: Tensor, before: Tensor | None, least: float) -
 
 
 def _slope(x: Tensor, weights: Tensor, mean: Tensor, r: Tensor) -> Tensor:
-    """A positive multiple of the slope of the likelihood in log dispersion, (K,)."""
+    """A positive multiple of the slope of the likelihood in log dispersion, (..., K) for r (..., 1, K)."""
     slope = (x + r).digamma() - r.digamma() - (mean / r).log1p() + (mean - x) / (r + mean)
-    return -(weights * slope).sum(0)  # dr / dlog dispersion = -r
+    return -(weights * slope).sum(-2)  # dr / dlog dispersion = -r
 
 
 def _log_likelihood(x: Tensor, weights: Tensor, mean: Tensor, dispersion: Tensor) -> Tensor:

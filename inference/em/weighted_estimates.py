@@ -5,7 +5,8 @@
 This is the M-step of EM for emissions, with one function per family: Rabiner (1989), eq. (40c) for symbols and
 (53)-(54) for normal laws. Where entries are independent, the sums run over the observed ones; missing entries of a
 normal vector enter by their moments given the observed ones under the parameters before (`full_moments`). Student's t
-law (`student_t`) has no closed form; its function takes a few steps that raise the same sum.
+law (`student_t`) and zero-inflated counts (`zero_inflated`) have no closed form; their functions take a few steps that
+raise the same sum.
 
 Each function searches a set that stays the same from iteration to iteration and lies inside the family. Probabilities
 of bits are at least the smallest positive number away from 0 and one rounding error away from 1. Standard deviations

@@ -18,6 +18,7 @@ from pgm_rnn.emissions.negative_binomial import NegativeBinomial
 from pgm_rnn.emissions.pen import Pen
 from pgm_rnn.emissions.student_t import StudentT
 from pgm_rnn.emissions.symbols import Categorical, chosen_family
+from pgm_rnn.emissions.zero_inflated import ZeroInflated
 
 __all__ = [
     "Bernoulli",
@@ -33,5 +34,6 @@ __all__ = [
     "Pen",
     "Poisson",
     "StudentT",
+    "ZeroInflated",
     "chosen_family",
 ]

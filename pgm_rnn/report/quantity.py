@@ -19,6 +19,7 @@ TITLES = {
     "df": "degrees of freedom",
     "mean": "means",
     "dispersion": "dispersions",
+    "gate": "probabilities of further zeros",
     "correlation": "correlations",
     "initial_mean": "mean of the first state, m",
     "initial_cov": "covariance of the first state, P",
