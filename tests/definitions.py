@@ -7,7 +7,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pgm_rnn.emissions import Bernoulli, Categorical, Emission, FullGaussian, Gaussian, Joint, Pen, Poisson
+from pgm_rnn.emissions import (
+    Bernoulli,
+    Categorical,
+    Emission,
+    FullGaussian,
+    Gaussian,
+    Joint,
+    NegativeBinomial,
+    Pen,
+    Poisson,
+    StudentT,
+    ZeroInflated,
+)
 from pgm_rnn.models.cells import Cell
 from pgm_rnn.models.rnn import RNN
 
@@ -42,11 +54,22 @@ def log_density(family: Emission, params: Tensor, x: Tensor) -> Tensor:
         return _pen_log_density(params, x)
     if isinstance(family, Joint):
         return _joint_log_density(family, params, x)
+    if isinstance(family, ZeroInflated):
+        return _zero_inflated_log_density(family, params, x)
     if not family.event_shape:
         x = x[..., None]  # (..., 1)
     if isinstance(family, Bernoulli):
         p = logistic(params)
         per_entry = x * p.log() + (1 - x) * (1 - p).log()
+    elif isinstance(family, NegativeBinomial):
+        mean, size = softplus(params.chunk(2, -1)[0]), 1 / softplus(params.chunk(2, -1)[1])
+        chosen = torch.lgamma(x + size) - torch.lgamma(size) - torch.lgamma(x + 1)
+        per_entry = chosen + size * (size / (size + mean)).log() + x * (mean / (size + mean)).log()
+    elif isinstance(family, StudentT):
+        loc, scale, df = params.chunk(3, -1)
+        scale, df = softplus(scale), softplus(df)
+        constant = torch.lgamma((df + 1) / 2) - torch.lgamma(df / 2) - 0.5 * (math.pi * df).log() - scale.log()
+        per_entry = constant - (df + 1) / 2 * (1 + ((x - loc) / scale) ** 2 / df).log()
     elif isinstance(family, Gaussian):
         loc, scale = params[..., : params.shape[-1] // 2], softplus(params[..., params.shape[-1] // 2 :])
         per_entry = -0.5 * ((x - loc) / scale) ** 2 - scale.log() - 0.5 * math.log(2 * math.pi)
@@ -64,6 +87,18 @@ def _joint_log_density(family: Joint, params: Tensor, x: Tensor) -> Tensor:
         own = x[..., :width] if each.event_shape else x[..., 0]
         total = total + log_density(each, params[..., :size], own.long() if each.needs_integers else own)
         x, params = x[..., width:], params[..., size:]
+    return total
+
+
+def _zero_inflated_log_density(family: ZeroInflated, params: Tensor, x: Tensor) -> Tensor:
+    """log of gate [x = 0] + (1 - gate) q(x), entry by entry, summed."""
+    scalar, size = type(family.family)(), family.event_shape.numel()
+    kinds, x = params.unflatten(-1, (-1, size)), x if family.event_shape else x[..., None]
+    total = torch.zeros(())
+    for entry in range(size):
+        own, gate = kinds[..., :-1, entry], logistic(kinds[..., -1, entry])
+        counts = log_density(scalar, own, x[..., entry]).exp()
+        total = total + (gate * (x[..., entry] == 0) + (1 - gate) * counts).log()
     return total
 
 
@@ -213,7 +248,7 @@ def _rnn_input(rnn: RNN, x: Tensor) -> Tensor:
     if isinstance(rnn.family, Categorical):
         assert rnn.embedding is not None
         return torch.stack([rnn.embedding.weight[symbol] for symbol in x.tolist()])
-    if isinstance(rnn.family, Poisson):
+    if isinstance(rnn.family, Poisson | NegativeBinomial | ZeroInflated):
         x = (1 + x).log()
     return x.reshape(len(x), -1)
 

@@ -86,7 +86,7 @@ def make_hmm(family: Emission, *, num_states: int = 2, first: First = "model", s
 
 def draw(family: Emission, *batch: int, seed: int = 0) -> Tensor:
     """Valid observations (*batch, *event) that owe nothing to a model."""
-    [info] = [info for info in REGISTRIES.families.values() if type(family) is info.family]
+    info, *_ = [info for info in REGISTRIES.families.values() if type(family) is info.family]
     return info.draw(family, (*batch, *family.event_shape), torch.Generator().manual_seed(seed))
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from pgm_rnn.emissions import Emission
+from pgm_rnn.emissions import Emission, StudentT
 from pgm_rnn.sequence_model import SequenceModel, memory_of
 from pgm_rnn.sequences import Sequences
 from tests.definitions import joint_normal
@@ -14,15 +14,20 @@ from tests.instances import draw
 
 GRID = torch.linspace(-25, 25, 1001, dtype=torch.float64)
 """For reals. The trapezoidal rule is exact to rounding for normal densities of scales above 0.1."""
-MOST = 60
-"""For counts, whose rates are below 5 here."""
+WIDE = torch.sinh(torch.linspace(-60, 60, 3001, dtype=torch.float64))
+"""For reals with heavy tails: equal steps of asinh x, in which the tails of x fall exponentially."""
+MOST = 300
+"""For counts, whose rates are below 5 here, and whose dispersions are below 3."""
 
 
-def values_of(family: Emission, entry: int | None) -> tuple[Tensor, float]:
-    """Every value of an entry of an observation, None for a scalar, and the log of their spacing."""
+def values_of(family: Emission, entry: int | None) -> tuple[Tensor, Tensor]:
+    """Every value of an entry of an observation, None for a scalar, and the logs of their spacings."""
     if family.needs_integers:
         whole = torch.arange(MOST)
-        return whole[~family.invalid(whole)], 0.0
+        whole = whole[~family.invalid(whole)]
+        return whole, torch.zeros(len(whole))
+    if isinstance(family, StudentT):
+        return WIDE, torch.log(WIDE.square() + 1) / 2 + math.log(120 / 3000)
 
     def valid(values: Tensor) -> Tensor:
         if entry is None:
@@ -32,9 +37,10 @@ def values_of(family: Emission, entry: int | None) -> tuple[Tensor, float]:
         return ~family.invalid(x)[:, entry]
 
     if bool(valid(torch.tensor([0.5, -0.5])).all()):
-        return GRID, math.log(float(GRID[1] - GRID[0]))
+        return GRID, torch.full_like(GRID, math.log(float(GRID[1] - GRID[0])))
     whole = torch.arange(MOST).double()
-    return whole[valid(whole)], 0.0
+    whole = whole[valid(whole)]
+    return whole, torch.zeros(len(whole))
 
 
 def integrated(family: Emission, law: Any, x: Tensor, observed: Tensor) -> Tensor:
@@ -44,13 +50,12 @@ def integrated(family: Emission, law: Any, x: Tensor, observed: Tensor) -> Tenso
     missing = [None] if observed.dim() == 0 else (~observed).nonzero()[:, 0].tolist()
     sets = [values_of(family, entry) for entry in missing]
     filled = x.expand(math.prod(len(values) for values, _ in sets), *x.shape).clone()
-    for entry, column in zip(
-        missing, torch.cartesian_prod(*(values for values, _ in sets)).reshape(len(filled), -1).T, strict=True
-    ):
+    columns, spacings = (torch.cartesian_prod(*each).reshape(len(filled), -1) for each in zip(*sets, strict=True))
+    for entry, column in zip(missing, columns.T, strict=True):
         filled[(...,) if entry is None else (..., entry)] = column.to(x.dtype)
     axis = len(law.batch_shape)
     densities = law.log_prob(filled.reshape(-1, *(1 for _ in range(axis)), *x.shape))  # (values, *batch)
-    return densities.logsumexp(0) + sum(spacing for _, spacing in sets)
+    return (densities + spacings.sum(-1).reshape(-1, *(1 for _ in range(axis)))).logsumexp(0)
 
 
 def chain_log_prob(model: SequenceModel, data: Sequences) -> Tensor:

@@ -14,7 +14,17 @@ import torch
 from pgm_rnn import list_models, load_model
 from pgm_rnn.data import Dataset, catalogue, load
 from pgm_rnn.data.catalogue import DatasetInfo
-from pgm_rnn.emissions import Categorical, Emission, Gaussian, NadeBits, Pen, Poisson
+from pgm_rnn.emissions import (
+    Categorical,
+    Emission,
+    Gaussian,
+    NadeBits,
+    NegativeBinomial,
+    Pen,
+    Poisson,
+    StudentT,
+    ZeroInflated,
+)
 from pgm_rnn.inference import kalman, smc, svi
 from pgm_rnn.inference.em.baum_welch import BaumWelch
 from pgm_rnn.inference.em.gaussian_em import GaussianEm
@@ -374,6 +384,10 @@ def test_the_local_level_of_the_nile_is_found() -> None:
         ("--kind 1=symbol", Categorical(3)),
         ("--emission gaussian", Gaussian()),
         ("--emission poisson", Poisson()),
+        ("--emission student-t", StudentT()),
+        ("--emission negative-binomial", NegativeBinomial()),
+        ("--emission zero-inflated-poisson", ZeroInflated(Poisson())),
+        ("--emission zero-inflated-negative-binomial", ZeroInflated(NegativeBinomial())),
         ("--emission categorical", Categorical(3)),
     ],
 )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.distributions import InverseWishart, Ordered, StickyDirichlet
-from pgm_rnn.emissions import Categorical, FullGaussian, Gaussian, Joint, Poisson
+from pgm_rnn.emissions import Categorical, FullGaussian, Gaussian, Joint, Poisson, ZeroInflated
 from pgm_rnn.inference import mcmc
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
@@ -43,6 +43,8 @@ def made_again(family: Any, naturals: Any, params: Tensor, prefix: str = "") -> 
     if isinstance(family, Joint):
         parts = [(part.family, f"column_{part.columns.start}_") for part in family.parts]
         return family.table(*(made_again(each, naturals, params, prefix) for each, prefix in parts))
+    if isinstance(family, ZeroInflated):
+        return family.table(naturals[f"{prefix}gate"].read(params), made_again(family.family, naturals, params, prefix))
     names = inspect.signature(family.table).parameters
     return family.table(**{key: naturals[f"{prefix}{key}"].read(params) for key in names})
 

@@ -19,7 +19,7 @@ import torch
 from scipy.cluster.vq import kmeans2, vq
 from torch import Tensor
 
-from pgm_rnn.emissions import Bernoulli, FullGaussian, Gaussian, Pen, Poisson
+from pgm_rnn.emissions import Bernoulli, FullGaussian, Gaussian, NegativeBinomial, Pen, Poisson, StudentT, ZeroInflated
 from pgm_rnn.inference.em.numbering import numbered_like
 from pgm_rnn.inference.em.random_starts import Start, laws_near
 from pgm_rnn.inference.em.units import Units
@@ -116,7 +116,8 @@ def features(family: object, x: Tensor) -> np.ndarray | None:
 @features.register(Gaussian)
 @features.register(FullGaussian)
 @features.register(Pen)
-def _(family: Gaussian | FullGaussian | Pen, x: Tensor) -> np.ndarray:
+@features.register(StudentT)
+def _(family: Gaussian | FullGaussian | Pen | StudentT, x: Tensor) -> np.ndarray:
     flat = _drawn_in(x.reshape(len(x), -1).double())
     deviation = flat.std(0, correction=0)
     return ((flat - flat.mean(0)) / deviation.where(deviation > 0, 1.0)).cpu().numpy()
@@ -137,8 +138,10 @@ def _drawn_in(values: Tensor) -> Tensor:
     return torch.maximum(torch.minimum(values, high + reach), low - reach)
 
 
-@features.register
-def _(family: Poisson, x: Tensor) -> np.ndarray:
+@features.register(Poisson)
+@features.register(NegativeBinomial)
+@features.register(ZeroInflated)
+def _(family: Poisson | NegativeBinomial | ZeroInflated, x: Tensor) -> np.ndarray:
     return x.reshape(len(x), -1).double().sqrt().cpu().numpy()
 
 

@@ -4,7 +4,9 @@
 
 This is the M-step of EM for emissions, with one function per family: Rabiner (1989), eq. (40c) for symbols and
 (53)-(54) for normal laws. Where entries are independent, the sums run over the observed ones; missing entries of a
-normal vector enter by their moments given the observed ones under the parameters before (`full_moments`).
+normal vector enter by their moments given the observed ones under the parameters before (`full_moments`). Student's t
+law (`student_t`) and zero-inflated counts (`zero_inflated`) have no closed form; their functions take a few steps that
+raise the same sum.
 
 Each function searches a set that stays the same from iteration to iteration and lies inside the family. Probabilities
 of bits are at least the smallest positive number away from 0 and one rounding error away from 1. Standard deviations
@@ -38,6 +40,7 @@ __all__ = [
     "estimate",
     "estimate_in_units",
     "in_working_dtype",
+    "independent_means",
     "not_worse",
     "not_worse_of",
     "pseudo_log_prob",
@@ -219,10 +222,13 @@ def not_worse_of(
     observed: Tensor | None,
 ) -> EmissionTable:
     """`not_worse` for laws of a family."""
-    loc = None if units is None else _means(family, new.params.detach())
-    if units is None or loc is None:
+    if units is None:
         return new
-    roundings = ROUNDINGS if isinstance(family, Gaussian) else ROUNDINGS_KEPT
+    loc, roundings = independent_means(family, new.params.detach()), ROUNDINGS
+    if loc is None:
+        loc, roundings = _dependent_means(family, new.params.detach()), ROUNDINGS_KEPT
+    if loc is None:
+        return new
     loc = loc.to(units.unit)
     moved = (units.smallest_scales(loc, roundings) > units.smallest_scales(torch.zeros_like(loc))).any(-1)
     moved = moved & at_smallest_scale(family, new.params.detach(), units).any(-1)
@@ -233,10 +239,19 @@ def not_worse_of(
     return EmissionTable(family, old.params.where(worse[:, None], new.params))
 
 
-def _means(family: Emission, params: Tensor) -> Tensor | None:
-    """Means (K, D) of laws of real entries with one component; None for other families."""
-    if isinstance(family, Gaussian):
-        return params.chunk(2, dim=-1)[0]
+@singledispatch
+def independent_means(family: object, params: Tensor) -> Tensor | None:
+    """Locations (K, D) of laws of independent real entries; None for other families."""
+    return None
+
+
+@independent_means.register
+def _(family: Gaussian, params: Tensor) -> Tensor:
+    return params.chunk(2, dim=-1)[0]
+
+
+def _dependent_means(family: Emission, params: Tensor) -> Tensor | None:
+    """Means (K, D) of laws of dependent real entries with one component; None for other families."""
     return loc_and_factor(family, params)[0] if isinstance(family, FullGaussian | Pen) else None
 
 

@@ -64,10 +64,10 @@ class Poisson(dist.Poisson):
         if not bool(large.any()):
             return of_few
         many = x.where(large, _LEAST_LARGE)
-        return torch.where(large, -_deviance(many, self.rate, log_rate) - _log_scale(many), of_few)
+        return torch.where(large, -deviance(many, self.rate, log_rate) - stirling(many), of_few)
 
 
-def _deviance(x: Tensor, rate: Tensor, log_rate: Tensor) -> Tensor:
+def deviance(x: Tensor, rate: Tensor, log_rate: Tensor) -> Tensor:
     """x log(x / r) + r - x = x g(r / x - 1), at least 0, for x > 0."""
     d = (rate - x) / x
     ratio = d / (2 + d)
@@ -82,7 +82,7 @@ def _deviance(x: Tensor, rate: Tensor, log_rate: Tensor) -> Tensor:
     return x * torch.where(near, small, d - log_ratio)
 
 
-def _log_scale(x: Tensor) -> Tensor:
+def stirling(x: Tensor) -> Tensor:
     """log x! - x log x + x, for x of at least 16."""
     inverse = 1 / x
     square, series = inverse.square(), torch.zeros_like(x)

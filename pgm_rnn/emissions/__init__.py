@@ -14,8 +14,11 @@ from pgm_rnn.emissions.family import Emission, EmissionHead, EmissionTable
 from pgm_rnn.emissions.full_gaussian import FullGaussian
 from pgm_rnn.emissions.joint import Joint
 from pgm_rnn.emissions.nade import NadeBits
+from pgm_rnn.emissions.negative_binomial import NegativeBinomial
 from pgm_rnn.emissions.pen import Pen
+from pgm_rnn.emissions.student_t import StudentT
 from pgm_rnn.emissions.symbols import Categorical, chosen_family
+from pgm_rnn.emissions.zero_inflated import ZeroInflated
 
 __all__ = [
     "Bernoulli",
@@ -27,7 +30,10 @@ __all__ = [
     "Gaussian",
     "Joint",
     "NadeBits",
+    "NegativeBinomial",
     "Pen",
     "Poisson",
+    "StudentT",
+    "ZeroInflated",
     "chosen_family",
 ]

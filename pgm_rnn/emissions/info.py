@@ -19,7 +19,7 @@ class FamilyInfo:
 
     Attributes:
         name: its name as a value of `--emission`.
-        family: the class; saved models refer to it by the name of the class.
+        family: the class; saved models refer to it by the name of the class. Several entries may share it.
         draw: draws valid observations for the tests.
         examples: a few members for the tests, each with a label.
         estimated: the members for which EM has closed forms; None for all of `examples`.

@@ -2,7 +2,17 @@
 
 from collections.abc import Mapping
 
-from pgm_rnn.emissions import entries, full_gaussian, joint, nade, pen, symbols
+from pgm_rnn.emissions import (
+    entries,
+    full_gaussian,
+    joint,
+    nade,
+    negative_binomial,
+    pen,
+    student_t,
+    symbols,
+    zero_inflated,
+)
 from pgm_rnn.emissions.info import FamilyInfo
 
 FAMILIES: Mapping[str, FamilyInfo] = {
@@ -11,6 +21,9 @@ FAMILIES: Mapping[str, FamilyInfo] = {
         symbols.INFO,
         *entries.INFOS,
         full_gaussian.INFO,
+        student_t.INFO,
+        negative_binomial.INFO,
+        *zero_inflated.INFOS,
         pen.INFO,
         nade.INFO,
         joint.INFO,

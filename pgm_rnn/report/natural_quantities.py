@@ -9,7 +9,7 @@ from torch.distributions import constraints
 
 from pgm_rnn.emissions.natural import Natural
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
-from pgm_rnn.report.quantity import TITLES, Quantity, Words
+from pgm_rnn.report.quantity import BESIDE_DF, TITLES, Quantity, Words
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.naturals import natural_parameters
 from pgm_rnn.sequence_model.parameters import current_parameters
@@ -57,6 +57,13 @@ def own_parameters(model: SequenceModel) -> list[Quantity]:
     return found
 
 
+def _title(name: str, end: str, model: SequenceModel) -> str:
+    """A natural parameter in words; `end` is its name within its family."""
+    if end in BESIDE_DF and f"{name.removesuffix(end)}df" in natural_parameters(model):
+        return BESIDE_DF[end]
+    return TITLES.get(end, name.replace("_", " "))
+
+
 def _present(model: SequenceModel, name: str) -> Tensor:
     return current_parameters(model)[name]
 
@@ -73,7 +80,7 @@ def of_natural(
     of_column = _OF_COLUMN.fullmatch(end)
     if of_column is not None:  # of a `Joint`
         words, end = words.column(int(of_column[1])), of_column[2]
-    title = TITLES.get(end, name.replace("_", " ")) + (f" of {words.titles[0]}" if of_column is not None else "")
+    title = _title(name, end, model) + (f" of {words.titles[0]}" if of_column is not None else "")
     by_state = states is not None and len(shape) > 0 and shape[0] == len(states)
     symbols = natural.support is constraints.simplex
     lead = shape[:1] if len(shape) == 1 and by_state else shape[:-1]

@@ -26,6 +26,8 @@ _NAMED = {
     "emission_matrix": ("observable", "state"),
 }
 """Axes of the parameters of the zoo's models, by the names of their constructors."""
+_OF_LAWS = ("emission_probs", "probs", "loc", "scale", "rate", "cov", "df", "mean", "dispersion", "gate")
+"""Parameters of the laws of finitely many states."""
 
 
 def axes_of(name: str, shape: torch.Size | tuple[int, ...], model: object | None = None) -> tuple[str, ...]:
@@ -83,7 +85,7 @@ def _candidates(name: str, model: object | None) -> list[tuple[str, ...]]:
     if part == "emission" and (square or kind == "scale"):
         return [("observable", "other_observable")] if square else [("observable",)]
     states: Any = getattr(model, "states", None)
-    if isinstance(states, FiniteStates) and name in ("emission_probs", "probs", "loc", "scale", "rate", "cov"):
+    if isinstance(states, FiniteStates) and name in _OF_LAWS:
         symbols: list[tuple[str, ...]] = [("state", "symbol")] if name.endswith("probs") else []
         return [*symbols, ("state",), ("state", "observable"), ("state", "observable", "other_observable")]
     return []

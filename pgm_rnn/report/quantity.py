@@ -16,6 +16,10 @@ TITLES = {
     "loc": "means",
     "scale": "standard deviations",
     "rate": "rates",
+    "df": "degrees of freedom",
+    "mean": "means",
+    "dispersion": "dispersions",
+    "gate": "probabilities of further zeros",
     "correlation": "correlations",
     "initial_mean": "mean of the first state, m",
     "initial_cov": "covariance of the first state, P",
@@ -26,6 +30,8 @@ TITLES = {
     "input_matrix": "effect of the inputs on the state, B",
     "feedthrough_matrix": "effect of the inputs on the output, D",
 }
+BESIDE_DF = {"loc": "locations", "scale": "scales"}
+"""Titles for a law that has degrees of freedom, whose scale is no standard deviation."""
 
 
 class Quantity(NamedTuple):
