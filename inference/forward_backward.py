@@ -226,7 +226,7 @@ class SmoothedSegments(Smoothed):
             ImpossibleSequenceError: a sequence has probability zero.
         """
         self._check_possible()
-        return self._forward.predicted  # type: ignore[attr-defined, no-any-return]
+        return self._forward.predicted  # type: ignore[attr-defined]
 
     @cached_property
     def expected(self) -> hsmm.Posterior:

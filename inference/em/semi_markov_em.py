@@ -25,7 +25,7 @@ from pgm_rnn.inference.em.random_starts import Start, random_starts
 from pgm_rnn.inference.em.weighted_estimates import estimate
 from pgm_rnn.inference.forward_backward import check_possible, checked_finite
 from pgm_rnn.kernels import hsmm
-from pgm_rnn.sequence_model import SemiMarkov
+from pgm_rnn.sequence_model import First, SemiMarkov
 from pgm_rnn.sequence_model.segments import has_segments, of_first_step, segments_of, summed_out
 from pgm_rnn.sequences import Sequences, length_mask
 
@@ -84,7 +84,8 @@ class SemiMarkovEm:
         from_data: bool = False,
     ) -> None:
         self._frozen = check_frozen(frozen, list(PARTS))
-        self._model, self._first = model, getattr(model, "first", "model")
+        self._model = model
+        self._first: First = getattr(model, "first", "model")
         self._data = checked_finite(model, data, None)
         self._valid = None if valid is None else checked_finite(model, valid, None)
         self._inside = length_mask(self._data.lengths, self._data.x.shape[1])
@@ -103,7 +104,7 @@ class SemiMarkovEm:
 
     def _start(self, seed: int, from_data: bool) -> None:
         own = Start(self._model.initial_probs, self._model.transition_probs, self._model.emission_table)
-        own = Start(*(part.detach() for part in own[:2]), copy.deepcopy(own.emission))
+        own = Start(own.initial.detach(), own.transition.detach(), copy.deepcopy(own.emission))
         if from_data:
             given: dict[str, Any] = {"frozen": self._frozen - {"durations"}, "seed": seed, "units": None}
             found = data_starts(own, self._rows, self._data.lengths, observed=self._seen, **given)

@@ -264,11 +264,13 @@ def _run_forward(tables: _Tables, lengths: Tensor, stride: int) -> _Steps:
     """The scaled recursion; beliefs are kept at every `stride`-th step, or nowhere if that is 0."""
     batch, num_steps, num_states = tables.log_emission.shape
     num_marks = -(-num_steps // stride) if stride else 0
-    parts = [torch.zeros_like(tables.log_emission) for _ in range(4)]
+    zeros = torch.zeros_like(tables.log_emission)
+    entering, factor, predicted, leaving = zeros, zeros.clone(), zeros.clone(), zeros.clone()
     marks = torch.empty(batch, num_marks, num_states, tables.durations.shape[1], dtype=torch.float64)
     terms = torch.zeros(batch, num_steps, dtype=torch.float64)
-    run_compiled(_compiled().forward, *tables, lengths, terms, *parts, marks, max(stride, 1))
-    return _Steps(terms, *parts, marks)
+    steps = _Steps(terms, entering, factor, predicted, leaving, marks)
+    run_compiled(_compiled().forward, *tables, lengths, *steps, max(stride, 1))
+    return steps
 
 
 def _gained(tables: _Tables, steps: _Steps, lengths: Tensor) -> Tensor:
@@ -307,8 +309,10 @@ def _counted(tables: _Tables, lengths: Tensor) -> Posterior:
 def _counted_in_logs(tables: _Tables, lengths: Tensor) -> Posterior:
     """The same by autograd through the recursion in logarithms, every sequence with tables of its own."""
     batch = len(lengths)
-    own = [table.expand(batch, *table.shape).clone().requires_grad_() for table in tables[:3]]
-    leaves = (*own, tables.log_emission.clone().requires_grad_())
+    initial, transition, durations = (
+        table.expand(batch, *table.shape).clone().requires_grad_() for table in tables[:3]
+    )
+    leaves = initial, transition, durations, tables.log_emission.clone().requires_grad_()
     value = hsmm_differentiable.log_marginal_likelihood(*leaves, lengths)
     return Posterior(value.detach(), *torch.autograd.grad(value.sum(), leaves))
 

@@ -125,7 +125,8 @@ def segments_of(model: SemiMarkov, data: Sequences) -> Segments:
     """The tables, and log p(x_t | z_t = k) of checked data, 0 where x_t is missing."""
     log_emission = densities_at_states(model.emission, model.states.num_states, data.x, data.observed, None)
     tables = (model.initial_probs, model.transition_probs, model.duration_probs)
-    return Segments(*(table.to(log_emission.dtype) for table in tables), log_emission.contiguous())
+    initial, transition, durations = (table.to(log_emission.dtype) for table in tables)
+    return Segments(initial, transition, durations, log_emission.contiguous())
 
 
 def summed_out(segments: Segments, lengths: Tensor, first: First) -> Tensor:

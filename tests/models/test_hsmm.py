@@ -231,7 +231,7 @@ def test_what_does_not_fit_is_one_sentence() -> None:
     HSMM(**given)
     with pytest.raises(ValueError, match="expected durations of at most max_duration = 3 steps, got laws up to 5"):
         HSMM(**given, max_duration=3)
-    with pytest.raises(ValueError, match="expected rows of durations to sum to one, row 0 sums to"):
+    with pytest.raises(ValueError, match="expected each row of durations to sum to one, got a sum of"):
         HSMM(**{**given, "durations": torch.ones(2, 5) / 6})
     with pytest.raises(ValueError, match="expected rows of transition_probs to sum to one"):
         HSMM(**{**given, "transition_probs": moves / 2})
