@@ -16,6 +16,7 @@ from torch import Tensor
 from pgm_rnn.checks import by_keyword, check_choice, check_counts
 from pgm_rnn.inference import forward_backward, kalman, smc
 from pgm_rnn.inference.kalman.kinds import has_gaussian_states, is_linear
+from pgm_rnn.inference.registry import has_finite_states
 from pgm_rnn.randomness import seeded
 from pgm_rnn.report.material import in_dtype_of
 from pgm_rnn.report.particle_smoothing import Smoothing, smoothed_by_particles
@@ -23,12 +24,13 @@ from pgm_rnn.report.states_of_data import States
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.observations import checked
 from pgm_rnn.sequence_model.state_law import StateLaw
-from pgm_rnn.sequence_model.tables import has_tables
 from pgm_rnn.sequences import Sequences, as_sequences, length_mask
-from pgm_rnn.states import FiniteStates, described
+from pgm_rnn.states import FiniteStates, SemiMarkovStates, described
 
 ENGINES = ("auto", "forward", "kalman", "smc", "svi")
 """Names of the engines; "auto" chooses one of the next three."""
+NUMBERED = FiniteStates | SemiMarkovStates
+"""States that are numbers."""
 
 
 @by_keyword
@@ -92,9 +94,9 @@ def infer(
 def _chosen(model: Any, num_particles: int) -> tuple[str, str]:
     """The engine for a model, and why."""
     name, states = type(model).__name__, described(model.states)
-    if isinstance(model.states, FiniteStates):
+    if isinstance(model.states, NUMBERED):
         states = f"{model.states.num_states} {states}"
-    if has_tables(model):
+    if has_finite_states(model):
         return "forward", f"{name} has {states}, for which the forward-backward algorithm is exact"
     if is_linear(model):
         return "kalman", f"{name} has {states}, for which the Kalman filter and smoother are exact"
@@ -103,7 +105,7 @@ def _chosen(model: Any, num_particles: int) -> tuple[str, str]:
 
 
 def _check_takes(engine: str, model: SequenceModel, best: str) -> None:
-    takes: dict[str, Callable[[object], bool]] = {"forward": has_tables, "kalman": has_gaussian_states}
+    takes: dict[str, Callable[[SequenceModel], bool]] = {"forward": has_finite_states, "kalman": has_gaussian_states}
     if engine in takes and not takes[engine](model):
         raise TypeError(
             f"expected an engine for {described(model.states)}, which {type(model).__name__} has, got {engine!r}; use "
@@ -151,7 +153,7 @@ def _normal_entropy(covs: Tensor) -> Tensor:
 
 def _smc(model: SequenceModel, data: Sequences, num_particles: int, seed: int | None) -> Found:
     states = model.states
-    if isinstance(states, FiniteStates):
+    if isinstance(states, NUMBERED):
         indicator = {"probs": lambda z, h: torch.nn.functional.one_hot(z, states.num_states).to(_dtype_of(data))}
         found = smc.filter(model, data, num_particles=num_particles, functions=indicator, seed=seed)
         laws: Found = {"filtered_probs": found.means["probs"]}
@@ -186,7 +188,7 @@ def _centred(z: Tensor) -> Tensor:
 
 def _svi(model: SequenceModel, data: Sequences, num_particles: int, seed: int | None) -> Found:
     batch = checked(model, data)
-    if model.encode(batch.x, batch.lengths) is None or isinstance(model.states, FiniteStates):
+    if model.encode(batch.x, batch.lengths) is None or isinstance(model.states, NUMBERED):
         raise TypeError(
             f"expected a model with a guide that reads the observations, got {type(model).__name__}, which has none; "
             f"use engine={_chosen(model, num_particles)[0]!r}"

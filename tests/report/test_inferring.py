@@ -14,7 +14,7 @@ import pgm_rnn as pr
 from pgm_rnn.emissions import Gaussian
 from pgm_rnn.inference import forward_backward, kalman, smc
 from pgm_rnn.legend import Column, Legend
-from pgm_rnn.models import HMM, RNN, VRNN, DeepMarkovModel, LinearGaussianSSM, NoisyRNN
+from pgm_rnn.models import HMM, HSMM, RNN, VRNN, DeepMarkovModel, LinearGaussianSSM, NoisyRNN
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.tables import Tables, tables_of
 from pgm_rnn.sequences import Sequences, pad
@@ -92,6 +92,19 @@ def test_finite_states_are_those_of_forward_backward() -> None:
     ):
         assert found is not None
         torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_states_with_durations_are_exact_and_particles_come_close() -> None:
+    model = HSMM.random(num_states=2, num_symbols=3, max_duration=4, seed=0)
+    data = model.sample(3, 12, seed=1)
+    exact, found = forward_backward.smooth(model, data), pr.infer(model, data)
+    assert found.engine == "forward"
+    assert found.smoothed_probs is not None
+    torch.testing.assert_close(found.smoothed_probs, exact.smoothed_probs, rtol=0, atol=0)
+    particles = pr.infer(model, data, engine="smc", num_particles=4000, num_paths=0)
+    assert particles.filtered_probs is not None
+    assert (particles.filtered_probs - exact.filtered_probs).abs().max() < 0.1
+    assert (exact.smoothed_probs - exact.filtered_probs).abs().max() > 0.1  # the two could be told apart
 
 
 def test_the_laws_of_a_model_are_evaluated_once(monkeypatch: pytest.MonkeyPatch) -> None:
