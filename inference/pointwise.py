@@ -14,13 +14,13 @@ from torch import Tensor
 
 from pgm_rnn.inference import forward_backward, kalman
 from pgm_rnn.inference.kalman.kinds import is_linear
+from pgm_rnn.inference.registry import has_finite_states
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.densities import marginal_log_prob, step_log_probs, without_given
 from pgm_rnn.sequence_model.mixins import SumsOutStates
 from pgm_rnn.sequence_model.observations import check_given, checked
 from pgm_rnn.sequence_model.parameter_draws import draws_of
 from pgm_rnn.sequence_model.parameters import call_with
-from pgm_rnn.sequence_model.tables import has_tables
 from pgm_rnn.sequences import Data, Sequences
 
 MAX_ROWS = 2**20
@@ -87,7 +87,7 @@ def _terms(model: SequenceModel) -> Callable[[SequenceModel, Sequences], Tensor]
     """The function of the one-step terms that suits the model."""
     if isinstance(model, SumsOutStates):
         return _of_prefixes
-    return _of_filter if has_tables(model) or is_linear(model) else _of_emission
+    return _of_filter if has_finite_states(model) or is_linear(model) else _of_emission
 
 
 def _of_emission(model: SequenceModel, data: Sequences) -> Tensor:
@@ -96,7 +96,7 @@ def _of_emission(model: SequenceModel, data: Sequences) -> Tensor:
 
 
 def _of_filter(model: SequenceModel, data: Sequences) -> Tensor:
-    found = forward_backward.filter(model, data) if has_tables(model) else kalman.filter(model, data)
+    found = forward_backward.filter(model, data) if has_finite_states(model) else kalman.filter(model, data)
     return without_given(found.log_normalizers, model.num_given)
 
 

@@ -18,6 +18,7 @@ from pgm_rnn.kernels.compilation import working_seconds
 from pgm_rnn.models.info import ModelInfo
 from pgm_rnn.models.registry import made_by, model_info
 from pgm_rnn.registries import Registries
+from pgm_rnn.report.chain_starts import move_near
 from pgm_rnn.report.fitted import (
     Job,
     Outcome,
@@ -116,8 +117,9 @@ def fit_by_gradient(
     if material.train.observed is not None:
         check_memory(model)
     before = None if start is None else begin_with(model, start, job.registries)
+    near = start is None and not where.resume and move_near(model, material.train, job.seed)
     shown = "".join(f", {size.replace('_', ' ')} {value}" for size, value in given.items())
-    title = f"{name}{shown}, {type(material.family).__name__} emission"
+    title = f"{name}{shown}, {type(material.family).__name__} emission{', from EM on the data' * near}"
     more = {"transpose": transpose, "nade_dim": nade_dim, "start": before}
     return carried_out(job, folder, material, model, title, training, where, more, half=half)
 

@@ -1,0 +1,61 @@
+"""Where gradient fits of chains begin: near the data, as EM leaves a chain that starts from them.
+
+A chain whose states all begin alike climbs to the likelihood of independent observations and stays there. EM from
+k-means starts tells the states apart in a few iterations; what EM cannot fit, the gradient then does.
+"""
+
+from functools import singledispatch
+from typing import Any
+
+import torch
+
+from pgm_rnn.inference import em
+from pgm_rnn.models import HMM, HSMM, AutoregressiveHMM, RecurrentHMM
+from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequences import Sequences
+
+ITERATIONS, RESTARTS = 30, 4
+"""Iterations of EM, and its starts."""
+
+
+@singledispatch
+def move_near(model: SequenceModel, data: Sequences, seed: int) -> bool:
+    """Set a new model's parameters near its training data; whether there is such a start for the model.
+
+    Args:
+        model: the model, in the dtype of the data; it is changed.
+        data: the training data.
+        seed: random seed of the starts.
+    """
+    return False
+
+
+@move_near.register
+def _(model: HSMM, data: Sequences, seed: int) -> bool:
+    em.fit(model, data, num_iterations=ITERATIONS, num_restarts=RESTARTS, start="data", seed=seed, progress=False)
+    return True
+
+
+@move_near.register
+def _(model: AutoregressiveHMM, data: Sequences, seed: int) -> bool:
+    full = model.recipe[1].get("full", type(model.family).__name__ == "FullGaussian")
+    order = model.coefficients.shape[1]
+    near = AutoregressiveHMM.from_data(data, model.num_states, order, seed=seed, full=full, first=model.first)
+    model.load_state_dict(near.state_dict())
+    em.fit(model, data, num_iterations=ITERATIONS, progress=False)
+    return True
+
+
+@move_near.register
+@torch.no_grad()
+def _(model: RecurrentHMM, data: Sequences, seed: int) -> bool:
+    chain = HMM.random(model.num_states, emission=model.family, seed=seed).to(model.initial_logits.dtype)
+    options: dict[str, Any] = {"num_iterations": ITERATIONS, "num_restarts": RESTARTS, "seed": seed, "progress": False}
+    em.fit(chain, data, start="data", pseudo_count=0.1, pseudo_observations=2.0, **options)
+    model.initial_logits.copy_(chain.initial_probs.log())
+    model.transition_logits.copy_(chain.transition_probs.log())
+    model.emission_laws.params.copy_(chain.emission_table.params)
+    for name, weight in model.named_parameters():
+        if name in ("transition_weight", "emission_weight"):
+            weight.mul_(0.1)  # the network's part is small at first
+    return True
