@@ -29,7 +29,8 @@ def of_finite_states(
         remarks.append("no stationary law: the chain has parts that it cannot leave, and may end in either of them")
     places = _ordered(model, num_states, words, order, law if shares is None else shares)
     labels, index = tuple(str(int(k)) for k in places), places.clone()
-    found = [_summary(chain, law is not None, shares, labels, index)]
+    summary = _summary(chain, law is not None, shares, labels, index)
+    found = [summary] if summary.columns else []
     if chain is not None:
         columns = tuple(f"to {label}" for label in labels)
         moves = chain.transition
@@ -66,9 +67,10 @@ def _summary(
             law = stationary_law(moves) if has_law else None
             stationary = torch.full_like(moves[0], torch.nan) if law is None else law
             parts = [chain.initial(), stationary, durations(moves), *parts]
-        return torch.stack(parts, dim=-1)[index] if parts else index.new_zeros(len(index), 0)
+        return torch.stack(parts, dim=-1)[index]
 
-    title = "states: probabilities, expected duration in steps" + ("" if shares is None else ", share of the data")
+    words = [] if chain is None else ["probabilities", "expected duration in steps"]
+    title = f"states: {', '.join(words if shares is None else [*words, 'share of the data'])}"
     return Quantity("states", title, "state", labels, columns, value, of_data=() if shares is None else ("share",))
 
 
