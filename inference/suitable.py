@@ -39,9 +39,7 @@ def unsuitable(engine: str, wanted: str, model: object) -> TypeError:
     has = described(getattr(model, "states", None))
     counts = isinstance(getattr(model, "states", None), SemiMarkovStates)
     has += " and a memory that reads them" if getattr(model, "memory_reads_state", False) and not counts else ""
-    return TypeError(
-        f"expected a model with {wanted} for {engine}, got {type(model).__name__}, which has {has}; {_taker(model)}"
-    )
+    return TypeError(f"expected a model with {wanted} for {engine}, {type(model).__name__} has {has}; {_taker(model)}")
 
 
 def _taker(model: object) -> str:

@@ -39,7 +39,7 @@ def test_verify_writes_one_record_a_claim(tmp_path: Path) -> None:
     keys = "id source statement kind instances residual tolerance control_residual verdict seconds"
     assert all(list(record) == keys.split() for record in records)
     assert all(record["verdict"] == "holds" for record in records)
-    assert "causal-posterior" in done.stdout
+    assert "theorem-5" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert list(tmp_path.iterdir()) == [output]
 

@@ -73,7 +73,9 @@ def test_a_class_may_say_that_it_has_no_latent_state() -> None:
 def test_a_law_is_not_replaced_under_a_method_that_computes_with_the_old_one(
     base: type[SequenceModel], law: str, stands_for_it: str
 ) -> None:
-    with pytest.raises(TypeError, match=rf"expected Mine to define {stands_for_it} beside {law}, got .* of \w+, which"):
+    with pytest.raises(
+        TypeError, match=rf"expected Mine to define {stands_for_it} as well as {law}, got .* from \w+, which"
+    ):
         type("Mine", (base,), {law: lambda self, *arguments: None})
 
 

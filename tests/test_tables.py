@@ -142,7 +142,7 @@ def test_a_memory_that_reads_the_state_is_not_exact() -> None:
     with pytest.raises(ValueError, match="Remembers has no exact likelihood"):
         model.log_marginal_likelihood(x)
     with pytest.raises(
-        TypeError, match=r"forward_backward needs .*, Remembers has finite states and a memory that reads them; smc"
+        TypeError, match=r"for forward_backward, Remembers has finite states and a memory that reads them; use smc"
     ):
         forward_backward.filter(model, x)
     assert smc.filter(model, x, num_particles=5, seed=0).log_marginal_likelihood.isfinite().all()

@@ -287,7 +287,9 @@ SPIKES = DatasetInfo("spikes", spikes, Laplace, labels="sequences")
 def loudness(model: SequenceModel, data: Sequences) -> Tensor:
     """Mean log p(x) over a batch."""
     if model.initial_memory is None:
-        raise TypeError(f"expected a model with a memory for loudness, got {type(model).__name__}; use svi.evaluate")
+        raise TypeError(
+            f"expected a model with a memory for loudness, {type(model).__name__} has none; use svi.evaluate"
+        )
     return model.log_prob(data.x, lengths=data.lengths).mean()
 
 

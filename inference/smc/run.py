@@ -131,7 +131,7 @@ def checked_for_smc(
     """
     if not isinstance(model, SequenceModel) or model.states is None:
         raise TypeError(
-            f"expected a model with latent states for smc, got {type(model).__name__}, which has none; use "
+            f"expected a model with latent states for smc, {type(model).__name__} has none; use "
             "svi.evaluate for its likelihood"
         )
     data = checked(model, x, lengths, inputs=inputs, mask=mask)

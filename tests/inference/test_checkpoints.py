@@ -264,7 +264,7 @@ def test_a_checkpoint_with_other_tensors_is_an_error(folder: Path) -> None:
 
 def test_a_checkpoint_is_never_overwritten_by_a_new_run(folder: Path) -> None:
     before = (folder / CHECKPOINT).read_bytes()
-    with pytest.raises(CheckpointError, match=r"expected a new folder for a new run, got a checkpoint in .*; go on"):
+    with pytest.raises(CheckpointError, match=r"expected a new folder for a new run, got a checkpoint in .*; continue"):
         fit(make_rnn("gru", SYMBOLS), checkpoint=folder)
     assert (folder / CHECKPOINT).read_bytes() == before
 

@@ -265,7 +265,7 @@ def test_bad_input_is_an_error() -> None:
         evaluate(Positive(), x)
     with pytest.raises(ValueError, match="expected a proposal over"):
         evaluate(Positive(), x, bound="fivo")
-    with pytest.raises(TypeError, match="expected a model with latent states for smc, got RNN, which has none"):
+    with pytest.raises(TypeError, match="expected a model with latent states for smc, RNN has none"):
         evaluate(make_rnn("gru", Gaussian()), x, bound="fivo")
     with pytest.raises(ValueError, match="expected num_particles to be an integer of at least 1, got 0"):
         evaluate(LatentToy(), x, num_particles=0)

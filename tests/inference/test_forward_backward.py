@@ -245,7 +245,7 @@ def test_an_impossible_sequence_has_a_likelihood_and_no_posterior() -> None:
 
 def test_a_model_without_finitely_many_states_is_an_error_that_names_another_engine() -> None:
     with pytest.raises(
-        TypeError, match=r"a model with finitely many states for forward_backward, got RNN, which has none; use svi"
+        TypeError, match=r"a model with finitely many states for forward_backward, RNN has none; use svi"
     ):
         forward_backward.filter(RNN(num_symbols=3), torch.zeros(1, 2, dtype=torch.int64))
 

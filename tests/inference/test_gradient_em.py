@@ -265,7 +265,7 @@ def test_a_memory_that_reads_the_states_is_refused() -> None:
 
     has = "finite states and a memory that reads them"
     with pytest.raises(
-        TypeError, match=rf"expected a model with finite or .* for em, got Remembers, which has {has}; use smc or svi"
+        TypeError, match=rf"expected a model with finite or .* for em, Remembers has {has}; use smc or svi"
     ):
         em.fit(Remembers(), torch.randn(2, 3, 1), progress=False)
 

@@ -90,5 +90,5 @@ def test_bad_input_is_an_error() -> None:
         smc.forecast(model, torch.zeros(1, 3), 0)
     with pytest.raises(ValueError, match="expected num_samples to be an integer of at least 1, got 0"):
         smc.forecast(model, torch.zeros(1, 3), 1, num_samples=0)
-    with pytest.raises(TypeError, match="expected a model with latent states for smc, got RNN, which has none"):
+    with pytest.raises(TypeError, match="expected a model with latent states for smc, RNN has none"):
         smc.forecast(RNN("gru", num_symbols=3), torch.zeros(1, 2, dtype=torch.int64), 1)

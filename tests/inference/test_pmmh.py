@@ -297,7 +297,7 @@ def test_bad_arguments_are_errors() -> None:
         pmmh.run(chain(0.5), x)  # type: ignore[arg-type]
     rnn = RNN("gru", num_symbols=3, hidden_dim=2)
     program = WithPriors(rnn, {"readout.bias": dist.Normal(torch.zeros(3), 1.0)})
-    with pytest.raises(TypeError, match="expected a model with latent states for smc, got RNN, which has none"):
+    with pytest.raises(TypeError, match="expected a model with latent states for smc, RNN has none"):
         pmmh.run(program, x, progress=False)
     with pytest.raises(ValueError, match="expected num_samples to be an integer of at least 1, got 0"):
         pmmh.run(WithPriors(chain(0.5), {"initial_probs": dist.Dirichlet(torch.ones(2))}), x, num_samples=0)

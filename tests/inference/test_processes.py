@@ -108,7 +108,8 @@ def test_a_process_that_dies_or_hangs_ends_the_others_with_an_error(folder: Path
     assert len(found) == 2
     for said in found:
         assert said.startswith(
-            "ProcessLostError: expected every process of the run to answer, one has ended or hangs; see its own error"
+            "ProcessLostError: expected every process of the run to answer, got no answer from one that has ended or "
+            "hangs; see its own error"
         )
 
 

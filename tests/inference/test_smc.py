@@ -482,7 +482,7 @@ def test_bad_options_are_errors(options: dict[str, Any], message: str) -> None:
 
 def test_a_model_without_latent_states_is_an_error() -> None:
     with pytest.raises(
-        TypeError, match=r"expected a model with latent states for smc, got RNN, which has none; use svi\.evaluate"
+        TypeError, match=r"expected a model with latent states for smc, RNN has none; use svi\.evaluate"
     ):
         smc.filter(RNN("gru", num_symbols=3), torch.zeros(1, 2, dtype=torch.int64))
 

@@ -27,6 +27,7 @@ from pgm_rnn.kernels import (
     gaussian_backward,
     gaussian_chain,
     hmm,
+    hsmm,
     kalman,
     nade,
     normal_density,
@@ -38,7 +39,14 @@ B, T, K, M, N = 6, 5, 3, 2, 7
 """Sequences, steps, states, outputs and particles: all different, so that nothing fits by accident."""
 INNER = {
     *("doors", "threads", "compilation", "inverse_cdf", "positive", "triangles"),
-    *("second_order", "transforms", "hmm_differentiable", "kalman_differentiable", "diffuse_differentiable"),
+    *(
+        "second_order",
+        "transforms",
+        "hmm_differentiable",
+        "kalman_differentiable",
+        "diffuse_differentiable",
+    ),
+    "hsmm_differentiable",
     *("hmm_forward", "hmm_lanes", "hmm_losses", "hmm_numba", "hmm_results", "hmm_tables", "hmm_wide"),
 }
 """Modules of the doors, of torch operations alone, or called behind doors, as `*_compiled` and `*_batched`."""
@@ -49,6 +57,7 @@ CHOOSERS = {
 """They say how to run, or only rename, and neither read nor write memory."""
 PLAIN_TORCH = {
     *("singular.is_regular", "singular.units", "singular.generalised_inverse", "singular.determined"),
+    "hsmm.survival",
     *("gaussian_backward.root_of", "diffuse_start.scales", "diffuse_start.with_noise", "diffuse_start.last_estimate"),
     *(
         "deferred.with_gradients",
@@ -106,7 +115,17 @@ def moments() -> gaussian_backward.Moments:
     return gaussian_backward.filtered(chain(), x(), lengths())
 
 
+def spells() -> tuple[Tensor, ...]:
+    moves = probs(K, K) * (1 - torch.eye(K))
+    return probs(K), moves / moves.sum(-1, keepdim=True), probs(K, 4), torch.randn(B, T, K), lengths()
+
+
 CALLS: dict[str, Callable[[], Call]] = {
+    "hsmm.log_marginal_likelihood": lambda: (hsmm.log_marginal_likelihood, spells()),
+    "hsmm.forward": lambda: (hsmm.forward, spells()),
+    "hsmm.posterior": lambda: (hsmm.posterior, spells()),
+    "hsmm.most_likely_states": lambda: (hsmm.most_likely_states, spells()),
+    "hsmm.sample_states": lambda: (hsmm.sample_states, (*spells(), torch.rand(N, B, T, 2, dtype=torch.float64))),
     "gates.gru": lambda: (gates.gru, (torch.randn(B, 3 * K), torch.randn(B, 3 * K), torch.randn(B, K))),
     "gates.lstm": lambda: (gates.lstm, (torch.randn(B, 4 * K), torch.randn(B, K))),
     "gaussian_backward.filtered": lambda: (gaussian_backward.filtered, (chain(), x(), lengths(), observed())),

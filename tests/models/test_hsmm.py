@@ -233,7 +233,7 @@ def test_what_does_not_fit_is_one_sentence() -> None:
         HSMM(**given, max_duration=3)
     with pytest.raises(ValueError, match="expected each row of durations to sum to one, got a sum of"):
         HSMM(**{**given, "durations": torch.ones(2, 5) / 6})
-    with pytest.raises(ValueError, match="expected rows of transition_probs to sum to one"):
+    with pytest.raises(ValueError, match="expected each row of transition_probs to sum to one"):
         HSMM(**{**given, "transition_probs": moves / 2})
     with pytest.raises(
         ValueError, match=r"expected zeros on the diagonal of transition_probs, .* got 0\.5 for state 0"

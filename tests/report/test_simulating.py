@@ -180,9 +180,7 @@ def test_bad_arguments_are_errors() -> None:
     program = pgm_rnn.WithPriors(hmm, {"transition_probs": dist.Dirichlet(torch.ones(2, 2))})
     with pytest.raises(ValueError, match="expected draws of transition_probs, got draws of initial_probs"):
         pgm_rnn.simulate(program, data, posterior=posterior)
-    with pytest.raises(
-        TypeError, match="a model with linear Gaussian states for the residual bootstrap, got HMM, which has"
-    ):
+    with pytest.raises(TypeError, match="a model with linear Gaussian states for the residual bootstrap, HMM has"):
         pgm_rnn.simulate(hmm, data, method="residuals")
     with pytest.raises(ValueError, match="expected method to be one of model, residuals, got 'bootstrap'"):
         pgm_rnn.simulate(hmm, data, method="bootstrap")  # type: ignore[arg-type]

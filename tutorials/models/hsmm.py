@@ -22,26 +22,19 @@ def moves(transition_probs: Tensor, duration_probs: Tensor) -> Tensor:
     num_states, longest = duration_probs.shape
     begins = (transition_probs[..., None] * duration_probs).flatten(1)  # from r = 1, (K, K D)
     goes_on = torch.eye(num_states * longest).roll(-1, 1)  # to r - 1
-    first = torch.arange(num_states) * longest
-    return goes_on.index_copy(0, first, begins)
+    return goes_on.index_copy(0, torch.arange(num_states) * longest, begins)
 
 
-def model(
-    x: Tensor,
-    lengths: Tensor,
-    initial_probs: Tensor,
-    transition_probs: Tensor,
-    duration_probs: Tensor,
-    emission_probs: Tensor,
-) -> list[Tensor]:
+def model(x: Tensor, lengths: Tensor, *probs: Tensor) -> list[Tensor]:
     """p(x, z) of symbols x (batch, T); sequence i has lengths[i] steps, the rest is padding; returns z."""
+    initial_probs, transition_probs, duration_probs, emission_probs = probs
     longest, z, states = duration_probs.shape[1], None, []
     start, table = (initial_probs[:, None] * duration_probs).flatten(), moves(transition_probs, duration_probs)
     with pyro.plate("sequences", len(x), dim=-1):
         for t, x_t in pyro.markov(enumerate(x.unbind(1), start=1)):
             with poutine.mask(mask=t <= lengths):
-                probs = start if z is None else table[z]
-                z = pyro.sample(f"z_{t}", dist.Categorical(probs), infer={"enumerate": "parallel"})
+                law = dist.Categorical(start if z is None else table[z])
+                z = pyro.sample(f"z_{t}", law, infer={"enumerate": "parallel"})
                 pyro.sample(f"x_{t}", dist.Categorical(emission_probs[z // longest]), obs=x_t)
             states.append(z)
     return states
@@ -70,8 +63,7 @@ def main() -> None:
     elbo = TraceEnum_ELBO(max_plate_nesting=1)
     svi, steps = SVI(trained_model, guide, pyro.optim.Adam({"lr": 0.1}), elbo), lengths.sum()
     losses = [svi.step(x, lengths) / steps for _ in range(80)]
-    decode = infer_discrete(trained_model, first_available_dim=-2, temperature=0)
-    found = torch.stack(decode(x, lengths), dim=1)
+    found = torch.stack(infer_discrete(trained_model, first_available_dim=-2, temperature=0)(x, lengths), dim=1)
     right = (found // 4 == z // 4)[torch.arange(16) < lengths[:, None]].float().mean()
     mean = pyro.param("duration_probs").detach() @ torch.arange(1.0, 5.0)
 
@@ -79,11 +71,9 @@ def main() -> None:
     print(f"  before training         {losses[0]:.4f}")
     print(f"  after training          {losses[-1]:.4f}")
     print(f"  of the true parameters  {elbo.loss(model, guide, x, lengths, *truth) / steps:.4f}")
-    print("Share of the steps at which the most likely path (Viterbi) is in the true state:")
-    print(f"  after training          {right:.3f}")
-    print("Mean durations, 2.0 and 3.7 in truth:")
-    for k in range(2):
-        print(f"  of state {k}              {mean[k]:.2f}")
+    print("Share of steps at which the most likely path is in the true state; mean durations, 2.0 and 3.7 in truth:")
+    for number in (right, *mean):
+        print(f"  after training          {number:.3f}")
 
 
 if __name__ == "__main__":

@@ -96,8 +96,8 @@ def test_files_hold_the_tables(tmp_path: Path) -> None:
     found.write_steps(tmp_path / "steps.csv")
     assert len(pandas.read_csv(tmp_path / "all.csv")) == len(found.to_frame())
     np.testing.assert_allclose(pandas.read_csv(tmp_path / "steps.csv")["pit_x1"], found.steps()["pit_x1"])
-    with pytest.raises(ValueError, match=r"to end in .csv or .parquet, got"):
-        found.write(tmp_path / "all.png")
+    with pytest.raises(ValueError, match=r"to end in .csv, .parquet, .png or .svg, got"):
+        found.write(tmp_path / "all.pdf")
 
 
 def test_every_kind_of_data_gives_the_same_diagnosis() -> None:

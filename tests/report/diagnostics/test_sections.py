@@ -306,7 +306,7 @@ def test_a_state_without_a_share_and_states_that_are_alike_are_found() -> None:
     model = HMM(torch.tensor([0.5, 0.5, 0.0]), transition, Poisson().table(torch.tensor([1.0, 6.0, 30.0])))
     data, _ = of(model, counts().sample(2, 50, seed=0).x)
     [finding] = state_use(model, data).findings
-    assert "less than 0.1 steps, is left to state 2 " in finding
+    assert "less than 0.1 expected steps, belongs to state 2 " in finding
     twins = HMM(torch.tensor([0.5, 0.5]), torch.full((2, 2), 0.5), Poisson().table(torch.tensor([3.0, 3.05])))
     [finding] = state_use(twins, data).findings
     assert "States 0 and 1 are nearly the same" in finding
