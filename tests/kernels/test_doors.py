@@ -265,7 +265,14 @@ SEVERAL_CHAINS = "argument 0 with another axis"
 """Two chains side by side share six sequences."""
 MORE_STEPS = ("argument 2 axis 1 longer by one", "argument 2 axis 1 twice as long")
 """Lengths and a table that all steps share fit longer padding."""
+ANY_DURATION = tuple(f"argument 2 axis 1 {how}" for how in ("twice", "longer", "shorter"))
+MORE_PADDING = "argument 3 axis 1 twice", "argument 3 axis 1 longer"
 FITS: dict[str, tuple[str, ...]] = {
+    **{
+        f"hsmm.{name}": (*ANY_DURATION, *MORE_PADDING)
+        for name in ("log_marginal_likelihood", "forward", "posterior", "most_likely_states")
+    },
+    "hsmm.sample_states": (*ANY_DURATION, "argument 5 axis 0"),  # any number of draws
     "gates.gru": tuple(f"argument {i} with another axis" for i in range(3)),  # the rest broadcasts
     "gates.lstm": tuple(f"argument {i} with another axis" for i in range(2)),
     "gaussian_backward.sample_paths": ("argument 2 axis 0",),  # any number of draws
