@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from pgm_rnn.checks import check_counts, check_probs
 from pgm_rnn.emissions import Categorical, Emission, EmissionTable, chosen_family
 from pgm_rnn.emissions.natural import SOFTMAX, Natural, whole
+from pgm_rnn.models.as_drawn import AsDrawn
 from pgm_rnn.models.info import ModelInfo
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import First, SequenceModel
 from pgm_rnn.states import FiniteStates
 
 
-class HMM(SequenceModel):
+class HMM(AsDrawn, SequenceModel):
     """A hidden Markov model over K states with any emission.
 
     The probabilities are copied into unconstrained logits, the parameters that gradients train; a zero stays zero.
@@ -46,7 +47,6 @@ class HMM(SequenceModel):
     """
 
     initial_memory = None
-    _drawn: tuple[Tensor, ...] = ()
 
     def __init__(
         self,
@@ -96,21 +96,8 @@ class HMM(SequenceModel):
             rows = dist.Dirichlet(torch.ones(num_states)).sample((num_states + 1,))
             table = family.random_table(num_states)
         model = HMM(rows[0], rows[1:], table, first=first)
-        model._drawn = tuple(parameter.detach().clone() for parameter in model.parameters())
+        model._remember_draw()
         return model
-
-    @property
-    def as_drawn(self) -> bool:
-        """Whether the parameters are still those drawn by `HMM.random`: not set, loaded or fitted since."""
-        present = list(self.parameters())
-        return len(present) == len(self._drawn) and all(
-            now.shape == then.shape and torch.equal(now, then.to(now))
-            for now, then in zip(present, self._drawn, strict=True)
-        )
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._drawn = ()
-        super()._load_from_state_dict(*args, **kwargs)
 
     @property
     def num_states(self) -> int:
@@ -163,7 +150,7 @@ class HMM(SequenceModel):
             self.transition_logits.copy_(transition_probs.log())
         if emission_params is not None:
             self.emission_table.params.copy_(emission_params)
-        self._drawn = ()
+        self._forget_draw()
 
     @property
     def natural_parameters(self) -> Mapping[str, Natural]:

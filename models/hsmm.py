@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from pgm_rnn.checks import check_counts, check_probs
 from pgm_rnn.emissions import Categorical, Emission, EmissionTable, chosen_family
 from pgm_rnn.emissions.natural import SOFTMAX, Map, Natural, whole
+from pgm_rnn.models.as_drawn import AsDrawn
 from pgm_rnn.models.durations import KINDS, CategoricalDurations, Durations, random_durations
 from pgm_rnn.models.hmm import as_table
 from pgm_rnn.models.info import NUM_STATES, GradientFit, ModelInfo, Size
@@ -31,7 +32,7 @@ from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import First, SemiMarkov, SequenceModel
 
 
-class HSMM(SemiMarkov, SequenceModel):
+class HSMM(AsDrawn, SemiMarkov, SequenceModel):
     """A hidden semi-Markov model over K states with any emission.
 
     The probabilities are copied into unconstrained parameters, which gradients train; a zero stays zero.
@@ -56,8 +57,6 @@ class HSMM(SemiMarkov, SequenceModel):
         >>> model.log_prob(batch.x).shape, model.duration_probs.shape
         (torch.Size([5]), torch.Size([2, 4]))
     """
-
-    _drawn: tuple[Tensor, ...] = ()
 
     def __init__(
         self,
@@ -119,21 +118,8 @@ class HSMM(SemiMarkov, SequenceModel):
         else:
             moves = torch.ones(1, 1)
         model = HSMM(start, moves, laws, table, first=first)
-        model._drawn = tuple(parameter.detach().clone() for parameter in model.parameters())
+        model._remember_draw()
         return model
-
-    @property
-    def as_drawn(self) -> bool:
-        """Whether the parameters are still those drawn by `HSMM.random`: not set, loaded or fitted since."""
-        present = list(self.parameters())
-        return len(present) == len(self._drawn) and all(
-            now.shape == then.shape and torch.equal(now, then.to(now))
-            for now, then in zip(present, self._drawn, strict=True)
-        )
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._drawn = ()
-        super()._load_from_state_dict(*args, **kwargs)
 
     @property
     def num_states(self) -> int:
@@ -197,7 +183,7 @@ class HSMM(SemiMarkov, SequenceModel):
             self.transition_logits.copy_(_logits_of_moves(transition_probs))
         if emission_params is not None:
             self.emission_table.params.copy_(emission_params)
-        self._drawn = ()
+        self._forget_draw()
 
     @property
     def natural_parameters(self) -> Mapping[str, Natural]:

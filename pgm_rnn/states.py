@@ -66,6 +66,10 @@ class SemiMarkovStates(States):
             )
 
 
+NUMBERED = FiniteStates | SemiMarkovStates
+"""States that are numbers 0..num_states - 1."""
+
+
 @dataclass(frozen=True)
 class GaussianStates(States):
     """A latent vector, (D,), with normal laws.

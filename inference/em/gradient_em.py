@@ -18,6 +18,7 @@ from pgm_rnn.checks import check_frozen
 from pgm_rnn.inference.em import remarks
 from pgm_rnn.inference.em.ascent import ascend
 from pgm_rnn.inference.em.climb import Score
+from pgm_rnn.inference.em.twins import Twins, restore, values_of
 from pgm_rnn.inference.forward_backward import check_possible, checked_finite
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import ClosedMStep
@@ -30,7 +31,7 @@ _OPERATIONS = 32
 """Rounding errors of a term of the log likelihood, not counting those of its sums over states and over entries of x."""
 
 
-class GradientEm:
+class GradientEm(Twins):
     """E and M steps on copies of a model; the model itself is left alone until `adopt`.
 
     Args:
@@ -64,7 +65,7 @@ class GradientEm:
         self._twins = [copy.deepcopy(model) for _ in range(num_restarts)]
         for number, twin in enumerate(self._twins[1:], start=1):
             _disturb(_parameters(twin, self._trained), seed, number)
-        self._before = [_values(twin) for twin in self._twins]
+        self._before = [values_of(twin) for twin in self._twins]
         self._expected: list[dict[int, Expected]] = [{} for _ in self._twins]  # by the first sequence of a group
         self._resting = torch.zeros(num_restarts, dtype=torch.bool)
 
@@ -98,7 +99,7 @@ class GradientEm:
         for start, twin in enumerate(self._twins):
             if self._resting[start]:
                 continue
-            self._before[start] = _values(twin)
+            self._before[start] = values_of(twin)
             found = self._in_closed_form(start) if isinstance(twin, ClosedMStep) else ()
             rest = _parameters(twin, [name for name in self._trained if name not in found])
             if rest:
@@ -110,10 +111,10 @@ class GradientEm:
         assert isinstance(twin, ClosedMStep)
         found = twin.maximise(self._data, _joined(list(self._expected[start].values())))
         fixed = [name for name, _ in twin.named_parameters() if name not in self._trained]
-        _restore(twin, {name: self._before[start][name] for name in fixed})
+        restore(twin, {name: self._before[start][name] for name in fixed})
         if float(self._q(start)) >= float(before):
             return found
-        _restore(twin, self._before[start])
+        restore(twin, self._before[start])
         return ()
 
     def _q(self, start: int) -> Tensor:
@@ -125,12 +126,6 @@ class GradientEm:
 
         return torch.stack(in_groups(self._twins[start], self._data, of_group)).sum()
 
-    def put_back(self, fallen: Tensor) -> None:
-        """Restore the parameters before the last `maximise` in starts where `fallen` (R,) is true, and stop these."""
-        for start in fallen.nonzero()[:, 0].tolist():
-            _restore(self._twins[start], self._before[start])
-        self._resting = self._resting | fallen.cpu()
-
     @torch.no_grad()
     def validate(self) -> Tensor | None:
         """Log likelihood of the validation data under each start's present parameters, (R,), nats."""
@@ -138,17 +133,6 @@ class GradientEm:
             return None
         valid = self._valid
         return torch.stack([marginal(twin, valid, self._first).double().sum() for twin in self._twins])
-
-    def adopt(self, start: int) -> None:
-        """Write one start's present parameters into the model.
-
-        Raises:
-            ValueError: a parameter is NaN.
-        """
-        values = _values(self._twins[start])
-        if any(bool(values[name].isnan().any()) for name in self._trained):
-            raise ValueError("expected parameters that are numbers at the end of the fit, got NaN; use float64")
-        _restore(self._model, {name: values[name] for name in self._trained})
 
     def remarks(self, start: int) -> list[str]:
         """Sentences on states without a share of the data."""
@@ -179,17 +163,6 @@ def _trained(model: nn.Module, frozen: Collection[str]) -> list[str]:
 def _parameters(model: nn.Module, names: Collection[str]) -> list[nn.Parameter]:
     present = dict(model.named_parameters())
     return [present[name] for name in names]
-
-
-def _values(model: nn.Module) -> dict[str, Tensor]:
-    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-
-
-@torch.no_grad()
-def _restore(model: nn.Module, values: dict[str, Tensor]) -> None:
-    present = dict(model.named_parameters())
-    for name, value in values.items():
-        present[name].copy_(value)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from collections.abc import Collection
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pgm_rnn.checks import check_frozen
 from pgm_rnn.emissions import EmissionTable
@@ -22,6 +22,7 @@ from pgm_rnn.inference.em.ascent import ascend
 from pgm_rnn.inference.em.climb import Score
 from pgm_rnn.inference.em.data_starts import data_starts
 from pgm_rnn.inference.em.random_starts import Start, random_starts
+from pgm_rnn.inference.em.twins import Twins, restore, values_of
 from pgm_rnn.inference.em.weighted_estimates import estimate
 from pgm_rnn.inference.forward_backward import check_possible, checked_finite
 from pgm_rnn.kernels import hsmm
@@ -56,7 +57,7 @@ def is_semi_markov(model: object) -> bool:
     )
 
 
-class SemiMarkovEm:
+class SemiMarkovEm(Twins):
     """E and M steps on copies of a model; the model itself is left alone until `adopt`.
 
     Args:
@@ -71,6 +72,9 @@ class SemiMarkovEm:
     Raises:
         TypeError, ValueError: as `em.fit`.
     """
+
+    _model: Any
+    _twins: list[Any]
 
     def __init__(
         self,
@@ -100,7 +104,7 @@ class SemiMarkovEm:
         self._resting = torch.zeros(num_restarts, dtype=torch.bool)
         self._from_data = from_data
         self._start(seed, from_data)
-        self._before = [_values(twin) for twin in self._twins]
+        self._before = [values_of(twin) for twin in self._twins]
 
     def _start(self, seed: int, from_data: bool) -> None:
         own = Start(self._model.initial_probs, self._model.transition_probs, self._model.emission_table)
@@ -117,9 +121,9 @@ class SemiMarkovEm:
 
     def _set(self, twin: Any, start: Start) -> None:
         """Give a copy the parameters of a start that are trained."""
-        before = _values(twin)
+        before = values_of(twin)
         twin.set_probs(start.initial, start.transition, start.emission.params.detach())
-        _restore(twin, {name: value for name, value in before.items() if name not in self._trained})
+        restore(twin, {name: value for name, value in before.items() if name not in self._trained})
 
     def _tried(self, start: Start) -> float:
         """The log likelihood of a start after some iterations."""
@@ -161,15 +165,15 @@ class SemiMarkovEm:
         for start, twin in enumerate(self._twins):
             expected = self._expected[start]
             if not self._resting[start] and expected is not None:
-                self._before[start] = _values(twin)
+                self._before[start] = values_of(twin)
                 self._improve(twin, expected)
 
     def _improve(self, twin: Any, expected: hsmm.Posterior) -> None:
         done: Collection[str] = ()
         if self._first == "model":
-            before = _values(twin)
+            before = values_of(twin)
             done = self._in_closed_form(twin, expected)
-            _restore(twin, {name: value for name, value in before.items() if name not in self._trained})
+            restore(twin, {name: value for name, value in before.items() if name not in self._trained})
         rest = [value for name, value in twin.named_parameters() if name in self._trained and name not in done]
         if rest:
             ascend(rest, lambda: self._q(twin, expected), self._data.num_steps)
@@ -211,12 +215,6 @@ class SemiMarkovEm:
             total = total + _weighted(weights, probs.where(weights > 0, 1.0).log())
         return total if self._first == "model" else total - of_first_step(segments).sum(dtype=torch.float64)
 
-    def put_back(self, fallen: Tensor) -> None:
-        """Restore the parameters before the last `maximise` in starts where `fallen` (R,) is true, and stop these."""
-        for start in fallen.nonzero()[:, 0].tolist():
-            _restore(self._twins[start], self._before[start])
-        self._resting = self._resting | fallen.cpu()
-
     @torch.no_grad()
     def validate(self) -> Tensor | None:
         """Log likelihood of the validation data under each start's present parameters, (R,), nats."""
@@ -226,16 +224,9 @@ class SemiMarkovEm:
         return torch.stack([summed_out(part, self._valid.lengths, self._first).double().sum() for part in tables])
 
     def adopt(self, start: int) -> None:
-        """Write one start's present parameters into the model, except the frozen ones.
-
-        Raises:
-            ValueError: a parameter is NaN.
-        """
-        values = _values(self._twins[start])
-        if any(bool(values[name].isnan().any()) for name in self._trained):
-            raise ValueError("expected parameters that are numbers at the end of the fit, got NaN; use float64")
-        self._model.set_probs()  # it is no longer as it was drawn
-        _restore(self._model, {name: values[name] for name in self._trained})
+        """Write one start's present parameters into the model, which is no longer as it was drawn."""
+        super().adopt(start)
+        self._model.set_probs()
 
     def remarks(self, start: int) -> list[str]:
         """Sentences on states without a share of the data."""
@@ -247,14 +238,3 @@ class SemiMarkovEm:
 
 def _weighted(weights: Tensor, values: Tensor) -> Tensor:
     return (weights * values.where(weights > 0, 0.0)).sum(dtype=torch.float64)
-
-
-def _values(model: nn.Module) -> dict[str, Tensor]:
-    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-
-
-@torch.no_grad()
-def _restore(model: nn.Module, values: dict[str, Tensor]) -> None:
-    for name, parameter in model.named_parameters():
-        if name in values:
-            parameter.copy_(values[name])

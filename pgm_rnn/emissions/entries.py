@@ -13,9 +13,10 @@ from typing_extensions import override
 from pgm_rnn.checks import check_counts
 from pgm_rnn.distributions.normal import ScaledNormal
 from pgm_rnn.distributions.poisson import Poisson as CountLaw
-from pgm_rnn.emissions.family import Emission, EmissionTable, all_finite
+from pgm_rnn.emissions.family import Emission, EmissionTable
 from pgm_rnn.emissions.info import FamilyInfo, normal_draws, size_of, whole_draws
 from pgm_rnn.emissions.natural import IDENTITY, LOGIT, SOFTPLUS, Map, Natural, by_entry
+from pgm_rnn.emissions.supports import Counts, Reals
 from pgm_rnn.kernels import positive
 from pgm_rnn.kernels.transforms import is_transformed
 
@@ -135,7 +136,7 @@ class Bernoulli(Entries):
 
 
 @dataclass(frozen=True)
-class Gaussian(Entries):
+class Gaussian(Reals, Entries):
     """Real observations with independent normal entries: params are (loc, inverse softplus of the scale).
 
     A scale is at least the smallest normal number; a scale from a network is at least
@@ -143,16 +144,6 @@ class Gaussian(Entries):
     """
 
     params_per_entry: ClassVar[int] = 2
-
-    @property
-    @override
-    def support(self) -> str:
-        return "finite real numbers"
-
-    @property
-    @override
-    def continuous(self) -> bool:
-        return True
 
     @property
     @override
@@ -170,14 +161,6 @@ class Gaussian(Entries):
         loc, raw_scale = params.chunk(2, dim=-1)
         return torch.cat([loc, positive.at_least(raw_scale)], dim=-1)
 
-    @override
-    def invalid(self, x: Tensor) -> Tensor:
-        return ~x.isfinite()
-
-    @override
-    def takes(self, x: Tensor) -> bool:
-        return all_finite(x)
-
     def table(self, loc: Tensor, scale: Tensor) -> EmissionTable:
         """One law for each state from means and standard deviations, each (num_states, *event).
 
@@ -191,13 +174,8 @@ class Gaussian(Entries):
 
 
 @dataclass(frozen=True)
-class Poisson(Entries):
+class Poisson(Counts, Entries):
     """Counts with rate softplus(params). A recurrence reads them as log(1 + x)."""
-
-    @property
-    @override
-    def support(self) -> str:
-        return "counts 0, 1, 2, ..."
 
     @property
     @override
@@ -208,14 +186,6 @@ class Poisson(Entries):
     def distribution(self, params: Tensor) -> TorchDistribution:
         (raw_rate,) = self._per_entry(params)
         return CountLaw(raw_rate).to_event(len(self.event_shape))
-
-    @override
-    def invalid(self, x: Tensor) -> Tensor:
-        return ~((x >= 0) & (x == x.floor()) & x.isfinite())
-
-    @override
-    def as_input(self, x: Tensor) -> Tensor:
-        return super().as_input(x).log1p()
 
     def table(self, rate: Tensor) -> EmissionTable:
         """One law for each state from positive rates, (num_states, *event).

@@ -216,9 +216,3 @@ class EmissionTable(nn.Module):
     def mixture(self, probs: Tensor) -> TorchDistribution:
         """sum_k probs[k] p(x | z = k) for rows of probabilities (..., num_states): batch shape (...)."""
         return self.family.mixture(self.params, probs)
-
-
-def all_finite(x: Tensor) -> bool:
-    """Whether no entry is NaN or infinite."""
-    # A sum takes a fraction of the time and is finite only if its terms are; that of finite terms may overflow.
-    return bool(x.sum().isfinite()) or bool(x.isfinite().all())

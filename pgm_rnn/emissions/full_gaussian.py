@@ -14,14 +14,15 @@ from typing_extensions import override
 
 from pgm_rnn.checks import check_counts, check_covariance
 from pgm_rnn.emissions.entries import inverse_softplus
-from pgm_rnn.emissions.family import Emission, EmissionTable, all_finite
+from pgm_rnn.emissions.family import Emission, EmissionTable
 from pgm_rnn.emissions.info import FamilyInfo, normal_draws
 from pgm_rnn.emissions.natural import IDENTITY, Natural, columns, of_covariance
+from pgm_rnn.emissions.supports import Reals
 from pgm_rnn.kernels import positive, triangles
 
 
 @dataclass(frozen=True)
-class FullGaussian(Emission):
+class FullGaussian(Reals, Emission):
     """Real vectors of `size` entries with any covariance; `Gaussian(size)` has independent entries.
 
     Every vector of size + size (size + 1) / 2 parameters gives a valid law, so gradient steps cannot leave the family.
@@ -46,16 +47,6 @@ class FullGaussian(Emission):
     @override
     def num_params(self) -> int:
         return self.size + self.size * (self.size + 1) // 2
-
-    @property
-    @override
-    def support(self) -> str:
-        return "finite real numbers"
-
-    @property
-    @override
-    def continuous(self) -> bool:
-        return True
 
     @override
     def distribution(self, params: Tensor) -> TorchDistribution:
@@ -86,14 +77,6 @@ class FullGaussian(Emission):
     def within_range(self, params: Tensor) -> Tensor:
         loc, raw_diagonal, below = params.tensor_split([self.size, 2 * self.size], dim=-1)
         return torch.cat([loc, positive.at_least(raw_diagonal), below], dim=-1)
-
-    @override
-    def invalid(self, x: Tensor) -> Tensor:
-        return ~x.isfinite()
-
-    @override
-    def takes(self, x: Tensor) -> bool:
-        return all_finite(x)
 
     def table(self, loc: Tensor, cov: Tensor) -> EmissionTable:
         """One law for each state from means (num_states, size) and covariances (num_states, size, size).

@@ -21,11 +21,12 @@ from pgm_rnn.emissions.entries import Entries, inverse_softplus
 from pgm_rnn.emissions.family import Emission, EmissionTable
 from pgm_rnn.emissions.info import FamilyInfo, size_of
 from pgm_rnn.emissions.natural import SOFTPLUS, Natural
+from pgm_rnn.emissions.supports import Counts
 from pgm_rnn.kernels import positive
 
 
 @dataclass(frozen=True)
-class NegativeBinomial(Entries):
+class NegativeBinomial(Counts, Entries):
     """Over-dispersed counts with independent entries of variance mean + dispersion mean^2.
 
     params are the inverse softplus of the mean and of the dispersion. As the dispersion goes to 0 the law becomes
@@ -42,11 +43,6 @@ class NegativeBinomial(Entries):
 
     @property
     @override
-    def support(self) -> str:
-        return "counts 0, 1, 2, ..."
-
-    @property
-    @override
     def natural_parameters(self) -> Mapping[str, Natural]:
         return self._named(mean=SOFTPLUS, dispersion=SOFTPLUS)
 
@@ -54,14 +50,6 @@ class NegativeBinomial(Entries):
     def distribution(self, params: Tensor) -> TorchDistribution:
         raw_mean, raw_dispersion = self._per_entry(params)
         return Law(raw_mean, positive.scale(raw_dispersion)).to_event(len(self.event_shape))
-
-    @override
-    def invalid(self, x: Tensor) -> Tensor:
-        return ~((x >= 0) & (x == x.floor()) & x.isfinite())
-
-    @override
-    def as_input(self, x: Tensor) -> Tensor:
-        return super().as_input(x).log1p()
 
     def table(self, mean: Tensor, dispersion: Tensor) -> EmissionTable:
         """One law for each state from means and dispersions, each (num_states, *event).

@@ -17,14 +17,15 @@ from typing_extensions import override
 
 from pgm_rnn.distributions.student_t import StudentT as Law
 from pgm_rnn.emissions.entries import Entries, inverse_softplus
-from pgm_rnn.emissions.family import EmissionTable, all_finite
+from pgm_rnn.emissions.family import EmissionTable
 from pgm_rnn.emissions.info import FamilyInfo, normal_draws, size_of
 from pgm_rnn.emissions.natural import IDENTITY, SOFTPLUS, Natural
+from pgm_rnn.emissions.supports import Reals
 from pgm_rnn.kernels import positive
 
 
 @dataclass(frozen=True)
-class StudentT(Entries):
+class StudentT(Reals, Entries):
     """Real observations with outliers: independent entries that follow Student's t law.
 
     params are loc, and the inverse softplus of the scale and of the degrees of freedom df. The mean is loc if df > 1,
@@ -41,16 +42,6 @@ class StudentT(Entries):
 
     @property
     @override
-    def support(self) -> str:
-        return "finite real numbers"
-
-    @property
-    @override
-    def continuous(self) -> bool:
-        return True
-
-    @property
-    @override
     def natural_parameters(self) -> Mapping[str, Natural]:
         return self._named(loc=IDENTITY, scale=SOFTPLUS, df=SOFTPLUS)
 
@@ -64,14 +55,6 @@ class StudentT(Entries):
     def within_range(self, params: Tensor) -> Tensor:
         loc, raw_scale, raw_df = params.chunk(3, dim=-1)
         return torch.cat([loc, positive.at_least(raw_scale), positive.at_least(raw_df)], dim=-1)
-
-    @override
-    def invalid(self, x: Tensor) -> Tensor:
-        return ~x.isfinite()
-
-    @override
-    def takes(self, x: Tensor) -> bool:
-        return all_finite(x)
 
     def table(self, loc: Tensor, scale: Tensor, df: Tensor) -> EmissionTable:
         """One law for each state from locations, scales and degrees of freedom, each (num_states, *event).

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from pgm_rnn.emissions import FullGaussian
 from pgm_rnn.inference import em
 from pgm_rnn.models import HMM, HSMM, AutoregressiveHMM, RecurrentHMM
 from pgm_rnn.sequence_model import SequenceModel
@@ -38,9 +39,8 @@ def _(model: HSMM, data: Sequences, seed: int) -> bool:
 
 @move_near.register
 def _(model: AutoregressiveHMM, data: Sequences, seed: int) -> bool:
-    full = model.recipe[1].get("full", type(model.family).__name__ == "FullGaussian")
-    order = model.coefficients.shape[1]
-    near = AutoregressiveHMM.from_data(data, model.num_states, order, seed=seed, full=full, first=model.first)
+    shape: dict[str, Any] = {"full": isinstance(model.family, FullGaussian), "first": model.first}
+    near = AutoregressiveHMM.from_data(data, model.num_states, model.order, seed=seed, **shape)
     model.load_state_dict(near.state_dict())
     em.fit(model, data, num_iterations=ITERATIONS, progress=False)
     return True

@@ -25,12 +25,10 @@ from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.observations import checked
 from pgm_rnn.sequence_model.state_law import StateLaw
 from pgm_rnn.sequences import Sequences, as_sequences, length_mask
-from pgm_rnn.states import FiniteStates, SemiMarkovStates, described
+from pgm_rnn.states import NUMBERED, described
 
 ENGINES = ("auto", "forward", "kalman", "smc", "svi")
 """Names of the engines; "auto" chooses one of the next three."""
-NUMBERED = FiniteStates | SemiMarkovStates
-"""States that are numbers."""
 
 
 @by_keyword

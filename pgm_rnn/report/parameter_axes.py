@@ -16,7 +16,7 @@ from pgm_rnn.emissions import Categorical
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model.naturals import listed, natural_parameters
 from pgm_rnn.sequence_model.parameters import current_parameters
-from pgm_rnn.states import FiniteStates, GaussianStates, SemiMarkovStates
+from pgm_rnn.states import NUMBERED, GaussianStates
 
 _NAMED = {
     "initial_probs": ("state",),
@@ -62,7 +62,7 @@ def _sizes(model: object | None) -> dict[str, int]:
     """The sizes of named axes of a model."""
     states, family = getattr(model, "states", None), getattr(model, "family", None)
     sizes: dict[str, int] = {}
-    size = states.num_states if isinstance(states, FiniteStates | SemiMarkovStates) else None
+    size = states.num_states if isinstance(states, NUMBERED) else None
     size = states.dim if isinstance(states, GaussianStates) else size
     if size is not None:
         sizes |= dict.fromkeys(("state", "next_state", "previous_state", "other_state"), size)
@@ -85,7 +85,7 @@ def _candidates(name: str, model: object | None) -> list[tuple[str, ...]]:
     if part == "emission" and (square or kind == "scale"):
         return [("observable", "other_observable")] if square else [("observable",)]
     states: Any = getattr(model, "states", None)
-    if isinstance(states, FiniteStates | SemiMarkovStates) and name in _OF_LAWS:
+    if isinstance(states, NUMBERED) and name in _OF_LAWS:
         symbols: list[tuple[str, ...]] = [("state", "symbol")] if name.endswith("probs") else []
         return [*symbols, ("state",), ("state", "observable"), ("state", "observable", "other_observable")]
     return []

@@ -17,7 +17,7 @@ from pgm_rnn.inference import smc
 from pgm_rnn.particles import DegenerateWeightsError
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences, length_mask
-from pgm_rnn.states import NO_STATE, FiniteStates, GaussianStates, SemiMarkovStates
+from pgm_rnn.states import NO_STATE, NUMBERED, GaussianStates
 
 RUNS = 10
 """Filters that draw the paths, at most."""
@@ -69,7 +69,7 @@ def smoothed_by_particles(
     z = torch.cat(paths, dim=1)  # (number, runs * batch, T, *latent)
     z = z.reshape(number, runs, len(data.lengths), *z.shape[2:])
     remarks: tuple[str, ...] = () if method == "backward" else (_of_genealogy(z, num_particles),)
-    if isinstance(model.states, FiniteStates | SemiMarkovStates):
+    if isinstance(model.states, NUMBERED):
         laws = _of_finite(model, data, z, model.states.num_states)
         remarks += (f"the most likely path is the most probable one of {number * runs} that were drawn",)
     else:

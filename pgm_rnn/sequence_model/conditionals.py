@@ -24,7 +24,7 @@ from pgm_rnn.sequence_model.constructor import bound_arguments
 from pgm_rnn.sequence_model.first_state import of_finite_states, of_linear_states
 from pgm_rnn.sequence_model.memory import Inputs, Memory, Recurrence, WithInputs
 from pgm_rnn.sequence_model.random_attributes import ModelMeta, make_random, note_random
-from pgm_rnn.states import FiniteStates, GaussianStates, SemiMarkovStates, States
+from pgm_rnn.states import NUMBERED, FiniteStates, GaussianStates, SemiMarkovStates, States
 
 First = Literal["model", "condition"]
 
@@ -148,7 +148,7 @@ class Conditionals(nn.Module, metaclass=ModelMeta):
             ValueError: a model that does not have it in closed form: it has neither finitely many states nor linear
                 Gaussian ones.
         """
-        if isinstance(self.states, FiniteStates | SemiMarkovStates):
+        if isinstance(self.states, NUMBERED):
             return of_finite_states(self, self.states.num_states, h, x)
         if isinstance(self.states, GaussianStates) and self.states.linear:
             return of_linear_states(self, self.states.dim, h, x)
@@ -238,7 +238,7 @@ def memory_of(model: Conditionals) -> Memory:
 
 def follows_parameters(model: Conditionals) -> bool:
     """Whether draws of the latent states are differentiable in the parameters."""
-    return model.reparametrised and not isinstance(model.states, FiniteStates | SemiMarkovStates)
+    return model.reparametrised and not isinstance(model.states, NUMBERED)
 
 
 def spread(law: TorchDistribution, batch: torch.Size) -> TorchDistribution:
@@ -264,12 +264,12 @@ def check_states(states: States | None, z: Any, mask: Tensor) -> Tensor:
         raise ValueError(f"expected z of shape {tuple(mask.shape)} + latent shape, got {got}{third}")
     if z.device != mask.device:
         raise ValueError(f"expected z on {mask.device}, where x is, got {z.device}; move it with .to")
-    numbered = isinstance(states, FiniteStates | SemiMarkovStates)
+    numbered = isinstance(states, NUMBERED)
     latent = () if numbered else (states.dim,) if isinstance(states, GaussianStates) else None
     if latent is not None and z.shape[2:] != latent:
         raise ValueError(f"expected z of shape {(*mask.shape, *latent)}, got {tuple(z.shape)}")
     z = z.where(mask[(...,) + (None,) * (z.dim() - 2)], 0)
-    return _numbered(z, states.num_states) if isinstance(states, FiniteStates | SemiMarkovStates) else z
+    return _numbered(z, states.num_states) if isinstance(states, NUMBERED) else z
 
 
 def _numbered(z: Tensor, num_states: int) -> Tensor:
