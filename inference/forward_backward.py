@@ -531,6 +531,11 @@ def _laws_ahead(model: Any, longer: Sequences, num_states: int) -> TorchDistribu
     return model.emission(states.expand(1, 1, -1), h[:, 1:, None])  # h_2, ..., h_{T+1}
 
 
+def has_finite_states(model: object) -> bool:
+    """Whether the states are finitely many, and summed out exactly."""
+    return has_tables(model) or has_segments(model)
+
+
 def checked_finite(
     model: object,
     x: Data,
@@ -545,7 +550,7 @@ def checked_finite(
         TypeError: a model without finitely many states.
         ValueError: observations that do not fit, or a parameter of the model that is NaN or makes no probabilities.
     """
-    if not has_tables(model) and not has_segments(model):
+    if not has_finite_states(model):
         raise unsuitable("forward_backward", "finitely many states", model)
     check_numbers(model)
     if isinstance(model, SequenceModel):

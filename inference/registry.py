@@ -7,11 +7,10 @@ from pyro.distributions import Normal
 
 from pgm_rnn.inference import em, forward_backward, kalman, mcmc, pmmh, smc, svi
 from pgm_rnn.inference.em.gaussian_em import is_trainable
+from pgm_rnn.inference.forward_backward import has_finite_states
 from pgm_rnn.inference.kalman.kinds import is_linear
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.priors import WithPriors
-from pgm_rnn.sequence_model.segments import has_segments
-from pgm_rnn.sequence_model.tables import has_tables
 from pgm_rnn.sequences import Sequences
 
 
@@ -39,11 +38,6 @@ def has_likelihood(model: SequenceModel) -> bool:
 def has_latent_states(model: SequenceModel) -> bool:
     """Whether there is a latent state z."""
     return model.states is not None
-
-
-def has_finite_states(model: SequenceModel) -> bool:
-    """Whether the states are finitely many, and summed out exactly."""
-    return has_tables(model) or has_segments(model)
 
 
 def is_fitted_by_em(model: SequenceModel) -> bool:

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from pgm_rnn.checks import by_keyword, check_choice, check_counts
 from pgm_rnn.inference import forward_backward, kalman, smc
+from pgm_rnn.inference.forward_backward import has_finite_states
 from pgm_rnn.inference.kalman.kinds import has_gaussian_states, is_linear
-from pgm_rnn.inference.registry import has_finite_states
 from pgm_rnn.randomness import seeded
 from pgm_rnn.report.material import in_dtype_of
 from pgm_rnn.report.particle_smoothing import Smoothing, smoothed_by_particles
