@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from pgm_rnn.kernels.allocation import keep_freed_memory
 from pgm_rnn.kernels.compilation import jitted, watch_compilation
 
 
@@ -125,6 +126,7 @@ def run_compiled(function: Any, *arguments: Any) -> None:
     with _Process.calls:
         import numba
 
+        keep_freed_memory()
         watch_compilation()
         torch_threads = torch.get_num_threads()
         numba.set_num_threads(num_threads())
@@ -137,6 +139,7 @@ def run_compiled(function: Any, *arguments: Any) -> None:
 def run_alone(function: Any, *arguments: Any) -> None:
     """`run_compiled` in the calling thread alone, for work that ends before another thread could wake."""
     with _Process.calls:
+        keep_freed_memory()
         watch_compilation()
         _alone(function)(*_arrays(arguments))
 
