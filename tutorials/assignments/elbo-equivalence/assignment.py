@@ -296,5 +296,5 @@ check_close(value("answers")["gap"], expected, rtol=1e-3, atol=1e-5)
 
 # %% [markdown] rubric="correlated"
 # - 3 points: independence of the states given x; the marginals alone do not make the joint posterior.
-# - 2 points: yes in general: the product of the marginals does not minimise KL(q || p); coordinate ascent finds a better.
+# - 2 points: yes in general: the product of the marginals does not minimise KL(q || p); coordinate ascent finds a better one.
 # - 2 points: a Markov chain $q(z_1) \prod q(z_t \mid z_{t-1})$, which is the form of the posterior.

@@ -274,7 +274,7 @@ check_close(call("fit", instance["counts"], *start, 30, returns=4)[2], expected,
 # ## 5. The number of states
 #
 # $\mathrm{BIC} = -2 \log p(x_{1:T}) + d \log T$ with $d$ free parameters; the smallest is the best. A row of
-# probabilities has one free parameter less than entries.
+# probabilities has one free parameter fewer than it has entries.
 
 
 # %% part="bic"
@@ -349,7 +349,7 @@ check_close(value("answers")["num_states"], 1 + int(np.argmin(criteria)), what="
 
 # %% [markdown] rubric="overdispersion"
 # - 3 points: the counts given a state are not Poisson (variance equal to the mean); the states take up the extra variance.
-# - 2 points: the states say large and small counts, and no regime that lasts: the rows of the transition table are alike.
+# - 2 points: the states mean large and small counts, and no regime lasts: the rows of the transition table are alike.
 # - 2 points: the smoothed states jump from year to year, the autocorrelation of the counts is near zero, or shuffled data
 #   give the same likelihood.
 

@@ -314,7 +314,7 @@ check_close(value("answers")["log_likelihood"], grid(instance)[0], rtol=0.0, ato
 # %% test="numbers" points="3" says="last_mean is not that of your instance"
 check_close(value("answers")["last_mean"], grid(instance)[1][-1], rtol=0.0, atol=0.15, what="last_mean")
 
-# %% test="numbers" points="2" says="smallest_size is none of 4000 particles that are resampled below one half"
+# %% test="numbers" points="2" says="smallest_size cannot be the smallest effective sample size of your 4000 particles"
 assert 1 <= float(value("answers")["smallest_size"]) < 2000, "expected a number from 1 to 2000"
 
 # %% [markdown] question="jensen" points="6"
