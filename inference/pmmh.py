@@ -224,7 +224,7 @@ class _Chain:
         self.accepted = 0
         size = len(start.vector)
         self.log_scale = math.log(2.38 / size**0.5)
-        self.root = torch.eye(size, dtype=start.vector.dtype)
+        self.root = torch.eye(size).to(start.vector)
 
     def move(self, adapt: bool) -> None:
         """Make one Metropolis move. In the warm-up, adapt the scale, and every hundred moves the covariance."""
@@ -247,7 +247,7 @@ class _Chain:
     def _learn_covariance(self) -> None:
         vectors = torch.stack([point.vector for point in self.points[len(self.points) // 2 :]])
         cov = vectors.mT.cov().reshape(vectors.shape[1], -1)
-        ridge = 1e-6 * max(1.0, float(cov.diagonal().max())) * torch.eye(len(cov), dtype=cov.dtype)
+        ridge = 1e-6 * max(1.0, float(cov.diagonal().max())) * torch.eye(len(cov)).to(cov)
         self.root = torch.linalg.cholesky(cov + ridge)
 
 

@@ -38,7 +38,7 @@ def engines_table(engines: Iterable[Engine], infos: Iterable[ModelInfo]) -> str:
 def is_verb(name: str, found: object) -> bool:
     """Whether a name of an engine's module is a function that runs the engine on a model."""
     if (
-        name.startswith(("_", "check"))
+        name.startswith(("_", "check", "has_"))
         or not inspect.isfunction(found)
         or not found.__module__.startswith("pgm_rnn.inference")
     ):

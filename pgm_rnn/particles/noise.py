@@ -58,20 +58,22 @@ class SeededNoise:
 def invert(law: TorchDistribution, uniforms: Tensor) -> Tensor:
     """F^{-1}(u) of a law with batch shape (N, B) at uniforms (N, B or 1, width): (N, B, *event).
 
-    It works entry by entry; for a multivariate normal law it is m + L F^{-1}(u), where L L' is the covariance.
+    It works entry by entry; for a multivariate normal law it is m + L F^{-1}(u), where L L' is the covariance. The
+    result is where the law's parameters are, on whichever device the uniforms were drawn.
 
     Raises:
         TypeError: a law whose distribution function cannot be inverted.
     """
+    base = law
+    while isinstance(base, torch.distributions.Independent | dist.MaskedDistribution):
+        base = base.base_dist
+    uniforms = uniforms.to(_device(base))
     if isinstance(law, torch.distributions.MultivariateNormal):
         normal = torch.special.ndtri(uniforms).to(law.loc.dtype)
         # a sum of products, because matmul rounds differently with and without gradients
         return law.loc + (law._unbroadcasted_scale_tril * normal[..., None, :]).sum(-1)
     if isinstance(law, torch.distributions.Categorical):
         return _invert_categorical(law, uniforms[..., 0])
-    base = law
-    while isinstance(base, torch.distributions.Independent | dist.MaskedDistribution):
-        base = base.base_dist
     u = uniforms.reshape(*uniforms.shape[:-1], *law.event_shape).expand(law.batch_shape + law.event_shape)
     if isinstance(base, torch.distributions.Normal):  # in float64 as the uniforms; icdf would use loc's dtype
         return base.loc + base.scale * torch.special.ndtri(u).to(base.loc.dtype)
@@ -82,6 +84,12 @@ def invert(law: TorchDistribution, uniforms: Tensor) -> Tensor:
             f"expected states whose distribution function can be inverted, such as normal or categorical ones, "
             f"got {type(base).__name__}"
         ) from None
+
+
+def _device(law: TorchDistribution) -> torch.device:
+    """Where a law's parameters are; the CPU for a law that names none."""
+    parameters = (getattr(law, name, None) for name in law.arg_constraints)
+    return next((value.device for value in parameters if isinstance(value, Tensor)), torch.device("cpu"))
 
 
 def _invert_categorical(law: torch.distributions.Categorical, u: Tensor) -> Tensor:
