@@ -74,6 +74,7 @@ def test_otter_gives_the_solution_full_marks_and_a_blank_none(name: str, tmp_pat
 
 def _otters_points(folder: Path, autograder: Path, submission: Path) -> float:
     out = folder / "results"
+    out.mkdir(exist_ok=True)
     run(folder, "otter", "run", "-a", str(autograder), "-o", str(out), "--no-logo", str(submission))
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
     return float(sum(test.get("score", 0.0) for test in results["tests"]))
