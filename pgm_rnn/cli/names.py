@@ -20,6 +20,8 @@ MODELS = (
     "rnn-gru",
     "rnn-lstm",
     "rnn-deep-transition",
+    "rnn-min-gru",
+    "rnn-lru",
     "markov-chain",
     "hmm",
     "hsmm",
@@ -62,6 +64,8 @@ CELLS = (
     "gru",
     "lstm",
     "deep-transition",
+    "min-gru",
+    "lru",
 )
 EXPERIMENTS = (
     "figure-5",

@@ -22,7 +22,9 @@ Operator = Callable[[Elements, Elements], Elements]
 """The elements earlier * later, for many steps at once: it must treat the axis of time as one of a batch."""
 
 
-def associative_scan(operator: Operator, elements: Sequence[Tensor], dim: int = 0, *, reverse: bool = False) -> Elements:
+def associative_scan(
+    operator: Operator, elements: Sequence[Tensor], dim: int = 0, *, reverse: bool = False
+) -> Elements:
     """Every prefix e_1 * ... * e_t, or every suffix e_t * ... * e_T, of a sequence of elements.
 
     Args:
