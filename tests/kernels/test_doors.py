@@ -20,6 +20,7 @@ from torch import Tensor
 
 from pgm_rnn import kernels
 from pgm_rnn.kernels import (
+    diagonal,
     diffuse_likelihood,
     diffuse_start,
     doors,
@@ -57,7 +58,7 @@ CHOOSERS = {
 """They say how to run, or only rename, and neither read nor write memory."""
 PLAIN_TORCH = {
     *("singular.is_regular", "singular.units", "singular.generalised_inverse", "singular.determined"),
-    "hsmm.survival",
+    *("hsmm.survival", "scan.associative_scan", "scan.with_identities", "diagonal.by_scan"),
     *("gaussian_backward.root_of", "diffuse_start.scales", "diffuse_start.with_noise", "diffuse_start.last_estimate"),
     *(
         "deferred.with_gradients",
@@ -138,6 +139,14 @@ CALLS: dict[str, Callable[[], Call]] = {
     "gaussian_backward.smoothed_means": lambda: (
         gaussian_backward.smoothed_means,
         (gaussian_backward.backward(moments()), torch.randn(B, T, K), torch.randn(B, T, K), lengths()),
+    ),
+    "diagonal.diagonal_recurrence": lambda: (
+        diagonal.diagonal_recurrence,
+        (torch.randn(T, B, K), torch.randn(T, B, K), torch.randn(B, K), lengths()),
+    ),
+    "diagonal.diagonal_recurrence, one coefficient": lambda: (
+        diagonal.diagonal_recurrence,
+        (torch.randn(1, 1, K), torch.randn(T, B, K), torch.randn(B, K)),
     ),
     "diffuse_start.filtered": lambda: (
         diffuse_start.filtered,
@@ -277,6 +286,10 @@ FITS: dict[str, tuple[str, ...]] = {
     "gates.lstm": tuple(f"argument {i} with another axis" for i in range(2)),
     "gaussian_backward.sample_paths": ("argument 2 axis 0",),  # any number of draws
     "gaussian_backward.smoothed_means": ("argument 0.cov",),
+    "diagonal.diagonal_recurrence, one coefficient": tuple(
+        f"argument 1 axis 0 {how}"
+        for how in ("twice", "longer", "shorter")  # any number of steps
+    ),
     "diffuse_start.filtered": ("argument 1 axis 1 longer",),  # up to as many directions as states
     "diffuse_likelihood.log_marginal_likelihood": ("argument 1 axis 1 longer",),
     "gaussian_chain.per_entry": ("argument 1 axis 2 twice", "argument 1 axis 2 longer", "argument 1 as torch.float32"),
