@@ -20,7 +20,7 @@ from pgm_rnn.emissions import (
     StudentT,
     ZeroInflated,
 )
-from pgm_rnn.models.cells import Cell
+from pgm_rnn.models.cell import Cell
 from pgm_rnn.models.rnn import RNN
 
 Layers = list[tuple[Tensor, Tensor]]

@@ -100,8 +100,8 @@ def test_ragged_sequences_stay_at_their_last_value(route: Route) -> None:
     expected = by_loop(a, b, start, lengths)
     spoiled_a, spoiled_b = a.clone(), b.clone()
     spoiled_a[2:, 1], spoiled_b[2:, 1] = torch.nan, torch.inf
-    leaves = tuple(part.requires_grad_() for part in (spoiled_a, spoiled_b, start))
-    found = diagonal_recurrence(*leaves, lengths)
+    leaves = spoiled_a.requires_grad_(), spoiled_b.requires_grad_(), start.requires_grad_()
+    found = diagonal_recurrence(*leaves, lengths=lengths)
     torch.testing.assert_close(found, expected)
     assert torch.equal(found[2:, 1], found[1:2, 1].expand(4, D))
     assert all(bool(slope.isfinite().all()) for slope in torch.autograd.grad(found.sum(), leaves))

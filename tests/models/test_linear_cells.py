@@ -150,7 +150,7 @@ def test_a_network_of_it_learns_to_repeat_what_it_saw(name: str) -> None:
     for _ in range(150):
         optimizer.zero_grad()
         loss = -rnn.log_prob(x).mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
     bits = loss.item() / math.log(2)
     chain = MarkovChain.from_counts(x, num_symbols=2)
