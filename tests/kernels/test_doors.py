@@ -28,8 +28,10 @@ from pgm_rnn.kernels import (
     gaussian_backward,
     gaussian_chain,
     hmm,
+    hmm_scan,
     hsmm,
     kalman,
+    kalman_scan,
     nade,
     normal_density,
     resampling,
@@ -59,6 +61,7 @@ CHOOSERS = {
 PLAIN_TORCH = {
     *("singular.is_regular", "singular.units", "singular.generalised_inverse", "singular.determined"),
     *("hsmm.survival", "scan.associative_scan", "scan.with_identities", "diagonal.by_scan"),
+    *("hmm_scan.log_product", "kalman_scan.filtering_product", "kalman_scan.smoothing_product"),
     *("gaussian_backward.root_of", "diffuse_start.scales", "diffuse_start.with_noise", "diffuse_start.last_estimate"),
     *(
         "deferred.with_gradients",
@@ -158,6 +161,12 @@ CALLS: dict[str, Callable[[], Call]] = {
     ),
     "gaussian_chain.per_entry": lambda: (gaussian_chain.per_entry, (observed()[..., 0], x())),
     "gaussian_chain.without_missing": lambda: (gaussian_chain.without_missing, (full(), x(), observed())),
+    **{
+        f"hmm_scan.{function.__name__}": partial(lambda function: (function, finite()), function)
+        for function in (hmm_scan.log_marginal_likelihood, hmm_scan.filter, hmm_scan.smooth)
+    },
+    "kalman_scan.filtered": lambda: (kalman_scan.filtered, (chain(), x(), lengths(), observed())),
+    "kalman_scan.smooth": lambda: (kalman_scan.smooth, (moments(), lengths())),
     "hmm.log_marginal_likelihood": lambda: (hmm.log_marginal_likelihood, finite()),
     "hmm.log_marginal_likelihood, per step": lambda: (hmm.log_marginal_likelihood, finite(per_step=True)),
     "hmm.forward": lambda: (hmm.forward, finite()),
@@ -294,6 +303,7 @@ FITS: dict[str, tuple[str, ...]] = {
     "diffuse_likelihood.log_marginal_likelihood": ("argument 1 axis 1 longer",),
     "gaussian_chain.per_entry": ("argument 1 axis 2 twice", "argument 1 axis 2 longer", "argument 1 as torch.float32"),
     "hmm.log_marginal_likelihood": (SEVERAL_CHAINS, *MORE_STEPS),
+    **{f"hmm_scan.{name}": (SEVERAL_CHAINS, *MORE_STEPS) for name in ("log_marginal_likelihood", "filter", "smooth")},
     "hmm.log_marginal_likelihood, per step": (SEVERAL_CHAINS, "argument 1 with another axis"),
     "hmm.forward": (SEVERAL_CHAINS, *MORE_STEPS),
     "hmm.without_missing": (

@@ -99,7 +99,7 @@ class KalmanGate(Claim):
 
     @override
     def cases(self) -> Sequence[Case]:
-        return [("any", 1, 1), ("steady", 1, 1), ("any", 2, 1), ("any", 3, 2), ("steady", 3, 3), ("any", 2, 3)]
+        return [("any", 1, 1), ("steady", 1, 1), ("any", 3, 2), ("any", 2, 1), ("steady", 3, 3), ("any", 2, 3)]
 
     @property
     @override
