@@ -255,6 +255,7 @@ NOTICED_BY: dict[str, tuple[str, ...]] = {
         "stochastic-bound",
         "noise-free-dynamics",
         "kalman-is-exact",
+        "kalman-gate",
     ),
     "transposed transition of evaluated laws": ("finite-states-are-exact",),
     "wrong sign of the extended filter's mean": (
@@ -277,6 +278,11 @@ NOTICED_BY: dict[str, tuple[str, ...]] = {
         "vrnn-limits",
         "gate-equations",
         "lstm-highway",
+    ),
+    "wrong order of a scan's products": ("scan-is-recursion",),
+    "wrong gates: what a minGRU keeps and takes exchanged": (
+        "elbo-equivalence",
+        "kalman-gate",
     ),
     "dropped future of the bidirectional network": ("bidirectional-is-smoothing",),
 }

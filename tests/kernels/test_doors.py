@@ -161,10 +161,9 @@ CALLS: dict[str, Callable[[], Call]] = {
     ),
     "gaussian_chain.per_entry": lambda: (gaussian_chain.per_entry, (observed()[..., 0], x())),
     "gaussian_chain.without_missing": lambda: (gaussian_chain.without_missing, (full(), x(), observed())),
-    **{
-        f"hmm_scan.{function.__name__}": partial(lambda function: (function, finite()), function)
-        for function in (hmm_scan.log_marginal_likelihood, hmm_scan.filter, hmm_scan.smooth)
-    },
+    "hmm_scan.log_marginal_likelihood": lambda: (hmm_scan.log_marginal_likelihood, finite()),
+    "hmm_scan.filter": lambda: (hmm_scan.filter, finite()),
+    "hmm_scan.smooth": lambda: (hmm_scan.smooth, finite()),
     "kalman_scan.filtered": lambda: (kalman_scan.filtered, (chain(), x(), lengths(), observed())),
     "kalman_scan.smooth": lambda: (kalman_scan.smooth, (moments(), lengths())),
     "hmm.log_marginal_likelihood": lambda: (hmm.log_marginal_likelihood, finite()),

@@ -56,10 +56,12 @@ def test_ragged_sequences_have_the_numbers_of_the_recursions(shape: tuple[int, .
 
 @every_table
 def test_gradients_are_those_of_the_recursions(shape: tuple[int, ...]) -> None:
-    *given, lengths = chain(shape)
-    leaves = [part.requires_grad_() for part in given]
-    slopes = torch.autograd.grad(hmm_scan.log_marginal_likelihood(*leaves, lengths).sum(), leaves)
-    expected = torch.autograd.grad(hmm.log_marginal_likelihood(*leaves, lengths).sum(), leaves)
+    initial, transition, log_emission, lengths = chain(shape)
+    leaves = initial.requires_grad_(), transition.requires_grad_(), log_emission.requires_grad_()
+    value = hmm_scan.log_marginal_likelihood(initial, transition, log_emission, lengths)
+    slopes = torch.autograd.grad(value.sum(), leaves)
+    value = hmm.log_marginal_likelihood(initial, transition, log_emission, lengths)
+    expected = torch.autograd.grad(value.sum(), leaves)
     torch.testing.assert_close(slopes, expected)
 
 
@@ -68,15 +70,15 @@ def test_a_sparse_chain_of_many_steps_loses_nothing_in_single_precision() -> Non
     torch.manual_seed(1)
     log_emission = 30 * torch.randn(2, 2000, K)
     lengths = torch.tensor([2000, 700])
-    single = [part.float() for part in (initial, transition, log_emission)]
-    exact = hmm.log_marginal_likelihood(*(part.double() for part in single), lengths)
-    found = hmm_scan.log_marginal_likelihood(*single, lengths)
+    single = initial.float(), transition.float(), log_emission.float(), lengths
+    double = single[0].double(), single[1].double(), single[2].double(), lengths
+    exact = hmm.log_marginal_likelihood(*double)
+    found = hmm_scan.log_marginal_likelihood(*single)
     torch.testing.assert_close(found.double(), exact, rtol=2e-7, atol=0)  # computed in float64 and rounded once
-    steps = hmm_scan.filter(*single, lengths).log_normalizers.double().sum(1)
+    steps = hmm_scan.filter(*single).log_normalizers.double().sum(1)
     torch.testing.assert_close(steps, exact, rtol=2e-7, atol=0)
-    smoothed = hmm_scan.smooth(*single, lengths)
-    forward = hmm.forward(*(part.double() for part in single), lengths)
-    expected = hmm.backward(single[1].double(), lengths, forward).smoothed
+    smoothed = hmm_scan.smooth(*single)
+    expected = hmm.backward(double[1], lengths, hmm.forward(*double)).smoothed
     torch.testing.assert_close(smoothed.double(), expected, rtol=0, atol=2e-6)
 
 

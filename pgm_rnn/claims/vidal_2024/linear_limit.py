@@ -17,6 +17,7 @@ from pgm_rnn.claims.instances import random_rnn
 from pgm_rnn.claims.vidal_2024 import PAPER
 from pgm_rnn.emissions import Gaussian
 from pgm_rnn.inference import kalman
+from pgm_rnn.models.cells import StackedCell
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from pgm_rnn.models.rnn import RNN
 from pgm_rnn.randomness import seeded
@@ -44,7 +45,7 @@ def instance(case: Case, seed: int) -> Instance:
     rnn = random_rnn("elman-linear", Gaussian(obs_dim), 1, seed, hidden_dim=dim)
     with torch.no_grad():
         rnn.readout.weight[obs_dim:].zero_()
-        rnn.cell.network.weight_hh_l0.mul_(0.5)
+        layer_of(rnn).recurrent_map(0)[0].mul_(0.5)
     with seeded(seed, stream=2):
         first, later = (torch.randn(dim, dim, dtype=torch.float64).tril() + torch.eye(dim) for _ in range(2))
     given = Instance(rnn, first, later, rnn.sample(NUM_SEQUENCES, num_steps, seed=seed).x)
@@ -52,15 +53,21 @@ def instance(case: Case, seed: int) -> Instance:
     return given._replace(first=first / size, later=later / size)
 
 
+def layer_of(rnn: RNN) -> StackedCell:
+    """The network's cell, which is one layer."""
+    assert isinstance(rnn.cell, StackedCell)
+    return rnn.cell
+
+
 def parameters(rnn: RNN) -> dict[str, Tensor]:
     """m, A, B, b, C, d and the scales of x of the system without noise in its states."""
-    network, (loc, raw) = rnn.cell.network, rnn.readout.bias.chunk(2)
+    (A, c), (B, b), (loc, raw) = layer_of(rnn).recurrent_map(0), layer_of(rnn).input_map(0), rnn.readout.bias.chunk(2)
     assert rnn.initial_memory is not None
     return {
         "m": rnn.initial_memory,
-        "A": network.weight_hh_l0,
-        "B": network.weight_ih_l0,
-        "b": network.bias_ih_l0 + network.bias_hh_l0,
+        "A": A,
+        "B": B,
+        "b": b + c,
         "C": rnn.readout.weight[: len(loc)],
         "d": loc,
         "scale": F.softplus(raw),
