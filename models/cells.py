@@ -27,7 +27,7 @@ from pgm_rnn.kernels.gates import gru, lstm
 from pgm_rnn.kernels.transforms import is_transformed
 from pgm_rnn.models.cell import Cell
 from pgm_rnn.models.info import Size
-from pgm_rnn.models.linear_cells import LRU, LinearCell, MinGRU
+from pgm_rnn.models.linear_cells import lru, min_gru
 
 
 class StackedCell(Cell):
@@ -176,8 +176,8 @@ CELLS: dict[str, Callable[[int, int, int], Cell]] = {
     "gru": lambda d, k, n: StackedCell(nn.GRU(d, k, n), _gru_step),
     "lstm": lambda d, k, n: StackedCell(nn.LSTM(d, k, n), _lstm_step),
     "deep-transition": DeepTransitionCell,
-    "min-gru": partial(LinearCell, MinGRU),
-    "lru": partial(LinearCell, LRU),
+    "min-gru": min_gru,
+    "lru": lru,
 }
 """Makers of the cells by name, each a function of (input_dim, hidden_dim, num_layers)."""
 

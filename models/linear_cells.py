@@ -15,6 +15,7 @@ minGRU; they put blocks of feed-forward layers and normalisation between.
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -26,16 +27,7 @@ from pgm_rnn.models.cell import Cell
 
 
 class LinearLayer(nn.Module, ABC):
-    """A layer h' = a h + b with a and b from its input.
-
-    Args:
-        input_dim: width of the input.
-        hidden_dim: number of real entries of h.
-        above: whether the input is the hidden vector of a layer of this kind.
-    """
-
-    def __init__(self, input_dim: int, hidden_dim: int, above: bool) -> None:
-        super().__init__()
+    """A layer h' = a h + b with a and b from its input."""
 
     @property
     @abstractmethod
@@ -60,10 +52,15 @@ class LinearLayer(nn.Module, ABC):
 
 
 class MinGRU(LinearLayer):
-    """h' = (1 - s) h + s n with s = sigmoid(W x + b) and n = V x + c; arguments as for `LinearLayer`."""
+    """h' = (1 - s) h + s n with s = sigmoid(W x + b) and n = V x + c.
 
-    def __init__(self, input_dim: int, hidden_dim: int, above: bool) -> None:
-        super().__init__(input_dim, hidden_dim, above)
+    Args:
+        input_dim: width of the input, which may be the hidden vector of a layer below.
+        hidden_dim: number of entries of h.
+    """
+
+    def __init__(self, input_dim: int, hidden_dim: int) -> None:
+        super().__init__()
         self.input = nn.Linear(input_dim, 2 * hidden_dim)
 
     @property
@@ -82,15 +79,20 @@ class MinGRU(LinearLayer):
 
 
 class LRU(LinearLayer):
-    """h' = lambda h + sqrt(1 - |lambda|^2) B x; arguments as for `LinearLayer`.
+    """h' = lambda h + sqrt(1 - |lambda|^2) B x.
+
+    Args:
+        input_dim: width of the input.
+        hidden_dim: number of real entries of h.
+        above: whether the input is the hidden vector of a layer of this kind, of which it then reads gelu(Re(C h) + c).
 
     Attributes:
         log_decay: log(-log |lambda|), (units,).
         log_angle: log arg lambda, (hidden_dim // 2,), radians; the angle of a real unit is zero.
     """
 
-    def __init__(self, input_dim: int, hidden_dim: int, above: bool) -> None:
-        super().__init__(input_dim, hidden_dim, above)
+    def __init__(self, input_dim: int, hidden_dim: int, above: bool = False) -> None:
+        super().__init__()
         self.num_real, num_imaginary = hidden_dim - hidden_dim // 2, hidden_dim // 2
         self.output = nn.Linear(input_dim, input_dim) if above else None
         self.input = nn.Linear(input_dim, hidden_dim, bias=False)
@@ -132,18 +134,16 @@ class LinearCell(Cell):
     """Stacked layers, each linear in its own state.
 
     Args:
-        layer: the kind of the layers.
+        layers: the layers from the bottom up; each but the first reads the hidden vector of the one below.
         input_dim: width of an input.
         hidden_dim: real entries of the state of a layer.
-        num_layers: number of layers.
     """
 
-    def __init__(self, layer: type[LinearLayer], input_dim: int, hidden_dim: int, num_layers: int) -> None:
+    def __init__(self, layers: Sequence[LinearLayer], input_dim: int, hidden_dim: int) -> None:
         super().__init__()
-        self.input_dim, self.hidden_dim, self.num_layers = input_dim, hidden_dim, num_layers
-        self.state_dim = hidden_dim * num_layers
-        widths = [input_dim, *[hidden_dim] * (num_layers - 1)]
-        self.layers = nn.ModuleList(layer(width, hidden_dim, above=i > 0) for i, width in enumerate(widths))
+        self.input_dim, self.hidden_dim, self.num_layers = input_dim, hidden_dim, len(layers)
+        self.state_dim = hidden_dim * len(layers)
+        self.layers = nn.ModuleList(layers)
 
     @property
     @override
@@ -179,3 +179,15 @@ class LinearCell(Cell):
     def _parts(self, h: Tensor) -> list[Tensor]:
         """The state of each layer from the bottom up, (..., hidden_dim)."""
         return list(h.split(self.hidden_dim, dim=-1))[::-1]
+
+
+def min_gru(input_dim: int, hidden_dim: int, num_layers: int) -> LinearCell:
+    """A cell of stacked minGRU layers."""
+    layers = [MinGRU(hidden_dim if i else input_dim, hidden_dim) for i in range(num_layers)]
+    return LinearCell(layers, input_dim, hidden_dim)
+
+
+def lru(input_dim: int, hidden_dim: int, num_layers: int) -> LinearCell:
+    """A cell of stacked LRU layers."""
+    layers = [LRU(hidden_dim if i else input_dim, hidden_dim, above=i > 0) for i in range(num_layers)]
+    return LinearCell(layers, input_dim, hidden_dim)

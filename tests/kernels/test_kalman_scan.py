@@ -74,6 +74,19 @@ def test_short_and_long_sequences(num_steps: int) -> None:
     torch.testing.assert_close(smoothed.covs, right.covs[right.rows], rtol=1e-9, atol=1e-9)
 
 
+def test_single_precision_is_enough_for_a_thousand_steps() -> None:
+    torch.manual_seed(8)
+    exact, x, lengths = random_chain(), torch.randn(2, 1000, OBS_DIM), torch.tensor([1000, 600])
+    single = GaussianChain(*(part.float() for part in exact if part is not None))
+    rounded = GaussianChain(*(part.double() for part in single if part is not None))
+    found = kalman_scan.filtered(single, x.float(), lengths)
+    expected = gaussian_backward.filtered(rounded, x.float().double(), lengths)
+    tolerance = 512 * torch.finfo(torch.float32).eps  # a few hundred roundings of numbers of order one
+    for name in ("filtered_means", "predicted_means", "log_normalizers"):
+        value = getattr(found, name).double()
+        torch.testing.assert_close(value, getattr(expected, name), rtol=tolerance, atol=tolerance)
+
+
 def test_noise_may_be_singular() -> None:
     torch.manual_seed(3)
     singular = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.5]])

@@ -66,7 +66,7 @@ def test_the_factors_of_an_lru_stay_inside_the_unit_circle_whatever_the_paramete
 def test_the_factors_of_a_fresh_lru_are_uniform_on_the_disc() -> None:
     """Orvieto et al., lemma 3.2: |lambda|^2 and the angle are uniform."""
     torch.manual_seed(0)
-    factors = LRU(1, 20_000, above=False).eigenvalues.detach()
+    factors = LRU(1, 20_000).eigenvalues.detach()
     for sample in (factors.abs().square(), factors.angle().remainder(2 * math.pi) / (2 * math.pi)):
         distance = (sample.sort().values - torch.linspace(0, 1, len(sample))).abs().max()
         assert float(distance) < 1.95 / math.sqrt(len(sample))  # Kolmogorov, one in a thousand
@@ -76,7 +76,7 @@ def test_the_factors_of_a_fresh_lru_are_uniform_on_the_disc() -> None:
 
 def test_gamma_keeps_the_size_of_white_noise() -> None:
     """With inputs of variance one in each part, E |h|^2 tends to 2 gamma^2 / (1 - |lambda|^2) = 2, whatever lambda."""
-    layer, steps = LRU(2, 2, above=False), 200_000
+    layer, steps = LRU(2, 2), 200_000
     with torch.no_grad():
         layer.input.weight.copy_(torch.eye(2))
         layer.log_decay.fill_(math.log(-math.log(0.9)))
