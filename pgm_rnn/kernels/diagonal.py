@@ -41,8 +41,13 @@ def diagonal_recurrence(a: Tensor, b: Tensor, start: Tensor, lengths: Tensor | N
     if lengths is not None:
         doors.lengths(lengths, b, b.shape[1], len(b))
         a, b = with_identities((a.expand(b.shape), b), (a.new_ones(()), b.new_zeros(())), lengths)
+    return _applied(a, b, start)
+
+
+def _applied(a: Tensor, b: Tensor, start: Tensor) -> Tensor:
+    """The recurrence; torch operations alone where torch.func differentiates them, or tensors record what is done."""
     tensors = a, b, start
-    if has_torch_function(tensors) or transforms.is_transformed(tensors):
+    if has_torch_function(tensors) or transforms.is_differentiated(tensors):
         return by_scan(a, b, start)
     found: Tensor = _Recurrence.apply(a, b, start)
     return found
@@ -64,10 +69,29 @@ def _composed(earlier: Elements, later: Elements) -> Elements:
 class _Recurrence(torch.autograd.Function):
     @staticmethod
     @override
-    def forward(ctx: Any, a: Tensor, b: Tensor, start: Tensor) -> Tensor:
-        h = _forward(a, b, start)
-        ctx.save_for_backward(a, start, h)
-        return h
+    def forward(a: Tensor, b: Tensor, start: Tensor) -> Tensor:
+        return _forward(a, b, start)
+
+    @staticmethod
+    @override
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Keep what the gradient reads."""
+        a, _, start = inputs
+        ctx.save_for_backward(a, start, output)
+
+    @staticmethod
+    @override
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor) -> tuple[Tensor, int | None]:
+        """Rows of `torch.func.vmap` as further sequences."""
+        a, b, start = inputs
+        if in_dims == (None, None, None):
+            return _applied(a, b, start), None
+        a, b, start = _with_rows(a, in_dims[0], 1), _with_rows(b, in_dims[1], 1), _with_rows(start, in_dims[2], 0)
+        num, batch = info.batch_size, b.shape[2]
+        a = a if a.shape[1:3] == (1, 1) else a.expand(-1, num, batch, -1)
+        b, start = b.expand(-1, num, -1, -1), start.expand(num, -1, -1)
+        found = _applied(a.flatten(1, 2), b.flatten(1, 2), start.flatten(0, 1))
+        return found.unflatten(1, (num, batch)), 1
 
     @staticmethod
     @override
@@ -81,6 +105,11 @@ class _Recurrence(torch.autograd.Function):
             d,
             first[0] if of_start else None,
         )
+
+
+def _with_rows(part: Tensor, axis: int | None, place: int) -> Tensor:
+    """The part with its axis of rows at a place, of size 1 if it has none."""
+    return part.unsqueeze(place) if axis is None else part.movedim(axis, place)
 
 
 def _adjoint(a: Tensor, grad: Tensor) -> Tensor:

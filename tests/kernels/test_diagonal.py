@@ -181,12 +181,28 @@ def test_a_gpu_gives_the_numbers_of_the_cpu(dtype: torch.dtype) -> None:
         torch.testing.assert_close(slope.cpu(), true, rtol=1e-3, atol=100 * atol)
 
 
+@every_shape
+@pytest.mark.parametrize("axes", [(0, 1, 1), (2, None, None), (None, None, 0), (None, 3, 2), (1, 0, None)], ids=str)
+def test_rows_of_vmap_are_further_sequences(axes: tuple[int | None, ...], shape: tuple[int, ...]) -> None:
+    given = arguments(5, shape, torch.float64)
+    rows = [
+        part if axis is None else torch.stack([part, 0.5 * part, -part], axis)
+        for part, axis in zip(given, axes, strict=True)
+    ]
+    found = torch.func.vmap(diagonal_recurrence, in_dims=axes)(*rows)
+    for i in range(3):
+        own = [part if axis is None else part.select(axis, i) for part, axis in zip(rows, axes, strict=True)]
+        torch.testing.assert_close(found[i], by_loop(own[0], own[1], own[2]))
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch's own, in forward mode
 def test_functional_transforms_give_the_same() -> None:
     a, b, start = arguments(5, (0, B, D), torch.float64)
     rows = torch.stack([b, 2 * b, b + 1])
     found = torch.func.vmap(lambda row: diagonal_recurrence(a, row, start))(rows)
     torch.testing.assert_close(found, torch.stack([by_loop(a, row, start) for row in rows]))
+    other = torch.func.vmap(lambda row: row + diagonal_recurrence(a, b, start))(rows)  # over another tensor alone
+    torch.testing.assert_close(other, rows + by_loop(a, b, start))
     hessian = torch.func.hessian(lambda value: diagonal_recurrence(value, b, start).square().sum())(a)
     expected = torch.func.hessian(lambda value: by_loop(value, b, start).square().sum())(a)
     torch.testing.assert_close(hessian, expected)
