@@ -17,6 +17,7 @@ from benchmarks import (
     hmm_likelihood,
     import_time,
     kalman_likelihood,
+    linear_step,
     rnn_step,
     smc_likelihood,
     smc_memory,
@@ -29,6 +30,15 @@ def rnn() -> None:
     print("LSTM language model step (H 128, vocabulary 50, batch 64, T 100), median ms, ratio to bare torch")
     for name, milliseconds, ratio in rnn_step.run():
         print(f"  {name:36}{milliseconds:8.1f}{ratio:8.3f}")
+    print()
+
+
+def linear() -> None:
+    print("training step of cells that are linear in their state (H 64, vocabulary 50, batch 8), ratio to torch.nn.GRU")
+    for title, times in linear_step.run():
+        print(f"  {title}")
+        for name, (milliseconds, ratio) in times.items():
+            print(f"    {name:34}{milliseconds:8.1f}{ratio:8.3f}")
     print()
 
 
@@ -90,6 +100,7 @@ def imports() -> None:
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "rnn": rnn,
+    "linear": linear,
     "hmm": hmm,
     "arhmm": arhmm,
     "kalman": kalman,

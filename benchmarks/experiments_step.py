@@ -12,7 +12,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from benchmarks.timing import Times, time_in_turn
 from pgm_rnn.experiments.taggers import label_log_probs, stacked
-from pgm_rnn.models.cells import Cell
+from pgm_rnn.models.cell import Cell
 from pgm_rnn.models.tagger import Tagger
 
 BATCH, NUM_STEPS = 100, 8

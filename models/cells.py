@@ -8,12 +8,13 @@ other layers' from the top down, then, for the LSTM, the memory cells in the sam
     gru              h' = (1 - s) n + s h, n = tanh(W x + b + r (U h + c))        Vidal (2024), GRU; see below
     lstm             c' = f c + i g,  h' = o tanh(c')                             Vidal (2024), LSTM
     deep-transition  h' = a_L(U_L ... a_1(U_1 h + W x + b)), a = tanh             Pascanu et al. (2014), DT(S)-RNN
+    min-gru          h' = (1 - s) h + s n, linear in h; s and n read only x       `pgm_rnn.models.linear_cells`
+    lru              h' = lambda h + gamma B x, complex and diagonal              the same
 
 Differences from the sources: the gates of the GRU follow torch, where the reset gate multiplies U h + c (after the
 matrix product) and s weighs the old state; the slide multiplies h before the product and lets 1 - s weigh it.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
 
@@ -24,53 +25,9 @@ from typing_extensions import override
 
 from pgm_rnn.kernels.gates import gru, lstm
 from pgm_rnn.kernels.transforms import is_transformed
+from pgm_rnn.models.cell import Cell
 from pgm_rnn.models.info import Size
-
-
-class Cell(nn.Module, ABC):
-    """A deterministic state transition h' = f(h, x).
-
-    Attributes:
-        input_dim: width of an input.
-        hidden_dim: width of the part of the state that an emission reads.
-        state_dim: width of the whole state.
-    """
-
-    input_dim: int
-    hidden_dim: int
-    state_dim: int
-
-    def step(self, x: Tensor, h: Tensor) -> Tensor:
-        """The state (..., state_dim) after input x (..., input_dim) in state h (..., state_dim)."""
-        return self.advance(self.project(x), h)
-
-    @property
-    @abstractmethod
-    def projected_dim(self) -> int:
-        """Width of `project`."""
-
-    @abstractmethod
-    def project(self, x: Tensor) -> Tensor:
-        """Precomputes W x + b, which depends only on x, for all steps at once: (..., projected_dim)."""
-
-    @abstractmethod
-    def advance(self, projected: Tensor, h: Tensor) -> Tensor:
-        """The state (..., state_dim) after an input, given its projection W x + b and the state h."""
-
-    def unroll(self, x: Tensor, h: Tensor) -> Tensor:
-        """Hidden vectors before and after each of T >= 0 inputs, time first because torch's networks are fastest so.
-
-        Args:
-            x: inputs, (T, batch, input_dim).
-            h: the state before the first input, (state_dim,), or one per sequence, (batch, state_dim).
-
-        Returns:
-            (T + 1, batch, hidden_dim), its first row the hidden vector of h.
-        """
-        states = [h.expand(x.shape[1], -1)]
-        for projected in self.project(x).unbind(0):
-            states.append(self.advance(projected, states[-1]))
-        return torch.stack([state[:, : self.hidden_dim] for state in states])
+from pgm_rnn.models.linear_cells import lru, min_gru
 
 
 class StackedCell(Cell):
@@ -219,6 +176,8 @@ CELLS: dict[str, Callable[[int, int, int], Cell]] = {
     "gru": lambda d, k, n: StackedCell(nn.GRU(d, k, n), _gru_step),
     "lstm": lambda d, k, n: StackedCell(nn.LSTM(d, k, n), _lstm_step),
     "deep-transition": DeepTransitionCell,
+    "min-gru": min_gru,
+    "lru": lru,
 }
 """Makers of the cells by name, each a function of (input_dim, hidden_dim, num_layers)."""
 

@@ -27,7 +27,8 @@ class RNN(UnrollsMemory, SequenceModel):
     """A recurrent network with any cell and any emission.
 
     Args:
-        cell: "elman", "elman-relu", "elman-sigmoid", "gru", "lstm" or "deep-transition"; see `pgm_rnn.models.cells`.
+        cell: "elman", "elman-relu", "elman-sigmoid", "elman-linear", "gru", "lstm", "deep-transition", or one that is
+            linear in its state, "min-gru" or "lru"; see `pgm_rnn.models.cells`.
         num_symbols: short for emission=Categorical(num_symbols).
         hidden_dim: width of the hidden vector that the emission reads.
         num_layers: stacked layers, or layers of the transition for "deep-transition".
@@ -124,10 +125,10 @@ INFOS = tuple(
         "Choe et al. sec. 3.1, fig. 3; Sohl-Dickstein & Kingma sec. 1",
         {"num_symbols": 2},
         shares_weights=True,
-        title="`RNN`: Elman (tanh, relu, sigmoid, linear), GRU, LSTM, stacked, deep transition",
+        title="`RNN`: Elman (tanh, relu, sigmoid, linear), GRU, LSTM, stacked, deep transition, minGRU, LRU",
         fit=_FIT,
         small={"hidden_dim": 3},
-        unbounded_memory=cell == "elman-linear",
+        unbounded_memory=cell in ("elman-linear", "min-gru", "lru"),
     )
     for cell in CELLS
 )

@@ -35,7 +35,8 @@ class VRNN(ReadsAhead, DrawsGuide, SequenceModel):
         hidden_dim: width of the memory that the networks read, and of every layer.
         emission: the family of the observations; give this or `obs_dim`.
         feature_dim: width of phi_x and phi_z, `hidden_dim` if None.
-        cell: the cell of `hidden`, one of `pgm_rnn.models.cells.CELLS`.
+        cell: the cell of `hidden`, one of `pgm_rnn.models.cells.CELLS`. The linear ones run step by step, too, because
+            the memory reads z.
         activation: activation of every layer, "relu", "tanh" or "identity".
         first: "model" for p(x_{1:T}); "condition" would need p(z_1 | x_1).
 

@@ -20,7 +20,7 @@ from pgm_rnn.emissions import (
     StudentT,
     ZeroInflated,
 )
-from pgm_rnn.models.cells import Cell
+from pgm_rnn.models.cell import Cell
 from pgm_rnn.models.rnn import RNN
 
 Layers = list[tuple[Tensor, Tensor]]
@@ -172,6 +172,8 @@ def next_layers(name: str, cell: Cell, x: Tensor, layers: Layers) -> Layers:
     weights = dict(cell.named_parameters())
     if name == "deep-transition":
         return [(_deep_transition(weights, x, layers[0][0]), layers[0][1])]
+    if name in ("min-gru", "lru"):
+        return _linear_layers(name, weights, x, layers)
     new: Layers = []
     for i, (h, c) in enumerate(layers):
         from_x = x @ weights[f"network.weight_ih_l{i}"].T + weights[f"network.bias_ih_l{i}"]
@@ -200,6 +202,42 @@ def layer_step(name: str, from_x: Tensor, from_h: Tensor, h: Tensor, c: Tensor) 
         "elman-sigmoid": logistic,
         "elman-linear": lambda y: y,
     }[name](a), c
+
+
+def _linear_layers(name: str, weights: dict[str, nn.Parameter], x: Tensor, layers: Layers) -> Layers:
+    """The minGRU by its equations, and the LRU by a rotation and a decay of each pair of real and imaginary part."""
+    new: Layers = []
+    for i, (h, _) in enumerate(layers):
+        own = {key.removeprefix(f"layers.{i}."): value for key, value in weights.items() if f"layers.{i}." in key}
+        if name == "min-gru":
+            gate, candidate = (x @ own["input.weight"].T + own["input.bias"]).chunk(2, -1)
+            s = logistic(gate)
+            new.append(((1 - s) * h + s * candidate, h))
+        else:
+            u = x
+            if i > 0:
+                y = x @ own["output.weight"].T + own["output.bias"]
+                u = y * (1 + torch.erf(y / 2**0.5)) / 2
+            new.append((_rotated(own["log_decay"], own["log_angle"], u @ own["input.weight"].T, h), h))
+        x = new[-1][0]
+    return new
+
+
+def _rotated(log_decay: Tensor, log_angle: Tensor, u: Tensor, h: Tensor) -> Tensor:
+    num_real = len(log_decay)
+    after = torch.empty(torch.broadcast_shapes(u.shape, h.shape))
+    for k in range(num_real):
+        size = torch.exp(-torch.exp(log_decay[k]))
+        gamma = torch.sqrt(1 - size**2)
+        if k == len(log_angle):  # the real unit of an odd number of entries
+            after[..., k] = size * h[..., k] + gamma * u[..., k]
+            continue
+        real, imaginary, angle = h[..., k], h[..., num_real + k], torch.exp(log_angle[k])
+        turned = torch.cos(angle) * real - torch.sin(angle) * imaginary
+        after[..., k] = size * turned + gamma * u[..., k]
+        turned = torch.sin(angle) * real + torch.cos(angle) * imaginary
+        after[..., num_real + k] = size * turned + gamma * u[..., num_real + k]
+    return after
 
 
 def _deep_transition(weights: dict[str, nn.Parameter], x: Tensor, h: Tensor) -> Tensor:

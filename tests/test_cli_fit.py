@@ -272,6 +272,8 @@ def made_data(name: str) -> Dataset:
         ("lgssm --latent-dim 2 --iterations 2", "pen-digits", "exact"),
         ("hmm --num-states 2 --iterations 2 --restarts 2", "japanese-vowels", "exact"),
         ("rnn --cell gru --hidden-dim 3 --epochs 1", "japanese-vowels", "exact"),
+        ("rnn --cell min-gru --hidden-dim 3 --epochs 1", "japanese-vowels", "exact"),
+        ("rnn --cell lru --hidden-dim 3 --num-layers 2 --epochs 1", "kanji", "exact"),
         ("rnn --hidden-dim 3 --epochs 1", "kanji", "exact"),
         ("belief-rnn --num-states 2 --epochs 1", "kanji", "exact"),
         ("vrnn --latent-dim 2 --hidden-dim 3 --epochs 1", "kanji", "FIVO_128"),

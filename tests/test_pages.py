@@ -8,7 +8,7 @@ import torch
 
 from tests.pages import DOCS, blocks, run_page
 
-PAGES = [DOCS / name for name in ("design.md", "faq.md", "python.md")]
+PAGES = [DOCS / name for name in ("design.md", "faq.md", "linear-recurrences.md", "python.md")]
 PROSE = [*PAGES, *(DOCS / name for name in ("assignments.md", "command-line.md", "glossary.md", "notation.md"))]
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 

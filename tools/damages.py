@@ -15,10 +15,12 @@ from torch import Tensor
 from pgm_rnn import graph
 from pgm_rnn.claims.claim import Claim, chosen_cases
 from pgm_rnn.inference.kalman import linearised_filter
+from pgm_rnn.kernels import diagonal
 from pgm_rnn.models import cells
 from pgm_rnn.models.bidirectional_rnn import BidirectionalRNN
 from pgm_rnn.models.cells import StackedCell
 from pgm_rnn.models.hmm import HMM
+from pgm_rnn.models.linear_cells import MinGRU
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from pgm_rnn.models.multi_particle_rnn import MultiParticleRNN
 from pgm_rnn.models.rnn import RNN
@@ -152,6 +154,18 @@ def _exchanged_gates(sound: Function) -> Function:
     return lstm
 
 
+def _exchanged_order(sound: Function) -> Function:
+    return lambda earlier, later: sound(later, earlier)
+
+
+def _exchanged_shares(sound: Function) -> Function:
+    def coefficients(self: MinGRU, projected: Tensor) -> tuple[Tensor, Tensor]:
+        gate, candidate = projected.chunk(2, dim=-1)
+        return sound(self, torch.cat([-gate, candidate], dim=-1))
+
+    return coefficients
+
+
 def _no_future(sound: Function) -> Function:
     def hidden(self: BidirectionalRNN, x: Tensor, lengths: Tensor) -> Tensor:
         past, future = sound(self, x, lengths).chunk(2, dim=-1)
@@ -178,6 +192,8 @@ DAMAGES: tuple[Damage, ...] = (
     Damage("wrong sign of the extended filter's mean", linearised_filter, "_update", _negative_mean),
     Damage("dropped state in the VRNN's memory", VRNN, "advance", _forgotten_state),
     Damage("wrong gates: input and forget exchanged", cells, "lstm", _exchanged_gates),
+    Damage("wrong order of a scan's products", diagonal, "_composed", _exchanged_order),
+    Damage("wrong gates: what a minGRU keeps and takes exchanged", MinGRU, "coefficients", _exchanged_shares),
     Damage("dropped future of the bidirectional network", BidirectionalRNN, "hidden", _no_future),
 )
 """The damages of the matrix, by kind."""
@@ -212,6 +228,7 @@ NOTICED_BY: dict[str, tuple[str, ...]] = {
     "wrong sign of the hidden state": (
         "theorem-5",
         "elbo-equivalence",
+        "linear-rnn-limit",
         "parameter-tying",
     ),
     "wrong sign of the particles' weights": (
@@ -238,6 +255,7 @@ NOTICED_BY: dict[str, tuple[str, ...]] = {
         "stochastic-bound",
         "noise-free-dynamics",
         "kalman-is-exact",
+        "kalman-gate",
     ),
     "transposed transition of evaluated laws": ("finite-states-are-exact",),
     "wrong sign of the extended filter's mean": (
@@ -260,6 +278,11 @@ NOTICED_BY: dict[str, tuple[str, ...]] = {
         "vrnn-limits",
         "gate-equations",
         "lstm-highway",
+    ),
+    "wrong order of a scan's products": ("scan-is-recursion",),
+    "wrong gates: what a minGRU keeps and takes exchanged": (
+        "elbo-equivalence",
+        "kalman-gate",
     ),
     "dropped future of the bidirectional network": ("bidirectional-is-smoothing",),
 }

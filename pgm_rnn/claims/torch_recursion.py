@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pgm_rnn.emissions import Bernoulli, Categorical, Gaussian, Poisson
 from pgm_rnn.models.cells import DeepTransitionCell, StackedCell, UnfusedElmanCell
+from pgm_rnn.models.linear_cells import LRU, LinearCell, MinGRU
 from pgm_rnn.models.rnn import RNN
 
 Layer = Callable[[Tensor, tuple[Tensor, Tensor]], tuple[Tensor, Tensor]]
@@ -46,6 +47,8 @@ def _layers(rnn: RNN) -> list[Layer]:
     cell = rnn.cell
     if isinstance(cell, DeepTransitionCell):
         return [_deep_layer(cell)]
+    if isinstance(cell, LinearCell):
+        return [_linear_layer(layer) for layer in cell.layers]
     assert isinstance(cell, StackedCell)
     return [_layer(cell, i) for i in range(cell.network.num_layers)]
 
@@ -90,6 +93,32 @@ def _deep_layer(cell: DeepTransitionCell) -> Layer:
         return h, state[1]
 
     return layer
+
+
+def _linear_layer(layer: nn.Module) -> Layer:
+    if isinstance(layer, MinGRU):
+        (w_gate, w_new), (b_gate, b_new) = layer.input.weight.chunk(2), layer.input.bias.chunk(2)
+
+        def gated(x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+            s = torch.sigmoid(x @ w_gate.T + b_gate)
+            return (1 - s) * state[0] + s * (x @ w_new.T + b_new), state[1]
+
+        return gated
+    assert isinstance(layer, LRU)
+    decay, angle = layer.log_decay, layer.log_angle
+    units, pairs = len(decay), len(angle)
+    factors = torch.exp(-decay.exp()) * torch.exp(1j * F.pad(angle.exp(), (0, units - pairs)))
+    scales = (1 - torch.exp(-decay.exp()) ** 2).sqrt()
+    real, imaginary = layer.input.weight[:units], F.pad(layer.input.weight[units:], (0, 0, 0, units - pairs))
+
+    def rotated(x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        if layer.output is not None:
+            x = F.gelu(x @ layer.output.weight.T + layer.output.bias)
+        h = state[0][:, :units] + 1j * F.pad(state[0][:, units:], (0, units - pairs))
+        h = factors * h + scales * (x @ real.T + 1j * (x @ imaginary.T))
+        return torch.cat([h.real, h.imag[:, :pairs]], 1), state[1]
+
+    return rotated
 
 
 def _initial_states(rnn: RNN, num_layers: int, batch: int) -> list[tuple[Tensor, Tensor]]:

@@ -14,6 +14,7 @@ Result = TypeVar("Result", bound=NamedTuple)
 Size = int | tuple[int, ...]
 
 FLOATS = (torch.float32, torch.float64)
+COMPLEX = (torch.complex64, torch.complex128)
 ANY = -1
 """Stands for any size, such as the number of draws."""
 
@@ -280,6 +281,22 @@ def gates(state: Tensor, *parts: tuple[Tensor, int]) -> None:
             )
         if value.shape[:-1] != state.shape[:-1]:
             _broadcasts(value.shape[:-1], state.shape[:-1])
+
+
+def diagonal(a: Any, b: Any, start: Any) -> None:
+    """Raise unless coefficients and inputs (T, B, D), real or complex, and a start (B, D) fit each other.
+
+    Raises:
+        TypeError: no tensor of single or double precision, or tensors of different dtypes.
+        ValueError: shapes or devices that do not fit each other.
+    """
+    if not isinstance(b, Tensor) or b.dtype not in FLOATS + COMPLEX:
+        got = b.dtype if isinstance(b, Tensor) else type(b).__name__
+        raise TypeError(f"expected b as a real or complex tensor of single or double precision, got {got}")
+    if b.dim() != 3 or 0 in b.shape:
+        raise ValueError(f"expected b of shape (T, B, D) and not empty, got {tuple(b.shape)}")
+    tensor("a", a, b, *((1, size) for size in b.shape))
+    tensor("start", start, b, *b.shape[1:])
 
 
 def _broadcasts(left: torch.Size, right: torch.Size) -> None:

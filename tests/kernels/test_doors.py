@@ -20,6 +20,7 @@ from torch import Tensor
 
 from pgm_rnn import kernels
 from pgm_rnn.kernels import (
+    diagonal,
     diffuse_likelihood,
     diffuse_start,
     doors,
@@ -27,8 +28,10 @@ from pgm_rnn.kernels import (
     gaussian_backward,
     gaussian_chain,
     hmm,
+    hmm_scan,
     hsmm,
     kalman,
+    kalman_scan,
     nade,
     normal_density,
     resampling,
@@ -57,7 +60,8 @@ CHOOSERS = {
 """They say how to run, or only rename, and neither read nor write memory."""
 PLAIN_TORCH = {
     *("singular.is_regular", "singular.units", "singular.generalised_inverse", "singular.determined"),
-    "hsmm.survival",
+    *("hsmm.survival", "scan.associative_scan", "scan.with_identities", "diagonal.by_scan"),
+    *("hmm_scan.log_product", "kalman_scan.filtering_product", "kalman_scan.smoothing_product"),
     *("gaussian_backward.root_of", "diffuse_start.scales", "diffuse_start.with_noise", "diffuse_start.last_estimate"),
     *(
         "deferred.with_gradients",
@@ -139,6 +143,14 @@ CALLS: dict[str, Callable[[], Call]] = {
         gaussian_backward.smoothed_means,
         (gaussian_backward.backward(moments()), torch.randn(B, T, K), torch.randn(B, T, K), lengths()),
     ),
+    "diagonal.diagonal_recurrence": lambda: (
+        diagonal.diagonal_recurrence,
+        (torch.randn(T, B, K), torch.randn(T, B, K), torch.randn(B, K), lengths()),
+    ),
+    "diagonal.diagonal_recurrence, one coefficient": lambda: (
+        diagonal.diagonal_recurrence,
+        (torch.randn(1, 1, K), torch.randn(T, B, K), torch.randn(B, K)),
+    ),
     "diffuse_start.filtered": lambda: (
         diffuse_start.filtered,
         (chain(), torch.eye(K)[:, :2].contiguous(), x(), lengths(), observed()),
@@ -149,6 +161,11 @@ CALLS: dict[str, Callable[[], Call]] = {
     ),
     "gaussian_chain.per_entry": lambda: (gaussian_chain.per_entry, (observed()[..., 0], x())),
     "gaussian_chain.without_missing": lambda: (gaussian_chain.without_missing, (full(), x(), observed())),
+    "hmm_scan.log_marginal_likelihood": lambda: (hmm_scan.log_marginal_likelihood, finite()),
+    "hmm_scan.filter": lambda: (hmm_scan.filter, finite()),
+    "hmm_scan.smooth": lambda: (hmm_scan.smooth, finite()),
+    "kalman_scan.filtered": lambda: (kalman_scan.filtered, (chain(), x(), lengths(), observed())),
+    "kalman_scan.smooth": lambda: (kalman_scan.smooth, (moments(), lengths())),
     "hmm.log_marginal_likelihood": lambda: (hmm.log_marginal_likelihood, finite()),
     "hmm.log_marginal_likelihood, per step": lambda: (hmm.log_marginal_likelihood, finite(per_step=True)),
     "hmm.forward": lambda: (hmm.forward, finite()),
@@ -277,10 +294,15 @@ FITS: dict[str, tuple[str, ...]] = {
     "gates.lstm": tuple(f"argument {i} with another axis" for i in range(2)),
     "gaussian_backward.sample_paths": ("argument 2 axis 0",),  # any number of draws
     "gaussian_backward.smoothed_means": ("argument 0.cov",),
+    "diagonal.diagonal_recurrence, one coefficient": tuple(
+        f"argument 1 axis 0 {how}"
+        for how in ("twice", "longer", "shorter")  # any number of steps
+    ),
     "diffuse_start.filtered": ("argument 1 axis 1 longer",),  # up to as many directions as states
     "diffuse_likelihood.log_marginal_likelihood": ("argument 1 axis 1 longer",),
     "gaussian_chain.per_entry": ("argument 1 axis 2 twice", "argument 1 axis 2 longer", "argument 1 as torch.float32"),
     "hmm.log_marginal_likelihood": (SEVERAL_CHAINS, *MORE_STEPS),
+    **{f"hmm_scan.{name}": (SEVERAL_CHAINS, *MORE_STEPS) for name in ("log_marginal_likelihood", "filter", "smooth")},
     "hmm.log_marginal_likelihood, per step": (SEVERAL_CHAINS, "argument 1 with another axis"),
     "hmm.forward": (SEVERAL_CHAINS, *MORE_STEPS),
     "hmm.without_missing": (

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pgm_rnn.models.cells import CELLS, Cell, DeepTransitionCell, StackedCell
+from pgm_rnn.models.cell import Cell
+from pgm_rnn.models.cells import CELLS, DeepTransitionCell, StackedCell
 from tests.definitions import next_layers, to_layers, to_state
 from tests.instances import assert_same, every_cell, gradients, randomised
 

@@ -13,7 +13,8 @@ from typing_extensions import override
 
 from pgm_rnn.claims.claim import Claim, rounding
 from pgm_rnn.claims.vidal_2024 import PAPER
-from pgm_rnn.models.cells import CELLS, Cell
+from pgm_rnn.models.cell import Cell
+from pgm_rnn.models.cells import CELLS
 from pgm_rnn.randomness import seeded
 
 DIM, INPUT_DIM = 4, 3

@@ -7,8 +7,11 @@ from pgm_rnn.claims.vidal_2024.em_ascends import EmAscends
 from pgm_rnn.claims.vidal_2024.extended_kalman import ExtendedKalman, ExtendedKalmanJacobians, ExtendedKalmanOffset
 from pgm_rnn.claims.vidal_2024.gates import GateEquations, GruReset, LstmEpsilon, LstmHighway
 from pgm_rnn.claims.vidal_2024.kalman import KalmanIsExact
+from pgm_rnn.claims.vidal_2024.kalman_gate import KalmanGate
+from pgm_rnn.claims.vidal_2024.linear_limit import LinearRnnLimit
 from pgm_rnn.claims.vidal_2024.noisy_limit import NoisyRnnLimit
 from pgm_rnn.claims.vidal_2024.parameter_tying import ParameterTying
+from pgm_rnn.claims.vidal_2024.scan import ScanIsRecursion
 from pgm_rnn.claims.vidal_2024.vanishing_gradient import (
     GradientDirection,
     OrthogonalInitialisation,
@@ -18,8 +21,11 @@ from pgm_rnn.claims.vidal_2024.vanishing_gradient import (
 
 VIDAL_2024: tuple[Claim, ...] = (
     KalmanIsExact(),
+    ScanIsRecursion(),
+    LinearRnnLimit(),
     EmAscends(),
     NoisyRnnLimit(),
+    KalmanGate(),
     ExtendedKalman(),
     ExtendedKalmanCurvature(),
     ExtendedKalmanJacobians(),
