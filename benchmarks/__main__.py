@@ -13,6 +13,7 @@ from benchmarks import (
     experiments_step,
     finite_memory,
     first_call,
+    gpu,
     hmm_growth,
     hmm_likelihood,
     import_time,
@@ -23,7 +24,7 @@ from benchmarks import (
     smc_memory,
     smc_problem,
 )
-from benchmarks.tables import print_comparison, print_filters, print_growth, print_peaks, print_times
+from benchmarks.tables import print_comparison, print_filters, print_gpu, print_growth, print_peaks, print_times
 
 
 def rnn() -> None:
@@ -98,6 +99,15 @@ def imports() -> None:
     print_times("import time beyond torch and pyro, median ms", import_time.run())
 
 
+def on_gpu() -> None:
+    if not torch.cuda.is_available():
+        print("GPU: torch finds none here, so there are no figures.\n")
+        return
+    print(f"{torch.cuda.get_device_name()}, copies at {gpu.bandwidth() / 1e12:.2f} TB/s read and written\n")
+    for title, lines in gpu.run():
+        print_gpu(title, lines)
+
+
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "rnn": rnn,
     "linear": linear,
@@ -110,6 +120,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "growth": growth,
     "experiments": experiments,
     "imports": imports,
+    "gpu": on_gpu,
 }
 
 

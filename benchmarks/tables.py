@@ -2,6 +2,7 @@
 
 import math
 
+from benchmarks.gpu import Line
 from benchmarks.hmm_growth import Growth
 from benchmarks.peers import Row
 from benchmarks.smc_memory import Peak
@@ -54,6 +55,16 @@ def print_growth(title: str, series: list[Growth]) -> None:
     for name, sizes, milliseconds, slope in series:
         times = "  ".join(f"{size}: {time:.1f} ms" for size, time in zip(sizes, milliseconds, strict=True))
         print(f"  {name:24}{times:64}slope {slope:.2f}")
+    print()
+
+
+def print_gpu(title: str, lines: list[Line]) -> None:
+    """Print milliseconds on the CPU, on the GPU and by a scan, and the GPU's peak memory."""
+    print(title)
+    print(f"  {'':28}{'CPU, ms':>12}{'GPU, ms':>12}{'GPU, scan, ms':>16}{'peak, MB':>12}")
+    for name, *times, megabytes in lines:
+        cpu, gpu, scan = ("-" if value is None or math.isnan(value) else f"{value:.2f}" for value in times)
+        print(f"  {name:28}{cpu:>12}{gpu:>12}{scan:>16}{megabytes:12.0f}")
     print()
 
 
