@@ -16,6 +16,7 @@ from torch import Tensor
 from pgm_rnn.checks import by_keyword, check_choice, check_counts
 from pgm_rnn.inference import forward_backward, kalman, smc
 from pgm_rnn.inference.forward_backward import has_finite_states
+from pgm_rnn.inference.kalman.components import HasComponents, components_of
 from pgm_rnn.inference.kalman.kinds import has_gaussian_states, is_linear
 from pgm_rnn.randomness import seeded
 from pgm_rnn.report.material import in_dtype_of
@@ -111,7 +112,7 @@ def _check_takes(engine: str, model: SequenceModel, best: str) -> None:
         )
 
 
-Found = dict[str, Tensor | None]
+Found = dict[str, Any]
 
 
 def _forward(model: SequenceModel, data: Sequences, num_particles: int, seed: int | None) -> Found:
@@ -127,8 +128,11 @@ def _forward(model: SequenceModel, data: Sequences, num_particles: int, seed: in
 
 def _kalman(model: Any, data: Sequences, num_particles: int, seed: int | None) -> Found:
     smoothed = kalman.smooth(model, data, method=None if is_linear(model) else "extended")
-    covs = smoothed.smoothed_covs
+    covs, parts = smoothed.smoothed_covs, {}
+    if isinstance(model, HasComponents):
+        parts = {"components": components_of(model, smoothed, checked(model, data))}
     return {
+        **parts,
         "log_marginal_likelihood": smoothed.log_marginal_likelihood,
         "filtered_means": smoothed.filtered_means,
         "filtered_sds": _sds(smoothed.filtered_covs),
