@@ -260,6 +260,6 @@ INFO = ModelInfo(
     {"latent_dim": 1, "obs_dim": 1},
     (Gaussian,),
     only_vectors=True,
-    title="`LinearGaussianSSM`, with inputs",
+    title="`LinearGaussianSSM`, with inputs, or `structural`: level, trend, season, cycle, AR",
     small={"latent_dim": 2},
 )

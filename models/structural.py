@@ -117,10 +117,19 @@ class StructuralSSM(GivesChain, SequenceModel):
                 "expected at least one of level, seasonal, cycle and ar, got none of them; level='fixed' is a constant"
             )
         self._options: dict[str, Any] = {
-            **{"level": level, "trend": trend, "seasonal": seasonal, "cycle": cycle, "ar": ar},
-            **{"regression": regression, "seasonal_form": seasonal_form, "seasonal_change": seasonal_change},
-            **{"harmonics": harmonics, "cycle_periods": None if cycle_periods is None else list(cycle_periods), "coefficients": coefficients},
-            **{"irregular": irregular, "start_scale": start_scale},
+            "level": level,
+            "trend": trend,
+            "seasonal": seasonal,
+            "cycle": cycle,
+            "ar": ar,
+            "regression": regression,
+            "seasonal_form": seasonal_form,
+            "seasonal_change": seasonal_change,
+            "harmonics": harmonics,
+            "cycle_periods": None if cycle_periods is None else list(cycle_periods),
+            "coefficients": coefficients,
+            "irregular": irregular,
+            "start_scale": start_scale,
         }
         self.input_dim = regression
         self.in_states = regression is not None and coefficients == "states"
@@ -223,7 +232,7 @@ class StructuralSSM(GivesChain, SequenceModel):
         return self._stacked(roots)
 
     def row(self, h: Tensor | None = None) -> Tensor:
-        """c, how an observation reads the state, (D,), or (..., D) for inputs (..., K) whose coefficients are states."""
+        """c, how an observation reads the state, (D,); (..., D) for inputs (..., K) whose coefficients are states."""
         own = torch.cat([part.row for part in self.parts])
         if not self.in_states:
             return own
@@ -327,7 +336,9 @@ def _one_number(emission: Emission | None, irregular: bool) -> Gaussian:
 def _level(level: Change, trend: Change) -> Level | None:
     if level == "none":
         if trend != "none":
-            raise ValueError(f"expected a level with trend={trend!r}, got level='none'; a smooth trend has level='fixed'")
+            raise ValueError(
+                f"expected a level with trend={trend!r}, got level='none'; a smooth trend has level='fixed'"
+            )
         return None
     return Level(level == "stochastic", None if trend == "none" else trend == "stochastic")
 
@@ -368,7 +379,7 @@ INFO = ModelInfo(
     {"trend": "stochastic"},
     (Gaussian,),
     only_numbers=True,
-    title="`LinearGaussianSSM.structural`: level, trend, season, cycle, AR",
+    title="`LinearGaussianSSM`, with inputs, or `structural`: level, trend, season, cycle, AR",
     fit=GradientFit(
         "A structural time series: level, trend, season, cycle and autoregression, by L-BFGS and gradient steps.",
         {

@@ -219,7 +219,9 @@ class Cycle(Part):
         """cycle_frequency in radians per step, cycle_damping and cycle_variance."""
         support = constraints.interval(self.low, self.high)
         words = f"numbers between {self.low:.4g} and {self.high:.4g}"
-        found = {"cycle_frequency": whole("raw_frequency", Map(self._of_frequency, self._read_frequency, support, words))}
+        found = {
+            "cycle_frequency": whole("raw_frequency", Map(self._of_frequency, self._read_frequency, support, words))
+        }
         found |= {} if self.raw_damping is None else {"cycle_damping": whole("raw_damping", LOGIT)}
         return found | ({} if self.raw is None else {"cycle_variance": whole("raw", VARIANCE)})
 
