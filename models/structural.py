@@ -375,7 +375,7 @@ INFO = ModelInfo(
     StructuralSSM,
     "-",
     "Gaussian, linear",
-    "Vidal, LDS, made of components",
+    "Choe et al. sec. 2.2; Vidal, LDS",
     {"trend": "stochastic"},
     (Gaussian,),
     only_numbers=True,
