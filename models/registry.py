@@ -16,6 +16,7 @@ from pgm_rnn.models import (
     particle_filter_rnn,
     recurrent_hmm,
     rnn,
+    stochastic_volatility,
     structural,
     switching_mean_ar,
     vrnn,
@@ -42,6 +43,7 @@ MODELS: Mapping[str, ModelInfo] = {
         deep_markov.INFO,
         vrnn.INFO,
         noisy_rnn.INFO,
+        stochastic_volatility.INFO,
     )
 }
 """Every model by its name."""

@@ -34,6 +34,7 @@ MODELS = (
     "dmm",
     "vrnn",
     "noisy-rnn",
+    "stochastic-volatility",
 )
 FITS = (
     "rnn",
@@ -51,6 +52,7 @@ FITS = (
     "dmm",
     "vrnn",
     "noisy-rnn",
+    "stochastic-volatility",
     "bidirectional-rnn",
     "tagger",
     "own",
