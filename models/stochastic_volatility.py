@@ -47,7 +47,7 @@ class StochasticVolatility(SequenceModel):
         leverage: r, between -1 and 1; None for none.
         df: v, degrees of freedom of Student errors, positive; None for normal errors.
         guide_dim: width of the guide's recurrent network.
-        emission: Gaussian(), the default, or StudentT() with `df`; Gaussian(1) and StudentT(1) for vectors of one entry.
+        emission: Gaussian(), the default, or StudentT() with `df`; of size 1 for vectors with one entry.
         first: "model" for p(x_{1:T}); "condition" would need p(z_1 | x_1).
 
     Raises:
@@ -224,9 +224,7 @@ def _family(emission: Emission | None, df: float | None) -> Emission:
     return family
 
 
-def _check_values(
-    mean: float, persistence: float, scale: float, leverage: float | None, df: float | None
-) -> None:
+def _check_values(mean: float, persistence: float, scale: float, leverage: float | None, df: float | None) -> None:
     """Raise unless the values are in their ranges.
 
     Raises:
