@@ -17,13 +17,13 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from pgm_rnn.checks import check_choice, check_counts
+from pgm_rnn.distributions.normal import Normal
 from pgm_rnn.distributions.normal_score import normal_score
 from pgm_rnn.distributions.student_t import StudentT as StudentLaw
 from pgm_rnn.emissions import Emission, Gaussian
@@ -162,19 +162,19 @@ class StochasticVolatility(SequenceModel):
             return super().recurrence(h, z, x)
         return x if self.family.event_shape else x[..., None]
 
-    def initial(self, h: Any) -> TorchDistribution:
+    def initial(self, h: Any) -> Normal:
         """p(z_1), the stationary law, batch shape ()."""
         # 1 - tanh^2 = 1 / cosh^2 keeps its digits near one
         spread = self.scale * self.raw_persistence.cosh()
-        return dist.Normal(self.raw_mean[None], spread[None], validate_args=False).to_event(1)
+        return Normal(self.raw_mean[None], spread, event_dim=1)
 
-    def transition(self, z: Tensor, h: Any) -> TorchDistribution:
+    def transition(self, z: Tensor, h: Any) -> Normal:
         """p(z_t | z_{t-1}, x_{t-1}); its batch shape is that of z and of the memory."""
         mean = self.raw_mean + self.persistence * (z - self.raw_mean)
         if self.raw_leverage is None:
-            return dist.Normal(mean, self.scale, validate_args=False).to_event(1)
+            return Normal(mean, self.scale, event_dim=1)
         mean = mean + self.scale * self.raw_leverage.tanh() * self._score(z, h)
-        return dist.Normal(mean, self.scale / self.raw_leverage.cosh(), validate_args=False).to_event(1)
+        return Normal(mean, self.scale / self.raw_leverage.cosh(), event_dim=1)
 
     def _score(self, z: Tensor, h: Tensor) -> Tensor:
         """w_{t-1}, the normal score of the error of x_{t-1}, (..., 1)."""
@@ -185,11 +185,9 @@ class StochasticVolatility(SequenceModel):
         """p(x_t | z_t); its batch shape is that of z."""
         scale = (0.5 * z).exp()
         scale = scale if self.family.event_shape else scale[..., 0]
-        law: Any
         if self.df is None:
-            law = dist.Normal(torch.zeros_like(scale), scale, validate_args=False)
-        else:
-            law = StudentLaw(self.df, torch.zeros_like(scale), scale, validate_args=False)
+            return Normal(torch.zeros_like(scale), scale, event_dim=len(self.family.event_shape))
+        law: Any = StudentLaw(self.df, torch.zeros_like(scale), scale, validate_args=False)
         found: TorchDistribution = law.to_event(len(self.family.event_shape))
         return found
 
@@ -203,16 +201,16 @@ class StochasticVolatility(SequenceModel):
         read, _ = self.reader(rows.flip(1).transpose(0, 1))  # the padding comes first
         return read.transpose(0, 1).flip(1)
 
-    def proposal(self, z: Any, h: Any, features: Any) -> TorchDistribution:
+    def proposal(self, z: Any, h: Any, features: Any) -> Normal:
         """q(z_t | z_{t-1}, h_t, features_t): the model's law, moved and scaled by what the guide has read."""
         own = self.initial(h) if z is None else self.transition(z, h)
-        loc, scale = own.base_dist.loc, own.base_dist.scale
+        loc, scale = own.loc, own.scale
         shape = torch.broadcast_shapes(features.shape[:-1], loc.shape[:-1])
         loc = loc.expand(*shape, 1)
         before = (loc - self.raw_mean) / (self.scale * self.raw_persistence.cosh())
         moved, narrowed = self.combiner(torch.cat([features.expand(*shape, -1), before], dim=-1)).chunk(2, dim=-1)
         narrow = softplus(narrowed) / math.log(2.0)
-        return dist.Normal(loc + scale * moved, scale * narrow, validate_args=False).to_event(1)
+        return Normal(loc + scale * moved, scale * narrow, event_dim=1)
 
 
 def _family(emission: Emission | None, df: float | None) -> Emission:

@@ -13,13 +13,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
-import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
 from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.distributions.diffuse_normal import DiffuseNormal
+from pgm_rnn.distributions.normal import Normal
 from pgm_rnn.distributions.singular_normal import SingularNormal
 from pgm_rnn.emissions import Emission, Gaussian
 from pgm_rnn.emissions.natural import IDENTITY, Natural, whole
@@ -140,6 +140,11 @@ class StructuralSSM(GivesChain, SequenceModel):
         self.diffuse: Tensor | None
         self.register_buffer("diffuse", self._directions(start_scale))
 
+    @property
+    def components(self) -> list[Part]:
+        """The components, in the order of their entries of the state."""
+        return [part for part in self.parts if isinstance(part, Part)]
+
     def _directions(self, start_scale: float | None) -> Tensor | None:
         """The unit vectors of the entries that start diffuse, (D, q)."""
         if start_scale is not None:
@@ -151,14 +156,14 @@ class StructuralSSM(GivesChain, SequenceModel):
 
     def _unknown(self) -> Tensor:
         """Whether an entry of the state has no stationary law, (D,)."""
-        own = [flag for part in self.parts for flag in [part.diffuse] * part.size]
+        own = [flag for part in self.components for flag in [part.diffuse] * part.size]
         return torch.tensor(own + [True] * (len(self.labels) - len(own)))
 
     @property
     def labels(self) -> tuple[str, ...]:
         """Names of the entries of the state."""
         more = range(self.input_dim or 0) if self.in_states else ()
-        return tuple(label for part in self.parts for label in part.labels) + tuple(f"input {k + 1}" for k in more)
+        return tuple(label for part in self.components for label in part.labels) + tuple(f"input {k + 1}" for k in more)
 
     @property
     def recipe(self) -> tuple[str, dict[str, Any]]:
@@ -170,7 +175,7 @@ class StructuralSSM(GivesChain, SequenceModel):
         """Variances and the other parameters in their own units; those of components have the components' names."""
         found = {} if self.raw_irregular is None else {"irregular_variance": whole("raw_irregular", VARIANCE)}
         found |= {} if self.coefficients is None else {"coefficients": whole("coefficients", IDENTITY)}
-        own = ((f"parts.{i}", part) for i, part in enumerate(self.parts))
+        own = ((f"parts.{i}", part) for i, part in enumerate(self.components))
         return found | {name: view.within(at) for at, part in own for name, view in part.natural_parameters.items()}
 
     @torch.no_grad()
@@ -211,29 +216,29 @@ class StructuralSSM(GivesChain, SequenceModel):
 
     def matrix(self) -> Tensor:
         """A, (D, D)."""
-        fixed = torch.eye(len(self.labels) - sum(part.size for part in self.parts))
-        return torch.block_diag(*(part.matrix() for part in self.parts), fixed.to(self._like))
+        fixed = torch.eye(len(self.labels) - sum(part.size for part in self.components))
+        return torch.block_diag(*(part.matrix() for part in self.components), fixed.to(self._like))
 
     def noise_root(self) -> Tensor:
         """G, a root of the covariance of the states' noise, (D, r)."""
-        return self._stacked([part.noise() for part in self.parts])
+        return self._stacked([part.noise() for part in self.components])
 
     def start_root(self) -> Tensor:
         """A root of the proper part of the covariance of z_1, (D, r)."""
         scale = self._options["start_scale"]
-        roots = [part.start() for part in self.parts]
+        roots = [part.start() for part in self.components]
         if scale is not None:
             roots = [
                 scale * torch.eye(part.size).to(root) if part.diffuse else root
-                for part, root in zip(self.parts, roots, strict=True)
+                for part, root in zip(self.components, roots, strict=True)
             ]
-            more = len(self.labels) - sum(part.size for part in self.parts)
+            more = len(self.labels) - sum(part.size for part in self.components)
             roots += [scale * torch.eye(more).to(self._like)]
         return self._stacked(roots)
 
     def row(self, h: Tensor | None = None) -> Tensor:
         """c, how an observation reads the state, (D,); (..., D) for inputs (..., K) whose coefficients are states."""
-        own = torch.cat([part.row for part in self.parts])
+        own = torch.cat([part.row for part in self.components])
         if not self.in_states:
             return own
         assert h is not None  # what calls a model with inputs has checked them
@@ -247,7 +252,7 @@ class StructuralSSM(GivesChain, SequenceModel):
     @property
     def _like(self) -> Tensor:
         """A tensor of the model's dtype and device."""
-        like: Tensor = self.parts[0].row
+        like: Tensor = self.components[0].row
         return like
 
     def initial(self, h: Any) -> TorchDistribution:
@@ -267,8 +272,8 @@ class StructuralSSM(GivesChain, SequenceModel):
             return SingularNormal(mean[..., None], mean.new_zeros(1, 0))
         scale = scale_of(self.raw_irregular)
         if not self.family.event_shape:
-            return dist.Normal(mean, scale, validate_args=False)
-        return dist.Normal(mean[..., None], scale, validate_args=False).to_event(1)
+            return Normal(mean, scale)
+        return Normal(mean[..., None], scale, event_dim=1)
 
     def chain(self, inputs: Tensor | None = None) -> GaussianChain:
         """The parameters in the form of the kernels; `centred` removes beta'u_t."""
@@ -299,7 +304,7 @@ class StructuralSSM(GivesChain, SequenceModel):
         """
         unit, start = torch.eye(len(self.labels)).to(self._like), 0
         zero, found = self._like.new_zeros(()), dict[str, tuple[Tensor, Tensor]]()
-        for part in self.parts:
+        for part in self.components:
             rows = unit[start : start + part.size]
             found[part.name] = part.row @ rows, zero
             if "slope" in part.labels:
@@ -376,7 +381,7 @@ INFO = ModelInfo(
     "-",
     "Gaussian, linear",
     "Choe et al. sec. 2.2; Vidal, LDS",
-    {"trend": "stochastic"},
+    {"trend": "stochastic", "start_scale": 1.0},
     (Gaussian,),
     only_numbers=True,
     title="`LinearGaussianSSM`, with inputs, or `structural`: level, trend, season, cycle, AR",

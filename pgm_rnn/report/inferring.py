@@ -84,10 +84,11 @@ def infer(
         _check_takes(engine, model, best)
     engine, reason = (best, reason) if engine == "auto" else (engine, "it was asked for")
     found = _RUNS[engine](model, batch, num_particles, seed)
-    smoothing = Smoothing({})
+    smoothing, more = Smoothing({}), dict[str, Any]()
     if engine == "smc" and num_paths:
         smoothing = smoothed_by_particles(model, batch, num_particles, num_paths, seed)
-    return States(engine, reason, batch.lengths, batch.legend, **found, **smoothing.laws, remarks=smoothing.remarks)
+        more = dict(smoothing.laws)
+    return States(engine, reason, batch.lengths, batch.legend, **found, **more, remarks=smoothing.remarks)
 
 
 def _chosen(model: Any, num_particles: int) -> tuple[str, str]:
@@ -130,7 +131,7 @@ def _kalman(model: Any, data: Sequences, num_particles: int, seed: int | None) -
     smoothed = kalman.smooth(model, data, method=None if is_linear(model) else "extended")
     covs, parts = smoothed.smoothed_covs, {}
     if isinstance(model, HasComponents):
-        parts = {"components": components_of(model, smoothed, checked(model, data))}
+        parts = {"components": components_of(model, smoothed, checked(model, data))}  # type: ignore[arg-type]
     return {
         **parts,
         "log_marginal_likelihood": smoothed.log_marginal_likelihood,
