@@ -83,7 +83,10 @@ def valid_fraction_of(default: float) -> Any:
     return Annotated[float | None, typer.Option(help=text, show_default=f"{default:g}")]
 
 
-ValidFraction = valid_fraction_of(0.1)
+ValidFraction = Annotated[
+    float | None,
+    typer.Option(help="With a file: fraction before the test set that is used for early stopping.", show_default="0.1"),
+]
 FileEmission = Annotated[
     str | None, typer.Option(help="With a file: the type of its values.", show_default="by the kinds of its columns")
 ]

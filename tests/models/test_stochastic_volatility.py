@@ -31,7 +31,8 @@ every_model = pytest.mark.parametrize("name", MODELS)
 
 
 def made(name: str, **values: float) -> StochasticVolatility:
-    return StochasticVolatility(**{"mean": -0.5, "persistence": 0.9, "scale": 0.4, **MODELS[name], **values}).double()
+    options: dict[str, Any] = {"mean": -0.5, "persistence": 0.9, "scale": 0.4, **MODELS[name], **values}
+    return StochasticVolatility(**options).double()
 
 
 def values_of(name: str, **values: float) -> dict[str, Any]:
@@ -242,9 +243,10 @@ def test_nuts_draws_the_states_of_the_program() -> None:
 def test_a_package_of_particle_filters_has_the_same_likelihood_of_the_pound() -> None:
     """The model, data and parameters of Pitt & Shephard (1999), as the book of `particles` runs them: 201 returns."""
     particles = pytest.importorskip("particles")
-    from particles import datasets, state_space_models
+    from particles import datasets, state_space_models  # type: ignore[import-not-found]
 
-    x, p = datasets.GBP_vs_USD_9798().data[:201], {"mean": 2 * math.log(0.5992), "persistence": 0.9702, "scale": 0.178}
+    x: Any = datasets.GBP_vs_USD_9798().data[:201]
+    p: dict[str, Any] = {"mean": 2 * math.log(0.5992), "persistence": 0.9702, "scale": 0.178}
     theirs = state_space_models.StochVol(mu=p["mean"], rho=p["persistence"], sigma=p["scale"])
     np.random.seed(0)  # noqa: NPY002  (that package's own generator)
     found = []

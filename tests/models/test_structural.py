@@ -24,7 +24,7 @@ from tests.test_cli import call
 from tests.test_cli_fit import write_csv
 
 T = 16
-VALUES = {
+VALUES: dict[str, Any] = {
     "irregular_variance": 0.8,
     "level_variance": 0.1,
     "slope_variance": 0.02,
@@ -270,7 +270,8 @@ def test_forecasts_go_on_as_the_components_do(missing: bool) -> None:
     gap[-5:] = torch.nan
     law = kalman.forecast(model, x[None, :-5], 5, inputs=u[None, :-5], future_inputs=u[None, -5:])
     _, means, _ = expected("everything", gap, u, VALUES)
-    torch.testing.assert_close(law.means[0, :, 0], sum(means.values())[-5:], rtol=1e-8, atol=1e-8)
+    total = torch.stack([*means.values()]).sum(0)
+    torch.testing.assert_close(law.means[0, :, 0], total[-5:], rtol=1e-8, atol=1e-8)
 
 
 # Other programs, and published numbers.
@@ -299,7 +300,7 @@ def test_they_are_the_unobserved_components_of_statsmodels(name: str, missing: b
     model, (options, names) = made(name), UNOBSERVED[name]
     x, u = data_for(model, missing)
     inputs = None if u is None else u[None]
-    params = [v for key in names for v in (VALUES[key] if isinstance(VALUES[key], list) else [VALUES[key]])]  # type: ignore[attr-defined]
+    params = [v for key in names for v in (VALUES[key] if isinstance(VALUES[key], list) else [VALUES[key]])]
     exog = {} if u is None else {"exog": u.numpy()}
     reference = api.tsa.UnobservedComponents(x.numpy(), use_exact_diffuse=True, **options, **exog)
     reference.ssm.tolerance = 0  # it takes covariances as steady when they are nearly so
@@ -333,7 +334,7 @@ def climbed(model: StructuralSSM, x: Tensor) -> float:
     def loss() -> Tensor:
         optimizer.zero_grad()
         value = -model.log_marginal_likelihood(x[None]).sum() / len(x)
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         return value
 
     optimizer.step(loss)
