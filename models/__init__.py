@@ -15,6 +15,8 @@ from pgm_rnn.models.noisy_rnn import NoisyRNN
 from pgm_rnn.models.particle_filter_rnn import ParticleFilterRNN
 from pgm_rnn.models.recurrent_hmm import RecurrentHMM
 from pgm_rnn.models.rnn import RNN
+from pgm_rnn.models.stochastic_volatility import StochasticVolatility
+from pgm_rnn.models.structural import StructuralSSM
 from pgm_rnn.models.switching_mean_ar import SwitchingMeanAR
 from pgm_rnn.models.tagger import Tagger
 from pgm_rnn.models.vrnn import VRNN
@@ -43,6 +45,8 @@ __all__ = [
     "Pen",
     "Poisson",
     "RecurrentHMM",
+    "StochasticVolatility",
+    "StructuralSSM",
     "SwitchingMeanAR",
     "Tagger",
 ]

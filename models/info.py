@@ -50,6 +50,7 @@ class GradientFit:
             model is fitted by a bound, and the command has the options of bounds.
         command: name of the command; empty for the model's name.
         named_by: the size whose value ends the model's name, COMMAND-VALUE, if one command fits several models.
+        valid_fraction: the fraction of a file that is used for early stopping by default.
     """
 
     help: str
@@ -57,6 +58,7 @@ class GradientFit:
     defaults: Mapping[str, object] = field(default_factory=lambda: STEPS)
     command: str = ""
     named_by: str | None = None
+    valid_fraction: float = 0.1
 
     @property
     def by_bound(self) -> bool:
@@ -78,6 +80,7 @@ class ModelInfo:
         families: classes of the families of observations that it takes; subclasses are taken, too.
         shares_weights: whether it takes families whose members share weights, through `Emission.head`.
         only_vectors: whether it takes vectors only.
+        only_numbers: whether it takes series of one variable only.
         title: its title in the README's table, in Markdown; models with equal titles share a row.
         fit: the command line's fit by gradient steps; None if its command uses EM or there is none.
         small: sizes of an instance for the tests.
@@ -94,6 +97,7 @@ class ModelInfo:
     families: tuple[type[Emission], ...] = (Emission,)
     shares_weights: bool = False
     only_vectors: bool = False
+    only_numbers: bool = False
     title: str = ""
     fit: GradientFit | None = None
     small: Mapping[str, int] = field(default_factory=dict)
@@ -103,12 +107,18 @@ class ModelInfo:
     def takes(self, family: Emission) -> bool:
         """Whether the model takes observations of this family."""
         stands_alone = self.shares_weights or not family.needs_head
-        return isinstance(family, self.families) and stands_alone and bool(family.event_shape or not self.only_vectors)
+        of_size = bool(family.event_shape) if self.only_vectors else not self.only_numbers or _is_one(family)
+        return isinstance(family, self.families) and stands_alone and of_size
 
     @property
     def command(self) -> str:
         """The model's name for `pgm-rnn fit`."""
         return (self.fit.command if self.fit else "") or self.name
+
+
+def _is_one(family: Emission) -> bool:
+    """Whether an observation is one number."""
+    return family.event_shape.numel() == 1
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from pgm_rnn.models.gaussian_states import (
     with_ranks,
 )
 from pgm_rnn.models.info import ModelInfo
+from pgm_rnn.models.structural import Change, CycleKind, StructuralSSM
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import First, GivesChain
 
@@ -141,6 +142,27 @@ class LinearGaussianSSM(GivesChain, GaussianStateModel):
             model = LinearGaussianSSM(*parts, *matrices[inputs_reach], first=first, diffuse=start)
             return with_ranks(model, ranks)
 
+    @staticmethod
+    def structural(
+        level: Change = "stochastic",
+        trend: Change = "none",
+        seasonal: int | None = None,
+        cycle: CycleKind = "none",
+        ar: int | None = None,
+        regression: int | None = None,
+        **options: Any,
+    ) -> StructuralSSM:
+        """A linear-Gaussian model made of a level, a trend, a season, a cycle, an autoregression and inputs.
+
+        Its parameters are those of the components, not whole matrices. Arguments, further options and errors are those
+        of `StructuralSSM`.
+
+        Raises:
+            TypeError: an unknown option.
+            ValueError: as `StructuralSSM`.
+        """
+        return StructuralSSM(level, trend, seasonal, cycle, ar, regression, **options)
+
     @property
     def emission_is_regular(self) -> bool:
         """Whether R is positive definite by its construction."""
@@ -238,6 +260,6 @@ INFO = ModelInfo(
     {"latent_dim": 1, "obs_dim": 1},
     (Gaussian,),
     only_vectors=True,
-    title="`LinearGaussianSSM`, with inputs",
+    title="`LinearGaussianSSM`, with inputs, or `structural`: level, trend, season, cycle, AR",
     small={"latent_dim": 2},
 )

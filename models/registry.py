@@ -16,6 +16,8 @@ from pgm_rnn.models import (
     particle_filter_rnn,
     recurrent_hmm,
     rnn,
+    stochastic_volatility,
+    structural,
     switching_mean_ar,
     vrnn,
 )
@@ -37,9 +39,11 @@ MODELS: Mapping[str, ModelInfo] = {
         particle_filter_rnn.INFO,
         multi_particle_rnn.INFO,
         linear_gaussian.INFO,
+        structural.INFO,
         deep_markov.INFO,
         vrnn.INFO,
         noisy_rnn.INFO,
+        stochastic_volatility.INFO,
     )
 }
 """Every model by its name."""

@@ -47,6 +47,12 @@ every_estimated_family = every("estimated family")
 every_first = pytest.mark.parametrize("first", ["model", "condition"])
 
 
+def some_family(name: str) -> Emission:
+    """A family that the registered model takes: vectors of real numbers, symbols, or real numbers."""
+    takes = REGISTRIES.models[name].takes
+    return next(FAMILIES[label] for label in ("reals", "symbols", "real") if takes(FAMILIES[label]))
+
+
 def randomised(module: Module, seed: int = 0, scale: float = 0.5) -> Module:
     """Every parameter moved by normal noise, so that none of them is zero."""
     generator = torch.Generator().manual_seed(seed)

@@ -86,15 +86,15 @@ def seen_log_prob(family: Emission, law: Any, x: Tensor, there: Tensor) -> Tenso
 
 def gaussian_log_prob(model: Any, data: Sequences) -> Tensor:
     """log p of what was observed by the big joint normal law of a linear model without inputs, (batch,)."""
-    found = []
+    found, parts = [], model.moments() if hasattr(model, "moments") else model.chain()._asdict()
+    zero = torch.zeros_like(parts["initial_mean"])
     for x, there, length in zip(data.x, data.mask, data.lengths.tolist(), strict=True):
-        move = (model.transition_matrix, torch.zeros(model.latent_dim), model.transition_cov)
         law = joint_normal(
-            (model.initial_mean, model.initial_cov),
-            [move] * (length - 1),
-            [(model.emission_matrix, model.emission_cov)] * length,
+            (parts["initial_mean"], parts["initial_cov"]),
+            [(parts["transition_matrix"], zero, parts["transition_cov"])] * (length - 1),
+            [(parts["emission_matrix"], parts["emission_cov"])] * length,
         )
-        seen = there.reshape(len(there), -1).expand(x.shape)[:length].flatten()
+        seen = there.reshape(len(there), -1).expand(len(there), x[0].numel())[:length].flatten()
         found.append(law.log_prob(x[:length].flatten(), seen).detach() if bool(seen.any()) else torch.zeros(()))
     return torch.stack(found)
 

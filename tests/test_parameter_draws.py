@@ -16,13 +16,12 @@ from pgm_rnn.distributions import InverseWishart
 from pgm_rnn.emissions import Emission, Gaussian
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
-from pgm_rnn.models.registry import model_info
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.draws import Draws, Rows
 from pgm_rnn.sequence_model.priors import WithPriors
 from pgm_rnn.states import FiniteStates
 from tests.cases import every
-from tests.instances import FAMILIES, LENGTHS, every_law, make_model, ragged
+from tests.instances import LENGTHS, every_law, make_model, ragged, some_family
 from tests.test_priors import any_prior
 
 DRAW_BY_DRAW = {"particle-filter-rnn"}
@@ -30,7 +29,7 @@ DRAW_BY_DRAW = {"particle-filter-rnn"}
 
 
 def some_model(name: str, **options: Any) -> tuple[SequenceModel, Tensor]:
-    family = FAMILIES["reals" if model_info(name).takes(FAMILIES["reals"]) else "symbols"]
+    family = some_family(name)
     return make_model(name, family, **options), ragged(family)
 
 

@@ -13,13 +13,12 @@ from torch import Tensor
 
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
-from pgm_rnn.models.registry import model_info
 from pgm_rnn.models.rnn import RNN
 from pgm_rnn.sequence_model import SequenceModel, StateLaw
 from pgm_rnn.sequence_model.parameters import call_with
 from pgm_rnn.sequence_model.priors import WithPriors
 from tests.cases import every
-from tests.instances import FAMILIES, LENGTHS, make_model, ragged
+from tests.instances import FAMILIES, LENGTHS, make_model, ragged, some_family
 
 ROWS = dist.Dirichlet(torch.ones(2, 2, dtype=torch.float64))
 
@@ -89,7 +88,7 @@ def site_log_probs(program: WithPriors, x: Tensor, options: dict[str, Any], **va
 @every("model")
 @pytest.mark.parametrize("num", [3, 4])  # as many draws as sequences, and not
 def test_draws_of_the_parameters_side_by_side_have_the_density_of_each_alone(num: int, name: str, first: Any) -> None:
-    family = FAMILIES["reals" if model_info(name).takes(FAMILIES["reals"]) else "symbols"]
+    family = some_family(name)
     model, x = make_model(name, family, first=first), ragged(family)
     parameter, prior = any_prior(model)
     program, draws = WithPriors(model, {parameter: prior}), prior.sample(torch.Size([2, num]))
@@ -121,7 +120,7 @@ def estimate(elbo: Any, num: int, vectorize: bool, program: Any, guide: Any, x: 
 @pytest.mark.parametrize("name", ["hmm", "lgssm", "rnn-gru", "vrnn", "dmm", "noisy-rnn"])
 @pytest.mark.parametrize("elbo", [Trace_ELBO, RenyiELBO])
 def test_vectorised_particles_give_the_bound_of_particles_one_at_a_time(name: str, elbo: Any) -> None:
-    family = FAMILIES["reals" if model_info(name).takes(FAMILIES["reals"]) else "symbols"]
+    family = some_family(name)
     model, x = make_model(name, family), ragged(family)
     parameter, prior = any_prior(model)
     program = WithPriors(model, {parameter: prior})

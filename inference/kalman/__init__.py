@@ -5,6 +5,7 @@
     sample_states   z_{1:T} ~ p(z_{1:T} | x_{1:T})
     predict         p(x_t | x_{1:t-1})
     forecast        p(z_{L+n}, x_{L+n} | x_{1:L})
+    decompose       the level, the season and other components of a structural model given x_{1:T}
 
 They take any model with `GaussianStates(D)` whose laws are normal; means and covariances are read from the laws.
 Results are exact with `GaussianStates(D, linear=True)`, a `LinearGaussianSSM` for example. For other models, such as
@@ -14,6 +15,7 @@ False; a NaN with a mask that is True is an error. Sources: Vidal (2024), "Exten
 (2013), sec. 4.3, 5.2, 5.6 and 8.2.
 """
 
+from pgm_rnn.inference.kalman.components import Components, decompose
 from pgm_rnn.inference.kalman.engine import (
     Filtered,
     Forecast,
@@ -30,6 +32,7 @@ from pgm_rnn.inference.kalman.kinds import GaussianStateModel, LinearGaussianMod
 from pgm_rnn.sequence_model.chains import CovarianceError
 
 __all__ = [
+    "Components",
     "CovarianceError",
     "Filtered",
     "Forecast",
@@ -37,6 +40,7 @@ __all__ = [
     "LinearGaussianModel",
     "Predicted",
     "Smoothed",
+    "decompose",
     "filter",
     "forecast",
     "log_marginal_likelihood",

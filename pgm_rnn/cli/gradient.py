@@ -29,6 +29,7 @@ from pgm_rnn.cli.options import (
     end,
     job_of,
     registries_of,
+    valid_fraction_of,
 )
 from pgm_rnn.inference.svi.options import Option, options_of
 from pgm_rnn.inference.svi.plan import Plan, Surroundings
@@ -141,6 +142,7 @@ def command_of(info: ModelInfo, registries: Registries) -> Callable[..., None]:
         **MATERIAL,
         "emission": emission_of(registries, info, "gaussian"),
         **FILE,
+        "valid_fraction": valid_fraction_of(fit.valid_fraction),
         **RUN,
         **RESULT,
     }

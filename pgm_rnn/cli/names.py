@@ -32,9 +32,11 @@ MODELS = (
     "particle-filter-rnn",
     "multi-particle-rnn",
     "lgssm",
+    "structural",
     "dmm",
     "vrnn",
     "noisy-rnn",
+    "stochastic-volatility",
 )
 FITS = (
     "rnn",
@@ -48,9 +50,11 @@ FITS = (
     "particle-filter-rnn",
     "multi-particle-rnn",
     "lgssm",
+    "structural",
     "dmm",
     "vrnn",
     "noisy-rnn",
+    "stochastic-volatility",
     "bidirectional-rnn",
     "tagger",
     "own",

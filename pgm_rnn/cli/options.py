@@ -75,6 +75,14 @@ TestFraction = Annotated[
         show_default="0.2",
     ),
 ]
+
+
+def valid_fraction_of(default: float) -> Any:
+    """The option for the validation set of a command with this default."""
+    text = "With a file: fraction before the test set that is used for early stopping."
+    return Annotated[float | None, typer.Option(help=text, show_default=f"{default:g}")]
+
+
 ValidFraction = Annotated[
     float | None,
     typer.Option(help="With a file: fraction before the test set that is used for early stopping.", show_default="0.1"),

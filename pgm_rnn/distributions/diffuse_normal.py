@@ -81,7 +81,8 @@ class DiffuseNormal(TorchDistribution):
         """
         raise DiffuseError(
             "expected a proper law of the first state to draw from, got a diffuse one; give initial_cov in place of "
-            "diffuse, or draw given observations, with kalman.sample_states or model.forecast"
+            "diffuse (start_scale for a structural model), or draw given observations, with kalman.sample_states or "
+            "model.forecast"
         )
 
     def sample(self, sample_shape: Any = ()) -> Tensor:

@@ -1,4 +1,4 @@
-"""Where gradient fits of chains begin: near the data, as EM leaves a chain that starts from them.
+"""Where gradient fits of chains begin: near the data, as EM or L-BFGS leaves a chain that starts from them.
 
 A chain whose states all begin alike climbs to the likelihood of independent observations and stays there. EM from
 k-means starts tells the states apart in a few iterations; what EM cannot fit, the gradient then does.
@@ -11,44 +11,62 @@ import torch
 
 from pgm_rnn.emissions import FullGaussian
 from pgm_rnn.inference import em
-from pgm_rnn.models import HMM, HSMM, AutoregressiveHMM, RecurrentHMM
+from pgm_rnn.inference.em.ascent import ascend
+from pgm_rnn.models import HMM, HSMM, AutoregressiveHMM, RecurrentHMM, StructuralSSM
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences
 
 ITERATIONS, RESTARTS = 30, 4
 """Iterations of EM, and its starts."""
+ROUNDS, LEAST = 12, 1e-7
+"""Rounds of L-BFGS, each of a few iterations, and the gain in nats per step below which they end."""
+BY_EM = "from EM on the data"
 
 
 @singledispatch
-def move_near(model: SequenceModel, data: Sequences, seed: int) -> bool:
-    """Set a new model's parameters near its training data; whether there is such a start for the model.
+def move_near(model: SequenceModel, data: Sequences, seed: int) -> str:
+    """Set a new model's parameters near its training data; how, in words, or "" if the model has no such start.
 
     Args:
         model: the model, in the dtype of the data; it is changed.
         data: the training data.
         seed: random seed of the starts.
     """
-    return False
+    return ""
 
 
 @move_near.register
-def _(model: HSMM, data: Sequences, seed: int) -> bool:
+def _(model: StructuralSSM, data: Sequences, seed: int) -> str:
+    model.start_from(data)
+    parameters, steps = list(model.parameters()), data.num_steps
+
+    def value() -> torch.Tensor:
+        return model.log_marginal_likelihood(data).sum()
+
+    for _ in range(ROUNDS):
+        if ascend(parameters, value, steps) < LEAST * steps:
+            break
+    return "from L-BFGS on the data"
+
+
+@move_near.register
+def _(model: HSMM, data: Sequences, seed: int) -> str:
     em.fit(model, data, num_iterations=ITERATIONS, num_restarts=RESTARTS, start="data", seed=seed, progress=False)
-    return True
+    return BY_EM
 
 
 @move_near.register
-def _(model: AutoregressiveHMM, data: Sequences, seed: int) -> bool:
+def _(model: AutoregressiveHMM, data: Sequences, seed: int) -> str:
     shape: dict[str, Any] = {"full": isinstance(model.family, FullGaussian), "first": model.first}
     near = AutoregressiveHMM.from_data(data, model.num_states, model.order, seed=seed, **shape)
     model.load_state_dict(near.state_dict())
     em.fit(model, data, num_iterations=ITERATIONS, progress=False)
-    return True
+    return BY_EM
 
 
 @move_near.register
 @torch.no_grad()
-def _(model: RecurrentHMM, data: Sequences, seed: int) -> bool:
+def _(model: RecurrentHMM, data: Sequences, seed: int) -> str:
     chain = HMM.random(model.num_states, emission=model.family, seed=seed).to(model.initial_logits.dtype)
     options: dict[str, Any] = {"num_iterations": ITERATIONS, "num_restarts": RESTARTS, "seed": seed, "progress": False}
     em.fit(chain, data, start="data", pseudo_count=0.1, pseudo_observations=2.0, **options)
@@ -58,4 +76,4 @@ def _(model: RecurrentHMM, data: Sequences, seed: int) -> bool:
     for name, weight in model.named_parameters():
         if name in ("transition_weight", "emission_weight"):
             weight.mul_(0.1)  # the network's part is small at first
-    return True
+    return BY_EM

@@ -117,9 +117,9 @@ def fit_by_gradient(
     if material.train.observed is not None:
         check_memory(model)
     before = None if start is None else begin_with(model, start, job.registries)
-    near = start is None and not where.resume and move_near(model, material.train, job.seed)
+    near = move_near(model, material.train, job.seed) if start is None and not where.resume else ""
     shown = "".join(f", {size.replace('_', ' ')} {value}" for size, value in given.items())
-    title = f"{name}{shown}, {type(material.family).__name__} emission{', from EM on the data' * near}"
+    title = f"{name}{shown}, {type(material.family).__name__} emission{', ' * bool(near)}{near}"
     more = {"transpose": transpose, "nade_dim": nade_dim, "start": before}
     return carried_out(job, folder, material, model, title, training, where, more, half=half)
 
@@ -244,13 +244,14 @@ def _check_sizes(info: ModelInfo, sizes: Mapping[str, int | str | None]) -> None
 def _material(job: Job, info: ModelInfo) -> Material:
     """The data that the job names, as vectors of real numbers if the model takes nothing else."""
     vectors = info.only_vectors and info.families == (Gaussian,)
+    file = FILE if info.fit is None else FILE._replace(valid_fraction=info.fit.valid_fraction)
     if not vectors or job.source in job.registries.datasets:
-        material = material_of(job, FILE)
+        material = material_of(job, file)
     else:
         if job.file.emission is not None:
             check_choice("--emission", job.file.emission, ("gaussian",))
         whole = replace(job, seed=0, file=job.file._replace(emission=None))
-        material = material_of(whole, FILE._replace(kind=("real",)))
+        material = material_of(whole, file._replace(kind=("real",)))
         if material.train.observed is not None:
             raise ValueError(f"expected no missing values for {info.name}, got some; fill them in")
     if not info.takes(material.family):

@@ -16,6 +16,7 @@ from torch import Tensor
 from pgm_rnn.checks import by_keyword, check_choice, check_counts
 from pgm_rnn.inference import forward_backward, kalman, smc
 from pgm_rnn.inference.forward_backward import has_finite_states
+from pgm_rnn.inference.kalman.components import HasComponents, components_of
 from pgm_rnn.inference.kalman.kinds import has_gaussian_states, is_linear
 from pgm_rnn.randomness import seeded
 from pgm_rnn.report.material import in_dtype_of
@@ -83,10 +84,11 @@ def infer(
         _check_takes(engine, model, best)
     engine, reason = (best, reason) if engine == "auto" else (engine, "it was asked for")
     found = _RUNS[engine](model, batch, num_particles, seed)
-    smoothing = Smoothing({})
+    smoothing, more = Smoothing({}), dict[str, Any]()
     if engine == "smc" and num_paths:
         smoothing = smoothed_by_particles(model, batch, num_particles, num_paths, seed)
-    return States(engine, reason, batch.lengths, batch.legend, **found, **smoothing.laws, remarks=smoothing.remarks)
+        more = dict(smoothing.laws)
+    return States(engine, reason, batch.lengths, batch.legend, **found, **more, remarks=smoothing.remarks)
 
 
 def _chosen(model: Any, num_particles: int) -> tuple[str, str]:
@@ -111,7 +113,7 @@ def _check_takes(engine: str, model: SequenceModel, best: str) -> None:
         )
 
 
-Found = dict[str, Tensor | None]
+Found = dict[str, Any]
 
 
 def _forward(model: SequenceModel, data: Sequences, num_particles: int, seed: int | None) -> Found:
@@ -127,8 +129,11 @@ def _forward(model: SequenceModel, data: Sequences, num_particles: int, seed: in
 
 def _kalman(model: Any, data: Sequences, num_particles: int, seed: int | None) -> Found:
     smoothed = kalman.smooth(model, data, method=None if is_linear(model) else "extended")
-    covs = smoothed.smoothed_covs
+    covs, parts = smoothed.smoothed_covs, {}
+    if isinstance(model, HasComponents):
+        parts = {"components": components_of(model, smoothed, checked(model, data))}  # type: ignore[arg-type]
     return {
+        **parts,
         "log_marginal_likelihood": smoothed.log_marginal_likelihood,
         "filtered_means": smoothed.filtered_means,
         "filtered_sds": _sds(smoothed.filtered_covs),

@@ -6,6 +6,7 @@ Columns of the table, after id and time, for states 0..K - 1 or components 0..D 
     filtered_sd_k, smoothed_sd_k    standard deviations, where states are vectors
     smoothed_k    p(z_t = k | x_{1:T}), or the mean
     smoothed_se_k    standard error of the number in smoothed_k, where that is estimated from draws
+    NAME, NAME_sd    smoothed mean and standard deviation of a component of a structural model: level, seasonal, ...
     state         the state at t of the most likely path, where there are finitely many
     entropy       of p(z_t | x_{1:T}), in nats
     ess           effective sample size of a particle filter
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
+from pgm_rnn.inference.kalman import Components
 from pgm_rnn.legend import Legend
 from pgm_rnn.report import figures
 from pgm_rnn.report.canvas import FILE, Canvas
@@ -57,6 +59,7 @@ class States:
             (engine "smc"), (B, T, D) or (B, T, K).
         entropy: of p(z_t | x_{1:T}) in nats, (B, T), 0 in the padding.
         ess: effective sample size of the particles after each step, (B, T).
+        components: the components of a structural model given x_{1:T}, by name.
         remarks: sentences on how the laws were found that matter for their use.
     """
 
@@ -75,6 +78,7 @@ class States:
     entropy: Tensor | None = None
     ess: Tensor | None = None
     smoothed_errors: Tensor | None = None
+    components: Components | None = None
     remarks: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -174,6 +178,10 @@ class States:
         ):
             if values is not None:
                 yield name, values
+        if self.components is not None:
+            for name, means in self.components.means.items():
+                yield name, means
+                yield f"{name}_sd", self.components.sds[name]
 
     def _times(self, num_steps: int) -> dict[str, Any]:
         """The coordinate of time, and the times of each sequence where they differ."""

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from pyro.infer import TraceEnum_ELBO
+from pyro import poutine
+from pyro.infer import Trace_ELBO, TraceEnum_ELBO
 from torch import Tensor
 
 from pgm_rnn.emissions import Bernoulli
-from pgm_rnn.models import HSMM, InputHMM, SwitchingMeanAR
+from pgm_rnn.models import HSMM, InputHMM, StochasticVolatility, StructuralSSM, SwitchingMeanAR
 from tests.instances import randomised
 from tests.tutorials.pairs import load
 
@@ -38,6 +39,36 @@ def test_segments_have_the_zoos_likelihood() -> None:
     assert of_script("hsmm", x, *tables) == pytest.approx(expected, rel=1e-9)
     other = *tables[:2], tables[2].flip(1), tables[3]
     assert abs(of_script("hsmm", x, *other) - expected) > 1e-3
+
+
+@torch.no_grad()
+def test_a_structural_series_has_the_zoos_likelihood() -> None:
+    zoo, x = StructuralSSM(trend="stochastic", seasonal=4, start_scale=3.0).double(), torch.randn(3, 5)
+    v = {"irregular": 0.7, "level": 0.2, "slope": 0.05, "seasonal": 0.1}
+    zoo.set_parameters(**{f"{name}_variance": value for name, value in v.items()})
+    expected = float(zoo.log_prob(x, lengths=LENGTHS).sum())
+    script, numbers = load("structural"), torch.tensor([*v.values()])
+    found = -Trace_ELBO().loss(script.model, script.guide, x, LENGTHS, 4, 3.0, numbers)
+    assert found == pytest.approx(expected, rel=1e-9)
+    other = -Trace_ELBO().loss(script.model, script.guide, x, LENGTHS, 4, 3.0, numbers.flip(0))
+    assert abs(other - expected) > 1e-3
+
+
+@torch.no_grad()
+def test_returns_and_log_variances_have_the_zoos_density() -> None:
+    zoo = StochasticVolatility(-0.5, 0.9, 0.4, leverage=-0.6).double()
+    data, script = zoo.sample(3, 5, seed=0), load("stochastic_volatility")
+    assert data.z is not None
+    states = {f"z_{t}": z for t, z in enumerate(data.z[..., 0].unbind(1), start=1)}
+    expected = float(zoo.log_prob(data.x, data.z, LENGTHS).sum())
+
+    def found(*numbers: float) -> float:
+        given = poutine.condition(script.model, data=states)
+        trace = poutine.trace(given).get_trace(data.x, LENGTHS, *torch.tensor(numbers))
+        return float(trace.log_prob_sum())
+
+    assert found(-0.5, 0.9, 0.4, -0.6) == pytest.approx(expected, rel=1e-9)
+    assert abs(found(-0.5, 0.9, 0.4, 0.6) - expected) > 1e-2
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from tests.tutorials.pairs import FOLDER, PAIRS, load
 SCRIPTS = sorted(FOLDER.glob("*.py"))
 EQUIVALENCES = {"theorem_5", "elbo_equivalence"}
 """Named for the claims that they write out."""
-OTHERWISE = {"hsmm", "input_hmm", "switching_mean_ar"}
+OTHERWISE = {"hsmm", "input_hmm", "stochastic_volatility", "structural", "switching_mean_ar"}
 """Compared in `test_likelihoods`: one has inputs, the other one regime a step where the zoo's state has several."""
 
 every_script = pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
@@ -80,6 +80,10 @@ CLAIMS: dict[str, Callable[..., bool]] = {
     ),
     "linear_gaussian": lambda elbo, weighted, exact, true, observed, mean, deviation: (
         elbo < weighted < exact and abs(mean - true) < min(abs(observed - true), 3 * deviation)
+    ),
+    "stochastic_volatility": lambda before, after, exact: before < after - 1 < exact - 1 < after + 1,
+    "structural": lambda before, after, truth, noise, level, slope, season: (
+        truth - 0.02 < after < before and abs(noise - 1) < 0.3 and level < 0.4 and slope < 0.05 and season < 0.1
     ),
     "noisy_rnn": lambda read_off, first, guessed, second: first < 0.8 * read_off and second < 0.8 * guessed,
     "deep_markov": lambda coins, before, after: after < coins / 3 and after < before / 3,
