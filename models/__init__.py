@@ -15,6 +15,7 @@ from pgm_rnn.models.noisy_rnn import NoisyRNN
 from pgm_rnn.models.particle_filter_rnn import ParticleFilterRNN
 from pgm_rnn.models.recurrent_hmm import RecurrentHMM
 from pgm_rnn.models.rnn import RNN
+from pgm_rnn.models.switching_linear import SwitchingLinearSSM
 from pgm_rnn.models.switching_mean_ar import SwitchingMeanAR
 from pgm_rnn.models.tagger import Tagger
 from pgm_rnn.models.vrnn import VRNN
@@ -43,6 +44,7 @@ __all__ = [
     "Pen",
     "Poisson",
     "RecurrentHMM",
+    "SwitchingLinearSSM",
     "SwitchingMeanAR",
     "Tagger",
 ]

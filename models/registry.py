@@ -16,6 +16,7 @@ from pgm_rnn.models import (
     particle_filter_rnn,
     recurrent_hmm,
     rnn,
+    switching_linear,
     switching_mean_ar,
     vrnn,
 )
@@ -37,6 +38,7 @@ MODELS: Mapping[str, ModelInfo] = {
         particle_filter_rnn.INFO,
         multi_particle_rnn.INFO,
         linear_gaussian.INFO,
+        switching_linear.INFO,
         deep_markov.INFO,
         vrnn.INFO,
         noisy_rnn.INFO,
