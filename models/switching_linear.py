@@ -1,7 +1,7 @@
 """A linear dynamical system that switches between K regimes, each with its own dynamics and observations.
 
-    s_1 ~ Categorical(p),        s_t ~ Categorical(softmax(log P[s_{t-1}] + W[s_{t-1}] y_{t-1}))
-    y_1 | s_1 ~ N(m_s, P_s),     y_t | y_{t-1}, s_t ~ N(A_s y_{t-1} + b_s, Q_s),     x_t | y_t, s_t ~ N(C_s y_t + d_s, R_s)
+    s_1 ~ Categorical(p),         s_t ~ Categorical(softmax(log P[s_{t-1}] + W[s_{t-1}] y_{t-1}))
+    y_1 ~ N(m, P) of regime s_1,  y_t ~ N(A y_{t-1} + b, Q) and x_t ~ N(C y_t + d, R) of regime s_t
 
 The state is z_t = (s_t, y_t), one vector of 1 + D numbers. Without weights W, y is linear and Gaussian given the
 regimes, so `pgm_rnn.inference.mixture_kalman` sums it out: p(x_{1:T}) is a mixture of K^T normal densities. With W, the
@@ -53,7 +53,8 @@ class SwitchingLinearSSM(SequenceModel):
         emission_cov: R, (K, M, M).
         transition_offset: b, (K, D), None for zeros.
         emission_offset: d, (K, M), None for zeros.
-        regime_weights: W, (K, K, D), rows s_{t-1}, columns s_t: the recurrent model; None for regimes that do not read y.
+        regime_weights: W, (K, K, D), rows s_{t-1}, columns s_t, of the recurrent model; None for regimes that do not
+            read y.
         first: "model" for p(x_{1:T}), "condition" for p(x_{2:T} | x_1).
 
     Raises:
@@ -207,7 +208,7 @@ class SwitchingLinearSSM(SequenceModel):
 
     @property
     def natural_parameters(self) -> Mapping[str, Natural]:
-        """Probabilities by the names of the constructor, each covariance as "initial_cov", "initial_scale" and so on."""
+        """Probabilities by the names of the constructor, covariances as "initial_cov", "initial_scale" and so on."""
         probs = {
             "initial_probs": whole("initial_logits", SOFTMAX),
             "transition_probs": whole("transition_logits", SOFTMAX),

@@ -6,7 +6,7 @@ The joint normal law of y_1, ..., y_T and x_1, ..., x_T given the regimes is bui
 here is a filter.
 """
 
-from itertools import product
+from itertools import pairwise, product
 from typing import NamedTuple
 
 import torch
@@ -60,11 +60,10 @@ def filtered(model: SwitchingLinearSSM, x: Tensor) -> tuple[Tensor, Tensor, Tens
     return tuple(torch.stack([part[i][-1] for part in parts]) for i in range(3))  # type: ignore[return-value]
 
 
-@torch.no_grad()
 def _path(model: SwitchingLinearSSM, x: Tensor, regimes: tuple[int, ...]) -> Path:
     num_steps, dim = len(x), model.latent_dim
     log_p = model.initial_probs[regimes[0]].log()
-    for old, new in zip(regimes, regimes[1:], strict=False):
+    for old, new in pairwise(regimes):
         log_p = log_p + model.transition_probs[old, new].log()
     mean, cov = [model.initial_mean[regimes[0]]], torch.zeros(num_steps * dim, num_steps * dim)
     cov[:dim, :dim] = model.initial_cov[regimes[0]]

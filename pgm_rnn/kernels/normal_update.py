@@ -50,7 +50,7 @@ def updated(
 
 
 def _without_missing(mean: Tensor, cov: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-    """x - m and S with zeros and unit variances in place of what is missing, and which entries are there, if not all."""
+    """x - m and S, zeros and unit variances in place of what is missing, and which entries are there, if not all."""
     if not bool(x.isnan().any()):
         return x - mean, cov, None
     there = ~x.isnan()

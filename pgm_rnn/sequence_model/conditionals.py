@@ -61,7 +61,8 @@ class Conditionals(nn.Module, metaclass=ModelMeta):
         memory_reads_state: whether `recurrence` reads z_{t-1}. If not, it gets z = None, and exact engines apply.
         transition_reads_state: whether the laws of z_t, the model's and the guide's, read z_{t-1} besides h_t; True
             again in a subclass that defines one of them and does not say.
-        reparametrised: whether draws of z_t are differentiable (`rsample`); those of finite and switching states are not.
+        reparametrised: whether draws of z_t are differentiable (`rsample`); those of finite and of switching states
+            never are.
         has_proposal: whether the guide differs from the model's own laws; set where a class has a `proposal`.
         has_recipe: whether the class itself defines `recipe`, by which a registry makes the model again.
         laws_are_known: whether the methods are made from those of another model, which is the one to check.

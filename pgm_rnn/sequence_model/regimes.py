@@ -4,8 +4,8 @@
 
 A, b and Q depend on s_{t-1} and s_t, C, d and R on s_t, and all of them on a memory h_t and inputs if there are any. As
 in `affine`, the means are evaluated at y = 0 and at D multiples of unit vectors. That p(s_t | s_{t-1}) does not depend
-on y_{t-1}, that the means are affine in it and the covariances constant, is checked at random vectors: only then are the
-y_t summed out exactly. Laws whose regimes read y_{t-1} (recurrent ones) take `smc`.
+on y_{t-1}, that the means are affine in it and the covariances constant, is checked at random vectors: only then can
+the y_t be summed out exactly. Models whose regimes read y_{t-1} (recurrent ones) need `smc`.
 """
 
 from typing import Any, NamedTuple
@@ -99,8 +99,8 @@ def moves_of(model: Any, regime: Tensor, h: Tensor | None, *, check: bool = Fals
     """The laws of s_t and y_t after the regimes s_{t-1} (*batch), for memory h (*batch, dim) or None.
 
     Raises:
-        TypeError, ValueError: as `regime_law`; also a ValueError if `check` finds that a law is not linear in y_{t-1}, or
-            that the regimes read it.
+        TypeError, ValueError: as `regime_law`; also a ValueError if `check` finds a law that is not linear in
+            y_{t-1}, or regimes that read it.
     """
     name, (num_regimes, dim) = f"{type(model).__name__}.transition", _sizes(model)
 
@@ -165,7 +165,7 @@ def _sizes(model: Any) -> tuple[int, int]:
 
 
 def _beside(regime: Tensor, y: Tensor, h: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """States z (num, *batch, 1 + D) with regimes (*batch) and vectors (num, D), and memory that broadcasts with them."""
+    """States z (num, *batch, 1 + D) of regimes (*batch) and vectors (num, D), and memory that broadcasts with them."""
     vectors = y.reshape(len(y), *(1,) * regime.dim(), -1).expand(len(y), *regime.shape, -1)
     numbers = regime.to(y.dtype).expand(len(y), *regime.shape)[..., None]
     return torch.cat([numbers, vectors], dim=-1), None if h is None else h[None]
