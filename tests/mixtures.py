@@ -65,14 +65,13 @@ def _path(model: SwitchingLinearSSM, x: Tensor, regimes: tuple[int, ...]) -> Pat
     log_p = model.initial_probs[regimes[0]].log()
     for old, new in pairwise(regimes):
         log_p = log_p + model.transition_probs[old, new].log()
-    mean, cov = [model.initial_mean[regimes[0]]], torch.zeros(num_steps * dim, num_steps * dim)
-    cov[:dim, :dim] = model.initial_cov[regimes[0]]
-    for t in range(1, num_steps):
-        A, k, before, now = model.transition_matrix[regimes[t]], regimes[t], t * dim, slice(t * dim, (t + 1) * dim)
+    mean, rows = [model.initial_mean[regimes[0]]], [torch.eye(dim, num_steps * dim)]
+    for t, k in enumerate(regimes[1:], 1):
+        A, fresh = model.transition_matrix[k], torch.eye(num_steps * dim)[t * dim : (t + 1) * dim]
         mean.append(A @ mean[-1] + model.transition_offset[k])
-        cov[now, :before] = A @ cov[before - dim : before, :before]
-        cov[:before, now] = cov[now, :before].mT
-        cov[now, now] = A @ cov[before - dim : before, before - dim : before] @ A.mT + model.transition_cov[k]
+        rows.append(A @ rows[-1] + fresh)  # y_t as a matrix times the noises of all steps
+    noises = [model.initial_cov[regimes[0]], *(model.transition_cov[k] for k in regimes[1:])]
+    cov = torch.cat(rows) @ torch.block_diag(*noises) @ torch.cat(rows).mT
     C = torch.block_diag(*(model.emission_matrix[k] for k in regimes))
     R = torch.block_diag(*(model.emission_cov[k] for k in regimes))
     y = torch.cat(mean)

@@ -10,7 +10,7 @@ The last factor is an integral over y_{t+1}, of a normal law N(m, P) that the pa
 
 whose W and w a recursion from the last step to the first gives for every path:
 
-    integral = |I + P W|^{-1/2} exp(-m' W m / 2 + w' m + r' (I + P W)^{-1} P r / 2),   r = w - W m
+    integral = |F|^{-1/2} exp(-m' W m / 2 + w' m + r' L F^{-1} L' r / 2),   F = I + L' W L,   P = L L',   r = w - W m
 
 Source: Lindsten, Bunch, Särkkä, Schön & Godsill (2016), alg. 1 and eq. (14)-(16).
 """
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from pgm_rnn.inference.mixture_kalman.regime_model import RegimeModel
 from pgm_rnn.inference.smc.run import History
+from pgm_rnn.kernels.small_matrices import cholesky, product, solve
 from pgm_rnn.sequence_model import memory_of
 from pgm_rnn.sequence_model.chains import as_vectors
 from pgm_rnn.sequence_model.once import computed_once
@@ -107,12 +108,14 @@ class _Backward:
         """log p(s_{t+1} | s_t^n) and the logarithm of the integral over y_{t+1}, (num_paths, N, B)."""
         log_probs, means, covs = self.model.ahead(self.carried[t])  # (N, B, K, ...)
         particle, sequence = torch.meshgrid(*(torch.arange(n, device=W.device) for n in means.shape[:2]), indexing="ij")
-        log_p, m, P = (part[particle, sequence, after[:, None]] for part in (log_probs, means, covs))
+        parts = (log_probs, means, cholesky(covs))
+        log_p, m, L = (part[particle, sequence, after[:, None]] for part in parts)
         W, w = W[:, None], w[:, None]
-        inner, rest = _unit(P) + P @ W, w - _times(W, m)
-        moved = torch.linalg.solve(inner, _times(P, rest)[..., None])[..., 0]
-        squares = (m * (w + rest)).sum(-1) + (rest * moved).sum(-1)  # twice the exponent: w' m + r' m = 2 w' m - m' W m
-        return log_p + 0.5 * squares - 0.5 * torch.linalg.slogdet(inner).logabsdet
+        rest = w - product(W, m[..., None])[..., 0]
+        inner = cholesky(_unit(L) + product(L.mT, product(W, L)))
+        white = solve(inner, product(L.mT, rest[..., None]))[..., 0]
+        exponent = 0.5 * ((m * (w + rest)).sum(-1) + white.square().sum(-1))  # w' m + r' m = 2 w' m - m' W m
+        return log_p + exponent - inner.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
     def _own(self, t: int, like: Tensor) -> Tensor | None:
         """What the switching model sees of h_t, for regimes (num_paths, B)."""

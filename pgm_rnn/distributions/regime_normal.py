@@ -12,6 +12,8 @@ from pyro.distributions import constraints
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
+from pgm_rnn.kernels.small_matrices import solve
+
 _HALF_LOG_TWO_PI = math.log(2 * math.pi) / 2
 
 
@@ -74,7 +76,7 @@ class RegimeNormal(TorchDistribution):
         number, y = value[..., 0], value[..., 1:]
         regime = number.nan_to_num().clamp(0, self.num_regimes - 1).long()
         log_p, loc, scale_tril = self._of(regime)
-        white = torch.linalg.solve_triangular(scale_tril, (y - loc)[..., None], upper=False)[..., 0]
+        white = solve(scale_tril, (y - loc)[..., None])[..., 0]
         peak = scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1) + y.shape[-1] * _HALF_LOG_TWO_PI
         return (log_p - 0.5 * white.square().sum(-1) - peak).where(number == regime, -torch.inf)
 

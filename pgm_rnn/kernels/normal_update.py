@@ -12,6 +12,8 @@ import math
 import torch
 from torch import Tensor
 
+from pgm_rnn.kernels.small_matrices import cholesky, solve, solve_transposed
+
 _LOG_TWO_PI = math.log(2 * math.pi)
 
 
@@ -23,8 +25,8 @@ def predicted(mean: Tensor, cov: Tensor, matrix: Tensor, offset: Tensor, noise: 
 def log_density(mean: Tensor, cov: Tensor, x: Tensor) -> Tensor:
     """log N(x_o; m_o, S_oo) of the entries o that are not NaN, (*batch), nats; NaN where S is not positive definite."""
     x, cov, there = _without_missing(mean, cov, x)
-    factor = _factor(cov)
-    white = torch.linalg.solve_triangular(factor, x[..., None], upper=False)[..., 0]
+    factor = cholesky(cov)
+    white = solve(factor, x[..., None])[..., 0]
     return _density(factor, white, there)
 
 
@@ -40,9 +42,9 @@ def updated(
     if there is not None:
         matrix = matrix.where(there[..., None], 0.0)
     deviation, total, _ = _without_missing(seen, matrix @ cov @ matrix.mT + noise, x)
-    factor = _factor(total)
-    gain = torch.cholesky_solve(matrix @ cov, factor).mT  # (*batch, D, M)
-    white = torch.linalg.solve_triangular(factor, deviation[..., None], upper=False)[..., 0]
+    factor = cholesky(total)
+    gain = solve_transposed(factor, solve(factor, matrix @ cov)).mT  # (*batch, D, M)
+    white = solve(factor, deviation[..., None])[..., 0]
     rest = torch.eye(cov.shape[-1], dtype=cov.dtype, device=cov.device) - gain @ matrix
     after = rest @ cov @ rest.mT + gain @ noise @ gain.mT
     moved = mean + (gain @ deviation[..., None])[..., 0]
@@ -56,14 +58,6 @@ def _without_missing(mean: Tensor, cov: Tensor, x: Tensor) -> tuple[Tensor, Tens
     there = ~x.isnan()
     both = there[..., None] & there[..., None, :]
     return (x - mean).where(there, 0.0), cov.where(both, torch.diag_embed((~there).to(cov.dtype))), there
-
-
-def _factor(cov: Tensor) -> Tensor:
-    """The Cholesky factor, NaN where there is none."""
-    if cov.shape[-1] == 1:
-        return cov.where(cov > 0, torch.nan).sqrt()
-    factor, failed = torch.linalg.cholesky_ex(cov)
-    return factor.where((failed == 0)[..., None, None], torch.nan)
 
 
 def _density(factor: Tensor, white: Tensor, there: Tensor | None) -> Tensor:

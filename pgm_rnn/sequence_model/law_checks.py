@@ -25,6 +25,7 @@ from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import law_faults as faults
 from pgm_rnn.sequence_model.conditionals import Conditionals, example_of, memory_of
 from pgm_rnn.sequence_model.law_faults import Place
+from pgm_rnn.sequence_model.regimes import regime_law
 from pgm_rnn.states import FiniteStates, GaussianStates, SwitchingStates, described
 
 _SIZES = (2, 3, 5, 7, 11, 13, 17)
@@ -170,6 +171,7 @@ class _TwoSteps:
         if isinstance(self.states, GaussianStates):
             event, of = (self.states.dim,), repr(self.states)
         elif isinstance(self.states, SwitchingStates):
+            regime_law(law, str(place), self.states.num_regimes, self.states.dim)
             event, of = (1 + self.states.dim,), repr(self.states)
         else:
             event, of = tuple(law.event_shape if step == 1 else given[0].shape[2:]), "z_1"

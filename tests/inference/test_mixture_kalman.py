@@ -1,4 +1,4 @@
-"""The Rao-Blackwellised filter and smoother against sums over all paths; rows of a batch are independent repetitions."""
+"""The Rao-Blackwellised filter and smoother against sums over all paths; the batch holds independent repetitions."""
 
 import math
 from typing import Any
@@ -90,11 +90,11 @@ def moments(found: Any, which: str) -> tuple[Tensor, ...]:
 
 
 def away(found: tuple[Tensor, ...], expected: tuple[Tensor, ...], num_particles: int) -> float:
-    """The largest distance from the expected value, in standard errors plus 20 / N, the order of the bias."""
+    """The largest distance from the expected value, in standard errors plus 5 / N, the order of the bias."""
     scores = []
     for values, exact in zip(found, expected, strict=True):
         errors = values.std(0) / len(values) ** 0.5
-        scores.append(float(((values.mean(0) - exact).abs() / (errors + 20 / (LIMIT * num_particles))).max()))
+        scores.append(float(((values.mean(0) - exact).abs() / (errors + 5 / (LIMIT * num_particles))).max()))
     return max(scores)
 
 
@@ -110,11 +110,11 @@ def test_filtered_laws_are_those_of_the_sum_over_all_paths() -> None:
 @pytest.mark.parametrize("method", ["backward", "ancestors"])
 def test_smoothed_laws_are_those_of_the_sum_over_all_paths(method: Any) -> None:
     model = make()
-    x, num = one(model), 500
-    result = mixture_kalman.smooth(model, x.expand(20, -1, -1), num_particles=num, num_paths=num, method=method, seed=0)
+    x, num = one(model), 200
+    result = mixture_kalman.smooth(model, x.expand(40, -1, -1), num_particles=num, num_paths=100, method=method, seed=0)
     expected = tuple(part.detach() for part in mixtures.smoothed(model, x))
     assert away(moments(result, "smoothed"), expected, num) < LIMIT
-    assert score(result.paths[..., 1:].mean(0), expected[1]) < LIMIT + 20 / num
+    assert away((result.paths[..., 1:].mean(0),), expected[1:2], num) < LIMIT
     filtered = tuple(part.detach() for part in mixtures.filtered(model, x))
     assert away(moments(result, "smoothed"), filtered, num) > LIMIT  # other laws
 
@@ -122,16 +122,16 @@ def test_smoothed_laws_are_those_of_the_sum_over_all_paths(method: Any) -> None:
 def test_paths_of_backward_simulation_are_joint_draws() -> None:
     """Pairs (s_1, s_T) have the probabilities of the sum over all paths, which the product of the marginals has not."""
     model = make(seed=3)
-    x, num = one(model), 500
+    x, num = one(model), 200
     weights = torch.stack([path.log_joint for path in mixtures.all_paths(model, x)]).softmax(0).detach()
     regimes = torch.tensor([path.regimes for path in mixtures.all_paths(model, x)])
     both = ((regimes[:, 0] == 0) & (regimes[:, -1] == 0)).double()
     exact = float(weights @ both)
     apart = float(weights @ (regimes[:, 0] == 0).double()) * float(weights @ (regimes[:, -1] == 0).double())
-    paths = mixture_kalman.smooth(model, x.expand(40, -1, -1), num_particles=num, num_paths=num, seed=0).paths
+    paths = mixture_kalman.smooth(model, x.expand(40, -1, -1), num_particles=num, num_paths=100, seed=0).paths
     shares = ((paths[:, :, 0, 0] == 0) & (paths[:, :, -1, 0] == 0)).double().mean(0)
-    assert away((shares,), (torch.tensor(exact),), num * 10) < LIMIT
-    assert away((shares,), (torch.tensor(apart),), num * 10) > LIMIT
+    assert away((shares,), (torch.tensor(exact),), num) < LIMIT
+    assert away((shares,), (torch.tensor(apart),), num) > LIMIT
 
 
 def gaps(x: Tensor) -> Tensor:
@@ -147,9 +147,9 @@ def test_missing_entries_are_integrated_out_by_every_function() -> None:
     many = x.expand(REPEATS, -1, -1)
     found = mixture_kalman.filter(model, many, num_particles=NUM_PARTICLES, seed=0)
     assert score((found.log_marginal_likelihood - exact).exp(), 1.0) < LIMIT
-    result = mixture_kalman.smooth(model, x.expand(20, -1, -1), num_particles=500, num_paths=500, seed=0)
+    result = mixture_kalman.smooth(model, x.expand(20, -1, -1), num_particles=200, num_paths=100, seed=0)
     expected = tuple(part.detach() for part in mixtures.smoothed(model, x))
-    assert away(moments(result, "smoothed"), expected, 500) < LIMIT
+    assert away(moments(result, "smoothed"), expected, 200) < LIMIT
     two = mixtures.log_marginal(model, x[:2]).detach()
     close = mixture_kalman.approximate(model, x[None, :2], method="gpb2").log_marginal_likelihood[0]
     torch.testing.assert_close(close.detach(), two)
@@ -226,18 +226,21 @@ def test_the_error_of_a_collapse_falls_with_the_first_moment_that_it_does_not_ke
 
 def test_its_gradient_tends_to_that_of_the_sum_over_all_paths() -> None:
     model = make()
-    x, num, repeats = one(model), 500, 40
-    exact = torch.autograd.grad(mixtures.log_marginal(model, x), model.transition_matrix)[0]
+    x, num, groups, size = one(model), 300, 30, 10
+    parameters = [model.initial_logits, model.transition_matrix]
+    exact = torch.autograd.grad(mixtures.log_marginal(model, x), parameters)
 
-    def estimates(**options: Any) -> Tensor:
-        value = mixture_kalman.log_marginal_likelihood(
-            model, x.expand(repeats, -1, -1), num_particles=num, ess_threshold=1.0, seed=0, **options
-        )
-        rows = [torch.autograd.grad(row, model.transition_matrix, retain_graph=True)[0] for row in value]
-        return torch.stack(rows)
+    def estimates(**options: Any) -> tuple[Tensor, ...]:
+        means = []
+        for seed in range(groups):
+            value = mixture_kalman.log_marginal_likelihood(
+                model, x.expand(size, -1, -1), num_particles=num, ess_threshold=1.0, seed=seed, **options
+            )
+            means.append(torch.autograd.grad(value.mean(), parameters))
+        return tuple(torch.stack(parts) for parts in zip(*means, strict=True))
 
-    assert away((estimates(),), (exact,), num) < LIMIT
-    assert away((estimates(gradient="drop"),), (exact,), num) > LIMIT  # what is lost with the ancestors
+    assert away(estimates(), exact, num) < LIMIT
+    assert away(estimates(gradient="drop"), exact, num) > LIMIT  # what is lost with the ancestors
 
 
 def test_forecasts_have_the_exact_mean() -> None:
@@ -370,11 +373,9 @@ def test_models_that_do_not_fit_are_named_with_a_way_out() -> None:
         mixture_kalman.filter(make(recurrent=True), x)
     with pytest.raises(TypeError, match=r"expected a model with switching states for mixture_kalman, HMM has finite"):
         mixture_kalman.filter(HMM.random(2, 3), torch.zeros(1, 3, dtype=torch.long))
-    with pytest.raises(TypeError, match=r"for forward_backward|finite"):
-        from pgm_rnn.inference import forward_backward
-
-        forward_backward.filter(make(), x)
-    with pytest.raises(ValueError, match=r"method to be one of 'imm', 'gpb1', 'gpb2'|method"):
+    with pytest.raises(TypeError, match="has switching states; use mixture_kalman, smc or svi"):
+        kalman.filter(make(), x)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="expected method to be one of"):
         mixture_kalman.approximate(make(), x, method="gpb3")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="proposal"):
         mixture_kalman.filter(make(), x, proposal="best")  # type: ignore[arg-type]
@@ -407,7 +408,7 @@ class Wrong(Driven):
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("plain", "laws from Wrong.transition that are RegimeNormal"),
+        ("plain", "laws from transition of Wrong at step 2 that are RegimeNormal"),
         ("mean", "a mean that is affine in y in Wrong.transition"),
         ("cov", "a covariance that does not read y in Wrong.transition"),
         ("emission", "a mean that is affine in y in Wrong.emission"),
