@@ -274,7 +274,7 @@ INFO = ModelInfo(
             "num_regimes": Size("Number of regimes.", shown="needed"),
             "latent_dim": LATENT_DIM,
         },
-        STEPS_ON_A_BOUND,
+        {**STEPS_ON_A_BOUND, "learning_rate": 1e-2, "objective": "fivo", "num_particles": 16},
     ),
     small={"num_regimes": 2, "latent_dim": 2},
 )

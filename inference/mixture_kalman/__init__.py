@@ -20,7 +20,7 @@ from pgm_rnn.inference.mixture_kalman.engine import (
     log_marginal_likelihood,
     smooth,
 )
-from pgm_rnn.inference.mixture_kalman.problem import has_switching_states
+from pgm_rnn.inference.mixture_kalman.problem import has_switching_states, sums_out_vectors
 from pgm_rnn.inference.mixture_kalman.regime_model import RegimeModel
 from pgm_rnn.inference.mixture_kalman.results import Collapsed, Filtered, Smoothed
 
@@ -35,4 +35,5 @@ __all__ = [
     "has_switching_states",
     "log_marginal_likelihood",
     "smooth",
+    "sums_out_vectors",
 ]

@@ -40,6 +40,17 @@ def prepared(model: Any, x: Data, lengths: Tensor | None, inputs: Tensor | None,
     return Sequences(gaps, data.lengths, inputs=data.inputs, legend=data.legend)
 
 
+def sums_out_vectors(model: object, data: Sequences) -> bool:
+    """Whether a model has switching states whose vectors can be summed out, as its laws on checked data show."""
+    if not has_switching_states(model):
+        return False
+    try:
+        check_summable(model, data)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 @torch.no_grad()
 def check_summable(model: Any, data: Sequences) -> None:
     """Raise unless the vectors of a switching model can be summed out, as far as its first steps show it.
