@@ -7,8 +7,8 @@
             for switching states whose vectors can be summed out, that of `mixture_kalman`
 
 The draws are reparametrised, and the gradient goes through them. The gradient of a filter's resampling is left out, as
-in Maddison et al. (2017), sec. 3.3, so that FIVO's gradient is biased; `mixture_kalman` keeps it. Under KL annealing the ELBO's term
-log p(z) - log q(z) has a weight below 1 at first (Bowman et al., 2016, sec. 3.1).
+in Maddison et al. (2017), sec. 3.3, so that FIVO's gradient is biased; `mixture_kalman` keeps it. Under KL annealing
+the ELBO's term log p(z) - log q(z) has a weight below 1 at first (Bowman et al., 2016, sec. 3.1).
 """
 
 from collections.abc import Callable
