@@ -9,7 +9,7 @@ from pgm_rnn.inference import em, forward_backward, kalman, mcmc, mixture_kalman
 from pgm_rnn.inference.em.gaussian_em import is_trainable
 from pgm_rnn.inference.forward_backward import has_finite_states
 from pgm_rnn.inference.kalman.kinds import is_linear
-from pgm_rnn.inference.mixture_kalman import has_switching_states
+from pgm_rnn.inference.mixture_kalman.problem import has_switching_states
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.priors import WithPriors
 from pgm_rnn.sequences import Sequences

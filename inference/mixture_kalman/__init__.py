@@ -10,7 +10,7 @@ They take any model with `SwitchingStates(K, D)` whose `initial` and `transition
 means are linear in y; matrices are read from the laws and may depend on a memory and on inputs. `RegimeModel` is the
 model with the vectors summed out, which all of `smc` and `svi` takes. Where the regimes read y, use `smc`.
 
-Sources: Chen & Liu (2000); Doucet, Godsill & Andrieu (2000), sec. III; Choe, Shin & Spencer (2017), sec. 3.3.
+Sources: Chen & Liu (2000); Doucet, Godsill & Andrieu (2000), sec. 4; Choe, Shin & Spencer (2017), sec. 3.3.
 """
 
 from pgm_rnn.inference.mixture_kalman.engine import (
@@ -20,7 +20,6 @@ from pgm_rnn.inference.mixture_kalman.engine import (
     log_marginal_likelihood,
     smooth,
 )
-from pgm_rnn.inference.mixture_kalman.problem import has_switching_states, sums_out_vectors
 from pgm_rnn.inference.mixture_kalman.regime_model import RegimeModel
 from pgm_rnn.inference.mixture_kalman.results import Collapsed, Filtered, Smoothed
 
@@ -32,8 +31,6 @@ __all__ = [
     "approximate",
     "filter",
     "forecast",
-    "has_switching_states",
     "log_marginal_likelihood",
     "smooth",
-    "sums_out_vectors",
 ]

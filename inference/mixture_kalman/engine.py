@@ -48,7 +48,7 @@ def filter(
     """Filtered laws of regimes and vectors, and an unbiased estimate of p(x_{1:T}), from particles that are regimes.
 
     The weights are those of the particle filter of the whole state, averaged over the vectors given the regimes, so
-    that their variance is at most as large: Doucet, Godsill & Andrieu (2000), sec. III.A.
+    that their variance is at most as large: Doucet, Godsill & Andrieu (2000), sec. 4.
 
     Args:
         model: with `SwitchingStates` whose regimes do not read the vectors, and normal laws linear in them.
@@ -120,7 +120,7 @@ def smooth(
         lengths: (B,) steps of each sequence, None for T.
         num_particles: N, of the filter.
         num_paths: number of paths for each sequence.
-        method: "backward" for backward simulation of the regimes, Lindsten et al. (2016), alg. 1; "ancestors" for the
+        method: "backward" for backward simulation of the regimes, Lindsten et al. (2016); "ancestors" for the
             ancestral lines of the last particles, which is cheaper and has few distinct early regimes.
         proposal: the filter's proposal.
         resampling: the resampling scheme.

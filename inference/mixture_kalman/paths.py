@@ -12,7 +12,7 @@ whose W and w a recursion from the last step to the first gives for every path:
 
     integral = |F|^{-1/2} exp(-m' W m / 2 + w' m + r' L F^{-1} L' r / 2),   F = I + L' W L,   P = L L',   r = w - W m
 
-Source: Lindsten, Bunch, Särkkä, Schön & Godsill (2016), alg. 1 and eq. (14)-(16).
+Source: Lindsten, Bunch, Särkkä, Schön & Godsill (2016).
 """
 
 import torch

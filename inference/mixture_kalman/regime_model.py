@@ -8,7 +8,7 @@ engine that takes such a model takes this one. The particle filter on it is the 
 switching model, because a particle is a path of regimes with its own Kalman filter. The guide is the best one that
 looks one step ahead, q(s_t) proportional to p(s_t | s_{t-1}) p(x_t | s_{1:t}, x_{1:t-1}).
 
-Sources: Chen & Liu (2000), who call it the mixture Kalman filter; Doucet, Godsill & Andrieu (2000), sec. III.
+Sources: Chen & Liu (2000), who call it the mixture Kalman filter; Doucet, Godsill & Andrieu (2000), sec. 4.
 """
 
 from collections.abc import Iterable

@@ -24,6 +24,7 @@ from torch import Tensor
 from pgm_rnn.checks import by_keyword, check_choice, check_counts
 from pgm_rnn.inference import mixture_kalman, smc
 from pgm_rnn.inference.diagnosis import check_scores
+from pgm_rnn.inference.mixture_kalman.problem import sums_out_vectors
 from pgm_rnn.inference.svi import bounds
 from pgm_rnn.randomness import seeded
 from pgm_rnn.results import shown
@@ -194,7 +195,7 @@ def _variance_of_mean(log_w: Tensor, first: Tensor) -> Tensor:
 def _fivo(model: SequenceModel, data: Sequences, num_particles: int, skips: bool) -> Terms:
     """Means over `FIVO_RUNS` independent filters, computed for a few sequences at a time."""
     size = max(1, MAX_STATES // num_particles)
-    filtering: Any = mixture_kalman if mixture_kalman.sums_out_vectors(model, checked(model, data)) else smc
+    filtering: Any = mixture_kalman if sums_out_vectors(model, checked(model, data)) else smc
     runs = []
     for _ in range(FIVO_RUNS):
         parts = [

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from pgm_rnn.checks import check_choice
 from pgm_rnn.inference import mixture_kalman, smc
+from pgm_rnn.inference.mixture_kalman.problem import has_switching_states, sums_out_vectors
 from pgm_rnn.inference.svi import bounds
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.conditionals import follows_parameters
@@ -88,7 +89,7 @@ def check_objective(
     follows = bounds.check_guide(model, data.select(slice(0, 1)))  # judged by the distributions that the guide makes
     if not (objective == "iwae" and model.exact):
         follows = follows and follows_parameters(model)
-    follows = follows or (objective == "fivo" and mixture_kalman.sums_out_vectors(model, data))
+    follows = follows or (objective == "fivo" and sums_out_vectors(model, data))
     if objective in ("iwae", "fivo") and not follows:
         other = "mle" if model.exact else "elbo"
         raise ValueError(
@@ -100,7 +101,7 @@ def check_objective(
 def make_objective(model: SequenceModel, objective: str, num_particles: int) -> Callable[[float], Objective]:
     """The loss, for a weight of log p(z) - log q(z) that is 1 unless the ELBO is annealed."""
     if objective == "fivo":
-        filtering: Any = mixture_kalman if mixture_kalman.has_switching_states(model) else smc
+        filtering: Any = mixture_kalman if has_switching_states(model) else smc
         return lambda weight: (
             lambda data: -filtering.log_marginal_likelihood(model, data, num_particles=num_particles).sum()
         )

@@ -19,6 +19,7 @@ from pgm_rnn.checks import by_keyword, check_choice, check_counts
 from pgm_rnn.inference import forward_backward, kalman, mixture_kalman, smc
 from pgm_rnn.inference.forward_backward import has_finite_states
 from pgm_rnn.inference.kalman.kinds import has_gaussian_states, is_linear
+from pgm_rnn.inference.mixture_kalman.problem import has_switching_states, sums_out_vectors
 from pgm_rnn.randomness import seeded
 from pgm_rnn.report.material import in_dtype_of
 from pgm_rnn.report.particle_smoothing import Smoothing, smoothed_by_mixtures, smoothed_by_particles
@@ -103,7 +104,7 @@ def _chosen(model: Any, num_particles: int, data: Sequences) -> tuple[str, str]:
         return "forward", f"{name} has {states}, for which the forward-backward algorithm is exact"
     if is_linear(model):
         return "kalman", f"{name} has {states}, for which the Kalman filter and smoother are exact"
-    if mixture_kalman.has_switching_states(model) and mixture_kalman.sums_out_vectors(model, checked(model, data)):
+    if has_switching_states(model) and sums_out_vectors(model, checked(model, data)):
         return (
             "mixture",
             f"{name} has {states}, whose regimes {num_particles:,} particles follow, each with a Kalman filter",
@@ -116,7 +117,7 @@ def _check_takes(engine: str, model: SequenceModel, best: str) -> None:
     takes: dict[str, Callable[[SequenceModel], bool]] = {
         "forward": has_finite_states,
         "kalman": has_gaussian_states,
-        "mixture": mixture_kalman.has_switching_states,
+        "mixture": has_switching_states,
     }
     if engine in takes and not takes[engine](model):
         raise TypeError(

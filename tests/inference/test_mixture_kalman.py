@@ -73,7 +73,7 @@ def excess(values: Tensor, others: Tensor) -> float:
 
 @pytest.mark.parametrize("proposal", ["optimal", "bootstrap"])
 def test_its_weights_vary_less_than_those_of_the_filter_of_the_whole_state(proposal: Any) -> None:
-    """Doucet, Godsill & Andrieu (2000), sec. III.A: without resampling and with the same proposal it is a theorem."""
+    """Doucet, Godsill & Andrieu (2000), sec. 4: without resampling and with the same proposal it is a theorem."""
     model = make()
     x = one(model)
     exact = mixtures.log_marginal(model, x).detach()

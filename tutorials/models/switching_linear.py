@@ -18,7 +18,7 @@ from torch.distributions import constraints
 
 
 def model(x: Tensor, lengths: Tensor, *laws: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """p(x, s, y) of observations x (batch, T, M); sequence i has lengths[i] steps, the rest is padding; returns s, y."""
+    """p(x, s, y) of x (batch, T, M); sequence i has lengths[i] steps, the rest is padding; returns all s and y."""
     p, P, m, V, A, Q, C, R = laws
     s = y = None
     states = []
