@@ -79,12 +79,16 @@ def filter(
     assert result.memory is not None  # h_t has the moments
     means, covs = regimes.filtered(result.memory, result.particles, last)
     inside = length_mask(data.lengths, data.x.shape[1])
-    found = _unpacked(result.means["moments"], regimes)
-    kept = [part.where(inside[(..., *(None,) * (part.dim() - 2))], 0.0) for part in found]
+    probs, mean, cov = (
+        part.where(inside[(..., *(None,) * (part.dim() - 2))], 0.0)
+        for part in _unpacked(result.means["moments"], regimes)
+    )
     return Filtered(
         result.log_marginal_likelihood,
         result.log_normalizers,
-        *kept,
+        probs,
+        mean,
+        cov,
         result.particles,
         means,
         covs,
@@ -278,7 +282,7 @@ def _moments(model: RegimeModel) -> Callable[[Tensor, Any, Tensor], Tensor]:
         mean, cov = model.filtered(h, z, x)
         centre = mean.mean(0, keepdim=True).expand(mean.shape)
         far = mean - centre
-        indicators = torch.nn.functional.one_hot(z, model.states.num_states).to(mean.dtype)
+        indicators = torch.nn.functional.one_hot(z, model.num_regimes).to(mean.dtype)
         return torch.cat([indicators, centre, far, (cov + far[..., :, None] * far[..., None, :]).flatten(-2)], dim=-1)
 
     return packed
@@ -287,7 +291,7 @@ def _moments(model: RegimeModel) -> Callable[[Tensor, Any, Tensor], Tensor]:
 def _unpacked(values: Tensor, model: RegimeModel) -> tuple[Tensor, Tensor, Tensor]:
     """p(s_t), E(y_t) and Cov(y_t), (B, T, ...), from the weighted means of `_moments`."""
     dim = model.dim
-    probs, centre, far, square = values.split([model.states.num_states, dim, dim, dim**2], dim=-1)
+    probs, centre, far, square = values.split([model.num_regimes, dim, dim, dim**2], dim=-1)
     return probs, centre + far, square.unflatten(-1, (dim, dim)) - far[..., :, None] * far[..., None, :]
 
 

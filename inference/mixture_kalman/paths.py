@@ -48,7 +48,7 @@ def backward_paths(model: RegimeModel, history: History, data: Sequences, num_pa
 
 def _carried(model: RegimeModel, history: History, data: Sequences) -> list[Tensor]:
     """The memory of step t + 1 that each particle of step t leads to, (N, B, dim), t = 1..T - 1."""
-    memory, found = memory_of(model), []
+    memory, found = memory_of(model), list[Tensor]()
     h = memory.start(len(data.x), None if data.inputs is None else data.inputs[:, 0])
     h = h.expand(history.z.shape[1], *h.shape)
     for t, read in enumerate(memory.reads(data.x, data.inputs)):

@@ -67,8 +67,9 @@ class RegimeModel(SequenceModel, ComputedOnce[Tables | None]):
     def __init__(self, model: Any, *, fixed_guide: bool = False) -> None:
         super().__init__(model.family, model.first)
         self.switching, self.fixed_guide = model, fixed_guide
-        self.dim, self.width = model.states.dim, model.family.event_shape.numel()
-        self.states = FiniteStates(model.states.num_regimes)
+        self.num_regimes, self.dim = model.states.num_regimes, model.states.dim
+        self.width = model.family.event_shape.numel()
+        self.states = FiniteStates(self.num_regimes)
         self.input_dim = model.input_dim
 
     @property
@@ -82,7 +83,7 @@ class RegimeModel(SequenceModel, ComputedOnce[Tables | None]):
         """The laws in every regime, where they are the same at every step; None for a model with memory or inputs."""
         if self.switching.initial_memory is not None or self.input_dim is not None:
             return None
-        model, every = self.switching, torch.arange(self.states.num_states, device=example_of(self.switching).device)
+        model, every = self.switching, torch.arange(self.num_regimes, device=example_of(self.switching).device)
         return Tables(start_of(model, None), moves_of(model, every, None), sees_of(model, every, None, self.width))
 
     def recurrence(self, h: Tensor, z: Tensor, x: Tensor) -> Tensor:
@@ -168,7 +169,7 @@ class RegimeModel(SequenceModel, ComputedOnce[Tables | None]):
         own = self._own(h)
         if z is not None:
             return self.sees_in(z, own)
-        every = torch.arange(self.states.num_states, device=h.device)
+        every = torch.arange(self.num_regimes, device=h.device)
         return self.sees_in(every, None if own is None else own[..., None, :])
 
     def _start(self, h: Tensor, z: Tensor | None) -> Start:

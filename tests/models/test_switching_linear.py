@@ -14,8 +14,10 @@ from pgm_rnn.models import SwitchingLinearSSM
 from pgm_rnn.states import SwitchingStates
 from tests import mixtures
 
-PARTS = ("initial_probs", "transition_probs", "initial_mean", "initial_cov", "transition_matrix", "transition_cov")
-PARTS += ("emission_matrix", "emission_cov", "transition_offset", "emission_offset", "regime_weights")
+PARTS = (
+    *("initial_probs", "transition_probs", "initial_mean", "initial_cov", "transition_matrix", "transition_cov"),
+    *("emission_matrix", "emission_cov", "transition_offset", "emission_offset", "regime_weights"),
+)
 
 
 def make(**options: Any) -> SwitchingLinearSSM:
