@@ -165,7 +165,7 @@ def test_one_regime_is_the_kalman_filter_whatever_the_particles() -> None:
     exact = kalman.smooth(plain, x, lengths)
     filtered = mixture_kalman.filter(model, x, lengths, num_particles=2, seed=0)
     smoothed = mixture_kalman.smooth(model, x, lengths, num_particles=2, num_paths=2, seed=0)
-    found = [
+    found: list[Any] = [
         filtered,
         *(mixture_kalman.approximate(model, x, lengths, method=each) for each in ("imm", "gpb1", "gpb2")),
     ]
@@ -374,7 +374,7 @@ def test_models_that_do_not_fit_are_named_with_a_way_out() -> None:
     with pytest.raises(TypeError, match=r"expected a model with switching states for mixture_kalman, HMM has finite"):
         mixture_kalman.filter(HMM.random(2, 3), torch.zeros(1, 3, dtype=torch.long))
     with pytest.raises(TypeError, match="has switching states; use mixture_kalman, smc or svi"):
-        kalman.filter(make(), x)  # type: ignore[arg-type]
+        kalman.filter(make(), x)
     with pytest.raises(ValueError, match="expected method to be one of"):
         mixture_kalman.approximate(make(), x, method="gpb3")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="proposal"):
