@@ -119,7 +119,7 @@ def fit_by_gradient(
     before = None if start is None else begin_with(model, start, job.registries)
     near = start is None and not where.resume and move_near(model, material.train, job.seed)
     shown = "".join(f", {size.replace('_', ' ')} {value}" for size, value in given.items())
-    title = f"{name}{shown}, {type(material.family).__name__} emission{', from EM on the data' * near}"
+    title = f"{name}{shown}, {type(material.family).__name__} emission{', begun near the data' * near}"
     more = {"transpose": transpose, "nade_dim": nade_dim, "start": before}
     return carried_out(job, folder, material, model, title, training, where, more, half=half)
 
