@@ -6,6 +6,8 @@ import torch
 from pgm_rnn.inference import mixture_kalman
 from pgm_rnn.models import SwitchingLinearSSM
 from pgm_rnn.models.switching_start import switching_start
+from pgm_rnn.report.chain_starts import move_near
+from pgm_rnn.sequences import Sequences
 
 
 def truth() -> SwitchingLinearSSM:
@@ -55,3 +57,12 @@ def test_more_regimes_than_moves_and_bad_sizes() -> None:
         switching_start(torch.randn(1, 3, 1), num_regimes=0, latent_dim=1)
     with pytest.raises(ValueError, match="latent_dim"):
         switching_start(torch.randn(1, 3, 1), num_regimes=2, latent_dim=9)
+
+
+def test_fits_at_the_command_line_begin_there() -> None:
+    x, lengths = truth().sample(4, 10, seed=0).x, torch.tensor([10, 10, 4, 7])
+    x[0, 3, 1] = torch.nan
+    near = switching_start(x, lengths, num_regimes=2, latent_dim=2, seed=3)
+    model, data = SwitchingLinearSSM.random(2, 2, 2, seed=0), Sequences(x.nan_to_num(), lengths, mask=~x.isnan())
+    assert move_near(model, data, 3)
+    torch.testing.assert_close(model.state_dict(), near.state_dict())
