@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 from pyro.distributions import Normal
 
-from pgm_rnn.inference import em, forward_backward, kalman, mcmc, pmmh, smc, svi
+from pgm_rnn.inference import em, forward_backward, kalman, mcmc, mixture_kalman, pmmh, smc, svi
 from pgm_rnn.inference.em.gaussian_em import is_trainable
 from pgm_rnn.inference.forward_backward import has_finite_states
 from pgm_rnn.inference.kalman.kinds import is_linear
+from pgm_rnn.inference.mixture_kalman.problem import has_switching_states
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.priors import WithPriors
 from pgm_rnn.sequences import Sequences
@@ -61,6 +62,11 @@ ENGINES: Mapping[str, Engine] = {
             lambda model, data: forward_backward.smooth(model, data),
         ),
         Engine("kalman", is_linear, lambda model, data: kalman.smooth(model, data)),
+        Engine(
+            "mixture_kalman",
+            has_switching_states,
+            lambda model, data: mixture_kalman.smooth(model, data, num_particles=20, num_paths=5),
+        ),
         Engine(
             "mcmc",
             has_likelihood,

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from pgm_rnn.states import FiniteStates, GaussianStates, SemiMarkovStates, described
+from pgm_rnn.states import FiniteStates, GaussianStates, SemiMarkovStates, SwitchingStates, described
 
 
 def check_trainable(engine: str, model: object, *, by_gradient: bool = True) -> None:
@@ -56,4 +56,4 @@ def _taker(model: object) -> str:
         return "use forward_backward"
     if isinstance(states, GaussianStates):
         return "use kalman" if states.linear else "use kalman with a method, smc or svi"
-    return "use smc or svi"
+    return "use mixture_kalman, smc or svi" if isinstance(states, SwitchingStates) else "use smc or svi"

@@ -17,6 +17,7 @@ from pgm_rnn.models.recurrent_hmm import RecurrentHMM
 from pgm_rnn.models.rnn import RNN
 from pgm_rnn.models.stochastic_volatility import StochasticVolatility
 from pgm_rnn.models.structural import StructuralSSM
+from pgm_rnn.models.switching_linear import SwitchingLinearSSM
 from pgm_rnn.models.switching_mean_ar import SwitchingMeanAR
 from pgm_rnn.models.tagger import Tagger
 from pgm_rnn.models.vrnn import VRNN
@@ -47,6 +48,7 @@ __all__ = [
     "RecurrentHMM",
     "StochasticVolatility",
     "StructuralSSM",
+    "SwitchingLinearSSM",
     "SwitchingMeanAR",
     "Tagger",
 ]

@@ -84,6 +84,38 @@ class Covariance(ComputedOnce[Factor]):
         return raw_of(check_covariance(name, cov, self.raw.shape[0]))
 
 
+class CovarianceTable(nn.Module):
+    """One positive definite covariance for each of K regimes as a parameter.
+
+    Args:
+        scale_tril: the Cholesky factors L of their initial values, (K, size, size).
+    """
+
+    def __init__(self, scale_tril: Tensor) -> None:
+        super().__init__()
+        self.raw = nn.Parameter(raw_of(scale_tril))
+
+    @property
+    def num_free(self) -> Mapping[str, int]:
+        """Number of free entries of the raw matrices, those of their lower triangles."""
+        return {"raw": len(self.raw) * _triangle(self.raw)}
+
+    def natural_views(self) -> Mapping[str, Natural]:
+        """The covariances under each of their names in `pgm_rnn.emissions.natural.of_covariance`."""
+        return of_covariance("raw", factor_of, lambda _, scale_tril: raw_of(scale_tril))
+
+    @property
+    def scale_tril(self) -> Tensor:
+        """The lower triangular factors L with positive diagonals, (K, size, size)."""
+        return factor_of(self.raw)
+
+    @property
+    def matrix(self) -> Tensor:
+        """The covariances L L', (K, size, size)."""
+        factor = self.scale_tril
+        return factor @ factor.mT
+
+
 class SingularCovariance(ComputedOnce[Tensor]):
     """One covariance of fixed range as a parameter.
 
@@ -234,4 +266,5 @@ def raw_of(scale_tril: Tensor) -> Tensor:
 
 def _triangle(raw: Tensor) -> int:
     """Number of entries of the lower triangle of a square matrix."""
-    return len(raw) * (len(raw) + 1) // 2
+    size = raw.shape[-1]
+    return size * (size + 1) // 2

@@ -18,6 +18,7 @@ from pgm_rnn.models import (
     rnn,
     stochastic_volatility,
     structural,
+    switching_linear,
     switching_mean_ar,
     vrnn,
 )
@@ -40,6 +41,7 @@ MODELS: Mapping[str, ModelInfo] = {
         multi_particle_rnn.INFO,
         linear_gaussian.INFO,
         structural.INFO,
+        switching_linear.INFO,
         deep_markov.INFO,
         vrnn.INFO,
         noisy_rnn.INFO,

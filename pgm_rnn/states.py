@@ -5,6 +5,8 @@ FiniteStates(K)                 z_t in 0..K - 1: the forward-backward and Viterb
 SemiMarkovStates(K, D)          the same where a state lasts 1..D steps by a law of its own: their forms for segments
 GaussianStates(D, linear=True)  z_t in R^D, all laws normal, their means linear in z: the Kalman filter
 GaussianStates(D)               the same with any means: extended, unscented and iterated filters, SMC, SVI
+SwitchingStates(K, D)           a regime in 0..K - 1 and a vector that is linear Gaussian given the regimes: mixtures of
+                                Kalman filters, whose particles are the regimes alone
 States()                        anything else: SMC and SVI
 """
 
@@ -12,7 +14,15 @@ from dataclasses import dataclass
 
 from pgm_rnn.checks import check_counts
 
-__all__ = ["NO_STATE", "FiniteStates", "GaussianStates", "SemiMarkovStates", "States", "described"]
+__all__ = [
+    "NO_STATE",
+    "FiniteStates",
+    "GaussianStates",
+    "SemiMarkovStates",
+    "States",
+    "SwitchingStates",
+    "described",
+]
 NO_STATE = -1
 """Stands in results in place of one of the states 0..K - 1 where there is none, behind the end of a sequence."""
 
@@ -90,6 +100,27 @@ class GaussianStates(States):
         check_counts(dim=self.dim)
 
 
+@dataclass(frozen=True)
+class SwitchingStates(States):
+    """A regime s and a vector y with normal laws in each regime, as one vector z = (s, y) of 1 + dim real entries.
+
+    The laws of z are `pgm_rnn.distributions.RegimeNormal`, which give p(s) and p(y | s).
+
+    Args:
+        num_regimes: K, at least 1; the first entry of z is one of 0..K - 1.
+        dim: D, the number of entries of y, at least 1.
+
+    Raises:
+        ValueError: K or D is below 1.
+    """
+
+    num_regimes: int
+    dim: int
+
+    def __post_init__(self) -> None:
+        check_counts(num_regimes=self.num_regimes, dim=self.dim)
+
+
 def described(states: States | None) -> str:
     """The states in words, for errors: "none" without a latent state, "finite states", "linear Gaussian states", ..."""
     if states is None:
@@ -98,6 +129,8 @@ def described(states: States | None) -> str:
         return "finite states"
     if isinstance(states, SemiMarkovStates):
         return "states with durations"
+    if isinstance(states, SwitchingStates):
+        return "switching states"
     if isinstance(states, GaussianStates):
         return "linear Gaussian states" if states.linear else "nonlinear Gaussian states"
     return "states of no known structure"

@@ -142,7 +142,10 @@ def test_forecasts_go_to_a_table_or_a_picture(monkeypatch: pytest.MonkeyPatch, c
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("infer hmm --data a.csv --engine forwrad", "expected --engine to be one of auto, forward, kalman, smc, svi"),
+        (
+            "infer hmm --data a.csv --engine forwrad",
+            "expected --engine to be one of auto, forward, kalman, mixture, smc, svi",
+        ),
         ("infer hmm --data a.csv --engine kalman", "got 'kalman'; use 'forward', which 'auto' chooses"),
         ("infer rnn --data a.csv", "expected a model with latent states, got RNN, which has none"),
         ("infer hmm --data a.csv --out s.txt", "expected --out to end in .csv, .parquet, .nc, .png or .svg, got s.txt"),

@@ -19,7 +19,7 @@ from pyro import poutine
 from torch import Tensor
 
 from pgm_rnn.emissions import Emission, Gaussian
-from pgm_rnn.inference import em, forward_backward, kalman, pmmh, smc, svi
+from pgm_rnn.inference import em, forward_backward, kalman, mixture_kalman, pmmh, smc, svi
 from pgm_rnn.inference.registry import one_prior
 from pgm_rnn.models import HMM, LinearGaussianSSM
 from pgm_rnn.registries import OWN
@@ -56,12 +56,15 @@ VALUES: dict[str, Value] = {
     "forward_backward": lambda model, data: forward_backward.filter(model, data).log_marginal_likelihood,
     "kalman": lambda model, data: kalman.filter(model, data).log_marginal_likelihood,
     "mcmc": by_program,
+    "mixture_kalman": lambda model, data: (
+        mixture_kalman.filter(model, data, num_particles=20, seed=0).log_marginal_likelihood
+    ),
     "pmmh": by_pmmh,
     "smc": lambda model, data: smc.filter(model, data, num_particles=20, seed=0).log_marginal_likelihood,
     "svi": lambda model, data: svi.evaluate(model, data, num_particles=3).log_likelihoods,
 }
 """What each engine says of log p of the observed entries, per sequence or in total."""
-ESTIMATES = {"pmmh", "smc"}
+ESTIMATES = {"mixture_kalman", "pmmh", "smc"}
 """Engines that estimate even where the model is exact."""
 
 

@@ -27,6 +27,7 @@ MODULES = (
     "pgm_rnn.inference.forward_backward",
     "pgm_rnn.inference.kalman",
     "pgm_rnn.inference.mcmc",
+    "pgm_rnn.inference.mixture_kalman",
     "pgm_rnn.inference.pmmh",
     "pgm_rnn.inference.resampling",
     "pgm_rnn.inference.smc",

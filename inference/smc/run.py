@@ -5,6 +5,7 @@ one operation to the next, and memory grows with T by a few numbers per sequence
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from operator import itemgetter
 from typing import Literal, NamedTuple
 
@@ -23,6 +24,9 @@ GROUP = 2**18
 
 Function = Callable[[Tensor, Tensor | None], Tensor]
 """A function of a state and its memory, (N, B, ...)."""
+
+SeenFunction = Callable[[Tensor, Tensor | None, Tensor], Tensor]
+"""A function of a state, its memory and the observation (B, *event), (N, B, ...)."""
 
 
 class History(NamedTuple):
@@ -90,17 +94,26 @@ def run(
     options: Options,
     functions: Mapping[str, Function] | None = None,
     keep: Literal["last", "all"] = "last",
+    seen: Mapping[str, SeenFunction] | None = None,
 ) -> Filtered:
-    """Runs a filter on data from `checked_for_smc`; arguments are those of `pgm_rnn.inference.smc.filter`."""
+    """Runs a filter on data from `checked_for_smc`; arguments are those of `pgm_rnn.inference.smc.filter`.
+
+    `seen` are functions that read the observation, too, whose filtered means stand beside the others.
+    """
+    blind = {name: partial(_blind, function) for name, function in (functions or {}).items()}
     with computed_once(model):
-        return _in_groups(model, data, options, functions or {}, keep)
+        return _in_groups(model, data, options, {**blind, **(seen or {})}, keep)
+
+
+def _blind(function: Function, z: Tensor, h: Tensor | None, x: Tensor) -> Tensor:
+    return function(z, h)
 
 
 def _in_groups(
     model: SequenceModel,
     data: Sequences,
     options: Options,
-    functions: Mapping[str, Function],
+    functions: Mapping[str, SeenFunction],
     keep: Literal["last", "all"],
 ) -> Filtered:
     size = max(1, GROUP // options.num_particles)
@@ -143,7 +156,7 @@ def _group(
     model: SequenceModel,
     data: Sequences,
     options: Options,
-    functions: Mapping[str, Function],
+    functions: Mapping[str, SeenFunction],
     keep: Literal["last", "all"],
 ) -> Filtered:
     x, lengths, _, inputs, observed = data[:5]
@@ -165,14 +178,14 @@ def _group(
 class _Record:
     """The results of each step; without gradients they are allocated at the start, so that memory is not fragmented."""
 
-    def __init__(self, functions: Mapping[str, Function], keep: str, num_steps: int) -> None:
+    def __init__(self, functions: Mapping[str, SeenFunction], keep: str, num_steps: int) -> None:
         self.functions, self.keep, self.num_steps, self.number = functions, keep, num_steps, 0
         self.log_normalizers: list[Tensor] = []
         self.kept: list[tuple[Tensor, Tensor, Tensor]] = []
         self.means: dict[str, list[Tensor]] = {}
 
     def add(self, done: Step) -> None:
-        z, h, log_weights, weights, _, ess_now = done.particles
+        z, h, log_weights, weights, x, ess_now = done.particles
         if self.number == 0:
             shape = (z.shape[1], self.num_steps)
             self.rows = (weights.new_empty(shape), weights.new_empty(shape, dtype=torch.bool), weights.new_empty(shape))
@@ -187,7 +200,7 @@ class _Record:
             itself = torch.arange(len(z), device=z.device)[:, None].expand(log_weights.shape)
             self.kept.append((z, log_weights, itself if done.ancestors is None else done.ancestors))
         for name, function in self.functions.items():
-            values = function(z, h)
+            values = function(z, h, x)
             normalized = weights / weights.sum(0)
             weighted = normalized[(...,) + (None,) * (values.dim() - 2)] * values
             self.means.setdefault(name, []).append(weighted.sum(0))

@@ -16,19 +16,20 @@ first="condition" is always given x_1: then skip-first equals "sum", and each se
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from pgm_rnn.checks import by_keyword, check_choice, check_counts
-from pgm_rnn.inference import smc
+from pgm_rnn.inference import mixture_kalman, smc
 from pgm_rnn.inference.diagnosis import check_scores
+from pgm_rnn.inference.mixture_kalman.problem import sums_out_vectors
 from pgm_rnn.inference.svi import bounds
 from pgm_rnn.randomness import seeded
 from pgm_rnn.results import shown
 from pgm_rnn.sequence_model import SequenceModel
-from pgm_rnn.sequence_model.observations import as_batch, marked
+from pgm_rnn.sequence_model.observations import as_batch, checked, marked
 from pgm_rnn.sequences import Data, Sequences, some_observed
 
 BOUNDS = ("exact", "elbo", "iwae", "fivo", "importance")
@@ -194,10 +195,11 @@ def _variance_of_mean(log_w: Tensor, first: Tensor) -> Tensor:
 def _fivo(model: SequenceModel, data: Sequences, num_particles: int, skips: bool) -> Terms:
     """Means over `FIVO_RUNS` independent filters, computed for a few sequences at a time."""
     size = max(1, MAX_STATES // num_particles)
+    filtering: Any = mixture_kalman if sums_out_vectors(model, checked(model, data)) else smc
     runs = []
     for _ in range(FIVO_RUNS):
         parts = [
-            smc.filter(model, data.select(index), num_particles=num_particles, degenerate="-inf")
+            filtering.filter(model, data.select(index), num_particles=num_particles, degenerate="-inf")
             for index in torch.arange(len(data.lengths), device=data.x.device).split(size)
         ]
         first = [part.log_normalizers[:, 0] if skips else 0.0 for part in parts]

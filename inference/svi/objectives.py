@@ -3,11 +3,12 @@
     mle     log p(x), for a model that is `exact`: Pyro's ELBO, which is tight there
     elbo    (1/K) sum_k log w^k, by Pyro's Trace_ELBO
     iwae    log (1/K) sum_k w^k, sequence by sequence (`bounds`)
-    fivo    the log of a particle filter's estimate of p(x) (`smc`), resampled where the effective sample size is low
+    fivo    the log of a particle filter's estimate of p(x) (`smc`), resampled where the effective sample size is low;
+            for switching states whose vectors can be summed out, that of `mixture_kalman`
 
 The draws are reparametrised, and the gradient goes through them. The gradient of a filter's resampling is left out, as
-in Maddison et al. (2017), sec. 3.3, so that FIVO's gradient is biased. Under KL annealing the ELBO's term
-log p(z) - log q(z) has a weight below 1 at first (Bowman et al., 2016, sec. 3.1).
+in Maddison et al. (2017), sec. 3.3, so that FIVO's gradient is biased; `mixture_kalman` keeps it. Under KL annealing
+the ELBO's term log p(z) - log q(z) has a weight below 1 at first (Bowman et al., 2016, sec. 3.1).
 """
 
 from collections.abc import Callable
@@ -18,7 +19,8 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from pgm_rnn.checks import check_choice
-from pgm_rnn.inference import smc
+from pgm_rnn.inference import mixture_kalman, smc
+from pgm_rnn.inference.mixture_kalman.problem import has_switching_states, sums_out_vectors
 from pgm_rnn.inference.svi import bounds
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.conditionals import follows_parameters
@@ -87,6 +89,7 @@ def check_objective(
     follows = bounds.check_guide(model, data.select(slice(0, 1)))  # judged by the distributions that the guide makes
     if not (objective == "iwae" and model.exact):
         follows = follows and follows_parameters(model)
+    follows = follows or (objective == "fivo" and sums_out_vectors(model, data))
     if objective in ("iwae", "fivo") and not follows:
         other = "mle" if model.exact else "elbo"
         raise ValueError(
@@ -98,10 +101,9 @@ def check_objective(
 def make_objective(model: SequenceModel, objective: str, num_particles: int) -> Callable[[float], Objective]:
     """The loss, for a weight of log p(z) - log q(z) that is 1 unless the ELBO is annealed."""
     if objective == "fivo":
+        filtering: Any = mixture_kalman if has_switching_states(model) else smc
         return lambda weight: (
-            lambda data: (
-                -smc.log_marginal_likelihood(model, data, num_particles=num_particles, resample="adaptive").sum()
-            )
+            lambda data: -filtering.log_marginal_likelihood(model, data, num_particles=num_particles).sum()
         )
     if objective == "iwae":
         return lambda weight: (

@@ -32,14 +32,16 @@ def infer(
     engine: Annotated[
         str,
         choice(
-            ("auto", "forward", "kalman", "smc", "svi"),
-            "Engine: forward (finitely many states), kalman (Gaussian states), smc (particles), svi (the guide), or "
-            "auto, which takes the first of them that suits the model.",
+            ("auto", "forward", "kalman", "mixture", "smc", "svi"),
+            "Engine: forward (finitely many states), kalman (Gaussian states), mixture (switching states), "
+            "smc (particles), svi (the guide), or auto, which takes the first of them that suits the model.",
         ),
     ] = "auto",
-    num_particles: Annotated[int, typer.Option(help="Particles of smc, or draws of svi, per sequence.")] = 1000,
+    num_particles: Annotated[
+        int, typer.Option(help="Particles of mixture and smc, or draws of svi, per sequence.")
+    ] = 1000,
     num_paths: Annotated[
-        int, typer.Option(help="Paths of smc per sequence for smoothed states; 0 leaves these out.")
+        int, typer.Option(help="Paths of mixture and smc per sequence for smoothed states; 0 leaves these out.")
     ] = 100,
     reading: Reading,
     own_class: OwnClass = None,

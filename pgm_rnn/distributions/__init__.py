@@ -4,6 +4,7 @@
                                  summed out by the compiled recursions
     InverseWishart               a covariance matrix, which NUTS and automatic guides can move in
     Ordered                      increasing means or rates, so that states keep their labels
+    RegimeNormal                 a regime and a normal vector whose law depends on it: the states of switching models
     StickyDirichlet              transition probabilities that favour staying
 
 Time convention: the initial law is the law of z_1, the state of the first observation. In Pyro's classes it is the law
@@ -19,9 +20,10 @@ from pgm_rnn.distributions.discrete_hmm import DiscreteHMM
 from pgm_rnn.distributions.gaussian_hmm import GaussianHMM
 from pgm_rnn.distributions.inverse_wishart import InverseWishart
 from pgm_rnn.distributions.ordered import Ordered
+from pgm_rnn.distributions.regime_normal import RegimeNormal
 from pgm_rnn.distributions.sticky_dirichlet import StickyDirichlet
 
-__all__ = ["DiscreteHMM", "GaussianHMM", "InverseWishart", "Ordered", "StickyDirichlet"]
+__all__ = ["DiscreteHMM", "GaussianHMM", "InverseWishart", "Ordered", "RegimeNormal", "StickyDirichlet"]
 
 
 def __getattr__(name: str) -> Any:

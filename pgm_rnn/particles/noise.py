@@ -14,6 +14,7 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
+from pgm_rnn.distributions.regime_normal import RegimeNormal
 from pgm_rnn.kernels.resampling import uniforms_shape
 from pgm_rnn.randomness import derived_seed
 
@@ -58,8 +59,9 @@ class SeededNoise:
 def invert(law: TorchDistribution, uniforms: Tensor) -> Tensor:
     """F^{-1}(u) of a law with batch shape (N, B) at uniforms (N, B or 1, width): (N, B, *event).
 
-    It works entry by entry; for a multivariate normal law it is m + L F^{-1}(u), where L L' is the covariance. The
-    result is where the law's parameters are, on whichever device the uniforms were drawn.
+    It works entry by entry; for a multivariate normal law it is m + L F^{-1}(u), where L L' is the covariance, also
+    after the regime of a `RegimeNormal`. The result is where the law's parameters are, on whichever device the uniforms
+    were drawn.
 
     Raises:
         TypeError: a law whose distribution function cannot be inverted.
@@ -72,6 +74,9 @@ def invert(law: TorchDistribution, uniforms: Tensor) -> Tensor:
         normal = torch.special.ndtri(uniforms).to(law.loc.dtype)
         # a sum of products, because matmul rounds differently with and without gradients
         return law.loc + (law._unbroadcasted_scale_tril * normal[..., None, :]).sum(-1)
+    if isinstance(law, RegimeNormal):
+        noise = torch.special.ndtri(uniforms[..., 1:]).to(law.loc.dtype)
+        return law.at(uniforms[..., 0].expand(law.batch_shape), noise.expand(*law.batch_shape, -1))
     if isinstance(law, torch.distributions.Categorical):
         return _invert_categorical(law, uniforms[..., 0])
     u = uniforms.reshape(*uniforms.shape[:-1], *law.event_shape).expand(law.batch_shape + law.event_shape)

@@ -1,4 +1,4 @@
-"""Where gradient fits of chains begin: near the data, as EM or L-BFGS leaves a chain that starts from them.
+"""Where gradient fits of chains begin: near the data, as EM, L-BFGS or clusters of regressions leave them.
 
 A chain whose states all begin alike climbs to the likelihood of independent observations and stays there. EM from
 k-means starts tells the states apart in a few iterations; what EM cannot fit, the gradient then does.
@@ -12,9 +12,10 @@ import torch
 from pgm_rnn.emissions import FullGaussian
 from pgm_rnn.inference import em
 from pgm_rnn.inference.em.ascent import ascend
-from pgm_rnn.models import HMM, HSMM, AutoregressiveHMM, RecurrentHMM, StructuralSSM
+from pgm_rnn.models import HMM, HSMM, AutoregressiveHMM, RecurrentHMM, StructuralSSM, SwitchingLinearSSM
+from pgm_rnn.models.switching_start import switching_start
 from pgm_rnn.sequence_model import SequenceModel
-from pgm_rnn.sequences import Sequences
+from pgm_rnn.sequences import Sequences, over_events
 
 ITERATIONS, RESTARTS = 30, 4
 """Iterations of EM, and its starts."""
@@ -62,6 +63,15 @@ def _(model: AutoregressiveHMM, data: Sequences, seed: int) -> str:
     model.load_state_dict(near.state_dict())
     em.fit(model, data, num_iterations=ITERATIONS, progress=False)
     return BY_EM
+
+
+@move_near.register
+def _(model: SwitchingLinearSSM, data: Sequences, seed: int) -> str:
+    x = data.x if data.observed is None else data.x.where(over_events(data.observed, data.x), torch.nan)
+    sizes = {"num_regimes": model.num_regimes, "latent_dim": model.latent_dim}
+    near = switching_start(x, data.lengths, seed=seed, **sizes)
+    model.load_state_dict(near.state_dict(), strict=False)  # weights of regimes that read y stay
+    return "from clusters of regressions"
 
 
 @move_near.register

@@ -2,34 +2,37 @@
 
 forward    finitely many states: forward-backward and Viterbi, exact
 kalman     linear Gaussian states: Kalman filter and smoother, exact; others by the extended Kalman filter
+mixture    switching states: regimes by particles, vectors by a Kalman filter for each of them
 smc        any states: weighted particles given x_{1:t}, and paths given x_{1:T}
 svi        any states with a guide that reads observations: its draws
 """
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from pgm_rnn.checks import by_keyword, check_choice, check_counts
-from pgm_rnn.inference import forward_backward, kalman, smc
+from pgm_rnn.inference import forward_backward, kalman, mixture_kalman, smc
 from pgm_rnn.inference.forward_backward import has_finite_states
 from pgm_rnn.inference.kalman.components import HasComponents, components_of
 from pgm_rnn.inference.kalman.kinds import has_gaussian_states, is_linear
+from pgm_rnn.inference.mixture_kalman.problem import has_switching_states, sums_out_vectors
 from pgm_rnn.randomness import seeded
 from pgm_rnn.report.material import in_dtype_of
-from pgm_rnn.report.particle_smoothing import Smoothing, smoothed_by_particles
+from pgm_rnn.report.particle_smoothing import Smoothing, smoothed_by_mixtures, smoothed_by_particles
 from pgm_rnn.report.states_of_data import States
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.observations import checked
 from pgm_rnn.sequence_model.state_law import StateLaw
 from pgm_rnn.sequences import Sequences, as_sequences, length_mask
-from pgm_rnn.states import NUMBERED, described
+from pgm_rnn.states import NUMBERED, SwitchingStates, described
 
-ENGINES = ("auto", "forward", "kalman", "smc", "svi")
-"""Names of the engines; "auto" chooses one of the next three."""
+ENGINES = ("auto", "forward", "kalman", "mixture", "smc", "svi")
+"""Names of the engines; "auto" chooses one of the next four."""
 
 
 @by_keyword
@@ -48,12 +51,13 @@ def infer(
     Args:
         model: with latent states.
         data: a batch, or observations (B, T, *event); NaN where one is missing.
-        engine: "auto" takes "forward" for finitely many states, "kalman" for linear Gaussian ones and "smc" for others;
-            the result says which and why. "svi" takes the guide that was fitted. The last two are approximations.
-        num_particles: particles of "smc", or draws of "svi", for each sequence.
-        num_paths: paths of "smc" for the smoothed laws of each sequence, whose time is that of the filter times about
-            this number; 0 leaves these laws out.
-        seed: makes "smc" and "svi" reproducible; None uses torch's global generator.
+        engine: "auto" takes "forward" for finitely many states, "kalman" for linear Gaussian ones, "mixture" for
+            switching ones and "smc" for others; the result says which and why. "svi" takes the guide that was fitted.
+            The last three are approximations.
+        num_particles: particles of "mixture" and "smc", or draws of "svi", for each sequence.
+        num_paths: paths of "mixture" and "smc" for the smoothed laws of each sequence, whose time is that of the
+            filter times about this number; 0 leaves these laws out.
+        seed: makes engines that draw reproducible; None uses torch's global generator.
 
     Returns:
         Its `to_frame()` is a table with the ids and times of the data, its `write(path)` a file.
@@ -79,19 +83,20 @@ def infer(
             "svi.evaluate"
         )
     batch = in_dtype_of(model, as_sequences(data))
-    best, reason = _chosen(model, num_particles)
+    best, reason = _chosen(model, num_particles, batch)
     if engine != "auto":
         _check_takes(engine, model, best)
     engine, reason = (best, reason) if engine == "auto" else (engine, "it was asked for")
     found = _RUNS[engine](model, batch, num_particles, seed)
-    smoothing, more = Smoothing({}), dict[str, Any]()
+    smoothing = Smoothing({})
     if engine == "smc" and num_paths:
         smoothing = smoothed_by_particles(model, batch, num_particles, num_paths, seed)
-        more = dict(smoothing.laws)
-    return States(engine, reason, batch.lengths, batch.legend, **found, **more, remarks=smoothing.remarks)
+    if engine == "mixture" and num_paths:
+        smoothing = smoothed_by_mixtures(model, batch, num_particles, num_paths, seed)
+    return States(engine, reason, batch.lengths, batch.legend, **found, **smoothing.laws, remarks=smoothing.remarks)
 
 
-def _chosen(model: Any, num_particles: int) -> tuple[str, str]:
+def _chosen(model: Any, num_particles: int, data: Sequences) -> tuple[str, str]:
     """The engine for a model, and why."""
     name, states = type(model).__name__, described(model.states)
     if isinstance(model.states, NUMBERED):
@@ -100,12 +105,21 @@ def _chosen(model: Any, num_particles: int) -> tuple[str, str]:
         return "forward", f"{name} has {states}, for which the forward-backward algorithm is exact"
     if is_linear(model):
         return "kalman", f"{name} has {states}, for which the Kalman filter and smoother are exact"
+    if has_switching_states(model) and sums_out_vectors(model, checked(model, data)):
+        return (
+            "mixture",
+            f"{name} has {states}, whose regimes {num_particles:,} particles follow, each with a Kalman filter",
+        )
     reads = " and a memory that reads them" if model.memory_reads_state else ""
     return "smc", f"{name} has {states}{reads}, which {num_particles:,} particles approximate"
 
 
 def _check_takes(engine: str, model: SequenceModel, best: str) -> None:
-    takes: dict[str, Callable[[SequenceModel], bool]] = {"forward": has_finite_states, "kalman": has_gaussian_states}
+    takes: dict[str, Callable[[SequenceModel], bool]] = {
+        "forward": has_finite_states,
+        "kalman": has_gaussian_states,
+        "mixture": has_switching_states,
+    }
     if engine in takes and not takes[engine](model):
         raise TypeError(
             f"expected an engine for {described(model.states)}, which {type(model).__name__} has, got {engine!r}; use "
@@ -155,28 +169,52 @@ def _normal_entropy(covs: Tensor) -> Tensor:
 
 
 def _smc(model: SequenceModel, data: Sequences, num_particles: int, seed: int | None) -> Found:
-    states = model.states
-    if isinstance(states, NUMBERED):
-        indicator = {"probs": lambda z, h: torch.nn.functional.one_hot(z, states.num_states).to(_dtype_of(data))}
-        found = smc.filter(model, data, num_particles=num_particles, functions=indicator, seed=seed)
-        laws: Found = {"filtered_probs": found.means["probs"]}
-    else:
-        functions: dict[str, Callable[[Tensor, Tensor | None], Tensor]] = {
-            "centre": lambda z, h: _flat(z).mean(0, keepdim=True).expand(_flat(z).shape),
-            "first": lambda z, h: _centred(z),
-            "second": lambda z, h: _centred(z).square(),
+    states: Any = model.states
+    functions: dict[str, Callable[[Tensor, Tensor | None], Tensor]] = {}
+    switching = isinstance(states, SwitchingStates)
+    if switching or isinstance(states, NUMBERED):
+        number = states.num_regimes if switching else states.num_states
+        functions["probs"] = partial(_indicators, number, _dtype_of(data))
+    if not isinstance(states, NUMBERED):
+        vector = _vector_beside if switching else _flat
+        functions |= {
+            "centre": lambda z, h: vector(z).mean(0, keepdim=True).expand(vector(z).shape),
+            "first": lambda z, h: _centred(vector(z)),
+            "second": lambda z, h: _centred(vector(z)).square(),
         }
-        found = smc.filter(model, data, num_particles=num_particles, functions=functions, seed=seed)
-        centre, first, second = (found.means[name] for name in functions)
-        laws = {"filtered_means": centre + first, "filtered_sds": (second - first.square()).clamp(min=0.0).sqrt()}
+    found = smc.filter(model, data, num_particles=num_particles, functions=functions, seed=seed)
+    laws: Found = {}
+    if "probs" in functions:
+        laws["filtered_probs"] = found.means["probs"]
+    if "first" in functions:
+        centre, first, second = (found.means[name] for name in ("centre", "first", "second"))
+        laws |= {"filtered_means": centre + first, "filtered_sds": (second - first.square()).clamp(min=0.0).sqrt()}
     inside = length_mask(data.lengths, data.x.shape[1])
     laws = {name: None if part is None else part.where(inside[..., None], 0.0) for name, part in laws.items()}
     return laws | {"log_marginal_likelihood": found.log_marginal_likelihood, "ess": found.ess}
 
 
+def _mixture(model: SequenceModel, data: Sequences, num_particles: int, seed: int | None) -> Found:
+    found = mixture_kalman.filter(model, data, num_particles=num_particles, seed=seed)
+    laws: Found = {"filtered_probs": found.filtered_probs, "filtered_means": found.filtered_means}
+    laws |= {"filtered_sds": _sds(found.filtered_covs), "ess": found.ess}
+    return laws | {"log_marginal_likelihood": found.log_marginal_likelihood}
+
+
 def _dtype_of(data: Sequences) -> torch.dtype:
     """The dtype of probabilities that belong to the observations: theirs, or torch's default for whole numbers."""
     return data.x.dtype if data.x.is_floating_point() else torch.get_default_dtype()
+
+
+def _indicators(num_states: int, dtype: torch.dtype, z: Tensor, h: Tensor | None) -> Tensor:
+    """Indicators of states (N, B), or of the regimes of switching states (N, B, 1 + D): (N, B, K)."""
+    numbers = z if z.dim() == 2 else z[..., 0].long()
+    return torch.nn.functional.one_hot(numbers, num_states).to(dtype)
+
+
+def _vector_beside(z: Tensor) -> Tensor:
+    """The vectors (N, B, D) of switching states (N, B, 1 + D)."""
+    return z[..., 1:]
 
 
 def _flat(z: Tensor) -> Tensor:
@@ -186,7 +224,7 @@ def _flat(z: Tensor) -> Tensor:
 
 def _centred(z: Tensor) -> Tensor:
     """Vectors minus the plain mean of their step's particles, so that variances do not cancel: (N, B, D)."""
-    return _flat(z) - _flat(z).mean(0)
+    return z - z.mean(0)
 
 
 def _svi(model: SequenceModel, data: Sequences, num_particles: int, seed: int | None) -> Found:
@@ -194,7 +232,7 @@ def _svi(model: SequenceModel, data: Sequences, num_particles: int, seed: int | 
     if model.encode(batch.x, batch.lengths) is None or isinstance(model.states, NUMBERED):
         raise TypeError(
             f"expected a model with a guide that reads the observations, got {type(model).__name__}, which has none; "
-            f"use engine={_chosen(model, num_particles)[0]!r}"
+            f"use engine={_chosen(model, num_particles, data)[0]!r}"
         )
     law = StateLaw(model, batch.x, batch.lengths, model.first, batch.inputs, guide=True)
     total = squares = centre = torch.zeros(())
@@ -213,6 +251,7 @@ def _svi(model: SequenceModel, data: Sequences, num_particles: int, seed: int | 
 _RUNS: dict[str, Callable[[Any, Sequences, int, int | None], Found]] = {
     "forward": _forward,
     "kalman": _kalman,
+    "mixture": _mixture,
     "smc": _smc,
     "svi": _svi,
 }

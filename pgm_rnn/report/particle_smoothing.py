@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pgm_rnn.inference import smc
+from pgm_rnn.inference import mixture_kalman, smc
 from pgm_rnn.particles import DegenerateWeightsError
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences, length_mask
-from pgm_rnn.states import NO_STATE, NUMBERED, GaussianStates
+from pgm_rnn.states import NO_STATE, NUMBERED, GaussianStates, SwitchingStates
 
 RUNS = 10
 """Filters that draw the paths, at most."""
@@ -50,7 +50,7 @@ def smoothed_by_particles(
         seed: makes the paths reproducible.
     """
     runs = min(RUNS, num_paths)
-    width = model.states.dim if isinstance(model.states, GaussianStates) else 1
+    width = model.states.dim if isinstance(model.states, GaussianStates | SwitchingStates) else 1
     size = data.x.shape[1] * num_particles * (2 + width)
     if size > LARGEST:
         remark = (
@@ -72,9 +72,32 @@ def smoothed_by_particles(
     if isinstance(model.states, NUMBERED):
         laws = _of_finite(model, data, z, model.states.num_states)
         remarks += (f"the most likely path is the most probable one of {number * runs} that were drawn",)
+    elif isinstance(model.states, SwitchingStates):
+        laws = _of_vectors(data, z[..., 1:])
+        laws |= _of_numbers(data, z[..., 0].long(), model.states.num_regimes)
     else:
         laws = _of_vectors(data, z)
     return Smoothing(laws, remarks)
+
+
+def smoothed_by_mixtures(
+    model: SequenceModel, data: Sequences, num_particles: int, num_paths: int, seed: int | None
+) -> Smoothing:
+    """Smoothed probabilities of the regimes and moments of the vectors of a switching model, with standard errors.
+
+    Arguments are those of `smoothed_by_particles`. The standard errors are those of the probabilities.
+    """
+    runs = min(RUNS, num_paths)
+    copies, number = data._replace(legend=None).repeated(runs), -(-num_paths // runs)
+    found = mixture_kalman.smooth(model, copies, num_particles=num_particles, num_paths=number, seed=seed)
+    probs, means, covs = (
+        part.unflatten(0, (runs, len(data.lengths)))
+        for part in (found.smoothed_probs, found.smoothed_means, found.smoothed_covs)
+    )
+    mean = means.mean(0)
+    variances = (covs.diagonal(dim1=-2, dim2=-1) + (means - mean).square()).mean(0)
+    laws = {"smoothed_probs": probs.mean(0), "smoothed_errors": _errors(probs)}
+    return Smoothing(laws | {"smoothed_means": mean, "smoothed_sds": variances.clamp(min=0.0).sqrt()})
 
 
 def _drawn(
@@ -118,13 +141,17 @@ def _of_vectors(data: Sequences, z: Tensor) -> dict[str, Tensor]:
     return {name: part.where(inside, 0.0) for name, part in laws.items()}
 
 
-def _of_finite(model: SequenceModel, data: Sequences, z: Tensor, num_states: int) -> dict[str, Tensor]:
-    """Probabilities, their standard errors and the most probable of paths (number, runs, B, T)."""
+def _of_numbers(data: Sequences, z: Tensor, num_states: int) -> dict[str, Tensor]:
+    """Probabilities of numbers 0..K - 1 and their standard errors, from paths (number, runs, B, T)."""
     dtype = data.x.dtype if data.x.is_floating_point() else torch.get_default_dtype()
-    inside = length_mask(data.lengths, z.shape[3])[..., None]
     of_runs = torch.nn.functional.one_hot(z, num_states).to(dtype).mean(0)  # (runs, B, T, K)
     laws = {"smoothed_probs": of_runs.mean(0), "smoothed_errors": _errors(of_runs)}
-    laws = {name: part.where(inside, 0.0) for name, part in laws.items()}
+    return {name: part.where(length_mask(data.lengths, z.shape[3])[..., None], 0.0) for name, part in laws.items()}
+
+
+def _of_finite(model: SequenceModel, data: Sequences, z: Tensor, num_states: int) -> dict[str, Tensor]:
+    """Probabilities, their standard errors and the most probable of paths (number, runs, B, T)."""
+    laws, inside = _of_numbers(data, z, num_states), length_mask(data.lengths, z.shape[3])[..., None]
     flat = z.flatten(0, 1)  # (paths, B, T)
     scores = torch.stack([model.log_prob(data, path) for path in flat])  # (paths, B)
     best = flat[scores.argmax(0), torch.arange(flat.shape[1], device=flat.device)]

@@ -4,6 +4,7 @@ Columns of the table, after id and time, for states 0..K - 1 or components 0..D 
 
     filtered_k    p(z_t = k | x_{1:t}), or the mean of component k
     filtered_sd_k, smoothed_sd_k    standard deviations, where states are vectors
+    filtered_mean_k, smoothed_mean_k    means of the vectors of switching states, beside their regimes' probabilities
     smoothed_k    p(z_t = k | x_{1:T}), or the mean
     smoothed_se_k    standard error of the number in smoothed_k, where that is estimated from draws
     NAME, NAME_sd    smoothed mean and standard deviation of a component of a structural model: level, seasonal, ...
@@ -43,20 +44,20 @@ class States:
     """Result of `infer`; what the engine or the kind of state does not give is None.
 
     Attributes:
-        engine: "forward", "kalman", "smc" or "svi".
+        engine: "forward", "kalman", "mixture", "smc" or "svi".
         reason: why this engine, in one sentence.
         lengths: steps of each sequence, (B,).
         legend: names, ids and times of the data, or None.
         log_marginal_likelihood: log p(x_{1:T}) in nats, exact or as the engine estimates it, (B,).
-        filtered_probs: p(z_t = k | x_{1:t}), (B, T, K), of finite states.
+        filtered_probs: p(z_t = k | x_{1:t}), (B, T, K), of finite states and of regimes.
         smoothed_probs: p(z_t = k | x_{1:T}), (B, T, K).
         most_likely_states: argmax_z p(z_{1:T} | x_{1:T}), states 0..K - 1, (B, T), -1 in the padding.
-        filtered_means: E(z_t | x_{1:t}), (B, T, D), of other states.
+        filtered_means: E(z_t | x_{1:t}), (B, T, D), of other states, or of the vectors beside regimes.
         filtered_sds: their standard deviations, (B, T, D).
         smoothed_means: E(z_t | x_{1:T}), (B, T, D); the guide's with engine "svi".
         smoothed_sds: their standard deviations, (B, T, D).
         smoothed_errors: standard errors of the smoothed means or probabilities, where they are estimates from draws
-            (engine "smc"), (B, T, D) or (B, T, K).
+            (engines "mixture" and "smc"), (B, T, D) or (B, T, K).
         entropy: of p(z_t | x_{1:T}) in nats, (B, T), 0 in the padding.
         ess: effective sample size of the particles after each step, (B, T).
         components: the components of a structural model given x_{1:T}, by name.
@@ -113,10 +114,11 @@ class States:
             mask = inside.reshape(*inside.shape, *[1] * (array.ndim - 2))
             padding = np.nan if array.dtype.kind == "f" else -1
             name = "most_likely_state" if name == "state" else name  # "state" is an axis
-            arrays[name] = (("sequence", "time", "state")[: array.ndim], np.where(mask, array, padding))
+            axes = ("sequence", "time", "entry" if self._beside_regimes(name) else "state")
+            arrays[name] = (axes[: array.ndim], np.where(mask, array, padding))
         coords = {"sequence": _plain(ids_of(self.legend, len(self.lengths))), **self._times(num_steps)}
-        widths = [array.shape[2] for axes, array in arrays.values() if len(axes) > 2]
-        coords |= {"state": np.arange(widths[0])} if widths else {}
+        widths = {axes[2]: array.shape[2] for axes, array in arrays.values() if len(axes) > 2}
+        coords |= {axis: np.arange(width) for axis, width in widths.items()}
         about = {"engine": self.engine, "reason": self.reason}
         about |= {"sequence_name": name_of_ids(self.legend), "time_name": name_of_times(self.legend)}
         return xarray.Dataset(arrays, coords=coords, attrs=about)
@@ -168,8 +170,10 @@ class States:
         """The name and the values (B, T) or (B, T, K) of what is there, in the order of the table."""
         for name, values in (
             ("filtered", self.filtered_means if self.filtered_probs is None else self.filtered_probs),
+            ("filtered_mean", None if self.filtered_probs is None else self.filtered_means),
             ("filtered_sd", self.filtered_sds),
             ("smoothed", self.smoothed_means if self.smoothed_probs is None else self.smoothed_probs),
+            ("smoothed_mean", None if self.smoothed_probs is None else self.smoothed_means),
             ("smoothed_sd", self.smoothed_sds),
             ("smoothed_se", self.smoothed_errors),
             ("state", self.most_likely_states),
@@ -182,6 +186,11 @@ class States:
             for name, means in self.components.means.items():
                 yield name, means
                 yield f"{name}_sd", self.components.sds[name]
+
+    def _beside_regimes(self, name: str) -> bool:
+        """Whether a part has entries of the vectors of switching states, whose regimes have the other parts."""
+        both = self.filtered_probs is not None and self.filtered_means is not None
+        return both and name.endswith(("_mean", "_sd"))
 
     def _times(self, num_steps: int) -> dict[str, Any]:
         """The coordinate of time, and the times of each sequence where they differ."""

@@ -127,7 +127,7 @@ def affine(reading: Reading, like: Tensor, dim: int, *, check: bool) -> Affine:
     """
     zero = like.new_zeros(1, 1, 1, dim)
     offset, cov = reading.at(zero)
-    size = _power_of_two(float(offset.detach().abs().max()))
+    size = power_of_two(float(offset.detach().abs().max()))
     columns = (
         reading.at(size * torch.eye(dim, dtype=like.dtype, device=like.device)[:, None, None]).mean - offset
     ) / size
@@ -137,7 +137,7 @@ def affine(reading: Reading, like: Tensor, dim: int, *, check: bool) -> Affine:
     return found
 
 
-def _power_of_two(size: float) -> float:
+def power_of_two(size: float) -> float:
     """The power of two next above a size, at least 1; 1 for a size that is not finite."""
     return 2.0 ** math.ceil(math.log2(size)) if 1.0 < size < math.inf else 1.0
 

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from pgm_rnn.checks import check_choice
 from pgm_rnn.emissions import Emission
 from pgm_rnn.sequence_model.constructor import bound_arguments
-from pgm_rnn.sequence_model.first_state import of_finite_states, of_linear_states
+from pgm_rnn.sequence_model.first_state import of_finite_states, of_linear_states, of_switching_states
 from pgm_rnn.sequence_model.memory import Inputs, Memory, Recurrence, WithInputs
 from pgm_rnn.sequence_model.random_attributes import ModelMeta, make_random, note_random
-from pgm_rnn.states import NUMBERED, FiniteStates, GaussianStates, SemiMarkovStates, States
+from pgm_rnn.states import NUMBERED, FiniteStates, GaussianStates, SemiMarkovStates, States, SwitchingStates
 
 First = Literal["model", "condition"]
 
@@ -61,7 +61,8 @@ class Conditionals(nn.Module, metaclass=ModelMeta):
         memory_reads_state: whether `recurrence` reads z_{t-1}. If not, it gets z = None, and exact engines apply.
         transition_reads_state: whether the laws of z_t, the model's and the guide's, read z_{t-1} besides h_t; True
             again in a subclass that defines one of them and does not say.
-        reparametrised: whether draws of z_t are differentiable (`rsample`); finite states never are.
+        reparametrised: whether draws of z_t are differentiable (`rsample`); those of finite and of switching states
+            never are.
         has_proposal: whether the guide differs from the model's own laws; set where a class has a `proposal`.
         has_recipe: whether the class itself defines `recipe`, by which a registry makes the model again.
         laws_are_known: whether the methods are made from those of another model, which is the one to check.
@@ -145,13 +146,15 @@ class Conditionals(nn.Module, metaclass=ModelMeta):
         """Law of z_1 given h_1 and x_1, which a model with latent states needs for first="condition" (`first_state`).
 
         Raises:
-            ValueError: a model that does not have it in closed form: it has neither finitely many states nor linear
-                Gaussian ones.
+            ValueError: a model that does not have it in closed form: its states are neither finitely many, nor linear
+                Gaussian, nor switching.
         """
         if isinstance(self.states, NUMBERED):
             return of_finite_states(self, self.states.num_states, h, x)
         if isinstance(self.states, GaussianStates) and self.states.linear:
             return of_linear_states(self, self.states.dim, h, x)
+        if isinstance(self.states, SwitchingStates):
+            return of_switching_states(self, self.states, h, x)
         raise ValueError(
             f"first='condition' needs p(z_1 | x_1), which {type(self).__name__} does not have in closed form; "
             "use first='model'"
@@ -238,7 +241,7 @@ def memory_of(model: Conditionals) -> Memory:
 
 def follows_parameters(model: Conditionals) -> bool:
     """Whether draws of the latent states are differentiable in the parameters."""
-    return model.reparametrised and not isinstance(model.states, NUMBERED)
+    return model.reparametrised and not isinstance(model.states, NUMBERED | SwitchingStates)
 
 
 def spread(law: TorchDistribution, batch: torch.Size) -> TorchDistribution:
@@ -264,18 +267,28 @@ def check_states(states: States | None, z: Any, mask: Tensor) -> Tensor:
         raise ValueError(f"expected z of shape {tuple(mask.shape)} + latent shape, got {got}{third}")
     if z.device != mask.device:
         raise ValueError(f"expected z on {mask.device}, where x is, got {z.device}; move it with .to")
-    numbered = isinstance(states, NUMBERED)
-    latent = () if numbered else (states.dim,) if isinstance(states, GaussianStates) else None
+    latent = _event_of(states)
     if latent is not None and z.shape[2:] != latent:
         raise ValueError(f"expected z of shape {(*mask.shape, *latent)}, got {tuple(z.shape)}")
     z = z.where(mask[(...,) + (None,) * (z.dim() - 2)], 0)
+    if isinstance(states, SwitchingStates):
+        _numbered(z[..., 0].nan_to_num(-1.0).floor().long(), states.num_regimes, "regimes z[..., 0]")
     return _numbered(z, states.num_states) if isinstance(states, NUMBERED) else z
 
 
-def _numbered(z: Tensor, num_states: int) -> Tensor:
+def _event_of(states: States | None) -> tuple[int, ...] | None:
+    """The event shape of a state of this kind, None if the kind does not say."""
+    if isinstance(states, NUMBERED):
+        return ()
+    if isinstance(states, GaussianStates):
+        return (states.dim,)
+    return (1 + states.dim,) if isinstance(states, SwitchingStates) else None
+
+
+def _numbered(z: Tensor, num_states: int, what: str = "states") -> Tensor:
     """Numbers of states as int64."""
     if z.is_floating_point() or z.dtype == torch.bool:
         raise TypeError(f"expected states z as integers, got {z.dtype}; use z.long()")
     if bool(((z < 0) | (z >= num_states)).any()):
-        raise ValueError(f"expected states in 0..{num_states - 1}, got {int(z.min())}..{int(z.max())}")
+        raise ValueError(f"expected {what} in 0..{num_states - 1}, got {int(z.min())}..{int(z.max())}")
     return z.long()

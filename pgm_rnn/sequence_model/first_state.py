@@ -2,8 +2,8 @@
 
     p(z_1 | x_1, h_1) = p(z_1 | h_1) p(x_1 | z_1, h_1) / p(x_1 | h_1)
 
-It follows from the model's own laws for finitely many states and for linear Gaussian ones, where it is the first update
-of the Kalman filter: Särkkä (2013), eq. (4.21).
+It follows from the model's own laws for finitely many states, for linear Gaussian ones, where it is the first update
+of the Kalman filter, Särkkä (2013), eq. (4.21), and for switching ones, where it is that update in every regime.
 """
 
 from functools import partial
@@ -16,11 +16,15 @@ from torch import Tensor
 
 from pgm_rnn.distributions.diffuse_normal import DiffuseNormal
 from pgm_rnn.distributions.normal_moments import NormalMoments
+from pgm_rnn.distributions.regime_normal import RegimeNormal
 from pgm_rnn.distributions.singular_normal import SingularNormal
 from pgm_rnn.kernels import singular
 from pgm_rnn.kernels.gaussian_backward import root_of
+from pgm_rnn.kernels.normal_update import updated
 from pgm_rnn.kernels.transforms import is_transformed
 from pgm_rnn.sequence_model.affine import Reading, affine, moments_of
+from pgm_rnn.sequence_model.regimes import sees_of, start_of
+from pgm_rnn.states import SwitchingStates
 
 
 def of_finite_states(model: Any, num_states: int, h: Any, x: Tensor) -> TorchDistribution:
@@ -65,6 +69,23 @@ def of_linear_states(model: Any, dim: int, h: Any, x: Tensor) -> TorchDistributi
     if singular.is_regular(cov):
         return dist.MultivariateNormal(mean, scale_tril=torch.linalg.cholesky(cov), validate_args=False)
     return SingularNormal(mean, root_of(cov))
+
+
+def of_switching_states(model: Any, states: SwitchingStates, h: Any, x: Tensor) -> TorchDistribution:
+    """p(z_1 | x_1, h_1) for switching states, for h (*batch, dim) or None, and x (*batch, *event).
+
+    Raises:
+        TypeError: a law that is not normal given the regime.
+        ValueError: a law of another shape.
+    """
+    vectors = x if model.family.event_shape else x[..., None]
+    start = start_of(model, h)
+    regimes = torch.arange(states.num_regimes, device=x.device)
+    own = None if h is None else h[..., None, :]  # (*batch, 1, dim)
+    shape = (*(() if h is None else h.shape[:-1]), states.num_regimes)
+    sees = sees_of(model, regimes.expand(shape), own, vectors.shape[-1])
+    log_density, mean, cov = updated(start.mean, start.cov, *sees, vectors[..., None, :])
+    return RegimeNormal(start.log_probs + log_density, mean, torch.linalg.cholesky(cov))
 
 
 def _given(law: Any, h: Any, z: Tensor) -> object:

@@ -25,7 +25,8 @@ from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import law_faults as faults
 from pgm_rnn.sequence_model.conditionals import Conditionals, example_of, memory_of
 from pgm_rnn.sequence_model.law_faults import Place
-from pgm_rnn.states import FiniteStates, GaussianStates, described
+from pgm_rnn.sequence_model.regimes import regime_law
+from pgm_rnn.states import FiniteStates, GaussianStates, SwitchingStates, described
 
 _SIZES = (2, 3, 5, 7, 11, 13, 17)
 """Sizes for axes, so that none is mistaken for another."""
@@ -90,7 +91,7 @@ class _TwoSteps:
         self.states, self.event = model.states, tuple(model.family.event_shape)
         self.tables = isinstance(self.states, FiniteStates) and not model.memory_reads_state
         taken = {*self.event, *(() if model.initial_memory is None else model.initial_memory.shape), model.input_dim}
-        taken |= {getattr(self.states, name, None) for name in ("num_states", "dim")}
+        taken |= {getattr(self.states, name, None) for name in ("num_states", "num_regimes", "dim")}
         self.batch, self.num = [size for size in _SIZES if size not in taken][:2]
         if isinstance(self.states, FiniteStates) and self.tables:
             self.num = self.states.num_states
@@ -169,6 +170,9 @@ class _TwoSteps:
             return self._finite_state(place, law, self.states.num_states)
         if isinstance(self.states, GaussianStates):
             event, of = (self.states.dim,), repr(self.states)
+        elif isinstance(self.states, SwitchingStates):
+            regime_law(law, str(place), self.states.num_regimes, self.states.dim)
+            event, of = (1 + self.states.dim,), repr(self.states)
         else:
             event, of = tuple(law.event_shape if step == 1 else given[0].shape[2:]), "z_1"
         faults.check_event(place, law, event, of)

@@ -41,7 +41,7 @@ from pgm_rnn.kernels import (
 B, T, K, M, N = 6, 5, 3, 2, 7
 """Sequences, steps, states, outputs and particles: all different, so that nothing fits by accident."""
 INNER = {
-    *("doors", "threads", "compilation", "inverse_cdf", "positive", "triangles"),
+    *("doors", "threads", "compilation", "inverse_cdf", "normal_update", "positive", "small_matrices", "triangles"),
     *(
         "second_order",
         "transforms",

@@ -14,10 +14,11 @@ import pgm_rnn as pr
 from pgm_rnn.emissions import Gaussian
 from pgm_rnn.inference import forward_backward, kalman, smc
 from pgm_rnn.legend import Column, Legend
-from pgm_rnn.models import HMM, HSMM, RNN, VRNN, DeepMarkovModel, LinearGaussianSSM, NoisyRNN
+from pgm_rnn.models import HMM, HSMM, RNN, VRNN, DeepMarkovModel, LinearGaussianSSM, NoisyRNN, SwitchingLinearSSM
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.tables import Tables, tables_of
 from pgm_rnn.sequences import Sequences, pad
+from tests import mixtures
 
 LENGTHS = (7, 4, 5)
 INITIAL = torch.tensor([0.6, 0.4], dtype=torch.float64)
@@ -420,3 +421,35 @@ def test_an_unknown_engine_is_an_error_before_the_work() -> None:
         pr.infer(chain(), torch.tensor([[0, 1]]), engine="forwrd")
     with pytest.raises(ValueError, match="expected num_particles"):
         pr.infer(chain(), torch.tensor([[0, 1]]), num_particles=0)
+
+
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_switching_states_have_probabilities_of_regimes_beside_moments_of_vectors(recurrent: bool) -> None:
+    model = SwitchingLinearSSM.random(3, 2, 1, seed=0, recurrent=recurrent)
+    x, lengths = model.sample(2, 4, seed=1).x, torch.tensor([4, 2])
+    found = pr.infer(model, Sequences(x, lengths), num_particles=200, num_paths=40)
+    assert found.engine == ("smc" if recurrent else "mixture")
+    assert found.filtered_probs is not None
+    assert found.smoothed_means is not None
+    torch.testing.assert_close(found.filtered_probs.sum(-1), (torch.arange(4) < lengths[:, None]).double())
+    assert found.smoothed_means.shape == (2, 4, 2)
+    frame = found.to_frame()
+    assert len(frame) == 6
+    wanted = {"filtered_2", "filtered_mean_1", "filtered_sd_1", "smoothed_2", "smoothed_mean_1", "smoothed_se_2", "ess"}
+    assert wanted <= set(frame.columns)
+    arrays = found.to_xarray()
+    assert arrays["smoothed"].dims == ("sequence", "time", "state")
+    assert arrays["smoothed_mean"].dims == ("sequence", "time", "entry")
+
+
+def test_the_mixture_engine_agrees_with_the_sum_over_all_paths() -> None:
+    model = SwitchingLinearSSM.random(2, 1, 1, seed=0)
+    x = model.sample(1, 4, seed=1).x
+    found = pr.infer(model, x, num_particles=2_000, num_paths=1_000)
+    assert found.smoothed_probs is not None
+    assert found.smoothed_errors is not None
+    expected = mixtures.smoothed(model, x[0])[0].detach()
+    far = (found.smoothed_probs[0] - expected).abs()
+    assert bool((far < 9 * found.smoothed_errors[0] + 5 / 2_000).all())  # Student t of 9 degrees, at 1e-5
+    with pytest.raises(TypeError, match="expected an engine for finite states, which HMM has, got 'mixture'"):
+        pr.infer(HMM.random(2, 3, seed=0), torch.zeros(1, 3, dtype=torch.long), engine="mixture")

@@ -7,7 +7,14 @@ from pyro.infer import Trace_ELBO, TraceEnum_ELBO
 from torch import Tensor
 
 from pgm_rnn.emissions import Bernoulli
-from pgm_rnn.models import HSMM, InputHMM, StochasticVolatility, StructuralSSM, SwitchingMeanAR
+from pgm_rnn.models import (
+    HSMM,
+    InputHMM,
+    StochasticVolatility,
+    StructuralSSM,
+    SwitchingLinearSSM,
+    SwitchingMeanAR,
+)
 from tests.instances import randomised
 from tests.tutorials.pairs import load
 
@@ -69,6 +76,28 @@ def test_returns_and_log_variances_have_the_zoos_density() -> None:
 
     assert found(-0.5, 0.9, 0.4, -0.6) == pytest.approx(expected, rel=1e-9)
     assert abs(found(-0.5, 0.9, 0.4, 0.6) - expected) > 1e-2
+
+
+@torch.no_grad()
+def test_regimes_given_vectors_have_the_zoos_density() -> None:
+    zoo = SwitchingLinearSSM.random(2, 2, 2, seed=0)
+    zoo.transition_offset.zero_()
+    zoo.emission_offset.zero_()
+    x, y, script = torch.randn(3, 5, 2), torch.randn(3, 5, 2), load("switching_linear")
+    laws = [zoo.initial_probs, zoo.transition_probs, zoo.initial_mean, zoo.initial_cov, zoo.transition_matrix]
+    laws += [zoo.transition_cov, zoo.emission_matrix, zoo.emission_cov]
+    paths = torch.cartesian_prod(*[torch.arange(2.0)] * 5)
+    joint = [zoo.log_prob(x, torch.cat([s.expand(3, 5)[..., None], y], -1), LENGTHS) for s in paths]
+    shares = 2.0 ** (LENGTHS - 5)  # padding, which does not count, has 2^(5 - T) paths
+    expected = float((torch.stack(joint).logsumexp(0) + shares.log()).sum())
+
+    def given(*arguments: Tensor) -> float:
+        known = poutine.condition(script.model, data={f"y_{t + 1}": y[:, t] for t in range(5)})
+        elbo = TraceEnum_ELBO(max_plate_nesting=1)
+        return -float(elbo.loss(known, lambda *_: None, x, LENGTHS, *arguments))
+
+    assert given(*laws) == pytest.approx(expected, rel=1e-9)
+    assert abs(given(laws[0], laws[1].flip(1), *laws[2:]) - expected) > 1e-3
 
 
 @torch.no_grad()

@@ -19,8 +19,8 @@ from tests.tutorials.pairs import FOLDER, PAIRS, load
 SCRIPTS = sorted(FOLDER.glob("*.py"))
 EQUIVALENCES = {"theorem_5", "elbo_equivalence"}
 """Named for the claims that they write out."""
-OTHERWISE = {"hsmm", "input_hmm", "stochastic_volatility", "structural", "switching_mean_ar"}
-"""Compared in `test_likelihoods`: one has inputs, the other one regime a step where the zoo's state has several."""
+OTHERWISE = {"hsmm", "input_hmm", "stochastic_volatility", "structural", "switching_linear", "switching_mean_ar"}
+"""Compared in `test_likelihoods`: their arguments or their states are not those of the zoo's model."""
 
 every_script = pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 
@@ -96,6 +96,9 @@ CLAIMS: dict[str, Callable[..., bool]] = {
         abs(thousand - exact) < 0.05 < abs(ten - exact) and abs(ratio - 1) < 4 * error < 0.5
     ),
     "autoregressive_hmm": lambda before, after, truth, right: after < truth + 0.01 < before and right > 0.85,
+    "switching_linear": lambda before, after, right, guessed, observed: (
+        after < before / 4 and right > 0.9 and guessed < 0.8 * observed
+    ),
     "switching_mean_ar": lambda before, after: after < before - 0.2,
     "recurrent_hmm": lambda before, after, coins: coins < after + 0.01 < before - 0.1,
     "input_hmm": lambda before, after, coin: after < before - 0.05 < coin,

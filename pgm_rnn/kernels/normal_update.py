@@ -1,0 +1,66 @@
+"""The steps of a Kalman filter for any number of chains at once; a missing entry of an observation is NaN.
+
+    predicted   N(A m + b, A P A' + Q)
+    updated     x ~ N(C y + d, R),   y ~ N(m, P):   log N(x; C m + d, S),  S = C P C' + R,   and the law of y given x
+                K = P C' S^{-1},   m + K (x - C m - d),   (I - K C) P (I - K C)' + K R K'      (Joseph's form)
+
+All arguments broadcast over their batch axes. Source: Särkkä (2013), eq. (4.20)-(4.21).
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from pgm_rnn.kernels.small_matrices import cholesky, solve, solve_transposed
+
+_LOG_TWO_PI = math.log(2 * math.pi)
+
+
+def predicted(mean: Tensor, cov: Tensor, matrix: Tensor, offset: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Moments after a move: from m (*batch, D), P (*batch, D, D), A, b and Q."""
+    return (matrix @ mean[..., None])[..., 0] + offset, matrix @ cov @ matrix.mT + noise
+
+
+def log_density(mean: Tensor, cov: Tensor, x: Tensor) -> Tensor:
+    """log N(x_o; m_o, S_oo) of the entries o that are not NaN, (*batch), nats; NaN where S is not positive definite."""
+    x, cov, there = _without_missing(mean, cov, x)
+    factor = cholesky(cov)
+    white = solve(factor, x[..., None])[..., 0]
+    return _density(factor, white, there)
+
+
+def updated(
+    mean: Tensor, cov: Tensor, matrix: Tensor, offset: Tensor, noise: Tensor, x: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """log p(x) (*batch), and the moments of y given x, from m (*batch, D), P (*batch, D, D), C, d, R and x (*batch, M).
+
+    All are NaN where S is not positive definite.
+    """
+    seen = (matrix @ mean[..., None])[..., 0] + offset
+    there = ~x.isnan() if x.is_floating_point() and bool(x.isnan().any()) else None
+    if there is not None:
+        matrix = matrix.where(there[..., None], 0.0)
+    deviation, total, _ = _without_missing(seen, matrix @ cov @ matrix.mT + noise, x)
+    factor = cholesky(total)
+    gain = solve_transposed(factor, solve(factor, matrix @ cov)).mT  # (*batch, D, M)
+    white = solve(factor, deviation[..., None])[..., 0]
+    rest = torch.eye(cov.shape[-1], dtype=cov.dtype, device=cov.device) - gain @ matrix
+    after = rest @ cov @ rest.mT + gain @ noise @ gain.mT
+    moved = mean + (gain @ deviation[..., None])[..., 0]
+    return _density(factor, white, there), moved, 0.5 * (after + after.mT)
+
+
+def _without_missing(mean: Tensor, cov: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    """x - m and S, zeros and unit variances in place of what is missing, and which entries are there, if not all."""
+    if not bool(x.isnan().any()):
+        return x - mean, cov, None
+    there = ~x.isnan()
+    both = there[..., None] & there[..., None, :]
+    return (x - mean).where(there, 0.0), cov.where(both, torch.diag_embed((~there).to(cov.dtype))), there
+
+
+def _density(factor: Tensor, white: Tensor, there: Tensor | None) -> Tensor:
+    size = factor.shape[-1] if there is None else there.sum(-1)
+    log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    return -0.5 * (white.square().sum(-1) + size * _LOG_TWO_PI) - log_det
