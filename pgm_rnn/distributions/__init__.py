@@ -3,6 +3,7 @@
     DiscreteHMM, GaussianHMM     replacements for the classes of the same names in `pyro.distributions`, hidden states
                                  summed out by the compiled recursions
     InverseWishart               a covariance matrix, which NUTS and automatic guides can move in
+    ProductOfCategoricals        independent finite states as one number, for models of several chains
     Ordered                      increasing means or rates, so that states keep their labels
     StickyDirichlet              transition probabilities that favour staying
 
@@ -19,9 +20,10 @@ from pgm_rnn.distributions.discrete_hmm import DiscreteHMM
 from pgm_rnn.distributions.gaussian_hmm import GaussianHMM
 from pgm_rnn.distributions.inverse_wishart import InverseWishart
 from pgm_rnn.distributions.ordered import Ordered
+from pgm_rnn.distributions.product_of_categoricals import ProductOfCategoricals
 from pgm_rnn.distributions.sticky_dirichlet import StickyDirichlet
 
-__all__ = ["DiscreteHMM", "GaussianHMM", "InverseWishart", "Ordered", "StickyDirichlet"]
+__all__ = ["DiscreteHMM", "GaussianHMM", "InverseWishart", "Ordered", "ProductOfCategoricals", "StickyDirichlet"]
 
 
 def __getattr__(name: str) -> Any:
