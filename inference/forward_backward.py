@@ -9,9 +9,10 @@
 
 Every function takes whole padded batches and a model with any emission whose `states` are `FiniteStates`, or which
 gives `initial_probs`, `transition_probs` and `emission_log_probs(x)`. `SemiMarkovStates` and `ProductStates` have the
-same functions by the recursions for segments (`pgm_rnn.kernels.hsmm`) and for several chains (`pgm_rnn.kernels.factorial`). Probabilities in the padding are zero. Sources: Rabiner (1989), sec.
-III; Choe, Shin & Spencer (2017), sec. 3.2, for the forward part; Yu (2010) for segments; Ghahramani & Jordan (1997),
-appendix B, for several chains.
+same functions by the recursions for segments (`pgm_rnn.kernels.hsmm`) and for several chains
+(`pgm_rnn.kernels.factorial`). Probabilities in the padding are zero. Sources: Rabiner (1989), sec. III; Choe, Shin &
+Spencer (2017), sec. 3.2, for the forward part; Yu (2010) for segments; Ghahramani & Jordan (1997), appendix B, for
+several chains.
 """
 
 import math

@@ -1,10 +1,12 @@
 """The zoo: models of sequences (`SequenceModel`), and `BidirectionalRNN` and `Tagger`, which are laws of labels."""
 
 from pgm_rnn.emissions import Bernoulli, Categorical, FullGaussian, Gaussian, Joint, NadeBits, Pen, Poisson
+from pgm_rnn.models.additive import AdditiveEmission
 from pgm_rnn.models.autoregressive_hmm import AutoregressiveHMM
 from pgm_rnn.models.belief_rnn import BeliefRNN
 from pgm_rnn.models.bidirectional_rnn import BidirectionalRNN
 from pgm_rnn.models.deep_markov import DeepMarkovModel
+from pgm_rnn.models.factorial_hmm import FactorialHMM
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.hsmm import HSMM
 from pgm_rnn.models.input_hmm import InputHMM
@@ -24,12 +26,14 @@ __all__ = [
     "HSMM",
     "RNN",
     "VRNN",
+    "AdditiveEmission",
     "AutoregressiveHMM",
     "BeliefRNN",
     "Bernoulli",
     "BidirectionalRNN",
     "Categorical",
     "DeepMarkovModel",
+    "FactorialHMM",
     "FullGaussian",
     "Gaussian",
     "InputHMM",

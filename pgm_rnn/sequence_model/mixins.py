@@ -10,7 +10,6 @@ from torch import Tensor
 from pgm_rnn.kernels.gaussian_chain import GaussianChain
 from pgm_rnn.sequence_model.conditionals import Conditionals, First
 from pgm_rnn.sequence_model.drawn import Drawn
-from pgm_rnn.sequence_model.expected import Expected
 from pgm_rnn.sequence_model.memory import Recurrence
 from pgm_rnn.sequences import Sequences
 
@@ -105,7 +104,7 @@ class ClosedMStep(Conditionals, ABC):
     """A model with finitely many states whose M-step in EM, or a part of it, has a closed form."""
 
     @abstractmethod
-    def maximise(self, data: Sequences, expected: Expected) -> Collection[str]:
+    def maximise(self, data: Sequences, expected: Any) -> Collection[str]:
         """Set parameters, in place, to those that maximise the expected log density of x and z.
 
         Parameters that are frozen are put back after the call, and `em.fit` improves by gradient steps those that are
@@ -113,7 +112,8 @@ class ClosedMStep(Conditionals, ABC):
 
         Args:
             data: checked observations, with their inputs.
-            expected: posterior probabilities of the states of these observations.
+            expected: posterior probabilities of the states of these observations, a
+                `pgm_rnn.sequence_model.expected.Expected`, or its `ExpectedProduct` for several chains.
 
         Returns:
             The names, as in `named_parameters()`, of the parameters that were set.
