@@ -42,11 +42,15 @@ class Product(NamedTuple):
     log_emission: Tensor
 
 
+def has_chains(model: object) -> TypeGuard[Any]:
+    """Whether a model has several chains, of any number of values, and no memory that reads them."""
+    reads = getattr(model, "memory_reads_state", False) or gives_tables(model)
+    return isinstance(getattr(model, "states", None), ProductStates) and not reads
+
+
 def has_product(model: object) -> TypeGuard[Conditionals]:
     """Whether a model has several chains, no memory that reads them, and few enough values to sum over."""
-    states = getattr(model, "states", None)
-    reads = getattr(model, "memory_reads_state", False) or gives_tables(model)
-    return isinstance(states, ProductStates) and states.are_few and not reads
+    return has_chains(model) and model.states.are_few
 
 
 def product_of(model: Any, data: Sequences) -> Product:
@@ -57,6 +61,21 @@ def product_of(model: Any, data: Sequences) -> Product:
         ValueError: one of other numbers of states.
     """
     return _evaluated(_ProductLaws(model, data), slice(0, len(data.x)))
+
+
+def chain_tables(model: Any, data: Sequences) -> list[tuple[Tensor, Tensor]]:
+    """p(z_1^m) and p(z_t^m | z_{t-1}^m) of each chain, in the forms that `pgm_rnn.kernels.hmm` takes.
+
+    Raises:
+        TypeError, ValueError: as `product_of`.
+    """
+    laws, whole = _ProductLaws(model, data), slice(0, len(data.x))
+    starts = factorial.unpacked(laws.sizes, laws.initial(whole), square=False)
+    moves = factorial.unpacked(laws.sizes, laws.transition(whole), square=True)  # (1 or B, 1 or T - 1, K_m, K_m)
+    return [
+        (start[0] if len(start) == 1 else start, table[0, 0] if table.shape[:2] == (1, 1) else table)
+        for start, table in zip(starts, moves, strict=True)
+    ]
 
 
 def in_groups(model: Any, data: Sequences, function: Callable[[Product, slice], Result]) -> list[Result]:
@@ -111,21 +130,25 @@ def last_states(model: Any, data: Sequences, index: Tensor) -> Tensor:
     return torch.distributions.Categorical(logits=last[index]).sample()
 
 
-def laws_of_chains(model: Any, method: str, law: TorchDistribution) -> ProductOfCategoricals:
+def laws_of_chains(states: ProductStates, place: str, law: TorchDistribution) -> ProductOfCategoricals:
     """The law that a method of a model of several chains returned.
+
+    Args:
+        states: those of the model.
+        place: the method, such as "initial of Walk", for errors.
+        law: what it returned.
 
     Raises:
         TypeError: it is no product of laws of the chains.
         ValueError: it is one of other chains.
     """
-    name = type(model).__name__
     if not isinstance(law, ProductOfCategoricals):
         raise TypeError(
-            f"expected {method} of {name} to return a ProductOfCategoricals, one law for each chain of {model.states}, "
-            f"got {type(law).__name__}; chains that depend on each other are FiniteStates({model.states.num_states})"
+            f"expected a ProductOfCategoricals, one law for each chain of {states}, from {place}, got "
+            f"{type(law).__name__}; chains that depend on each other are FiniteStates({states.num_states})"
         )
-    if law.states != model.states:
-        raise ValueError(f"expected {method} of {name} to return laws for {model.states}, got {law.states}")
+    if law.states != states:
+        raise ValueError(f"expected laws for {states} from {place}, got laws for {law.states}")
     return law
 
 
@@ -135,7 +158,7 @@ class _ProductLaws(StateLaws):
     def __init__(self, model: Conditionals, data: Sequences) -> None:
         super().__init__(model, data)
         assert isinstance(model.states, ProductStates)  # `has_product` has checked it
-        self.sizes = model.states.sizes
+        self.states, self.sizes = model.states, model.states.sizes
         self._per_step = model.states.num_states * self._of_observation
 
     @property
@@ -146,21 +169,26 @@ class _ProductLaws(StateLaws):
     def initial(self, rows: slice) -> Tensor:
         """p(z_1^m) of every chain, one after the other, (rows or 1, sum of K_m)."""
         h = None if self._h is None else self._h[rows, 0]
-        law = laws_of_chains(self._model, "initial", self._snapshot.call(self._model.initial, h))
+        law = self._of_chains("initial", h)
         return factorial.packed([self._table(own, num_axes=1) for own in law.laws], square=False)
 
     def transition(self, rows: slice) -> Tensor:
         """p(z_t^m | z_{t-1}^m) of every chain, (rows or 1, T - 1 or 1, sum of K_m^2)."""
         largest = torch.arange(max(self.sizes), device=self._x.device)
-        z = self._model.states.joined([largest.clamp(max=size - 1) for size in self.sizes])[None, None]  # (1, 1, K)
+        z = self.states.joined([largest.clamp(max=size - 1) for size in self.sizes])[None, None]  # (1, 1, K)
         later = slice(1, self._x.shape[1]) if self._x.shape[1] > 1 else slice(0, 1)
         h = None if self._h is None else self._h[rows, later][:, :, None]  # (rows, steps, 1, dim)
-        law = laws_of_chains(self._model, "transition", self._snapshot.call(self._model.transition, z, h))
+        law = self._of_chains("transition", z, h)
         tables = []
         for own, size in zip(law.laws, self.sizes, strict=True):
             table = self._table(own, num_axes=3)  # (rows or 1, steps or 1, K or 1, K_m)
             tables.append(table.expand(-1, -1, len(largest), -1)[:, :, :size])
         return factorial.packed(tables, square=True)
+
+    def _of_chains(self, method: str, *given: Any) -> ProductOfCategoricals:
+        """The law that a method of the model returns."""
+        law = self._snapshot.call(getattr(self._model, method), *given)
+        return laws_of_chains(self.states, f"{method} of {type(self._model).__name__}", law)
 
 
 def _evaluated(laws: _ProductLaws, rows: slice) -> Product:
