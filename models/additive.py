@@ -154,9 +154,49 @@ class AdditiveEmission(nn.Module):
         spread = (moved.square().sum(0) / counts.clamp(min=1)).sqrt()
         solution, means = _solved(rows, moved, weights, there)
         cov = _residual_cov(moved, weights, there, means, full=isinstance(self.family, FullGaussian))
+        self._set(solution, centre, cov, spread)
+
+    @property
+    def cov(self) -> Tensor | None:
+        """C of normal laws, (D, D); None for other families."""
+        if self.common is None or not isinstance(self.family, Gaussian | FullGaussian):
+            return None
+        if isinstance(self.family, FullGaussian):
+            return self.natural_parameters["cov"].read(self.common)
+        return torch.diag(self.natural_parameters["scale"].read(self.common).reshape(-1).square())
+
+    @torch.no_grad()
+    def fit_chains(self, x: Tensor, beliefs: Sequence[Tensor]) -> None:
+        """`fit` for chains that are independent given the data, as mean field has them: all values are not summed over.
+
+        W = (sum E[s] x')' pinv(sum E[s s']), with s the indicators of all chains' states: Ghahramani & Jordan (1997),
+        appendix A.
+
+        Args:
+            x: observations without gaps, (n, *event).
+            beliefs: q(z^m = k) of each chain, (n, K_m).
+
+        Raises:
+            TypeError: a family that is not normal.
+        """
+        if self.cov is None:
+            raise TypeError(
+                f"expected normal laws for a closed M-step of chains, got {self.family}; use svi.fit or em.fit"
+            )
+        x, rows = x.reshape(len(x), -1).double(), torch.cat([part.double() for part in beliefs], 1)
+        centre = x.mean(0)
+        moved, spread = x - centre, x.std(0, correction=0)
+        apart = torch.block_diag(*(torch.diag(q.sum(0)) - q.mT @ q for q in (part.double() for part in beliefs)))
+        solution = torch.linalg.pinv(rows.mT @ rows + apart, hermitian=True) @ (rows.mT @ moved)  # (sum of K_m, D)
+        rest = moved - rows @ solution
+        cov = (rest.mT @ rest + solution.mT @ apart @ solution) / len(x)
+        self._set(solution, centre, cov, spread)
+
+    def _set(self, solution: Tensor, centre: Tensor, cov: Tensor, spread: Tensor) -> None:
+        """Take effects (sum of K_m, D) around a centre, and a covariance with variances of at least (1e-6 spread)^2."""
         least = (SMALLEST * spread.where(spread > 0, 1.0)).square()
         cov = cov + torch.diag((least - cov.diagonal()).clamp(min=0))
-        solution = solution + centre / len(digits)  # each chain has a part of the offset
+        solution = solution + centre / len(self.effects)  # each chain has a part of the offset
         for effects, part in zip(self.effects, solution.split(list(self.states.sizes)), strict=True):
             effects.copy_(part)
         assert self.common is not None  # normal laws have one
@@ -173,13 +213,18 @@ def num_effects(family: Emission) -> int:
 def _of_common(natural: Natural, width: int) -> Natural:
     """A natural parameter of a family's row, read from and written to the columns after the first `width`."""
 
-    def row(common: Tensor) -> Tensor:
-        return torch.cat([common.new_zeros(*common.shape[:-1], width), common], -1)
+    def rows(common: Tensor) -> Tensor:
+        return torch.cat([common.new_zeros(*common.shape[:-1], width), common], -1)[
+            ..., None, :
+        ]  # a table of one state
+
+    def read(common: Tensor) -> Tensor:
+        return natural.read(rows(common)).squeeze(common.dim() - 1)
 
     def write(common: Tensor, value: Tensor) -> Tensor:
-        return natural.write(row(common), value)[..., width:]
+        return natural.write(rows(common), value.unsqueeze(common.dim() - 1))[..., 0, width:]
 
-    return replace(natural, raw="common", read=lambda common: natural.read(row(common)), write=write)
+    return replace(natural, raw="common", read=read, write=write)
 
 
 def _per_entry(observed: Tensor, x: Tensor) -> Tensor:

@@ -31,14 +31,15 @@ from pgm_rnn.models.info import GradientFit, ModelInfo, Size
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import ClosedMStep, First, SequenceModel
 from pgm_rnn.sequence_model.expected import ExpectedProduct
-from pgm_rnn.sequences import Sequences
+from pgm_rnn.sequence_model.mixins import AdditiveNormal, FitsChains, GivesAdditiveNormal
+from pgm_rnn.sequences import Sequences, length_mask
 from pgm_rnn.states import ProductStates
 
 EFFECTS = ("additive", "joint")
 """How the chains act on an observation: by sums of effects, or by a table over all combinations of their states."""
 
 
-class FactorialHMM(AsDrawn, ClosedMStep, SequenceModel):
+class FactorialHMM(AsDrawn, ClosedMStep, FitsChains, GivesAdditiveNormal, SequenceModel):
     """A hidden Markov model with M chains of hidden states and any emission.
 
     The probabilities are copied into unconstrained logits, the parameters that gradients train; a zero stays zero.
@@ -183,18 +184,48 @@ class FactorialHMM(AsDrawn, ClosedMStep, SequenceModel):
 
         Source: Ghahramani & Jordan (1997), appendix A.
         """
-        for logits, first in zip(self.initial_logits, expected.first_of_chains, strict=True):
-            logits.copy_((first / first.sum()).log())
-        for logits, moves in zip(self.transition_logits, expected.moves_of_chains, strict=True):
-            totals = moves.sum(-1, keepdim=True)
-            logits.copy_((moves / totals).log().where(totals > 0, logits))  # a state without moves keeps its row
+        self._set_chains(expected.first_of_chains, expected.moves_of_chains)
         done = ["initial_logits.", "transition_logits."]
-        law, inside = self.emission_law, data.mask
-        observed = None if data.observed is None or data.observed.dim() == 2 else data.observed[inside]
+        law, inside = self.emission_law, length_mask(data.lengths, data.x.shape[1])
+        observed = None if data.observed is None else data.observed[inside]
         if isinstance(law, AdditiveEmission) and law.fits(observed):
             law.fit(data.x[inside], expected.states[inside], observed)
             done.append("emission_law.")
         return [name for name, _ in self.named_parameters() if name.startswith(tuple(done))]
+
+    @torch.no_grad()
+    def maximise_chains(self, data: Sequences, beliefs: Sequence[Tensor], moves: Sequence[Tensor]) -> None:
+        """The M-step of structured mean field for additive normal laws: Ghahramani & Jordan (1997), appendix A."""
+        law, inside = self.emission_law, length_mask(data.lengths, data.x.shape[1])
+        free = {parameter.requires_grad for parameter in law.parameters()}
+        if not isinstance(law, AdditiveEmission) or law.cov is None:
+            raise TypeError(f"expected additive normal laws to fit, got {law.family}; use svi.fit or em.fit")
+        if len(free) > 1:
+            raise ValueError("expected all or none of the emission's parameters to require gradients, got some")
+        if data.observed is not None:
+            there = data.observed.reshape(*inside.shape, -1)
+            if not torch.equal(there.all(-1), there.any(-1)):
+                raise ValueError("expected whole observations for mean_field.fit, got some that are partly missing")
+            inside = inside & there.all(-1)
+        self._set_chains([belief[:, 0].sum(0) for belief in beliefs], moves)
+        if free == {True}:
+            law.fit_chains(data.x[inside], [belief[inside] for belief in beliefs])
+
+    def additive_normal(self) -> AdditiveNormal | None:
+        """The parts of the means and the covariance, if the emission is additive and normal."""
+        law = self.emission_law
+        cov = law.cov if isinstance(law, AdditiveEmission) else None
+        return None if cov is None else AdditiveNormal(tuple(law.effects), cov)
+
+    def _set_chains(self, firsts: Sequence[Tensor], moves: Sequence[Tensor]) -> None:
+        """Set the probabilities of the chains that require gradients to shares of first states and moves."""
+        for logits, first in zip(self.initial_logits, firsts, strict=True):
+            if logits.requires_grad:
+                logits.copy_((first / first.sum()).log())
+        for logits, counts in zip(self.transition_logits, moves, strict=True):
+            if logits.requires_grad:
+                totals = counts.sum(-1, keepdim=True)
+                logits.copy_((counts / totals).log().where(totals > 0, logits))  # a state without moves keeps its row
 
 
 def _checked_chains(

@@ -1,9 +1,9 @@
 """Optional methods of a model besides its conditionals: faster computations, and exact sums over states."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -117,4 +117,47 @@ class ClosedMStep(Conditionals, ABC):
 
         Returns:
             The names, as in `named_parameters()`, of the parameters that were set.
+        """
+
+
+class AdditiveNormal(NamedTuple):
+    """x_t ~ N(sum_m loc[m][z_t^m], cov) for the states of several chains: Ghahramani & Jordan (1997), eq. (4a)-(4b).
+
+    Attributes:
+        loc: the parts of the mean, (K_m, D) for each chain.
+        cov: the covariance, (D, D).
+    """
+
+    loc: Sequence[Tensor]
+    cov: Tensor
+
+
+class GivesAdditiveNormal(Conditionals, ABC):
+    """A model with several chains (`ProductStates`) whose observations may be additive normal ones.
+
+    Mean field then needs no sum over all values of the states.
+    """
+
+    @abstractmethod
+    def additive_normal(self) -> AdditiveNormal | None:
+        """The law of an observation given the states, with the present parameters; None where it is another one."""
+
+
+class FitsChains(Conditionals, ABC):
+    """A model with several chains that sets its parameters from separate beliefs about them."""
+
+    @abstractmethod
+    def maximise_chains(self, data: Sequences, beliefs: Sequence[Tensor], moves: Sequence[Tensor]) -> None:
+        """Set the parameters to those that maximise E_q[log p(x, z)] for independent chains q, in place.
+
+        Parameters that do not require a gradient stay.
+
+        Args:
+            data: checked observations.
+            beliefs: q(z_t^m = k) of each chain, (batch, T, K_m), 0 in the padding.
+            moves: expected moves of each chain, (K_m, K_m).
+
+        Raises:
+            TypeError: observation laws for which there is no closed form.
+            ValueError: a normal vector that is partly missing.
         """
