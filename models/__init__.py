@@ -1,7 +1,6 @@
 """The zoo: models of sequences (`SequenceModel`), and `BidirectionalRNN` and `Tagger`, which are laws of labels."""
 
 from pgm_rnn.emissions import Bernoulli, Categorical, FullGaussian, Gaussian, Joint, NadeBits, Pen, Poisson
-from pgm_rnn.models.additive import AdditiveEmission
 from pgm_rnn.models.autoregressive_hmm import AutoregressiveHMM
 from pgm_rnn.models.belief_rnn import BeliefRNN
 from pgm_rnn.models.bidirectional_rnn import BidirectionalRNN
@@ -26,7 +25,6 @@ __all__ = [
     "HSMM",
     "RNN",
     "VRNN",
-    "AdditiveEmission",
     "AutoregressiveHMM",
     "BeliefRNN",
     "Bernoulli",

@@ -1,4 +1,4 @@
-"""Laws as Pyro distributions: of whole sequences, and of parameters, for priors.
+"""Laws as Pyro distributions: of whole sequences, of states, and of parameters, for priors.
 
     DiscreteHMM, GaussianHMM     replacements for the classes of the same names in `pyro.distributions`, hidden states
                                  summed out by the compiled recursions

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, FullGaussian, Gaussian
 from pgm_rnn.inference import forward_backward, gibbs, mean_field
 from pgm_rnn.inference.mean_field.evidence import OfAllValues, OfNormal, evidence_of
-from pgm_rnn.models import HMM, AdditiveEmission, FactorialHMM
+from pgm_rnn.models import HMM, FactorialHMM
+from pgm_rnn.models.additive import AdditiveEmission
 from pgm_rnn.sequence_model.observations import checked
 from pgm_rnn.sequence_model.products import product_of
 from pgm_rnn.sequences import Sequences, length_mask

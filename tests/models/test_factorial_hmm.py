@@ -17,7 +17,8 @@ from pgm_rnn.emissions import Bernoulli, Categorical, Emission, FullGaussian, Ga
 from pgm_rnn.inference import em, forward_backward, mcmc, smc
 from pgm_rnn.inference.em.ascent import ascend
 from pgm_rnn.kernels import factorial
-from pgm_rnn.models import HMM, AdditiveEmission, FactorialHMM
+from pgm_rnn.models import HMM, FactorialHMM
+from pgm_rnn.models.additive import AdditiveEmission
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.expected import expect, expected_log_density
 from pgm_rnn.sequence_model.products import product_of

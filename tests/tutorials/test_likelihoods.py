@@ -1,19 +1,22 @@
 """Scripts whose states or arguments are not the zoo's: their likelihoods, states summed out, are."""
 
+from typing import Any
+
 import pytest
 import torch
 from pyro.infer import TraceEnum_ELBO
 from torch import Tensor
 
-from pgm_rnn.emissions import Bernoulli
-from pgm_rnn.models import HSMM, InputHMM, SwitchingMeanAR
+from pgm_rnn.emissions import Bernoulli, Gaussian
+from pgm_rnn.models import HSMM, FactorialHMM, InputHMM, SwitchingMeanAR
+from pgm_rnn.models.additive import AdditiveEmission
 from tests.instances import randomised
 from tests.tutorials.pairs import load
 
 LENGTHS = torch.tensor([5, 3, 1])
 
 
-def of_script(name: str, x: Tensor, *arguments: Tensor) -> float:
+def of_script(name: str, x: Tensor, *arguments: Any) -> float:
     script = load(name)
     return -float(TraceEnum_ELBO(max_plate_nesting=1).loss(script.model, script.guide, x, LENGTHS, *arguments))
 
@@ -38,6 +41,18 @@ def test_segments_have_the_zoos_likelihood() -> None:
     assert of_script("hsmm", x, *tables) == pytest.approx(expected, rel=1e-9)
     other = *tables[:2], tables[2].flip(1), tables[3]
     assert abs(of_script("hsmm", x, *other) - expected) > 1e-3
+
+
+@torch.no_grad()
+def test_two_chains_have_the_zoos_likelihood() -> None:
+    zoo, x = FactorialHMM.random(2, (2, 3), emission=Gaussian(), seed=0).double(), torch.randn(3, 5)
+    law = zoo.emission_law
+    assert isinstance(law, AdditiveEmission)
+    effects, scale = [part[:, 0] for part in law.effects], [law.natural_parameters["scale"].read(law.common)]
+    tables = list(zoo.initial_probs), list(zoo.transition_probs)
+    expected = float(zoo.log_prob(x, lengths=LENGTHS).sum())
+    assert of_script("factorial_hmm", x, *tables, effects, scale) == pytest.approx(expected, rel=1e-9)
+    assert abs(of_script("factorial_hmm", x, *tables, [effects[0], 2 * effects[1]], scale) - expected) > 1e-3
 
 
 @torch.no_grad()
