@@ -192,6 +192,12 @@ class AdditiveEmission(nn.Module):
         cov = (rest.mT @ rest + solution.mT @ apart @ solution) / len(x)
         self._set(solution, centre, cov, spread)
 
+    @torch.no_grad()
+    def set_scale(self, scale: Tensor) -> None:
+        """Give normal laws these standard deviations, (D,), and no correlations."""
+        assert self.common is not None  # normal laws have one
+        self.common.copy_(_common_of(self.family, torch.diag(scale.double().square())))
+
     def _set(self, solution: Tensor, centre: Tensor, cov: Tensor, spread: Tensor) -> None:
         """Take effects (sum of K_m, D) around a centre, and a covariance with variances of at least (1e-6 spread)^2."""
         least = (SMALLEST * spread.where(spread > 0, 1.0)).square()

@@ -123,6 +123,31 @@ class FactorialHMM(AsDrawn, ClosedMStep, FitsChains, GivesAdditiveNormal, Sequen
         model._remember_draw()
         return model
 
+    @torch.no_grad()
+    def start_near(self, data: Sequences, seed: int) -> None:
+        """Draw additive normal effects whose sums have the means and spreads of the data; other emissions stay.
+
+        Each chain gets an equal part of the mean and of the variance, and half of the spread is noise.
+
+        Args:
+            data: observations, NaN where one is missing.
+            seed: random seed of the effects.
+        """
+        law = self.emission_law
+        if not isinstance(law, AdditiveEmission) or law.cov is None:
+            return
+        inside = length_mask(data.lengths, data.x.shape[1])
+        x = data.x[inside].reshape(int(inside.sum()), -1).double()
+        seen = x if data.observed is None else x.where(data.observed[inside].reshape(len(x), -1), torch.nan)
+        mean = seen.nanmean(0)
+        spread = (seen - mean).square().nanmean(0).sqrt()
+        spread = spread.where(spread > 0, 1.0)
+        with seeded(seed, stream=22):
+            for effects in law.effects:
+                drawn = torch.randn(effects.shape, dtype=torch.float64)
+                effects.copy_((mean + drawn * spread * self.num_chains**0.5) / self.num_chains)
+        law.set_scale(0.5 * spread)
+
     @property
     def num_chains(self) -> int:
         """M, the number of chains."""

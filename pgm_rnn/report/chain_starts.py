@@ -4,6 +4,7 @@ A chain whose states all begin alike climbs to the likelihood of independent obs
 k-means starts tells the states apart in a few iterations; what EM cannot fit, the gradient then does.
 """
 
+import copy
 from functools import singledispatch
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 
 from pgm_rnn.emissions import FullGaussian
 from pgm_rnn.inference import em
-from pgm_rnn.models import HMM, HSMM, AutoregressiveHMM, RecurrentHMM
+from pgm_rnn.models import HMM, HSMM, AutoregressiveHMM, FactorialHMM, RecurrentHMM
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences
 
@@ -43,6 +44,17 @@ def _(model: AutoregressiveHMM, data: Sequences, seed: int) -> bool:
     near = AutoregressiveHMM.from_data(data, model.num_states, model.order, seed=seed, **shape)
     model.load_state_dict(near.state_dict())
     em.fit(model, data, num_iterations=ITERATIONS, progress=False)
+    return True
+
+
+@move_near.register
+def _(model: FactorialHMM, data: Sequences, seed: int) -> bool:
+    starts = [copy.deepcopy(model) for _ in range(RESTARTS)]
+    for number, start in enumerate(starts):
+        start.start_near(data, seed + number)
+    fits = [em.fit(start, data, num_iterations=ITERATIONS, progress=False) for start in starts]
+    best = max(fits, key=lambda fit: float(fit.log_likelihood))
+    model.load_state_dict(starts[fits.index(best)].state_dict())
     return True
 
 
