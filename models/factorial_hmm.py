@@ -220,7 +220,12 @@ class FactorialHMM(AsDrawn, ClosedMStep, FitsChains, GivesAdditiveNormal, Sequen
 
     @torch.no_grad()
     def maximise_chains(self, data: Sequences, beliefs: Sequence[Tensor], moves: Sequence[Tensor]) -> None:
-        """The M-step of structured mean field for additive normal laws: Ghahramani & Jordan (1997), appendix A."""
+        """The M-step of structured mean field for additive normal laws: Ghahramani & Jordan (1997), appendix A.
+
+        Raises:
+            TypeError: other observation laws.
+            ValueError: an observation that is partly missing, or an emission of which some parameters are frozen.
+        """
         law, inside = self.emission_law, length_mask(data.lengths, data.x.shape[1])
         free = {parameter.requires_grad for parameter in law.parameters()}
         if not isinstance(law, AdditiveEmission) or law.cov is None:
