@@ -15,7 +15,7 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
 from pgm_rnn.emissions import Emission, FullGaussian, Gaussian, StudentT
-from pgm_rnn.emissions.natural import Natural
+from pgm_rnn.emissions.natural import IDENTITY, Natural, whole
 from pgm_rnn.states import ProductStates
 
 SMALLEST = 1e-6
@@ -101,12 +101,13 @@ class AdditiveEmission(nn.Module):
 
     @property
     def natural_parameters(self) -> Mapping[str, Natural]:
-        """The natural parameters that all combinations share, such as `scale` or `cov`; the effects have none."""
-        width = num_effects(self.family)
+        """The effects of chain m, from 0, as `effects_m`, and what all combinations share, such as `scale` or `cov`."""
+        width, chains = num_effects(self.family), range(len(self.effects))
+        effects = {f"effects_{m}": whole(f"effects.{m}", IDENTITY) for m in chains}
         if self.common is None:
-            return {}
+            return effects
         shared = {name: natural for name, natural in self.family.natural_parameters.items() if name != "loc"}
-        return {name: _of_common(natural, width) for name, natural in shared.items()}
+        return effects | {name: _of_common(natural, width) for name, natural in shared.items()}
 
     def forward(self, z: Tensor) -> TorchDistribution:
         """p(x | z) of numbers that stand for the states of all chains; its batch shape is that of z."""
