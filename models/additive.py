@@ -41,6 +41,8 @@ class AdditiveEmission(nn.Module):
         [[-1.0], [6.0]]
     """
 
+    effects: nn.ParameterList
+
     def __init__(self, family: Emission, effects: Sequence[Tensor], common: Tensor | None = None) -> None:
         super().__init__()
         if family.needs_head:

@@ -63,6 +63,8 @@ class FactorialHMM(AsDrawn, ClosedMStep, FitsChains, GivesAdditiveNormal, Sequen
     """
 
     initial_memory = None
+    states: ProductStates
+    emission_law: EmissionTable | AdditiveEmission
 
     def __init__(
         self,

@@ -116,9 +116,9 @@ class _LogMarginalLikelihood(torch.autograd.Function):
     @staticmethod
     @override
     def forward(ctx: Any, sizes: tuple[int, ...], *arguments: Tensor) -> Tensor:
-        *parts, lengths = arguments
-        ctx.sizes, ctx.found = sizes, _counted(sizes, *parts, lengths)
-        value = ctx.found.log_normalizers.sum(-1).to(parts[2].dtype)
+        initial, transition, log_emission, lengths = arguments
+        ctx.sizes, ctx.found = sizes, _counted(sizes, initial, transition, log_emission, lengths)
+        value = ctx.found.log_normalizers.sum(-1).to(log_emission.dtype)
         ctx.save_for_backward(*arguments, value)
         return value
 
@@ -138,8 +138,10 @@ class _LogMarginalLikelihood(torch.autograd.Function):
         return None, first, moves, states.to(parts[2].dtype), None
 
 
-def _of_tables(sizes: tuple[int, ...], lengths: Tensor, *tables: Tensor) -> Tensor:
-    return factorial_differentiable.log_marginal_likelihood(sizes, *tables, lengths)
+def _of_tables(
+    sizes: tuple[int, ...], lengths: Tensor, initial: Tensor, transition: Tensor, log_emission: Tensor
+) -> Tensor:
+    return factorial_differentiable.log_marginal_likelihood(sizes, initial, transition, log_emission, lengths)
 
 
 def _per_probability(counts: Tensor, table: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ identity). Given x_1, log p(x_1) is subtracted from Q as from the likelihood; th
 Sources: Rabiner (1989), eq. (27), (37); Dempster, Laird & Rubin (1977), for steps that do not reach the maximum.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import torch
 from torch import Tensor
@@ -68,6 +68,14 @@ class ExpectedProduct(NamedTuple):
 
 AnyExpected = Expected | ExpectedProduct
 """What an M-step may get: that of one chain, or that of several."""
+
+
+@overload
+def expect(tables: Tables, lengths: Tensor) -> tuple[Tensor, Expected]: ...
+
+
+@overload
+def expect(tables: Product, lengths: Tensor) -> tuple[Tensor, ExpectedProduct]: ...
 
 
 @torch.no_grad()

@@ -25,6 +25,11 @@ def made(sizes: tuple[int, ...] = (2, 3), family: Emission | None = None, effect
     return FactorialHMM.random(len(sizes), sizes, effects=effects, emission=family, seed=0).double()
 
 
+def additive(model: FactorialHMM) -> AdditiveEmission:
+    assert isinstance(model.emission_law, AdditiveEmission)
+    return model.emission_law
+
+
 def data_of(model: FactorialHMM, seed: int = 1) -> Sequences:
     return Sequences(model.sample(3, 6, seed=seed).x, LENGTHS)
 
@@ -110,7 +115,7 @@ def test_a_bound_of_wrong_parameters_would_be_seen() -> None:
     """The bound is close enough that it lies above the likelihood of a model that fits worse."""
     model, other = made(), made()
     data = data_of(model)
-    other.emission_law.effects[1].add_(1.0)
+    additive(other).effects[1].add_(1.0)
     bound = mean_field.smooth(model, data).bound.sum()
     assert float(other.log_prob(data).sum()) < float(bound) < float(model.log_prob(data).sum())
 
@@ -151,7 +156,7 @@ def test_the_fit_raises_its_bound_and_ends_where_gradients_of_the_bound_vanish(f
     assert float(found.bounds[-1] - found.bounds[0]) > 10
     assert float(found.bounds[-1]) < float(model.log_prob(data).sum().detach())
     with torch.no_grad():
-        model.emission_law.effects[0][0].add_(0.05)
+        additive(model).effects[0][0].add_(0.05)
         moved = mean_field.smooth(model, data).bound.sum()
     assert float(moved) < float(found.bounds[-1])
 

@@ -128,13 +128,15 @@ def test_filter_smoother_and_moves_are_those_of_one_chain_over_all_values(made: 
 def test_the_gradients_are_those_of_autograd_and_of_differences(made: Chains) -> None:
     leaves = [part.clone().requires_grad_() for part in made[1:]]
     weights = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
-    found = torch.autograd.grad(weights @ factorial.log_marginal_likelihood(made.sizes, *leaves, LENGTHS), leaves)
-    torch_value = factorial_differentiable.log_marginal_likelihood(made.sizes, *leaves, LENGTHS)
+    found = torch.autograd.grad(
+        weights @ factorial.log_marginal_likelihood(made.sizes, *leaves, lengths=LENGTHS), leaves
+    )
+    torch_value = factorial_differentiable.log_marginal_likelihood(made.sizes, *leaves, lengths=LENGTHS)
     for ours, theirs in zip(found, torch.autograd.grad(weights @ torch_value, leaves), strict=True):
         torch.testing.assert_close(ours, theirs)
 
     def value(*parts: Tensor) -> Tensor:
-        return factorial.log_marginal_likelihood(made.sizes, *parts, LENGTHS)
+        return factorial.log_marginal_likelihood(made.sizes, *parts, lengths=LENGTHS)
 
     assert torch.autograd.gradcheck(value, leaves)
 
@@ -144,7 +146,7 @@ def test_second_derivatives_are_those_of_differences() -> None:
     lengths = torch.tensor([3, 1, 2])
     leaves = [part.clone().requires_grad_() for part in made[1:]]
     assert torch.autograd.gradgradcheck(
-        lambda *parts: factorial.log_marginal_likelihood(made.sizes, *parts, lengths), leaves
+        lambda *parts: factorial.log_marginal_likelihood(made.sizes, *parts, lengths=lengths), leaves
     )
 
 
@@ -207,7 +209,7 @@ def test_no_state_is_lost_to_underflow(scale: float) -> None:
     assert bool((found >= factorial.most_likely_states(*made, lengths)[1] - 1e-12 * found.abs()).all())
     posterior = factorial.posterior(*made, lengths)
     leaves = [part.clone().requires_grad_() for part in made[1:]]
-    value = factorial_differentiable.log_marginal_likelihood(made.sizes, *leaves, lengths)
+    value = factorial_differentiable.log_marginal_likelihood(made.sizes, *leaves, lengths=lengths)
     grads = torch.autograd.grad(value.sum(), leaves)
     torch.testing.assert_close(posterior.states, grads[2], rtol=1e-7, atol=1e-12)
     torch.testing.assert_close(posterior.moves.sum(0, keepdim=True), grads[1] * leaves[1], rtol=1e-7, atol=1e-12)
@@ -231,7 +233,7 @@ def test_moves_that_are_impossible_and_sequences_that_are() -> None:
     assert float(forward.filtered[1, 1:].sum()) == 0.0
     assert float(posterior.states[1].sum() + posterior.moves[1].sum()) == 0.0
     leaf = made.initial.clone().requires_grad_()
-    value = factorial.log_marginal_likelihood(made.sizes, leaf, *made[2:], lengths)
+    value = factorial.log_marginal_likelihood(made.sizes, leaf, made.transition, made.log_emission, lengths)
     assert bool(torch.autograd.grad(value[1], leaf)[0].eq(0).all())
 
 

@@ -48,6 +48,7 @@ def test_two_chains_have_the_zoos_likelihood() -> None:
     zoo, x = FactorialHMM.random(2, (2, 3), emission=Gaussian(), seed=0).double(), torch.randn(3, 5)
     law = zoo.emission_law
     assert isinstance(law, AdditiveEmission)
+    assert law.common is not None
     effects, scale = [part[:, 0] for part in law.effects], [law.natural_parameters["scale"].read(law.common)]
     tables = list(zoo.initial_probs), list(zoo.transition_probs)
     expected = float(zoo.log_prob(x, lengths=LENGTHS).sum())
