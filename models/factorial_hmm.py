@@ -246,8 +246,9 @@ class FactorialHMM(AsDrawn, ClosedMStep, FitsChains, GivesAdditiveNormal, Sequen
     def additive_normal(self) -> AdditiveNormal | None:
         """The parts of the means and the covariance, if the emission is additive and normal."""
         law = self.emission_law
-        cov = law.cov if isinstance(law, AdditiveEmission) else None
-        return None if cov is None else AdditiveNormal(tuple(law.effects), cov)
+        if not isinstance(law, AdditiveEmission) or law.cov is None:
+            return None
+        return AdditiveNormal(tuple(law.effects), law.cov)
 
     def _set_chains(self, firsts: Sequence[Tensor], moves: Sequence[Tensor]) -> None:
         """Set the probabilities of the chains that require gradients to shares of first states and moves."""

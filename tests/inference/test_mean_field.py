@@ -170,6 +170,7 @@ def test_many_chains_that_cannot_be_summed_over() -> None:
     model = FactorialHMM([torch.tensor([0.5, 0.5])] * num, [moves] * num, law).double()
     data = model.sample(2, 30, seed=0)
     found = mean_field.smooth(model, data.x)
+    assert data.z is not None
     states = torch.stack(model.states.split(data.z), -1)
     probs = torch.stack([part[..., 1] for part in found.smoothed_probs], -1)
     assert float(((probs > 0.5) == (states == 1)).double().mean()) > 0.95

@@ -23,6 +23,7 @@ from pgm_rnn.kernels import (
     diffuse_likelihood,
     diffuse_start,
     doors,
+    factorial,
     gates,
     gaussian_backward,
     gaussian_chain,
@@ -46,7 +47,7 @@ INNER = {
         "kalman_differentiable",
         "diffuse_differentiable",
     ),
-    "hsmm_differentiable",
+    *("factorial_differentiable", "hsmm_differentiable"),
     *("hmm_forward", "hmm_lanes", "hmm_losses", "hmm_numba", "hmm_results", "hmm_tables", "hmm_wide"),
 }
 """Modules of the doors, of torch operations alone, or called behind doors, as `*_compiled` and `*_batched`."""
@@ -57,7 +58,7 @@ CHOOSERS = {
 """They say how to run, or only rename, and neither read nor write memory."""
 PLAIN_TORCH = {
     *("singular.is_regular", "singular.units", "singular.generalised_inverse", "singular.determined"),
-    "hsmm.survival",
+    *("factorial.digits", "factorial.packed", "hsmm.survival"),
     *("gaussian_backward.root_of", "diffuse_start.scales", "diffuse_start.with_noise", "diffuse_start.last_estimate"),
     *(
         "deferred.with_gradients",
@@ -120,7 +121,18 @@ def spells() -> tuple[Tensor, ...]:
     return probs(K), moves / moves.sum(-1, keepdim=True), probs(K, 4), torch.randn(B, T, K), lengths()
 
 
+def two_chains(name: str) -> Call:
+    """A function for two chains of two and of three states, and its other arguments."""
+    tables = probs(1, 5), probs(1, 1, 13), torch.randn(B, T, 6), lengths()
+    draws = (torch.rand(N, B, T, dtype=torch.float64),) if name == "sample_states" else ()
+    return partial(getattr(factorial, name), (2, 3)), (*tables, *draws)
+
+
 CALLS: dict[str, Callable[[], Call]] = {
+    **{
+        f"factorial.{name}": partial(two_chains, name)
+        for name in ("log_marginal_likelihood", "forward", "posterior", "most_likely_states", "sample_states")
+    },
     "hsmm.log_marginal_likelihood": lambda: (hsmm.log_marginal_likelihood, spells()),
     "hsmm.forward": lambda: (hsmm.forward, spells()),
     "hsmm.posterior": lambda: (hsmm.posterior, spells()),
@@ -272,6 +284,11 @@ FITS: dict[str, tuple[str, ...]] = {
         f"hsmm.{name}": (*ANY_DURATION, *MORE_PADDING)
         for name in ("log_marginal_likelihood", "forward", "posterior", "most_likely_states")
     },
+    **{
+        f"factorial.{name}": ("argument 2 axis 1 twice", "argument 2 axis 1 longer")
+        for name in ("log_marginal_likelihood", "forward", "posterior", "most_likely_states")
+    },
+    "factorial.sample_states": ("argument 4 axis 0",),  # any number of draws
     "hsmm.sample_states": (*ANY_DURATION, "argument 5 axis 0"),  # any number of draws
     "gates.gru": tuple(f"argument {i} with another axis" for i in range(3)),  # the rest broadcasts
     "gates.lstm": tuple(f"argument {i} with another axis" for i in range(2)),

@@ -129,16 +129,16 @@ def test_the_gradients_are_those_of_autograd_and_of_differences(made: Chains) ->
     leaves = [part.clone().requires_grad_() for part in made[1:]]
     weights = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
     found = torch.autograd.grad(
-        weights @ factorial.log_marginal_likelihood(made.sizes, *leaves, lengths=LENGTHS), leaves
+        weights @ factorial.log_marginal_likelihood(*Chains(made.sizes, *leaves), LENGTHS), leaves
     )
-    torch_value = factorial_differentiable.log_marginal_likelihood(made.sizes, *leaves, lengths=LENGTHS)
+    torch_value = factorial_differentiable.log_marginal_likelihood(*Chains(made.sizes, *leaves), LENGTHS)
     for ours, theirs in zip(found, torch.autograd.grad(weights @ torch_value, leaves), strict=True):
         torch.testing.assert_close(ours, theirs)
 
-    def value(*parts: Tensor) -> Tensor:
-        return factorial.log_marginal_likelihood(made.sizes, *parts, lengths=LENGTHS)
+    def of(*parts: Tensor) -> Tensor:
+        return factorial.log_marginal_likelihood(*Chains(made.sizes, *parts), LENGTHS)
 
-    assert torch.autograd.gradcheck(value, leaves)
+    assert torch.autograd.gradcheck(of, leaves)
 
 
 def test_second_derivatives_are_those_of_differences() -> None:
@@ -146,7 +146,7 @@ def test_second_derivatives_are_those_of_differences() -> None:
     lengths = torch.tensor([3, 1, 2])
     leaves = [part.clone().requires_grad_() for part in made[1:]]
     assert torch.autograd.gradgradcheck(
-        lambda *parts: factorial.log_marginal_likelihood(made.sizes, *parts, lengths=lengths), leaves
+        lambda *parts: factorial.log_marginal_likelihood(*Chains(made.sizes, *parts), lengths), leaves
     )
 
 
@@ -209,7 +209,7 @@ def test_no_state_is_lost_to_underflow(scale: float) -> None:
     assert bool((found >= factorial.most_likely_states(*made, lengths)[1] - 1e-12 * found.abs()).all())
     posterior = factorial.posterior(*made, lengths)
     leaves = [part.clone().requires_grad_() for part in made[1:]]
-    value = factorial_differentiable.log_marginal_likelihood(made.sizes, *leaves, lengths=lengths)
+    value = factorial_differentiable.log_marginal_likelihood(*Chains(made.sizes, *leaves), lengths)
     grads = torch.autograd.grad(value.sum(), leaves)
     torch.testing.assert_close(posterior.states, grads[2], rtol=1e-7, atol=1e-12)
     torch.testing.assert_close(posterior.moves.sum(0, keepdim=True), grads[1] * leaves[1], rtol=1e-7, atol=1e-12)
