@@ -129,10 +129,11 @@ def two_chains(name: str) -> Call:
 
 
 CALLS: dict[str, Callable[[], Call]] = {
-    **{
-        f"factorial.{name}": partial(two_chains, name)
-        for name in ("log_marginal_likelihood", "forward", "posterior", "most_likely_states", "sample_states")
-    },
+    "factorial.log_marginal_likelihood": lambda: two_chains("log_marginal_likelihood"),
+    "factorial.forward": lambda: two_chains("forward"),
+    "factorial.posterior": lambda: two_chains("posterior"),
+    "factorial.most_likely_states": lambda: two_chains("most_likely_states"),
+    "factorial.sample_states": lambda: two_chains("sample_states"),
     "hsmm.log_marginal_likelihood": lambda: (hsmm.log_marginal_likelihood, spells()),
     "hsmm.forward": lambda: (hsmm.forward, spells()),
     "hsmm.posterior": lambda: (hsmm.posterior, spells()),
