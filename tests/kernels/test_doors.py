@@ -129,11 +129,6 @@ def two_chains(name: str) -> Call:
 
 
 CALLS: dict[str, Callable[[], Call]] = {
-    "factorial.log_marginal_likelihood": lambda: two_chains("log_marginal_likelihood"),
-    "factorial.forward": lambda: two_chains("forward"),
-    "factorial.posterior": lambda: two_chains("posterior"),
-    "factorial.most_likely_states": lambda: two_chains("most_likely_states"),
-    "factorial.sample_states": lambda: two_chains("sample_states"),
     "hsmm.log_marginal_likelihood": lambda: (hsmm.log_marginal_likelihood, spells()),
     "hsmm.forward": lambda: (hsmm.forward, spells()),
     "hsmm.posterior": lambda: (hsmm.posterior, spells()),
@@ -206,6 +201,9 @@ CALLS: dict[str, Callable[[], Call]] = {
     )
     for scheme in resampling.SCHEMES
 }
+
+for _name in ("log_marginal_likelihood", "forward", "posterior", "most_likely_states", "sample_states"):
+    CALLS[f"factorial.{_name}"] = partial(two_chains, _name)
 
 
 def public_functions() -> set[str]:
