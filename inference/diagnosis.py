@@ -49,14 +49,25 @@ def check_numbers(model: object) -> None:
             f"expected numbers as the parameters of the {of}, got NaN in {broken[0]}; load or make the model again"
         )
     for name in _tables_of(model):
-        wrong = getattr(model, name).detach().isnan().any(-1)
-        if bool(wrong.any()):
-            index = wrong.nonzero()[0].tolist()
-            row = "" if not index else f" in row {index[0] if len(index) == 1 else tuple(index)}"
-            raise ValueError(
-                f"expected probabilities as {name} of the {of}, got NaN{row}; look for logits of plus infinity, or of "
-                "minus infinity in a whole row"
-            )
+        tables = getattr(model, name)  # of one chain, or of each of several
+        for table in tables if isinstance(tables, tuple) else (tables,):
+            _check_table(f"{name} of the {of}", table.detach())
+
+
+def _check_table(name: str, table: Tensor) -> None:
+    """Raise unless the rows of a table of probabilities are numbers.
+
+    Raises:
+        ValueError: a row has NaN.
+    """
+    wrong = table.isnan().any(-1)
+    if bool(wrong.any()):
+        index = wrong.nonzero()[0].tolist()
+        row = "" if not index else f" in row {index[0] if len(index) == 1 else tuple(index)}"
+        raise ValueError(
+            f"expected probabilities as {name}, got NaN{row}; look for logits of plus infinity, or of minus infinity "
+            "in a whole row"
+        )
 
 
 def _tables_of(model: object) -> tuple[str, ...]:

@@ -8,9 +8,11 @@
     predict    p(x_{t+1} | x_{1:t})
 
 Every function takes whole padded batches and a model with any emission whose `states` are `FiniteStates`, or which
-gives `initial_probs`, `transition_probs` and `emission_log_probs(x)`. `SemiMarkovStates` have the same functions by the
-recursions for segments (`pgm_rnn.kernels.hsmm`). Probabilities in the padding are zero. Sources: Rabiner (1989), sec.
-III; Choe, Shin & Spencer (2017), sec. 3.2, for the forward part; Yu (2010) for segments.
+gives `initial_probs`, `transition_probs` and `emission_log_probs(x)`. `SemiMarkovStates` and `ProductStates` have the
+same functions by the recursions for segments (`pgm_rnn.kernels.hsmm`) and for several chains
+(`pgm_rnn.kernels.factorial`). Probabilities in the padding are zero. Sources: Rabiner (1989), sec. III; Choe, Shin &
+Spencer (2017), sec. 3.2, for the forward part; Yu (2010) for segments; Ghahramani & Jordan (1997), appendix B, for
+several chains.
 """
 
 import math
@@ -26,13 +28,14 @@ from pgm_rnn.checks import by_keyword, check_counts
 from pgm_rnn.emissions.mixing import mixture
 from pgm_rnn.inference.diagnosis import check_numbers
 from pgm_rnn.inference.suitable import unsuitable
-from pgm_rnn.kernels import hmm, hsmm
+from pgm_rnn.kernels import factorial, hmm, hsmm
 from pgm_rnn.randomness import seeded
 from pgm_rnn.results import shown
 from pgm_rnn.sequence_model import SequenceModel, memory_of
 from pgm_rnn.sequence_model.conditionals import example_of
 from pgm_rnn.sequence_model.law_checks import check_tables
 from pgm_rnn.sequence_model.observations import as_batch, check_inputs, checked
+from pgm_rnn.sequence_model.products import Product, has_product, product_of
 from pgm_rnn.sequence_model.segments import Segments, has_segments, segments_of
 from pgm_rnn.sequence_model.tables import Tables, has_tables, in_groups, tables_of
 from pgm_rnn.sequences import Data, Sequences, length_mask
@@ -44,6 +47,7 @@ __all__ = [
     "ImpossibleSequenceError",
     "MostLikelyStates",
     "Smoothed",
+    "SmoothedProduct",
     "SmoothedSegments",
     "filter",
     "most_likely_states",
@@ -271,6 +275,100 @@ class SmoothedSegments(Smoothed):
         return hsmm.sample_states(*self._segments, self._lengths, uniforms.to(self._initial.device))
 
 
+@dataclass(frozen=True)
+class SmoothedProduct(Smoothed):
+    """Result of `filter` and `smooth` for several chains; what is given all of x is computed when it is read.
+
+    A state is the number of a value of all chains, as `pgm_rnn.states.ProductStates` counts them.
+    """
+
+    def __repr__(self) -> str:
+        """The main numbers."""
+        return shown(self, "log_marginal_likelihood", "num_steps", "num_states")
+
+    _product: Product
+
+    @property
+    def num_states(self) -> int:
+        """N, the number of values of all chains together."""
+        return self._product.log_emission.shape[-1]
+
+    @property
+    def predicted_probs(self) -> Tensor:
+        """p(z_t | x_{1:t-1}), (B, T, N).
+
+        Raises:
+            ImpossibleSequenceError: a sequence has probability zero.
+        """
+        self._check_possible()
+        return self._forward.predicted  # type: ignore[attr-defined]
+
+    @cached_property
+    def expected(self) -> factorial.Posterior:
+        """Expected first states and moves of each chain given x_{1:T}; `chain_tables` takes them apart.
+
+        Raises:
+            ImpossibleSequenceError: a sequence has probability zero.
+        """
+        self._check_possible()
+        return factorial.posterior(*self._product, self._lengths)
+
+    @property
+    def smoothed_probs(self) -> Tensor:
+        """p(z_t | x_{1:T}), (B, T, N): Ghahramani & Jordan (1997), appendix B.
+
+        Raises:
+            ImpossibleSequenceError: a sequence has probability zero.
+        """
+        return self.expected.states
+
+    @property
+    def chain_moves(self) -> tuple[Tensor, ...]:
+        """Expected moves of each chain given x_{1:T}, (B, 1 or T - 1, K_m, K_m).
+
+        They are summed over the steps where the model has one table for all of them.
+
+        Raises:
+            ImpossibleSequenceError: a sequence has probability zero.
+        """
+        return tuple(factorial.unpacked(self._product.sizes, self.expected.moves, square=True))
+
+    @property
+    def pairwise_probs(self) -> Tensor:
+        """Not computed for several chains.
+
+        Raises:
+            NotImplementedError: always; the message names what there is.
+        """
+        raise NotImplementedError(
+            "expected states of one chain for the probabilities of pairs of states, got several chains; use "
+            "chain_moves, which has the expected moves of each"
+        )
+
+    def of_chains(self, probs: Tensor) -> tuple[Tensor, ...]:
+        """The probabilities of the states of each chain, (B, T, K_m), from those of all values, (B, T, N)."""
+        joint = probs.unflatten(-1, self._product.sizes)
+        axes = range(2, joint.dim())
+        return tuple(joint.sum([d for d in axes if d != axis]) if len(axes) > 1 else joint for axis in axes)
+
+    def sample_states(self, num_samples: int, *, seed: int | None = None) -> Tensor:
+        """Paths from p(z_{1:T} | x_{1:T}), (num_samples, B, T), 0 in the padding, as the function `sample_states`.
+
+        Raises:
+            ImpossibleSequenceError: a sequence has probability zero.
+        """
+        self._check_possible()
+        with seeded(seed, stream=5):
+            uniforms = torch.rand(num_samples, *self.log_normalizers.shape, dtype=torch.float64)
+        return factorial.sample_states(*self._product, self._lengths, uniforms.to(self._lengths.device))
+
+
+def _of_product(product: Product, lengths: Tensor) -> SmoothedProduct:
+    """The result of the forward recursion for several chains."""
+    forward = factorial.forward(*product, lengths)
+    return SmoothedProduct(product.transition, product.initial, lengths, forward, product)  # type: ignore[arg-type]
+
+
 def _of_segments(segments: Segments, lengths: Tensor) -> SmoothedSegments:
     """The result of the forward recursion for segments."""
     forward = hsmm.forward(*segments, lengths)
@@ -319,6 +417,8 @@ def filter(
     data = checked_finite(model, x, lengths, inputs=inputs, mask=mask)
     if has_segments(model):
         return _of_segments(segments_of(model, data), data.lengths)
+    if has_product(model):
+        return _of_product(product_of(model, data), data.lengths)
     initial, transition, log_emission = tables_of(model, data)
     forward = hmm.forward(initial, transition, log_emission, data.lengths)
     return Filtered(transition, initial, data.lengths, forward)
@@ -359,6 +459,8 @@ def most_likely_states(
     data = checked_finite(model, x, lengths, inputs=inputs, mask=mask)
     if has_segments(model):
         return _marked(*hsmm.most_likely_states(*segments_of(model, data), data.lengths), data.lengths)
+    if has_product(model):
+        return _marked(*factorial.most_likely_states(*product_of(model, data), data.lengths), data.lengths)
 
     def of_group(tables: Tables, rows: slice) -> tuple[Tensor, Tensor]:
         initial, transition, log_emission = tables
@@ -386,6 +488,10 @@ def smooth_and_decode(
         segments = segments_of(model, data)
         best = hsmm.most_likely_states(*segments, data.lengths)
         return _of_segments(segments, data.lengths), _marked(*best, data.lengths)
+    if has_product(model):
+        product = product_of(model, data)
+        best = factorial.most_likely_states(*product, data.lengths)
+        return _of_product(product, data.lengths), _marked(*best, data.lengths)
     initial, transition, log_emission = tables_of(model, data)
     forward = hmm.forward(initial, transition, log_emission, data.lengths)
     decoded = hmm.most_likely_states(initial.log(), transition.log(), log_emission, data.lengths)
@@ -427,6 +533,8 @@ def sample_states(
     data = checked_finite(model, x, lengths, inputs=inputs, mask=mask)
     if has_segments(model):
         return _of_segments(segments_of(model, data), data.lengths).sample_states(num_samples, seed=seed)
+    if has_product(model):
+        return _of_product(product_of(model, data), data.lengths).sample_states(num_samples, seed=seed)
     dtype = example_of(model).dtype if isinstance(model, SequenceModel) else model.initial_probs.dtype
     with seeded(seed, stream=5):
         uniforms = torch.rand(num_samples, *data.x.shape[:2], dtype=dtype)
@@ -479,6 +587,9 @@ def predict(
         states = torch.arange(model.states.num_states, device=data.x.device)
         return mixture(model.emission(states, None), ahead)
     longer = _one_step_longer(model, data, future_inputs)
+    if has_product(model):
+        ahead = _product_ahead(product_of(model, longer), data.lengths)
+        return mixture(_laws_ahead(model, longer, ahead.shape[-1]), ahead)
     initial, transition, log_emission = tables_of(model, longer)
     if transition.dim() > 2 and hasattr(model, "emission_log_probs"):
         raise ValueError(
@@ -500,6 +611,24 @@ def _one_step_ahead(segments: Segments, lengths: Tensor) -> Tensor:
     longer = torch.cat([log_emission, torch.zeros_like(log_emission[:, :1])], 1)
     ahead = hsmm.forward(*segments._replace(log_emission=longer), lengths + 1).predicted[:, 1:].log()
     return ahead.masked_fill(~seen[..., None], -math.log(ahead.shape[-1]))
+
+
+def _product_ahead(product: Product, lengths: Tensor) -> Tensor:
+    """log p(z_{t+1} | x_{1:t}) of several chains, (B, T, N), that of equal states in the padding.
+
+    Args:
+        product: tables and densities of the data with one more step, at which nothing is observed here.
+        lengths: (B,), without that step.
+
+    Raises:
+        ImpossibleSequenceError: a sequence has probability zero.
+    """
+    seen = length_mask(lengths, product.log_emission.shape[1])
+    longer = product._replace(log_emission=product.log_emission.where(seen[..., None], 0.0))
+    forward = factorial.forward(*longer, lengths + 1)
+    check_possible(forward.log_normalizers[:, :-1], "no posterior exists given it")
+    ahead = forward.log_predicted[:, 1:]
+    return ahead.masked_fill(~seen[:, :-1, None], -math.log(ahead.shape[-1]))
 
 
 def _one_step_longer(model: Any, data: Sequences, future_inputs: Tensor | None) -> Sequences:
@@ -533,7 +662,7 @@ def _laws_ahead(model: Any, longer: Sequences, num_states: int) -> TorchDistribu
 
 def has_finite_states(model: object) -> bool:
     """Whether the states are finitely many, and summed out exactly."""
-    return has_tables(model) or has_segments(model)
+    return has_tables(model) or has_segments(model) or has_product(model)
 
 
 def checked_finite(

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 from pyro.distributions import Normal
 
-from pgm_rnn.inference import em, forward_backward, kalman, mcmc, mixture_kalman, pmmh, smc, svi
+from pgm_rnn.inference import em, forward_backward, gibbs, kalman, mcmc, mean_field, mixture_kalman, pmmh, smc, svi
 from pgm_rnn.inference.em.gaussian_em import is_trainable
 from pgm_rnn.inference.forward_backward import has_finite_states
 from pgm_rnn.inference.kalman.kinds import is_linear
 from pgm_rnn.inference.mixture_kalman.problem import has_switching_states
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.priors import WithPriors
+from pgm_rnn.sequence_model.products import has_chains
 from pgm_rnn.sequences import Sequences
 
 
@@ -61,6 +62,11 @@ ENGINES: Mapping[str, Engine] = {
             has_finite_states,
             lambda model, data: forward_backward.smooth(model, data),
         ),
+        Engine(
+            "gibbs",
+            has_chains,
+            lambda model, data: gibbs.sample_states(model, data, num_samples=2, num_burn_in=1),
+        ),
         Engine("kalman", is_linear, lambda model, data: kalman.smooth(model, data)),
         Engine(
             "mixture_kalman",
@@ -74,6 +80,7 @@ ENGINES: Mapping[str, Engine] = {
                 one_prior(model), data.x, data.lengths, mask=data.observed, num_samples=2, num_warmup=2, progress=False
             ),
         ),
+        Engine("mean_field", has_chains, lambda model, data: mean_field.smooth(model, data, num_sweeps=2)),
         Engine(
             "pmmh",
             has_latent_states,

@@ -2,7 +2,14 @@
 
 from torch import nn
 
-from pgm_rnn.states import FiniteStates, GaussianStates, SemiMarkovStates, SwitchingStates, described
+from pgm_rnn.states import (
+    FiniteStates,
+    GaussianStates,
+    ProductStates,
+    SemiMarkovStates,
+    SwitchingStates,
+    described,
+)
 
 
 def check_trainable(engine: str, model: object, *, by_gradient: bool = True) -> None:
@@ -52,6 +59,8 @@ def _taker(model: object) -> str:
         return "use forward_backward" if hasattr(model, "duration_probs") else "use smc or svi"
     if getattr(model, "memory_reads_state", False):
         return "use smc or svi"
+    if isinstance(states, ProductStates) and not states.are_few:
+        return "use mean_field, gibbs or smc"
     if isinstance(states, FiniteStates):
         return "use forward_backward"
     if isinstance(states, GaussianStates):

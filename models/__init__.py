@@ -5,6 +5,7 @@ from pgm_rnn.models.autoregressive_hmm import AutoregressiveHMM
 from pgm_rnn.models.belief_rnn import BeliefRNN
 from pgm_rnn.models.bidirectional_rnn import BidirectionalRNN
 from pgm_rnn.models.deep_markov import DeepMarkovModel
+from pgm_rnn.models.factorial_hmm import FactorialHMM
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.hsmm import HSMM
 from pgm_rnn.models.input_hmm import InputHMM
@@ -33,6 +34,7 @@ __all__ = [
     "BidirectionalRNN",
     "Categorical",
     "DeepMarkovModel",
+    "FactorialHMM",
     "FullGaussian",
     "Gaussian",
     "InputHMM",

@@ -2,6 +2,7 @@
 
 None                            no latent state: log p(x) is exact
 FiniteStates(K)                 z_t in 0..K - 1: the forward-backward and Viterbi algorithms
+ProductStates(K1, K2, ...)      z_t of several chains that move independently: the same, one chain at a time
 SemiMarkovStates(K, D)          the same where a state lasts 1..D steps by a law of its own: their forms for segments
 GaussianStates(D, linear=True)  z_t in R^D, all laws normal, their means linear in z: the Kalman filter
 GaussianStates(D)               the same with any means: extended, unscented and iterated filters, SMC, SVI
@@ -10,7 +11,11 @@ SwitchingStates(K, D)           a regime in 0..K - 1 and a vector that is linear
 States()                        anything else: SMC and SVI
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from torch import Tensor
 
 from pgm_rnn.checks import check_counts
 
@@ -18,6 +23,7 @@ __all__ = [
     "NO_STATE",
     "FiniteStates",
     "GaussianStates",
+    "ProductStates",
     "SemiMarkovStates",
     "States",
     "SwitchingStates",
@@ -47,6 +53,66 @@ class FiniteStates(States):
 
     def __post_init__(self) -> None:
         check_counts(num_states=self.num_states)
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class ProductStates(FiniteStates):
+    """The states of several chains, z_t = (z_t^1, ..., z_t^M), that move independently of each other a priori.
+
+    A value is one integer in 0..num_states - 1, with num_states = K_1 ... K_M, so that every engine for finite states
+    takes it; `split` gives the states of the chains. `initial` and `transition` return a
+    `pgm_rnn.distributions.ProductOfCategoricals`, whose law of a chain depends on the state before of that chain alone,
+    and on the memory. Exact inference then costs O(T num_states (K_1 + ... + K_M)).
+
+    Args:
+        sizes: K_1, ..., K_M, the number of states of each chain, at least 1.
+
+    Raises:
+        ValueError: no chain, or a number of states below 1.
+
+    Example:
+        >>> import torch
+        >>> states = ProductStates(2, 3)
+        >>> states.num_states, [int(part) for part in states.split(torch.tensor(4))]
+        (6, [1, 1])
+    """
+
+    sizes: tuple[int, ...]
+
+    def __init__(self, *sizes: int) -> None:
+        if not sizes:
+            raise ValueError("expected the number of states of at least one chain, got none")
+        for size in sizes:
+            check_counts(num_states=size)
+        object.__setattr__(self, "sizes", tuple(int(size) for size in sizes))
+        super().__init__(math.prod(self.sizes))
+
+    def __repr__(self) -> str:
+        return f"ProductStates({', '.join(map(str, self.sizes))})"
+
+    @property
+    def are_few(self) -> bool:
+        """Whether the values are few enough for tables of all of them, which the exact engines make."""
+        return self.num_states <= LARGEST_PRODUCT
+
+    def split(self, z: Tensor) -> tuple[Tensor, ...]:
+        """The states of the chains, each of the shape of z; that of the last chain changes fastest in z."""
+        parts = []
+        for size in reversed(self.sizes):
+            parts.append(z % size)
+            z = z // size
+        return tuple(reversed(parts))
+
+    def joined(self, parts: Sequence[Tensor]) -> Tensor:
+        """The integers that stand for the states of the chains, M tensors that broadcast."""
+        total = parts[0]
+        for part, size in zip(parts[1:], self.sizes[1:], strict=True):
+            total = total * size + part
+        return total
+
+
+LARGEST_PRODUCT = 2**20
+"""Largest number of values of `ProductStates` that are summed over exactly."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +191,8 @@ def described(states: States | None) -> str:
     """The states in words, for errors: "none" without a latent state, "finite states", "linear Gaussian states", ..."""
     if states is None:
         return "none"
+    if isinstance(states, ProductStates):
+        return "states of several chains" if states.are_few else "states of several chains, too many to sum over"
     if isinstance(states, FiniteStates):
         return "finite states"
     if isinstance(states, SemiMarkovStates):

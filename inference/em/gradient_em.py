@@ -10,6 +10,7 @@ likelihood still never falls.
 
 import copy
 from collections.abc import Collection
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +22,11 @@ from pgm_rnn.inference.em.climb import Score
 from pgm_rnn.inference.em.twins import Twins, restore, values_of
 from pgm_rnn.inference.forward_backward import check_possible, checked_finite
 from pgm_rnn.randomness import seeded
-from pgm_rnn.sequence_model import ClosedMStep
+from pgm_rnn.sequence_model import ClosedMStep, products, tables
 from pgm_rnn.sequence_model.conditionals import First
-from pgm_rnn.sequence_model.expected import Expected, expect, expected_log_density
-from pgm_rnn.sequence_model.tables import Tables, in_groups, marginal
+from pgm_rnn.sequence_model.expected import AnyExpected, Expected, ExpectedProduct, expect, expected_log_density
+from pgm_rnn.sequence_model.products import Product, has_product
+from pgm_rnn.sequence_model.tables import Tables
 from pgm_rnn.sequences import Sequences
 
 _OPERATIONS = 32
@@ -61,12 +63,13 @@ class GradientEm(Twins):
         self._data = checked_finite(model, data, None, inputs=inputs)
         self._valid = None if valid is None else checked_finite(model, valid, None)
         self._model, self._first = model, _first_of(model)
+        self._of: Any = products if has_product(model) else tables  # the tables of several chains, or of one
         self._trained = _trained(model, frozen)
         self._twins = [copy.deepcopy(model) for _ in range(num_restarts)]
         for number, twin in enumerate(self._twins[1:], start=1):
             _disturb(_parameters(twin, self._trained), seed, number)
         self._before = [values_of(twin) for twin in self._twins]
-        self._expected: list[dict[int, Expected]] = [{} for _ in self._twins]  # by the first sequence of a group
+        self._expected: list[dict[int, AnyExpected]] = [{} for _ in self._twins]  # by the first sequence of a group
         self._resting = torch.zeros(num_restarts, dtype=torch.bool)
 
     def expect(self) -> Score:
@@ -88,11 +91,11 @@ class GradientEm(Twins):
         """log p(x_t | x_{1:t-1}), (batch, T), under the present parameters of a start."""
         self._expected[start] = {}
 
-        def of_group(tables: Tables, rows: slice) -> Tensor:
+        def of_group(tables: Tables | Product, rows: slice) -> Tensor:
             terms, self._expected[start][rows.start] = expect(tables, self._data.lengths[rows])
             return terms
 
-        return torch.cat(in_groups(self._twins[start], self._data, of_group))
+        return torch.cat(self._of.in_groups(self._twins[start], self._data, of_group))
 
     def maximise(self) -> None:
         """M-step: raise Q, of the posterior of the last `expect`, in every start that has not stopped."""
@@ -121,10 +124,10 @@ class GradientEm(Twins):
         """Q at the present parameters of a start, nats, ()."""
         expected = self._expected[start]
 
-        def of_group(tables: Tables, rows: slice) -> Tensor:
+        def of_group(tables: Tables | Product, rows: slice) -> Tensor:
             return expected_log_density(tables, expected[rows.start], self._first)
 
-        return torch.stack(in_groups(self._twins[start], self._data, of_group)).sum()
+        return torch.stack(self._of.in_groups(self._twins[start], self._data, of_group)).sum()
 
     @torch.no_grad()
     def validate(self) -> Tensor | None:
@@ -132,7 +135,7 @@ class GradientEm(Twins):
         if self._valid is None:
             return None
         valid = self._valid
-        return torch.stack([marginal(twin, valid, self._first).double().sum() for twin in self._twins])
+        return torch.stack([self._of.marginal(twin, valid, self._first).double().sum() for twin in self._twins])
 
     def remarks(self, start: int) -> list[str]:
         """Sentences on states without a share of the data."""
@@ -176,9 +179,13 @@ def _disturb(parameters: Collection[nn.Parameter], seed: int, number: int) -> No
             parameter.add_(size.where(size > 0, 1.0) * noise)
 
 
-def _joined(parts: list[Expected]) -> Expected:
+def _joined(parts: list[AnyExpected]) -> AnyExpected:
     """The posterior of all sequences from that of groups; counts that are summed over sequences are added."""
     moves = [part.moves for part in parts]
-    each = all(part.moves.dim() == 4 and len(part.moves) == len(part.states) for part in parts)
+    each = all(part.moves.dim() > 2 and len(part.moves) == len(part.states) for part in parts)
     together = torch.cat(moves) if each else torch.stack(moves).sum(0)
-    return Expected(together, torch.cat([part.states for part in parts]))
+    states = torch.cat([part.states for part in parts])
+    if isinstance(parts[0], ExpectedProduct):
+        start = torch.cat([part.start for part in parts if isinstance(part, ExpectedProduct)])
+        return ExpectedProduct(parts[0].sizes, start, together, states)
+    return Expected(together, states)

@@ -1,8 +1,9 @@
-"""Laws as Pyro distributions: of whole sequences, and of parameters, for priors.
+"""Laws as Pyro distributions: of whole sequences, of states, and of parameters, for priors.
 
     DiscreteHMM, GaussianHMM     replacements for the classes of the same names in `pyro.distributions`, hidden states
                                  summed out by the compiled recursions
     InverseWishart               a covariance matrix, which NUTS and automatic guides can move in
+    ProductOfCategoricals        independent finite states as one number, for models of several chains
     Ordered                      increasing means or rates, so that states keep their labels
     RegimeNormal                 a regime and a normal vector whose law depends on it: the states of switching models
     StickyDirichlet              transition probabilities that favour staying
@@ -20,10 +21,19 @@ from pgm_rnn.distributions.discrete_hmm import DiscreteHMM
 from pgm_rnn.distributions.gaussian_hmm import GaussianHMM
 from pgm_rnn.distributions.inverse_wishart import InverseWishart
 from pgm_rnn.distributions.ordered import Ordered
+from pgm_rnn.distributions.product_of_categoricals import ProductOfCategoricals
 from pgm_rnn.distributions.regime_normal import RegimeNormal
 from pgm_rnn.distributions.sticky_dirichlet import StickyDirichlet
 
-__all__ = ["DiscreteHMM", "GaussianHMM", "InverseWishart", "Ordered", "RegimeNormal", "StickyDirichlet"]
+__all__ = [
+    "DiscreteHMM",
+    "GaussianHMM",
+    "InverseWishart",
+    "Ordered",
+    "ProductOfCategoricals",
+    "RegimeNormal",
+    "StickyDirichlet",
+]
 
 
 def __getattr__(name: str) -> Any:

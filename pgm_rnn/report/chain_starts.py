@@ -4,6 +4,7 @@ A chain whose states all begin alike climbs to the likelihood of independent obs
 k-means starts tells the states apart in a few iterations; what EM cannot fit, the gradient then does.
 """
 
+import copy
 from functools import singledispatch
 from typing import Any
 
@@ -12,7 +13,15 @@ import torch
 from pgm_rnn.emissions import FullGaussian
 from pgm_rnn.inference import em
 from pgm_rnn.inference.em.ascent import ascend
-from pgm_rnn.models import HMM, HSMM, AutoregressiveHMM, RecurrentHMM, StructuralSSM, SwitchingLinearSSM
+from pgm_rnn.models import (
+    HMM,
+    HSMM,
+    AutoregressiveHMM,
+    FactorialHMM,
+    RecurrentHMM,
+    StructuralSSM,
+    SwitchingLinearSSM,
+)
 from pgm_rnn.models.switching_start import switching_start
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences, over_events
@@ -72,6 +81,17 @@ def _(model: SwitchingLinearSSM, data: Sequences, seed: int) -> str:
     near = switching_start(x, data.lengths, seed=seed, **sizes)
     model.load_state_dict(near.state_dict(), strict=False)  # weights of regimes that read y stay
     return "from clusters of regressions"
+
+
+@move_near.register
+def _(model: FactorialHMM, data: Sequences, seed: int) -> str:
+    starts = [copy.deepcopy(model) for _ in range(RESTARTS)]
+    for number, start in enumerate(starts):
+        start.start_near(data, seed + number)
+    fits = [em.fit(start, data, num_iterations=ITERATIONS, progress=False) for start in starts]
+    best = max(fits, key=lambda fit: float(fit.log_likelihood))
+    model.load_state_dict(starts[fits.index(best)].state_dict())
+    return BY_EM
 
 
 @move_near.register

@@ -24,7 +24,15 @@ from pgm_rnn.sequence_model.constructor import bound_arguments
 from pgm_rnn.sequence_model.first_state import of_finite_states, of_linear_states, of_switching_states
 from pgm_rnn.sequence_model.memory import Inputs, Memory, Recurrence, WithInputs
 from pgm_rnn.sequence_model.random_attributes import ModelMeta, make_random, note_random
-from pgm_rnn.states import NUMBERED, FiniteStates, GaussianStates, SemiMarkovStates, States, SwitchingStates
+from pgm_rnn.states import (
+    NUMBERED,
+    FiniteStates,
+    GaussianStates,
+    ProductStates,
+    SemiMarkovStates,
+    States,
+    SwitchingStates,
+)
 
 First = Literal["model", "condition"]
 
@@ -192,7 +200,8 @@ class Conditionals(nn.Module, metaclass=ModelMeta):
     def exact(self) -> bool:
         """Whether log p(x_{1:T}), with latent states summed out, is known in closed form."""
         linear = isinstance(self.states, GaussianStates) and self.states.linear
-        known = linear or isinstance(self.states, FiniteStates)
+        many = isinstance(self.states, ProductStates) and not self.states.are_few
+        known = linear or (isinstance(self.states, FiniteStates) and not many)
         with_durations = isinstance(self.states, SemiMarkovStates) and hasattr(self, "duration_probs")
         return self.states is None or with_durations or (known and not self.memory_reads_state)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.distributions.observed import observed_log_prob
-from pgm_rnn.sequence_model import chains, segments
+from pgm_rnn.sequence_model import chains, products, segments
 from pgm_rnn.sequence_model.chains import has_chain
 from pgm_rnn.sequence_model.conditionals import Conditionals, First, memory_of
 from pgm_rnn.sequence_model.drawn import Drawn
@@ -65,6 +65,8 @@ def marginal_log_prob(model: Conditionals, data: Sequences, first: First) -> Ten
     """
     if isinstance(model, SumsOutStates):
         return model.sum_out_states(data, first)
+    if products.has_product(model):
+        return products.marginal(model, data, first)
     if has_tables(model):
         return marginal(model, data, first)
     if segments.has_segments(model):

@@ -9,13 +9,15 @@ identity). Given x_1, log p(x_1) is subtracted from Q as from the likelihood; th
 Sources: Rabiner (1989), eq. (27), (37); Dempster, Laird & Rubin (1977), for steps that do not reach the maximum.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import torch
 from torch import Tensor
 
-from pgm_rnn.kernels import hmm
+from pgm_rnn.kernels import factorial, hmm
+from pgm_rnn.sequence_model import products
 from pgm_rnn.sequence_model.conditionals import First
+from pgm_rnn.sequence_model.products import Product
 from pgm_rnn.sequence_model.tables import Tables, of_first_step
 
 
@@ -37,9 +39,53 @@ class Expected(NamedTuple):
         return self.states[:, 0]
 
 
+class ExpectedProduct(NamedTuple):
+    """The same for several chains (`pgm_rnn.states.ProductStates`).
+
+    Attributes:
+        sizes: K_1, ..., K_M.
+        start: p(z_1^m = k | x_{1:T}) of every chain, one after the other, (batch, sum of K_m).
+        moves: expected numbers of moves of every chain, (batch or 1, T - 1 or 1, sum of K_m^2), with the axes of the
+            transition tables: summed over the sequences or steps that share them.
+        states: p(z_t | x_{1:T}), (batch, T, N).
+    """
+
+    sizes: tuple[int, ...]
+    start: Tensor
+    moves: Tensor
+    states: Tensor
+
+    @property
+    def first_of_chains(self) -> list[Tensor]:
+        """Expected number of sequences that begin in each state of each chain, (K_m,)."""
+        return factorial.unpacked(self.sizes, self.start.sum(0), square=False)
+
+    @property
+    def moves_of_chains(self) -> list[Tensor]:
+        """Expected number of moves of each chain in all sequences, (K_m, K_m)."""
+        return factorial.unpacked(self.sizes, self.moves.sum((0, 1)), square=True)
+
+
+AnyExpected = Expected | ExpectedProduct
+"""What an M-step may get: that of one chain, or that of several."""
+
+
+@overload
+def expect(tables: Tables, lengths: Tensor) -> tuple[Tensor, Expected]: ...
+
+
+@overload
+def expect(tables: Product, lengths: Tensor) -> tuple[Tensor, ExpectedProduct]: ...
+
+
 @torch.no_grad()
-def expect(tables: Tables, lengths: Tensor) -> tuple[Tensor, Expected]:
+def expect(tables: Tables | Product, lengths: Tensor) -> tuple[Tensor, AnyExpected]:
     """E-step: log p(x_t | x_{1:t-1}), nats, (batch, T), zero in the padding, and the posterior probabilities."""
+    if isinstance(tables, Product):
+        found = factorial.posterior(*tables, lengths)
+        own = len(tables.transition) == len(lengths)
+        moves = found.moves if own else found.moves.sum(0, keepdim=True)
+        return found.log_normalizers, ExpectedProduct(tables.sizes, found.first, moves, found.states)
     forward = hmm.forward(*tables, lengths, in_whole=True)
     _, moves, states = hmm.expected_pairs(
         tables.transition, lengths, forward, torch.ones_like(tables.log_emission[:, 0, 0])
@@ -47,8 +93,12 @@ def expect(tables: Tables, lengths: Tensor) -> tuple[Tensor, Expected]:
     return forward.log_normalizers, Expected(moves, states)
 
 
-def expected_log_density(tables: Tables, expected: Expected, first: First) -> Tensor:
+def expected_log_density(tables: Tables | Product, expected: AnyExpected, first: First) -> Tensor:
     """Q of the sequences together, nats, (), differentiable in the tables; without log p(x_1) if that is given."""
+    if isinstance(expected, ExpectedProduct):
+        assert isinstance(tables, Product)  # both are of one model
+        return _of_product(tables, expected, first)
+    assert isinstance(tables, Tables)
     initial, transition, log_emission = tables
     total = _weighted(expected.first, _log(initial, expected.first)) + _weighted(
         expected.states, log_emission.where(expected.states > 0, 0.0)
@@ -56,6 +106,16 @@ def expected_log_density(tables: Tables, expected: Expected, first: First) -> Te
     if transition.numel():
         total = total + _weighted(expected.moves, _log(transition, expected.moves))
     return total if first == "model" else total - of_first_step(tables).sum(dtype=torch.float64)
+
+
+def _of_product(product: Product, expected: ExpectedProduct, first: First) -> Tensor:
+    """Q of several chains."""
+    total = _weighted(expected.start, _log(product.initial, expected.start)) + _weighted(
+        expected.states, product.log_emission.where(expected.states > 0, 0.0)
+    )
+    if product.transition.numel():
+        total = total + _weighted(expected.moves, _log(product.transition, expected.moves))
+    return total if first == "model" else total - products.of_first_step(product).sum(dtype=torch.float64)
 
 
 def _log(probs: Tensor, weights: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Checks of a model's methods: that they return what every engine relies on (`conditionals`).
 
-    initial, transition    laws of z_1 and z_2: the event shape of z; for finite states, probabilities that sum to one
+    initial, transition    laws of z_1 and z_2: the event shape of z; for finite states, probabilities that sum to one;
+                           for several chains, a law for each that reads the state before of that chain alone
     proposal               the guide's laws of z_1 and z_2, where there are any: the event shape of z
     emission               laws of x_1 and x_2: event shape and kind of values of the family
     recurrence             h_2: (*batch, memory_dim), finite; it gets no z unless memory_reads_state
@@ -25,8 +26,10 @@ from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import law_faults as faults
 from pgm_rnn.sequence_model.conditionals import Conditionals, example_of, memory_of
 from pgm_rnn.sequence_model.law_faults import Place
+from pgm_rnn.sequence_model.products import laws_of_chains
 from pgm_rnn.sequence_model.regimes import regime_law
-from pgm_rnn.states import FiniteStates, GaussianStates, SwitchingStates, described
+from pgm_rnn.sequence_model.tables import LARGEST_OF_CHAINS
+from pgm_rnn.states import FiniteStates, GaussianStates, ProductStates, SwitchingStates, described
 
 _SIZES = (2, 3, 5, 7, 11, 13, 17)
 """Sizes for axes, so that none is mistaken for another."""
@@ -89,7 +92,7 @@ class _TwoSteps:
             inputs = example_of(model).new_zeros(1, 1, model.input_dim)
         self.inputs = inputs
         self.states, self.event = model.states, tuple(model.family.event_shape)
-        self.tables = isinstance(self.states, FiniteStates) and not model.memory_reads_state
+        self.tables = isinstance(self.states, FiniteStates) and not model.memory_reads_state and not self._has_many
         taken = {*self.event, *(() if model.initial_memory is None else model.initial_memory.shape), model.input_dim}
         taken |= {getattr(self.states, name, None) for name in ("num_states", "num_regimes", "dim")}
         self.batch, self.num = [size for size in _SIZES if size not in taken][:2]
@@ -166,6 +169,8 @@ class _TwoSteps:
         """Check a law of z_t, and return values of z_t."""
         place, shape = self._at(method, step), (self.num, self.batch)
         law = self._law(place, *given)
+        if isinstance(self.states, ProductStates):
+            self._check_chains(place, law, given[0] if step == 2 else None)
         if isinstance(self.states, FiniteStates):
             return self._finite_state(place, law, self.states.num_states)
         if isinstance(self.states, GaussianStates):
@@ -183,16 +188,51 @@ class _TwoSteps:
 
     def _finite_state(self, place: Place, law: Any, num_states: int) -> Tensor:
         """Check that a law is one of the states 0..K - 1, and return them, (K, 1), or some of them, (N, B)."""
-        states = torch.arange(num_states, device=example_of(self.model).device)
+        states = self._some_states() if self._has_many else torch.arange(num_states)
+        states = states.to(example_of(self.model).device)
         faults.check_event(place, law, (), "the number of a state")
         faults.check_values(place, law, f"the states 0..{num_states - 1}", True, num_states)
         rows = 1 if self.tables and place.step == 1 else self.num
         faults.check_batch(place, law, (rows, self.batch))
         log_probs = faults.log_probs_of(place, law, states[:, None, None], nan=not self.values)
-        faults.check_sum(place, law, num_states, log_probs)
+        if not self._has_many:
+            faults.check_sum(place, law, num_states, log_probs)
         if self.tables:
             return states[:, None]
         return states.repeat(self.num)[: self.num, None].expand(self.num, self.batch)
+
+    @property
+    def _has_many(self) -> bool:
+        """Whether the values of several chains are too many to look at all of them."""
+        return isinstance(self.states, ProductStates) and self.states.num_states > LARGEST_OF_CHAINS
+
+    def _some_states(self) -> Tensor:
+        """Some values of the states of many chains, (N,)."""
+        assert isinstance(self.states, ProductStates)  # the caller has checked it
+        parts = [torch.randint(size, (self.num,)) for size in self.states.sizes]
+        return self.states.joined(parts)
+
+    def _check_chains(self, place: Place, law: Any, before: Tensor | None) -> None:
+        """Check that a law is one for each chain, which depends on the state before of that chain alone.
+
+        Raises:
+            TypeError: it is no product of laws of the chains.
+            ValueError: it is one of other chains, or depends on other chains.
+        """
+        assert isinstance(self.states, ProductStates)  # the caller has checked it
+        product = laws_of_chains(self.states, str(place), law)
+        if before is None:
+            return
+        faults.check_batch(place, law, (self.num, self.batch))
+        for m, own in enumerate(self.states.split(before[:, 0])):
+            rows = product.laws[m].expand((self.num, self.batch)).logits[:, 0]  # (N, K_m)
+            same = own[:, None] == own
+            apart = (rows.exp()[:, None] - rows.exp()).abs().amax(-1)
+            if bool((apart[same] > torch.finfo(rows.dtype).eps ** 0.5).any()):
+                raise ValueError(
+                    f"expected the law of chain {m} from {place} to depend on the state before of that chain alone, "
+                    f"got one that depends on other chains; use FiniteStates({self.states.num_states}), or a memory"
+                )
 
     def _check_proposals(self, z: Tensor, first: Any, later: Any) -> None:
         """Check the guide's laws of z_1 and z_2, one for each sequence."""

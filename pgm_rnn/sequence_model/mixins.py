@@ -1,16 +1,15 @@
 """Optional methods of a model besides its conditionals: faster computations, and exact sums over states."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from pgm_rnn.kernels.gaussian_chain import GaussianChain
 from pgm_rnn.sequence_model.conditionals import Conditionals, First
 from pgm_rnn.sequence_model.drawn import Drawn
-from pgm_rnn.sequence_model.expected import Expected
 from pgm_rnn.sequence_model.memory import Recurrence
 from pgm_rnn.sequences import Sequences
 
@@ -105,7 +104,7 @@ class ClosedMStep(Conditionals, ABC):
     """A model with finitely many states whose M-step in EM, or a part of it, has a closed form."""
 
     @abstractmethod
-    def maximise(self, data: Sequences, expected: Expected) -> Collection[str]:
+    def maximise(self, data: Sequences, expected: Any) -> Collection[str]:
         """Set parameters, in place, to those that maximise the expected log density of x and z.
 
         Parameters that are frozen are put back after the call, and `em.fit` improves by gradient steps those that are
@@ -113,8 +112,52 @@ class ClosedMStep(Conditionals, ABC):
 
         Args:
             data: checked observations, with their inputs.
-            expected: posterior probabilities of the states of these observations.
+            expected: posterior probabilities of the states of these observations, a
+                `pgm_rnn.sequence_model.expected.Expected`, or its `ExpectedProduct` for several chains.
 
         Returns:
             The names, as in `named_parameters()`, of the parameters that were set.
+        """
+
+
+class AdditiveNormal(NamedTuple):
+    """x_t ~ N(sum_m loc[m][z_t^m], cov) for the states of several chains: Ghahramani & Jordan (1997), eq. (4a)-(4b).
+
+    Attributes:
+        loc: the parts of the mean, (K_m, D) for each chain.
+        cov: the covariance, (D, D).
+    """
+
+    loc: Sequence[Tensor]
+    cov: Tensor
+
+
+class GivesAdditiveNormal(Conditionals, ABC):
+    """A model with several chains (`ProductStates`) whose observations may be additive normal ones.
+
+    Mean field then needs no sum over all values of the states.
+    """
+
+    @abstractmethod
+    def additive_normal(self) -> AdditiveNormal | None:
+        """The law of an observation given the states, with the present parameters; None where it is another one."""
+
+
+class FitsChains(Conditionals, ABC):
+    """A model with several chains that sets its parameters from separate beliefs about them."""
+
+    @abstractmethod
+    def maximise_chains(self, data: Sequences, beliefs: Sequence[Tensor], moves: Sequence[Tensor]) -> None:
+        """Set the parameters to those that maximise E_q[log p(x, z)] for independent chains q, in place.
+
+        Parameters that do not require a gradient stay.
+
+        Args:
+            data: checked observations.
+            beliefs: q(z_t^m = k) of each chain, (batch, T, K_m), 0 in the padding.
+            moves: expected moves of each chain, (K_m, K_m).
+
+        Raises:
+            TypeError: observation laws for which there is no closed form.
+            ValueError: a normal vector that is partly missing.
         """

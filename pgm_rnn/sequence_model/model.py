@@ -19,7 +19,7 @@ from pgm_rnn import moved
 from pgm_rnn.checks import check_counts
 from pgm_rnn.emissions import Emission
 from pgm_rnn.randomness import seeded
-from pgm_rnn.sequence_model import chains, programs, segments
+from pgm_rnn.sequence_model import chains, products, programs, segments
 from pgm_rnn.sequence_model.ancestral import Forecast, Step, drawn_sequences, following, stacked
 from pgm_rnn.sequence_model.conditionals import Conditionals, First, example_of, memory_of
 from pgm_rnn.sequence_model.densities import joint_log_prob, marginal_log_prob
@@ -297,6 +297,8 @@ class SequenceModel(Conditionals):
         last, z = data.lengths[index] - 1, None
         if isinstance(self, SumsOutStates):
             z = self.last_states(data, index)
+        elif products.has_product(self):
+            z = products.last_states(self, data, index)
         elif has_tables(self):
             z = last_states(self, data, index)
         elif segments.has_segments(self):

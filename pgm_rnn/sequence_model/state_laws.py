@@ -53,6 +53,7 @@ class StateLaws:
         self._num_states = model.states.num_states
         self._of_observation = data.x[0, 0].numel()
         self._h = memory_of(model).unroll(data.x, None, data.inputs)  # (batch, T, dim) or None
+        self._per_step = self._num_states * max(self._of_observation, self._num_states)
         self._snapshot = Snapshot(model)
 
     def groups(self) -> list[slice]:
@@ -107,7 +108,7 @@ class StateLaws:
 
     def _in_blocks(self, evaluated: Callable[[slice, slice], Tensor], rows: slice, num_steps: int) -> Tensor:
         """The table of all steps, evaluated in blocks of them if one sequence alone has more entries than `LARGEST`."""
-        size = max(1, LARGEST // (self._num_states * max(self._of_observation, self._num_states)))
+        size = max(1, LARGEST // self._per_step)
         if size >= num_steps or rows.stop - rows.start > 1:
             return evaluated(rows, slice(0, num_steps))
         blocks = [slice(start, min(start + size, num_steps)) for start in range(0, num_steps, size)]

@@ -17,9 +17,12 @@ from pgm_rnn.kernels import hmm
 from pgm_rnn.sequence_model.conditionals import First
 from pgm_rnn.sequence_model.state_laws import StateLaws, again_in_backward, densities_at_states
 from pgm_rnn.sequences import Sequences
-from pgm_rnn.states import FiniteStates
+from pgm_rnn.states import FiniteStates, ProductStates
 
 Result = TypeVar("Result")
+
+LARGEST_OF_CHAINS = 1024
+"""Largest number of values of several chains for which there are tables of all moves; `products` needs none."""
 
 
 class Tables(NamedTuple):
@@ -39,15 +42,16 @@ class Tables(NamedTuple):
 
 def has_tables(model: object) -> bool:
     """Whether a model has finitely many states and no memory that reads them, so that tables exist."""
-    finite = isinstance(getattr(model, "states", None), FiniteStates) and not getattr(
-        model, "memory_reads_state", False
-    )
-    return finite or _gives_tables(model)
+    states = getattr(model, "states", None)
+    finite = isinstance(states, FiniteStates) and not getattr(model, "memory_reads_state", False)
+    if isinstance(states, ProductStates) and states.num_states > LARGEST_OF_CHAINS:
+        finite = False
+    return finite or gives_tables(model)
 
 
 def tables_of(model: Any, data: Sequences) -> Tables:
     """The tables of checked data, of all sequences at once."""
-    if _gives_tables(model):
+    if gives_tables(model):
         return _given_tables(model, data)
     laws = StateLaws(model, data)
     groups = laws.groups()
@@ -73,7 +77,7 @@ def in_groups(model: Any, data: Sequences, function: Callable[[Tables, slice], R
         data: checked sequences.
         function: takes the tables of a group and its rows in the batch.
     """
-    if _gives_tables(model):
+    if gives_tables(model):
         return [function(_given_tables(model, data), slice(0, len(data.x)))]
     laws = StateLaws(model, data)
 
@@ -86,7 +90,8 @@ def in_groups(model: Any, data: Sequences, function: Callable[[Tables, slice], R
     return [again_in_backward(of_group, rows) for rows in groups]
 
 
-def _gives_tables(model: object) -> bool:
+def gives_tables(model: object) -> bool:
+    """Whether a model defines its tables itself."""
     return hasattr(model, "emission_log_probs")
 
 

@@ -17,7 +17,10 @@ from pgm_rnn.sequence_model.tables import has_tables
 from tests.instances import every_model_of_vectors, make_model
 
 KINDS = {
-    **dict.fromkeys(["hmm", "autoregressive-hmm", "switching-mean-ar", "recurrent-hmm"], (True, False, False, False)),
+    **dict.fromkeys(
+        ["hmm", "autoregressive-hmm", "switching-mean-ar", "recurrent-hmm", "factorial-hmm"],
+        (True, False, False, False),
+    ),
     "lgssm": (False, True, True, True),
     "noisy-rnn": (False, True, False, False),
     "dmm": (False, True, False, False),

@@ -24,6 +24,7 @@ from pgm_rnn.kernels import (
     diffuse_likelihood,
     diffuse_start,
     doors,
+    factorial,
     gates,
     gaussian_backward,
     gaussian_chain,
@@ -49,7 +50,7 @@ INNER = {
         "kalman_differentiable",
         "diffuse_differentiable",
     ),
-    "hsmm_differentiable",
+    *("factorial_differentiable", "hsmm_differentiable"),
     *("hmm_forward", "hmm_lanes", "hmm_losses", "hmm_numba", "hmm_results", "hmm_tables", "hmm_wide"),
 }
 """Modules of the doors, of torch operations alone, or called behind doors, as `*_compiled` and `*_batched`."""
@@ -60,6 +61,7 @@ CHOOSERS = {
 """They say how to run, or only rename, and neither read nor write memory."""
 PLAIN_TORCH = {
     *("singular.is_regular", "singular.units", "singular.generalised_inverse", "singular.determined"),
+    *("factorial.digits", "factorial.packed"),
     *("hsmm.survival", "scan.associative_scan", "scan.with_identities", "diagonal.by_scan"),
     *("hmm_scan.log_product", "kalman_scan.filtering_product", "kalman_scan.smoothing_product"),
     *("gaussian_backward.root_of", "diffuse_start.scales", "diffuse_start.with_noise", "diffuse_start.last_estimate"),
@@ -122,6 +124,13 @@ def moments() -> gaussian_backward.Moments:
 def spells() -> tuple[Tensor, ...]:
     moves = probs(K, K) * (1 - torch.eye(K))
     return probs(K), moves / moves.sum(-1, keepdim=True), probs(K, 4), torch.randn(B, T, K), lengths()
+
+
+def two_chains(name: str) -> Call:
+    """A function for two chains of two and of three states, and its other arguments."""
+    tables = probs(1, 5), probs(1, 1, 13), torch.randn(B, T, 6), lengths()
+    draws = (torch.rand(N, B, T, dtype=torch.float64),) if name == "sample_states" else ()
+    return partial(getattr(factorial, name), (2, 3)), (*tables, *draws)
 
 
 CALLS: dict[str, Callable[[], Call]] = {
@@ -211,6 +220,9 @@ CALLS: dict[str, Callable[[], Call]] = {
     for scheme in resampling.SCHEMES
 }
 
+for _name in ("log_marginal_likelihood", "forward", "posterior", "most_likely_states", "sample_states"):
+    CALLS[f"factorial.{_name}"] = partial(two_chains, _name)
+
 
 def public_functions() -> set[str]:
     found = set()
@@ -289,6 +301,11 @@ FITS: dict[str, tuple[str, ...]] = {
         f"hsmm.{name}": (*ANY_DURATION, *MORE_PADDING)
         for name in ("log_marginal_likelihood", "forward", "posterior", "most_likely_states")
     },
+    **{
+        f"factorial.{name}": ("argument 2 axis 1 twice", "argument 2 axis 1 longer")
+        for name in ("log_marginal_likelihood", "forward", "posterior", "most_likely_states")
+    },
+    "factorial.sample_states": ("argument 4 axis 0",),  # any number of draws
     "hsmm.sample_states": (*ANY_DURATION, "argument 5 axis 0"),  # any number of draws
     "gates.gru": tuple(f"argument {i} with another axis" for i in range(3)),  # the rest broadcasts
     "gates.lstm": tuple(f"argument {i} with another axis" for i in range(2)),

@@ -8,7 +8,7 @@ import torch
 import pgm_rnn as pr
 from pgm_rnn.emissions import Gaussian
 from pgm_rnn.inference import em
-from pgm_rnn.models import HMM, HSMM, RNN, AutoregressiveHMM, RecurrentHMM
+from pgm_rnn.models import HMM, HSMM, RNN, AutoregressiveHMM, FactorialHMM, RecurrentHMM
 from pgm_rnn.report.chain_starts import move_near
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences
@@ -25,6 +25,7 @@ def made(name: str) -> SequenceModel:
     torch.manual_seed(0)
     makers: dict[str, Callable[[], SequenceModel]] = {
         "hsmm": lambda: HSMM.random(2, emission=Gaussian(), max_duration=30, seed=0),
+        "factorial-hmm": lambda: FactorialHMM.random(2, 2, emission=Gaussian(), seed=0),
         "autoregressive-hmm": lambda: AutoregressiveHMM.random(2, emission=Gaussian(), seed=0),
         "recurrent-hmm": lambda: RecurrentHMM(2, emission=Gaussian(), hidden_dim=4),
     }
@@ -36,7 +37,7 @@ def per_step(model: SequenceModel, data: Sequences) -> float:
         return float(model.log_prob(data.x).sum()) / data.num_steps
 
 
-@pytest.mark.parametrize("name", ["hsmm", "autoregressive-hmm", "recurrent-hmm"])
+@pytest.mark.parametrize("name", ["hsmm", "factorial-hmm", "autoregressive-hmm", "recurrent-hmm"])
 def test_the_start_is_as_good_as_the_chain_without_more(name: str) -> None:
     data, model = switching(), made(name)
     plain = HMM.random(2, emission=Gaussian(), seed=0)

@@ -1,27 +1,31 @@
 """Scripts whose states or arguments are not the zoo's: their likelihoods, states summed out, are."""
 
+from typing import Any
+
 import pytest
 import torch
 from pyro import poutine
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO
 from torch import Tensor
 
-from pgm_rnn.emissions import Bernoulli
+from pgm_rnn.emissions import Bernoulli, Gaussian
 from pgm_rnn.models import (
     HSMM,
+    FactorialHMM,
     InputHMM,
     StochasticVolatility,
     StructuralSSM,
     SwitchingLinearSSM,
     SwitchingMeanAR,
 )
+from pgm_rnn.models.additive import AdditiveEmission
 from tests.instances import randomised
 from tests.tutorials.pairs import load
 
 LENGTHS = torch.tensor([5, 3, 1])
 
 
-def of_script(name: str, x: Tensor, *arguments: Tensor) -> float:
+def of_script(name: str, x: Tensor, *arguments: Any) -> float:
     script = load(name)
     return -float(TraceEnum_ELBO(max_plate_nesting=1).loss(script.model, script.guide, x, LENGTHS, *arguments))
 
@@ -98,6 +102,19 @@ def test_regimes_given_vectors_have_the_zoos_density() -> None:
 
     assert given(*laws) == pytest.approx(expected, rel=1e-9)
     assert abs(given(laws[0], laws[1].flip(1), *laws[2:]) - expected) > 1e-3
+
+
+@torch.no_grad()
+def test_two_chains_have_the_zoos_likelihood() -> None:
+    zoo, x = FactorialHMM.random(2, (2, 3), emission=Gaussian(), seed=0).double(), torch.randn(3, 5)
+    law = zoo.emission_law
+    assert isinstance(law, AdditiveEmission)
+    assert law.common is not None
+    effects, scale = [part[:, 0] for part in law.effects], [law.natural_parameters["scale"].read(law.common)]
+    tables = list(zoo.initial_probs), list(zoo.transition_probs)
+    expected = float(zoo.log_prob(x, lengths=LENGTHS).sum())
+    assert of_script("factorial_hmm", x, *tables, effects, scale) == pytest.approx(expected, rel=1e-9)
+    assert abs(of_script("factorial_hmm", x, *tables, [effects[0], 2 * effects[1]], scale) - expected) > 1e-3
 
 
 @torch.no_grad()

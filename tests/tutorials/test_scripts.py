@@ -19,7 +19,10 @@ from tests.tutorials.pairs import FOLDER, PAIRS, load
 SCRIPTS = sorted(FOLDER.glob("*.py"))
 EQUIVALENCES = {"theorem_5", "elbo_equivalence"}
 """Named for the claims that they write out."""
-OTHERWISE = {"hsmm", "input_hmm", "stochastic_volatility", "structural", "switching_linear", "switching_mean_ar"}
+OTHERWISE = {
+    *("factorial_hmm", "hsmm", "input_hmm", "stochastic_volatility", "structural", "switching_linear"),
+    "switching_mean_ar",
+}
 """Compared in `test_likelihoods`: their arguments or their states are not those of the zoo's model."""
 
 every_script = pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
@@ -77,6 +80,9 @@ CLAIMS: dict[str, Callable[..., bool]] = {
     "hmm": lambda before, after, truth, right: after < truth < before and right > 0.9,
     "hsmm": lambda before, after, truth, right, short, long: (
         after < truth < before and right > 0.9 and abs(short - 2.0) < 0.2 and abs(long - 3.7) < 0.2
+    ),
+    "factorial_hmm": lambda before, after, truth, right, large, small: (
+        after < truth < before and right > 0.9 and abs(large - 3) < 0.1 and abs(small - 1) < 0.1
     ),
     "linear_gaussian": lambda elbo, weighted, exact, true, observed, mean, deviation: (
         elbo < weighted < exact and abs(mean - true) < min(abs(observed - true), 3 * deviation)
