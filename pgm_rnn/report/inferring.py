@@ -93,7 +93,8 @@ def infer(
         smoothing = smoothed_by_particles(model, batch, num_particles, num_paths, seed)
     if engine == "mixture" and num_paths:
         smoothing = smoothed_by_mixtures(model, batch, num_particles, num_paths, seed)
-    return States(engine, reason, batch.lengths, batch.legend, **found, **smoothing.laws, remarks=smoothing.remarks)
+    found |= smoothing.laws
+    return States(engine, reason, batch.lengths, batch.legend, **found, remarks=smoothing.remarks)
 
 
 def _chosen(model: Any, num_particles: int, data: Sequences) -> tuple[str, str]:
