@@ -102,6 +102,12 @@ class AdditiveEmission(nn.Module):
         return AdditiveEmission(family, effects, common)
 
     @property
+    def num_free(self) -> Mapping[str, int]:
+        """Free effects: an offset that one chain gives and another takes is counted once, with the first chain."""
+        width = num_effects(self.family)
+        return {f"effects.{m}": part.numel() - width for m, part in enumerate(self.effects) if m > 0}
+
+    @property
     def natural_parameters(self) -> Mapping[str, Natural]:
         """The effects of chain m, from 0, as `effects_m`, and what all combinations share, such as `scale` or `cov`."""
         width, chains = num_effects(self.family), range(len(self.effects))

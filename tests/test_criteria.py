@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pgm_rnn.emissions import Bernoulli, Emission, FullGaussian, Gaussian, Pen, Poisson
-from pgm_rnn.models import HMM, RNN, LinearGaussianSSM
+from pgm_rnn.models import HMM, RNN, FactorialHMM, LinearGaussianSSM
 from pgm_rnn.models.markov_chain import MarkovChain
 from pgm_rnn.sequence_model.criteria import aic, bic, num_free_parameters
 
@@ -59,3 +59,15 @@ def test_the_criteria_are_those_of_their_definitions() -> None:
     log_likelihood, num_free, num_steps = -123.4, 7, 200
     assert aic(-log_likelihood, num_free) == pytest.approx(2 * num_free - 2 * log_likelihood)
     assert bic(-log_likelihood, num_free, num_steps) == pytest.approx(num_free * math.log(200) - 2 * log_likelihood)
+
+
+@pytest.mark.parametrize("sizes", [(2, 2), (3, 2), (2, 2, 2)])
+def test_what_chains_give_and_take_from_each_other_is_counted_once(sizes: tuple[int, ...]) -> None:
+    """The likelihood moves in as many directions as there are free parameters: the rank of its sequences' scores."""
+    model = FactorialHMM.random(len(sizes), sizes, emission=Gaussian(1), seed=0).double()
+    parameters = list(model.parameters())
+    scores = [
+        torch.autograd.grad(value, parameters, retain_graph=True) for value in model.log_prob(torch.randn(80, 6, 1))
+    ]
+    table = torch.stack([torch.cat([part.flatten() for part in score]) for score in scores])
+    assert num_free_parameters(model) == int(torch.linalg.matrix_rank(table, rtol=1e-9)) < table.shape[1]
