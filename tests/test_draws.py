@@ -1,6 +1,7 @@
 """`sample` and `forecast`: their law against exact tables, their shapes, and their use of randomness."""
 
 from collections.abc import Callable
+from itertools import count
 
 import pytest
 import torch
@@ -33,10 +34,16 @@ PASTS = [row[:n] for row, n in zip(HISTORY, LENGTHS.tolist(), strict=True)]
 
 
 def strong(name: str) -> SequenceModel:
-    """A model in which the past matters much."""
-    return randomised(
-        make_model(name, SYMBOLS), seed=2, scale=0.5 if instances.REGISTRIES.models[name].unbounded_memory else 1.5
-    )
+    """A model in which the past matters: what follows a history is not what follows it and its padding."""
+    scale = 0.5 if instances.REGISTRIES.models[name].unbounded_memory else 1.5
+    models = (randomised(make_model(name, SYMBOLS), seed=seed, scale=scale) for seed in count(2))
+    return next(model for model in models if largest_effect_of_padding(model) > 0.05)
+
+
+def largest_effect_of_padding(model: SequenceModel) -> float:
+    """The largest change of a probability of two symbols to come when the padding is taken for observations."""
+    pairs = [(next_law(model, past, 2), next_law(model, row, 2)) for past, row in zip(PASTS, HISTORY, strict=True)]
+    return max(float((own - other).abs().max()) for own, other in pairs)
 
 
 def next_law(model: SequenceModel, past: Tensor, num_steps: int) -> Tensor:

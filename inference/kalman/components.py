@@ -7,10 +7,11 @@ A model names them in a method `component_rows(inputs)`, which gives rows r_t an
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from typing_extensions import TypeIs
 
 from pgm_rnn.inference.kalman.engine import Smoothed
 from pgm_rnn.inference.kalman.kinds import LinearGaussianModel, is_linear
@@ -19,12 +20,16 @@ from pgm_rnn.results import shown
 from pgm_rnn.sequences import Data, Sequences, length_mask
 
 
-@runtime_checkable
 class HasComponents(Protocol):
     """A model whose observations are sums of components that it names."""
 
     def component_rows(self, inputs: Tensor | None = None) -> Mapping[str, tuple[Tensor, Tensor]]:
         """Rows r (..., D) and numbers o, (...), of each component r'z_t + o, by name."""
+
+
+def has_components(model: object) -> TypeIs[HasComponents]:
+    """Whether a model names its components."""
+    return callable(getattr(model, "component_rows", None))
 
 
 class Components(NamedTuple):
@@ -67,7 +72,7 @@ def decompose(
         ValueError: observations that do not fit the model.
         CovarianceError: a prediction whose covariance is not positive definite.
     """
-    if not isinstance(model, HasComponents) or not is_linear(model):
+    if not has_components(model) or not is_linear(model):
         raise TypeError(
             f"expected a model with named components, such as LinearGaussianSSM.structural(...), got "
             f"{type(model).__name__}; use kalman.smooth, which takes any linear Gaussian model"

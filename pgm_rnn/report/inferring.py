@@ -18,7 +18,7 @@ from torch import Tensor
 from pgm_rnn.checks import by_keyword, check_choice, check_counts
 from pgm_rnn.inference import forward_backward, kalman, mixture_kalman, smc
 from pgm_rnn.inference.forward_backward import has_finite_states
-from pgm_rnn.inference.kalman.components import HasComponents, components_of
+from pgm_rnn.inference.kalman.components import components_of, has_components
 from pgm_rnn.inference.kalman.kinds import has_gaussian_states, is_linear
 from pgm_rnn.inference.mixture_kalman.problem import has_switching_states, sums_out_vectors
 from pgm_rnn.randomness import seeded
@@ -145,7 +145,7 @@ def _forward(model: SequenceModel, data: Sequences, num_particles: int, seed: in
 def _kalman(model: Any, data: Sequences, num_particles: int, seed: int | None) -> Found:
     smoothed = kalman.smooth(model, data, method=None if is_linear(model) else "extended")
     covs, parts = smoothed.smoothed_covs, {}
-    if isinstance(model, HasComponents):
+    if has_components(model):
         parts = {"components": components_of(model, smoothed, checked(model, data))}  # type: ignore[arg-type]
     return {
         **parts,
