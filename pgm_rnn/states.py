@@ -6,8 +6,7 @@ ProductStates(K1, K2, ...)      z_t of several chains that move independently: t
 SemiMarkovStates(K, D)          the same where a state lasts 1..D steps by a law of its own: their forms for segments
 GaussianStates(D, linear=True)  z_t in R^D, all laws normal, their means linear in z: the Kalman filter
 GaussianStates(D)               the same with any means: extended, unscented and iterated filters, SMC, SVI
-SwitchingStates(K, D)           a regime in 0..K - 1 and a vector that is linear Gaussian given the regimes: mixtures of
-                                Kalman filters, whose particles are the regimes alone
+SwitchingStates(K, D)           a regime and a vector, linear Gaussian given the regimes: particles of Kalman filters
 States()                        anything else: SMC and SVI
 """
 
