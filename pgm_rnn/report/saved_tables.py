@@ -1,7 +1,8 @@
 """`pgm-rnn infer`, and the tables of `pgm-rnn forecast`: states and forecasts in the words of the data."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,8 @@ SMALL, LARGE = 0.01, 1000.0
 """Sizes of a column's largest number for which three decimals are printed, else four digits."""
 MAX_VARIABLES = 20
 """Largest number of variables whose forecasts are printed; for more the user must name a file."""
-MAX_COLUMNS = 12
-"""Largest number of columns that are printed; a file has all of them."""
+GAP = 3
+"""Characters between two printed columns."""
 
 
 def infer_saved(
@@ -68,7 +69,7 @@ def infer_saved(
         out.print(f"written to {output}: {_sizes(data)}")
         return
     frame = states.to_frame()
-    out.print(printed(_main_columns(frame).head(NUM_SHOWN)))
+    out.print(printed(_main_columns(frame, states.components is not None).head(NUM_SHOWN)))
     if len(frame) > NUM_SHOWN:
         out.print(f"the first {NUM_SHOWN} of {len(frame):,} rows; --out FILE.csv has all of them")
     if states.most_likely_states is not None:
@@ -148,28 +149,42 @@ def named(saved: Saved, source: Source, data: Sequences) -> Sequences:
     return data._replace(legend=kept.legend)
 
 
-def _main_columns(frame: Any) -> Any:
-    """The table of states without filtered laws where there are smoothed ones, which a terminal has no room for."""
+def _main_columns(frame: Any, has_components: bool) -> Any:
+    """The table of states with components where there are some, else smoothed laws, else filtered ones."""
+    if has_components:
+        return frame[[name for name in frame.columns if not name.startswith(("filtered_", "smoothed_", "entropy"))]]
     if not any(name.startswith("smoothed_") for name in frame.columns):
         return frame
     return frame[[name for name in frame.columns if not name.startswith("filtered_")]]
 
 
 def printed(frame: Any) -> Table:
-    """The first columns of a DataFrame as a table for the terminal, numbers with three decimals if none is large.
+    """The columns of a DataFrame that the terminal has room for, numbers with three decimals if none is large.
 
-    A column that is the same in every row is said above the table.
+    A column of words that is the same in every row is said above the table, and below it how many are left out.
     """
     words = [name for name in frame.columns if frame[name].dtype.kind == "O" and len(frame) > 1]
     same = [name for name in words if frame[name].nunique() == 1]
     title = ", ".join(f"{name} {frame[name].iloc[0]}" for name in same if str(frame[name].iloc[0]))
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, title=title or None, title_justify="left")
-    shown = [name for name in frame.columns if name not in same][:MAX_COLUMNS]
+    columns = {str(name): _texts(frame[name].tolist()) for name in frame.columns if name not in same}
+    shown = _fitting(columns, console().width)
     for name in shown:
-        table.add_column(str(name), justify="right")
-    for row in zip(*(_texts(frame[name].tolist()) for name in shown), strict=True):
+        table.add_column(name, justify="right")
+    for row in zip(*(columns[name] for name in shown), strict=True):
         table.add_row(*row)
+    if len(shown) < len(columns):
+        table.caption, table.caption_justify = f"{len(columns) - len(shown)} more columns with --out FILE.csv", "left"
     return table
+
+
+def _fitting(columns: Mapping[str, Sequence[str]], width: int) -> list[str]:
+    """The names of columns that fit side by side, at least one; entries of laws are left out before other columns."""
+    entries = {name: name.startswith(("smoothed_", "filtered_")) for name in columns}
+    ranked = sorted(columns, key=lambda name: entries[name])
+    ends = accumulate(max(map(len, [name, *columns[name]])) + GAP for name in ranked)
+    fitting = ranked[: max(1, sum(end - GAP <= width for end in ends))]
+    return [name for name in columns if name in fitting]
 
 
 def _texts(cells: list[Any]) -> list[str]:
