@@ -12,7 +12,7 @@ import pgm_rnn as pr
 from pgm_rnn import save_model
 from pgm_rnn.emissions import Gaussian
 from pgm_rnn.legend import Column, Legend
-from pgm_rnn.models import HMM, RNN, NoisyRNN
+from pgm_rnn.models import HMM, RNN, LinearGaussianSSM, NoisyRNN
 from pgm_rnn.report import saved, saved_tables
 from pgm_rnn.sequences import Sequences
 from tests.test_cli import call
@@ -62,6 +62,30 @@ def test_the_first_rows_and_the_shares_of_the_states_are_printed(
     assert [int(row[3]) for row in rows] == list(frame["state"][:10])
     assert "the first 10 of 30 rows" in lines[13]
     assert lines[-1].split()[:2] == ["1", str(int((frame["state"] == 1).sum()))]
+
+
+@pytest.mark.parametrize(("width", "num_columns"), [(80, 7), (200, 12)])
+def test_as_many_columns_are_printed_as_there_is_room_for_states_before_their_probabilities(
+    width: int, num_columns: int, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    save_model(HMM.random(9, emission=Gaussian(2), seed=0), "wide")
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = run(monkeypatch, capsys, "infer wide --data a.csv").splitlines()
+    names = lines[1].split()
+    assert max(map(len, lines[1:13])) <= width
+    assert (names[0], names[-2:], len(names)) == ("step", ["state", "entropy"], num_columns)
+    assert all(len(line.split()) == num_columns for line in lines[3:13])
+    assert ("5 more columns with --out FILE.csv" in lines) == (width == 80)
+
+
+def test_components_of_a_series_are_printed_in_place_of_its_states(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    save_model(LinearGaussianSSM.structural(seasonal=4), "seasons")
+    np.savetxt("one.csv", np.arange(12.0), header="sales", comments="")
+    lines = run(monkeypatch, capsys, "infer seasons --data one.csv").splitlines()
+    assert lines[1].split() == ["step", "level", "level_sd", "seasonal", "seasonal_sd"]
+    assert not any("more columns" in line for line in lines)
 
 
 def test_all_rows_go_to_a_file_of_any_kind(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
