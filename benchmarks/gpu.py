@@ -5,7 +5,6 @@ on the CPU of the same machine stands beside it. All of it fits in ten minutes. 
 the other benchmarks need no GPU.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from statistics import median
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ import torch
 from pyro.infer import Trace_ELBO
 from torch import Tensor
 
+from benchmarks.timing import seconds_of
 from pgm_rnn.inference import smc
 from pgm_rnn.kernels import hmm, hmm_scan, kalman, kalman_scan
 from pgm_rnn.kernels.gaussian_chain import GaussianChain
@@ -168,14 +168,7 @@ def _emptied() -> int:
 
 
 def _milliseconds(work: Work, *, on_gpu: bool, repeats: int = 5) -> float:
-    def once() -> float:
-        begun = time.perf_counter()
-        work()
-        if on_gpu:
-            torch.cuda.synchronize()
-        return time.perf_counter() - begun
-
-    if (first := once()) > PATIENCE:  # the first call compiles, and fills caches
-        first = once()
-        return 1e3 * first
-    return 1e3 * median(once() for _ in range(repeats))
+    step = (lambda: (work(), torch.cuda.synchronize())) if on_gpu else work
+    if seconds_of(step) > PATIENCE:  # the first call compiles, and fills caches
+        return 1e3 * seconds_of(step)
+    return 1e3 * median(seconds_of(step) for _ in range(repeats))

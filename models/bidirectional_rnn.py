@@ -19,8 +19,9 @@ from typing_extensions import override
 from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.emissions import Categorical, Emission
 from pgm_rnn.models.info import LabelInfo, Size
-from pgm_rnn.sequence_model.label_model import LabelModel, last_of, one_family
+from pgm_rnn.sequence_model.label_model import LabelModel, one_family
 from pgm_rnn.sequence_model.label_model import Task as Task  # its name of 0.1.0
+from pgm_rnn.sequences import last_of
 
 NETWORKS: dict[str, Callable[..., nn.RNNBase]] = {"elman": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 """Torch's fused network of each cell."""

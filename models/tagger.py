@@ -20,8 +20,8 @@ from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.emissions import Categorical, Emission
 from pgm_rnn.models.cells import CELL, CELLS
 from pgm_rnn.models.info import HIDDEN_DIM, LabelInfo, Size
-from pgm_rnn.sequence_model.label_model import LabelModel, Task, last_of, one_family
-from pgm_rnn.sequences import length_mask
+from pgm_rnn.sequence_model.label_model import LabelModel, Task, one_family
+from pgm_rnn.sequences import last_of, length_mask
 
 NAME = "tagger"
 """The name of the model in saved models, the trained zoo and the command line."""

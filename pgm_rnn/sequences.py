@@ -147,6 +147,11 @@ def length_mask(lengths: Tensor, num_steps: int) -> Tensor:
     return torch.arange(num_steps, device=lengths.device) < lengths[..., None]
 
 
+def last_of(values: Tensor, lengths: Tensor) -> Tensor:
+    """The value at the last step of each sequence, (batch, ...), from those of every step, (batch, T, ...)."""
+    return values[torch.arange(len(values), device=values.device), lengths - 1]
+
+
 def pad(sequences: Sequence[Tensor]) -> Sequences:
     """One padded batch of sequences (T_i, *event) that share their event shape and dtype.
 

@@ -17,7 +17,7 @@ from pgm_rnn.randomness import seeded
 from pgm_rnn.results import shown
 from pgm_rnn.sequence_model.chains import Posterior, as_vectors, summed_out
 from pgm_rnn.sequence_model.observations import check_inputs
-from pgm_rnn.sequences import Data, length_mask
+from pgm_rnn.sequences import Data, last_of, length_mask
 
 
 @dataclass(frozen=True)
@@ -293,8 +293,7 @@ def forecast(
     posterior = problem.filtered()
     posterior.check_determined(problem.data.lengths)
     result = Filtered(posterior.moments, problem.data.lengths)
-    index, last = torch.arange(len(result.lengths)), result.lengths - 1
-    mean, cov = result.filtered_means[index, last], result.filtered_covs[index, last]
+    mean, cov = (last_of(moments, result.lengths) for moments in (result.filtered_means, result.filtered_covs))
     linearise = METHODS["extended" if problem.method == "exact" else problem.method].linearise
     transition, emission, steps = problem.transition(), problem.emission(), []
     for t in range(num_steps):

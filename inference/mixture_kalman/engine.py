@@ -23,7 +23,7 @@ from pgm_rnn.sequence_model import Forecast
 from pgm_rnn.sequence_model.chains import filtered
 from pgm_rnn.sequence_model.conditionals import example_of
 from pgm_rnn.sequence_model.observations import check_inputs
-from pgm_rnn.sequences import Data, Sequences, length_mask
+from pgm_rnn.sequences import Data, Sequences, last_of, length_mask
 
 Proposal = Literal["optimal", "bootstrap"]
 
@@ -75,7 +75,7 @@ def filter(
     data, regimes = prepared(model, x, lengths, inputs, mask), RegimeModel(model)
     with seeded(seed, stream=8):
         result = particles.run(regimes, data, options, keep=keep, seen={"moments": _moments(regimes)})
-    last = data.x[torch.arange(len(data.x), device=data.x.device), data.lengths - 1]
+    last = last_of(data.x, data.lengths)
     assert result.memory is not None  # h_t has the moments
     means, covs = regimes.filtered(result.memory, result.particles, last)
     inside = length_mask(data.lengths, data.x.shape[1])
@@ -225,7 +225,7 @@ def forecast(
     options = _options(num_particles, proposal, resampling, ess_threshold)
     data, regimes = prepared(model, x, lengths, inputs, mask), RegimeModel(model)
     ahead = check_inputs(future_inputs, model.input_dim, example_of(model).new_empty(len(data.x), num_steps))
-    last = data.x[torch.arange(len(data.x), device=data.x.device), data.lengths - 1]
+    last = last_of(data.x, data.lengths)
     with seeded(seed, stream=8):
         result = particles.run(regimes, data, options)
         index = torch.multinomial(result.log_weights.softmax(0).mT, num_samples or 1, replacement=True).mT

@@ -21,6 +21,7 @@ from pgm_rnn.distributions.law_views import draws, other_chains, some_steps
 from pgm_rnn.kernels import hmm
 from pgm_rnn.kernels.deferred import with_gradients
 from pgm_rnn.kernels.transforms import is_transformed
+from pgm_rnn.sequences import last_of
 
 
 class DiscreteHMM(ChainLaw):
@@ -156,7 +157,7 @@ class DiscreteHMM(ChainLaw):
         """
         log_emission, arguments = self._chains(value)
         (_, transition, _, lengths), result = arguments, hmm.forward(*arguments)
-        last = result.filtered[torch.arange(len(lengths), device=lengths.device), lengths - 1]
+        last = last_of(result.filtered, lengths)
         check_belief(last.reshape(*log_emission.shape[:-2], -1))
         shape = torch.Size(sample_shape)
         uniforms = torch.rand(shape.numel(), *result.filtered.shape[:-1], dtype=last.dtype, device=last.device)
@@ -271,5 +272,4 @@ class DiscreteHMM(ChainLaw):
 @torch.no_grad()
 def _compiled_last_probs(initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor) -> Tensor:
     """p(z_T | x_{1:T}) of flat chains, (B, K)."""
-    filtered = hmm.forward(initial, transition, log_emission, lengths).filtered
-    return filtered[torch.arange(len(lengths), device=filtered.device), lengths - 1]
+    return last_of(hmm.forward(initial, transition, log_emission, lengths).filtered, lengths)

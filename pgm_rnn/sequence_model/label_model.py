@@ -12,7 +12,6 @@ from itertools import count
 from typing import Any, Literal
 
 import pyro
-import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
@@ -21,6 +20,7 @@ from pgm_rnn.coerce import as_tensor
 from pgm_rnn.emissions import Categorical, Emission
 from pgm_rnn.emissions.family import EmissionHead
 from pgm_rnn.sequence_model.observations import check_observations
+from pgm_rnn.sequences import last_of as last_of  # for laws of labels of one's own
 from pgm_rnn.sequences import length_mask
 
 Task = Literal["tagging", "classification"]
@@ -181,11 +181,6 @@ class LabelModel(nn.Module, ABC):
         if self.task == "classification":
             return check_observations(self.labels, y[:, None], None, self.readout.weight, name="labels")[0][:, 0]
         return check_observations(self.labels, y, lengths, self.readout.weight, name="labels")[0]
-
-
-def last_of(h: Tensor, lengths: Tensor) -> Tensor:
-    """h_T of each sequence, (batch, width), from h at every step, (batch, T, width)."""
-    return h[torch.arange(len(h), device=h.device), lengths - 1]
 
 
 def one_family(number_name: str, number: int | None, family_name: str, family: Emission | None) -> Emission:

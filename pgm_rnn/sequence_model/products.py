@@ -19,7 +19,7 @@ from pgm_rnn.kernels import factorial
 from pgm_rnn.sequence_model.conditionals import Conditionals, First
 from pgm_rnn.sequence_model.state_laws import StateLaws, again_in_backward
 from pgm_rnn.sequence_model.tables import gives_tables
-from pgm_rnn.sequences import Sequences
+from pgm_rnn.sequences import Sequences, last_of
 from pgm_rnn.states import ProductStates
 
 Result = TypeVar("Result")
@@ -119,8 +119,7 @@ def last_states(model: Any, data: Sequences, index: Tensor) -> Tensor:
         ValueError: a sequence of probability zero.
     """
     forward = factorial.forward(*product_of(model, data), data.lengths)
-    rows = torch.arange(len(data.lengths), device=data.lengths.device)
-    last = forward.log_filtered[rows, data.lengths - 1]
+    last = last_of(forward.log_filtered, data.lengths)
     impossible = (last.amax(-1) == -torch.inf).nonzero()
     if len(impossible):
         raise ValueError(

@@ -16,7 +16,7 @@ from torch import Tensor
 from pgm_rnn.kernels import hmm
 from pgm_rnn.sequence_model.conditionals import First
 from pgm_rnn.sequence_model.state_laws import StateLaws, again_in_backward, densities_at_states
-from pgm_rnn.sequences import Sequences
+from pgm_rnn.sequences import Sequences, last_of
 from pgm_rnn.states import FiniteStates, ProductStates
 
 Result = TypeVar("Result")
@@ -155,5 +155,4 @@ def last_states(model: Any, data: Sequences, index: Tensor) -> Tensor:
 
 def _last_beliefs(tables: Tables, lengths: Tensor) -> Tensor:
     """p(z_L | x_{1:L}), (batch, K)."""
-    filtered = hmm.forward(*tables, lengths).filtered
-    return filtered[torch.arange(len(lengths), device=filtered.device), lengths - 1]
+    return last_of(hmm.forward(*tables, lengths).filtered, lengths)
