@@ -1,5 +1,6 @@
 import gc
 from collections.abc import Iterator
+from pathlib import Path
 
 import pyro
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import settings
 from pgm_rnn.data import Dataset, synthetic
 from pgm_rnn.kernels import compilation
 from pgm_rnn.registries import OWN
+from tests import long
 from tests.cases import cases_of
 from tests.daily import left_to_the_night
 from tests.quick import quick
@@ -19,6 +21,7 @@ settings.load_profile("suite")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--quick", action="store_true", help="a few cases of each test function, and no test marked slow")
+    parser.addoption("--measure", metavar="FILE", help="append each case's seconds of processor time to a file")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -34,14 +37,31 @@ def pytest_collection() -> Iterator[None]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the cases that `tests.daily` leaves to the night; with --quick, leave those out that `tests.quick` does."""
-    for item in left_to_the_night(items):
+    """Mark the cases of the night; with --quick, leave those out that `tests.quick` does.
+
+    By night are run those that take long (`tests.long`), and those that `tests.daily` leaves out of large products.
+    """
+    if not any("::" in argument for argument in config.args) and (names := long.gone(items)):
+        raise pytest.UsageError(f"expected cases that exist in {long.LIST.name}, got {', '.join(names)}")
+    for item in [*long.long_among(items), *left_to_the_night(items)]:
         item.add_marker("nightly")
     if config.getoption("quick"):
         kept = quick(items)
         chosen = set(map(id, kept))
         config.hook.pytest_deselected(items=[item for item in items if id(item) not in chosen])
         items[:] = kept
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """With --measure, write how long a case has taken, its fixtures included."""
+    before = long.seconds()
+    try:
+        return (yield)
+    finally:
+        if place := item.config.getoption("measure"):
+            with Path(place).open("a", encoding="utf-8") as file:
+                file.write(f"{long.seconds() - before:.2f} {item.nodeid}\n")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
