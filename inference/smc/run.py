@@ -7,13 +7,14 @@ one operation to the next, and memory grows with T by a few numbers per sequence
 from collections.abc import Callable, Mapping
 from functools import partial
 from operator import itemgetter
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from pgm_rnn.inference.smc.results import Filtered, History
+from pgm_rnn.inference.smc.whole_runs import whole_run
 from pgm_rnn.particles import DegenerateWeightsError, Options, Particles, Step, init, step
-from pgm_rnn.results import shown
 from pgm_rnn.sequence_model import SequenceModel, memory_of
 from pgm_rnn.sequence_model.observations import check_given, checked
 from pgm_rnn.sequence_model.once import computed_once
@@ -27,65 +28,6 @@ Function = Callable[[Tensor, Tensor | None], Tensor]
 
 SeenFunction = Callable[[Tensor, Tensor | None, Tensor], Tensor]
 """A function of a state, its memory and the observation (B, *event), (N, B, ...)."""
-
-
-class History(NamedTuple):
-    """The particles of every step.
-
-    Attributes:
-        z: (T, N, B, *latent).
-        log_weights: log W_t, (T, N, B), nats.
-        ancestors: index of each particle's ancestor in the step before, (T, N, B).
-    """
-
-    def __repr__(self) -> str:
-        """The main numbers."""
-        return shown(self, "z", "log_weights")
-
-    z: Tensor
-    log_weights: Tensor
-    ancestors: Tensor
-
-
-class Filtered(NamedTuple):
-    """Result of `filter`.
-
-    Attributes:
-        log_marginal_likelihood: log of an unbiased estimate of p(x_{1:T}), (B,), nats.
-        log_normalizers: its terms, estimates of log p(x_t | x_{1:t-1}), (B, T), nats, 0 in the padding.
-        particles: z at each sequence's end, (N, B, *latent).
-        log_weights: unnormalised, (N, B), nats: their logsumexp is `log_marginal_likelihood`.
-        ess: effective sample size after each step, (B, T).
-        resampled: whether a step began with resampling, (B, T).
-        means: weighted means of the functions that were asked for, by name, (B, T, ...).
-        history: the particles of all steps if they were kept, else None.
-        memory: h at each sequence's end, (N, B, dim), or None.
-    """
-
-    def __repr__(self) -> str:
-        """The main numbers."""
-        return shown(self, "log_marginal_likelihood", "particles", "means")
-
-    log_marginal_likelihood: Tensor
-    log_normalizers: Tensor
-    particles: Tensor
-    log_weights: Tensor
-    ess: Tensor
-    resampled: Tensor
-    means: dict[str, Tensor]
-    history: History | None
-    memory: Tensor | None = None
-
-    @property
-    def ancestors(self) -> Tensor:
-        """Index of each particle's ancestor in the step before, (T, N, B).
-
-        Raises:
-            ValueError: the history was not kept.
-        """
-        if self.history is None:
-            raise ValueError("expected a filter that keeps its history, got one that does not; use keep='all'")
-        return self.history.ancestors
 
 
 def run(
@@ -159,6 +101,8 @@ def _group(
     functions: Mapping[str, SeenFunction],
     keep: Literal["last", "all"],
 ) -> Filtered:
+    if not functions and keep == "last" and (found := whole_run(model, data, options)) is not None:
+        return found
     x, lengths, _, inputs, observed = data[:5]
     encoded = model.encode(x, lengths)
     features, there = ([None] * x.shape[1] if values is None else values.unbind(1) for values in (encoded, observed))

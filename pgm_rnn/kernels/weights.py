@@ -41,9 +41,14 @@ def normalize(log_weights: Tensor) -> Normalized:
             f"expected log weights (N, ...) of at least one particle, got shape {tuple(log_weights.shape)}"
         )
     largest = log_weights.detach().amax(0).clamp(min=torch.finfo(log_weights.dtype).min)
-    least = math.log(torch.finfo(log_weights.dtype).tiny) / 2 + 4.0
+    least = least_exponent(log_weights.dtype)
     weights = F.threshold((log_weights - largest).clamp(min=least).exp(), math.exp(least + 0.01), 0.0)
     total = weights.sum(0)
     log_total = largest + total.log()
     weights = weights.detach()
     return Normalized(log_total, log_weights - log_total, weights, total.detach().square() / weights.square().sum(0))
+
+
+def least_exponent(dtype: torch.dtype) -> float:
+    """The logarithm of the largest weight that counts as zero beside a weight of 1."""
+    return math.log(torch.finfo(dtype).tiny) / 2 + 4.0
