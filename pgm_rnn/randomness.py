@@ -27,8 +27,16 @@ def seeded(seed: int | None, stream: int = 0) -> Iterator[None]:
     if not isinstance(seed, int | np.integer):
         raise TypeError(f"expected seed as an integer or None, got {type(seed).__name__}")
     with torch.random.fork_rng():
-        torch.manual_seed(derived_seed(seed, stream))
+        _seed(derived_seed(seed, stream))
         yield
+
+
+def _seed(number: int) -> None:
+    """`torch.manual_seed`, which without an accelerator takes most of its time for notes to those that may come."""
+    if torch.accelerator.is_available():
+        torch.manual_seed(number)
+    else:
+        torch.default_generator.manual_seed(number)
 
 
 def derived_seed(seed: int, stream: int) -> int:

@@ -4,7 +4,7 @@ import inspect
 import math
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pyro.distributions as dist
 import pytest
@@ -133,7 +133,7 @@ def slope(sizes: list[int], values: list[float]) -> float:
 @pytest.mark.slow
 @every_model
 def test_errors_fall_with_the_root_of_the_number_of_particles(name: str) -> None:
-    model, sizes, repeats = make(name), [32, 128, 512], 1_000
+    model, sizes, repeats = make(name), [64, 256, 1024], 1_000
     x = repeated(model, repeats)
     exact = float(model.log_marginal_likelihood(x[:1]).detach())
     variances, errors = [], []
@@ -432,11 +432,13 @@ def test_a_lookahead_that_expects_nothing_is_left_out_where_sequences_may_be_los
     torch.testing.assert_close(lost.log_marginal_likelihood, none.log_marginal_likelihood)
 
 
+@pytest.mark.parametrize("keep", ["last", "all"])
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_weights_that_are_no_numbers_are_an_error_that_names_the_step(
-    value: float, monkeypatch: pytest.MonkeyPatch
+    value: float, keep: Literal["last", "all"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    law = HMM.emission
+    """In a compiled run, and in the general steps, which keep the history."""
+    law, table = HMM.emission, HMM.emission_log_probs
 
     class Spoiled(dist.Categorical):
         def log_prob(self, x: Tensor) -> Tensor:
@@ -445,11 +447,12 @@ def test_weights_that_are_no_numbers_are_an_error_that_names_the_step(
             return found
 
     monkeypatch.setattr(HMM, "emission", lambda self, z, h: Spoiled(probs=law(self, z, h).probs))
+    monkeypatch.setattr(HMM, "emission_log_probs", lambda self, x: table(self, x).where((x != 1)[..., None], value))
     kind = "NaN" if value != value else "infinite"
     x = torch.tensor([[0, 0, 0], [0, 1, 0]])
     for degenerate in ("raise", "-inf"):
         with pytest.raises(smc.DegenerateWeightsError, match=f"got {kind} weights in sequence 1 at step 2; look for"):
-            smc.filter(STEADY, x, num_particles=8, degenerate=degenerate)
+            smc.filter(STEADY, x, num_particles=8, degenerate=degenerate, keep=keep)
 
 
 def test_backward_paths_through_particles_that_lead_nowhere_are_an_error_that_names_the_step() -> None:

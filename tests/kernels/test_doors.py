@@ -35,6 +35,7 @@ from pgm_rnn.kernels import (
     kalman_scan,
     nade,
     normal_density,
+    particle_runs,
     resampling,
     weights,
 )
@@ -56,7 +57,7 @@ INNER = {
 """Modules of the doors, of torch operations alone, or called behind doors, as `*_compiled` and `*_batched`."""
 CHOOSERS = {
     *("hmm.prefers_batched", "kalman.prefers_batched", "kalman.recursion", "kalman.distinct"),
-    *("resampling.uniforms_shape", "gaussian_chain.detached"),
+    *("resampling.uniforms_shape", "gaussian_chain.detached", "weights.least_exponent"),
 }
 """They say how to run, or only rename, and neither read nor write memory."""
 PLAIN_TORCH = {
@@ -134,6 +135,11 @@ def two_chains(name: str) -> Call:
 
 
 CALLS: dict[str, Callable[[], Call]] = {
+    "particle_runs.finite": lambda: (lambda *given: particle_runs.finite(*given, N, 3.0), finite()),
+    "particle_runs.linear_gaussian": lambda: (
+        lambda *given: particle_runs.linear_gaussian(given[0], given[1], given[2], N, 3.0, given[3]),
+        (full(), x(), lengths(), observed()),
+    ),
     "hsmm.log_marginal_likelihood": lambda: (hsmm.log_marginal_likelihood, spells()),
     "hsmm.forward": lambda: (hsmm.forward, spells()),
     "hsmm.posterior": lambda: (hsmm.posterior, spells()),
@@ -321,7 +327,7 @@ FITS: dict[str, tuple[str, ...]] = {
     "hmm.log_marginal_likelihood": (SEVERAL_CHAINS, *MORE_STEPS),
     **{f"hmm_scan.{name}": (SEVERAL_CHAINS, *MORE_STEPS) for name in ("log_marginal_likelihood", "filter", "smooth")},
     "hmm.log_marginal_likelihood, per step": (SEVERAL_CHAINS, "argument 1 with another axis"),
-    "hmm.forward": (SEVERAL_CHAINS, *MORE_STEPS),
+    **{name: (SEVERAL_CHAINS, *MORE_STEPS) for name in ("hmm.forward", "particle_runs.finite")},
     "hmm.without_missing": (
         *(f"argument 0 axis 2 {how}" for how in ("twice", "longer", "shorter")),
         "argument 0 as torch.float32",
