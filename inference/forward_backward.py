@@ -28,7 +28,7 @@ from pgm_rnn.checks import by_keyword, check_counts
 from pgm_rnn.emissions.mixing import mixture
 from pgm_rnn.inference.diagnosis import check_numbers
 from pgm_rnn.inference.suitable import unsuitable
-from pgm_rnn.kernels import factorial, hmm, hsmm
+from pgm_rnn.kernels import factorial, hmm, hmm_scan, hsmm
 from pgm_rnn.randomness import seeded
 from pgm_rnn.results import shown
 from pgm_rnn.sequence_model import SequenceModel, memory_of
@@ -399,6 +399,7 @@ def filter(
     *,
     inputs: Tensor | None = None,
     mask: Tensor | None = None,
+    parallel: bool | None = None,
 ) -> Filtered:
     """Filtered distributions p(z_t | x_{1:t}) and the log marginal likelihood.
 
@@ -409,18 +410,22 @@ def filter(
         inputs: (B, T, input_dim) for a model with inputs.
         mask: False where x was not observed, (B, T) or the shape of x; what stands there is not read. None for wherever
             x is NaN. Missing entries are integrated out.
+        parallel: whether to scan over time in O(log T) rounds (`pgm_rnn.kernels.hmm_scan`), which on a CPU is slower;
+            None for where that is expected to be faster, on CUDA with few states.
 
     Raises:
         TypeError: a model without finitely many states.
-        ValueError: observations that do not fit the model.
+        ValueError: observations that do not fit the model, or a scan for states that have none.
     """
     data = checked_finite(model, x, lengths, inputs=inputs, mask=mask)
+    _check_scan(model, parallel)
     if has_segments(model):
         return _of_segments(segments_of(model, data), data.lengths)
     if has_product(model):
         return _of_product(product_of(model, data), data.lengths)
     initial, transition, log_emission = tables_of(model, data)
-    forward = hmm.forward(initial, transition, log_emission, data.lengths)
+    recursion = hmm_scan if _scans(log_emission, parallel) else hmm
+    forward = recursion.forward(initial, transition, log_emission, data.lengths)
     return Filtered(transition, initial, data.lengths, forward)
 
 
@@ -432,12 +437,13 @@ def smooth(
     *,
     inputs: Tensor | None = None,
     mask: Tensor | None = None,
+    parallel: bool | None = None,
 ) -> Smoothed:
     """Smoothed distributions p(z_t | x_{1:T}), and p(z_t, z_{t+1} | x_{1:T}) on request.
 
     Arguments and errors are those of `filter`.
     """
-    result = filter(model, x, lengths, inputs=inputs, mask=mask)
+    result = filter(model, x, lengths, inputs=inputs, mask=mask, parallel=parallel)
     if isinstance(result, Smoothed):
         return result
     return Smoothed(result._transition, result._initial, result._lengths, result._forward)
@@ -451,12 +457,14 @@ def most_likely_states(
     *,
     inputs: Tensor | None = None,
     mask: Tensor | None = None,
+    parallel: bool | None = None,
 ) -> MostLikelyStates:
     """The path z_{1:T} of highest posterior probability by the Viterbi algorithm: Rabiner (1989), eq. (32)-(35).
 
     Arguments and errors are those of `filter`.
     """
     data = checked_finite(model, x, lengths, inputs=inputs, mask=mask)
+    _check_scan(model, parallel)
     if has_segments(model):
         return _marked(*hsmm.most_likely_states(*segments_of(model, data), data.lengths), data.lengths)
     if has_product(model):
@@ -464,7 +472,8 @@ def most_likely_states(
 
     def of_group(tables: Tables, rows: slice) -> tuple[Tensor, Tensor]:
         initial, transition, log_emission = tables
-        return hmm.most_likely_states(initial.log(), transition.log(), log_emission, data.lengths[rows])
+        recursion = hmm_scan if _scans(log_emission, parallel) else hmm
+        return recursion.most_likely_states(initial.log(), transition.log(), log_emission, data.lengths[rows])
 
     states, log_prob = map(torch.cat, zip(*in_groups(model, data, of_group), strict=True))
     return _marked(states, log_prob, data.lengths)
@@ -496,6 +505,24 @@ def smooth_and_decode(
     forward = hmm.forward(initial, transition, log_emission, data.lengths)
     decoded = hmm.most_likely_states(initial.log(), transition.log(), log_emission, data.lengths)
     return Smoothed(transition, initial, data.lengths, forward), _marked(*decoded, data.lengths)
+
+
+def _check_scan(model: object, parallel: bool | None) -> None:
+    """Raise if a scan is asked of states that have none.
+
+    Raises:
+        ValueError: semi-Markov states, or several chains.
+    """
+    if parallel and (has_segments(model) or has_product(model)):
+        kind = "semi-Markov states" if has_segments(model) else "several chains"
+        raise ValueError(
+            f"expected one chain of finitely many states for parallel=True, got {kind} of {type(model).__name__}; "
+            "leave it out"
+        )
+
+
+def _scans(log_emission: Tensor, parallel: bool | None) -> bool:
+    return hmm_scan.pays(log_emission) if parallel is None else parallel
 
 
 def _marked(states: Tensor, log_prob: Tensor, lengths: Tensor) -> MostLikelyStates:

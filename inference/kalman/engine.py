@@ -79,6 +79,7 @@ class Smoothed(Filtered):
 
     Attributes:
         diffuse: the parts that a diffuse start adds to the moments, or None.
+        scanned: whether smoothing goes by a scan over time, as the filter did.
     """
 
     def __repr__(self) -> str:
@@ -86,10 +87,11 @@ class Smoothed(Filtered):
         return shown(self, "log_marginal_likelihood", "smoothed_means")
 
     diffuse: Diffuse | None = None
+    scanned: bool = False
 
     @cached_property
     def _backward(self) -> gaussian_backward.Smoothed:
-        return Posterior(self.moments, self.diffuse).smooth(self.lengths)
+        return Posterior(self.moments, self.diffuse, self.scanned).smooth(self.lengths)
 
     @property
     def smoothed_means(self) -> Tensor:
@@ -113,7 +115,7 @@ class Smoothed(Filtered):
             ValueError: a sequence that does not determine a diffuse start.
         """
         with seeded(seed, stream=5):
-            return Posterior(self.moments, self.diffuse).sample_paths(self.lengths, num_samples)
+            return Posterior(self.moments, self.diffuse, self.scanned).sample_paths(self.lengths, num_samples)
 
 
 class Forecast(NamedTuple):
@@ -161,6 +163,7 @@ def filter(
     inputs: Tensor | None = None,
     mask: Tensor | None = None,
     method: str | None = None,
+    parallel: bool | None = None,
 ) -> Filtered:
     """Filtered moments of p(z_t | x_{1:t}) and the log marginal likelihood: Särkkä (2013), eq. (4.20)-(4.21).
 
@@ -174,14 +177,17 @@ def filter(
         inputs: (B, T, U) for a model with inputs.
         mask: True where x was observed, (B, T) or (B, T, M), instead of NaN.
         method: "exact", the default for linear models; "extended", "unscented" or "iterated" for any model.
+        parallel: whether to scan over time in O(log T) rounds (`pgm_rnn.kernels.kalman_scan`), which on a CPU is
+            slower; None for a scan on CUDA. Only method="exact" from a proper start has one.
 
     Raises:
         TypeError: a model without Gaussian states.
-        ValueError: observations that do not fit the model, or a nonlinear model without a method.
+        ValueError: observations that do not fit the model, a nonlinear model without a method, or a scan that there is
+            none of.
         CovarianceError: a prediction whose covariance is not positive definite.
     """
     problem = prepared(model, x, lengths, inputs, mask, method)
-    return Filtered(problem.filtered().moments, problem.data.lengths)
+    return Filtered(problem.filtered(parallel).moments, problem.data.lengths)
 
 
 @torch.no_grad()
@@ -193,14 +199,15 @@ def smooth(
     inputs: Tensor | None = None,
     mask: Tensor | None = None,
     method: str | None = None,
+    parallel: bool | None = None,
 ) -> Smoothed:
     """Smoothed moments of p(z_t | x_{1:T}) and p(z_t, z_{t+1} | x_{1:T}): Särkkä (2013), eq. (8.6).
 
     Arguments and errors are those of `filter`.
     """
     problem = prepared(model, x, lengths, inputs, mask, method)
-    result = problem.filtered()
-    return Smoothed(result.moments, problem.data.lengths, result.diffuse)
+    result = problem.filtered(parallel)
+    return Smoothed(result.moments, problem.data.lengths, result.diffuse, result.scanned)
 
 
 @by_keyword
@@ -215,6 +222,7 @@ def sample_states(
     mask: Tensor | None = None,
     method: str | None = None,
     seed: int | None = None,
+    parallel: bool | None = None,
 ) -> Tensor:
     """Paths from p(z_{1:T} | x_{1:T}), filtered forward and drawn backward: (num_samples, B, T, D), 0 in the padding.
 
@@ -226,7 +234,7 @@ def sample_states(
     """
     check_counts(num_samples=num_samples)
     problem = prepared(model, x, lengths, inputs, mask, method)
-    result = problem.filtered()
+    result = problem.filtered(parallel)
     with seeded(seed, stream=5):
         return result.sample_paths(problem.data.lengths, num_samples)
 

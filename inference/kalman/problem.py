@@ -38,9 +38,20 @@ class Problem(NamedTuple):
         """The chain of a linear model."""
         return chain_of(self.model, self.data)
 
-    def filtered(self) -> Posterior:
-        """The result of the filter."""
-        return filtered(self.chained()) if self.method == "exact" else Posterior(self._linearised())
+    def filtered(self, parallel: bool | None = None) -> Posterior:
+        """The result of the filter, by a scan over time if `parallel`.
+
+        Raises:
+            ValueError: a scan of a model that is linearised at every step, or from a diffuse start.
+        """
+        if self.method == "exact":
+            return filtered(self.chained(), parallel)
+        if parallel:
+            raise ValueError(
+                f"expected method='exact' for parallel=True, got {self.method!r}, which linearises at each filtered "
+                "mean; leave it out"
+            )
+        return Posterior(self._linearised())
 
     def _linearised(self) -> gaussian_backward.Moments:
         given, lengths, _, inputs = self.data[:4]

@@ -198,6 +198,10 @@ def backward(transition: Tensor, lengths: Tensor, result: Forward) -> Backward:
         ValueError: shapes, devices or lengths that do not fit each other.
     """
     transition, result = transition.detach(), doors.finite_result(transition, lengths, result)
+    if result.scanned:
+        from pgm_rnn.kernels import hmm_scan
+
+        return hmm_scan.backward(transition, lengths, result)
     if result.parts:
         smoothed, future = torch.zeros_like(result.emission), torch.zeros_like(result.emission)
         for rows, part_lengths, part in result.parts:

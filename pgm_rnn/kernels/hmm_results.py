@@ -17,6 +17,7 @@ class Forward(NamedTuple):
         scale: c_t up to the same factor, (B, T).
         wide: the beliefs with their own exponents (`hmm_wide`), if all sequences need them; else None.
         parts: groups of sequences that were computed in different ways; empty if all were computed alike.
+        scanned: whether it is a scan over time (`hmm_scan`), which then goes backward by a scan, too.
     """
 
     log_normalizers: Tensor
@@ -25,6 +26,7 @@ class Forward(NamedTuple):
     scale: Tensor
     wide: hmm_wide.Wide | None = None
     parts: "tuple[Part, ...]" = ()
+    scanned: bool = False
 
 
 class Part(NamedTuple):

@@ -7,6 +7,9 @@ The products are those of matrices of logarithms, in float64, so that no state i
 exponentials per element where the recursion costs K^2 products: on a CPU `pgm_rnn.kernels.hmm` is faster. Everything
 is torch, which autograd differentiates; the gradient in a probability of zero is zero.
 
+The best path takes the largest of the sums in place of the log of their exponentials. Each state's best predecessor is
+a map from states to states, and the path is the composition of these maps from its end.
+
 Hassan, Särkkä & García-Fernández (2021), in logarithms; arguments are those of `pgm_rnn.kernels.hmm`.
 """
 
@@ -16,6 +19,8 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.kernels import doors
+from pgm_rnn.kernels.hmm_losses import largest_future
+from pgm_rnn.kernels.hmm_results import Backward, Forward
 from pgm_rnn.kernels.hmm_tables import one_or_each, two_axes
 from pgm_rnn.kernels.scan import Elements, associative_scan, with_identities
 from pgm_rnn.sequences import length_mask
@@ -24,6 +29,11 @@ ZERO = -1e30
 """Stands for log 0, so that no difference of two of them is NaN."""
 LARGEST_PRODUCT = 2**26
 """Numbers that a product of matrices of logarithms holds at once; more rows are multiplied in several parts."""
+
+
+CHEAP = 2**25
+"""Largest number of exponentials for a step of a scan that a GPU does in less time than it takes to start the few
+operations of a step of the recursion, about 0.1 ms. It is reckoned from a throughput of 10^12 a second, not measured."""
 
 
 class Filtered(NamedTuple):
@@ -73,6 +83,12 @@ def filter(initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: T
     return Filtered(log_normalizers.where(inside, 0.0).to(dtype), filtered.to(dtype))
 
 
+def pays(log_emission: Tensor) -> bool:
+    """Whether a scan is expected to take less time than the recursion: on CUDA, with few enough states."""
+    batch, _, num_states = log_emission.shape
+    return log_emission.device.type == "cuda" and batch * num_states**3 <= CHEAP
+
+
 def smooth(initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor) -> Tensor:
     """p(z_t | x_{1:T}), (B, T, K), 0 in the padding and for an impossible sequence.
 
@@ -82,13 +98,89 @@ def smooth(initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: T
     """
     doors.finite_chain(initial, transition, log_emission, lengths)
     log_emission = _read(log_emission, lengths)
-    elements = _elements(initial, transition, log_emission)
-    (prefixes,) = associative_scan(log_product, (elements,), 1)
-    unit = torch.full(elements.shape[-2:], ZERO, dtype=elements.dtype, device=elements.device).fill_diagonal_(0.0)
-    (suffixes,) = associative_scan(log_product, with_identities((elements,), (unit,), lengths, 1), 1, reverse=True)
-    future = suffixes[:, 1:].logsumexp(-1)  # log p(x_{t+1:T} | z_t), t < T
-    future = torch.cat([future, torch.zeros_like(elements[:, :1, 0])], 1)
-    return _beliefs(prefixes[:, :, 0] + future, lengths).to(log_emission.dtype)
+    log_joint = _log_joint(initial, transition, log_emission)
+    found = log_joint + _log_future(_moves(transition, log_emission), lengths)
+    return _beliefs(found, lengths).to(log_emission.dtype)
+
+
+def forward(initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor) -> Forward:
+    """The result of `hmm.forward`, by a scan; `hmm.backward` then takes one, too.
+
+    Raises:
+        TypeError: an argument of another dtype.
+        ValueError: shapes, devices or lengths that do not fit each other.
+    """
+    found = filter(initial, transition, log_emission, lengths)
+    log_emission = _read(log_emission, lengths)
+    shift = log_emission.amax(-1)
+    shift = shift.where(shift.abs() != torch.inf, 0.0)
+    inside = length_mask(lengths, log_emission.shape[1])
+    emission = (log_emission - shift[..., None]).exp().where(inside[..., None], 0.0)
+    scale = (found.log_normalizers - shift).exp().where(inside, 0.0)
+    return Forward(found.log_normalizers, found.filtered, emission, scale, scanned=True)
+
+
+def backward(transition: Tensor, lengths: Tensor, result: Forward) -> Backward:
+    """The result of `hmm.backward` after `forward`, by a scan.
+
+    Raises:
+        TypeError: an argument of another dtype.
+        ValueError: shapes, devices or lengths that do not fit each other.
+    """
+    result = doors.finite_result(transition, lengths, result)
+    dtype, inside = result.emission.dtype, length_mask(lengths, result.emission.shape[1])
+    log_scale, log_emission = _log(result.scale.double()), _log(result.emission.double())
+    log_emission = log_emission.where(inside[..., None], 0.0)
+    log_scale = log_scale.where(inside & (result.scale > 0), 0.0)
+    later = log_scale.flip(1).cumsum(1).flip(1) - log_scale  # log of the scales after a step
+    log_beta = _log_future(_moves(transition, log_emission), lengths) - later[..., None]
+    future = (log_emission + log_beta - log_scale[..., None]).exp().clamp(max=largest_future(dtype))
+    smoothed = result.filtered * log_beta.exp()
+    there = (inside & (result.scale > 0))[..., None]
+    return Backward(smoothed.where(there, 0.0).to(dtype), future.where(there, 0.0).to(dtype))
+
+
+def most_likely_states(
+    log_initial: Tensor, log_transition: Tensor, log_emission: Tensor, lengths: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The result of `hmm.most_likely_states`, by scans; ties go to the lower state.
+
+    Raises:
+        TypeError: an argument of another dtype.
+        ValueError: shapes, devices or lengths that do not fit each other.
+    """
+    doors.finite_chain(log_initial, log_transition, log_emission, lengths)
+    batch, num_steps, num_states = log_emission.shape
+    rows = _read(log_emission, lengths)
+    moves = _logs(one_or_each(log_transition, batch)).expand(batch, num_steps - 1, -1, -1)
+    start = _logs(two_axes(log_initial))
+    start = start.repeat(batch // len(start), 1)[:, None, None].expand(-1, 1, num_states, -1)
+    elements = (torch.cat([start, moves], 1) + _logs(rows)[:, :, None]).clamp(min=ZERO)
+    best = associative_scan(best_product, (elements,), 1)[0][:, :, 0]  # log of the best path to each state
+    came_from = (best[:, :-1, :, None] + moves).argmax(-2)  # (B, T - 1, K)
+    log_prob, last = best.gather(1, (lengths - 1)[:, None, None].expand(-1, 1, num_states))[:, 0].max(-1)
+    itself = torch.arange(num_states, device=rows.device)
+    ends = itself.expand(batch, 1, -1)
+    inside = length_mask(lengths, num_steps)
+    maps = torch.cat([came_from.where(inside[:, 1:, None], itself), ends], 1)
+    (back,) = associative_scan(composed, (maps,), 1, reverse=True)  # from the end of a sequence to step t
+    states = back.gather(-1, last[:, None, None].expand(-1, num_steps, 1))[..., 0]
+    log_prob = log_prob.where(log_prob > 0.5 * ZERO, -torch.inf)
+    return states.where(inside, 0), log_prob.to(log_emission.dtype)
+
+
+def best_product(earlier: Elements, later: Elements) -> Elements:
+    """max_k a_ik + b_kj of matrices of logarithms (..., K, K), in parts as `log_product`."""
+    (a,), (b,) = earlier, later
+    rows = max(1, LARGEST_PRODUCT // max(1, b.numel()))
+    parts = [(part[..., :, :, None] + b[..., None, :, :]).amax(-2) for part in a.split(rows, dim=-2)]
+    return (torch.cat(parts, -2).clamp(min=ZERO),)
+
+
+def composed(earlier: Elements, later: Elements) -> Elements:
+    """Maps of states (..., K), the later one applied first: earlier[later[k]]."""
+    (a,), (b,) = earlier, later
+    return (a.gather(-1, b),)
 
 
 def log_product(earlier: Elements, later: Elements) -> Elements:
@@ -104,13 +196,31 @@ def _log_joint(initial: Tensor, transition: Tensor, log_emission: Tensor) -> Ten
     return associative_scan(log_product, (_elements(initial, transition, log_emission),), 1)[0][:, :, 0]
 
 
+def _log_future(moves: Tensor, lengths: Tensor) -> Tensor:
+    """log p(x_{t+1:T} | z_t), (B, T, K), from log M_2, ..., log M_T (B, T - 1, K, K); 0 for the last step."""
+    last = moves.new_zeros(len(moves), 1, moves.shape[-1])
+    if not moves.shape[1]:
+        return last
+    unit = torch.full(moves.shape[-2:], ZERO, dtype=moves.dtype, device=moves.device).fill_diagonal_(0.0)
+    ended = (lengths - 1).clamp(min=0)
+    (suffixes,) = associative_scan(log_product, with_identities((moves,), (unit,), ended, 1), 1, reverse=True)
+    return torch.cat([suffixes.logsumexp(-1), last], 1)
+
+
+def _moves(transition: Tensor, log_emission: Tensor) -> Tensor:
+    """log M_2, ..., log M_T, (B, T - 1, K, K), float64."""
+    batch, num_steps, _ = log_emission.shape
+    moves = _log(one_or_each(transition, batch).double()).expand(batch, num_steps - 1, -1, -1)
+    return (moves + _logs(log_emission)[:, 1:, None]).clamp(min=ZERO)
+
+
 def _elements(initial: Tensor, transition: Tensor, log_emission: Tensor) -> Tensor:
     """log M_t, (B, T, K, K), float64."""
-    batch, num_steps, num_states = log_emission.shape
+    batch, _, num_states = log_emission.shape
     start = _log(two_axes(initial).double())
     start = start.repeat(batch // len(start), 1)[:, None, None].expand(-1, 1, num_states, -1)
-    moves = _log(one_or_each(transition, batch).double()).expand(batch, num_steps - 1, -1, -1)
-    return (torch.cat([start, moves], 1) + _logs(log_emission)[:, :, None]).clamp(min=ZERO)
+    first = (start + _logs(log_emission)[:, :1, None]).clamp(min=ZERO)
+    return torch.cat([first, _moves(transition, log_emission)], 1)
 
 
 def _read(log_emission: Tensor, lengths: Tensor) -> Tensor:

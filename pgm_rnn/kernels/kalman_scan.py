@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.kernels import doors
-from pgm_rnn.kernels.gaussian_backward import Moments, Smoothed, backward
+from pgm_rnn.kernels.gaussian_backward import Moments, Smoothed, backward, root_of
 from pgm_rnn.kernels.gaussian_chain import GaussianChain, without_missing
 from pgm_rnn.kernels.kalman import LOG_2_PI
 from pgm_rnn.kernels.scan import Elements, associative_scan
@@ -67,9 +67,48 @@ def smooth(moments: Moments, lengths: Tensor) -> Smoothed:
         ValueError: moments or lengths that do not fit each other.
     """
     moments = doors.moments(moments, lengths)
+    gains, offsets, rest = _backward_laws(moments, lengths)
+    batch, steps = offsets.shape[:2]
+    inside = length_mask(lengths, steps)
+    _, smoothed, smoothed_covs = associative_scan(smoothing_product, (gains, offsets, rest), 1, reverse=True)
+    within = inside[..., None, None]
+    pairwise = gains[:, :-1] @ smoothed_covs[:, 1:]
+    return Smoothed(
+        smoothed.where(inside[..., None], 0.0),
+        smoothed_covs.where(within, 0.0),
+        torch.arange(batch, device=offsets.device),
+        pairwise.where(within[:, 1:], 0.0),
+    )
+
+
+def sample_paths(moments: Moments, lengths: Tensor, noise: Tensor) -> Tensor:
+    """Paths given all observations from the same noise as `gaussian_backward.sample_paths`, (num_samples, B, T, D).
+
+    A draw is an affine map of the state after it, z_t = E z_{t+1} + g + L^(1/2) e_t, and a path their composition.
+
+    Raises:
+        TypeError: an argument of another dtype.
+        ValueError: shapes, devices or lengths that do not fit each other.
+    """
+    moments = doors.moments(moments, lengths)
+    doors.tensor("noise", noise, moments.filtered_means, doors.ANY, *moments.filtered_means.shape)
+    gains, offsets, rest = _backward_laws(moments, lengths)
+    draws = offsets + _times(root_of(rest), noise)  # (num_samples, B, T, D)
+    gains = gains.expand(len(noise), *gains.shape)
+    (_, paths) = associative_scan(affine_product, (gains, draws), 2, reverse=True)
+    return paths.where(length_mask(lengths, noise.shape[2])[..., None], 0.0)
+
+
+def affine_product(earlier: Elements, later: Elements) -> Elements:
+    """(A, b) and (A', b') as maps of a state after them: A (A' z + b') + b."""
+    (A, b), (A_later, b_later) = earlier, later
+    return A @ A_later, _times(A, b_later) + b
+
+
+def _backward_laws(moments: Moments, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """E, g and L of p(z_t | z_{t+1}, x_{1:t}), (B, T, ...); E is 0 at the last step, which has its filtered law."""
     means, covs, steps = moments.filtered_means, moments.filtered_covs, moments.filtered_means.shape[1]
-    batch = len(means)
-    inside, gains, rest = length_mask(lengths, steps), torch.zeros_like(covs), covs
+    gains, rest = torch.zeros_like(covs), covs
     if steps > 1:
         law = backward(moments)
         gains = torch.cat([law.gain, torch.zeros_like(covs[:, :1])], 1)
@@ -77,17 +116,8 @@ def smooth(moments: Moments, lengths: Tensor) -> Smoothed:
     last = (torch.arange(steps, device=means.device) >= lengths[:, None] - 1)[..., None]
     later = torch.cat([moments.predicted_means[:, 1:], torch.zeros_like(means[:, :1])], 1)
     offsets = means - (gains @ later[..., None])[..., 0].where(~last, 0.0)
-    gains = gains.expand(batch, -1, -1, -1).where(~last[..., None], 0.0)
-    rest = rest.expand(batch, -1, -1, -1).where(~last[..., None], covs)
-    _, smoothed, smoothed_covs = associative_scan(smoothing_product, (gains, offsets, rest), 1, reverse=True)
-    within = inside[..., None, None]
-    pairwise = gains[:, :-1] @ smoothed_covs[:, 1:]
-    return Smoothed(
-        smoothed.where(inside[..., None], 0.0),
-        smoothed_covs.where(within, 0.0),
-        torch.arange(batch, device=means.device),
-        pairwise.where(within[:, 1:], 0.0),
-    )
+    gains = gains.expand(len(means), -1, -1, -1).where(~last[..., None], 0.0)
+    return gains, offsets, rest.expand(len(means), -1, -1, -1).where(~last[..., None], covs)
 
 
 def filtering_product(earlier: Elements, later: Elements) -> Elements:

@@ -1,7 +1,7 @@
 """Weights of few particles from their logarithms, compiled by numba; `pgm_rnn.kernels.weights` is the definition.
 
-torch takes ten calls for what a hundred particles need less time for than one of them takes. The module is imported when
-it is first used.
+torch takes ten calls, each of which takes longer than all that is to be computed for a hundred particles. The module is
+imported when it is first used.
 """
 
 import math

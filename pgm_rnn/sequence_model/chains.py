@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pgm_rnn.distributions.diffuse_normal import DiffuseNormal
-from pgm_rnn.kernels import diffuse_likelihood, diffuse_start, gaussian_backward, kalman, singular
+from pgm_rnn.kernels import diffuse_likelihood, diffuse_start, gaussian_backward, kalman, kalman_scan, singular
 from pgm_rnn.kernels.gaussian_chain import without_missing
 from pgm_rnn.sequence_model.affine import Affine, Reading, affine, moments_of
 from pgm_rnn.sequence_model.conditionals import Conditionals, First, memory_of
@@ -56,15 +56,17 @@ class Posterior(NamedTuple):
     Attributes:
         moments: the moments of the states.
         diffuse: the parts from which a diffuse start made them, or None.
+        scanned: whether they are from scans over time, by which smoothing then goes, too.
     """
 
     moments: gaussian_backward.Moments
     diffuse: diffuse_start.Diffuse | None = None
+    scanned: bool = False
 
     def smooth(self, lengths: Tensor) -> gaussian_backward.Smoothed:
         """Moments given all observations: Särkkä (2013), eq. (8.6)."""
         if self.diffuse is None:
-            return gaussian_backward.smooth(self.moments, lengths)
+            return (kalman_scan if self.scanned else gaussian_backward).smooth(self.moments, lengths)
         return diffuse_start.smooth(self.diffuse, lengths)
 
     def sample_paths(self, lengths: Tensor, num_samples: int) -> Tensor:
@@ -76,7 +78,7 @@ class Posterior(NamedTuple):
         like = self.moments.filtered_means
         noise = torch.randn(num_samples, *like.shape, dtype=like.dtype).to(like.device)
         if self.diffuse is None:
-            return gaussian_backward.sample_paths(self.moments, lengths, noise)
+            return (kalman_scan if self.scanned else gaussian_backward).sample_paths(self.moments, lengths, noise)
         self.check_determined(lengths)
         size = self.diffuse.delta.mean.shape[-1]
         start_noise = torch.randn(num_samples, len(like), size, dtype=like.dtype).to(like.device)
@@ -141,23 +143,34 @@ def _log_prob(chained: Chained) -> Tensor:
     return diffuse_likelihood.log_marginal_likelihood(chain, directions, x, lengths, observed)
 
 
-def filtered(chained: Chained) -> Posterior:
+def filtered(chained: Chained, parallel: bool | None = None) -> Posterior:
     """The moments that the Kalman filter computes: Särkkä (2013), eq. (4.20)-(4.21).
 
+    Args:
+        chained: checked data and their chain.
+        parallel: whether to scan over time (`kernels.kalman_scan`); None for on CUDA.
+
     Raises:
+        ValueError: a scan from a diffuse start, which has none.
         CovarianceError: a prediction whose covariance is not positive definite.
     """
+    if parallel and chained.diffuse is not None:
+        raise ValueError(
+            "expected a proper law of the first state for parallel=True, got a diffuse start; leave it out"
+        )
     check_undetermined(chained)
-    result = posterior(chained)
+    result = posterior(chained, parallel)
     check_finite(result.moments.log_normalizers)
     return result
 
 
-def posterior(chained: Chained) -> Posterior:
+def posterior(chained: Chained, parallel: bool | None = None) -> Posterior:
     """The result of `filtered` without its checks: NaN where a prediction's covariance is not positive definite."""
     chain, x, lengths, observed, directions, _ = chained
     if directions is None:
-        return Posterior(gaussian_backward.filtered(chain, x, lengths, observed))
+        scans = x.device.type == "cuda" if parallel is None else parallel
+        of = kalman_scan if scans else gaussian_backward
+        return Posterior(of.filtered(chain, x, lengths, observed), scanned=scans)
     parts = diffuse_start.filtered(chain, directions, x, lengths, observed)
     return Posterior(parts.moments, parts)
 

@@ -64,7 +64,8 @@ PLAIN_TORCH = {
     *("singular.is_regular", "singular.units", "singular.generalised_inverse", "singular.determined"),
     *("factorial.digits", "factorial.packed"),
     *("hsmm.survival", "scan.associative_scan", "scan.with_identities", "diagonal.by_scan"),
-    *("hmm_scan.log_product", "kalman_scan.filtering_product", "kalman_scan.smoothing_product"),
+    *("hmm_scan.log_product", "hmm_scan.best_product", "hmm_scan.composed", "hmm_scan.pays"),
+    *("kalman_scan.filtering_product", "kalman_scan.smoothing_product", "kalman_scan.affine_product"),
     *("gaussian_backward.root_of", "diffuse_start.scales", "diffuse_start.with_noise", "diffuse_start.last_estimate"),
     *(
         "deferred.with_gradients",
@@ -179,6 +180,10 @@ CALLS: dict[str, Callable[[], Call]] = {
     "hmm_scan.log_marginal_likelihood": lambda: (hmm_scan.log_marginal_likelihood, finite()),
     "hmm_scan.filter": lambda: (hmm_scan.filter, finite()),
     "hmm_scan.smooth": lambda: (hmm_scan.smooth, finite()),
+    "hmm_scan.forward": lambda: (hmm_scan.forward, finite()),
+    "hmm_scan.most_likely_states": lambda: (hmm_scan.most_likely_states, finite()),
+    "hmm_scan.backward": lambda: (hmm_scan.backward, (probs(K, K), lengths(), hmm_scan.forward(*finite()))),
+    "kalman_scan.sample_paths": lambda: (kalman_scan.sample_paths, (moments(), lengths(), torch.randn(N, B, T, K))),
     "kalman_scan.filtered": lambda: (kalman_scan.filtered, (chain(), x(), lengths(), observed())),
     "kalman_scan.smooth": lambda: (kalman_scan.smooth, (moments(), lengths())),
     "hmm.log_marginal_likelihood": lambda: (hmm.log_marginal_likelihood, finite()),
@@ -325,9 +330,13 @@ FITS: dict[str, tuple[str, ...]] = {
     "diffuse_likelihood.log_marginal_likelihood": ("argument 1 axis 1 longer",),
     "gaussian_chain.per_entry": ("argument 1 axis 2 twice", "argument 1 axis 2 longer", "argument 1 as torch.float32"),
     "hmm.log_marginal_likelihood": (SEVERAL_CHAINS, *MORE_STEPS),
-    **{f"hmm_scan.{name}": (SEVERAL_CHAINS, *MORE_STEPS) for name in ("log_marginal_likelihood", "filter", "smooth")},
+    **{
+        f"hmm_scan.{name}": (SEVERAL_CHAINS, *MORE_STEPS)
+        for name in ("log_marginal_likelihood", "filter", "smooth", "forward", "most_likely_states")
+    },
+    "kalman_scan.sample_paths": ("argument 2 axis 0",),  # any number of draws
     "hmm.log_marginal_likelihood, per step": (SEVERAL_CHAINS, "argument 1 with another axis"),
-    **{name: (SEVERAL_CHAINS, *MORE_STEPS) for name in ("hmm.forward", "particle_runs.finite")},
+    **dict.fromkeys(("hmm.forward", "particle_runs.finite"), (SEVERAL_CHAINS, *MORE_STEPS)),
     "hmm.without_missing": (
         *(f"argument 0 axis 2 {how}" for how in ("twice", "longer", "shorter")),
         "argument 0 as torch.float32",

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pgm_rnn.kernels import hmm, hmm_scan
+from pgm_rnn.kernels import hmm, hmm_paths, hmm_scan
 from tests.definitions import filtered_probs, marginal_prob, path_probs
 from tests.kernels.test_diagonal import Operations
 
@@ -145,3 +145,51 @@ def test_operations_grow_with_log_t() -> None:
     once, twice, often = number(64), number(128), number(64 * 8)
     assert often - once == 3 * (twice - once)
     assert once < 400
+
+
+@every_table
+def test_forward_and_backward_have_the_results_of_the_recursions(shape: tuple[int, ...]) -> None:
+    arguments = chain(shape)
+    _, transition, _, lengths = arguments
+    found, expected = hmm_scan.forward(*arguments), hmm.forward(*arguments)
+    for name in ("log_normalizers", "filtered", "emission", "scale"):
+        one, other = getattr(found, name), getattr(expected, name)
+        for b, length in enumerate(lengths):
+            torch.testing.assert_close(one[b, :length], other[b, :length])
+    assert found.scanned
+    backward = hmm.backward(transition, lengths, found)
+    for one, other in zip(backward, hmm.backward(transition, lengths, expected), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@every_table
+def test_the_best_path_is_that_of_viterbis_recursion(shape: tuple[int, ...]) -> None:
+    initial, transition, log_emission, lengths = chain(shape)
+    logs = initial.log(), transition.log(), 3 * log_emission, lengths
+    states, log_prob = hmm_scan.most_likely_states(*logs)
+    expected, best = hmm_paths.most_likely_states(*logs)
+    assert torch.equal(states, expected)
+    torch.testing.assert_close(log_prob, best)
+    turned = hmm_scan.most_likely_states(initial.log(), transition.mT.log(), 3 * log_emission, lengths)
+    assert not torch.allclose(turned[1], best)  # moves the other way
+
+
+def test_ties_go_to_the_lower_state_and_a_sparse_chain_keeps_to_its_moves() -> None:
+    flat = torch.zeros(2, 6, K)
+    lengths = torch.tensor([6, 3])
+    even = torch.full((K,), 1 / K).log(), torch.full((K, K), 1 / K).log()
+    assert hmm_scan.most_likely_states(*even, flat, lengths)[0].eq(0).all()
+    initial, transition = sparse()
+    logs = initial.log(), transition.log(), torch.randn(2, 6, K), lengths
+    states, log_prob = hmm_scan.most_likely_states(*logs)
+    expected, best = hmm_paths.most_likely_states(*logs)
+    assert torch.equal(states, expected)
+    torch.testing.assert_close(log_prob, best)
+
+
+def test_an_impossible_sequence_has_no_best_path() -> None:
+    initial, transition, log_emission, lengths = chain((K, K))
+    log_emission[0, 2] = -torch.inf
+    log_prob = hmm_scan.most_likely_states(initial.log(), transition.log(), log_emission, lengths)[1]
+    assert log_prob[0] == -torch.inf
+    assert log_prob[1:].isfinite().all()
