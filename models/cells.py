@@ -28,6 +28,7 @@ from pgm_rnn.kernels.transforms import is_transformed
 from pgm_rnn.models.cell import Cell
 from pgm_rnn.models.info import Size
 from pgm_rnn.models.linear_cells import lru, min_gru
+from pgm_rnn.models.networks import GRU
 
 
 class StackedCell(Cell):
@@ -173,7 +174,7 @@ CELLS: dict[str, Callable[[int, int, int], Cell]] = {
     "elman-relu": lambda d, k, n: StackedCell(nn.RNN(d, k, n, nonlinearity="relu"), partial(_elman_step, torch.relu)),
     "elman-sigmoid": partial(UnfusedElmanCell, torch.sigmoid),
     "elman-linear": partial(UnfusedElmanCell, _identity),
-    "gru": lambda d, k, n: StackedCell(nn.GRU(d, k, n), _gru_step),
+    "gru": lambda d, k, n: StackedCell(GRU(d, k, n), _gru_step),
     "lstm": lambda d, k, n: StackedCell(nn.LSTM(d, k, n), _lstm_step),
     "deep-transition": DeepTransitionCell,
     "min-gru": min_gru,

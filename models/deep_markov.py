@@ -21,7 +21,7 @@ from pgm_rnn.distributions.normal import Normal
 from pgm_rnn.emissions import Emission
 from pgm_rnn.kernels import positive
 from pgm_rnn.models.info import HIDDEN_DIM, LATENT_DIM, STEPS_ON_A_BOUND, GradientFit, ModelInfo, Size
-from pgm_rnn.models.networks import Layers, NormalHead
+from pgm_rnn.models.networks import GRU, Layers, NormalHead
 from pgm_rnn.models.vrnn import chosen_bits
 from pgm_rnn.sequence_model import DensityAtOnce, DrawsGuide, First, SequenceModel
 from pgm_rnn.sequence_model.drawn import Drawn
@@ -74,7 +74,7 @@ class DeepMarkovModel(DrawsGuide, DensityAtOnce, SequenceModel):
         self.z_0 = nn.Parameter(torch.zeros(latent_dim))
         self.gated = GatedTransition(latent_dim, hidden_dim)
         self.emitter = nn.Sequential(Layers([latent_dim, hidden_dim, hidden_dim], "relu"), self.family.head(hidden_dim))
-        self.backward_network = nn.GRU(self.family.input_dim, guide_dim)
+        self.backward_network = GRU(self.family.input_dim, guide_dim)
         self.combiner = Combiner(latent_dim, guide_dim)
 
     @property

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pgm_rnn.distributions.normal import Normal
-from pgm_rnn.kernels import positive
+from pgm_rnn.kernels import gated, positive
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -36,6 +37,24 @@ class Layers(nn.Module):
         for layer in self.linear:
             x = self.activation(layer(x))
         return x
+
+
+class GRU(nn.GRU):
+    """torch's network, time first, whose layers run compiled where `pgm_rnn.kernels.gated` suits."""
+
+    def forward(self, x: Any, start: Tensor | None = None) -> tuple[Any, Tensor]:
+        """As torch's: the top layer's hidden vectors (T, B, H) and the last ones of every layer, (layers, B, H)."""
+        weights = list(self.parameters())
+        plain = isinstance(x, Tensor) and x.dim() == 3 and not (self.batch_first or self.bidirectional or self.dropout)
+        if not plain or not gated.suits(x, *weights, *(() if start is None else (start,)), units=self.hidden_size):
+            return super().forward(x, start)
+        last: list[Tensor] = []
+        for layer in range(self.num_layers):
+            weight, matrix, bias, recurrent_bias = weights[4 * layer : 4 * layer + 4]
+            first = x.new_zeros(x.shape[1], self.hidden_size) if start is None else start[layer]
+            x = gated.gru(F.linear(x, weight, bias), first, matrix, recurrent_bias)
+            last.append(x[-1])
+        return x, torch.stack(last)
 
 
 class NormalHead(nn.Module):

@@ -33,7 +33,7 @@ LARGEST_PRODUCT = 2**26
 
 CHEAP = 2**25
 """Largest number of exponentials for a step of a scan that a GPU does in less time than it takes to start the few
-operations of a step of the recursion, about 0.1 ms. It is reckoned from a throughput of 10^12 a second, not measured."""
+operations of a step of the recursion, about 0.1 ms: reckoned from a throughput of 10^12 a second, not measured."""
 
 
 class Filtered(NamedTuple):

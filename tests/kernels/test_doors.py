@@ -25,6 +25,7 @@ from pgm_rnn.kernels import (
     diffuse_start,
     doors,
     factorial,
+    gated,
     gates,
     gaussian_backward,
     gaussian_chain,
@@ -57,7 +58,7 @@ INNER = {
 """Modules of the doors, of torch operations alone, or called behind doors, as `*_compiled` and `*_batched`."""
 CHOOSERS = {
     *("hmm.prefers_batched", "kalman.prefers_batched", "kalman.recursion", "kalman.distinct"),
-    *("resampling.uniforms_shape", "gaussian_chain.detached", "weights.least_exponent"),
+    *("resampling.uniforms_shape", "gaussian_chain.detached", "weights.least_exponent", "gated.suits"),
 }
 """They say how to run, or only rename, and neither read nor write memory."""
 PLAIN_TORCH = {
@@ -147,6 +148,10 @@ CALLS: dict[str, Callable[[], Call]] = {
     "hsmm.most_likely_states": lambda: (hsmm.most_likely_states, spells()),
     "hsmm.sample_states": lambda: (hsmm.sample_states, (*spells(), torch.rand(N, B, T, 2, dtype=torch.float64))),
     "gates.gru": lambda: (gates.gru, (torch.randn(B, 3 * K), torch.randn(B, 3 * K), torch.randn(B, K))),
+    "gated.gru": lambda: (
+        gated.gru,
+        (torch.randn(T, B, 3 * K), torch.randn(B, K), torch.randn(3 * K, K), torch.randn(3 * K)),
+    ),
     "gates.lstm": lambda: (gates.lstm, (torch.randn(B, 4 * K), torch.randn(B, K))),
     "gaussian_backward.filtered": lambda: (gaussian_backward.filtered, (chain(), x(), lengths(), observed())),
     "gaussian_backward.backward": lambda: (gaussian_backward.backward, (moments(),)),
@@ -318,6 +323,7 @@ FITS: dict[str, tuple[str, ...]] = {
     },
     "factorial.sample_states": ("argument 4 axis 0",),  # any number of draws
     "hsmm.sample_states": (*ANY_DURATION, "argument 5 axis 0"),  # any number of draws
+    "gated.gru": tuple(f"argument 0 axis 0 {how}" for how in ("twice", "longer", "shorter")),  # any number of steps
     "gates.gru": tuple(f"argument {i} with another axis" for i in range(3)),  # the rest broadcasts
     "gates.lstm": tuple(f"argument {i} with another axis" for i in range(2)),
     "gaussian_backward.sample_paths": ("argument 2 axis 0",),  # any number of draws

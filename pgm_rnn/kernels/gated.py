@@ -1,0 +1,109 @@
+"""A GRU layer over all steps of a batch, compiled, with an analytic gradient.
+
+    r, s = sigmoid(a_t + U h + c),   n = tanh(a_t + r (U h + c)),   h' = s h + (1 - s) n,   a_t = W x_t + b given
+
+The parts r, s, n are in torch's order. torch's own layer spends most of a step of a small network on starting
+operations; here a step of eight sequences is one pass over U. Backward, the chain of the states is compiled, and the
+derivatives by U and c are one matrix product over all steps. (torch's LSTM is fused, and as fast as such a kernel.)
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import has_torch_function
+from typing_extensions import override
+
+from pgm_rnn.kernels import doors, gates, transforms
+from pgm_rnn.kernels.hmm_lanes import LANES
+from pgm_rnn.kernels.threads import run_alone, run_compiled
+
+LARGEST = 128
+"""Largest number H of units of a layer: beyond, torch's matrix products are faster."""
+
+
+def suits(*tensors: Tensor, units: int) -> bool:
+    """Whether a layer with tensors like these runs compiled: the one rule by which others fall back to torch.
+
+    Args:
+        tensors: inputs, states and weights.
+        units: H.
+    """
+    here = all(tensor.device.type == "cpu" and tensor.dtype == tensors[0].dtype for tensor in tensors)
+    plain = not (has_torch_function(tensors) or transforms.is_transformed(tensors) or torch.jit.is_tracing())  # type: ignore[attr-defined]
+    return here and plain and tensors[0].dtype in doors.FLOATS and units <= LARGEST and tensors[0].numel() > 0
+
+
+def gru(from_x: Tensor, start: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
+    """h_1, ..., h_T of a GRU layer, (T, B, H), differentiable in every argument.
+
+    Args:
+        from_x: W x_t + b in parts r, s, n, (T, B, 3 H).
+        start: h_0, (B, H).
+        matrix: U, (3 H, H).
+        bias: c, (3 H,).
+
+    Raises:
+        TypeError: an argument of another dtype.
+        ValueError: shapes or devices that do not fit each other, or no step.
+    """
+    _, batch, size = doors.main_tensor("from_x", from_x, "T, B, 3 H")
+    if size % 3:
+        raise ValueError(f"expected from_x with 3 parts of H numbers, got {size} numbers per step")
+    doors.tensor("start", start, from_x, batch, size // 3)
+    doors.tensor("matrix", matrix, from_x, size, size // 3)
+    doors.tensor("bias", bias, from_x, size)
+    if not suits(from_x, start, matrix, bias, units=size // 3):
+        return _gru_by_torch(from_x, start, matrix, bias)
+    found: Tensor = _GRU.apply(from_x, start, matrix, bias)
+    return found
+
+
+def _gru_by_torch(from_x: Tensor, start: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
+    states = [start]
+    for given in from_x.unbind(0):
+        states.append(gates.gru(given, torch.nn.functional.linear(states[-1], matrix, bias), states[-1]))
+    return torch.stack(states[1:])
+
+
+def _run(name: str, batch: int, *arguments: Tensor) -> None:
+    from pgm_rnn.kernels import gated_compiled
+
+    flat = [argument.detach().contiguous().view(-1) for argument in arguments]
+    (run_alone if batch <= LANES else run_compiled)(getattr(gated_compiled, name), *flat, batch)
+
+
+def _memory(like: Tensor, parts: int, size: int, *, keep: bool) -> Tensor:
+    """Room for the activations of every step, or of one that is overwritten, (groups, T or 1, parts, H, 8)."""
+    steps, batch = like.shape[:2]
+    return like.new_empty(-(-batch // LANES), steps if keep else 1, parts, size, LANES)
+
+
+class _GRU(torch.autograd.Function):
+    @staticmethod
+    @override
+    def forward(ctx: Any, from_x: Tensor, start: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
+        steps, batch, size = from_x.shape[0], *start.shape
+        hidden = from_x.new_empty(steps, batch, size)
+        kept = _memory(from_x, 4, size, keep=any(ctx.needs_input_grad))
+        _run("gru", batch, from_x, start, matrix, bias, hidden, kept)
+        ctx.save_for_backward(from_x, start, matrix, bias, hidden, kept)
+        return hidden
+
+    @staticmethod
+    @override
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        from_x, start, matrix, bias, hidden, kept = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            found: tuple[Tensor, ...] = torch.func.vjp(_gru_by_torch, from_x, start, matrix, bias)[1](grad)
+            return found
+        of_x, of_inside, of_start = torch.empty_like(from_x), torch.empty_like(hidden), torch.empty_like(start)
+        _run("gru_backward", len(start), grad, start, hidden, kept, matrix.mT, of_x, of_inside, of_start)
+        of_h = torch.cat([of_x[..., : -start.shape[1]], of_inside], -1)
+        return of_x, of_start, *_of_weights(of_h, start, hidden)
+
+
+def _of_weights(of_h: Tensor, start: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """Derivatives by U and c from those by U h_{t-1} + c, (T, B, parts H)."""
+    before = torch.cat([start[None], hidden[:-1]])
+    return of_h.flatten(0, 1).mT @ before.flatten(0, 1), of_h.sum((0, 1))

@@ -1,0 +1,196 @@
+"""GRU layers over time and their gradients, compiled by numba, eight sequences side by side (`lanes_compiled`).
+
+Arrays are flat. Rows of sequences stand as torch has them, time first: (T, B, ...). What the backward pass needs, the
+activations of every step, stands by groups of eight sequences: (groups, T, parts, H, 8). Sequences beyond B in the last
+group repeat the last one. Equations are those of `pgm_rnn.kernels.gates`. The module is imported when it is first used.
+"""
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from pgm_rnn.kernels.compilation import jitted
+from pgm_rnn.kernels.lanes_compiled import (
+    LANES,
+    add,
+    exponential,
+    gather,
+    gather_eight,
+    inverse_or_zero,
+    load,
+    multiply,
+    multiply_add,
+    scatter,
+    scatter_eight,
+    splat,
+    store,
+    subtract,
+)
+
+Floats = NDArray[np.floating]
+Integers = NDArray[np.int64]
+
+jit = jitted(parallel=True, error_model="numpy", fastmath={"contract", "nsz"})
+inner = jitted(error_model="numpy", fastmath={"contract", "nsz"})
+BLOCK = 8
+"""Rows of a matrix whose products with a vector are summed at a time, in registers."""
+
+
+@inner
+def places(g: int, batch: int, size: int, starts: Integers) -> None:
+    """Fill where the rows of a group's sequences begin within a step, `size` numbers each."""
+    for lane in range(LANES):
+        starts[lane] = min(g * LANES + lane, batch - 1) * size
+
+
+@inner
+def read(array: Floats, starts: Integers, offset: int, count: int, target: Floats) -> None:
+    """Fill target (count, 8) with each lane's numbers offset..offset + count - 1 of its row."""
+    whole = count - count % LANES
+    for k in range(0, whole, LANES):
+        gather_eight(array, starts, offset + k, target, k * LANES)
+    for k in range(whole, count):
+        store(target, k * LANES, gather(array, starts, offset + k))
+
+
+@inner
+def write(array: Floats, starts: Integers, offset: int, count: int, source: Floats, place: int) -> None:
+    """The reverse of `read`, from `place` of source on."""
+    whole = count - count % LANES
+    for k in range(0, whole, LANES):
+        scatter_eight(array, starts, offset + k, source, place + k * LANES)
+    for k in range(whole, count):
+        scatter(array, starts, offset + k, load(source, place + k * LANES))
+
+
+@inner
+def add_product(matrix: Floats, num_columns: int, vector: Floats, sums: Floats) -> None:
+    """sums[i] += sum_k matrix[i, k] vector[k], eight numbers each; sums of eight rows need not wait for each other."""
+    num_rows = matrix.shape[0] // num_columns
+    whole = num_rows - num_rows % BLOCK
+    for i in range(0, whole, BLOCK):
+        here, row = i * LANES, i * num_columns
+        a, b = load(sums, here), load(sums, here + LANES)
+        c, d = load(sums, here + 2 * LANES), load(sums, here + 3 * LANES)
+        e, f = load(sums, here + 4 * LANES), load(sums, here + 5 * LANES)
+        g, h = load(sums, here + 6 * LANES), load(sums, here + 7 * LANES)
+        for k in range(num_columns):
+            number, place = load(vector, k * LANES), row + k
+            a = multiply_add(splat(matrix[place]), number, a)
+            b = multiply_add(splat(matrix[place + num_columns]), number, b)
+            c = multiply_add(splat(matrix[place + 2 * num_columns]), number, c)
+            d = multiply_add(splat(matrix[place + 3 * num_columns]), number, d)
+            e = multiply_add(splat(matrix[place + 4 * num_columns]), number, e)
+            f = multiply_add(splat(matrix[place + 5 * num_columns]), number, f)
+            g = multiply_add(splat(matrix[place + 6 * num_columns]), number, g)
+            h = multiply_add(splat(matrix[place + 7 * num_columns]), number, h)
+        store(sums, here, a)
+        store(sums, here + LANES, b)
+        store(sums, here + 2 * LANES, c)
+        store(sums, here + 3 * LANES, d)
+        store(sums, here + 4 * LANES, e)
+        store(sums, here + 5 * LANES, f)
+        store(sums, here + 6 * LANES, g)
+        store(sums, here + 7 * LANES, h)
+    for i in range(whole, num_rows):
+        a = load(sums, i * LANES)
+        for k in range(num_columns):
+            a = multiply_add(splat(matrix[i * num_columns + k]), load(vector, k * LANES), a)
+        store(sums, i * LANES, a)
+
+
+@jit
+def gru(from_x: Floats, start: Floats, matrix: Floats, bias: Floats, hidden: Floats, kept: Floats, batch: int) -> None:
+    """Fill `hidden` (T, B, H) with h_1, ..., h_T from W x + b (T, B, 3 H), h_0 (B, H), U (3 H, H) and c (3 H,).
+
+    `kept` (groups, T, 4, H, 8) gets r, s, n and the part of U h + c that r multiplies; of one step only if it has one.
+    """
+    size = bias.shape[0] // 3
+    num_groups = (batch + LANES - 1) // LANES
+    num_steps = hidden.shape[0] // (batch * size)
+    steps = kept.shape[0] // (num_groups * 4 * size * LANES)
+    span, dtype = size * LANES, hidden.dtype.type
+    for g in numba.prange(num_groups):
+        wide, narrow = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
+        places(g, batch, 3 * size, wide)
+        places(g, batch, size, narrow)
+        h, given, sums = (
+            np.empty(span, hidden.dtype),
+            np.empty(3 * span, hidden.dtype),
+            np.empty(3 * span, hidden.dtype),
+        )
+        read(start, narrow, 0, size, h)
+        one, two, minus = splat(dtype(1)), splat(dtype(2)), splat(dtype(-1))
+        for t in range(num_steps):
+            read(from_x, wide, t * batch * 3 * size, 3 * size, given)
+            for i in range(3 * size):
+                store(sums, i * LANES, splat(bias[i]))
+            add_product(matrix, size, h, sums)
+            now = (g * steps + (t if steps > 1 else 0)) * 4 * span
+            for k in range(0, span, LANES):
+                a = add(load(given, k), load(sums, k))
+                r = inverse_or_zero(add(one, exponential(multiply(minus, a))))
+                a = add(load(given, span + k), load(sums, span + k))
+                s = inverse_or_zero(add(one, exponential(multiply(minus, a))))
+                inside = load(sums, 2 * span + k)
+                a = multiply_add(r, inside, load(given, 2 * span + k))
+                half = inverse_or_zero(add(one, exponential(multiply(splat(dtype(-2)), a))))
+                n = subtract(multiply(two, half), one)
+                store(kept, now + k, r)
+                store(kept, now + span + k, s)
+                store(kept, now + 2 * span + k, n)
+                store(kept, now + 3 * span + k, inside)
+                store(h, k, multiply_add(s, subtract(load(h, k), n), n))
+            write(hidden, narrow, t * batch * size, size, h, 0)
+
+
+@jit
+def gru_backward(
+    grad: Floats,
+    start: Floats,
+    hidden: Floats,
+    kept: Floats,
+    transposed: Floats,
+    of_x: Floats,
+    of_inside: Floats,
+    of_start: Floats,
+    batch: int,
+) -> None:
+    """Derivatives of sum_t grad_t' h_t by W x + b (T, B, 3 H), by what r multiplies of U h + c (T, B, H), and by h_0.
+
+    `transposed` is U' (H, 3 H). The derivatives by the other parts of U h + c are those by W x + b.
+    """
+    size = start.shape[0] // batch
+    num_groups, num_steps = (batch + LANES - 1) // LANES, grad.shape[0] // start.shape[0]
+    span, dtype = size * LANES, grad.dtype.type
+    for g in numba.prange(num_groups):
+        wide, narrow = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
+        places(g, batch, 3 * size, wide)
+        places(g, batch, size, narrow)
+        after, given, before = np.zeros(span, grad.dtype), np.empty(span, grad.dtype), np.empty(span, grad.dtype)
+        by_x, by_h = np.empty(3 * span, grad.dtype), np.empty(3 * span, grad.dtype)
+        one = splat(dtype(1))
+        for t in range(num_steps - 1, -1, -1):
+            read(grad, narrow, t * batch * size, size, given)
+            if t > 0:
+                read(hidden, narrow, (t - 1) * batch * size, size, before)
+            else:
+                read(start, narrow, 0, size, before)
+            now = (g * num_steps + t) * 4 * span
+            for k in range(0, span, LANES):
+                d = add(load(after, k), load(given, k))
+                r, s, n = load(kept, now + k), load(kept, now + span + k), load(kept, now + 2 * span + k)
+                by_n = multiply(multiply(d, subtract(one, s)), subtract(one, multiply(n, n)))
+                by_s = multiply(multiply(d, subtract(load(before, k), n)), multiply(s, subtract(one, s)))
+                by_r = multiply(multiply(by_n, load(kept, now + 3 * span + k)), multiply(r, subtract(one, r)))
+                store(by_x, k, by_r)
+                store(by_x, span + k, by_s)
+                store(by_x, 2 * span + k, by_n)
+                store(by_h, k, by_r)
+                store(by_h, span + k, by_s)
+                store(by_h, 2 * span + k, multiply(by_n, r))
+                store(after, k, multiply(d, s))
+            add_product(transposed, 3 * size, by_h, after)
+            write(of_x, wide, t * batch * 3 * size, 3 * size, by_x, 0)
+            write(of_inside, narrow, t * batch * size, size, by_h, 2 * span)
+        write(of_start, narrow, 0, size, after, 0)
