@@ -5,7 +5,7 @@ BIN := .venv/bin
 # A process per core, at most four, each of which takes cases from another that has more left.
 PYTEST := OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -n logical --maxprocesses 4 --dist worksteal
 
-.PHONY: help verify quick test lint format bench lessons docs linkcheck release-check matrix nightly clean
+.PHONY: help verify quick test lint format bench bench-compare lessons docs linkcheck release-check matrix nightly clean
 
 help:
 	@echo "make verify          install into .venv, then check every claim of the papers"
@@ -14,6 +14,7 @@ help:
 	@echo "make format          rewrite the code in the house style"
 	@echo "make lint            ruff, codespell and mypy"
 	@echo "make bench           install the peers where they can be, then time the engines beside them"
+	@echo "make bench-compare   time what users wait for in this tree beside a revision, BASE=REV"
 	@echo "make lessons         execute the lessons of tutorials/, or those that LESSON=03 names, in clean kernels"
 	@echo "make docs            build the site in build/site; a warning or a broken internal link is an error"
 	@echo "make linkcheck       check the site's links to other sites"
@@ -45,6 +46,9 @@ bench: .venv/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]' \
 		|| echo "Some peers cannot be installed here; the tables will say which."
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks
+
+bench-compare: .venv/.installed
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.compare "$(BASE)"
 
 # `make docs` shows what this computed.
 lessons: .venv/.installed
