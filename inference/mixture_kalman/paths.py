@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.inference.mixture_kalman.regime_model import RegimeModel
-from pgm_rnn.inference.smc.run import History
+from pgm_rnn.inference.smc.results import History
 from pgm_rnn.kernels.small_matrices import cholesky, product, solve
 from pgm_rnn.sequence_model import memory_of
 from pgm_rnn.sequence_model.chains import as_vectors

@@ -12,7 +12,7 @@ Maddison et al. (2017), sec. 3, for the bound on log p.
 """
 
 from pgm_rnn.inference.smc.engine import Smoothed, filter, forecast, log_marginal_likelihood, smooth
-from pgm_rnn.inference.smc.run import Filtered, History
+from pgm_rnn.inference.smc.results import Filtered, History
 from pgm_rnn.particles import DegenerateWeightsError, Options, Particles, Step, init, step
 
 __all__ = [

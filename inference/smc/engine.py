@@ -9,7 +9,8 @@ from torch import Tensor
 from pgm_rnn.checks import by_keyword, check_choice, check_counts
 from pgm_rnn.inference.smc.forecasting import continued, drawn_particles
 from pgm_rnn.inference.smc.paths import ancestral_paths, backward_paths, fixed_lag_states
-from pgm_rnn.inference.smc.run import Filtered, Function, checked_for_smc, run
+from pgm_rnn.inference.smc.results import Filtered
+from pgm_rnn.inference.smc.run import Function, checked_for_smc, run
 from pgm_rnn.particles import (
     DegenerateWeightsError,
     Lookahead,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pgm_rnn.inference.smc.run import Filtered
+from pgm_rnn.inference.smc.results import Filtered
 from pgm_rnn.sequence_model import Forecast, SequenceModel
 from pgm_rnn.sequence_model.ancestral import Step, following, stacked
 

@@ -12,7 +12,7 @@ Godsill, Doucet & West (2004), alg. 1.
 import torch
 from torch import Tensor
 
-from pgm_rnn.inference.smc.run import History
+from pgm_rnn.inference.smc.results import History
 from pgm_rnn.particles import DegenerateWeightsError
 from pgm_rnn.sequence_model import SequenceModel
 

@@ -32,7 +32,8 @@ def whole_run(model: SequenceModel, data: Sequences, options: Options) -> Filter
     """
     if not _suits(model, data, options):
         return None
-    threshold = {0: -1.0, 1: math.inf}.get(options.ess_threshold, options.ess_threshold * options.num_particles)
+    threshold = options.ess_threshold * options.num_particles
+    threshold = {0.0: -1.0, 1.0: math.inf}.get(float(options.ess_threshold), threshold)
     run = _of_tables(model, data, options, threshold) if has_tables(model) else _of_chain(model, data, options, threshold)
     return None if run is None else _filtered(model, data, run, options)
 

@@ -25,13 +25,14 @@ def normalize(
         for n in range(num):
             largest = given[n, b] if given[n, b] > largest or math.isnan(given[n, b]) else largest
         largest = max(largest, np.finfo(given.dtype).min) if not math.isnan(largest) else largest
-        total, squares = 0.0, 0.0
+        total: float = 0.0
+        squares: float = 0.0
         for n in range(num):
             difference = given[n, b] - largest
             weight = given.dtype.type(0) if difference <= least else np.exp(difference)
             weights[n, b] = weight
-            total += weight
-            squares += weight * weight
+            total += float(weight)
+            squares += float(weight) * float(weight)
         sum_of_all = largest + math.log(total)
         for n in range(num):
             log_weights[n, b] = given[n, b] - sum_of_all

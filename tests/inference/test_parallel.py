@@ -77,7 +77,7 @@ def test_the_scans_are_called_when_asked_for_and_not_otherwise(monkeypatch: pyte
         monkeypatch.setattr(module, name, noted)
     hmm, lgssm = CHAINS["hmm"].double(), LinearGaussianSSM.random(2, 2, seed=0).double()
     for way in (None, False, True):
-        _ = forward_backward.smooth(hmm, given(hmm), parallel=way).smoothed_probs  # type: ignore[arg-type]
+        _ = forward_backward.smooth(hmm, given(hmm), parallel=way).smoothed_probs
         _ = kalman.smooth(lgssm, given(lgssm), parallel=way).smoothed_means
         assert calls == (["filter", "backward", "filtered", "smooth"] if way else [])
 

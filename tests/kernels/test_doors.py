@@ -137,7 +137,7 @@ def two_chains(name: str) -> Call:
 
 
 CALLS: dict[str, Callable[[], Call]] = {
-    "particle_runs.finite": lambda: (lambda *given: particle_runs.finite(*given, N, 3.0), finite()),
+    "particle_runs.finite": lambda: (partial(particle_runs.finite, num_particles=N, threshold=3.0), finite()),
     "particle_runs.linear_gaussian": lambda: (
         lambda *given: particle_runs.linear_gaussian(given[0], given[1], given[2], N, 3.0, given[3]),
         (full(), x(), lengths(), observed()),

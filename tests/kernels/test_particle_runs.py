@@ -208,7 +208,7 @@ def test_results_do_not_depend_on_the_number_of_threads(dtype: torch.dtype) -> N
         torch.manual_seed(5)
         found.append(particle_runs.linear_gaussian(parts, x, torch.full((9,), T), 500, 250.0))
     torch.set_num_threads(1)
-    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))  # type: ignore[call-overload]
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
 def test_single_precision_has_the_estimates_of_double_precision() -> None:
