@@ -14,6 +14,7 @@ from pgm_rnn.emissions import (
     FullGaussian,
     Gaussian,
     Joint,
+    Mixture,
     NegativeBinomial,
     Pen,
     Poisson,
@@ -54,6 +55,8 @@ def log_density(family: Emission, params: Tensor, x: Tensor) -> Tensor:
         return _pen_log_density(params, x)
     if isinstance(family, Joint):
         return _joint_log_density(family, params, x)
+    if isinstance(family, Mixture):
+        return _mixture_log_density(family, params, x)
     if isinstance(family, ZeroInflated):
         return _zero_inflated_log_density(family, params, x)
     if not family.event_shape:
@@ -88,6 +91,18 @@ def _joint_log_density(family: Joint, params: Tensor, x: Tensor) -> Tensor:
         total = total + log_density(each, params[..., :size], own.long() if each.needs_integers else own)
         x, params = x[..., width:], params[..., size:]
     return total
+
+
+def _mixture_log_density(family: Mixture, params: Tensor, x: Tensor) -> Tensor:
+    """log of sum_m weights[m] p_m(x), the components' parameters one after the other, by the largest term."""
+    M, n = family.num_components, family.family.num_params
+    exps = params[..., :M].exp()
+    terms = []
+    for m in range(M):
+        own = params[..., M + m * n : M + (m + 1) * n]
+        terms.append((exps[..., m] / exps.sum(-1)).log() + log_density(family.family, own, x))
+    largest = torch.stack(terms).amax(0)
+    return largest + sum((term - largest).exp() for term in terms).log()
 
 
 def _zero_inflated_log_density(family: ZeroInflated, params: Tensor, x: Tensor) -> Tensor:
@@ -286,7 +301,8 @@ def _rnn_input(rnn: RNN, x: Tensor) -> Tensor:
     if isinstance(rnn.family, Categorical):
         assert rnn.embedding is not None
         return torch.stack([rnn.embedding.weight[symbol] for symbol in x.tolist()])
-    if isinstance(rnn.family, Poisson | NegativeBinomial | ZeroInflated):
+    family = rnn.family.family if isinstance(rnn.family, Mixture) else rnn.family
+    if isinstance(family, Poisson | NegativeBinomial | ZeroInflated):
         x = (1 + x).log()
     return x.reshape(len(x), -1)
 

@@ -13,6 +13,7 @@ from pgm_rnn.emissions.entries import Bernoulli, Gaussian, Poisson
 from pgm_rnn.emissions.family import Emission, EmissionHead, EmissionTable
 from pgm_rnn.emissions.full_gaussian import FullGaussian
 from pgm_rnn.emissions.joint import Joint
+from pgm_rnn.emissions.mixture import Mixture
 from pgm_rnn.emissions.nade import NadeBits
 from pgm_rnn.emissions.negative_binomial import NegativeBinomial
 from pgm_rnn.emissions.pen import Pen
@@ -29,6 +30,7 @@ __all__ = [
     "FullGaussian",
     "Gaussian",
     "Joint",
+    "Mixture",
     "NadeBits",
     "NegativeBinomial",
     "Pen",

@@ -14,7 +14,7 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 from typing_extensions import override
 
-from pgm_rnn.emissions import entries, full_gaussian, negative_binomial, pen, student_t, symbols, zero_inflated
+from pgm_rnn.emissions import entries, full_gaussian, mixture, negative_binomial, pen, student_t, symbols, zero_inflated
 from pgm_rnn.emissions.entries import Bernoulli, Gaussian, Poisson
 from pgm_rnn.emissions.family import Emission, EmissionTable
 from pgm_rnn.emissions.full_gaussian import FullGaussian
@@ -199,7 +199,7 @@ def _seen_log_probs(part: Part, params: Tensor, x: Tensor, observed: Tensor) -> 
 
 
 _OTHERS = (full_gaussian, student_t, negative_binomial, pen)
-_INFOS = (symbols.INFO, *entries.INFOS, *(module.INFO for module in _OTHERS), *zero_inflated.INFOS)
+_INFOS = (symbols.INFO, *entries.INFOS, *(module.INFO for module in _OTHERS), *zero_inflated.INFOS, *mixture.INFOS)
 _DRAWS = {info.family: info.draw for info in _INFOS}
 
 

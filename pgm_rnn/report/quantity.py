@@ -20,6 +20,7 @@ TITLES = {
     "mean": "means",
     "dispersion": "dispersions",
     "gate": "probabilities of further zeros",
+    "weights": "weights of the components",
     "correlation": "correlations",
     "initial_mean": "mean of the first state, m",
     "initial_cov": "covariance of the first state, P",
