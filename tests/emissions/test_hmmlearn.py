@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pgm_rnn.emissions import FullGaussian, Gaussian, Mixture
+from pgm_rnn.emissions import EmissionTable, FullGaussian, Gaussian, Mixture
 from pgm_rnn.inference import em
 from pgm_rnn.models import HMM
 
@@ -20,6 +20,10 @@ TRANSITION = np.array([[0.8, 0.15, 0.05], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6]])
 
 def data(seed: int = 0) -> Tensor:
     return torch.as_tensor(np.random.default_rng(seed).normal(size=(4, 50, D))) * 2
+
+
+def natural(table: EmissionTable, name: str) -> Tensor:
+    return table.natural_parameters[name].read(table.params.detach().clone())
 
 
 def likelihood_of(peers: Any, x: Tensor) -> float:
@@ -62,11 +66,9 @@ def test_the_likelihood_of_an_hmm_of_mixtures_is_theirs(full: bool) -> None:
 def test_a_step_of_em_for_mixtures_is_theirs_but_for_their_covariances_around_the_old_means() -> None:
     model, peers = mixture(full=True)
     table, x = model.emission_table, data()
-    before = table.natural_parameters["loc"].read(table.params.detach())
+    before = natural(table, "loc")
     one_step(model, peers, x)
-    weights, loc, cov = (
-        table.natural_parameters[name].read(table.params.detach()) for name in ("weights", "loc", "cov")
-    )
+    weights, loc, cov = (natural(table, name) for name in ("weights", "loc", "cov"))
     np.testing.assert_allclose(weights, peers.weights_, rtol=1e-6)
     np.testing.assert_allclose(loc, peers.means_, rtol=1e-6)
     moved = (loc - before)[..., None]
