@@ -18,7 +18,9 @@ from pgm_rnn.emissions import (
     NegativeBinomial,
     Pen,
     Poisson,
+    SphericalGaussian,
     StudentT,
+    Tied,
     ZeroInflated,
 )
 from pgm_rnn.models.cell import Cell
@@ -55,6 +57,12 @@ def log_density(family: Emission, params: Tensor, x: Tensor) -> Tensor:
         return _pen_log_density(params, x)
     if isinstance(family, Joint):
         return _joint_log_density(family, params, x)
+    if isinstance(family, Tied):
+        return log_density(family.family, params, x)
+    if isinstance(family, SphericalGaussian):
+        scale = softplus(params[..., family.size :])
+        squares = ((x - params[..., : family.size]) / scale) ** 2
+        return (-0.5 * squares - scale.log() - 0.5 * math.log(2 * math.pi)).sum(-1)
     if isinstance(family, Mixture):
         return _mixture_log_density(family, params, x)
     if isinstance(family, ZeroInflated):

@@ -24,6 +24,7 @@ from pgm_rnn.emissions import (
     Pen,
     Poisson,
     StudentT,
+    Tied,
     ZeroInflated,
 )
 from pgm_rnn.inference import kalman, smc, svi
@@ -391,6 +392,9 @@ def test_the_local_level_of_the_nile_is_found() -> None:
         ("--emission negative-binomial", NegativeBinomial()),
         ("--emission zero-inflated-poisson", ZeroInflated(Poisson())),
         ("--emission zero-inflated-negative-binomial", ZeroInflated(NegativeBinomial())),
+        ("--emission spherical-gaussian", Gaussian()),
+        ("--emission tied-gaussian", Tied(Gaussian())),
+        ("--emission tied-full-gaussian", Tied(Gaussian())),
         ("--emission gaussian-mixture", Mixture(Gaussian(), 2)),
         ("--emission full-gaussian-mixture:1", Mixture(Gaussian(), 1)),
         ("--emission poisson-mixture:3", Mixture(Poisson(), 3)),

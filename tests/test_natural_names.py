@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.distributions import InverseWishart, Ordered, StickyDirichlet
-from pgm_rnn.emissions import Categorical, FullGaussian, Gaussian, Joint, Mixture, Poisson, ZeroInflated
+from pgm_rnn.emissions import Categorical, FullGaussian, Gaussian, Joint, Mixture, Poisson, Tied, ZeroInflated
 from pgm_rnn.inference import mcmc
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
@@ -51,6 +51,9 @@ def made_again(family: Any, naturals: Any, params: Tensor, prefix: str = "") -> 
         each = [{name: _of_component(naturals[name], m) for name in names} for m in range(family.num_components)]
         tables = [made_again(family.family, component, params, prefix) for component in each]
         return family.table(naturals[f"{prefix}weights"].read(params), *tables)
+    if isinstance(family, Tied):
+        name = "cov" if isinstance(family.family, FullGaussian) else "scale"
+        return family.table(naturals["loc"].read(params), **{name: naturals[name].read(params)})
     names = inspect.signature(family.table).parameters
     return family.table(**{key: naturals[f"{prefix}{key}"].read(params) for key in names})
 

@@ -274,7 +274,7 @@ class BaumWelch:
             transition = _normalised(counts.transitions, transition, pseudo_count)
         if "emission" not in self._frozen:
             weights = counts.states + self._pseudo_observations * self._common.to(counts.states.dtype)[:, None]
-            given = {"observed": self._seen, "before": emission}
+            given = {"observed": self._seen, "before": emission, "num_groups": self._num_starts}
             new = estimate(emission.family, self._rows, weights, pseudo_count, self._units, **given)  # type: ignore[arg-type]
             emission = not_worse(new, emission, self._rows, weights, self._units, self._seen)
         return _Parameters(initial, transition, emission)

@@ -200,7 +200,8 @@ class SemiMarkovEm(Twins):
         before = EmissionTable(old.family, old.params.detach())
         new = estimate(old.family, self._rows, weights, 0.0, observed=self._seen, before=before)
         gains = weights.double() * (self._densities(new) - self._densities(before))
-        better = gains.where(weights > 0, 0.0).sum(0) > 0
+        gained = gains.where(weights > 0, 0.0).sum(0)
+        better = (gained if old.family.num_own == old.family.num_params else gained.sum().expand(len(gained))) > 0
         return new.params.detach().to(old.params).where(better[:, None], old.params)
 
     def _densities(self, table: EmissionTable) -> Tensor:

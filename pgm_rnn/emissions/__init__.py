@@ -17,8 +17,10 @@ from pgm_rnn.emissions.mixture import Mixture
 from pgm_rnn.emissions.nade import NadeBits
 from pgm_rnn.emissions.negative_binomial import NegativeBinomial
 from pgm_rnn.emissions.pen import Pen
+from pgm_rnn.emissions.spherical import SphericalGaussian
 from pgm_rnn.emissions.student_t import StudentT
 from pgm_rnn.emissions.symbols import Categorical, chosen_family
+from pgm_rnn.emissions.tied import Tied
 from pgm_rnn.emissions.zero_inflated import ZeroInflated
 
 __all__ = [
@@ -35,7 +37,9 @@ __all__ = [
     "NegativeBinomial",
     "Pen",
     "Poisson",
+    "SphericalGaussian",
     "StudentT",
+    "Tied",
     "ZeroInflated",
     "chosen_family",
 ]

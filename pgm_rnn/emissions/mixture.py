@@ -15,7 +15,16 @@ from torch import Tensor
 from typing_extensions import override
 
 from pgm_rnn.checks import check_counts, check_probs
-from pgm_rnn.emissions import entries, full_gaussian, mixing, negative_binomial, pen, student_t, zero_inflated
+from pgm_rnn.emissions import (
+    entries,
+    full_gaussian,
+    mixing,
+    negative_binomial,
+    pen,
+    spherical,
+    student_t,
+    zero_inflated,
+)
 from pgm_rnn.emissions.entries import Bernoulli, Gaussian, Poisson
 from pgm_rnn.emissions.family import Emission, EmissionTable
 from pgm_rnn.emissions.full_gaussian import FullGaussian
@@ -57,6 +66,10 @@ class Mixture(Emission):
             raise TypeError(f"expected a family such as Gaussian(2) for the components, got {self.family!r}")
         if self.family.needs_head:
             raise TypeError(f"expected a family whose laws share no weights, got {self.family}; use one like Bernoulli")
+        if self.family.num_own < self.family.num_params:
+            raise TypeError(
+                f"expected a family whose states share no parameters, got {self.family}; use one without ties"
+            )
         if isinstance(self.family, Mixture):
             raise TypeError(f"expected a family that is no mixture itself, got {self.family}; take more components")
         if isinstance(self.family, Categorical) or self.family == Bernoulli():
@@ -217,7 +230,10 @@ def _same(value: Tensor) -> Tensor:
     return value
 
 
-_OF_COMPONENTS = (*entries.INFOS, *(module.INFO for module in (full_gaussian, student_t, negative_binomial, pen)))
+_OF_COMPONENTS = (
+    *entries.INFOS,
+    *(module.INFO for module in (full_gaussian, spherical, student_t, negative_binomial, pen)),
+)
 _DRAWS = {info.family: info.draw for info in (*_OF_COMPONENTS, *zero_inflated.INFOS)}
 
 

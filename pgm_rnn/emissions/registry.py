@@ -10,8 +10,10 @@ from pgm_rnn.emissions import (
     nade,
     negative_binomial,
     pen,
+    spherical,
     student_t,
     symbols,
+    tied,
     zero_inflated,
 )
 from pgm_rnn.emissions.info import FamilyInfo
@@ -22,6 +24,8 @@ FAMILIES: Mapping[str, FamilyInfo] = {
         symbols.INFO,
         *entries.INFOS,
         full_gaussian.INFO,
+        spherical.INFO,
+        *tied.INFOS,
         student_t.INFO,
         negative_binomial.INFO,
         *zero_inflated.INFOS,

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from pgm_rnn.emissions import EmissionTable, FullGaussian, Gaussian, Mixture
+from pgm_rnn.emissions import EmissionTable, FullGaussian, Gaussian, Mixture, SphericalGaussian, Tied
 from pgm_rnn.inference import em
 from pgm_rnn.models import HMM
+from pgm_rnn.sequence_model.naturals import natural_parameters
 
 peer = pytest.importorskip("hmmlearn.hmm", exc_type=ImportError)
 
@@ -80,3 +81,41 @@ def test_a_step_of_em_for_mixtures_is_theirs_but_for_their_covariances_around_th
 def one_step(model: HMM, peers: Any, x: Tensor) -> None:
     em.fit(model, x, num_iterations=1, tolerance=0.0, progress=False)
     peers.fit(x.flatten(0, 1).numpy(), [x.shape[1]] * len(x))
+
+
+def normal(kind: str) -> tuple[HMM, Any]:
+    rng = np.random.default_rng(2)
+    loc, root = 2 * rng.normal(size=(K, D)), rng.normal(size=(D, D))
+    cov, scale = root @ root.T + np.eye(D), np.array([0.5, 1.0, 2.0])
+    peers = peer.GaussianHMM(
+        K, kind, init_params="", n_iter=1, tol=-np.inf, min_covar=0, covars_prior=0, covars_weight=0
+    )
+    peers.startprob_, peers.transmat_, peers.means_ = INITIAL, TRANSITION, loc
+    means = torch.as_tensor(loc)
+    if kind == "tied":
+        peers.covars_ = cov
+        return model_of(Tied(FullGaussian(D)).table(means, cov=torch.as_tensor(cov))), peers
+    peers.covars_ = scale**2
+    return model_of(SphericalGaussian(D).table(means, torch.as_tensor(scale))), peers
+
+
+@pytest.mark.parametrize("kind", ["tied", "spherical"])
+def test_the_likelihood_and_a_step_of_em_are_theirs(kind: str) -> None:
+    model, peers = normal(kind)
+    x = data()
+    found = float(model.log_marginal_likelihood(x).detach().sum())
+    assert found == pytest.approx(likelihood_of(peers, x), rel=1e-11)
+    one_step(model, peers, x)
+    np.testing.assert_allclose(natural_of(model, "loc"), peers.means_, rtol=1e-8)
+    if kind == "tied":
+        np.testing.assert_allclose(natural_of(model, "cov"), peers.covars_[0], rtol=1e-6)
+    else:
+        np.testing.assert_allclose(natural_of(model, "scale") ** 2, peers._covars_[:, 0], rtol=1e-6)
+    after = float(model.log_marginal_likelihood(x).detach().sum())
+    assert after == pytest.approx(likelihood_of(peers, x), rel=1e-8)
+    assert after > found + 1
+
+
+def natural_of(model: HMM, name: str) -> Tensor:
+    view = natural_parameters(model)[name]
+    return view.read(dict(model.named_parameters())[view.raw].detach())
