@@ -9,9 +9,11 @@ from torch import Tensor, nn
 
 from pgm_rnn.emissions import (
     Bernoulli,
+    Beta,
     Categorical,
     Emission,
     FullGaussian,
+    Gamma,
     Gaussian,
     Joint,
     Mixture,
@@ -21,6 +23,7 @@ from pgm_rnn.emissions import (
     SphericalGaussian,
     StudentT,
     Tied,
+    VonMises,
     ZeroInflated,
 )
 from pgm_rnn.models.cell import Cell
@@ -76,6 +79,17 @@ def log_density(family: Emission, params: Tensor, x: Tensor) -> Tensor:
         mean, size = softplus(params.chunk(2, -1)[0]), 1 / softplus(params.chunk(2, -1)[1])
         chosen = torch.lgamma(x + size) - torch.lgamma(size) - torch.lgamma(x + 1)
         per_entry = chosen + size * (size / (size + mean)).log() + x * (mean / (size + mean)).log()
+    elif isinstance(family, Gamma):
+        mean, a = (softplus(part) for part in params.chunk(2, -1))
+        per_entry = a * (a / mean).log() - torch.lgamma(a) + (a - 1) * x.log() - a * x / mean
+    elif isinstance(family, Beta):
+        mean, c = logistic(params.chunk(2, -1)[0]), softplus(params.chunk(2, -1)[1])
+        a, b = mean * c, (1 - mean) * c
+        constant = torch.lgamma(c) - torch.lgamma(a) - torch.lgamma(b)
+        per_entry = constant + (a - 1) * x.log() + (b - 1) * (1 - x).log()
+    elif isinstance(family, VonMises):
+        loc, k = params.chunk(2, -1)[0], softplus(params.chunk(2, -1)[1])
+        per_entry = k * torch.cos(x - loc) - (2 * math.pi * torch.special.i0(k)).log()
     elif isinstance(family, StudentT):
         loc, scale, df = params.chunk(3, -1)
         scale, df = softplus(scale), softplus(df)
@@ -310,8 +324,10 @@ def _rnn_input(rnn: RNN, x: Tensor) -> Tensor:
         assert rnn.embedding is not None
         return torch.stack([rnn.embedding.weight[symbol] for symbol in x.tolist()])
     family = rnn.family.family if isinstance(rnn.family, Mixture) else rnn.family
-    if isinstance(family, Poisson | NegativeBinomial | ZeroInflated):
+    if isinstance(family, Poisson | NegativeBinomial | ZeroInflated | Gamma):
         x = (1 + x).log()
+    if isinstance(family, VonMises):
+        x = torch.cat([part.reshape(len(x), -1) for part in (x.cos(), x.sin())], dim=-1)
     return x.reshape(len(x), -1)
 
 

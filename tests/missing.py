@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from pgm_rnn.emissions import Emission, StudentT
+from pgm_rnn.emissions import Beta, Emission, Gamma, StudentT, VonMises
 from pgm_rnn.sequence_model import SequenceModel, memory_of
 from pgm_rnn.sequences import Sequences
 from tests.definitions import joint_normal
@@ -28,6 +28,16 @@ def values_of(family: Emission, entry: int | None) -> tuple[Tensor, Tensor]:
         return whole, torch.zeros(len(whole))
     if isinstance(family, StudentT):
         return WIDE, torch.log(WIDE.square() + 1) / 2 + math.log(120 / 3000)
+
+    if isinstance(family, Gamma):  # in equal steps of log x
+        steps = torch.linspace(-400, 6, 8121, dtype=torch.float64)
+        return steps.exp(), steps + math.log(406 / 8120)
+    if isinstance(family, Beta):  # in equal steps of the log odds
+        steps = torch.linspace(-60, 36, 3001, dtype=torch.float64)
+        return steps.sigmoid(), (steps.sigmoid() * (-steps).sigmoid()).log() + math.log(96 / 3000)
+    if isinstance(family, VonMises):
+        angles = torch.linspace(-math.pi, math.pi, 1001, dtype=torch.float64)[:-1]
+        return angles, torch.full_like(angles, math.log(2 * math.pi / 1000))
 
     def valid(values: Tensor) -> Tensor:
         if entry is None:

@@ -5,10 +5,11 @@
 
 `climb` is the loop. `baum_welch` has the steps for finitely many states, `gaussian_em` those for the linear-Gaussian
 state-space model, `columns` what `Joint` asks of its families, `student_t`,
-`negative_binomial`, `zero_inflated`, `mixture` and `tied` the M-steps of these laws.
+`negative_binomial`, `zero_inflated`, `mixture`, `tied` and `concentrations` the M-steps of these laws.
 """
 
 import pgm_rnn.inference.em.columns  # registers the estimates of `Joint`, and the next lines those of their families
+import pgm_rnn.inference.em.concentrations
 import pgm_rnn.inference.em.mixture
 import pgm_rnn.inference.em.negative_binomial
 import pgm_rnn.inference.em.student_t

@@ -99,7 +99,10 @@ def _features(family: Emission, data: Weighted) -> np.ndarray | None:
 
 def _of_state(values: np.ndarray | None, weights: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
     """r of one state, (N, M): `_OWN` for the cluster of an observation, or random where there are too few values."""
-    labels = None if values is None or number == 1 else _clusters(values, weights, number, rng)
+    labels = None
+    for own in (weights - weights.min(), weights):  # without what all observations have alike, if that is enough
+        if labels is None and values is not None and number > 1:
+            labels = _clusters(values, own, number, rng)
     if labels is None:
         return rng.dirichlet(np.ones(number), len(weights))
     return (1 - _OWN) / number + _OWN * np.eye(number)[labels]

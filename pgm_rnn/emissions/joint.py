@@ -15,14 +15,17 @@ from torch import Tensor
 from typing_extensions import override
 
 from pgm_rnn.emissions import (
+    beta,
     entries,
     full_gaussian,
+    gamma,
     mixture,
     negative_binomial,
     pen,
     spherical,
     student_t,
     symbols,
+    von_mises,
     zero_inflated,
 )
 from pgm_rnn.emissions.entries import Bernoulli, Gaussian, Poisson
@@ -210,7 +213,7 @@ def _seen_log_probs(part: Part, params: Tensor, x: Tensor, observed: Tensor) -> 
     return part.family.log_probs(own, x).where(there[..., None], 0.0)
 
 
-_OTHERS = (full_gaussian, spherical, student_t, negative_binomial, pen)
+_OTHERS = (full_gaussian, spherical, student_t, gamma, beta, von_mises, negative_binomial, pen)
 _INFOS = (symbols.INFO, *entries.INFOS, *(module.INFO for module in _OTHERS), *zero_inflated.INFOS, *mixture.INFOS)
 _DRAWS = {info.family: info.draw for info in _INFOS}
 

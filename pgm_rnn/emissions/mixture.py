@@ -16,13 +16,16 @@ from typing_extensions import override
 
 from pgm_rnn.checks import check_counts, check_probs
 from pgm_rnn.emissions import (
+    beta,
     entries,
     full_gaussian,
+    gamma,
     mixing,
     negative_binomial,
     pen,
     spherical,
     student_t,
+    von_mises,
     zero_inflated,
 )
 from pgm_rnn.emissions.entries import Bernoulli, Gaussian, Poisson
@@ -230,11 +233,8 @@ def _same(value: Tensor) -> Tensor:
     return value
 
 
-_OF_COMPONENTS = (
-    *entries.INFOS,
-    *(module.INFO for module in (full_gaussian, spherical, student_t, negative_binomial, pen)),
-)
-_DRAWS = {info.family: info.draw for info in (*_OF_COMPONENTS, *zero_inflated.INFOS)}
+_OTHERS = (full_gaussian, spherical, student_t, gamma, beta, von_mises, negative_binomial, pen)
+_DRAWS = {info.family: info.draw for info in (*entries.INFOS, *(m.INFO for m in _OTHERS), *zero_inflated.INFOS)}
 
 
 def _draw(family: Emission, shape: Sequence[int], generator: torch.Generator) -> Tensor:

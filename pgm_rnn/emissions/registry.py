@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 
 from pgm_rnn.emissions import (
+    beta,
     entries,
     full_gaussian,
+    gamma,
     joint,
     mixture,
     nade,
@@ -14,6 +16,7 @@ from pgm_rnn.emissions import (
     student_t,
     symbols,
     tied,
+    von_mises,
     zero_inflated,
 )
 from pgm_rnn.emissions.info import FamilyInfo
@@ -27,6 +30,9 @@ FAMILIES: Mapping[str, FamilyInfo] = {
         spherical.INFO,
         *tied.INFOS,
         student_t.INFO,
+        gamma.INFO,
+        beta.INFO,
+        von_mises.INFO,
         negative_binomial.INFO,
         *zero_inflated.INFOS,
         *mixture.INFOS,

@@ -9,7 +9,7 @@ from torch.distributions import constraints
 
 from pgm_rnn.emissions.natural import Natural
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
-from pgm_rnn.report.quantity import BESIDE_DF, TITLES, Quantity, Words
+from pgm_rnn.report.quantity import BESIDE_CONCENTRATION, BESIDE_DF, TITLES, Quantity, Words
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.naturals import natural_parameters
 from pgm_rnn.sequence_model.parameters import current_parameters
@@ -61,6 +61,8 @@ def _title(name: str, end: str, model: SequenceModel) -> str:
     """A natural parameter in words; `end` is its name within its family."""
     if end in BESIDE_DF and f"{name.removesuffix(end)}df" in natural_parameters(model):
         return BESIDE_DF[end]
+    if end in BESIDE_CONCENTRATION and f"{name.removesuffix(end)}concentration" in natural_parameters(model):
+        return BESIDE_CONCENTRATION[end]
     return TITLES.get(end, name.replace("_", " "))
 
 

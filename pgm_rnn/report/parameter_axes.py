@@ -26,7 +26,20 @@ _NAMED = {
     "emission_matrix": ("observable", "state"),
 }
 """Axes of the parameters of the zoo's models, by the names of their constructors."""
-_OF_LAWS = ("emission_probs", "probs", "loc", "scale", "rate", "cov", "df", "mean", "dispersion", "gate", "weights")
+_OF_LAWS = (
+    "emission_probs",
+    "probs",
+    "loc",
+    "scale",
+    "rate",
+    "cov",
+    "df",
+    "mean",
+    "dispersion",
+    "gate",
+    "weights",
+    "concentration",
+)
 """Parameters of the laws of finitely many states."""
 
 
