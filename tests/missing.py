@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from pgm_rnn.emissions import Beta, Emission, Gamma, StudentT, VonMises
+from pgm_rnn.emissions import Beta, Emission, Gamma, Mixture, StudentT, VonMises
 from pgm_rnn.sequence_model import SequenceModel, memory_of
 from pgm_rnn.sequences import Sequences
 from tests.definitions import joint_normal
@@ -51,6 +51,22 @@ def values_of(family: Emission, entry: int | None) -> tuple[Tensor, Tensor]:
     whole = torch.arange(MOST).double()
     whole = whole[valid(whole)]
     return whole, torch.zeros(len(whole))
+
+
+@torch.no_grad()
+def within_grids(model: SequenceModel) -> SequenceModel:
+    """The model, with parameters of its laws so near to 0 that the grids resolve them.
+
+    Beta laws get larger concentrations, because small ones have numbers that are nearer to 1 than a float.
+    """
+    family = model.family
+    if isinstance(family, Beta | Gamma | Mixture):
+        rows = [value for value in model.parameters() if value.shape[-1:] == (family.num_params,)]
+        for row in rows:
+            row.mul_(0.3)
+            if isinstance(family, Beta):
+                row[..., family.num_params // 2 :] += 4
+    return model
 
 
 def integrated(family: Emission, law: Any, x: Tensor, observed: Tensor) -> Tensor:

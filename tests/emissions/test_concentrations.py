@@ -250,7 +250,7 @@ def test_em_finds_regimes_from_the_data(kind: Any, dtype: torch.dtype) -> None:
     truth, batch = regimes(kind, dtype)
     model = HMM.random(2, emission=kind(2), seed=0).to(dtype)
     found = em.fit(model, batch, num_iterations=40, tolerance=0.0, start="data", progress=False)
-    assert not found.stopped_by == "decrease"
+    assert found.stopped_by != "decrease"
     rounding = 64 * torch.finfo(dtype).eps * float(found.log_likelihoods.abs().max())
     assert float(found.log_likelihoods.diff().min()) > -rounding
     assert float(found.log_likelihoods[-1]) > float(truth.log_marginal_likelihood(batch.x.double()).detach().sum())
