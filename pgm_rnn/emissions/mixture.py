@@ -30,7 +30,7 @@ from pgm_rnn.emissions import (
 )
 from pgm_rnn.emissions.entries import Bernoulli, Gaussian, Poisson
 from pgm_rnn.emissions.family import Emission, EmissionTable
-from pgm_rnn.emissions.full_gaussian import FullGaussian
+from pgm_rnn.emissions.full_gaussian import FullGaussian, full_of
 from pgm_rnn.emissions.info import FamilyInfo, size_of
 from pgm_rnn.emissions.natural import SOFTMAX, Natural, columns
 from pgm_rnn.emissions.symbols import Categorical
@@ -243,11 +243,6 @@ def _draw(family: Emission, shape: Sequence[int], generator: torch.Generator) ->
     return _DRAWS[type(family.family)](family.family, shape, generator)
 
 
-def _full_of(x: Tensor) -> Emission:
-    """Normal laws of the numbers in a file, with any covariance where there are several columns."""
-    return FullGaussian(x.shape[-1]) if x.dim() > 2 else Gaussian()
-
-
 INFOS = (
     FamilyInfo(
         "gaussian-mixture",
@@ -266,8 +261,8 @@ INFOS = (
         examples={"mixed-correlated-reals": Mixture(FullGaussian(2), 2)},
         estimated={},
         numbers="vectors from several clusters",
-        of_numbers=lambda x: Mixture(_full_of(x)),
-        of_components=lambda x, number: Mixture(_full_of(x), number),
+        of_numbers=lambda x: Mixture(full_of(x)),
+        of_components=lambda x, number: Mixture(full_of(x), number),
     ),
     FamilyInfo(
         "poisson-mixture",

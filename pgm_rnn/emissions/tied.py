@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from pgm_rnn.emissions.entries import Gaussian
 from pgm_rnn.emissions.family import Emission, EmissionTable
-from pgm_rnn.emissions.full_gaussian import FullGaussian
+from pgm_rnn.emissions.full_gaussian import FullGaussian, full_of
 from pgm_rnn.emissions.info import FamilyInfo, normal_draws, size_of
 from pgm_rnn.emissions.natural import IDENTITY, Natural, by_entry
 from pgm_rnn.emissions.spherical import SphericalGaussian
@@ -229,6 +229,6 @@ INFOS = (
         examples={"tied-correlated-reals": Tied(FullGaussian(2))},
         estimated={},
         numbers="vectors whose covariance all states share",
-        of_numbers=lambda x: Tied(FullGaussian(x.shape[-1]) if x.dim() > 2 else Gaussian()),
+        of_numbers=lambda x: Tied(full_of(x)),
     ),
 )
