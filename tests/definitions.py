@@ -124,7 +124,7 @@ def _mixture_log_density(family: Mixture, params: Tensor, x: Tensor) -> Tensor:
         own = params[..., M + m * n : M + (m + 1) * n]
         terms.append((exps[..., m] / exps.sum(-1)).log() + log_density(family.family, own, x))
     largest = torch.stack(terms).amax(0)
-    return largest + sum((term - largest).exp() for term in terms).log()
+    return largest + (torch.stack(terms) - largest).exp().sum(0).log()
 
 
 def _zero_inflated_log_density(family: ZeroInflated, params: Tensor, x: Tensor) -> Tensor:

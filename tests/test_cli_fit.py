@@ -392,6 +392,7 @@ def test_the_local_level_of_the_nile_is_found() -> None:
         ("--emission negative-binomial", NegativeBinomial()),
         ("--emission zero-inflated-poisson", ZeroInflated(Poisson())),
         ("--emission zero-inflated-negative-binomial", ZeroInflated(NegativeBinomial())),
+        ("--emission full-gaussian", Gaussian()),
         ("--emission spherical-gaussian", Gaussian()),
         ("--emission tied-gaussian", Tied(Gaussian())),
         ("--emission tied-full-gaussian", Tied(Gaussian())),

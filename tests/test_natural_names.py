@@ -47,8 +47,8 @@ def made_again(family: Any, naturals: Any, params: Tensor, prefix: str = "") -> 
     if isinstance(family, ZeroInflated):
         return family.table(naturals[f"{prefix}gate"].read(params), made_again(family.family, naturals, params, prefix))
     if isinstance(family, Mixture):
-        names = [f"{prefix}{name}" for name in family.family.natural_parameters]
-        each = [{name: _of_component(naturals[name], m) for name in names} for m in range(family.num_components)]
+        inner = [f"{prefix}{name}" for name in family.family.natural_parameters]
+        each = [{name: _of_component(naturals[name], m) for name in inner} for m in range(family.num_components)]
         tables = [made_again(family.family, component, params, prefix) for component in each]
         return family.table(naturals[f"{prefix}weights"].read(params), *tables)
     if isinstance(family, Tied):

@@ -193,9 +193,9 @@ def _(
     """By the expected density of the components, each of which the M-step raises by itself."""
     before, (logits, own) = family.parts(old.params.detach())[1], family.parts(new.params.detach())
     shares = _shares(family, old.params.detach(), x, observed)
-    tables = (EmissionTable(family.family, rows.flatten(0, 1)) for rows in (own, before))
+    after, earlier = (EmissionTable(family.family, rows.flatten(0, 1)) for rows in (own, before))
     of_each = (weights[..., None] * shares.to(weights)).flatten(1)
-    kept = not_worse_of(family.family, *tables, x, of_each, units, observed)
+    kept = not_worse_of(family.family, after, earlier, x, of_each, units, observed)
     return EmissionTable(family, family.joined(logits, kept.params.detach().reshape(own.shape)))
 
 

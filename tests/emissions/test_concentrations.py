@@ -175,8 +175,9 @@ def maximum_of_scipy(kind: Any, x: np.ndarray, w: np.ndarray) -> tuple[float, fl
         centre = {Gamma: np.exp(at[0]), Beta: 1 / (1 + np.exp(-at[0])), VonMises: at[0]}[kind]
         return -float((w * scipys(kind, centre, np.exp(at[1])).logpdf(x)).sum())
 
+    search: Any = optimize.minimize
     options = {"xatol": 1e-9, "fatol": 1e-12}
-    runs = [optimize.minimize(loss, [at, 0.0], method="Nelder-Mead", options=options) for at in (-2.5, 0.1)]
+    runs = [search(loss, [start, 0.0], method="Nelder-Mead", options=options) for start in (-2.5, 0.1)]
     at = min(runs, key=lambda run: run.fun).x
     return {Gamma: np.exp(at[0]), Beta: 1 / (1 + np.exp(-at[0])), VonMises: at[0]}[kind], np.exp(at[1])
 
