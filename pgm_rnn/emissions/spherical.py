@@ -29,8 +29,8 @@ class SphericalGaussian(Reals, Emission):
 
     Example:
         >>> table = SphericalGaussian(2).table(loc=torch.zeros(1, 2), scale=torch.tensor([2.0]))
-        >>> table(torch.tensor([0])).variance
-        tensor([[4., 4.]], grad_fn=<ExpandBackward0>)
+        >>> table(torch.tensor([0])).variance.detach()
+        tensor([[4., 4.]])
     """
 
     size: int
