@@ -57,7 +57,7 @@ class Mixture(Emission):
         >>> left, right = Gaussian().table(loc, scale), Gaussian().table(-loc, scale)
         >>> table = Mixture(Gaussian(), 2).table(torch.tensor([[0.75, 0.25]]), left, right)
         >>> table(torch.tensor([0])).mean.detach()
-        tensor([-1.])
+        tensor([-1.0000])
     """
 
     family: Emission
