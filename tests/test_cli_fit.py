@@ -15,8 +15,10 @@ from pgm_rnn import list_models, load_model
 from pgm_rnn.data import Dataset, catalogue, load
 from pgm_rnn.data.catalogue import DatasetInfo
 from pgm_rnn.emissions import (
+    Beta,
     Categorical,
     Emission,
+    Gamma,
     Gaussian,
     Mixture,
     NadeBits,
@@ -25,6 +27,7 @@ from pgm_rnn.emissions import (
     Poisson,
     StudentT,
     Tied,
+    VonMises,
     ZeroInflated,
 )
 from pgm_rnn.inference import kalman, smc, svi
@@ -415,6 +418,16 @@ def test_whole_numbers_are_what_the_user_says_and_nothing_before(
         )
     else:
         assert load_model("fits/hmm-counts-2").family == family
+
+
+@pytest.mark.parametrize(("said", "family"), [("gamma", Gamma()), ("beta", Beta()), ("von-mises", VonMises())])
+def test_families_of_positive_numbers_shares_and_angles(
+    said: str, family: Emission, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_csv(Path("shares.csv"), np.random.default_rng(0).uniform(0.1, 0.9, size=(40, 1)))
+    arguments = f"fit hmm --data shares.csv --num-states 2 --iterations 3 --emission {said}".split()
+    assert call(monkeypatch, *arguments) == 0
+    assert load_model("fits/hmm-shares-2").family == family
 
 
 @pytest.mark.parametrize("said", ["poisson:2", "gaussian-mixture:0", "gaussian-mixture:many", "gaussian-mixture:"])

@@ -194,7 +194,7 @@ def _of_all(natural: Natural) -> Natural:
         shape = [*value.shape[:axis], rows.shape[-2], *value.shape[axis:]]
         return natural.write(rows, value.unsqueeze(axis).expand(shape))
 
-    return replace(natural, read=read, write=write)
+    return replace(natural, read=read, write=write, shared=True)
 
 
 def _of_shared(natural: Natural, width: int) -> Natural:
@@ -209,7 +209,7 @@ def _of_shared(natural: Natural, width: int) -> Natural:
     def write(shared: Tensor, value: Tensor) -> Tensor:
         return natural.write(row(shared), value.unsqueeze(shared.dim() - 1))[..., 0, width:]
 
-    return replace(natural, raw="shared", read=read, write=write)
+    return replace(natural, raw="shared", read=read, write=write, shared=True)
 
 
 INFOS = (

@@ -100,6 +100,9 @@ def _candidates(name: str, model: object | None) -> list[tuple[str, ...]]:
     if part == "emission" and (square or kind == "scale"):
         return [("observable", "other_observable")] if square else [("observable",)]
     states: Any = getattr(model, "states", None)
+    natural = natural_parameters(model).get(name) if isinstance(model, nn.Module) else None
+    if natural is not None and natural.shared:
+        return [("observable",), ("observable", "other_observable")]
     if isinstance(getattr(model, "family", None), Mixture):
         lead = ("state", "component")
         return [lead, (*lead, "observable"), (*lead, "observable", "other_observable")]

@@ -30,6 +30,7 @@ from pgm_rnn.inference.em.weighted_estimates import estimate
 from pgm_rnn.models import HMM, RNN
 from pgm_rnn.report.comparison.base_measures import measures_of
 from pgm_rnn.report.description import describe
+from pgm_rnn.report.parameter_axes import axes_of
 from pgm_rnn.storage import load_model, save_model
 from tests.emissions.climbing import climbed
 
@@ -300,6 +301,10 @@ def test_a_saved_model_comes_back_and_is_described_by_its_natural_names(tmp_path
     assert torch.tensor(tables["weights"].values).allclose(torch.tensor([[0.5, 0.5], [0.3, 0.7]]))
     assert (tables["weights"].title, tables["loc"].title) == ("weights of the components", "means")
     assert np.shape(tables["loc"].values) == (4, 2)
+    assert tables["loc"].rows == ("0 component 0", "0 component 1", "1 component 0", "1 component 1")
+    assert tables["weights"].columns == ("component 0", "component 1")
+    assert axes_of("loc", (2, 2, 2), truth) == ("state", "component", "observable")
+    assert axes_of("weights", (2, 2), truth) == ("state", "component")
 
 
 def test_em_from_the_data_climbs_without_a_warning() -> None:

@@ -28,6 +28,7 @@ from pgm_rnn.inference.em.weighted_estimates import estimate
 from pgm_rnn.models import HMM, HSMM, RNN
 from pgm_rnn.models.additive import AdditiveEmission
 from pgm_rnn.report.description import describe
+from pgm_rnn.report.parameter_axes import axes_of
 from pgm_rnn.sequence_model.naturals import natural_parameters
 from pgm_rnn.sequence_model.parameters import current_parameters
 from pgm_rnn.sequence_model.priors import WithPriors
@@ -186,6 +187,16 @@ def test_a_saved_model_comes_back_and_is_described(tmp_path: Path) -> None:
     tables = {table.name: table for table in describe(truth).tables}
     assert np.shape(tables["loc"].values) == (3, 2)
     np.testing.assert_allclose(np.reshape(tables["scale"].values, -1), COV.diagonal().sqrt(), rtol=1e-6)
+
+
+def test_what_as_many_states_as_columns_share_is_named_by_the_columns() -> None:
+    model = HMM.random(2, emission=Tied(Gaussian(2)), seed=0).double()
+    [table] = [table for table in describe(model).tables if table.name == "scale"]
+    assert (table.rows, table.columns) == (("",), ("x1", "x2"))
+    assert axes_of("scale", (2,), model) == ("observable",)
+    assert axes_of("loc", (2, 2), model) == ("state", "observable")
+    free = HMM.random(2, emission=SphericalGaussian(2), seed=0).double()
+    assert axes_of("scale", (2,), free) == ("state",)
 
 
 ONE = torch.tensor(1.0)
