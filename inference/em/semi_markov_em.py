@@ -230,11 +230,13 @@ class SemiMarkovEm(Twins):
         self._model.set_probs()
 
     def remarks(self, start: int) -> list[str]:
-        """Sentences on states without a share of the data."""
+        """Sentences on states and components without a share of the data."""
         expected = self._expected[start]
         assert expected is not None  # the climb ends with `expect`
         shares = expected.states.sum((0, 1))
-        return remarks.of_states(shares, torch.zeros(len(shares), 0) > 0, 0.0, from_data=self._from_data)
+        found = remarks.of_states(shares, torch.zeros(len(shares), 0) > 0, 0.0, from_data=self._from_data)
+        table = self._twins[start].emission_table
+        return found + remarks.of_components(shares, remarks.component_probs(table.family, table.params.detach()))
 
 
 def _weighted(weights: Tensor, values: Tensor) -> Tensor:

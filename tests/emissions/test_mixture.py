@@ -27,7 +27,7 @@ from pgm_rnn.emissions import (
 )
 from pgm_rnn.inference import em, forward_backward, svi
 from pgm_rnn.inference.em.weighted_estimates import estimate
-from pgm_rnn.models import HMM, RNN
+from pgm_rnn.models import HMM, HSMM, RNN
 from pgm_rnn.report.comparison.base_measures import measures_of
 from pgm_rnn.report.description import describe
 from pgm_rnn.report.parameter_axes import axes_of
@@ -256,6 +256,10 @@ def test_a_component_without_data_is_named_in_a_warning() -> None:
     ):
         em.fit(model, batch, num_iterations=5, progress=False)
     assert float(natural(model.emission_table, "loc")[0, 1, 1]) == pytest.approx(1e4)
+    chain = HSMM.random(2, max_duration=3, emission=Mixture(Gaussian(2), 2), seed=0).double()
+    chain.set_probs(emission_params=table.params.detach().double())
+    with pytest.warns(em.EmWarning, match=r"to component 1 of state 0 \(counted from 0\)"):
+        em.fit(chain, batch, num_iterations=2, progress=False)
     joint = Joint([Gaussian(), Mixture(Gaussian(), 2)])
     own = Mixture(Gaussian(), 2).table(
         torch.tensor([[0.5, 0.5]]), *(Gaussian().table(torch.tensor([at]), torch.ones(1)) for at in (0.0, 1e4))
