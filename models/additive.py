@@ -14,7 +14,7 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
-from pgm_rnn.emissions import Emission, FullGaussian, Gaussian, StudentT
+from pgm_rnn.emissions import Emission, FullGaussian, Gaussian, SphericalGaussian, StudentT
 from pgm_rnn.emissions.natural import IDENTITY, Natural, whole
 from pgm_rnn.states import ProductStates
 
@@ -57,6 +57,11 @@ class AdditiveEmission(nn.Module):
                     f"expected effects of shape (num_states, {width}) for chain {m} and {family}, got "
                     f"{tuple(part.shape)}"
                 )
+        if family.num_own < family.num_params:
+            raise TypeError(
+                f"expected a family without ties for sums of effects, whose chains share a scale anyway, got {family}; "
+                "use a family such as Gaussian"
+            )
         shape = () if common is None else common.shape
         if shape != ((family.num_params - width,) if width < family.num_params else ()):
             raise ValueError(
@@ -220,7 +225,7 @@ class AdditiveEmission(nn.Module):
 
 def num_effects(family: Emission) -> int:
     """How many of a family's unconstrained parameters, the first ones, are sums of effects."""
-    if isinstance(family, Gaussian | FullGaussian | StudentT):
+    if isinstance(family, Gaussian | FullGaussian | SphericalGaussian | StudentT):
         return family.event_shape.numel()
     return family.num_params
 

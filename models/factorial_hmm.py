@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from pgm_rnn.checks import check_choice, check_counts, check_probs
 from pgm_rnn.distributions.product_of_categoricals import ProductOfCategoricals
-from pgm_rnn.emissions import Emission, EmissionTable, chosen_family
+from pgm_rnn.emissions import Emission, EmissionTable, Tied, chosen_family
 from pgm_rnn.emissions.natural import SOFTMAX, Natural, whole
 from pgm_rnn.models.additive import AdditiveEmission
 from pgm_rnn.models.as_drawn import AsDrawn
@@ -303,6 +303,7 @@ INFO = ModelInfo(
     "several discrete chains",
     "Choe et al. sec. 2.2, opened to products",
     {"num_chains": 2, "num_states": 2, "num_symbols": 2},
+    refuses=(Tied,),
     title="`FactorialHMM`",
     fit=GradientFit(
         "A factorial hidden Markov model: several chains that an observation reads together, by gradient steps on the "

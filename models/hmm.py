@@ -149,7 +149,7 @@ class HMM(AsDrawn, SequenceModel):
         if transition_probs is not None:
             self.transition_logits.copy_(transition_probs.log())
         if emission_params is not None:
-            self.emission_table.params.copy_(emission_params)
+            self.emission_table.set_params(emission_params)
         self._forget_draw()
 
     @property

@@ -182,7 +182,7 @@ class HSMM(AsDrawn, SemiMarkov, SequenceModel):
         if transition_probs is not None:
             self.transition_logits.copy_(_logits_of_moves(transition_probs))
         if emission_params is not None:
-            self.emission_table.params.copy_(emission_params)
+            self.emission_table.set_params(emission_params)
         self._forget_draw()
 
     @property

@@ -78,6 +78,7 @@ class ModelInfo:
         source: the corresponding object in the papers.
         smallest: options of a minimal instance to look at.
         families: classes of the families of observations that it takes; subclasses are taken, too.
+        refuses: classes of families that it does not take all the same.
         shares_weights: whether it takes families whose members share weights, through `Emission.head`.
         only_vectors: whether it takes vectors only.
         only_numbers: whether it takes series of one variable only.
@@ -95,6 +96,7 @@ class ModelInfo:
     source: str
     smallest: Mapping[str, object]
     families: tuple[type[Emission], ...] = (Emission,)
+    refuses: tuple[type[Emission], ...] = ()
     shares_weights: bool = False
     only_vectors: bool = False
     only_numbers: bool = False
@@ -108,7 +110,8 @@ class ModelInfo:
         """Whether the model takes observations of this family."""
         stands_alone = self.shares_weights or not family.needs_head
         of_size = bool(family.event_shape) if self.only_vectors else not self.only_numbers or _is_one(family)
-        return isinstance(family, self.families) and stands_alone and of_size
+        kept = isinstance(family, self.families) and not isinstance(family, self.refuses)
+        return kept and stands_alone and of_size
 
     @property
     def command(self) -> str:

@@ -9,15 +9,21 @@ from torch import Tensor, nn
 
 from pgm_rnn.emissions import (
     Bernoulli,
+    Beta,
     Categorical,
     Emission,
     FullGaussian,
+    Gamma,
     Gaussian,
     Joint,
+    Mixture,
     NegativeBinomial,
     Pen,
     Poisson,
+    SphericalGaussian,
     StudentT,
+    Tied,
+    VonMises,
     ZeroInflated,
 )
 from pgm_rnn.models.cell import Cell
@@ -54,6 +60,14 @@ def log_density(family: Emission, params: Tensor, x: Tensor) -> Tensor:
         return _pen_log_density(params, x)
     if isinstance(family, Joint):
         return _joint_log_density(family, params, x)
+    if isinstance(family, Tied):
+        return log_density(family.family, params, x)
+    if isinstance(family, SphericalGaussian):
+        scale = softplus(params[..., family.size :])
+        squares = ((x - params[..., : family.size]) / scale) ** 2
+        return (-0.5 * squares - scale.log() - 0.5 * math.log(2 * math.pi)).sum(-1)
+    if isinstance(family, Mixture):
+        return _mixture_log_density(family, params, x)
     if isinstance(family, ZeroInflated):
         return _zero_inflated_log_density(family, params, x)
     if not family.event_shape:
@@ -65,6 +79,17 @@ def log_density(family: Emission, params: Tensor, x: Tensor) -> Tensor:
         mean, size = softplus(params.chunk(2, -1)[0]), 1 / softplus(params.chunk(2, -1)[1])
         chosen = torch.lgamma(x + size) - torch.lgamma(size) - torch.lgamma(x + 1)
         per_entry = chosen + size * (size / (size + mean)).log() + x * (mean / (size + mean)).log()
+    elif isinstance(family, Gamma):
+        mean, a = (softplus(part) for part in params.chunk(2, -1))
+        per_entry = a * (a / mean).log() - torch.lgamma(a) + (a - 1) * x.log() - a * x / mean
+    elif isinstance(family, Beta):
+        mean, c = logistic(params.chunk(2, -1)[0]), softplus(params.chunk(2, -1)[1])
+        a, b = mean * c, (1 - mean) * c
+        constant = torch.lgamma(c) - torch.lgamma(a) - torch.lgamma(b)
+        per_entry = constant + (a - 1) * x.log() + (b - 1) * (1 - x).log()
+    elif isinstance(family, VonMises):
+        loc, k = params.chunk(2, -1)[0], softplus(params.chunk(2, -1)[1])
+        per_entry = k * torch.cos(x - loc) - (2 * math.pi * torch.special.i0(k)).log()
     elif isinstance(family, StudentT):
         loc, scale, df = params.chunk(3, -1)
         scale, df = softplus(scale), softplus(df)
@@ -88,6 +113,18 @@ def _joint_log_density(family: Joint, params: Tensor, x: Tensor) -> Tensor:
         total = total + log_density(each, params[..., :size], own.long() if each.needs_integers else own)
         x, params = x[..., width:], params[..., size:]
     return total
+
+
+def _mixture_log_density(family: Mixture, params: Tensor, x: Tensor) -> Tensor:
+    """log of sum_m weights[m] p_m(x), the components' parameters one after the other, by the largest term."""
+    M, n = family.num_components, family.family.num_params
+    exps = params[..., :M].exp()
+    terms = []
+    for m in range(M):
+        own = params[..., M + m * n : M + (m + 1) * n]
+        terms.append((exps[..., m] / exps.sum(-1)).log() + log_density(family.family, own, x))
+    largest = torch.stack(terms).amax(0)
+    return largest + (torch.stack(terms) - largest).exp().sum(0).log()
 
 
 def _zero_inflated_log_density(family: ZeroInflated, params: Tensor, x: Tensor) -> Tensor:
@@ -286,8 +323,11 @@ def _rnn_input(rnn: RNN, x: Tensor) -> Tensor:
     if isinstance(rnn.family, Categorical):
         assert rnn.embedding is not None
         return torch.stack([rnn.embedding.weight[symbol] for symbol in x.tolist()])
-    if isinstance(rnn.family, Poisson | NegativeBinomial | ZeroInflated):
+    family = rnn.family.family if isinstance(rnn.family, Mixture) else rnn.family
+    if isinstance(family, Poisson | NegativeBinomial | ZeroInflated | Gamma):
         x = (1 + x).log()
+    if isinstance(family, VonMises):
+        x = torch.cat([part.reshape(len(x), -1) for part in (x.cos(), x.sin())], dim=-1)
     return x.reshape(len(x), -1)
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from pgm_rnn.emissions import Emission, StudentT
+from pgm_rnn.emissions import Beta, Emission, Gamma, Mixture, StudentT, VonMises
 from pgm_rnn.sequence_model import SequenceModel, memory_of
 from pgm_rnn.sequences import Sequences
 from tests.definitions import joint_normal
@@ -29,6 +29,16 @@ def values_of(family: Emission, entry: int | None) -> tuple[Tensor, Tensor]:
     if isinstance(family, StudentT):
         return WIDE, torch.log(WIDE.square() + 1) / 2 + math.log(120 / 3000)
 
+    if isinstance(family, Gamma):  # in equal steps of log x
+        steps = torch.linspace(-400, 6, 8121, dtype=torch.float64)
+        return steps.exp(), steps + math.log(406 / 8120)
+    if isinstance(family, Beta):  # in equal steps of the log odds
+        steps = torch.linspace(-60, 36, 3001, dtype=torch.float64)
+        return steps.sigmoid(), (steps.sigmoid() * (-steps).sigmoid()).log() + math.log(96 / 3000)
+    if isinstance(family, VonMises):
+        angles = torch.linspace(-math.pi, math.pi, 1001, dtype=torch.float64)[:-1]
+        return angles, torch.full_like(angles, math.log(2 * math.pi / 1000))
+
     def valid(values: Tensor) -> Tensor:
         if entry is None:
             return ~family.invalid(values)
@@ -41,6 +51,22 @@ def values_of(family: Emission, entry: int | None) -> tuple[Tensor, Tensor]:
     whole = torch.arange(MOST).double()
     whole = whole[valid(whole)]
     return whole, torch.zeros(len(whole))
+
+
+@torch.no_grad()
+def within_grids(model: SequenceModel) -> SequenceModel:
+    """The model, with parameters of its laws so near to 0 that the grids resolve them.
+
+    Beta laws get larger concentrations, because small ones have numbers that are nearer to 1 than a float.
+    """
+    family = model.family
+    if isinstance(family, Beta | Gamma | Mixture):
+        rows = [value for value in model.parameters() if value.shape[-1:] == (family.num_params,)]
+        for row in rows:
+            row.mul_(0.3)
+            if isinstance(family, Beta):
+                row[..., family.num_params // 2 :] += 4
+    return model
 
 
 def integrated(family: Emission, law: Any, x: Tensor, observed: Tensor) -> Tensor:

@@ -15,14 +15,19 @@ from pgm_rnn import list_models, load_model
 from pgm_rnn.data import Dataset, catalogue, load
 from pgm_rnn.data.catalogue import DatasetInfo
 from pgm_rnn.emissions import (
+    Beta,
     Categorical,
     Emission,
+    Gamma,
     Gaussian,
+    Mixture,
     NadeBits,
     NegativeBinomial,
     Pen,
     Poisson,
     StudentT,
+    Tied,
+    VonMises,
     ZeroInflated,
 )
 from pgm_rnn.inference import kalman, smc, svi
@@ -390,6 +395,13 @@ def test_the_local_level_of_the_nile_is_found() -> None:
         ("--emission negative-binomial", NegativeBinomial()),
         ("--emission zero-inflated-poisson", ZeroInflated(Poisson())),
         ("--emission zero-inflated-negative-binomial", ZeroInflated(NegativeBinomial())),
+        ("--emission full-gaussian", Gaussian()),
+        ("--emission spherical-gaussian", Gaussian()),
+        ("--emission tied-gaussian", Tied(Gaussian())),
+        ("--emission tied-full-gaussian", Tied(Gaussian())),
+        ("--emission gaussian-mixture", Mixture(Gaussian(), 2)),
+        ("--emission full-gaussian-mixture:1", Mixture(Gaussian(), 1)),
+        ("--emission poisson-mixture:3", Mixture(Poisson(), 3)),
         ("--emission categorical", Categorical(3)),
     ],
 )
@@ -406,6 +418,28 @@ def test_whole_numbers_are_what_the_user_says_and_nothing_before(
         )
     else:
         assert load_model("fits/hmm-counts-2").family == family
+
+
+@pytest.mark.parametrize(("said", "family"), [("gamma", Gamma()), ("beta", Beta()), ("von-mises", VonMises())])
+def test_families_of_positive_numbers_shares_and_angles(
+    said: str, family: Emission, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_csv(Path("shares.csv"), np.random.default_rng(0).uniform(0.1, 0.9, size=(40, 1)))
+    arguments = f"fit hmm --data shares.csv --num-states 2 --iterations 3 --emission {said}".split()
+    assert call(monkeypatch, *arguments) == 0
+    assert load_model("fits/hmm-shares-2").family == family
+
+
+@pytest.mark.parametrize("said", ["poisson:2", "gaussian-mixture:0", "gaussian-mixture:many", "gaussian-mixture:"])
+def test_a_number_of_components_is_for_mixtures(said: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    write_csv(Path("counts.csv"), np.random.default_rng(0).integers(3, size=(40, 1)))
+    arguments = f"fit hmm --data counts.csv --num-states 2 --emission {said}".split()
+    assert call(monkeypatch, *arguments) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert (
+        f"only for a mixture, such as gaussian-mixture:3, full-gaussian-mixture:3, poisson-mixture:3, got '{said}'"
+        in error
+    )
 
 
 @pytest.mark.parametrize(

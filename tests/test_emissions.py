@@ -147,8 +147,10 @@ def test_a_table_knows_its_size_and_its_parameters_are_trained(family: Emission)
 @every_family
 def test_a_head_is_a_linear_map_into_the_family(family: Emission) -> None:
     head, features, x = family.head(3), torch.randn(4, 5, 3), draw(family, 4, 5)
-    assert [name for name, p in head.named_parameters() if p.requires_grad] == ["weight", "bias"]
-    expected = family.distribution(features @ head.weight.T + head.bias)
+    params, shared = features @ head.weight.T + head.bias, getattr(head, "shared", torch.zeros(0))
+    names = ["weight", "bias", *["shared"] * (len(shared) > 0)]
+    assert [name for name, p in head.named_parameters() if p.requires_grad] == names
+    expected = family.distribution(torch.cat([params, shared.expand(4, 5, -1)], dim=-1))
     torch.testing.assert_close(head(features).log_prob(x), expected.log_prob(x))
 
 

@@ -27,7 +27,17 @@ from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences
 from tests.cases import Cases
 from tests.instances import draw, every_law, make_hmm, make_model
-from tests.missing import LENGTHS, MASKS, Mask, chain_log_prob, gaussian_log_prob, observed, reshaped, with_gaps
+from tests.missing import (
+    LENGTHS,
+    MASKS,
+    Mask,
+    chain_log_prob,
+    gaussian_log_prob,
+    observed,
+    reshaped,
+    with_gaps,
+    within_grids,
+)
 
 REGISTRIES = OWN
 
@@ -84,7 +94,7 @@ def definition(model: SequenceModel, data: Sequences) -> Tensor | None:
 @pytest.mark.parametrize("mask", MASKS)
 def test_the_table_of_gaps(name: str, family: Emission, mask: Mask) -> None:
     """Every engine that takes the model; for scalars both masks say the same."""
-    model = make_model(name, family)
+    model = within_grids(make_model(name, family))
     kind, wanted = expected_kind(model, family, mask), definition(model, with_gaps(family, mask))
     for engine, entry in REGISTRIES.engines.items():
         if not entry.takes(model) or (engine == "em" and family not in ESTIMATED.values()):

@@ -1,6 +1,7 @@
 """Natural names of parameters: what they read and write, which names there are, and priors on a part of a tensor."""
 
 import inspect
+from dataclasses import replace
 from typing import Any
 
 import pyro.distributions as dist
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.distributions import InverseWishart, Ordered, StickyDirichlet
-from pgm_rnn.emissions import Categorical, FullGaussian, Gaussian, Joint, Poisson, ZeroInflated
+from pgm_rnn.emissions import Categorical, FullGaussian, Gaussian, Joint, Mixture, Poisson, Tied, ZeroInflated
 from pgm_rnn.inference import mcmc
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
@@ -45,8 +46,20 @@ def made_again(family: Any, naturals: Any, params: Tensor, prefix: str = "") -> 
         return family.table(*(made_again(each, naturals, params, prefix) for each, prefix in parts))
     if isinstance(family, ZeroInflated):
         return family.table(naturals[f"{prefix}gate"].read(params), made_again(family.family, naturals, params, prefix))
+    if isinstance(family, Mixture):
+        inner = [f"{prefix}{name}" for name in family.family.natural_parameters]
+        each = [{name: _of_component(naturals[name], m) for name in inner} for m in range(family.num_components)]
+        tables = [made_again(family.family, component, params, prefix) for component in each]
+        return family.table(naturals[f"{prefix}weights"].read(params), *tables)
+    if isinstance(family, Tied):
+        name = "cov" if isinstance(family.family, FullGaussian) else "scale"
+        return family.table(naturals["loc"].read(params), **{name: naturals[name].read(params)})
     names = inspect.signature(family.table).parameters
     return family.table(**{key: naturals[f"{prefix}{key}"].read(params) for key in names})
+
+
+def _of_component(natural: Any, m: int) -> Any:
+    return replace(natural, read=lambda rows: natural.read(rows)[:, m])
 
 
 @every("model")

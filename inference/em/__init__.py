@@ -5,12 +5,15 @@
 
 `climb` is the loop. `baum_welch` has the steps for finitely many states, `gaussian_em` those for the linear-Gaussian
 state-space model, `columns` what `Joint` asks of its families, `student_t`,
-`negative_binomial` and `zero_inflated` the M-steps of these laws.
+`negative_binomial`, `zero_inflated`, `mixture`, `tied` and `concentrations` the M-steps of these laws.
 """
 
 import pgm_rnn.inference.em.columns  # registers the estimates of `Joint`, and the next lines those of their families
+import pgm_rnn.inference.em.concentrations
+import pgm_rnn.inference.em.mixture
 import pgm_rnn.inference.em.negative_binomial
 import pgm_rnn.inference.em.student_t
+import pgm_rnn.inference.em.tied
 import pgm_rnn.inference.em.zero_inflated  # noqa: F401
 from pgm_rnn.inference.em.climb import StoppedBy
 from pgm_rnn.inference.em.engine import EmFit, Restarts, StartFrom, fit

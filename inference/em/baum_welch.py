@@ -274,7 +274,7 @@ class BaumWelch:
             transition = _normalised(counts.transitions, transition, pseudo_count)
         if "emission" not in self._frozen:
             weights = counts.states + self._pseudo_observations * self._common.to(counts.states.dtype)[:, None]
-            given = {"observed": self._seen, "before": emission}
+            given = {"observed": self._seen, "before": emission, "num_groups": self._num_starts}
             new = estimate(emission.family, self._rows, weights, pseudo_count, self._units, **given)  # type: ignore[arg-type]
             emission = not_worse(new, emission, self._rows, weights, self._units, self._seen)
         return _Parameters(initial, transition, emission)
@@ -313,13 +313,14 @@ class BaumWelch:
         self._model.set_probs(*(None if part in self._frozen else probs[part] for part in PARTS))
 
     def remarks(self, start: int) -> list[str]:
-        """Sentences on states without a share of the data, and on states held at the smallest scale."""
+        """Sentences on states and components without a share of the data, and on states held at the smallest scale."""
         shares = self._counts.states.sum(0).unflatten(0, (self._num_starts, -1))[start]
         params = self._parameters.emission.params.detach().unflatten(0, (self._num_starts, -1))[start]
-        if self._units is None:
-            return remarks.of_states(shares, torch.zeros_like(params) > 0, 0.0, from_data=self._from_data)
-        held = at_smallest_scale(self._parameters.emission.family, params, self._units)
-        return remarks.of_states(shares, held, self._units.min_scale, from_data=self._from_data)
+        family, units = self._parameters.emission.family, self._units
+        held = torch.zeros_like(params) > 0 if units is None else at_smallest_scale(family, params, units)
+        min_scale = 0.0 if units is None else units.min_scale
+        found = remarks.of_states(shares, held, min_scale, from_data=self._from_data)
+        return found + remarks.of_components(shares, remarks.component_probs(family, params))
 
     @property
     def _num_starts(self) -> int:

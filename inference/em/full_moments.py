@@ -39,10 +39,29 @@ def full_moments(data: Weighted, units: Units) -> tuple[Tensor, Tensor]:
     """Weighted means (K, D) and the Cholesky factors (K, D, D) of the most likely covariances allowed, in float64."""
     found = [_mean_and_root(part) for part in _completed(data, units)]
     loc, root = (torch.stack(values) for values in zip(*found, strict=True))  # root' root the covariance
+    return loc, _allowed(root, loc, units)
+
+
+def pooled_moments(data: Weighted, units: Units) -> tuple[Tensor, Tensor]:
+    """`full_moments` with one covariance for the states of each group, the mean of theirs by their weights."""
+    found = [(*_mean_and_root(part), part.weights.sum()) for part in _completed(data, units)]
+    loc, root, totals = (torch.stack(values) for values in zip(*found, strict=True))
+    totals = totals.unflatten(0, (data.num_groups, -1))  # (groups, K)
+    sums = totals.sum(1, keepdim=True)
+    shares = (totals / sums.where(sums > 0, 1.0)).where(sums > 0, 1 / totals.shape[1])
+    rows = shares.sqrt()[..., None, None] * root.unflatten(0, (data.num_groups, -1))
+    pooled = triangles.of_rows(rows.flatten(1, 2))  # (groups, D, D)
+    farthest = loc.abs().unflatten(0, (data.num_groups, -1)).amax(1)  # the mean with the largest bound
+    factor = _allowed(pooled, farthest, units)
+    return loc, factor.repeat_interleave(totals.shape[1], 0)
+
+
+def _allowed(root: Tensor, loc: Tensor, units: Units) -> Tensor:
+    """Cholesky factors (K, D, D) of the covariances root' root, made at least the smallest around means (K, D)."""
     smallest = units.smallest_scales(loc.to(units.unit), ROUNDINGS_KEPT).double()  # (K, D)
     _, values, vectors = torch.linalg.svd(root / smallest[:, None])  # in units of the smallest scales
     allowed = values.clamp(min=1)[..., None] * vectors * smallest[:, None]
-    return loc, triangles.of_rows(allowed).mT
+    return triangles.of_rows(allowed).mT
 
 
 def _mean_and_root(data: _Completed) -> tuple[Tensor, Tensor]:

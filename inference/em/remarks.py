@@ -1,6 +1,7 @@
 """Warnings about the parameters at the end of EM, one sentence each."""
 
 from collections.abc import Collection
+from functools import singledispatch
 
 import torch
 from torch import Tensor
@@ -39,6 +40,37 @@ def of_states(shares: Tensor, held: Tensor, min_scale: float, *, from_data: bool
             "states, or choose a larger min_scale"
         )
     return found
+
+
+@singledispatch
+def component_probs(family: object, params: Tensor) -> dict[str, Tensor]:
+    """Weights of the components of laws that are mixtures, (K, M), by their place in an observation; most have none."""
+    return {}
+
+
+def of_components(shares: Tensor, probs: dict[str, Tensor]) -> list[str]:
+    """Sentences on components without a share of the data, in states that have one.
+
+    Args:
+        shares: expected number of steps in each state, (K,).
+        probs: as `component_probs` gives them.
+    """
+    found = []
+    for where, weights in probs.items():
+        empty = (shares[:, None] * weights < LEAST_SHARE) & (shares >= LEAST_SHARE)[:, None]
+        if bool(empty.any()):
+            found.append(
+                f"Almost none of the data, less than {LEAST_SHARE} expected steps, belongs to "
+                f"{_components(empty)}{where} (counted from 0): use fewer components or more restarts"
+            )
+    return found
+
+
+def _components(which: Tensor) -> str:
+    """'component 1 of state 0, components 0, 2 of state 3', for truth values (K, M)."""
+    states = which.any(1).nonzero()[:, 0].tolist()
+    shown = [f"{named('component', which[k])} of state {k}" for k in states[:_MOST_NAMED]]
+    return ", ".join(shown) + (", ..." if len(states) > _MOST_NAMED else "")
 
 
 def of_noise(covariances: list[str], columns: Tensor, min_scale: float) -> list[str]:

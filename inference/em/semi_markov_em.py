@@ -200,7 +200,8 @@ class SemiMarkovEm(Twins):
         before = EmissionTable(old.family, old.params.detach())
         new = estimate(old.family, self._rows, weights, 0.0, observed=self._seen, before=before)
         gains = weights.double() * (self._densities(new) - self._densities(before))
-        better = gains.where(weights > 0, 0.0).sum(0) > 0
+        gained = gains.where(weights > 0, 0.0).sum(0)
+        better = (gained if old.family.num_own == old.family.num_params else gained.sum().expand(len(gained))) > 0
         return new.params.detach().to(old.params).where(better[:, None], old.params)
 
     def _densities(self, table: EmissionTable) -> Tensor:
@@ -229,11 +230,13 @@ class SemiMarkovEm(Twins):
         self._model.set_probs()
 
     def remarks(self, start: int) -> list[str]:
-        """Sentences on states without a share of the data."""
+        """Sentences on states and components without a share of the data."""
         expected = self._expected[start]
         assert expected is not None  # the climb ends with `expect`
         shares = expected.states.sum((0, 1))
-        return remarks.of_states(shares, torch.zeros(len(shares), 0) > 0, 0.0, from_data=self._from_data)
+        found = remarks.of_states(shares, torch.zeros(len(shares), 0) > 0, 0.0, from_data=self._from_data)
+        table = self._twins[start].emission_table
+        return found + remarks.of_components(shares, remarks.component_probs(table.family, table.params.detach()))
 
 
 def _weighted(weights: Tensor, values: Tensor) -> Tensor:

@@ -17,12 +17,14 @@ class Weighted(NamedTuple):
         observed: True where an entry was observed, (N, *event), some of each observation; None for everywhere.
         before: the laws under which missing entries of dependent laws have their expected moments; None for those of
             independent entries with the same observed moments.
+        num_groups: number of groups of equally many states, one after the other, that share what `Tied` ties.
     """
 
     x: Tensor
     weights: Tensor
     observed: Tensor | None = None
     before: EmissionTable | None = None
+    num_groups: int = 1
 
     def of_columns(self, chosen: slice) -> "Weighted":
         """The same for some of the columns."""

@@ -35,6 +35,7 @@ from pgm_rnn.inference.em.weighted import Weighted, moments, weighted
 
 __all__ = [
     "MIN_SCALE",
+    "NEARLY",
     "at_smallest_scale",
     "condition",
     "estimate",
@@ -57,6 +58,7 @@ def estimate(
     *,
     observed: Tensor | None = None,
     before: EmissionTable | None = None,
+    num_groups: int = 1,
 ) -> EmissionTable:
     """The table of the most likely law for each state.
 
@@ -70,11 +72,12 @@ def estimate(
         observed: True where x was observed, (N,) or (N, *event), None for everywhere.
         before: as for `Weighted`, in the given units; the weighted log likelihood of what was observed never falls
             below that of these laws.
+        num_groups: as for `Weighted`.
 
     Raises:
         TypeError: a family without an estimate in closed form.
     """
-    data = weighted(x, weights, observed, before)
+    data = weighted(x, weights, observed, before)._replace(num_groups=num_groups)
     if units is not None:
         return estimate_in_units(family, data, pseudo_count, units)
     units = units_of(family, data.x if data.observed is None else data.x.where(data.observed, torch.nan))
@@ -165,7 +168,7 @@ def at_smallest_scale(family: object, params: Tensor, units: Units | None) -> Te
 @at_smallest_scale.register
 def _(family: Gaussian, params: Tensor, units: Units) -> Tensor:
     loc, raw_scale = params.chunk(2, dim=-1)
-    return F.softplus(raw_scale) <= _NEARLY * units.smallest_scales(loc)
+    return F.softplus(raw_scale) <= NEARLY * units.smallest_scales(loc)
 
 
 @at_smallest_scale.register(FullGaussian)
@@ -273,7 +276,7 @@ def in_working_dtype(table: EmissionTable) -> EmissionTable:
     return EmissionTable(table.family, params.to(working_dtype(table.family, params.dtype)))
 
 
-_NEARLY = 1.01
+NEARLY = 1.01
 """Rounding of parameters may leave a scale a little above the smallest one."""
 _SHARE = 0.3
 """A column belongs to a direction, a unit vector, with at least this coefficient."""
@@ -284,7 +287,7 @@ def _held_directions(loc: Tensor, factor: Tensor, units: Units, eps: float) -> T
     smallest = units.smallest_scales(loc.to(units.unit), ROUNDINGS_KEPT).to(factor)
     whitened = factor / smallest[..., None]
     vectors, values, _ = torch.linalg.svd(whitened)
-    held = values <= _NEARLY + 4 * eps * values[:, :1]
+    held = values <= NEARLY + 4 * eps * values[:, :1]
     return ((vectors.abs() > _SHARE) & held[:, None]).any(-1)
 
 

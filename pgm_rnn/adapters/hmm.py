@@ -1,6 +1,6 @@
 """A hidden Markov model as an estimator in the style of scikit-learn."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,16 @@ from torch import Tensor
 
 from pgm_rnn.adapters.estimator import Floats, SequenceEstimator, rows_of
 from pgm_rnn.checks import check_choice, check_counts
-from pgm_rnn.emissions import Categorical, Emission, Gaussian, Poisson
+from pgm_rnn.emissions import Categorical, Emission
+from pgm_rnn.emissions.info import FamilyInfo
+from pgm_rnn.emissions.registry import FAMILIES
 from pgm_rnn.inference import em, forward_backward
 from pgm_rnn.models import HMM
+from pgm_rnn.sequence_model.criteria import num_free_parameters
 from pgm_rnn.sequences import Sequences
 
-FAMILIES: dict[str, Callable[[int], Emission]] = {"gaussian": Gaussian, "categorical": Categorical, "poisson": Poisson}
-"""The families of observations by name; each takes a number of features, `Categorical` a number of symbols."""
+OFFERED: dict[str, FamilyInfo] = {name: info for name, info in FAMILIES.items() if info.of_numbers is not None}
+"""The families of observations by name, as `--emission` of the command line takes them."""
 
 
 class HMMEstimator(SequenceEstimator):
@@ -25,9 +28,14 @@ class HMMEstimator(SequenceEstimator):
 
     Args:
         num_states: K.
-        emission: "gaussian" (independent features), "poisson" (counts), or "categorical" (one feature of symbols
-            0, 1, ..., num_symbols - 1).
+        emission: "gaussian" (independent features), "full-gaussian", "spherical-gaussian", "tied-gaussian",
+            "tied-full-gaussian", "student-t" (outliers), "gamma" (positive numbers), "beta" (numbers between 0 and 1),
+            "von-mises" (angles), "bernoulli" (bits), "poisson", "negative-binomial", "zero-inflated-poisson",
+            "zero-inflated-negative-binomial" (counts), "gaussian-mixture", "full-gaussian-mixture", "poisson-mixture",
+            or "categorical" (one feature of symbols 0, 1, ..., num_symbols - 1); or a family of vectors of all
+            features, such as Mixture(StudentT(2), 3) or Joint([Gaussian(), Poisson()]).
         num_symbols: number of symbols; None for the largest one seen, plus one.
+        num_components: number of components of a mixture that is named; None for 2.
         num_iterations: largest number of iterations of EM.
         tolerance: stop when an iteration gains less than this, in nats per step.
         num_restarts: number of starts: one from k-means, and random ones. The best on the training data is kept.
@@ -47,8 +55,9 @@ class HMMEstimator(SequenceEstimator):
         self,
         num_states: int = 2,
         *,
-        emission: str = "gaussian",
+        emission: str | Emission = "gaussian",
         num_symbols: int | None = None,
+        num_components: int | None = None,
         num_iterations: int = 100,
         tolerance: float = 1e-6,
         num_restarts: int = 1,
@@ -58,6 +67,7 @@ class HMMEstimator(SequenceEstimator):
         self.num_states = num_states
         self.emission = emission
         self.num_symbols = num_symbols
+        self.num_components = num_components
         self.num_iterations = num_iterations
         self.tolerance = tolerance
         self.num_restarts = num_restarts
@@ -94,19 +104,13 @@ class HMMEstimator(SequenceEstimator):
         return rows_of(found.smoothed_probs, data.lengths)
 
     def num_free_parameters(self) -> int:
-        """Number of free parameters: K - 1 per row of probabilities, and every parameter of a normal or Poisson law.
+        """Number of free parameters: K - 1 per row of probabilities, and those of the laws.
 
         Raises:
             NotFittedError: before `fit`.
         """
         check_is_fitted(self)
-        num_states = self.model_.num_states
-        family = self.model_.family
-        if isinstance(family, Categorical):
-            per_state = family.num_symbols - 1
-        else:
-            per_state = self.n_features_in_ * (2 if isinstance(family, Gaussian) else 1)
-        return (num_states + 1) * (num_states - 1) + num_states * per_state
+        return num_free_parameters(self.model_)
 
     def _fitted(self, data: Sequences, seed: int) -> em.EmFit:
         check_counts(num_states=self.num_states)
@@ -124,13 +128,19 @@ class HMMEstimator(SequenceEstimator):
         )
 
     def _family(self, x: Tensor) -> Emission:
-        if self.emission != "categorical":
-            return FAMILIES[self.emission](x.shape[-1])
-        return Categorical(int(x.max()) + 1 if self.num_symbols is None else self.num_symbols)
+        if isinstance(self.emission, Emission):
+            return self.emission
+        if self.emission == "categorical":
+            return Categorical(int(x.max()) + 1 if self.num_symbols is None else self.num_symbols)
+        info = OFFERED[self.emission]
+        if self.num_components is not None and info.of_components is not None:
+            return info.of_components(x, self.num_components)
+        assert info.of_numbers is not None  # as for all that are offered
+        return info.of_numbers(x)
 
     def _observations(self, rows: Tensor) -> Tensor:
         """Rows of numbers, or of symbols (n_samples,), where those that are missing are 0."""
-        check_choice("emission", self.emission, FAMILIES)
+        self._check_emission(rows.shape[1])
         if self.emission != "categorical":
             return rows
         symbols = rows.nan_to_num(0.0)
@@ -140,3 +150,24 @@ class HMMEstimator(SequenceEstimator):
                 "features or other numbers; number the symbols, or use emission='gaussian'"
             )
         return symbols[:, 0].to(torch.int64)
+
+    def _check_emission(self, num_features: int) -> None:
+        """Raise unless the emission is a name that is known, or a family of vectors of all features.
+
+        Raises:
+            ValueError: another name, a family of another size, or components of a family that has none.
+        """
+        if isinstance(self.emission, Emission):
+            if self.emission.event_shape != (num_features,):
+                raise ValueError(
+                    f"expected emission as a family of vectors of {num_features} features, as X has, got "
+                    f"{self.emission} of shape {tuple(self.emission.event_shape)}"
+                )
+        else:
+            check_choice("emission", self.emission, OFFERED)
+        of_components = None if isinstance(self.emission, Emission) else OFFERED[self.emission].of_components
+        if self.num_components is not None and of_components is None:
+            raise ValueError(
+                f"expected num_components only with the name of a mixture, got {self.num_components} with "
+                f"emission={self.emission!r}"
+            )

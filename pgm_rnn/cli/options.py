@@ -148,7 +148,7 @@ def emission_of(registries: "Registries", info: "ModelInfo", default: str) -> An
         for name, family in registries.families.items()
         if family.of_numbers is not None and any(info.takes(example) for example in family.examples.values())
     }
-    text = f"With a file: the type of its values: {', '.join(offered.values())}."
+    text = f"With a file: the type of its values: {', '.join(offered.values())}. NAME:3 is a mixture of 3 components."
     completed = complete_among(list(offered))
     return Annotated[
         str | None, typer.Option(metavar="FAMILY", help=text, show_default=default, autocompletion=completed)

@@ -36,6 +36,11 @@ class Emission(ABC):
     def num_params(self) -> int:
         """Number of unconstrained parameters that pick one law."""
 
+    @property
+    def num_own(self) -> int:
+        """Number of parameters, the first ones, that each state of a table has of its own; all by default."""
+        return self.num_params
+
     @abstractmethod
     def distribution(self, params: Tensor) -> TorchDistribution:
         """The law with unconstrained `params` (..., num_params): batch shape (...), event shape `event_shape`.
@@ -187,6 +192,15 @@ class EmissionTable(nn.Module):
     def num_states(self) -> int:
         """Number of states."""
         return self.params.shape[0]
+
+    @torch.no_grad()
+    def set_params(self, params: Tensor) -> None:
+        """Replace the unconstrained parameters, (num_states, num_params), in place.
+
+        Raises:
+            ValueError: states that share parameters have different ones.
+        """
+        self.params.copy_(params)
 
     @property
     def natural_parameters(self) -> Mapping[str, Natural]:

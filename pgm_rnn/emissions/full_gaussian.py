@@ -13,7 +13,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from pgm_rnn.checks import check_counts, check_covariance
-from pgm_rnn.emissions.entries import inverse_softplus
+from pgm_rnn.emissions.entries import Gaussian, inverse_softplus
 from pgm_rnn.emissions.family import Emission, EmissionTable
 from pgm_rnn.emissions.info import FamilyInfo, normal_draws
 from pgm_rnn.emissions.natural import IDENTITY, Natural, columns, of_covariance
@@ -104,4 +104,16 @@ class FullGaussian(Reals, Emission):
         return EmissionTable(self, torch.cat([loc, raw_diagonal, below], dim=-1))
 
 
-INFO = FamilyInfo("full-gaussian", FullGaussian, normal_draws, examples={"correlated-reals": FullGaussian(2)})
+def full_of(x: Tensor) -> Emission:
+    """Normal laws of the numbers in a file, with any covariance where there are several columns."""
+    return FullGaussian(x.shape[-1]) if x.dim() > 2 else Gaussian()
+
+
+INFO = FamilyInfo(
+    "full-gaussian",
+    FullGaussian,
+    normal_draws,
+    examples={"correlated-reals": FullGaussian(2)},
+    numbers="real numbers with any covariance",
+    of_numbers=full_of,
+)

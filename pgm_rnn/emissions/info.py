@@ -28,6 +28,7 @@ class FamilyInfo:
         of_numbers: picks the member for the numbers in a file, (batch, T) or (batch, T, M); None if `--emission` does
             not offer it.
         kind: the kind of the columns of a file that it observes.
+        of_components: picks the member with a number of components, `--emission NAME:NUMBER`; None if it has none.
     """
 
     name: str
@@ -38,6 +39,7 @@ class FamilyInfo:
     numbers: str = ""
     of_numbers: Callable[[Tensor], Emission] | None = None
     kind: Kind = "real"
+    of_components: Callable[[Tensor, int], Emission] | None = None
 
 
 def normal_draws(family: Emission, shape: Sequence[int], generator: torch.Generator) -> Tensor:

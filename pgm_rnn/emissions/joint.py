@@ -14,7 +14,20 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 from typing_extensions import override
 
-from pgm_rnn.emissions import entries, full_gaussian, negative_binomial, pen, student_t, symbols, zero_inflated
+from pgm_rnn.emissions import (
+    beta,
+    entries,
+    full_gaussian,
+    gamma,
+    mixture,
+    negative_binomial,
+    pen,
+    spherical,
+    student_t,
+    symbols,
+    von_mises,
+    zero_inflated,
+)
 from pgm_rnn.emissions.entries import Bernoulli, Gaussian, Poisson
 from pgm_rnn.emissions.family import Emission, EmissionTable
 from pgm_rnn.emissions.full_gaussian import FullGaussian
@@ -175,6 +188,8 @@ def _checked(families: Any) -> Iterator[Emission]:
                 f"expected families whose laws share no weights, got {family}; use one such as Bernoulli, or a "
                 "network with that family alone"
             )
+        if family.num_own < family.num_params:
+            raise TypeError(f"expected families whose states share no parameters, got {family}; use it by itself")
         if len(family.event_shape) > 1:
             raise ValueError(f"expected families of scalars or vectors, got {family} of {tuple(family.event_shape)}")
         yield from family.families if isinstance(family, Joint) else [family]
@@ -198,8 +213,8 @@ def _seen_log_probs(part: Part, params: Tensor, x: Tensor, observed: Tensor) -> 
     return part.family.log_probs(own, x).where(there[..., None], 0.0)
 
 
-_OTHERS = (full_gaussian, student_t, negative_binomial, pen)
-_INFOS = (symbols.INFO, *entries.INFOS, *(module.INFO for module in _OTHERS), *zero_inflated.INFOS)
+_OTHERS = (full_gaussian, spherical, student_t, gamma, beta, von_mises, negative_binomial, pen)
+_INFOS = (symbols.INFO, *entries.INFOS, *(module.INFO for module in _OTHERS), *zero_inflated.INFOS, *mixture.INFOS)
 _DRAWS = {info.family: info.draw for info in _INFOS}
 
 

@@ -28,6 +28,7 @@ class Natural:
         write: the parameter with another value of it, from the present parameter and the value; differentiable.
         support: the values that it may have, a constraint of `torch.distributions`.
         values: those values in words.
+        shared: whether all states share it, so that it has no axis of states where others have one.
     """
 
     raw: str
@@ -35,6 +36,7 @@ class Natural:
     write: Callable[[Tensor, Tensor], Tensor]
     support: Any
     values: str
+    shared: bool = False
 
     def within(self, path: str) -> "Natural":
         """The same, for a module that has this one at `path`."""

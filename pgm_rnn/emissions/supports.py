@@ -3,9 +3,15 @@
 Each stands before `Emission` or `Entries` among the bases of a family.
 """
 
+import math
+
+import torch
 from torch import Tensor
 
 from pgm_rnn.emissions.family import Emission
+
+_HALF_TURN = math.pi * (1 + 1e-6)
+"""pi with room for its rounding in single precision."""
 
 
 class Reals(Emission):
@@ -46,3 +52,71 @@ class Counts(Emission):
     def as_input(self, x: Tensor) -> Tensor:
         """log(1 + x) as the input of a recurrence, (..., input_dim)."""
         return super().as_input(x).log1p()
+
+
+class Positives(Emission):
+    """Densities on the positive numbers; a recurrence reads them as log(1 + x)."""
+
+    @property
+    def support(self) -> str:
+        """Description of the valid values for error messages."""
+        return "finite positive numbers"
+
+    @property
+    def continuous(self) -> bool:
+        """Whether the laws are densities, which are positive on all of their support."""
+        return True
+
+    def invalid(self, x: Tensor) -> Tensor:
+        """True at each entry of x that the family cannot emit, NaN included; shape of x."""
+        return ~((x > 0) & x.isfinite())
+
+    def as_input(self, x: Tensor) -> Tensor:
+        """log(1 + x) as the input of a recurrence, (..., input_dim)."""
+        return super().as_input(x).log1p()
+
+
+class Shares(Emission):
+    """Densities on the numbers strictly between 0 and 1."""
+
+    @property
+    def support(self) -> str:
+        """Description of the valid values for error messages."""
+        return "numbers strictly between 0 and 1"
+
+    @property
+    def continuous(self) -> bool:
+        """Whether the laws are densities, which are positive on all of their support."""
+        return True
+
+    def invalid(self, x: Tensor) -> Tensor:
+        """True at each entry of x that the family cannot emit, NaN included; shape of x."""
+        return ~((x > 0) & (x < 1))
+
+
+class Angles(Emission):
+    """Densities on the circle, of angles in radians from -pi to pi; a recurrence reads their cosines, then sines."""
+
+    @property
+    def support(self) -> str:
+        """Description of the valid values for error messages."""
+        return "angles in radians from -pi to pi"
+
+    @property
+    def continuous(self) -> bool:
+        """Whether the laws are densities, which are positive on all of their support."""
+        return True
+
+    @property
+    def input_dim(self) -> int:
+        """Width of `as_input`."""
+        return 2 * self.event_shape.numel()
+
+    def invalid(self, x: Tensor) -> Tensor:
+        """True at each entry of x that the family cannot emit, NaN included; shape of x."""
+        return ~(x.abs() <= _HALF_TURN)
+
+    def as_input(self, x: Tensor) -> Tensor:
+        """The cosines, then the sines, as the input of a recurrence, (..., input_dim)."""
+        flat = x.reshape(*x.shape[: x.dim() - len(self.event_shape)], self.event_shape.numel())
+        return torch.cat([flat.cos(), flat.sin()], dim=-1)

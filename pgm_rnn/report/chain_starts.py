@@ -102,7 +102,7 @@ def _(model: RecurrentHMM, data: Sequences, seed: int) -> str:
     em.fit(chain, data, start="data", pseudo_count=0.1, pseudo_observations=2.0, **options)
     model.initial_logits.copy_(chain.initial_probs.log())
     model.transition_logits.copy_(chain.transition_probs.log())
-    model.emission_laws.params.copy_(chain.emission_table.params)
+    model.emission_laws.set_params(chain.emission_table.params)
     for name, weight in model.named_parameters():
         if name in ("transition_weight", "emission_weight"):
             weight.mul_(0.1)  # the network's part is small at first

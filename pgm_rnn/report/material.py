@@ -25,10 +25,12 @@ from pgm_rnn.registries import OWN, Registries
 from pgm_rnn.report.one_step_terms import PARTICLES, one_step_terms
 from pgm_rnn.report.tables import (
     Reading,
+    check_emission,
     described,
     family_of,
     kind_of,
     kinds_of,
+    named_family,
     observed_by,
     read,
     shaped,
@@ -134,8 +136,7 @@ def check_source(source: str, options: FileOptions, registries: Registries = OWN
     if not Path(source).exists():
         check_choice("--data", source, [*sorted(registries.datasets), "or an existing file"])
     if options.emission is not None:
-        offered = [name for name, info in registries.families.items() if info.of_numbers is not None]
-        check_choice("--emission", options.emission, offered)
+        check_emission(options.emission, registries)
 
 
 def named(name: str, seed: int, registries: Registries = OWN) -> Material:
@@ -190,7 +191,7 @@ def from_file(path: Path, options: FileOptions, registries: Registries = OWN, of
         ValueError: the values do not fit the emission, or are too few to split.
     """
     emission = None if of is not None else options.emission
-    kind = None if emission is None else registries.families[emission].kind
+    kind = None if emission is None else registries.families[named_family(emission)[0]].kind
     found, notes = read(path, options.reading, kind if of is None else kind_of(of))
     legend = found.legend
     assert legend is not None  # a reader always makes one

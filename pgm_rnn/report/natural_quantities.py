@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from pgm_rnn.emissions import Mixture
 from pgm_rnn.emissions.natural import Natural
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
-from pgm_rnn.report.quantity import BESIDE_DF, TITLES, Quantity, Words
+from pgm_rnn.report.quantity import BESIDE_CONCENTRATION, BESIDE_DF, TITLES, Quantity, Words
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.naturals import natural_parameters
 from pgm_rnn.sequence_model.parameters import current_parameters
@@ -61,6 +62,8 @@ def _title(name: str, end: str, model: SequenceModel) -> str:
     """A natural parameter in words; `end` is its name within its family."""
     if end in BESIDE_DF and f"{name.removesuffix(end)}df" in natural_parameters(model):
         return BESIDE_DF[end]
+    if end in BESIDE_CONCENTRATION and f"{name.removesuffix(end)}concentration" in natural_parameters(model):
+        return BESIDE_CONCENTRATION[end]
     return TITLES.get(end, name.replace("_", " "))
 
 
@@ -81,21 +84,29 @@ def of_natural(
     if of_column is not None:  # of a `Joint`
         words, end = words.column(int(of_column[1])), of_column[2]
     title = _title(name, end, model) + (f" of {words.titles[0]}" if of_column is not None else "")
-    by_state = states is not None and len(shape) > 0 and shape[0] == len(states)
+    by_state = states is not None and len(shape) > 0 and shape[0] == len(states) and not natural.shared
     symbols = natural.support is constraints.simplex
     lead = shape[:1] if len(shape) == 1 and by_state else shape[:-1]
     columns = words.titles[:1] if lead == shape else words.of_axis(shape[-1], symbols=symbols)
+    mixed = isinstance(getattr(model, "family", None), Mixture) and by_state and len(shape) > 1
+    if mixed and len(shape) == 2:
+        columns = _components(shape[1])
     if by_state and len(shape) == 1 and len(words.titles) > 1:
         columns = (name,)
-    axes = [
-        tuple(str(int(k)) for k in states) if i == 0 and by_state and states is not None else _axis(words, n, symbols)
-        for i, n in enumerate(lead)
-    ]
+    axes = [_axis(words, n, symbols) for n in lead]
+    if by_state and states is not None:
+        axes[0] = tuple(str(int(k)) for k in states)
+    if mixed and len(shape) > 2:
+        axes[1] = _components(shape[1])
     rows = _product(axes)
     corner = "state" if by_state else "after" if symbols and len(shape) > 1 else ""
     if not (by_state and states is not None):
         return Quantity(name, title, corner, rows, columns, read)
     return Quantity(name, title, corner, rows, columns, lambda: read()[states])
+
+
+def _components(number: int) -> tuple[str, ...]:
+    return tuple(f"component {m}" for m in range(number))
 
 
 def _axis(words: Words, size: int, symbols: bool) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pgm_rnn.emissions import Categorical
+from pgm_rnn.emissions import Categorical, Mixture
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model.naturals import listed, natural_parameters
 from pgm_rnn.sequence_model.parameters import current_parameters
@@ -26,7 +26,20 @@ _NAMED = {
     "emission_matrix": ("observable", "state"),
 }
 """Axes of the parameters of the zoo's models, by the names of their constructors."""
-_OF_LAWS = ("emission_probs", "probs", "loc", "scale", "rate", "cov", "df", "mean", "dispersion", "gate")
+_OF_LAWS = (
+    "emission_probs",
+    "probs",
+    "loc",
+    "scale",
+    "rate",
+    "cov",
+    "df",
+    "mean",
+    "dispersion",
+    "gate",
+    "weights",
+    "concentration",
+)
 """Parameters of the laws of finitely many states."""
 
 
@@ -71,6 +84,8 @@ def _sizes(model: object | None) -> dict[str, int]:
         sizes |= {"observable": width, "other_observable": width}
     if isinstance(family, Categorical):
         sizes["symbol"] = family.num_symbols
+    if isinstance(family, Mixture):
+        sizes["component"] = family.num_components
     return sizes
 
 
@@ -85,6 +100,12 @@ def _candidates(name: str, model: object | None) -> list[tuple[str, ...]]:
     if part == "emission" and (square or kind == "scale"):
         return [("observable", "other_observable")] if square else [("observable",)]
     states: Any = getattr(model, "states", None)
+    natural = natural_parameters(model).get(name) if isinstance(model, nn.Module) else None
+    if natural is not None and natural.shared:
+        return [("observable",), ("observable", "other_observable")]
+    if isinstance(getattr(model, "family", None), Mixture):
+        lead = ("state", "component")
+        return [lead, (*lead, "observable"), (*lead, "observable", "other_observable")]
     if isinstance(states, NUMBERED) and name in _OF_LAWS:
         symbols: list[tuple[str, ...]] = [("state", "symbol")] if name.endswith("probs") else []
         return [*symbols, ("state",), ("state", "observable"), ("state", "observable", "other_observable")]

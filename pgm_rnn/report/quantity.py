@@ -19,7 +19,9 @@ TITLES = {
     "df": "degrees of freedom",
     "mean": "means",
     "dispersion": "dispersions",
+    "concentration": "concentrations",
     "gate": "probabilities of further zeros",
+    "weights": "weights of the components",
     "correlation": "correlations",
     "initial_mean": "mean of the first state, m",
     "initial_cov": "covariance of the first state, P",
@@ -32,6 +34,8 @@ TITLES = {
 }
 BESIDE_DF = {"loc": "locations", "scale": "scales"}
 """Titles for a law that has degrees of freedom, whose scale is no standard deviation."""
+BESIDE_CONCENTRATION = {"loc": "directions"}
+"""Titles for a law of angles."""
 
 
 class Quantity(NamedTuple):

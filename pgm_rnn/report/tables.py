@@ -19,7 +19,7 @@ from pgm_rnn.data.reading import read_sequences
 from pgm_rnn.data.roles import ReadingWarning
 from pgm_rnn.data.source import DataError
 from pgm_rnn.data.written import UNITS_OF_TEXT
-from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian, Joint, Poisson
+from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian, Joint, Mixture, Poisson
 from pgm_rnn.emissions.registry import FAMILIES
 from pgm_rnn.legend import KINDS, Column, Kind, Legend
 from pgm_rnn.registries import Registries
@@ -168,17 +168,41 @@ def observed_by(data: Sequences, emission: str, registries: Registries, path: Pa
     Raises:
         ValueError: numbers that it does not take.
     """
-    of_numbers = registries.families[emission].of_numbers
-    assert of_numbers is not None  # `check_source` saw to it
+    name, number = named_family(emission)
+    info = registries.families[name]
     x = data.x if data.observed is None else data.x.where(over_events(data.observed, data.x), 0)
-    family = of_numbers((x[..., 0] if x.dim() == 3 and x.shape[-1] == 1 else x).double())
+    x = (x[..., 0] if x.dim() == 3 and x.shape[-1] == 1 else x).double()
+    assert info.of_numbers is not None  # `check_source` saw to it
+    family = info.of_numbers(x) if number is None else info.of_components(x, number)  # type: ignore[misc]
     return family, shaped(data, family, path)
+
+
+def named_family(emission: str) -> tuple[str, int | None]:
+    """The name of a family and its number of components, from "gaussian-mixture:3"; None where no number is given."""
+    name, colon, number = emission.partition(":")
+    return name, int(number) if colon and number.isdecimal() else None
+
+
+def check_emission(emission: str, registries: Registries) -> None:
+    """Check that a family of this name can be chosen for a file, with as many components.
+
+    Raises:
+        ValueError: no such family, or a number of components that it does not take.
+    """
+    name, number = named_family(emission)
+    offered = {name: info for name, info in registries.families.items() if info.of_numbers is not None}
+    check_choice("--emission", name, offered)
+    if ":" in emission and (number is None or number < 1 or offered[name].of_components is None):
+        mixtures = ", ".join(f"{name}:3" for name, info in offered.items() if info.of_components is not None)
+        raise ValueError(f"expected a number of components only for a mixture, such as {mixtures}, got {emission!r}")
 
 
 def kind_of(family: Emission) -> Kind | None:
     """The kind of all columns that a family observes; None for a `Joint`, whose columns differ."""
     if isinstance(family, Joint):
         return None
+    if isinstance(family, Mixture):
+        return kind_of(family.family)
     return next((info.kind for info in FAMILIES.values() if type(family) is info.family), "real")
 
 

@@ -8,9 +8,11 @@ Akaike (1974); Schwarz (1978).
 import math
 from typing import NamedTuple, Self
 
+import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 
+from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model.parameters import current_parameters
 
 
@@ -50,7 +52,9 @@ def num_free_parameters(model: nn.Module) -> int:
         >>> num_free_parameters(HMM.random(num_states=3, num_symbols=4, seed=0))  # 2 + 3 * 2 + 3 * 3
         17
     """
-    raw, total, seen = current_parameters(model), 0, set[tuple[str, tuple[int, ...]]]()
+    raw, total, seen = current_parameters(model), 0, set[tuple[str, bytes]]()
+    with seeded(0):  # numbers that tell apart what two names of one tensor read
+        probe = {name: torch.rand_like(value) for name, value in raw.items() if value.is_floating_point()}
     own = {f"{path}.{name}".lstrip("."): n for path, name, n in _own_counts(model)}
     for name, value in raw.items():
         total += own.get(name, value.numel())
@@ -60,8 +64,9 @@ def num_free_parameters(model: nn.Module) -> int:
             if natural.support is not constraints.simplex:
                 continue
             probs = natural.read(raw[natural.raw]).detach()
-            if (natural.raw, tuple(probs.shape)) not in seen:  # a model and its part may both name it
-                seen.add((natural.raw, tuple(probs.shape)))
+            key = (natural.raw, natural.read(probe[natural.raw]).detach().cpu().numpy().tobytes())
+            if key not in seen:  # a model and its part may both name it
+                seen.add(key)
                 total -= _not_free(probs)
     return total
 

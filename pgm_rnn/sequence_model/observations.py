@@ -236,16 +236,24 @@ def valid(
         )
     given, x = x, _in_dtype(family, x, like.dtype, name)
     if bool((lengths < x.shape[1]).any()):
-        x = x.where(over_events(length_mask(lengths, x.shape[1]), x), 0)  # zero is in every family's support
+        x = x.where(over_events(length_mask(lengths, x.shape[1]), x), 0)  # at which every density is finite
     if mask is not None:
         x = x.where(over_events(check_mask(mask, x), x), 0)
     _check_range(name, given, x)
     if not family.takes(x):
-        invalid = family.invalid(x)
+        invalid = family.invalid(x) & _there(x, mask, lengths)
+        if not bool(invalid.any()):
+            return x
         where = tuple(invalid.nonzero()[0].tolist())
         place = f"sequence {where[0]} at step {where[1] + 1}{_column(where[2:], legend)}"
         raise ValueError(f"expected {family.support_of(where[2:])}, got {x[where].item()} in {place}")
     return x
+
+
+def _there(x: Tensor, mask: Tensor | None, lengths: Tensor) -> Tensor:
+    """Where an entry is no padding and was observed, in the shape of x."""
+    there = over_events(length_mask(lengths, x.shape[1]), x).expand(x.shape)
+    return there if mask is None else there & over_events(check_mask(mask, x), x)
 
 
 def _column(entry: tuple[int, ...], legend: Legend | None) -> str:

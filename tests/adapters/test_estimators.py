@@ -15,6 +15,7 @@ from sklearn.utils.estimator_checks import check_estimators_fit_returns_self, pa
 
 from pgm_rnn.adapters import HMMEstimator, LinearGaussianEstimator
 from pgm_rnn.adapters.estimator import EXPECTED_FAILED_CHECKS
+from pgm_rnn.emissions import Gaussian, Joint, Mixture, Poisson
 
 pytestmark = pytest.mark.filterwarnings("ignore::pgm_rnn.inference.em.EmWarning")
 LENGTHS = [12, 8, 10]
@@ -223,7 +224,7 @@ def test_draws_follow_their_seed(estimator: Any) -> None:
         (HMMEstimator(), reals(), [30, 0], "expected lengths as positive integers"),
         (HMMEstimator(), reals(), [15.0, 15.0], "expected lengths as positive integers"),
         (HMMEstimator(num_states=0), reals(), None, "expected num_states to be an integer of at least 1, got 0"),
-        (HMMEstimator(emission="normal"), reals(), None, "expected emission to be one of gaussian, categorical, poi"),
+        (HMMEstimator(emission="normal"), reals(), None, "expected emission to be one of .*gaussian"),
         (HMMEstimator(emission="categorical"), reals(), None, "expected one feature of symbols 0, 1, 2, ..., for|expe"),
         (HMMEstimator(emission="poisson"), reals(), None, "expected counts 0, 1, 2, ..."),
         (LinearGaussianEstimator(latent_dim=0), reals(), None, "expected latent_dim to be an integer of at least 1"),
@@ -241,3 +242,88 @@ def test_without_scikit_learn_the_error_names_the_extra() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     last = "ModuleNotFoundError: expected scikit-learn for pgm_rnn.adapters, got none; pip install 'pgm-rnn[sklearn]'"
     assert done.stderr.splitlines()[-1] == last
+
+
+OTHERS: dict[str, Any] = {
+    "full-gaussian": reals(),
+    "spherical-gaussian": reals(),
+    "tied-gaussian": reals(),
+    "tied-full-gaussian": reals(),
+    "student-t": reals(),
+    "gaussian-mixture": reals(),
+    "full-gaussian-mixture": reals(),
+    "gamma": np.exp(reals()),
+    "beta": 1 / (1 + np.exp(-reals())),
+    "von-mises": np.arctan2(np.sin(reals()), np.cos(reals())),
+    "bernoulli": (reals() > 1).astype(float),
+    "negative-binomial": counts(),
+    "zero-inflated-poisson": counts(),
+    "zero-inflated-negative-binomial": counts(),
+    "poisson-mixture": counts(),
+}
+FREE = {
+    "full-gaussian": 2 * 5,
+    "spherical-gaussian": 2 * 3,
+    "tied-gaussian": 2 * 2 + 2,
+    "tied-full-gaussian": 2 * 2 + 3,
+    "student-t": 2 * 6,
+    "gaussian-mixture": 2 * (1 + 2 * 4),
+    "full-gaussian-mixture": 2 * (1 + 2 * 5),
+    "gamma": 2 * 4,
+    "beta": 2 * 4,
+    "von-mises": 2 * 4,
+    "bernoulli": 2 * 2,
+    "negative-binomial": 2 * 2,
+    "zero-inflated-poisson": 2 * 2,
+    "zero-inflated-negative-binomial": 2 * 3,
+    "poisson-mixture": 2 * (1 + 2),
+}
+
+
+@pytest.mark.parametrize("emission", OTHERS)
+def test_every_other_family_is_fitted_cloned_scored_and_drawn(emission: str) -> None:
+    X = OTHERS[emission]
+    estimator = clone(HMMEstimator(2, emission=emission, num_iterations=4, random_state=0)).fit(X, lengths=LENGTHS)
+    model, shown = estimator.model_, X[12:20]
+    given = model.emission_table.log_probs(torch.as_tensor(shown)).exp().detach().numpy()
+    start, moves = model.initial_probs.detach().numpy(), model.transition_probs.detach().numpy()
+    total = 0.0
+    for path in product(range(2), repeat=len(shown)):
+        chain = start[path[0]] * np.prod([moves[i, j] for i, j in pairwise(path)])
+        total += chain * np.prod([given[t, k] for t, k in enumerate(path)])
+    assert estimator.score(shown) == pytest.approx(np.log(total), rel=1e-9)
+    single = HMMEstimator(2, emission=emission, num_iterations=1, random_state=0).fit(X, lengths=LENGTHS)
+    assert estimator.score(X, lengths=LENGTHS) > single.score(X, lengths=LENGTHS)
+    assert estimator.num_free_parameters() == 1 + 2 + FREE[emission]
+    drawn, states = estimator.sample(20, random_state=1)
+    assert drawn.shape == (20, X.shape[1])
+    assert estimator.score(drawn) > -np.inf
+    assert set(states) <= {0, 1}
+
+
+def test_families_themselves_and_numbers_of_components_are_taken() -> None:
+    X = np.concatenate([reals(1), counts()], axis=1)
+    family = Joint([Mixture(Gaussian(), 2), Mixture(Poisson(), 2)])
+    estimator = clone(HMMEstimator(2, emission=family, num_iterations=3, random_state=0)).fit(X, lengths=LENGTHS)
+    assert estimator.model_.family == family
+    assert estimator.num_free_parameters() == 1 + 2 + 2 * (1 + 4) + 2 * (1 + 2)
+    mixed = HMMEstimator(2, emission="gaussian-mixture", num_components=3, num_iterations=2, random_state=0).fit(
+        reals()
+    )
+    assert mixed.model_.family == Mixture(Gaussian(2), 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"emission": "normal"}, "expected emission to be one of .*gaussian"),
+        ({"emission": Gaussian(3)}, "expected emission as a family of vectors of 2 features, as X has, got Gaussian"),
+        ({"emission": Gaussian()}, r"vectors of 2 features, as X has, got Gaussian.* of shape \(\)"),
+        ({"emission": "gaussian", "num_components": 2}, "expected num_components only with the name of a mixture"),
+        ({"emission": "gaussian-mixture", "num_components": 0}, "num_components"),
+        ({"emission": "gamma"}, "expected finite positive numbers, got -"),
+    ],
+)
+def test_emissions_that_do_not_fit_are_an_error(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        HMMEstimator(2, **options).fit(reals())

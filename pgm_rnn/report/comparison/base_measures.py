@@ -6,7 +6,7 @@ has no unit. So each column of the observations must have the same of the two in
 
 from collections.abc import Mapping
 
-from pgm_rnn.emissions import Emission, Joint, Pen
+from pgm_rnn.emissions import Emission, Joint, Mixture, Pen
 
 PROBABILITY, DENSITY = "probability", "density"
 
@@ -21,6 +21,8 @@ def measures_of(family: Emission) -> tuple[str, ...]:
     """
     if isinstance(family, Joint):
         return tuple(measure for part in family.families for measure in measures_of(part))
+    if isinstance(family, Mixture):
+        return measures_of(family.family)
     if isinstance(family, Pen):
         return DENSITY, DENSITY, PROBABILITY
     return (DENSITY if family.continuous else PROBABILITY,) * max(1, family.event_shape.numel())
