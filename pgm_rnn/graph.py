@@ -57,11 +57,17 @@ def read_graph(
 
     Raises:
         TypeError: something else than a model.
-        ValueError: a model that conditions on x_1, which then has no law in the graph, or num_steps below 1.
+        ValueError: a model that conditions on x_1, which then has no law in the graph, a program with groups, or
+            num_steps below 1.
     """
     of = model.model if isinstance(model, WithPriors) else model
     if not isinstance(of, SequenceModel):
         raise TypeError(f"expected a model of sequences, with or without priors, got {type(model).__name__}")
+    if isinstance(model, WithPriors) and model.groups is not None:
+        raise ValueError(
+            f"expected a program without groups, got one with {len(model.group_names)}; pyro.render_model(program, (x,)) "
+            "draws its plates"
+        )
     if of.first == "condition":
         raise ValueError("expected a model with first='model', got first='condition', whose graph lacks p(x_1)")
     check_counts(num_steps=num_steps)
