@@ -65,8 +65,8 @@ def read_graph(
         raise TypeError(f"expected a model of sequences, with or without priors, got {type(model).__name__}")
     if isinstance(model, WithPriors) and model.groups is not None:
         raise ValueError(
-            f"expected a program without groups, got one with {len(model.group_names)}; pyro.render_model(program, (x,)) "
-            "draws its plates"
+            f"expected a program without groups, got {len(model.group_names)}; pyro.render_model(program, "
+            "(x,)) draws its plates"
         )
     if of.first == "condition":
         raise ValueError("expected a model with first='model', got first='condition', whose graph lacks p(x_1)")

@@ -117,7 +117,7 @@ def _parts(name: str, given: Any) -> dict[str, Any]:
     if isinstance(pair[0], WithPriors) and isinstance(pair[1], Posterior):
         if pair[0].groups is not None:
             raise ValueError(
-                f"expected a program without groups to compare, got one with {len(pair[0].group_names)} for {name}; "
+                f"expected a program without groups to compare, got {len(pair[0].group_names)} for {name}; "
                 "az.compare takes the results of pgm_rnn.to_arviz(posterior, model=program, data=data)"
             )
         _check_names(name, *pair)
