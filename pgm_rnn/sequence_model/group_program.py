@@ -64,7 +64,7 @@ def run_in_groups(
         rows[name] = value.reshape(shapes[name] + event).expand(shape + event).reshape(-1, *event)
     with pyro.settings.context(module_local_params=True), pyro.plate("sequences", len(data.x), dim=-1):
         raw = {name: part.unflatten(0, shape) for name, part in raw_of_each(model, rows).items()}
-        law = GroupedLaw(model, raw, shape[:-1], groups.index.to(data.x.device), data, first)
+        law = GroupedLaw(model, raw, shape[:-1], groups.index.to(data.x.device), data, first, values.values())
         pyro.sample("x", law, obs=data.x)
 
 

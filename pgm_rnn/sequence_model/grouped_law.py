@@ -6,12 +6,13 @@ All sequences are computed at once, each under a row of parameters of its own, b
 cannot be mapped is computed group after group, with the same result.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from pyro.distributions import constraints
 from pyro.distributions.torch_distribution import TorchDistribution
+from pyro.ops.provenance import ProvenanceTensor
 from torch import Tensor
 
 from pgm_rnn.sequence_model.conditionals import First
@@ -32,6 +33,8 @@ class GroupedLaw(TorchDistribution):
         index: number of each sequence's group, (batch,).
         data: the checked data; its observations are not read.
         first: as in `SequenceModel`.
+        sources: what the parameters were computed from; Pyro, which draws graphs by following tensors through torch
+            operations, loses them in `torch.func.vmap`.
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012  (torch's own name and type)
@@ -45,9 +48,11 @@ class GroupedLaw(TorchDistribution):
         index: Tensor,
         data: Sequences,
         first: First,
+        sources: Iterable[Tensor] = (),
     ) -> None:
         self.sequence_model, self.parameters, self.draws = model, dict(parameters), torch.Size(draws)
         self.index, self.data, self.first = index, data, first
+        self.sources = [value for value in sources if isinstance(value, ProvenanceTensor)]
         super().__init__(self.draws + index.shape, data.x.shape[1:], validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -65,6 +70,8 @@ class GroupedLaw(TorchDistribution):
             found = self._at_once(parameters, data)
         except (RuntimeError, NotImplementedError, TypeError, ValueError):  # a true error comes again here
             found = self._group_after_group(parameters, data)
+        for value in self.sources:  # the same numbers, of which Pyro sees where they come from
+            found = found.where(torch.ones_like(found, dtype=torch.bool), value.flatten()[0].to(found.dtype))
         return found.reshape(shape)
 
     def _of_each_draw(self, part: Tensor, draws: torch.Size) -> Tensor:
