@@ -5,7 +5,7 @@
 
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import networkx as nx
 import pyro
@@ -72,7 +72,9 @@ def read_graph(
         raise ValueError("expected a model with first='model', got first='condition', whose graph lacks p(x_1)")
     check_counts(num_steps=num_steps)
     lengths = torch.tensor([num_steps], device=example_of(of).device)
-    kwargs = {"rendering": "unrolled", "memory": memory}
+    kwargs: dict[str, Any] = {"rendering": "unrolled", "memory": memory}
+    if of.input_dim is not None:  # any will do
+        kwargs["inputs"] = example_of(of).new_zeros(1, num_steps, of.input_dim)
     program = model if isinstance(model, WithPriors) else of.model
     with pyro.settings.context(module_local_params=True):
         relations = get_model_relations(program, (None, lengths), kwargs, include_deterministic=True)
