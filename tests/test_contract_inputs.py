@@ -18,7 +18,7 @@ from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences
 from tests.cases import Cases, every
 from tests.definitions import all_words
-from tests.instances import LENGTHS, draw, every_first, gradients, make_model, ragged
+from tests.instances import LENGTHS, draw, every_first, gradients, make_model, of_sequences, ragged
 
 every_driven_law = every("driven law")
 every_driven_model = pytest.mark.parametrize("name", list(Cases(OWN).driven))
@@ -87,8 +87,8 @@ def test_a_saved_model_a_copy_and_a_pickled_one_have_the_same_law(name: str, fam
     model, u = driven(name, family)
     x = ragged(family)
     save_model(model, tmp_path / "saved")
-    for twin in (load_model(tmp_path / "saved"), copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        assert torch.equal(twin.log_prob(x, inputs=u), model.log_prob(x, inputs=u))  # type: ignore[operator]
+    for twin in (of_sequences(load_model(tmp_path / "saved")), copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(twin.log_prob(x, inputs=u), model.log_prob(x, inputs=u))
 
 
 @every_driven_model

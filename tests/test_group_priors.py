@@ -98,14 +98,12 @@ def test_a_mean_and_a_matrix_may_differ_by_group_in_a_linear_gaussian_model() ->
     x[1, 2:] = torch.nan  # a gap
     found = log_probs(program, values, x, lengths=LENGTHS + 1).nodes["x"]["log_prob"]
     for n, group in enumerate(LABELS):
-        alone = LinearGaussianSSM(
-            **{**_moments(model), "emission_matrix": values["emission_matrix"]},
-            transition_matrix=values["transition_matrix"]["ab".index(group)],
-        )
+        own = {**_moments(model), "emission_matrix": values["emission_matrix"]}
+        alone = LinearGaussianSSM(**own, transition_matrix=values["transition_matrix"]["ab".index(group)])
         torch.testing.assert_close(found[n], alone.log_prob(x[n : n + 1], lengths=LENGTHS[n : n + 1] + 1)[0].detach())
 
 
-def _moments(model: LinearGaussianSSM) -> dict[str, Tensor]:
+def _moments(model: LinearGaussianSSM) -> dict[str, Any]:
     names = ("initial_mean", "initial_cov", "transition_cov", "emission_cov")
     return {name: value.detach() for name, value in model.moments().items() if name in names}
 
@@ -185,7 +183,7 @@ def hmm_program(labels: Any = LABELS) -> tuple[HMM, WithPriors]:
 @pytest.mark.parametrize("labels", [LABELS, torch.tensor([7, -2, 7]), (1, 0, 1)])
 def test_groups_are_words_or_numbers_in_the_order_of_their_labels(labels: Any) -> None:
     groups = Groups.of(labels)
-    assert torch.equal(groups.index, LAST)
+    assert torch.equal(groups.numbers, LAST)
     assert list(groups.names) == sorted(groups.names)
     assert groups.number(labels[0]) == 1
 
@@ -207,11 +205,11 @@ def test_a_group_has_a_model_of_its_own_and_a_new_one_is_drawn_from_the_populati
     torch.testing.assert_close(twin.emission_table(torch.arange(2)).mean.flatten(), values["loc"][0])
     torch.testing.assert_close(twin.transition_probs, values["transition_probs"])
     many = [program.new_group(values, seed=seed) for seed in range(400)]
-    means = torch.stack([one.emission_table(torch.arange(2)).mean.flatten() for one in many])  # type: ignore[attr-defined]
+    means = torch.stack([one.emission_table(torch.arange(2)).mean.flatten() for one in many])
     scale = values["loc_scale"]
     assert bool(((means.mean(0) - values["loc_loc"]).abs() < 5 * scale / 20).all())
     assert bool(((means.std(0) / scale - 1).abs() < 5 / 800**0.5).all())  # sd of a sd: scale / sqrt(2 n)
-    torch.testing.assert_close(many[0].transition_probs, values["transition_probs"])  # type: ignore[attr-defined]
+    torch.testing.assert_close(many[0].transition_probs, values["transition_probs"])
     assert torch.equal(model.emission_table(torch.arange(2)).mean.flatten(), double(-1, 1))
 
 

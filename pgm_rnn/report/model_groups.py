@@ -57,9 +57,7 @@ def _under_draws(find: Callable[..., Tensor], model: Any, data: Sequences, sampl
     """Log likelihoods (num, batch), or terms of steps (num, batch, T), under draws of the parameters."""
     if not isinstance(model, WithPriors):
         return find(model, data, samples)
-    found = together([(place, find(model.model, part, own)) for place, own, part in model.parts(samples, data)])
-    assert found is not None  # there are sequences
-    return found
+    return together([(place, find(model.model, part, own)) for place, own, part in model.parts(samples, data)])
 
 
 def posterior_predictive(result: object, model: Any, data: Sequences, num_draws: int, seed: int | None) -> Group:

@@ -169,28 +169,24 @@ def _in_groups(
     program: WithPriors, samples: dict[str, Tensor], batch: Sequences, num_draws: int, method: str, groups: Any
 ) -> Drawn:
     """Draws of the whole batch, each group's under its own parameters."""
-    found = [
-        (place, _whole(program.model, own, part, num_draws, method))
-        for place, own, part in program.parts(samples, batch, groups)
-    ]
-    x, z = (
-        together([(place, drawn[i].unflatten(0, (num_draws, -1))) for place, drawn in found if drawn[i] is not None])
-        for i in (0, 1)
-    )
-    assert x is not None  # every model draws observations
-    return x.flatten(0, 1), None if z is None else z.flatten(0, 1)
+    x, z = [], []
+    for place, own, part in program.parts(samples, batch, groups):
+        of_x, of_z = _whole(program.model, own, part, num_draws, method)
+        x.append((place, of_x.unflatten(0, (num_draws, -1))))
+        z += [] if of_z is None else [(place, of_z.unflatten(0, (num_draws, -1)))]
+    return together(x).flatten(0, 1), together(z).flatten(0, 1) if z else None
 
 
-def together(parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor | None:
-    """Values of groups (num, n, ...) with their places (n,), as (num, batch, ...), zeros where a group is shorter."""
-    if len(parts) < 2:
-        return parts[0][1] if parts else None
-    batch = sum(len(place) for place, _ in parts)
-    rest = torch.Size(map(max, zip(*(part.shape[2:] for _, part in parts), strict=True)))
-    first = parts[0][1]
-    whole = first.new_zeros(len(first), batch, *rest)
+def together(parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Values of groups, (num, n) or (num, n, T, ...), at their places (n,) of a batch; zeros where one is shorter."""
+    batch, first = sum(len(place) for place, _ in parts), parts[0][1]
+    steps = [max(part.shape[2] for _, part in parts)] if first.dim() > 2 else []
+    whole = first.new_zeros(len(first), batch, *steps, *first.shape[3:])
     for place, part in parts:
-        whole[(slice(None), place, *map(slice, part.shape[2:]))] = part
+        if steps:
+            whole[:, place, : part.shape[2]] = part
+        else:
+            whole[:, place] = part
     return whole
 
 

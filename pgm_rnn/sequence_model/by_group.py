@@ -73,11 +73,11 @@ class Groups(NamedTuple):
 
     Attributes:
         names: the label of each group, sorted.
-        index: number of each sequence's group, (batch,), int64.
+        numbers: number of each sequence's group, (batch,), int64.
     """
 
     names: tuple[Any, ...]
-    index: Tensor
+    numbers: Tensor
 
     @staticmethod
     def of(labels: Any) -> "Groups":

@@ -64,7 +64,7 @@ def run_in_groups(
         rows[name] = value.reshape(shapes[name] + event).expand(shape + event).reshape(-1, *event)
     with pyro.settings.context(module_local_params=True), pyro.plate("sequences", len(data.x), dim=-1):
         raw = {name: part.unflatten(0, shape) for name, part in raw_of_each(model, rows).items()}
-        law = GroupedLaw(model, raw, shape[:-1], groups.index.to(data.x.device), data, first, values.values())
+        law = GroupedLaw(model, raw, shape[:-1], groups.numbers.to(data.x.device), data, first, values.values())
         pyro.sample("x", law, obs=data.x)
 
 
@@ -74,8 +74,8 @@ def check_one_each(groups: Groups, num_sequences: int) -> None:
     Raises:
         ValueError: more groups or fewer.
     """
-    if num_sequences != len(groups.index):
+    if num_sequences != len(groups.numbers):
         raise ValueError(
-            f"expected a group for each of the {num_sequences} sequences, got {len(groups.index)} groups; those of "
+            f"expected a group for each of the {num_sequences} sequences, got {len(groups.numbers)} groups; those of "
             "other sequences than the program's are given by groups="
         )

@@ -233,15 +233,15 @@ class WithPriors:
             return
         there = self._groups_of(groups)
         check_one_each(there, len(data.x))
-        for number in there.index.unique().tolist():
-            place = (there.index == number).nonzero()[:, 0]
+        for number in there.numbers.unique().tolist():
+            place = (there.numbers == number).nonzero()[:, 0]
             yield place, self.of_group(values, there.names[number]), data.select(place)
 
     def _groups_of(self, labels: Any) -> Groups:
         """The groups of sequences with these labels, or those of the constructor for None."""
         if self.groups is None:
             raise ValueError("expected a program with groups=, WithPriors(model, priors, groups=...), got one without")
-        return self.groups if labels is None else self.groups._replace(index=self.groups.among(labels))
+        return self.groups if labels is None else self.groups._replace(numbers=self.groups.among(labels))
 
     def raw(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The module's parameters, by name, from natural ones."""

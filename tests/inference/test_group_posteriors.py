@@ -91,7 +91,7 @@ def fitted(program: WithPriors, x: Tensor) -> Tensor:
     pyro.set_rng_seed(0)
     start = {"loc": SIDES.expand(NUM_GROUPS, 2), "loc_loc": SIDES}
     guide = AutoNormal(program, init_loc_fn=init_to_value(values=start), init_scale=0.1)
-    svi = SVI(program, guide, pyro.optim.ClippedAdam({"lr": 0.03, "lrd": 0.995}), Trace_ELBO())  # type: ignore[attr-defined]
+    svi = SVI(program, guide, pyro.optim.ClippedAdam({"lr": 0.03, "lrd": 0.995}), Trace_ELBO())
     for _ in range(400):
         svi.step(x)
     drawn: Any = Predictive(program, guide=guide, num_samples=200)(x)

@@ -18,6 +18,7 @@ from pgm_rnn.inference import mcmc, pmmh
 from pgm_rnn.inference.mcmc import Posterior
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.sequences import Sequences
+from tests.instances import of_sequences
 
 LABELS = ["west", "east", "west", "east"]
 LENGTHS = torch.tensor([5, 2, 3, 4])
@@ -103,7 +104,7 @@ def test_draws_of_the_sampler_go_on_into_forecasts_and_files(tmp_path: Path) -> 
     twin = of.model_at(found.draw(3), "west")
     ahead = pr.forecast(twin, Sequences(seen.x[:1], LENGTHS[:1]), 2)
     pr.save_model(twin, tmp_path / "west")
-    again = pr.forecast(pr.load_model(tmp_path / "west"), Sequences(seen.x[:1], LENGTHS[:1]), 2)
+    again = pr.forecast(of_sequences(pr.load_model(tmp_path / "west")), Sequences(seen.x[:1], LENGTHS[:1]), 2)
     torch.testing.assert_close(ahead.means, again.means)
 
 
