@@ -109,11 +109,16 @@ def run(
 
     Raises:
         TypeError: `program` is not a `WithPriors`, or its model has no latent states.
-        ValueError: an option is out of range, or none of `STARTS` draws from the priors has a positive probability. An
-            error that comes from the program, and not from a parameter's value, is raised as it is.
+        ValueError: a program with groups, an option that is out of range, or none of `STARTS` draws from the priors has
+            a positive probability. An error that comes from the program, and not from a parameter's value, is raised
+            as it is.
     """
     if not isinstance(program, WithPriors):
         raise TypeError(f"expected a model with priors, WithPriors(model, {{...}}), got {type(program).__name__}")
+    if program.groups is not None:
+        raise ValueError(
+            f"expected a program without groups for pmmh.run, got {len(program.group_names)}; mcmc.run takes it"
+        )
     check_counts(num_samples=num_samples, num_warmup=num_warmup, num_particles=num_particles)
     options = {"num_particles": num_particles, "inputs": inputs, "mask": mask} | dict(filter_options or {})
     begun, target = working_seconds(), _Target(program, x, lengths, options)

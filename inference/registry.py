@@ -76,17 +76,13 @@ ENGINES: Mapping[str, Engine] = {
         Engine(
             "mcmc",
             has_likelihood,
-            lambda model, data: mcmc.run(
-                one_prior(model), data.x, data.lengths, mask=data.observed, num_samples=2, num_warmup=2, progress=False
-            ),
+            lambda model, data: mcmc.run(one_prior(model), data, num_samples=2, num_warmup=2, progress=False),
         ),
         Engine("mean_field", has_chains, lambda model, data: mean_field.smooth(model, data, num_sweeps=2)),
         Engine(
             "pmmh",
             has_latent_states,
-            lambda model, data: pmmh.run(
-                one_prior(model), data.x, data.lengths, mask=data.observed, num_samples=2, num_warmup=2, progress=False
-            ),
+            lambda model, data: pmmh.run(one_prior(model), data, num_samples=2, num_warmup=2, progress=False),
         ),
         Engine(
             "smc",

@@ -191,10 +191,10 @@ class InputHMM(ClosedMStep, SequenceModel):
 INFO = ModelInfo(
     "input-hmm",
     InputHMM.random,
-    "u_t",
+    "-",
     "discrete, enumerated",
-    "Choe et al. sec. 2.2 with inputs",
+    "Choe et al. sec. 2.2, given inputs",
     {"num_states": 2, "input_dim": 1, "num_symbols": 2},
-    title="`InputHMM`",
+    title="`InputHMM`: moves and observations driven by inputs u_t",
     small={"num_states": 2, "input_dim": 1},
 )

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pgm_rnn.report.posterior import to_arviz
     from pgm_rnn.report.simulating import simulate
     from pgm_rnn.sequence_model import SequenceModel
+    from pgm_rnn.sequence_model.by_group import ByGroup
     from pgm_rnn.sequence_model.criteria import num_free_parameters
     from pgm_rnn.sequence_model.priors import WithPriors
     from pgm_rnn.sequences import Sequences, pad
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from pgm_rnn.zoo import list_pretrained, load_pretrained
 
 _HOMES = {
+    "ByGroup": "pgm_rnn.sequence_model.by_group",
     "SequenceModel": "pgm_rnn.sequence_model",
     "Sequences": "pgm_rnn.sequences",
     "WithPriors": "pgm_rnn.sequence_model.priors",
@@ -57,6 +59,7 @@ _HOMES = {
 _MODULES = ("data", "distributions", "emissions", "graph", "inference", "models", "plot")
 
 __all__ = [
+    "ByGroup",
     "SequenceModel",
     "Sequences",
     "WithPriors",

@@ -5,7 +5,7 @@
 
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import networkx as nx
 import pyro
@@ -57,16 +57,24 @@ def read_graph(
 
     Raises:
         TypeError: something else than a model.
-        ValueError: a model that conditions on x_1, which then has no law in the graph, or num_steps below 1.
+        ValueError: a model that conditions on x_1, which then has no law in the graph, a program with groups, or
+            num_steps below 1.
     """
     of = model.model if isinstance(model, WithPriors) else model
     if not isinstance(of, SequenceModel):
         raise TypeError(f"expected a model of sequences, with or without priors, got {type(model).__name__}")
+    if isinstance(model, WithPriors) and model.groups is not None:
+        raise ValueError(
+            f"expected a program without groups, got {len(model.group_names)}; pyro.render_model(program, "
+            "(x,)) draws its plates"
+        )
     if of.first == "condition":
         raise ValueError("expected a model with first='model', got first='condition', whose graph lacks p(x_1)")
     check_counts(num_steps=num_steps)
     lengths = torch.tensor([num_steps], device=example_of(of).device)
-    kwargs = {"rendering": "unrolled", "memory": memory}
+    kwargs: dict[str, Any] = {"rendering": "unrolled", "memory": memory}
+    if of.input_dim is not None:  # any will do
+        kwargs["inputs"] = example_of(of).new_zeros(1, num_steps, of.input_dim)
     program = model if isinstance(model, WithPriors) else of.model
     with pyro.settings.context(module_local_params=True):
         relations = get_model_relations(program, (None, lengths), kwargs, include_deterministic=True)

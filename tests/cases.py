@@ -24,22 +24,36 @@ def is_exact(make: Callable[..., Any], family: Emission, sizes: tuple[tuple[str,
     return bool(make(emission=family, **dict(sizes)).exact)
 
 
+@cache
+def needs_inputs(make: Callable[..., Any], family: Emission, sizes: tuple[tuple[str, int], ...]) -> bool:
+    """Whether what a maker makes has laws given inputs."""
+    return make(emission=family, **dict(sizes)).input_dim is not None
+
+
 class Cases:
     """The cases of some registries.
 
     Attributes:
+        models: models without inputs, which tests can run on observations alone.
+        driven: models of inputs.
         families: members by their labels.
         alone: those with a law for each state on its own.
         estimated: those with weighted estimates in closed form.
     """
 
     def __init__(self, registries: Registries) -> None:
-        self.models, self.engines = registries.models, registries.engines
+        self.engines = registries.engines
         infos = registries.families.values()
         self.families: dict[str, Emission] = {label: each for info in infos for label, each in info.examples.items()}
         self.alone = {label: family for label, family in self.families.items() if not family.needs_head}
+        self.driven = {name: info for name, info in registries.models.items() if self._takes_inputs(info)}
+        self.models = {name: info for name, info in registries.models.items() if name not in self.driven}
         found = [info.examples if info.estimated is None else info.estimated for info in infos]
         self.estimated = {label: family for members in found for label, family in members.items()}
+
+    def _takes_inputs(self, info: ModelInfo) -> bool:
+        family = next(family for family in self.families.values() if info.takes(family))
+        return needs_inputs(info.make, family, tuple(info.small.items()))
 
     def taking(self, *families: Emission) -> list[ModelInfo]:
         """Models that take all of these families."""
@@ -90,6 +104,15 @@ KINDS: dict[str, tuple[str, Callable[[Cases], list[Any]]]] = {
     "law": ("name, family", laws),
     "exact law": ("name, family", lambda cases: laws(cases, True)),
     "inexact law": ("name, family", lambda cases: laws(cases, False)),
+    "driven law": (
+        "name, family",
+        lambda cases: [
+            pytest.param(info.name, family, id=f"{info.name}-{label}")
+            for info in cases.driven.values()
+            for label, family in cases.families.items()
+            if info.takes(family)
+        ],
+    ),
     "engine on an exact model of vectors": (
         "engine, name",
         lambda cases: [

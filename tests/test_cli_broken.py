@@ -7,11 +7,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pgm_rnn import get_model, list_models, save_model
+from pgm_rnn import get_model, save_model
 from pgm_rnn.models import HMM, LinearGaussianSSM
 from pgm_rnn.models.registry import model_info
 from pgm_rnn.report.soundness import blamed_on_model
 from pgm_rnn.storage import DESCRIPTION, TENSORS, StorageError
+from tests.cases import every
 from tests.storage.earlier import without_digests
 from tests.test_cli import call
 
@@ -24,7 +25,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("name", list_models())
+@every("model")
 @pytest.mark.parametrize("value", VALUES)
 def test_a_model_of_any_kind_with_numbers_of_no_law_is_one_sentence_or_a_finite_result(
     name: str, value: float, monkeypatch: pytest.MonkeyPatch, capsys: Capture

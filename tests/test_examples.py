@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.data.conftest import DATA
 from tests.pages import DOCS, blocks, run_page
 
 PAGES = sorted((DOCS / "examples").glob("*.md"))
 NEEDS = re.compile(r"^    pip install --no-deps (\w+)$", re.MULTILINE)
 """The line of a page that installs the package which has its data."""
+LOADS = re.compile(r"^data = load\(\"([\w-]+)\"\)$", re.MULTILINE)
+"""The line of a page that loads a data set of the package, whose packed file the tests may have."""
 PARTS = ("question", "data", "fit", "distrust", "next")
 """Words of the headings that each page has, in this order."""
 
@@ -28,6 +31,10 @@ def test_a_page_runs_and_prints_what_it_says(page: Path, tmp_path: Path, monkeyp
     for package in NEEDS.findall(text):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"the data are in {package}, which is not installed")
+    for name in LOADS.findall(text):
+        if not (DATA / f"{name.replace('-', '_')}.npz").is_file():
+            pytest.skip(f"the data set {name} is not in {DATA}")
+        monkeypatch.setenv("PGM_RNN_DATA", str(DATA))
     for file in page.parent.glob("*.csv"):
         shutil.copy(file, tmp_path)
     monkeypatch.chdir(tmp_path)

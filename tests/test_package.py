@@ -88,7 +88,7 @@ def test_public_names_are_those_of_their_modules() -> None:
 
 
 def test_an_unknown_name_is_an_attribute_error_that_lists_the_names() -> None:
-    with pytest.raises(AttributeError, match="module 'pgm_rnn' has no attribute 'get_modle'; it has SequenceModel, "):
+    with pytest.raises(AttributeError, match="module 'pgm_rnn' has no attribute 'get_modle'; it has ByGroup, "):
         _ = pgm_rnn.get_modle
 
 

@@ -28,6 +28,7 @@ MODELS = (
     "factorial-hmm",
     "autoregressive-hmm",
     "switching-mean-ar",
+    "input-hmm",
     "recurrent-hmm",
     "belief-rnn",
     "particle-filter-rnn",

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from pgm_rnn.kernels.transforms import all_rows
+
 Result = TypeVar("Result", bound=NamedTuple)
 Size = int | tuple[int, ...]
 
@@ -75,6 +77,7 @@ def lengths(value: Any, like: Tensor, batch: int, num_steps: int) -> None:
         raise ValueError(
             f"expected lengths of shape ({batch},) on {like.device}, got {tuple(value.shape)} on {value.device}"
         )
+    value = all_rows(value).flatten()
     low, high = torch.aminmax(value)
     if int(low) < 1 or int(high) > num_steps:
         index = int(((value < 1) | (value > num_steps)).nonzero()[0])

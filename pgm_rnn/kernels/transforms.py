@@ -24,6 +24,13 @@ def is_transformed(tensors: Iterable[Tensor]) -> bool:
     return any(torch._C._functorch.is_functorch_wrapped_tensor(tensor) for tensor in tensors)
 
 
+def all_rows(tensor: Tensor) -> Tensor:
+    """The tensor of the values of all rows, of which `torch.func.vmap` shows a function one; another one as it is."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor
+
+
 Rule = Callable[..., tuple[Tensor, int]]
 
 

@@ -24,12 +24,12 @@ from pgm_rnn.inference.mixture_kalman.problem import has_switching_states, sums_
 from pgm_rnn.randomness import seeded
 from pgm_rnn.report.material import in_dtype_of
 from pgm_rnn.report.particle_smoothing import Smoothing, smoothed_by_mixtures, smoothed_by_particles
-from pgm_rnn.report.states_of_data import States
+from pgm_rnn.report.states_of_data import Chains, States
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.observations import checked
 from pgm_rnn.sequence_model.state_law import StateLaw
 from pgm_rnn.sequences import Sequences, as_sequences, length_mask
-from pgm_rnn.states import NUMBERED, SwitchingStates, described
+from pgm_rnn.states import NUMBERED, ProductStates, SwitchingStates, described
 
 ENGINES = ("auto", "forward", "kalman", "mixture", "smc", "svi")
 """Names of the engines; "auto" chooses one of the next four."""
@@ -94,6 +94,9 @@ def infer(
     if engine == "mixture" and num_paths:
         smoothing = smoothed_by_mixtures(model, batch, num_particles, num_paths, seed)
     found |= smoothing.laws
+    probs, path = found.get("smoothed_probs"), found.get("most_likely_states")
+    if isinstance(model.states, ProductStates) and probs is not None and path is not None:
+        found["chains"] = Chains.of(model.states, probs, path)
     return States(engine, reason, batch.lengths, batch.legend, **found, remarks=smoothing.remarks)
 
 

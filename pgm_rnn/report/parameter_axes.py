@@ -16,6 +16,7 @@ from pgm_rnn.emissions import Categorical, Mixture
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model.naturals import listed, natural_parameters
 from pgm_rnn.sequence_model.parameters import current_parameters
+from pgm_rnn.sequence_model.priors import WithPriors
 from pgm_rnn.states import NUMBERED, GaussianStates
 
 _NAMED = {
@@ -44,9 +45,23 @@ _OF_LAWS = (
 
 
 def axes_of(name: str, shape: torch.Size | tuple[int, ...], model: object | None = None) -> tuple[str, ...]:
-    """The names of the axes of a parameter; `model` is the one that has it, None if it is not known."""
+    """The names of the axes of a parameter; `model` is the model or program that has it, None if it is not known.
+
+    A parameter that differs between groups has the axis "group" in front, and its hyperparameters have the axes of one
+    group's parameter where they have its shape.
+    """
+    if not isinstance(model, WithPriors):
+        return _axes_of(name, name, shape, model)
+    if name in model.by_group:
+        return ("group", *_axes_of(name, name, shape[1:], model.model))
+    of = [own for own in model.by_group if name in model.hyper_sites(own).values()]
+    return _axes_of(name, of[0] if of else name, shape, model.model)
+
+
+def _axes_of(name: str, like: str, shape: torch.Size | tuple[int, ...], model: object | None) -> tuple[str, ...]:
+    """The axes that a parameter called `like` would have."""
     sizes = _sizes(model)
-    for axes in _candidates(name.rpartition(".")[2], model):
+    for axes in _candidates(like.rpartition(".")[2], model):
         if tuple(sizes.get(axis) for axis in axes) == tuple(shape):
             return axes
     return tuple(f"{name}_dim_{number}" for number in range(len(shape)))

@@ -19,6 +19,7 @@ from collections.abc import Collection, Mapping
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,7 +27,7 @@ from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.inference.em import EmFit
 from pgm_rnn.inference.svi import Fit
 from pgm_rnn.report import arviz_data, model_groups
-from pgm_rnn.report.labelled import data_groups, digest_of, labels_of
+from pgm_rnn.report.labelled import Labels, data_groups, digest_of, labels_of
 from pgm_rnn.report.result_groups import ONE_STEP, Groups, Request, groups_of
 from pgm_rnn.report.simulating import batch_for, model_of
 from pgm_rnn.sequence_model import SequenceModel
@@ -97,7 +98,7 @@ def to_arviz(
     known = model_of(result) if isinstance(result, Fit | EmFit) else None if model is None else model_of(model)
     batch = None if data is None else _batch(known, data)
     lengths = None if batch is None else batch.lengths
-    groups = groups_of(result, Request(model_groups.bare(known), lengths, num_draws, seed))
+    groups = groups_of(result, Request(known, lengths, num_draws, seed))
     if batch is not None:
         _check_sequences(groups, batch)
         groups |= data_groups(batch)
@@ -108,7 +109,14 @@ def to_arviz(
             raise ValueError(_why_not(name, result, known, batch))
     ordered = {name: groups[name] for name in GROUPS if name in groups}
     texts = _attributes(result, known, batch) | dict(attributes or {})
-    return arviz_data.arviz_data(ordered, labels_of(batch), texts)
+    return arviz_data.arviz_data(ordered, _labels(known, batch), texts)
+
+
+def _labels(model: object, data: Sequences | None) -> Labels:
+    """The labels of the data's axes, and of the groups of a program."""
+    found = labels_of(data)
+    names = model.group_names if isinstance(model, WithPriors) else ()
+    return found._replace(values={**found.values, "group": np.asarray(names)}) if names else found
 
 
 def _batch(model: Any, data: Data) -> Sequences:

@@ -1,6 +1,7 @@
 """The numbers that describe a model, each a function of its present parameters with names for rows and columns.
 
 finite states     initial, stationary, duration and share of each state; transitions; the emission by state
+structural        standard deviations by component, the period and damping of the cycle, coefficients
 linear Gaussian   the matrices by the constructor's names, the eigenvalues of A
 other models      natural parameters, if they have any; the sizes of all parameters
 """
@@ -9,9 +10,11 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
+from pgm_rnn.models.structural import StructuralSSM
 from pgm_rnn.report.natural_quantities import naturals_of, of_natural, own_parameters, sizes_of
 from pgm_rnn.report.quantity import TITLES, Quantities, Quantity, Words
 from pgm_rnn.report.state_quantities import of_finite_states
+from pgm_rnn.report.structural_quantities import of_components
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.tables import has_tables
 from pgm_rnn.sequences import Sequences
@@ -40,6 +43,8 @@ def quantities_of(
         )
     if isinstance(model, LinearGaussianSSM):
         return Quantities(tuple(_of_matrices(model, words)))
+    if isinstance(model, StructuralSSM):
+        return Quantities(tuple(of_components(model, words)))
     naturals = tuple(of_natural(name, model, n, words) for name, n in naturals_of(model))
     return Quantities((*naturals, *own_parameters(model), sizes_of(model)))
 

@@ -29,7 +29,7 @@ class Request(NamedTuple):
     """How a result is to be read.
 
     Attributes:
-        model: the model that the result belongs to, if it is known; it names the axes of parameters.
+        model: the model or program that the result belongs to, if it is known; it names the axes of parameters.
         lengths: steps of each sequence, if they are known; the padding is NaN then.
         num_draws: number of draws from laws that the result holds.
         seed: random seed of those draws.

@@ -150,7 +150,9 @@ def named(saved: Saved, source: Source, data: Sequences) -> Sequences:
 
 
 def _main_columns(frame: Any, has_components: bool) -> Any:
-    """The table of states with components where there are some, else smoothed laws, else filtered ones."""
+    """The table of states with components or chains where there are some, else smoothed laws, else filtered ones."""
+    if any(name.startswith("chain_") for name in frame.columns):
+        return frame[[name for name in frame.columns if not name.startswith(("filtered_", "smoothed_", "state"))]]
     if has_components:
         return frame[[name for name in frame.columns if not name.startswith(("filtered_", "smoothed_", "entropy"))]]
     if not any(name.startswith("smoothed_") for name in frame.columns):

@@ -8,7 +8,7 @@
 The residual bootstrap is for linear Gaussian states; see `pgm_rnn.inference.kalman.innovations`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -41,6 +41,7 @@ def simulate(
     num_draws: int = 1,
     posterior: Posterior | ParticlePosterior | None = None,
     method: Literal["model", "residuals"] = "model",
+    groups: Any = None,
     keep_missing: bool = False,
     seed: int | None = 0,
 ) -> Sequences:
@@ -55,6 +56,8 @@ def simulate(
         posterior: result of `mcmc.run` or `pmmh.run` with the same program; N of its draws, evenly spread, are used.
         method: "model" draws from the model's laws, "residuals" rebuilds sequences from the data's one-step residuals,
             drawn with replacement (linear Gaussian states).
+        groups: the group of each sequence of `like`, for a program with groups, where they are others than the
+            program's own.
         keep_missing: whether what is missing from the data is missing from the draws, too.
         seed: makes the draws reproducible; None uses torch's global generator.
 
@@ -64,7 +67,8 @@ def simulate(
 
     Raises:
         TypeError: no model, or draws of parameters for a model without priors.
-        ValueError: data that do not fit the model, or a model that has no one-step residuals.
+        ValueError: data that do not fit the model, a model that has no one-step residuals, a group that the program
+            does not have, or another number of groups than sequences.
 
     Example:
         >>> from pgm_rnn.models import HMM
@@ -75,12 +79,13 @@ def simulate(
     """
     check_counts(num_draws=num_draws)
     check_choice("method", method, METHODS)
-    inner, samples = _parameters(model, posterior, num_draws, seed)
-    batch = batch_for(inner, like)
+    source, samples = _parameters(model, posterior, num_draws, seed)
+    batch = batch_for(source.model if isinstance(source, WithPriors) else source, like)
     with seeded(seed, stream=15):
-        parts = _parts(inner, samples, batch, num_draws, method)
-    x = torch.cat([part[0] for part in parts])
-    z = None if parts[0][1] is None else torch.cat([part[1] for part in parts if part[1] is not None])
+        if isinstance(source, WithPriors):
+            x, z = _in_groups(source, samples, batch, num_draws, method, groups)
+        else:
+            x, z = _whole(source, None, batch, num_draws, method)
     return _shaped(x, z, batch, num_draws, keep_missing)
 
 
@@ -113,7 +118,9 @@ def batch_for(model: SequenceModel, data: Data) -> Sequences:
 def prior_draws(program: WithPriors, num_draws: int, seed: int | None) -> dict[str, Tensor]:
     """Draws of each parameter from its prior, (num_draws, *shape)."""
     with seeded(seed, stream=16):
-        return {name: torch.stack([law.sample() for _ in range(num_draws)]) for name, law in program.priors.items()}
+        shared = {name: torch.stack([law.sample() for _ in range(num_draws)]) for name, law in program.priors.items()}
+        each = [program.draw_groups({name: values[i] for name, values in shared.items()}) for i in range(num_draws)]
+    return shared | {name: torch.stack([draw[name] for draw in each]) for name in program.by_group}
 
 
 def of_priors(program: WithPriors, samples: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -122,12 +129,12 @@ def of_priors(program: WithPriors, samples: Mapping[str, Tensor]) -> dict[str, T
     Raises:
         ValueError: draws of a parameter are missing.
     """
-    if any(name not in samples for name in program.priors):
+    if any(name not in samples for name in program.names):
         raise ValueError(
-            f"expected draws of {', '.join(program.priors)}, got draws of {', '.join(samples)}; give the program of "
+            f"expected draws of {', '.join(program.names)}, got draws of {', '.join(samples)}; give the program of "
             "the posterior"
         )
-    return {name: samples[name] for name in program.priors}
+    return {name: samples[name] for name in program.names}
 
 
 def spread_draws(posterior: Posterior | ParticlePosterior, num_draws: int) -> dict[str, Tensor]:
@@ -141,8 +148,8 @@ def spread_draws(posterior: Posterior | ParticlePosterior, num_draws: int) -> di
 
 def _parameters(
     source: object, posterior: Posterior | ParticlePosterior | None, num_draws: int, seed: int | None
-) -> tuple[SequenceModel, dict[str, Tensor] | None]:
-    """The model, and the parameters of each draw, (num_draws, *shape); None for the model's own."""
+) -> tuple[SequenceModel | WithPriors, dict[str, Tensor]]:
+    """The model or program, and the parameters of each draw, (num_draws, *shape); none for the model's own."""
     model = model_of(source)
     if not isinstance(model, WithPriors):
         if posterior is not None:
@@ -150,12 +157,46 @@ def _parameters(
                 f"expected the program that the posterior belongs to, WithPriors(model, {{...}}), got "
                 f"{type(model).__name__}"
             )
-        return model, None
+        return model, {}
     samples = prior_draws(model, num_draws, seed) if posterior is None else spread_draws(posterior, num_draws)
-    return model.model, of_priors(model, samples)
+    return model, of_priors(model, samples)
 
 
 Drawn = tuple[Tensor, Tensor | None]
+
+
+def _in_groups(
+    program: WithPriors, samples: dict[str, Tensor], batch: Sequences, num_draws: int, method: str, groups: Any
+) -> Drawn:
+    """Draws of the whole batch, each group's under its own parameters."""
+    x, z = [], []
+    for place, own, part in program.parts(samples, batch, groups):
+        of_x, of_z = _whole(program.model, own, part, num_draws, method)
+        x.append((place, of_x.unflatten(0, (num_draws, -1))))
+        z += [] if of_z is None else [(place, of_z.unflatten(0, (num_draws, -1)))]
+    return together(x).flatten(0, 1), together(z).flatten(0, 1) if z else None
+
+
+def together(parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Values of groups, (num, n) or (num, n, T, ...), at their places (n,) of a batch; zeros where one is shorter."""
+    batch, first = sum(len(place) for place, _ in parts), parts[0][1]
+    steps = [max(part.shape[2] for _, part in parts)] if first.dim() > 2 else []
+    whole = first.new_zeros(len(first), batch, *steps, *first.shape[3:])
+    for place, part in parts:
+        if steps:
+            whole[:, place, : part.shape[2]] = part
+        else:
+            whole[:, place] = part
+    return whole
+
+
+def _whole(
+    model: SequenceModel, samples: dict[str, Tensor] | None, batch: Sequences, num_draws: int, method: str
+) -> Drawn:
+    """Draws of the whole batch."""
+    parts = _parts(model, samples, batch, num_draws, method)
+    x = torch.cat([part[0] for part in parts])
+    return x, None if parts[0][1] is None else torch.cat([part[1] for part in parts if part[1] is not None])
 
 
 def _parts(

@@ -8,6 +8,8 @@ Columns of the table, after id and time, for states 0..K - 1 or components 0..D 
     smoothed_k    p(z_t = k | x_{1:T}), or the mean
     smoothed_se_k    standard error of the number in smoothed_k, where that is estimated from draws
     NAME, NAME_sd    smoothed mean and standard deviation of a component of a structural model: level, seasonal, ...
+    chain_m_smoothed_k    p(z_t^m = k | x_{1:T}) of chain m, from 0, of a model of several chains
+    chain_m_state         the state of chain m at t of the most likely path of all chains
     state         the state at t of the most likely path, where there are finitely many
     entropy       of p(z_t | x_{1:T}), in nats
     ess           effective sample size of a particle filter
@@ -18,7 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -31,12 +33,34 @@ from pgm_rnn.report.places import Values, frame_of, ids_of, key_columns, name_of
 from pgm_rnn.report.table_files import NETCDF, PARQUET, Writer, netcdf_of, table_writers, write_table_file
 from pgm_rnn.results import shown
 from pgm_rnn.sequences import length_mask
+from pgm_rnn.states import ProductStates
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 STATE_FILES = (".csv", PARQUET, NETCDF, *figures.SUFFIXES)
 """Suffixes of the files that `States.write` makes."""
+
+
+class Chains(NamedTuple):
+    """The states of each chain of a model whose states are products.
+
+    Attributes:
+        smoothed_probs: p(z_t^m = k | x_{1:T}) of each chain m, (B, T, K_m).
+        states: the states of each chain on the most likely path of all chains, (B, T), -1 in the padding.
+    """
+
+    smoothed_probs: tuple[Tensor, ...]
+    states: tuple[Tensor, ...]
+
+    @staticmethod
+    def of(states: ProductStates, smoothed_probs: Tensor, most_likely: Tensor) -> "Chains":
+        """Those of the laws (B, T, K_1 ... K_M) and the path (B, T) of all chains together."""
+        each = smoothed_probs.unflatten(-1, states.sizes)
+        axes = range(2, 2 + len(states.sizes))
+        laws = tuple(each.sum([axis for axis in axes if axis != own]) if len(axes) > 1 else each for own in axes)
+        inside = most_likely >= 0
+        return Chains(laws, tuple(part.where(inside, -1) for part in states.split(most_likely)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +85,7 @@ class States:
         entropy: of p(z_t | x_{1:T}) in nats, (B, T), 0 in the padding.
         ess: effective sample size of the particles after each step, (B, T).
         components: the components of a structural model given x_{1:T}, by name.
+        chains: the states of each chain, for a model of several chains.
         remarks: sentences on how the laws were found that matter for their use.
     """
 
@@ -81,6 +106,7 @@ class States:
     smoothed_errors: Tensor | None = None
     components: Components | None = None
     remarks: tuple[str, ...] = ()
+    chains: Chains | None = None
 
     def __repr__(self) -> str:
         """The engine, the reason and the main numbers."""
@@ -114,7 +140,7 @@ class States:
             mask = inside.reshape(*inside.shape, *[1] * (array.ndim - 2))
             padding = np.nan if array.dtype.kind == "f" else -1
             name = "most_likely_state" if name == "state" else name  # "state" is an axis
-            axes = ("sequence", "time", "entry" if self._beside_regimes(name) else "state")
+            axes = ("sequence", "time", self._axis(name))
             arrays[name] = (axes[: array.ndim], np.where(mask, array, padding))
         coords = {"sequence": _plain(ids_of(self.legend, len(self.lengths))), **self._times(num_steps)}
         widths = {axes[2]: array.shape[2] for axes, array in arrays.values() if len(axes) > 2}
@@ -182,10 +208,20 @@ class States:
         ):
             if values is not None:
                 yield name, values
+        if self.chains is not None:
+            for m, (probs, path) in enumerate(zip(*self.chains, strict=True)):
+                yield f"chain_{m}_smoothed", probs
+                yield f"chain_{m}_state", path
         if self.components is not None:
             for name, means in self.components.means.items():
                 yield name, means
                 yield f"{name}_sd", self.components.sds[name]
+
+    def _axis(self, name: str) -> str:
+        """The name of the last axis of a part."""
+        if name.startswith("chain_"):
+            return name.replace("smoothed", "value")
+        return "entry" if self._beside_regimes(name) else "state"
 
     def _beside_regimes(self, name: str) -> bool:
         """Whether a part has entries of the vectors of switching states, whose regimes have the other parts."""

@@ -53,11 +53,13 @@ class Draws:
     def each(self, function: Callable[..., Tensor], *rows: Rows, random: bool = False) -> Tensor:
         """function(*arguments) under every draw, (num, ...); `random` says whether it draws numbers, one for each."""
         try:
-            return self._at_once(function, *rows, random=random)
+            return self.at_once(function, *rows, random=random)
         except (RuntimeError, NotImplementedError, TypeError, ValueError):  # a true error comes again here
             return torch.stack([self._one(index, function, *rows) for index in range(self.shape.numel())])
 
-    def _at_once(self, function: Callable[..., Tensor], *rows: Rows, random: bool) -> Tensor:
+    def at_once(self, function: Callable[..., Tensor], *rows: Rows, random: bool = False) -> Tensor:
+        """`each` by one call of `torch.func.vmap`; whatever cannot be mapped raises an error."""
+
         def one(parameters: Mapping[str, Tensor], *arguments: Tensor | None) -> Tensor:
             return call_with(self.model, parameters, function, *arguments)
 

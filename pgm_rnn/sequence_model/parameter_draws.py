@@ -52,7 +52,7 @@ def raw_parameters(model: Any, values: Mapping[str, Tensor]) -> dict[str, Tensor
 
 def draws_of(model: Any, samples: Mapping[str, Tensor]) -> Draws:
     """Draws of a model's parameters, from natural ones (num, *shape) by their names."""
-    return Draws(model, _raw_of_each(model, samples), next(iter(samples.values())).shape[:1])
+    return Draws(model, raw_of_each(model, samples), next(iter(samples.values())).shape[:1])
 
 
 def run_with_values(
@@ -76,7 +76,7 @@ def run_with_values(
         lengths: steps of each sequence.
         options: as for `SequenceModel.model`.
     """
-    axes = {name: _axes(value, event_dims[name]) for name, value in values.items()}
+    axes = {name: axes_of_draws(value, event_dims[name]) for name, value in values.items()}
     with pyro.settings.context(module_local_params=True):
         if not any(axes.values()):
             call_with(model, raw_parameters(model, values), model.model, x, lengths, **options)
@@ -86,16 +86,16 @@ def run_with_values(
         for name, value in values.items():
             event = value.shape[value.dim() - event_dims[name] :]
             rows[name] = value.reshape(axes[name] + event).expand(*shape, 1, *event).reshape(-1, *event)
-        run_under_draws(Draws(model, _raw_of_each(model, rows), shape), x, lengths, **options)
+        run_under_draws(Draws(model, raw_of_each(model, rows), shape), x, lengths, **options)
 
 
-def _axes(value: Tensor, event_dim: int) -> torch.Size:
+def axes_of_draws(value: Tensor, event_dim: int) -> torch.Size:
     """Axes of draws and of sequences, the latter of size 1; `Predictive` may leave it out."""
     batch = value.shape[: max(0, value.dim() - event_dim)]
     return batch if not batch or batch[-1] == 1 else torch.Size([*batch, 1])
 
 
-def _raw_of_each(model: Any, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def raw_of_each(model: Any, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The module's parameters of each draw (num, ...), from natural ones."""
     try:
         found: dict[str, Tensor] = torch.func.vmap(lambda values: raw_parameters(model, values))(dict(rows))

@@ -115,28 +115,41 @@ def test_em_climbs_and_finds_more_than_a_chain_without_inputs(family: Any) -> No
     assert float(fit.log_likelihood) > float(without.log_likelihood) + 20
 
 
+DYNAMAX: dict[str, tuple[Any, Any, Any]] = {
+    "linear": (FullGaussian(2), lambda peers: peers.LinearRegressionHMM(K, D, 2), lambda weight: weight),
+    "logistic": (Bernoulli(), lambda peers: peers.LogisticRegressionHMM(K, D), lambda weight: weight[:, 0]),
+    "categorical": (Categorical(4), lambda peers: peers.CategoricalRegressionHMM(K, 4, D), lambda weight: weight),
+}
+"""Family, dynamax's class, and the weights in its order, of each of its hidden Markov models with regressions."""
+
+
 @pytest.mark.filterwarnings("ignore")
-def test_dynamax_finds_the_same_likelihood() -> None:
-    dynamax = pytest.importorskip("dynamax.hidden_markov_model")
+@pytest.mark.parametrize("kind", DYNAMAX)
+def test_dynamax_finds_the_same_likelihood(kind: str) -> None:
+    peers = pytest.importorskip("dynamax.hidden_markov_model")
     jax = pytest.importorskip("jax")
-    model, u = InputHMM.random(K, D, emission=FullGaussian(2), drives="emission", seed=0), torch.randn(1, 30, D)
+    family, make, arranged = DYNAMAX[kind]
+    model, u = InputHMM.random(K, D, emission=family, drives="emission", seed=0), torch.randn(1, 30, D)
     x = model.sample(1, 30, inputs=u, seed=1).x
-    peer = dynamax.LinearRegressionHMM(K, D, 2)
+    peer = make(peers)
     params, _ = peer.initialize(jax.random.PRNGKey(0))
-    laws = model.emission_laws(torch.arange(K))
 
     def array(tensor: Tensor) -> Any:
         return jax.numpy.asarray(tensor.detach().numpy())
 
+    if kind == "linear":
+        laws = model.emission_laws(torch.arange(K))
+        own = {"biases": array(laws.mean), "covs": array(laws.covariance_matrix)}
+    else:
+        own = {"biases": array(arranged(model.emission_laws.params))}
     params = params._replace(
         initial=params.initial._replace(probs=array(model.initial_logits.softmax(-1))),
         transitions=params.transitions._replace(transition_matrix=array(model.transition_logits.softmax(-1))),
-        emissions=params.emissions._replace(
-            weights=array(model.emission_weight), biases=array(laws.mean), covs=array(laws.covariance_matrix)
-        ),
+        emissions=params.emissions._replace(weights=array(arranged(model.emission_weight)), **own),
     )
     expected = float(peer.marginal_log_prob(params, array(x[0]), inputs=array(u[0])))
-    assert float(model.log_prob(x, inputs=u).detach()) == pytest.approx(expected, rel=1e-4)
+    assert float(model.log_prob(x, inputs=u).detach()) == pytest.approx(expected, rel=1e-4)  # jax in single precision
+    assert float(model.log_prob(x, inputs=-u).detach()) != pytest.approx(expected, rel=1e-3)
 
 
 # A chain that a network drives.

@@ -17,7 +17,7 @@ def test_every_cell_and_the_hmm_are_listed_once() -> None:
 
 def test_the_list_can_be_narrowed() -> None:
     assert list_models("elman") == ["rnn-elman", "rnn-elman-relu", "rnn-elman-sigmoid", "rnn-elman-linear"]
-    assert list_models("hmm") == ["hmm", "factorial-hmm", "autoregressive-hmm", "recurrent-hmm"]
+    assert list_models("hmm") == ["hmm", "factorial-hmm", "autoregressive-hmm", "input-hmm", "recurrent-hmm"]
     assert list_models("quaternion") == []
 
 

@@ -35,6 +35,33 @@ def observed(model: SequenceModel, legend: Legend | None = LEGEND) -> Sequences:
     return model.sample(6, 40, seed=0)._replace(z=None, legend=legend)
 
 
+def test_a_structural_model_is_described_by_standard_deviations_period_and_damping() -> None:
+    model = LinearGaussianSSM.structural(trend="stochastic", cycle="damped", ar=2, regression=1, cycle_periods=(3, 40))
+    model.double().set_parameters(
+        irregular_variance=4.0,
+        level_variance=0.25,
+        slope_variance=0.01,
+        cycle_variance=9.0,
+        cycle_frequency=2 * math.pi / 11,
+        cycle_damping=0.9,
+        ar_coefficients=torch.tensor([0.5, -0.2]),
+        ar_variance=1.0,
+        coefficients=torch.tensor([3.0]),
+    )
+    found = describe(model)
+    assert [table.name for table in found.tables] == ["component_sd", "cycle", "ar_coefficients", "coefficients"]
+    sds = {name: row(found, "component_sd", name)[0] for name in found.table("component_sd").rows}
+    assert sds == pytest.approx({"irregular": 2, "level": 0.5, "slope": 0.1, "cycle": 3, "ar": 1})
+    assert dict(zip(found.table("cycle").columns, row(found, "cycle", ""), strict=True)) == pytest.approx(
+        {"period in steps": 11, "damping per step": 0.9}
+    )
+    assert row(found, "ar_coefficients", "") == pytest.approx((0.5, -0.2))
+    assert row(found, "coefficients", "") == pytest.approx((3.0,))
+    assert describe(LinearGaussianSSM.structural(level="fixed", irregular=True)).table("component_sd").rows == (
+        "irregular",
+    )
+
+
 def row(description: Description, table: str, name: str) -> tuple[float, ...]:
     found = description.table(table)
     return found.values[found.rows.index(name)]

@@ -1,5 +1,6 @@
 """`infer`: numbers from definitions and from the engines called directly, rows in the source's order, and files."""
 
+import math
 from itertools import pairwise, product
 from pathlib import Path
 
@@ -14,7 +15,17 @@ import pgm_rnn as pr
 from pgm_rnn.emissions import Gaussian
 from pgm_rnn.inference import forward_backward, kalman, smc
 from pgm_rnn.legend import Column, Legend
-from pgm_rnn.models import HMM, HSMM, RNN, VRNN, DeepMarkovModel, LinearGaussianSSM, NoisyRNN, SwitchingLinearSSM
+from pgm_rnn.models import (
+    HMM,
+    HSMM,
+    RNN,
+    VRNN,
+    DeepMarkovModel,
+    FactorialHMM,
+    LinearGaussianSSM,
+    NoisyRNN,
+    SwitchingLinearSSM,
+)
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.tables import Tables, tables_of
 from pgm_rnn.sequences import Sequences, pad
@@ -137,6 +148,39 @@ def test_gaussian_states_are_those_of_the_kalman_smoother() -> None:
             assert frame.loc[row, f"filtered_{d}"] == float(smoothed.filtered_means[b, t, d])
             sd = float(smoothed.filtered_covs[b, t, d, d].sqrt())
             assert frame.loc[row, f"filtered_sd_{d}"] == pytest.approx(sd, rel=1e-12)
+
+
+def test_each_chain_has_its_law_and_its_states_on_the_best_path() -> None:
+    model = FactorialHMM.random(2, (2, 3), emission=Gaussian(), seed=0)
+    x, lengths = torch.tensor([[0.3, -1.2, 2.0], [1.0, 0.5, 9.0]]), [3, 2]
+    found = pr.infer(model, Sequences(x, torch.tensor(lengths)))
+    frame, starts, moves = found.to_frame(), *_laws_of_chains(model)
+    for b, length in enumerate(lengths):
+        weights = {}
+        for path in product(product(range(2), range(3)), repeat=length):  # ((a_1, b_1), (a_2, b_2), ...)
+            law = math.prod(float(starts[m][path[0][m]]) for m in (0, 1))
+            law *= math.prod(float(moves[m][u[m], v[m]]) for m in (0, 1) for u, v in pairwise(path))
+            for t, (first, second) in enumerate(path):
+                emission = model.emission(torch.tensor(3 * first + second), None)
+                law *= float(emission.log_prob(x[b, t]).detach().exp())
+            weights[path] = law
+        total, best = sum(weights.values()), max(weights, key=lambda path: weights[path])
+        rows = frame[frame["sequence"] == b]
+        for m, size in enumerate((2, 3)):
+            assert rows[f"chain_{m}_state"].tolist() == [z[m] for z in best]
+            for k, t in product(range(size), range(length)):
+                expected = sum(law for path, law in weights.items() if path[t][m] == k) / total
+                assert rows[f"chain_{m}_smoothed_{k}"].iloc[t] == pytest.approx(expected, rel=1e-4)
+    assert found.chains is not None
+    assert found.chains.states[1][1, 2] == -1  # the padding
+    assert found.to_xarray()["chain_1_smoothed"].dims == ("sequence", "time", "chain_1_value")
+    assert pr.infer(HMM.random(2, emission=Gaussian(), seed=0), x).chains is None
+
+
+def _laws_of_chains(model: FactorialHMM) -> tuple[list[Tensor], list[Tensor]]:
+    """Initial probabilities and transitions of each chain."""
+    starts = [row.detach().softmax(-1) for row in model.initial_logits]
+    return starts, [rows.detach().softmax(-1) for rows in model.transition_logits]
 
 
 def test_particles_have_the_weighted_moments_of_the_filters_history() -> None:

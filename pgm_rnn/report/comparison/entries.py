@@ -115,6 +115,11 @@ def _parts(name: str, given: Any) -> dict[str, Any]:
         )
     pair = given if isinstance(given, tuple) and len(given) == 2 else (None, None)
     if isinstance(pair[0], WithPriors) and isinstance(pair[1], Posterior):
+        if pair[0].groups is not None:
+            raise ValueError(
+                f"expected a program without groups to compare, got {len(pair[0].group_names)} for {name}; "
+                "az.compare takes the results of pgm_rnn.to_arviz(posterior, model=program, data=data)"
+            )
         _check_names(name, *pair)
         return {"model": pair[0].model, "program": pair[0], "posterior": pair[1]}
     raise TypeError(
