@@ -4,6 +4,7 @@ Every curve of a picture is a list of (x, y). A y that rounding alone makes is l
 a line instead, for its value differs from machine to machine.
 """
 
+import copy
 import math
 from collections.abc import Callable
 
@@ -22,9 +23,9 @@ from pgm_rnn.claims.vidal_2024.joint_normal import JointNormal
 from pgm_rnn.claims.vidal_2024.vanishing_gradient import DIM, end_to_end, network, random_matrix, rotation
 from pgm_rnn.emissions import Bernoulli
 from pgm_rnn.inference import kalman
+from pgm_rnn.models.covariance import CovarianceTable
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from pgm_rnn.models.rnn import RNN
-from pgm_rnn.models.switching_linear import SwitchingLinearSSM
 from pgm_rnn.randomness import seeded
 
 Curve = list[tuple[float, float]]
@@ -92,13 +93,10 @@ def filter_errors() -> Curves:
 def weight_variances() -> Curves:
     """Exact relative variance of one weight after three steps against the scale of the observations' noise."""
     given = rao_blackwell.instance((2, 2, 1), seed=0)
-    names = ("initial_probs", "transition_probs", "initial_mean", "initial_cov", "transition_matrix", "transition_cov")
-    parts, offsets = [getattr(given.model, name) for name in names], ("transition_offset", "emission_offset")
-    further = {name: getattr(given.model, name) for name in offsets}
     curves: Curves = {"vectors drawn": [], "vectors summed out": []}
     for scale in (0.03, 0.1, 0.3, 1.0, 3.0):
-        noise = scale**2 * given.model.emission_cov
-        model = SwitchingLinearSSM(*parts, given.model.emission_matrix, noise, **further)
+        model = copy.deepcopy(given.model)
+        model.emission_covariances = CovarianceTable(scale * given.model.emission_covariances.scale_tril)
         v, w = given._replace(model=model, paths=regime_paths(model, len(given.x))).second_moments()
         curves["vectors drawn"].append((scale, w - 1))
         curves["vectors summed out"].append((scale, v - 1))

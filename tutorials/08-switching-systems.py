@@ -367,7 +367,8 @@ assert error["smoother"] < 0.7 * error["thermometer"]
 # %% alt="Two panels over time: above, the smoother's temperature with its 90 percent band on the true one; below, the probability of an open window by filter and smoother, with grey bands where it was open"
 figure, axes = plt.subplots(2, 1, figsize=(7, 4.4), layout="constrained", sharex=True)
 for panel in axes:
-    panel.fill_between(minutes, 0, 1, where=is_open, step="mid", color="0.85", transform=panel.get_xaxis_transform())
+    grey = {"color": "0.85", "transform": panel.get_xaxis_transform(), "label": "open"}
+    panel.fill_between(minutes, 0, 1, where=is_open, step="mid", **grey)
 centre, width = smoothed.smoothed_means[0, :, 0], 1.645 * smoothed.smoothed_covs[0, :, 0, 0].sqrt()
 axes[0].plot(minutes, temperature, color="black", linewidth=1, label="true")
 (line,) = axes[0].plot(minutes, centre, "--", label="smoother, 90 % band")
