@@ -76,7 +76,7 @@ class RaoBlackwell(Claim):
     )
     hypotheses = "the regimes are drawn from the same law in both filters, and nothing is resampled in between"
     routes = (
-        "20 000 weights of mixture_kalman.filter and of smc.filter, their means against p(x) and the means of their "
+        "30 000 weights of mixture_kalman.filter and of smc.filter, their means against p(x) and the means of their "
         "squares against sums over all K^T paths of stacked normal laws, in standard errors; infinite if the exact "
         "variance is not the smaller one"
     )
@@ -92,7 +92,7 @@ class RaoBlackwell(Claim):
         "different laws, E(w | s) is no longer v, and nothing follows."
     )
 
-    num_draws = 20_000
+    num_draws = 30_000
 
     @override
     def cases(self) -> Sequence[Case]:
