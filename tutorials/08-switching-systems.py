@@ -22,10 +22,11 @@
 # - **Afterwards you can:** write a Rao-Blackwellised particle filter, say by how much it is better and why, and tell when
 #   it is not allowed.
 
-# %% tags=["parameters"] short={"NUM_RUNS": 300, "NUM_STEPS": 60, "NUM_DRAWS": 20000}
+# %% tags=["parameters"] short={"NUM_RUNS": 300, "NUM_STEPS": 50, "NUM_DRAWS": 20000, "SENSORS": [0.05, 1.0]}
 NUM_RUNS = 1000  # independent filters for means and variances
 NUM_STEPS = 90  # minutes of the long series
 NUM_DRAWS = 200_000  # single weights in the test of the theorem
+SENSORS = [0.05, 0.1, 0.2, 0.5, 1.0]  # standard deviations of the thermometer's error, degrees
 
 # %%
 import itertools
@@ -298,15 +299,14 @@ assert var_v < w.var()
 assert abs(w.var() - var_v - within) < 0.1 * w.var()
 
 # %% [markdown]
-# The package states this as a claim, with exact second moments on both sides; a second claim is that the filter is
-# unbiased with any proposal:
+# The package states this as a claim, with exact second moments on both sides. A second one, `mixture-filter-unbiased`,
+# says that the filter is right on average with resampling and any proposal.
 
 # %%
-for name in ("rao-blackwell", "mixture-filter-unbiased"):
-    result = check(CLAIMS[name], quick=True)
-    print(f"{result.statement}\n  {result.verdict}: residual {result.residual:.1e}, tolerance {result.tolerance:.1e},")
-    print(f"  control {result.control_residual:.1e}\n")
-    assert result.verdict == "holds"
+result = check(CLAIMS["rao-blackwell"], quick=True)
+print(f"{result.statement}\n  {result.verdict}: residual {result.residual:.1f} standard errors,", end=" ")
+print(f"tolerance {result.tolerance:.0f}, control {result.control_residual:.0f}")
+assert result.verdict == "holds"
 
 # %% [markdown]
 # How much is gained depends on the sensor. A precise one makes plain weights uneven, for few guesses of $y$ are near $x$.
@@ -314,7 +314,6 @@ for name in ("rao-blackwell", "mixture-filter-unbiased"):
 
 # %%
 spread = {"plain": [], "Rao-Blackwell": []}
-SENSORS = [0.05, 0.1, 0.2, 0.5, 1.0]
 for sensor in SENSORS:
     precise = room(torch.tensor(sensor) ** 2)
     series = precise.sample(num_sequences=1, num_steps=20, seed=3).x.expand(NUM_RUNS // 10, 20, 1)
