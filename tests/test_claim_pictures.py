@@ -75,6 +75,16 @@ def test_what_the_texts_say_of_gradients_is_so() -> None:
     assert curves["tanh, orthogonal"][-1][1] < 0.001
 
 
+def test_what_the_text_says_of_the_variances_of_weights_is_so() -> None:
+    curves = written()["rao-blackwell"]
+    drawn, summed = ([y for _, y in curves[f"vectors {name}"]] for name in ("drawn", "summed out"))
+    assert drawn[0] == pytest.approx(35_000, rel=0.02)
+    assert drawn[-1] == pytest.approx(0.3, abs=0.05)
+    assert drawn == sorted(drawn, reverse=True)
+    assert max(summed) < 0.75
+    assert all(v < w for v, w in zip(summed, drawn, strict=True))
+
+
 def test_the_gains_are_those_of_the_joint_law_and_near_their_limits() -> None:
     curves = written()["kalman-is-exact"]
     for ratio in (1.0, 0.1):

@@ -4,23 +4,26 @@ Every curve of a picture is a list of (x, y). A y that rounding alone makes is l
 a line instead, for its value differs from machine to machine.
 """
 
+import copy
 import math
 from collections.abc import Callable
 
 import torch
 
-from pgm_rnn.claims.choe_2017 import theorem_5
+from pgm_rnn.claims.choe_2017 import rao_blackwell, theorem_5
 from pgm_rnn.claims.choe_2017.particle_weights import X, contrasting_chain, posterior
 from pgm_rnn.claims.choe_2017.proposition_6 import disturbed, pair, stranger
 from pgm_rnn.claims.choe_2017.textbook_filter import Weights, filtered_estimates, printed_weights, right_weights
 from pgm_rnn.claims.hidden_chain import reachable_chain, sequences_of
 from pgm_rnn.claims.instances import random_rnn
+from pgm_rnn.claims.regime_paths import regime_paths
 from pgm_rnn.claims.sohl_dickstein_2015.elbo_equivalence import noise_gap
 from pgm_rnn.claims.torch_recursion import log_likelihood
 from pgm_rnn.claims.vidal_2024.joint_normal import JointNormal
 from pgm_rnn.claims.vidal_2024.vanishing_gradient import DIM, end_to_end, network, random_matrix, rotation
 from pgm_rnn.emissions import Bernoulli
 from pgm_rnn.inference import kalman
+from pgm_rnn.models.covariance import CovarianceTable
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from pgm_rnn.models.rnn import RNN
 from pgm_rnn.randomness import seeded
@@ -86,6 +89,20 @@ def filter_errors() -> Curves:
     return curves
 
 
+@torch.no_grad()
+def weight_variances() -> Curves:
+    """Exact relative variance of one weight after three steps against the scale of the observations' noise."""
+    given = rao_blackwell.instance((2, 2, 1), seed=0)
+    curves: Curves = {"vectors drawn": [], "vectors summed out": []}
+    for scale in (0.03, 0.1, 0.3, 1.0, 3.0):
+        model = copy.deepcopy(given.model)
+        model.emission_covariances = CovarianceTable(scale * given.model.emission_covariances.scale_tril)
+        v, w = given._replace(model=model, paths=regime_paths(model, len(given.x))).second_moments()
+        curves["vectors drawn"].append((scale, w - 1))
+        curves["vectors summed out"].append((scale, v - 1))
+    return curves
+
+
 def gradient_norms() -> Curves:
     """||dh_T/dh_1|| against T: linear networks with three spectral radii, an orthogonal one, and tanh."""
     zero = torch.zeros(DIM)
@@ -138,6 +155,7 @@ CURVES: dict[str, Callable[[], Curves]] = {
     "elbo-equivalence": elbo_gap,
     "proposition-6-slope": lumping_errors,
     "particle-filter-rate": filter_errors,
+    "rao-blackwell": weight_variances,
     "vanishing-gradient": gradient_norms,
     "kalman-is-exact": kalman_gains,
     "extended-kalman-offset": tangents,

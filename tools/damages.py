@@ -15,6 +15,7 @@ from torch import Tensor
 from pgm_rnn import graph
 from pgm_rnn.claims.claim import Claim, chosen_cases
 from pgm_rnn.inference.kalman import linearised_filter
+from pgm_rnn.inference.mixture_kalman import collapsing, regime_model
 from pgm_rnn.kernels import diagonal
 from pgm_rnn.models import cells
 from pgm_rnn.models.bidirectional_rnn import BidirectionalRNN
@@ -25,6 +26,7 @@ from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from pgm_rnn.models.multi_particle_rnn import MultiParticleRNN
 from pgm_rnn.models.rnn import RNN
 from pgm_rnn.models.vrnn import VRNN
+from pgm_rnn.particles import steps
 from pgm_rnn.particles.noise import SeededNoise
 from pgm_rnn.sequence_model import programs
 from pgm_rnn.sequence_model.state_laws import StateLaws
@@ -166,6 +168,17 @@ def _exchanged_shares(sound: Function) -> Function:
     return coefficients
 
 
+def _no_proposal(sound: Function) -> Function:
+    return lambda *args: (sound(*args)[0], None)
+
+
+def _no_spread(sound: Function) -> Function:
+    def collapsed(weights: Tensor, means: Tensor, covs: Tensor) -> tuple[Tensor, Tensor]:
+        return sound(weights, means, covs)[0], sound(weights, torch.zeros_like(means), covs)[1]
+
+    return collapsed
+
+
 def _no_future(sound: Function) -> Function:
     def hidden(self: BidirectionalRNN, x: Tensor, lengths: Tensor) -> Tensor:
         past, future = sound(self, x, lengths).chunk(2, dim=-1)
@@ -194,6 +207,9 @@ DAMAGES: tuple[Damage, ...] = (
     Damage("wrong gates: input and forget exchanged", cells, "lstm", _exchanged_gates),
     Damage("wrong order of a scan's products", diagonal, "_composed", _exchanged_order),
     Damage("wrong gates: what a minGRU keeps and takes exchanged", MinGRU, "coefficients", _exchanged_shares),
+    Damage("dropped density of the particles' proposal", steps, "_propose", _no_proposal),
+    Damage("wrong sign of the mean in filters along regimes", regime_model, "updated", _negative_mean),
+    Damage("dropped spread of merged means", collapsing, "_collapsed", _no_spread),
     Damage("dropped future of the bidirectional network", BidirectionalRNN, "hidden", _no_future),
 )
 """The damages of the matrix, by kind."""
@@ -284,6 +300,13 @@ NOTICED_BY: dict[str, tuple[str, ...]] = {
         "elbo-equivalence",
         "kalman-gate",
     ),
+    "dropped density of the particles' proposal": ("mixture-filter-unbiased",),
+    "wrong sign of the mean in filters along regimes": (
+        "rao-blackwell",
+        "mixture-filter-unbiased",
+        "switching-mixture",
+    ),
+    "dropped spread of merged means": ("switching-mixture",),
     "dropped future of the bidirectional network": ("bidirectional-is-smoothing",),
 }
 """Ids of the claims that detect each damage, as measured by the command."""

@@ -18,6 +18,7 @@ from pgm_rnn.inference.smc.forecasting import Start, continued
 from pgm_rnn.inference.smc.paths import ancestral_paths
 from pgm_rnn.kernels.gaussian_backward import root_of
 from pgm_rnn.particles import Options
+from pgm_rnn.particles.errors import offering_minus_infinity
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import Forecast
 from pgm_rnn.sequence_model.chains import filtered
@@ -73,7 +74,7 @@ def filter(
     check_choice("keep", keep, ("last", "all"))
     options = _options(num_particles, proposal, resampling, ess_threshold, degenerate=degenerate)
     data, regimes = prepared(model, x, lengths, inputs, mask), RegimeModel(model)
-    with seeded(seed, stream=8):
+    with seeded(seed, stream=8), offering_minus_infinity():
         result = particles.run(regimes, data, options, keep=keep, seen={"moments": _moments(regimes)})
     last = last_of(data.x, data.lengths)
     assert result.memory is not None  # h_t has the moments

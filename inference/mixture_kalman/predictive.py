@@ -7,6 +7,7 @@ from pyro.distributions import constraints
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
+from pgm_rnn.distributions.entry_laws import EntryLaws, of_entries
 from pgm_rnn.kernels.normal_update import log_density
 
 
@@ -56,3 +57,11 @@ class Predictive(TorchDistribution):
         """Draws without gradient."""
         with torch.no_grad():
             return self.rsample(sample_shape)
+
+
+@of_entries.register
+def _(law: Predictive, x: Tensor) -> EntryLaws:
+    values = x if law.event_shape else x[..., None]
+    upto = torch.special.ndtr((values - law.loc) / law.cov.diagonal(dim1=-2, dim2=-1).sqrt())
+    mean = law.loc.expand(upto.shape)
+    return EntryLaws(*(part if law.event_shape else part[..., 0] for part in (upto, upto, mean)))

@@ -11,12 +11,8 @@ from pgm_rnn.inference.smc.forecasting import continued, drawn_particles
 from pgm_rnn.inference.smc.paths import ancestral_paths, backward_paths, fixed_lag_states
 from pgm_rnn.inference.smc.results import Filtered
 from pgm_rnn.inference.smc.run import Function, checked_for_smc, run
-from pgm_rnn.particles import (
-    DegenerateWeightsError,
-    Lookahead,
-    Options,
-    Proposal,
-)
+from pgm_rnn.particles import Lookahead, Options, Proposal
+from pgm_rnn.particles.errors import offering_minus_infinity
 from pgm_rnn.particles.noise import Noise
 from pgm_rnn.randomness import seeded
 from pgm_rnn.results import shown
@@ -90,14 +86,8 @@ def filter(
     """
     options = Options(num_particles, proposal, lookahead, resampling, ess_threshold, degenerate=degenerate, noise=noise)
     check_choice("keep", keep, ("last", "all"))
-    with seeded(seed, stream=8):
-        try:
-            return run(model, checked_for_smc(model, x, lengths, inputs, mask), options, functions, keep)
-        except DegenerateWeightsError as error:
-            if error.found is not None:
-                raise
-            way_out = f"{error.way_out}, or degenerate='-inf'"
-            raise DegenerateWeightsError(error.sequence, error.step, way_out=way_out) from None
+    with seeded(seed, stream=8), offering_minus_infinity():
+        return run(model, checked_for_smc(model, x, lengths, inputs, mask), options, functions, keep)
 
 
 @by_keyword

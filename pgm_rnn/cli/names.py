@@ -87,6 +87,8 @@ EXPERIMENTS = (
 )
 CLAIMS = (
     "particle-weights",
+    "rao-blackwell",
+    "mixture-filter-unbiased",
     "remark-1",
     "markov-properties",
     "proposition-4",
@@ -117,6 +119,7 @@ CLAIMS = (
     "vrnn-limits",
     "vrnn-linear-limit",
     "kalman-is-exact",
+    "switching-mixture",
     "scan-is-recursion",
     "linear-rnn-limit",
     "em-ascends",

@@ -1,5 +1,8 @@
 """The error for weights that are all zero, NaN or infinite."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
@@ -25,6 +28,22 @@ class DegenerateWeightsError(ValueError):
             wanted, got = "finite log weights", found
         super().__init__(f"expected {wanted}, got {got} in sequence {sequence} at step {step}; {way_out}")
         self.sequence, self.step, self.found, self.way_out = sequence, step, found, way_out
+
+
+@contextmanager
+def offering_minus_infinity() -> Iterator[None]:
+    """A block in which the error for weights that are all zero names degenerate='-inf' as a way out.
+
+    Raises:
+        DegenerateWeightsError: as the block did.
+    """
+    try:
+        yield
+    except DegenerateWeightsError as error:
+        if error.found is not None:
+            raise
+        way_out = f"{error.way_out}, or degenerate='-inf'"
+        raise DegenerateWeightsError(error.sequence, error.step, way_out=way_out) from None
 
 
 _SOURCES = "look for a parameter or an observation that is NaN, or a density that overflows"

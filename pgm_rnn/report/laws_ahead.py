@@ -15,7 +15,8 @@ from torch import Tensor
 
 from pgm_rnn.distributions.entry_laws import of_entries
 from pgm_rnn.emissions.mixing import mixture
-from pgm_rnn.inference import forward_backward, kalman, smc
+from pgm_rnn.inference import forward_backward, kalman, mixture_kalman, smc
+from pgm_rnn.inference.mixture_kalman.problem import sums_out_vectors
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.conditionals import spread
 from pgm_rnn.sequences import Sequences
@@ -158,13 +159,17 @@ def _summary(x: Tensor, points: Sequence[float], symbols: dict[int, int], whole:
 def draws_of(
     model: SequenceModel, num_steps: int, num_samples: int, num_particles: int, seed: int | None, future: Tensor | None
 ) -> Callable[[Sequences, int], Tensor]:
-    """A function for `of_draws`: the model's own forecasts, from a particle filter where it has no exact one."""
+    """A function for `of_draws`: the model's own forecasts, from a particle filter where it has no exact one.
+
+    The particles are regimes with a Kalman filter each where switching states allow it, and whole states otherwise.
+    """
 
     def draw(data: Sequences, first: int) -> Tensor:
         options: dict[str, Any] = {"num_samples": num_samples, "seed": None if seed is None else seed + first}
         options["future_inputs"] = None if future is None else future[first : first + len(data.lengths)]
         if model.exact:
             return model.forecast(data, num_steps, **options).x
-        return smc.forecast(model, data, num_steps, num_particles=num_particles, **options).x
+        engine = mixture_kalman if sums_out_vectors(model, data) else smc
+        return engine.forecast(model, data, num_steps, num_particles=num_particles, **options).x
 
     return draw

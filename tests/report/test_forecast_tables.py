@@ -11,13 +11,14 @@ from scipy import stats
 
 import pgm_rnn as pr
 from pgm_rnn.emissions import Bernoulli, Gaussian, Poisson
-from pgm_rnn.inference import forward_backward, kalman, smc
+from pgm_rnn.inference import forward_backward, kalman, mixture_kalman, smc
 from pgm_rnn.legend import Column, Legend
-from pgm_rnn.models import HMM, RNN, LinearGaussianSSM, NoisyRNN
+from pgm_rnn.models import HMM, RNN, LinearGaussianSSM, NoisyRNN, SwitchingLinearSSM
 from pgm_rnn.report.forecasts import Forecast
 from pgm_rnn.report.future_times import future_times
 from pgm_rnn.report.laws_ahead import of_draws
 from pgm_rnn.sequences import Sequences, pad
+from tests import mixtures
 
 TRANSITION = torch.tensor([[0.9, 0.1], [0.3, 0.7]], dtype=torch.float64)
 LENGTHS = (9, 5)
@@ -136,6 +137,27 @@ def test_other_models_have_the_quantiles_of_their_draws() -> None:
     np.testing.assert_allclose(ahead.intervals[0, 0], np.quantile(x, 0.1, axis=0))
     np.testing.assert_allclose(ahead.intervals[0, 1], np.quantile(x, 0.9, axis=0))
     assert ahead.how == "99 draws after 30 particles"
+
+
+def test_forecasts_of_switching_systems_come_from_regimes_with_kalman_filters() -> None:
+    model = SwitchingLinearSSM.random(2, 1, 1, seed=0).double()
+    x = model.sample(1, 6, seed=1).x
+    with torch.no_grad():
+        paths = mixtures.all_paths(model, torch.cat([x[0], x.new_full((2, 1), torch.nan)]))
+        weights = torch.stack([path.log_joint for path in paths]).softmax(0)
+        ahead = torch.tensor([path.regimes for path in paths])[:, -2:]
+        y = torch.stack([path.mean[-2:, 0] for path in paths])
+        exact = weights @ (model.emission_matrix[ahead][..., 0, 0] * y + model.emission_offset[ahead][..., 0])
+    options: Any = {"num_samples": 4_000, "num_particles": 4_000, "seed": 0}
+    found = pr.forecast(model, x, num_steps=2, **options).means[0, :, 0]
+    drawn = mixture_kalman.forecast(model, x, 2, **options).x[:, 0, :, 0]
+    torch.testing.assert_close(found, drawn.mean(0))
+    error = drawn.std(0) * (2 / 4_000) ** 0.5  # of the draws, and of the particles
+    assert bool(((found - exact).abs() < 5 * error).all())
+    assert not torch.allclose(found, smc.forecast(model, x, 2, **options).x[:, 0, :, 0].mean(0))
+    recurrent = SwitchingLinearSSM.random(2, 1, 1, seed=0, recurrent=True).double()
+    whole = smc.forecast(recurrent, x, 2, **options).x[:, 0, :, 0].mean(0)  # regimes that read y
+    torch.testing.assert_close(pr.forecast(recurrent, x, num_steps=2, **options).means[0, :, 0], whole)
 
 
 def test_a_network_of_symbols_has_frequencies() -> None:

@@ -12,6 +12,7 @@ from pgm_rnn.claims.vidal_2024.linear_limit import LinearRnnLimit
 from pgm_rnn.claims.vidal_2024.noisy_limit import NoisyRnnLimit
 from pgm_rnn.claims.vidal_2024.parameter_tying import ParameterTying
 from pgm_rnn.claims.vidal_2024.scan import ScanIsRecursion
+from pgm_rnn.claims.vidal_2024.switching_mixture import SwitchingMixture
 from pgm_rnn.claims.vidal_2024.vanishing_gradient import (
     GradientDirection,
     OrthogonalInitialisation,
@@ -21,6 +22,7 @@ from pgm_rnn.claims.vidal_2024.vanishing_gradient import (
 
 VIDAL_2024: tuple[Claim, ...] = (
     KalmanIsExact(),
+    SwitchingMixture(),
     ScanIsRecursion(),
     LinearRnnLimit(),
     EmAscends(),

@@ -164,7 +164,7 @@ class _Checks:
 
     def particles(self, num_particles: int) -> Iterator[Section]:
         if self.found is not None and self.found.filtering is not None:
-            yield particles(self._model, self._data, self.found.filtering)
+            yield particles(self._data, self.found.filtering)
         if has_guide(self._model):
             yield guide(self._model, self._data, num_particles, self._seed)
 

@@ -5,7 +5,8 @@
     no latent state         the emission given the memory                                 exact
     finitely many states    sum_k p(z_t = k | x_{1:t-1}) F(x_t | z_t = k, h_t)             exact
     linear Gaussian states  N(C m_t + d, C P_t C' + R) of the Kalman filter                exact
-    any others              sum_n W_{t-1}^n F(x_t | z_t^n, h_t^n),  z_t^n by the transition of the filter's particles
+    any others              sum_n W_{t-1}^n F(x_t | z_t^n, h_t^n),  z_t^n by the transition of the filter's particles,
+                            which are regimes with a Kalman filter each where the vectors can be summed out
 
 Each entry of x_t is taken by itself, given all entries of the steps before. Dawid (1984).
 """
@@ -18,6 +19,7 @@ from torch import Tensor
 from pgm_rnn.distributions.entry_laws import EntryLaws, averaged, of_entries
 from pgm_rnn.inference import forward_backward, kalman
 from pgm_rnn.inference.kalman.kinds import is_linear
+from pgm_rnn.inference.mixture_kalman import RegimeModel
 from pgm_rnn.report.diagnostics.particle_laws import Filtering, of_particles
 from pgm_rnn.report.fitted import counted
 from pgm_rnn.sequence_model import SequenceModel, memory_of
@@ -74,7 +76,8 @@ def one_step(model: Any, data: Sequences, num_particles: int = 1000, seed: int |
         laws, how = _of_kalman(model, data), "the exact normal laws of the Kalman filter"
     else:
         laws, filtering = of_particles(model, data, num_particles, seed)
-        how = f"{num_particles:,} particles"
+        carried = ", each with a Kalman filter" if isinstance(filtering.model, RegimeModel) else ""
+        how = f"{num_particles:,} particles{carried}"
     below, upto, mean = (as_vectors(part.double()) for part in laws)
     there = _scored(model, data, below.shape[-1]) & upto.isfinite()
     parts = (below, upto, as_vectors(data.x).double() - mean)

@@ -2,8 +2,9 @@
 
     F(x | x_{1:t-1}) = sum_n W_{t-1}^n F(x | z_t^n, h_t^n),   z_t^n ~ p(z_t | z_{t-1}^n, h_t^n)
 
-The filter is that of `smc.filter`, with the model's own guide where it has one; its steps are taken one by one, and the
-particles after each are moved on by the transition, because the guide may have read x_t.
+The filter is that of `smc.filter`, with the model's own guide where it has one, and that of `mixture_kalman.filter` for
+switching states whose vectors can be summed out. Its steps are taken one by one, and the particles after each are moved
+on by the transition, because the guide may have read x_t.
 """
 
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.distributions.entry_laws import EntryLaws, averaged, of_entries
+from pgm_rnn.inference.mixture_kalman import RegimeModel
+from pgm_rnn.inference.mixture_kalman.problem import prepared, sums_out_vectors
 from pgm_rnn.inference.smc.run import checked_for_smc
 from pgm_rnn.kernels.pareto import pareto_k
 from pgm_rnn.particles import Options, init, step
@@ -20,6 +23,7 @@ from pgm_rnn.particles.state import Particles, Proposed, Step
 from pgm_rnn.particles.steps import move, start
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import SequenceModel, memory_of
+from pgm_rnn.sequence_model.once import computed_once
 from pgm_rnn.sequences import Sequences, length_mask, over_events
 
 
@@ -28,12 +32,14 @@ class Filtering:
     """The record of a particle filter; NaN in the padding.
 
     Attributes:
+        model: the model whose states are the particles: the one that was given, or its regimes.
         num_particles: N.
         ess: effective sample size after each step, (B, T).
-        pareto_k: shape of the largest weights after each step, (B, T).
+        pareto_k: shape of the largest weights after each step, (B, T); NaN for regimes, whose weights have ties.
         log_normalizers: estimates of log p(x_t | x_{1:t-1}), (B, T), nats; -inf where all weights were zero.
     """
 
+    model: SequenceModel
     num_particles: int
     ess: Tensor
     pareto_k: Tensor
@@ -55,19 +61,28 @@ def of_particles(
     Raises:
         TypeError, ValueError: as `smc.filter`.
     """
-    run = _Run(model, checked_for_smc(model, data, None, None), num_particles)
+    if sums_out_vectors(model, data):
+        model, given = RegimeModel(model), prepared(model, data, None, None, None)
+    else:
+        given = checked_for_smc(model, data, None, None)
+    run = _Run(model, given, num_particles)
     laws, records = list[EntryLaws](), list[tuple[Tensor, Tensor, Tensor]]()
-    with seeded(seed, stream=8):
+    with seeded(seed, stream=8), computed_once(model):
         latest: Particles | None = None
         for t in range(data.x.shape[1]):
-            laws.append(_mixed(model, run.ahead(latest, t), data.x[:, t]))
+            laws.append(_mixed(model, run.ahead(latest, t), given.x[:, t]))
             done = run.step(latest, t)
             latest = done.particles
-            records.append((latest.ess, pareto_k(latest.log_weights), done.log_normalizer))
+            records.append((latest.ess, _tail(model, latest.log_weights), done.log_normalizer))
     inside = length_mask(data.lengths, data.x.shape[1])
     record = (torch.stack(part, dim=1).where(inside, torch.nan) for part in zip(*records, strict=True))
     each = EntryLaws(*(torch.stack(part, dim=1) for part in zip(*laws, strict=True)))
-    return each, Filtering(num_particles, *record)
+    return each, Filtering(model, num_particles, *record)
+
+
+def _tail(model: SequenceModel, log_weights: Tensor) -> Tensor:
+    """Pareto's k of weights (N, B), (B,); NaN for regimes: many particles share a path, and so a weight."""
+    return torch.full_like(log_weights[0], torch.nan) if isinstance(model, RegimeModel) else pareto_k(log_weights)
 
 
 class _Run:

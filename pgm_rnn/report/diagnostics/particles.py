@@ -10,6 +10,7 @@ import math
 
 import torch
 
+from pgm_rnn.inference.mixture_kalman import RegimeModel
 from pgm_rnn.kernels.pareto import RELIABLE
 from pgm_rnn.report.diagnostics.particle_laws import Filtering
 from pgm_rnn.report.diagnostics.section import Section
@@ -28,11 +29,10 @@ OFTEN = 0.1
 _MOST_NAMED = 3
 
 
-def particles(model: SequenceModel, data: Sequences, found: Filtering) -> Section:
+def particles(data: Sequences, found: Filtering) -> Section:
     """The section of a particle filter.
 
     Args:
-        model: the model that was filtered.
         data: the checked data.
         found: the record of the filter.
     """
@@ -40,6 +40,7 @@ def particles(model: SequenceModel, data: Sequences, found: Filtering) -> Sectio
     k, limit = found.pareto_k.cpu(), least_ess(found.num_particles)
     lost = ess < limit  # False for NaN
     smallest, at = ess.nan_to_num(math.inf).min(1)
+    columns = COLUMNS[:5] if isinstance(found.model, RegimeModel) else COLUMNS
     rows = tuple(
         (
             float(data.lengths[i]),
@@ -49,18 +50,18 @@ def particles(model: SequenceModel, data: Sequences, found: Filtering) -> Sectio
             float(lost[i].sum()),
             float(k[i].nan_to_num(-math.inf).max()),
             float((k[i] > RELIABLE).sum()),
-        )
+        )[: len(columns)]
         for i in range(len(ess))
     )
-    table = Table("particles", "particle filter", "sequence", names_of_sequences(data), COLUMNS, rows)
+    table = Table("particles", "particle filter", "sequence", names_of_sequences(data), columns, rows)
     worst = smallest.argsort().tolist()
     note = (
-        f"{found.num_particles:,} particles, {_proposal(model)}. ESS is the effective sample size of a step; lost "
-        f"is the number of steps below {limit:g}. With k (Pareto) above {RELIABLE} few particles carry the weights"
+        f"{found.num_particles:,} particles, {_proposal(found.model)}. ESS is the effective sample size of a step; "
+        f"lost is the number of steps below {limit:g}{_tails(found.model)}"
     )
     sentences = [
         f"The filter lost its particles at {place(data, i, int(at[i]))} ({_size(float(smallest[i]))} of "
-        f"{found.num_particles:,}{_more(int(lost[i].sum()))}); {_remedy(model)}"
+        f"{found.num_particles:,}{_more(int(lost[i].sum()))}); {_remedy(found.model)}"
         for i in worst[:_MOST_NAMED]
         if bool(lost[i].any())
     ]
@@ -69,9 +70,8 @@ def particles(model: SequenceModel, data: Sequences, found: Filtering) -> Sectio
         sentences.append(f"The filter lost its particles in {others} more sequences; the table has them")
     heavy = float((k > RELIABLE).sum() / k.isfinite().sum().clamp(min=1))
     if heavy > OFTEN:
-        sentences.append(
-            f"Few particles carry the weights (Pareto k above {RELIABLE}) at {heavy:.0%} of the steps; {_remedy(model)}"
-        )
+        often = f"(Pareto k above {RELIABLE}) at {heavy:.0%} of the steps"
+        sentences.append(f"Few particles carry the weights {often}; {_remedy(found.model)}")
     return Section(table, note, "effective sample sizes of the particle filter", tuple(sentences), tuple(worst))
 
 
@@ -89,10 +89,21 @@ def _more(num_lost: int) -> str:
 
 
 def _proposal(model: SequenceModel) -> str:
+    if isinstance(model, RegimeModel):
+        return "each a regime with a Kalman filter, proposed after a look at the observation"
     return "proposed by the model's guide" if model.has_proposal else "proposed by the transition"
 
 
+def _tails(model: SequenceModel) -> str:
+    """What the note says of Pareto's k, which is not fitted to regimes: they have few distinct weights."""
+    if isinstance(model, RegimeModel):
+        return ""
+    return f". With k (Pareto) above {RELIABLE} few particles carry the weights"
+
+
 def _remedy(model: SequenceModel) -> str:
+    if isinstance(model, RegimeModel):
+        return "use more particles"
     if model.has_proposal:
         return "use more particles, or train the guide longer"
     return "use more particles, or give the model a guide (a proposal)"

@@ -10,11 +10,12 @@ import torch
 from scipy import stats
 
 from pgm_rnn.emissions import Gaussian, Poisson
-from pgm_rnn.models import HMM, RNN, LinearGaussianSSM, NoisyRNN
+from pgm_rnn.models import HMM, RNN, LinearGaussianSSM, NoisyRNN, SwitchingLinearSSM
 from pgm_rnn.report.diagnostics.one_step import one_step
 from pgm_rnn.report.diagnostics.particle_laws import of_particles
 from pgm_rnn.sequence_model.observations import checked
 from pgm_rnn.sequences import Sequences, pad
+from tests import mixtures
 
 PHI, SCALE = 0.8, 0.5
 
@@ -104,6 +105,40 @@ def test_particles_tend_to_the_exact_laws() -> None:
     laws, record = of_particles(noisy, data, 20_000, seed=0)
     np.testing.assert_allclose(laws.upto, exact.upto, atol=5 * 0.5 / 20_000**0.5)
     assert record.ess.shape == (2, 5)
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_particles_of_regimes_tend_to_the_mixture_over_all_paths(width: int) -> None:
+    """F(x_t) is the mean over paths s_{1:t} of normal distribution functions, with weights p(s_{1:t} | x_{1:t-1})."""
+    model = SwitchingLinearSSM.random(2, 1, width, seed=0).double()
+    x = model.sample(1, 3, seed=1).x.double()
+    x[0, 1, 0] = torch.nan
+    found = one_step(model, checked(model, x), num_particles=20_000)
+    assert "each with a Kalman filter" in found.how
+    before = x[0].clone()
+    before[2] = torch.nan
+    with torch.no_grad():
+        paths = mixtures.all_paths(model, before)
+        weights = torch.stack([path.log_joint for path in paths]).softmax(0)
+        last = [path.regimes[-1] for path in paths]
+        y, var = (
+            torch.stack(part) for part in zip(*((path.mean[-1], path.cov[-1:, -1]) for path in paths), strict=True)
+        )
+        mean = model.emission_matrix[last][..., 0] * y + model.emission_offset[last]  # (paths, M)
+        spread = model.emission_matrix[last][..., 0] ** 2 * var + model.emission_cov[last].diagonal(dim1=-2, dim2=-1)
+        expected = weights @ torch.special.ndtr((x[0, 2] - mean) / spread.sqrt())
+    np.testing.assert_allclose(found.upto[0, 2], expected, atol=5 * 0.5 / 20_000**0.5)
+    atol = 5 * float((weights @ (mean - weights @ mean) ** 2).max()) ** 0.5 / 20_000**0.5
+    np.testing.assert_allclose(x[0, 2] - found.residuals[0, 2], weights @ mean, atol=atol)
+    assert found.upto[0, 1].isnan().tolist() == [True] + [False] * (width - 1)
+
+
+def test_a_filter_of_the_whole_state_serves_regimes_that_read_it() -> None:
+    model = SwitchingLinearSSM.random(2, 1, 1, seed=0, recurrent=True)
+    found = one_step(model, checked(model, model.sample(1, 5, seed=0).x), num_particles=100)
+    assert found.how == "100 particles"
+    assert found.filtering is not None
+    assert found.filtering.model is model
 
 
 def test_steps_that_are_given_and_padding_have_no_pit() -> None:

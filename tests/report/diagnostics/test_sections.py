@@ -1,5 +1,6 @@
 """Sections of a diagnosis: silent on data of the model itself, and a finding for each model that is wrong."""
 
+import dataclasses
 import math
 from typing import Any
 
@@ -12,7 +13,7 @@ from pgm_rnn.emissions import Bernoulli, Categorical, Gaussian, Poisson
 from pgm_rnn.inference import em
 from pgm_rnn.inference.mcmc import Posterior
 from pgm_rnn.legend import Column, Legend
-from pgm_rnn.models import HMM, VRNN, LinearGaussianSSM, NoisyRNN
+from pgm_rnn.models import HMM, VRNN, LinearGaussianSSM, NoisyRNN, SwitchingLinearSSM
 from pgm_rnn.report.diagnostics import coverage as coverage_module
 from pgm_rnn.report.diagnostics import simulations as simulations_module
 from pgm_rnn.report.diagnostics.coverage import coverage, origins
@@ -245,13 +246,13 @@ def test_the_step_at_which_a_filter_loses_its_particles_is_named() -> None:
     data, _ = of(model, x, MACHINES)
     found = one_step(model, data, num_particles=200)
     assert found.filtering is not None
-    section = particles(model, data, found.filtering)
+    section = particles(data, found.filtering)
     assert any("lost its particles at step 12 of machine-03" in finding for finding in section.findings)
     assert section.worst[0] == 1
     quiet, _ = of(model, model.sample(2, 30, seed=0).x, MACHINES)
     filtering = one_step(model, quiet, num_particles=200).filtering
     assert filtering is not None
-    assert particles(model, quiet, filtering).findings == ()
+    assert particles(quiet, filtering).findings == ()
 
 
 def test_numbers_of_a_filter_are_those_of_its_record() -> None:
@@ -261,11 +262,26 @@ def test_numbers_of_a_filter_are_those_of_its_record() -> None:
     terms = torch.tensor([[-1.0, -2.0, -1.0], [-1.0, -torch.inf, nan]])
     model = NoisyRNN.random(1, 1, seed=0)
     data = Sequences(torch.zeros(2, 3, 1), torch.tensor([3, 2]))
-    section = particles(model, data, Filtering(100, ess, k, terms))
+    section = particles(data, Filtering(model, 100, ess, k, terms))
     assert section.table.values[0] == pytest.approx((3, 3.0, 2, 133 / 3, 1, 0.9, 1))
     assert section.table.values[1] == pytest.approx((2, 0.0, 2, 30.0, 1, 0.3, 0))
     assert "step 2 of sequence 1 (every weight is zero" in section.findings[0]
     assert "20% of the steps" in section.findings[-1]
+
+
+def test_particles_that_are_regimes_have_no_tails_and_no_guide() -> None:
+    model = SwitchingLinearSSM.random(2, 1, 1, seed=0)
+    data, _ = of(model, model.sample(2, 30, seed=0).x)
+    filtering = one_step(model, data, num_particles=200).filtering
+    assert filtering is not None
+    section = particles(data, filtering)
+    assert section.table.columns == ("steps", "least ESS", "at step", "mean ESS", "lost")
+    assert all(len(row) == 5 for row in section.table.values)
+    assert "each a regime with a Kalman filter" in section.note
+    assert "Pareto" not in section.note
+    assert section.findings == ()
+    lost = dataclasses.replace(filtering, ess=torch.ones_like(filtering.ess))
+    assert particles(data, lost).findings[0].endswith("; use more particles")
 
 
 def test_an_untrained_guide_is_found_and_one_of_the_posterior_itself_is_not() -> None:
