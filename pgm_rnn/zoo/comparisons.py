@@ -35,7 +35,7 @@ class Estimate(NamedTuple):
 
 _HAMILTON = "Hamilton (1989), table 1"
 _DRIVERS = "Durbin & Koopman (2012), sec. 8.2"
-_POUND = "Durbin & Koopman (2001), sec. 14.5"
+_POUND = "Durbin & Koopman (2001), ch. 14"
 _STOPPED = 1e-3
 """Hamilton's search of 1989 stopped so near the maximum, whose log likelihood is given by a program of today."""
 
