@@ -54,7 +54,7 @@ def _inferred(model: SequenceModel, x: Tensor, above: Axes, below: Axes) -> str:
         return "season"
     if isinstance(model, StochasticVolatility):
         smoothed = smc.smooth(model, x, num_particles=PARTICLES, num_paths=DRAWS, seed=0)
-        size = (smoothed.trajectories[:, 0, :, 0] / 2).exp()
+        size = (smoothed.paths[:, 0, :, 0] / 2).exp()
         _band(below, size.mean(0), size.std(0))
         return "volatility"
     raise TypeError(f"expected a model of a single series, got {type(model).__name__}")
