@@ -101,7 +101,7 @@ def groups(data: str, rows: list[Row], estimates: list[tuple[str, ...]], *, in_s
     for kind in KINDS:
         found = sorted((row for row in rows if kind_of(row.bound) == kind), key=lambda row: row.nats_per_step)
         if found:
-            title = f"{_TITLES[kind]}; in sample, of the whole series" if in_sample else _TITLES[kind]
+            title = f"{_TITLES[kind]}; in sample" if in_sample else _TITLES[kind]
             yield title, HEAD, [_cells(row) for row in found]
     figures = sorted(PUBLISHED.get(data, ()), key=lambda figure: (kind_of(figure.bound), figure.nats_per_step))
     if figures:

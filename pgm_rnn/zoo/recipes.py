@@ -19,27 +19,27 @@ class Recipe(NamedTuple):
 
 RECIPES = {
     "stochastic-volatility-pound-dollar": Recipe(
-        "fit stochastic-volatility --data pound-dollar --objective elbo --num-particles 4 --epochs 200 --learning-rate "
-        "3e-2 --schedule cosine --seed 0",
-        "Given the volatility a return is normal, and its sign says nothing of the volatility that follows: options for "
-        "Student errors and leverage are not used, as in the publication. It was trained on the ELBO, which draws the "
-        "noise of the log variance to smaller values than the likelihood does. Its log likelihood by a filter with 1000 "
-        "particles, -936.3, is above that at the published estimates on these returns, -937.2; the publication has "
-        "another source's rates of the same days.",
+        "fit stochastic-volatility --data pound-dollar --objective elbo --num-particles 4 --epochs 200 "
+        "--learning-rate 3e-2 --schedule cosine --seed 0",
+        "Given the volatility a return is normal, and its sign says nothing of the volatility that follows: options "
+        "for Student errors and leverage are not used, as in the publication. It was trained on the ELBO, which "
+        "draws the noise of the log variance to smaller values than the likelihood does. Its log likelihood by a "
+        "filter with 1000 particles, -936.3, is above that at the published estimates on these returns, -937.2; the "
+        "publication has another source's rates of the same days.",
     ),
     "autoregressive-hmm-japanese-vowels": Recipe(
         "fit autoregressive-hmm --data japanese-vowels --num-states 8 --epochs 30 --seed 0",
-        "Each state is a linear regression on the one frame before, with noise that is independent in the coefficients: "
-        "a glide has no second difference, and of 300 draws of 16 frames the correlation of a coefficient with itself "
-        "one frame later is 0.95, that of the test split 0.97. The first two coefficients vary by 0.54 and 0.45 in "
-        "draws, 0.50 and 0.38 in the test split. It has no latent variable for who speaks.",
+        "Each state is a linear regression on the one frame before, with noise that is independent in the "
+        "coefficients: a glide has no second difference, and of 300 draws of 16 frames the correlation of a "
+        "coefficient with itself one frame later is 0.95, that of the test split 0.97. The first two coefficients "
+        "vary by 0.54 and 0.45 in draws, 0.50 and 0.38 in the test split. It has no latent variable for who speaks.",
     ),
     "switching-mean-ar-gnp": Recipe(
         "fit switching-mean-ar --data gnp --num-regimes 2 --order 4 --first condition --epochs 1500 --learning-rate "
         "3e-2 --schedule cosine --seed 0",
-        "It dates the recessions of these 33 years and nothing else: with the quarters after 1984 the variance falls "
-        "and the estimates do not hold. A regime is left with the same probability in its first quarter as in its "
-        "tenth.",
+        "It dates the recessions of these 33 years and nothing else: with the quarters after 1984 the variance "
+        "falls and the estimates do not hold. A regime is left with the same probability in its first quarter as in "
+        "its tenth.",
     ),
     "structural-uk-drivers": Recipe(
         "fit structural --data uk-drivers --seasonal 12 --seasonal-form trigonometric --epochs 300 --learning-rate "
