@@ -124,7 +124,7 @@ def _reference(name: str, reference: Reference | LabelReference) -> str:
             f"{reference.nats_per_label:.6f} nats per label, exact. `pgm_rnn.zoo.reference({name!r})` has them with "
             "log p(y | x) of each."
         )
-    several = f"{len(reference.data.lengths)} sequences, {reference.data.num_steps} steps"
+    several = f"{len(reference.data.lengths)} sequences, {reference.num_steps} steps"
     return (
         f"## Reference\n\n{several}, drawn from the model: {reference.nats_per_step:.6f} nats per step, "
         f"{reference.bound}. `pgm_rnn.zoo.reference({name!r})` has them with the log marginal likelihood of each."

@@ -32,17 +32,24 @@ class Reference(NamedTuple):
         log_marginal_likelihoods: (batch,), nats, float64.
         standard_errors: standard errors of these, (batch,); zero if they are exact.
         bound: "exact", or a name such as "SMC_2048 (16 runs)".
+        num_given: number of first observations of each sequence that the model is given, which do not count as steps.
     """
 
     data: Sequences
     log_marginal_likelihoods: Tensor
     standard_errors: Tensor
     bound: str
+    num_given: int = 0
 
     @property
     def nats_per_step(self) -> float:
         """The number on the card: the sum of nats divided by the number of steps."""
-        return -float(self.log_marginal_likelihoods.sum()) / self.data.num_steps
+        return -float(self.log_marginal_likelihoods.sum()) / self.num_steps
+
+    @property
+    def num_steps(self) -> int:
+        """Number of steps of all sequences, without those that the model is given."""
+        return self.data.num_steps - self.num_given * len(self.data.lengths)
 
 
 @torch.no_grad()
@@ -55,8 +62,8 @@ def made(model: SequenceModel) -> Reference:
     data = data._replace(x=x)
     if model.exact:
         found = model.log_marginal_likelihood(data.x, data.lengths)
-        return Reference(data, found, torch.zeros_like(found), "exact")
-    return Reference(data, *estimated(model, data), f"SMC_{NUM_PARTICLES} ({NUM_RUNS} runs)")
+        return Reference(data, found, torch.zeros_like(found), "exact", model.num_given)
+    return Reference(data, *estimated(model, data), f"SMC_{NUM_PARTICLES} ({NUM_RUNS} runs)", model.num_given)
 
 
 @torch.no_grad()
@@ -86,6 +93,7 @@ def as_json(reference: Reference) -> dict[str, Any]:
         "log_marginal_likelihoods": reference.log_marginal_likelihoods.tolist(),
         "standard_errors": reference.standard_errors.tolist(),
         "bound": reference.bound,
+        "num_given": reference.num_given,
     }
 
 
@@ -95,7 +103,9 @@ def from_json(content: dict[str, Any]) -> Reference:
     found, errors = (
         torch.tensor(content[key], dtype=torch.float64) for key in ("log_marginal_likelihoods", "standard_errors")
     )
-    return Reference(Sequences(x, torch.tensor(content["lengths"])), found, errors, content["bound"])
+    return Reference(
+        Sequences(x, torch.tensor(content["lengths"])), found, errors, content["bound"], content.get("num_given", 0)
+    )
 
 
 def _drawn(model: SequenceModel) -> Sequences:
