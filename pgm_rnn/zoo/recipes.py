@@ -18,6 +18,16 @@ class Recipe(NamedTuple):
 
 
 RECIPES = {
+    "rnn-min-gru-jsb": Recipe(
+        "fit rnn --data jsb --cell min-gru --hidden-dim 200 --epochs 40 --learning-rate 1e-2 --schedule cosine "
+        "--batch-size 8 --weight-decay 3e-1 --patience 40 --seed 0",
+        "The keys of a step are independent given the past, so that a choice between two chords becomes a mixture "
+        "of their notes. Its gates read the chord of the step and not the memory, and it has a quarter of the "
+        "parameters of the zoo's GRU of the same width, which was trained with the same options and is better by "
+        "0.08 nats per step. Its draws go astray sooner: of 60 draws of 60 steps, 33 % of the steps have three or "
+        "four keys (5.19 on average, standard deviation 2.71) and 47 % have two keys a semitone apart. In the test "
+        "split 100 % of the steps have three or four keys, and 1 % have two a semitone apart.",
+    ),
     "stochastic-volatility-pound-dollar": Recipe(
         "fit stochastic-volatility --data pound-dollar --objective elbo --num-particles 4 --epochs 200 "
         "--learning-rate 3e-2 --schedule cosine --seed 0",
