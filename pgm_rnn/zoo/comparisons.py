@@ -21,7 +21,7 @@ class Estimate(NamedTuple):
         published: the number.
         within: the largest difference from it that counts as agreement.
         parameter: the natural parameter that it is an estimate of, or a parameter; "" for the log likelihood.
-        index: the entry of that parameter.
+        place: the entry of that parameter, its indices.
         source: where it was published.
     """
 
@@ -29,7 +29,7 @@ class Estimate(NamedTuple):
     published: float
     within: float
     parameter: str
-    index: tuple[int, ...]
+    place: tuple[int, ...]
     source: str
 
 
@@ -42,7 +42,7 @@ programs find it, and agree on its log likelihood."""
 
 
 def _regimes(*rows: tuple[str, float, str, tuple[int, ...]]) -> tuple[Estimate, ...]:
-    return tuple(Estimate(words, value, _NEAR, name, index, _HAMILTON) for words, value, name, index in rows)
+    return tuple(Estimate(words, value, _NEAR, name, place, _HAMILTON) for words, value, name, place in rows)
 
 
 ESTIMATES: Mapping[str, tuple[Estimate, ...]] = {
@@ -90,7 +90,7 @@ def estimated(model: SequenceModel, info: Mapping[str, Any], estimate: Estimate)
     natural = model.natural_parameters.get(estimate.parameter)
     values: Tensor = dict(model.named_parameters())[natural.raw if natural else estimate.parameter].detach()
     values = natural.read(values) if natural else values
-    return float(values[estimate.index])
+    return float(values[estimate.place])
 
 
 def agrees(ours: float, estimate: Estimate) -> bool:
