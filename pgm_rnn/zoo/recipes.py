@@ -18,6 +18,15 @@ class Recipe(NamedTuple):
 
 
 RECIPES = {
+    "hsmm-jsb-16": Recipe(
+        "fit hsmm --data jsb --num-states 16 --max-duration 8 --epochs 4 --seed 0",
+        "Laws of durations gain nothing on these data: quarter by quarter a state lasts 1.3 to 2.7 steps on "
+        "average, and the HMM of 16 states, chosen from more starts, is better by 0.06 nats per step. Given its "
+        "state, the keys of a step are independent: chords that it draws mix notes of several chords, and voices do "
+        "not lead. Of 60 draws of 60 steps, 54 % of the steps have three or four keys (3.90 on average, standard "
+        "deviation 1.39) and 10 % have two keys a semitone apart. In the test split 100 % of the steps have three "
+        "or four keys, and 1 % have two a semitone apart.",
+    ),
     "recurrent-hmm-jsb-32": Recipe(
         "fit recurrent-hmm --data jsb --num-states 32 --hidden-dim 16 --epochs 6 --learning-rate 1e-2 --schedule "
         "cosine --weight-decay 1e-1 --seed 0",
