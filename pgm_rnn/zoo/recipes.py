@@ -18,6 +18,17 @@ class Recipe(NamedTuple):
 
 
 RECIPES = {
+    "rnn-lru-jsb": Recipe(
+        "fit rnn --data jsb --cell lru --hidden-dim 200 --epochs 40 --learning-rate 1e-2 --schedule cosine "
+        "--batch-size 8 --weight-decay 3e-1 --patience 40 --seed 0",
+        "The keys of a step are independent given the past, so that a choice between two chords becomes a mixture "
+        "of their notes. Its memory is linear in itself, and one layer of it is worse on these data than the zoo's "
+        "GRU, LSTM and minimal unit; with a sixth of the weight decay it is worse still, 8.88. It is better than "
+        "the simple recurrent network of Chung et al. (2014), 9.10, and not than that of Boulanger-Lewandowski et "
+        "al. (2012), 8.71. Of 60 draws of 60 steps, 34 % of the steps have three or four keys (4.84 on average, "
+        "standard deviation 2.26) and 42 % have two keys a semitone apart. In the test split 100 % of the steps "
+        "have three or four keys, and 1 % have two a semitone apart.",
+    ),
     "hsmm-jsb-16": Recipe(
         "fit hsmm --data jsb --num-states 16 --max-duration 8 --epochs 4 --seed 0",
         "Laws of durations gain nothing on these data: quarter by quarter a state lasts 1.3 to 2.7 steps on "
