@@ -24,7 +24,7 @@ RECIPES = {
         "The keys of a step are independent given the past, so that a choice between two chords becomes a mixture "
         "of their notes. Its memory is linear in itself, and one layer of it is worse on these data than the zoo's "
         "GRU, LSTM and minimal unit; with a sixth of the weight decay it is worse still, 8.88. It is better than "
-        "the simple recurrent network of Chung et al. (2014), 9.10, and not than that of Boulanger-Lewandowski et "
+        "the simple recurrent network of Chung et al. (2014), 9.10, but not than that of Boulanger-Lewandowski et "
         "al. (2012), 8.71. Of 60 draws of 60 steps, 34 % of the steps have three or four keys (4.84 on average, "
         "standard deviation 2.26) and 42 % have two keys a semitone apart. In the test split 100 % of the steps "
         "have three or four keys, and 1 % have two a semitone apart.",
