@@ -75,8 +75,8 @@ def compared(before: Worker, now: Worker, rounds: int) -> list[Row]:
             first, second = (before, now) if number % 2 else (now, before)
             times = {first: first.seconds(name), second: second.seconds(name)}
             pairs.append((times[before], times[now]))
-        milliseconds = [1e3 * median(values) for values in zip(*pairs, strict=True)]
-        rows.append(Row(name, *milliseconds, median(new / old for old, new in pairs)))
+        old, new = (1e3 * median(values) for values in zip(*pairs, strict=True))
+        rows.append(Row(name, old, new, median(now_took / took for took, now_took in pairs)))
         print(line(rows[-1]), flush=True)
     return rows
 

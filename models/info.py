@@ -29,6 +29,12 @@ class Size:
 
 NUM_STATES = Size("Number of hidden states.", shown="needed")
 LATENT_DIM = Size("Number of entries of the latent state z.")
+FIRST = Size(
+    'Whether the first p observations are modelled or given: "model" or "condition".',
+    "model",
+    kind=str,
+    choices=("model", "condition"),
+)
 HIDDEN_DIM = Size("Width of the hidden state, or of the networks.")
 
 STEPS: Mapping[str, object] = {"num_epochs": 150, "batch_size": 16, "learning_rate": 1e-2}

@@ -22,7 +22,7 @@ from pgm_rnn.checks import check_counts, check_probs
 from pgm_rnn.distributions.normal import ScaledNormal
 from pgm_rnn.emissions import Emission, Gaussian
 from pgm_rnn.emissions.natural import LOGARITHM, SOFTMAX, Natural, whole
-from pgm_rnn.models.info import GradientFit, ModelInfo, Size
+from pgm_rnn.models.info import FIRST, GradientFit, ModelInfo, Size
 from pgm_rnn.models.lagged import Lagged
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import First, SequenceModel
@@ -239,6 +239,7 @@ INFO = ModelInfo(
         {
             "num_regimes": Size("Number of regimes.", 2),
             "order": Size("Number p of past observations in the autoregression.", 1),
+            "first": FIRST,
         },
     ),
     small={"num_regimes": 2, "order": 1},

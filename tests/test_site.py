@@ -101,6 +101,29 @@ def test_the_page_of_all_cards_has_every_card_with_its_score() -> None:
     assert "| 0.0918 ± 0.0134 | labels |" in page
 
 
+def test_the_page_of_all_cards_tells_scores_in_sample_apart() -> None:
+    page = "\n".join(site_pages.cards(["switching-mean-ar-gnp", "hmm-jsb-16"]))
+    assert "| [switching-mean-ar-gnp](switching-mean-ar-gnp.md) | 11 | 1.3837 ± 0.0650 | exact, in sample |" in page
+    assert page.count("in sample |") == 1
+
+
+@pytest.mark.slow
+def test_a_card_of_a_series_shows_it_with_what_its_model_infers(tmp_path: Path) -> None:
+    found = site_pages.draw("switching-mean-ar-gnp", tmp_path)
+    assert list(found) == ["switching-mean-ar-gnp-graph.svg", "switching-mean-ar-gnp-states.png"]
+    assert all((tmp_path / file).stat().st_size > 1000 for file in found)
+
+
+def test_a_graph_starts_where_the_model_has_no_law_of_its_start() -> None:
+    from pgm_rnn.models import StructuralSSM
+
+    model = StructuralSSM("stochastic", seasonal=4)
+    whole = site_pages.from_its_start(model)
+    assert model.diffuse is not None
+    assert getattr(whole, "diffuse", None) is None
+    assert whole.states == model.states
+
+
 def test_a_card_shows_its_pictures_with_their_texts() -> None:
     text = site_pages.card("hmm-jsb-16", {"a.svg": "a graph", "b.png": "two draws"})
     assert text.startswith("# hmm-jsb-16\n\n![a graph](pictures/a.svg)\n\n![two draws](pictures/b.png)\n")

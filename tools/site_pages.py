@@ -7,6 +7,7 @@ lessons/                     the course, with what its lessons show: `tools.less
 contributing.md, changelog.md    the files at the top of the repository
 """
 
+import copy
 import re
 import shutil
 import sys
@@ -18,10 +19,15 @@ from typing import Any
 import typer
 
 from pgm_rnn.cli import app
+from pgm_rnn.data import load
+from pgm_rnn.data.catalogue import DATASETS
+from pgm_rnn.models.registry import get_model
 from pgm_rnn.report.graphs import graphs_of, write_graphs
 from pgm_rnn.report.media import medium_of
 from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequence_model.conditionals import example_of
 from pgm_rnn.zoo import list_pretrained, load_pretrained
+from tools import series_pictures
 from tools.formulas import typeset_page
 from tools.label_graphs import label_graph
 
@@ -88,13 +94,33 @@ def draw(name: str, folder: Path) -> dict[str, str]:
         write_graphs({name: label_graph(model, 3)}, graph)
         return found
     if not graph.exists():
-        write_graphs(graphs_of({name: model}, 3), graph)
+        write_graphs(graphs_of({name: from_its_start(model)}, 3), graph)
+    if data_of(name) in DATASETS and load(data_of(name)).is_series:
+        return found | series_picture(name, model, folder)
     medium = medium_of(model.family, data_of(name))
     if ".png" in medium.writers:
         found[f"{name}-draws.png"] = f"Two sequences of {NUM_STEPS} steps drawn from {name}: {medium.what}"
         if not (folder / f"{name}-draws.png").exists():
             medium.write(folder / f"{name}-draws.png", list(model.sample(2, NUM_STEPS, seed=0).x))
     return found
+
+
+def from_its_start(model: SequenceModel) -> SequenceModel:
+    """The same model with a proper law of its first observations, which its graph shows."""
+    whole = copy.deepcopy(model)
+    whole.first = "model"
+    if getattr(whole, "diffuse", None) is not None:
+        name, sizes = whole.recipe
+        whole = get_model(name, **{**sizes, "start_scale": 1.0, "emission": model.family}).to(example_of(model).dtype)
+    return whole
+
+
+def series_picture(name: str, model: SequenceModel, folder: Path) -> dict[str, str]:
+    """Draw a series above what its model infers from it; the alternative text by the picture's file."""
+    file, data = folder / f"{name}-states.png", load(data_of(name))
+    if not file.exists():
+        series_pictures.draw(model, data, file)
+    return {file.name: f"The series {data.name}, and what {name} infers from it"}
 
 
 def data_of(name: str) -> str:
@@ -104,8 +130,9 @@ def data_of(name: str) -> str:
 
 
 FACTS = {
+    "train": re.compile(r"^\| train, the whole series \| ([\d.-]+) \| ([\d.-]+) \| ([\w.]+)", re.MULTILINE),
     "data": re.compile(r"^- data: ([\w-]+)", re.MULTILINE),
-    "parameters": re.compile(r"^- parameters: ([\d,]+)", re.MULTILINE),
+    "parameters": re.compile(r"^- parameters: (\d[\d,]*), ", re.MULTILINE),
     "test": re.compile(r"^\| test \| ([\d.-]+) \| ([\d.-]+) \| ([\w.]+)", re.MULTILINE),
 }
 """What the table of all cards takes from each."""
@@ -118,13 +145,15 @@ def cards(names: Iterable[str]) -> Iterator[str]:
         text = (ZOO / name / "README.md").read_text(encoding="utf-8")
         found = {fact: pattern.search(text) for fact, pattern in FACTS.items()}
         parameters = found["parameters"][1] if found["parameters"] else "-"
-        test = found["test"]
+        test = found["test"] or found["train"]
         kind = "-" if test is None else "labels" if "." in test[3] else test[3]  # the accuracy follows
+        kind += ", in sample" if found["train"] else ""
         score = f"{test[1]} ± {test[2]} | {kind}" if test else "- | -"
         by_data[data_of(name)].append(f"| [{name}]({name}.md) | {parameters} | {score} |")
     yield "# Trained models\n"
     yield "`pgm_rnn.load_pretrained(NAME)` loads one. Scores are nats per step on the test set, or per label where the"
-    yield "kind is labels, with standard errors; less is better. The kind says whether a score is exact or a bound."
+    yield "kind is labels, with standard errors; less is better. The kind says whether a score is exact or a bound, and"
+    yield "whether it is in sample: of the one series to which the model was fitted."
     yield "[The leaderboard](../leaderboard.md) adds published figures.\n"
     for data in sorted(by_data):
         yield f"## {data}\n\n| model | parameters | test score | kind |\n|---|---|---|---|"

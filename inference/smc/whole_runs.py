@@ -34,7 +34,8 @@ def whole_run(model: SequenceModel, data: Sequences, options: Options) -> Filter
         return None
     threshold = options.ess_threshold * options.num_particles
     threshold = {0.0: -1.0, 1.0: math.inf}.get(float(options.ess_threshold), threshold)
-    run = _of_tables(model, data, options, threshold) if has_tables(model) else _of_chain(model, data, options, threshold)
+    of_kind = _of_tables if has_tables(model) else _of_chain
+    run = of_kind(model, data, options, threshold)
     return None if run is None else _filtered(model, data, run, options)
 
 

@@ -4,13 +4,16 @@ A test compares each list with the registry that it stands for; a new entry need
 """
 
 DATASETS = (
+    "gnp",
     "japanese-vowels",
     "jsb",
     "kanji",
     "nottingham",
     "pen-digits",
+    "pound-dollar",
     "synthetic-hmm",
     "tiny-shakespeare",
+    "uk-drivers",
 )
 MODELS = (
     "rnn-elman",

@@ -1,4 +1,4 @@
-"""Data sets by name: piano rolls, characters, speech, handwriting, and sequences drawn from a known HMM.
+"""Data sets by name: music, characters, speech, handwriting, classical series, and sequences drawn from a known HMM.
 
 Files are first looked up in the folder named by the environment variable PGM_RNN_DATA and in its subfolders, then in
 the user's cache folder; files found nowhere are downloaded into that cache. Each file is checked by its SHA-256 before

@@ -1,4 +1,4 @@
-"""Data sets: up to three splits, and the family of laws for one observation."""
+"""Data sets: up to three splits, or a single series, and the family of laws for one observation."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -59,3 +59,8 @@ class Dataset:
     vocabulary: str | None = None
     model: "HMM | None" = None
     labels: Labels | None = None
+
+    @property
+    def is_series(self) -> bool:
+        """Whether the data are one sequence without splits, so that scores of a model fitted to it are in-sample."""
+        return len(self.train.lengths) == 1 and self.valid is None and self.test is None

@@ -4,16 +4,15 @@
 
 The number is exact if the model's likelihood has a closed form. Otherwise there is a row for each of ELBO, FIVO_128 and
 importance_500, which all lie above the exact number on average. Likelihoods, bounds, estimates and published figures
-stand in tables of their own, because an order across them would mean nothing.
+stand in tables of their own.
 The page has a section for each data set; running the command for one leaves the other sections as they are.
 """
 
-import re
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich import box
 from rich.table import Table
@@ -24,86 +23,19 @@ from pgm_rnn.files import write_whole
 from pgm_rnn.inference import svi
 from pgm_rnn.models.registry import list_models
 from pgm_rnn.report import score_cache
+from pgm_rnn.report.leaderboard_page import section, with_section
+from pgm_rnn.report.leaderboard_tables import KINDS, Group, Row, groups, kind_of
 from pgm_rnn.report.material import in_dtype_of
 from pgm_rnn.report.records import check_output
 from pgm_rnn.report.score_cache import Score
 from pgm_rnn.report.terminal import console
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences
+from pgm_rnn.zoo.comparisons import ESTIMATES, estimated, shown
 from pgm_rnn.zoo.entries import HOME, describe_pretrained, list_pretrained, load_pretrained
 
 BOUNDS = {"fivo": 128, "elbo": 50, "importance": 500}
 """For a model without a likelihood in closed form: the bounds to compute, with their numbers of particles or draws."""
-
-
-KINDS = ("likelihoods", "bounds", "estimates")
-"""Kinds of scores of ours, each with a table of its own."""
-_TITLES = {
-    "likelihoods": "Likelihoods, exact",
-    "bounds": "Bounds: at least the exact number on average",
-    "estimates": "Estimates by importance sampling: at least the exact number on average",
-    "published": "Published figures, for the same splits",
-}
-
-
-def kind_of(bound: str) -> str:
-    """The kind of a score: exact scores are likelihoods, importance-sampled ones estimates, and others bounds."""
-    if bound == "exact":
-        return "likelihoods"
-    return "estimates" if bound.startswith("importance") else "bounds"
-
-
-class Row(NamedTuple):
-    """One score of one entry of the zoo.
-
-    Attributes:
-        entry: name of the entry.
-        nats_per_step: score on the test set.
-        standard_error: standard error over sequences.
-        bound: "exact", or the name of the bound or estimate.
-        parameters: number of parameters, including those of the guide.
-        minutes: training time, including that of a fit that it started from.
-        seed: random seed of the fit.
-        commands: the commands that made the entry, in their order.
-        seconds: time of this evaluation.
-    """
-
-    entry: str
-    nats_per_step: float
-    standard_error: float
-    bound: str
-    parameters: int
-    minutes: float
-    seed: int
-    commands: tuple[str, ...]
-    seconds: float
-
-
-class Published(NamedTuple):
-    """A published score; its error was not given."""
-
-    model: str
-    nats_per_step: float
-    bound: str
-    source: str
-
-
-_BOULANGER = "Boulanger-Lewandowski et al. (2012)"
-PUBLISHED = {
-    "jsb": (
-        Published("RNN", 8.71, "exact", _BOULANGER),
-        Published("LSTM", 8.67, "exact", "Chung et al. (2014)"),
-        Published("VRNN", 6.91, "FIVO_128", "Maddison et al. (2017)"),
-        Published("deep Markov model", 6.93, "ELBO", "Krishnan et al. (2017)"),
-        Published("deep Markov model", 6.39, "importance", "Krishnan et al. (2017)"),
-        Published("RNN-NADE", 5.19, "exact", _BOULANGER),
-    ),
-    "nottingham": (
-        Published("RNN", 4.46, "exact", _BOULANGER),
-        Published("RNN-NADE", 2.31, "exact", _BOULANGER),
-    ),
-}
-"""Published scores on the same splits of the same piano rolls."""
 
 
 def leaderboard(
@@ -143,7 +75,8 @@ def leaderboard(
             f"expected entries of trained models in {home}, got none; make one with pgm-rnn publish --into"
         )
     check_choice("--data", data, sorted({info["data"] for info in entries.values()}))
-    if load(data).test is None:
+    dataset = load(data)
+    if dataset.test is None and not dataset.is_series:
         raise ValueError(f"expected a data set with a test split, got {data}, which has none")
     names = [name for name, info in entries.items() if info["data"] == data]
     for name in models:
@@ -160,13 +93,16 @@ def leaderboard(
         rows += evaluated(name, entries[name], home, cached=cached)
     rows.sort(key=lambda row: (KINDS.index(kind_of(row.bound)), row.nats_per_step))
     out = console()
-    for table in _tables(data, rows):
+    estimates = [line for name in names for line in _estimates(name, entries[name], home)]
+    tables = list(groups(data, rows, estimates, in_sample=dataset.is_series))
+    for table in map(_table, tables):
         out.print(table)
         out.print()
-    out.print("nats per step on the test split, ± standard error over sequences")
+    over = "of the whole series" if dataset.is_series else "on the test split, ± standard error over sequences"
+    out.print(f"nats per step {over}")
     if page is not None:
         before = page.read_text(encoding="utf-8") if page.exists() else ""
-        write_whole(page, with_section(before, data, section(data, rows)).encode())
+        write_whole(page, with_section(before, data, section(dataset, rows, tables)).encode())
         out.print(f"written to {page}")
     return rows
 
@@ -175,8 +111,8 @@ def evaluated(name: str, info: dict[str, Any], home: Path, *, cached: bool = Tru
     """The rows of one entry: a single row if its model is exact, else one row for each of `BOUNDS`."""
     model = load_pretrained(name, home=home).requires_grad_(False)
     assert isinstance(model, SequenceModel)
-    test = load(info["data"], seed=info["seed"]).test
-    assert test is not None
+    dataset = load(info["data"], seed=info["seed"])
+    test = dataset.train if dataset.test is None else dataset.test
     test = in_dtype_of(model, test)
     parameters = sum(p.numel() for p in model.parameters())
     before = info["fit"].get("start")
@@ -206,95 +142,28 @@ def _label(bound: str, num_particles: int) -> str:
     return f"{bound}, {num_particles} draws" if bound == "ELBO" else bound
 
 
-HEAD: tuple[str, ...] = ("model", "nats per step", "±", "bound", "parameters", "min")
-_PUBLISHED_HEAD: tuple[str, ...] = ("model and source", "nats per step", "kind")
-
-
-def _groups(data: str, rows: list[Row]) -> Iterable[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
-    """Title, head and lines of each kind's table, the lowest number first; published figures are the last."""
-    for kind in KINDS:
-        found = sorted((row for row in rows if kind_of(row.bound) == kind), key=lambda row: row.nats_per_step)
-        if found:
-            yield _TITLES[kind], HEAD, [_cells(row) for row in found]
-    figures = sorted(PUBLISHED.get(data, ()), key=lambda figure: (kind_of(figure.bound), figure.nats_per_step))
-    if figures:
-        lines: list[tuple[str, ...]] = [
-            (f"{each.model}, {each.source}", f"{each.nats_per_step:.2f}", each.bound) for each in figures
-        ]
-        yield _TITLES["published"], _PUBLISHED_HEAD, lines
-
-
-def _cells(row: Row) -> tuple[str, ...]:
-    numbers = (f"{row.nats_per_step:.3f}", f"{row.standard_error:.3f}")
-    return row.entry, *numbers, row.bound, f"{row.parameters:,}", f"{row.minutes:.1f}"
-
-
-def _tables(data: str, rows: list[Row]) -> Iterable[Table]:
-    for title, head, lines in _groups(data, rows):
-        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, title=title, title_justify="left")
-        for column in head:
-            words = column.startswith("model") or column in ("bound", "kind")
-            table.add_column(
-                column,
-                justify="left" if words else "right",
-                no_wrap=not column.startswith("model"),
-                overflow="fold" if column.startswith("model") else "ellipsis",
-            )
-        for cells in lines:
-            table.add_row(*cells)
-        yield table
-
-
-def section(data: str, rows: list[Row]) -> str:
-    """A data set's section of the page, from its mark to the last line."""
-    dataset = load(data)
-    assert dataset.test is not None
-    size = f"{len(dataset.test.lengths):,} sequences, {dataset.test.num_steps:,} steps"
-    parts = [
-        _mark(data),
-        f"## {data}",
-        f"{dataset.description}. Test split, {size}. `pgm-rnn leaderboard --data {data}`; "
-        f"{sum(row.seconds for row in rows):.0f} s of evaluation.",
-        *(f"**{title}**\n\n{_markdown(head, lines)}" for title, head, lines in _groups(data, rows)),
-        "**How each was made**",
-        _markdown(
-            ("entry", "seed", "command"),
-            [
-                (row.entry, str(row.seed), _code(row.commands))
-                for row in sorted({row.entry: row for row in rows}.values(), key=lambda row: row.entry)
-            ],
-        ),
+def _estimates(name: str, info: dict[str, Any], home: Path) -> list[tuple[str, ...]]:
+    """An entry's estimates beside published ones, a line each."""
+    model = load_pretrained(name, home=home) if name in ESTIMATES else None
+    if not isinstance(model, SequenceModel):
+        return []
+    return [
+        (f"{name}, {each.quantity}", shown(estimated(model, info, each)), shown(each.published), each.source)
+        for each in ESTIMATES[name]
     ]
-    return "\n\n".join(parts) + "\n"
 
 
-def _code(commands: tuple[str, ...]) -> str:
-    return ", then ".join(f"`{command}`" for command in commands)
-
-
-def _markdown(head: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> str:
-    rows = [head, ("---",) * len(head), *lines]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
-
-
-HEADER = """# Leaderboard
-
-Every trained model of the zoo on the test split of the data that it was fitted to, under one normalisation: the sum of
-nats over the number of steps, all keys, the first step included. Numbers of different kinds are not ranked together.
-*Likelihoods* are exact. *Bounds*, ELBO and FIVO_128, lie above the exact number on average, and so do *estimates*,
-importance_500, from 500 weighted draws of the guide, by less than the ELBO. *Published figures* are for the same splits
-and as precise as their papers give them. ± is the standard error over the sequences of the split, which all models
-share, so differences between two models are more certain than that. Parameters include those of the guide; min is the
-training time in minutes, including that of an earlier fit from which this one started.
-"""
-
-
-def with_section(page: str, data: str, text: str) -> str:
-    """The page with a data set's section replaced, or appended if the page had none."""
-    kept = [part for part in re.split(r"(?m)^(?=<!-- data: )", page)[1:] if not part.startswith(_mark(data))]
-    parts = sorted([*(part.strip() + "\n" for part in kept), text])
-    return "\n".join([HEADER, *parts])
-
-
-def _mark(data: str) -> str:
-    return f"<!-- data: {data} -->"
+def _table(group: Group) -> Table:
+    title, head, lines = group
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, title=title, title_justify="left")
+    for column in head:
+        words, wide = column in ("bound", "kind"), column.startswith("model") or column == "source"
+        table.add_column(
+            column,
+            justify="left" if words or wide else "right",
+            no_wrap=not wide,
+            overflow="fold" if wide else "ellipsis",
+        )
+    for cells in lines:
+        table.add_row(*cells)
+    return table

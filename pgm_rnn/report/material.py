@@ -1,8 +1,9 @@
 """The data that a model is fitted to and scored on: a data set by name, or the series in a user's file.
 
-A data set has its own splits. If a file has several series, the first ones are the training set and the last ones the
-test set. A single series is split in time: its first part is the training set, and each later part is scored by
-one-step-ahead prediction given everything before it, log p(x_{n+1:T} | x_{1:n}) = log p(x_{1:T}) - log p(x_{1:n}).
+A data set has its own splits, or is a single series that is fitted and scored as a whole. If a file has several series,
+the first ones are the training set and the last ones the test set. A single series in a file is split in time: its
+first part is the training set, and each later part is scored by one-step-ahead prediction given everything before it,
+log p(x_{n+1:T} | x_{1:n}) = log p(x_{1:T}) - log p(x_{1:n}).
 """
 
 import warnings
@@ -22,7 +23,7 @@ from pgm_rnn.inference.diagnosis import check_scores
 from pgm_rnn.inference.svi.evaluation import num_modelled
 from pgm_rnn.legend import Legend
 from pgm_rnn.registries import OWN, Registries
-from pgm_rnn.report.one_step_terms import PARTICLES, one_step_terms
+from pgm_rnn.report.one_step_terms import PARTICLES, one_step_terms, seen_steps
 from pgm_rnn.report.tables import (
     Reading,
     check_emission,
@@ -144,11 +145,20 @@ def named(name: str, seed: int, registries: Registries = OWN) -> Material:
     dataset = load(name, seed=seed, datasets=registries.datasets)
 
     def scores(model: SequenceModel) -> list[Score]:
+        if dataset.is_series:
+            return [score_of_series(model, dataset.train)]
         splits = {split: getattr(dataset, split) for split in ("train", "valid", "test")}
         return [_scored(model, split, data) for split, data in splits.items() if data is not None]
 
     parts = (dataset.description, dataset.emission, dataset.train, dataset.valid)
-    return Material(*parts, False, scores, vocabulary=dataset.vocabulary)
+    return Material(*parts, dataset.is_series, scores, vocabulary=dataset.vocabulary)
+
+
+def score_of_series(model: SequenceModel, series: Sequences) -> Score:
+    """Score of one sequence, the sum of its one-step terms, with the standard error over its steps."""
+    data = in_dtype_of(model, series)
+    nats, seen = -one_step_terms(model, data)[0], seen_steps(model, data) > 0
+    return _score("train", nats[seen], seen[seen], True, "exact" if model.exact else f"FIVO_{PARTICLES}")
 
 
 def in_dtype_of(model: SequenceModel, data: Sequences) -> Sequences:

@@ -1,10 +1,13 @@
-"""The model card: the model, its data, its training, its scores and its weaknesses."""
+"""The model card: the model, its data with their licence, its training, its scores and its weaknesses."""
 
 import shlex
 from typing import Any
 
+from pgm_rnn.data.catalogue import DATASETS
 from pgm_rnn.inference.svi.label_scores import Confusion
+from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.storage import Description, Model
+from pgm_rnn.zoo.comparisons import ESTIMATES, estimated, is_in_sample, shown
 from pgm_rnn.zoo.label_references import LabelReference
 from pgm_rnn.zoo.references import Reference
 
@@ -14,7 +17,7 @@ def card(
 ) -> str:
     """The card as Markdown."""
     info = description.info
-    parts = [f"# {name}", _facts(description, model), _scores(info), _trained(info)]
+    parts = [f"# {name}", _facts(description, model), _scores(info), _trained(info), *_published(name, info, model)]
     parts += ["## What it gets wrong", failure_modes.strip()]
     if info.get("confusions"):
         split, confused = info["scores"][-1]["split"], [str(Confusion(**pair)) for pair in info["confusions"]]
@@ -26,7 +29,8 @@ def card(
 def _facts(description: Description, model: Model) -> str:
     arguments = description.arguments
     families = {key: _family(value["family"]) for key, value in arguments.items() if isinstance(value, dict)}
-    sizes = {key: value for key, value in arguments.items() if key != "first" and key not in families}
+    left_out = {"first", *families, *(key for key, value in arguments.items() if value is None)}
+    sizes = {key: value for key, value in arguments.items() if key not in left_out}
     if "emission" in families:
         families = {"observations": f"{families['emission']}, first={arguments['first']}"}
     rows = {
@@ -35,11 +39,13 @@ def _facts(description: Description, model: Model) -> str:
         "parameters": f"{sum(p.numel() for p in model.parameters()):,}, {description.dtype}",
         "data": f"{description.info['data']}: {description.info['description']}",
     }
+    if description.info["data"] in DATASETS:
+        rows["licence of the data"] = DATASETS[description.info["data"]].licence
     return "\n".join(f"- {key}: {value.rstrip(', ')}" for key, value in rows.items())
 
 
 def _family(family: dict[str, Any]) -> str:
-    return f"{family['name']}({', '.join(map(str, family['arguments'].values()))})"
+    return f"{family['name']}({', '.join(str(size) for size in family['arguments'].values() if size is not None)})"
 
 
 def _scores(info: dict[str, Any]) -> str:
@@ -47,13 +53,29 @@ def _scores(info: dict[str, Any]) -> str:
     if "nats_per_label" in scores[0]:
         return _label_scores(info)
     rows = ["| split | nats per step | standard error | bound | sequences | steps |", "|---|---|---|---|---|---|"]
+    in_sample = is_in_sample(info)
     for score in scores:
         numbers = (f"{score['nats_per_step']:.4f}", _rounded(score["standard_error"]), score["bound"])
-        rows.append(
-            "| " + " | ".join([score["split"], *numbers, _count(score, "sequences"), _count(score, "steps")]) + " |"
-        )
+        split = "train, the whole series" if in_sample else score["split"]
+        rows.append("| " + " | ".join([split, *numbers, _count(score, "sequences"), _count(score, "steps")]) + " |")
     note = "Sum of nats over the number of steps, all entries, first step included; the error is that over sequences."
+    if in_sample:
+        note = (
+            "Sum of nats over the number of steps, each given all before it; the error is that over steps. The model "
+            "was fitted to these very steps: this says how well it fits, not how well it predicts."
+        )
     return "\n".join(rows) + "\n\n" + note
+
+
+def _published(name: str, info: dict[str, Any], model: Model) -> list[str]:
+    """The entry's estimates beside published ones, if there are any."""
+    if name not in ESTIMATES or not isinstance(model, SequenceModel):
+        return []
+    rows = ["| quantity | this entry | published | source |", "|---|---|---|---|"]
+    for estimate in ESTIMATES[name]:
+        ours = shown(estimated(model, info, estimate))
+        rows.append(f"| {estimate.quantity} | {ours} | {shown(estimate.published)} | {estimate.source} |")
+    return ["## Beside published estimates", "\n".join(rows)]
 
 
 def _label_scores(info: dict[str, Any]) -> str:
@@ -102,7 +124,7 @@ def _reference(name: str, reference: Reference | LabelReference) -> str:
             f"{reference.nats_per_label:.6f} nats per label, exact. `pgm_rnn.zoo.reference({name!r})` has them with "
             "log p(y | x) of each."
         )
-    several = f"{len(reference.data.lengths)} sequences, {reference.data.num_steps} steps"
+    several = f"{len(reference.data.lengths)} sequences, {reference.num_steps} steps"
     return (
         f"## Reference\n\n{several}, drawn from the model: {reference.nats_per_step:.6f} nats per step, "
         f"{reference.bound}. `pgm_rnn.zoo.reference({name!r})` has them with the log marginal likelihood of each."

@@ -3,8 +3,9 @@
     x^{(i)} ~ the model,   log p(x^{(i)}), i = 1..n, exact, or by R particle filters with N particles:
     log (1/R) sum_r Z_r,   with the delta method's error sqrt(Var Z / R) / mean Z
 
-The sequences are drawn from the model itself, so that an entry contains no real data. All numbers are computed in
-float64.
+The sequences are drawn from the model itself, so that an entry contains no real data. Where the model has no proper
+law of its first observations, because it is given them or starts diffuse, it continues standard normal numbers. All
+numbers are computed in float64.
 """
 
 import copy
@@ -31,35 +32,38 @@ class Reference(NamedTuple):
         log_marginal_likelihoods: (batch,), nats, float64.
         standard_errors: standard errors of these, (batch,); zero if they are exact.
         bound: "exact", or a name such as "SMC_2048 (16 runs)".
+        num_given: number of first observations of each sequence that the model is given, which do not count as steps.
     """
 
     data: Sequences
     log_marginal_likelihoods: Tensor
     standard_errors: Tensor
     bound: str
+    num_given: int = 0
 
     @property
     def nats_per_step(self) -> float:
         """The number on the card: the sum of nats divided by the number of steps."""
-        return -float(self.log_marginal_likelihoods.sum()) / self.data.num_steps
+        return -float(self.log_marginal_likelihoods.sum()) / self.num_steps
+
+    @property
+    def num_steps(self) -> int:
+        """Number of steps of all sequences, without those that the model is given."""
+        return self.data.num_steps - self.num_given * len(self.data.lengths)
 
 
 @torch.no_grad()
 def made(model: SequenceModel) -> Reference:
-    """The reference of a model, a deterministic function of its parameters.
-
-    Raises:
-        ValueError: the model conditions on x_1 and has no distribution of x_1 to draw from.
-    """
+    """The reference of a model, a deterministic function of its parameters."""
     model = copy.deepcopy(model).double()
-    drawn = model.sample(len(LENGTHS), max(LENGTHS), seed=SEED)
-    data = Sequences(drawn.x, torch.tensor(LENGTHS))
-    x = torch.stack([row.where(_inside(row, length), 0) for row, length in zip(data.x, LENGTHS, strict=True)])
+    data = _drawn(model)
+    lengths = data.lengths.tolist()
+    x = torch.stack([row.where(_inside(row, length), 0) for row, length in zip(data.x, lengths, strict=True)])
     data = data._replace(x=x)
     if model.exact:
         found = model.log_marginal_likelihood(data.x, data.lengths)
-        return Reference(data, found, torch.zeros_like(found), "exact")
-    return Reference(data, *estimated(model, data), f"SMC_{NUM_PARTICLES} ({NUM_RUNS} runs)")
+        return Reference(data, found, torch.zeros_like(found), "exact", model.num_given)
+    return Reference(data, *estimated(model, data), f"SMC_{NUM_PARTICLES} ({NUM_RUNS} runs)", model.num_given)
 
 
 @torch.no_grad()
@@ -89,6 +93,7 @@ def as_json(reference: Reference) -> dict[str, Any]:
         "log_marginal_likelihoods": reference.log_marginal_likelihoods.tolist(),
         "standard_errors": reference.standard_errors.tolist(),
         "bound": reference.bound,
+        "num_given": reference.num_given,
     }
 
 
@@ -98,7 +103,28 @@ def from_json(content: dict[str, Any]) -> Reference:
     found, errors = (
         torch.tensor(content[key], dtype=torch.float64) for key in ("log_marginal_likelihoods", "standard_errors")
     )
-    return Reference(Sequences(x, torch.tensor(content["lengths"])), found, errors, content["bound"])
+    return Reference(
+        Sequences(x, torch.tensor(content["lengths"])), found, errors, content["bound"], content.get("num_given", 0)
+    )
+
+
+def _drawn(model: SequenceModel) -> Sequences:
+    """Draws of the model, of `LENGTHS` steps after those that it has no proper law of."""
+    unknown = model.num_given + 1 if model.num_given else _num_diffuse(model)  # a forecast needs a modelled step
+    lengths = torch.tensor(LENGTHS) + unknown
+    if not unknown:
+        return Sequences(model.sample(len(LENGTHS), max(LENGTHS), seed=SEED).x, lengths)
+    generator = torch.Generator().manual_seed(SEED)
+    event = model.family.event_shape
+    begun = torch.randn(len(LENGTHS), unknown, *event, generator=generator, dtype=torch.float64)
+    continued = model.forecast(begun, max(LENGTHS), seed=SEED).x
+    return Sequences(torch.cat([begun, continued], 1), lengths)
+
+
+def _num_diffuse(model: SequenceModel) -> int:
+    """Number of first observations that a diffuse first state uses up."""
+    diffuse = getattr(model, "diffuse", None)
+    return 0 if diffuse is None else diffuse.shape[1]
 
 
 def _inside(row: Tensor, length: int) -> Tensor:

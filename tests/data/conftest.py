@@ -7,7 +7,7 @@ import pytest
 
 DATA = Path(os.environ.get("PGM_RNN_DATA") or Path(__file__).parents[3] / "shared" / "data")
 ORIGINALS = ("JSB_Chorales.mat", "Nottingham.mat", "tinyshakespeare.txt")
-PACKED = ("japanese_vowels.npz", "kanji_strokes.npz", "pen_digits.npz")
+PACKED = ("japanese_vowels.npz", "kanji_strokes.npz", "pen_digits.npz", "small_series.npz")
 UTTERANCES = ("JapaneseVowels_TRAIN.ts", "JapaneseVowels_TEST.ts")
 
 

@@ -1,25 +1,24 @@
 """Hamilton's switching autoregression: a sum over paths of regimes, statsmodels, and his estimates for American GNP.
 
-gnp.csv: growth of real gross national product of the United States, per cent a quarter, 1951Q2 to 1984Q4, the series of
-Hamilton (1989); figures of the Bureau of Economic Analysis, which are in the public domain.
+The data set `gnp` is the growth of real gross national product of the United States, per cent per quarter, 1951Q2 to
+1984Q4, the series of Hamilton (1989).
 """
 
 import itertools
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torch import Tensor
 
+from pgm_rnn.data import load
 from pgm_rnn.emissions import Gaussian, Poisson
 from pgm_rnn.inference import em, forward_backward
 from pgm_rnn.models import SwitchingMeanAR
 
-GROWTH = torch.tensor([pd.read_csv(Path(__file__).with_name("gnp.csv"))["growth"].tolist()], dtype=torch.float64)
+GROWTH = load("gnp").train.x
 
 P = torch.tensor([[0.7, 0.3], [0.1, 0.9]], dtype=torch.float64)
 STATIONARY = torch.tensor([0.25, 0.75], dtype=torch.float64)

@@ -11,6 +11,8 @@ import pgm_rnn as pr
 from pgm_rnn.data import load
 from pgm_rnn.inference import svi
 from pgm_rnn.report import leaderboard as board
+from pgm_rnn.report import leaderboard_page as pages
+from pgm_rnn.report import leaderboard_tables as tables
 from pgm_rnn.report import score_cache
 from pgm_rnn.zoo.publish import publish
 from tests.test_cli import call
@@ -51,7 +53,7 @@ def test_every_entry_is_evaluated_under_every_bound_that_it_has(
         ("network", "FIVO_8"),
         ("network", "importance_4"),
     ]
-    assert [board.kind_of(row.bound) for row in rows] == ["likelihoods", "bounds", "bounds", "estimates"]
+    assert [tables.kind_of(row.bound) for row in rows] == ["likelihoods", "bounds", "bounds", "estimates"]
     assert rows[1].nats_per_step <= rows[2].nats_per_step
     (exact,) = (row for row in rows if row.bound == "exact")
     found = svi.evaluate(pr.load_pretrained("chain", home=home), load("synthetic-hmm", seed=0).test)  # type: ignore[arg-type]
@@ -124,29 +126,29 @@ def test_a_damaged_score_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_page_keeps_the_sections_of_other_data() -> None:
-    first = board.with_section("", "b", "<!-- data: b -->\n\nold\n")
-    both = board.with_section(first, "a", "<!-- data: a -->\n\nnew\n")
-    assert both.startswith(board.HEADER)
+    first = pages.with_section("", "b", "<!-- data: b -->\n\nold\n")
+    both = pages.with_section(first, "a", "<!-- data: a -->\n\nnew\n")
+    assert both.startswith(pages.HEADER)
     assert both.index("<!-- data: a -->") < both.index("<!-- data: b -->")
-    again = board.with_section(both, "b", "<!-- data: b -->\n\nnewer\n")
+    again = pages.with_section(both, "b", "<!-- data: b -->\n\nnewer\n")
     assert "old" not in again
     assert again.count("data:") == 2
-    assert board.with_section(again, "a", "<!-- data: a -->\n\nnew\n") == again
+    assert pages.with_section(again, "a", "<!-- data: a -->\n\nnew\n") == again
 
 
 def test_likelihoods_bounds_estimates_and_published_figures_stand_apart() -> None:
     about = (1, 1.0, 0, ("fit",), 0.0)
     rows = [
-        board.Row("bounded", 6.0, 0.1, "FIVO_128", *about),
-        board.Row("estimated", 5.0, 0.1, "importance_500", *about),
-        board.Row("worse", 8.0, 0.1, "exact", *about),
-        board.Row("better", 7.0, 0.1, "exact", *about),
+        tables.Row("bounded", 6.0, 0.1, "FIVO_128", *about),
+        tables.Row("estimated", 5.0, 0.1, "importance_500", *about),
+        tables.Row("worse", 8.0, 0.1, "exact", *about),
+        tables.Row("better", 7.0, 0.1, "exact", *about),
     ]
-    groups = [[line[0] for line in lines] for _, _, lines in board._groups("jsb", rows)]
+    groups = [[line[0] for line in lines] for _, _, lines in tables.groups("jsb", rows, [])]
     assert groups[:3] == [["better", "worse"], ["bounded"], ["estimated"]]
-    assert len(groups[3]) == len(board.PUBLISHED["jsb"])
+    assert len(groups[3]) == len(tables.PUBLISHED["jsb"])
     assert "VRNN, Maddison et al. (2017)" in groups[3]
-    assert [title for title, _, _ in board._groups("synthetic-hmm", rows[:1])] == [board._TITLES["bounds"]]
+    assert [title for title, _, _ in tables.groups("synthetic-hmm", rows[:1], [])] == [tables._TITLES["bounds"]]
 
 
 def test_what_the_user_got_wrong_is_one_sentence(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
@@ -170,3 +172,21 @@ def test_a_folder_without_entries_is_named(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "empty").mkdir()
     assert call(monkeypatch, "leaderboard", "--data", "jsb", "--into", str(tmp_path / "empty")) == 2
     assert f"expected entries of trained models in {tmp_path}/empty, got none; make one" in capsys.readouterr().err
+
+
+def test_a_series_is_scored_in_sample_beside_published_estimates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr(score_cache, "folder", lambda: tmp_path / "scores")
+    (row,) = board.leaderboard("gnp", tmp_path / "page.md")
+    assert row.nats_per_step * 131 == pytest.approx(181.2634, abs=1e-3)  # Hamilton's likelihood
+    page, printed = (tmp_path / "page.md").read_text(), capsys.readouterr().out
+    for text in (page, printed):
+        assert "Likelihoods, exact; in sample" in text
+        assert "Estimates beside published ones" in text
+        assert "±" in text
+    assert "The whole series, 135 steps." in page
+    assert "| switching-mean-ar-gnp | 1.384 | - | exact |" in page
+    assert "| switching-mean-ar-gnp, a_3 | -0.246983 | -0.247 | Hamilton (1989), table 1 |" in page
+    assert "test split" not in printed
+    assert max(map(len, printed.splitlines()[:-1])) <= 80

@@ -15,17 +15,19 @@ import torch
 
 import pgm_rnn as pr
 from pgm_rnn import data, zoo
+from pgm_rnn.data.catalogue import DATASETS
 from pgm_rnn.emissions import Categorical, Emission, Gaussian
 from pgm_rnn.inference import forward_backward, svi
-from pgm_rnn.models import HMM, BidirectionalRNN, NoisyRNN
+from pgm_rnn.models import HMM, BidirectionalRNN, NoisyRNN, StructuralSSM, SwitchingMeanAR
 from pgm_rnn.models.bidirectional_rnn import Task
 from pgm_rnn.models.label_registry import LABEL_MODELS
 from pgm_rnn.models.registry import list_models
 from pgm_rnn.report.label_fitting import label_data
-from pgm_rnn.report.material import in_dtype_of
+from pgm_rnn.report.material import in_dtype_of, score_of_series
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.storage import StorageError, read_description
 from pgm_rnn.zoo import entries, label_references, references
+from pgm_rnn.zoo.comparisons import ESTIMATES, agrees, estimated, is_in_sample, shown
 from pgm_rnn.zoo.label_references import LabelReference
 from pgm_rnn.zoo.publish import MAX_BYTES, publish
 from pgm_rnn.zoo.recipes import RECIPES
@@ -128,7 +130,8 @@ def test_an_entry_is_small_whole_and_documented(name: str) -> None:
     info = read_description(entries.HOME / name / entries.CONFIG).info
     nats = "nats_per_label" if DESCRIBED[name].name == "bidirectional-rnn" else "nats_per_step"
     for score in info["scores"]:
-        assert f"| {score['split']} | {score[nats]:.4f} | {score['standard_error']:.4f} |" in card
+        split = "train, the whole series" if is_in_sample(info) else score["split"]
+        assert f"| {split} | {score[nats]:.4f} | {score['standard_error']:.4f} |" in card
         assert nats == "nats_per_label" or score["bound"] in card
     number = sum(p.numel() for p in pr.load_pretrained(name).parameters())
     for fact in (
@@ -137,6 +140,7 @@ def test_an_entry_is_small_whole_and_documented(name: str) -> None:
         f"Seed {info['seed']}",
         info["torch"],
         f"{number:,}, float",
+        f"- licence of the data: {DATASETS[info['data']].licence}\n",
         "## What it gets wrong",
     ):
         assert fact in card
@@ -150,10 +154,25 @@ def test_an_entry_has_its_cards_score_on_its_test_split(name: str) -> None:
     dataset, score = data.load(info["data"], seed=info["seed"]), info["scores"][-1]  # valid where there is no test
     split = getattr(dataset, score["split"])
     model = of_sequences(pr.load_pretrained(name))
-    if model.exact:
+    if dataset.is_series:
+        assert score_of_series(model, split).nats_per_step == pytest.approx(score["nats_per_step"], rel=1e-5)
+    elif model.exact:
         assert svi.evaluate(model, in_dtype_of(model, split)).nats_per_step == pytest.approx(
             score["nats_per_step"], rel=1e-5
         )
+
+
+@pytest.mark.parametrize("name", ESTIMATES)
+def test_estimates_are_the_published_ones(name: str) -> None:
+    model, info = of_sequences(pr.load_pretrained(name)), DESCRIBED[name].info
+    card = (entries.HOME / name / entries.CARD).read_text()
+    for estimate in ESTIMATES[name]:
+        ours = estimated(model, info, estimate)
+        assert agrees(ours, estimate), (estimate, ours)
+        assert not agrees(estimate.published + 1.01 * estimate.within, estimate)  # a control
+        assert f"| {estimate.quantity} | {shown(ours)} | {shown(estimate.published)} | {estimate.source} |" in card
+        assert estimate.within < 0.3 * max(abs(estimate.published), 0.05)  # a close statement, or none
+    assert is_in_sample(info)
 
 
 @every_law_of_labels
@@ -243,6 +262,23 @@ def test_a_published_model_loads_as_it_was_saved(
     assert torch.equal(known.log_marginal_likelihoods, references.made(model).log_marginal_likelihoods)
     assert known.data.lengths.tolist() == list(references.LENGTHS)
     assert "All of it." in (home / "two-states" / entries.CARD).read_text()
+
+
+@pytest.mark.parametrize(
+    ("model", "unknown"),
+    [
+        (SwitchingMeanAR.random(order=2, seed=0, first="condition"), 3),
+        (StructuralSSM(trend="stochastic"), 2),
+        (StructuralSSM(trend="stochastic", start_scale=10.0), 0),
+    ],
+)
+def test_a_model_without_a_law_of_its_start_continues_other_numbers(model: SequenceModel, unknown: int) -> None:
+    known, again = references.made(model), references.made(model)
+    assert known.data.lengths.tolist() == [length + unknown for length in references.LENGTHS]
+    assert torch.equal(known.data.x, again.data.x)
+    found = model.double().log_marginal_likelihood(known.data.x, known.data.lengths)
+    torch.testing.assert_close(found.detach(), known.log_marginal_likelihoods)
+    assert known.log_marginal_likelihoods.isfinite().all()
 
 
 def test_a_model_without_a_likelihood_gets_a_reference_with_errors(
