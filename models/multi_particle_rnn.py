@@ -25,7 +25,7 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
 from pgm_rnn.checks import check_choice, check_counts
-from pgm_rnn.emissions import Categorical, Emission, chosen_family
+from pgm_rnn.emissions import Categorical, Emission, Tied, chosen_family
 from pgm_rnn.models.cells import CELL, CELLS
 from pgm_rnn.models.info import HIDDEN_DIM, GradientFit, ModelInfo, Size
 from pgm_rnn.models.rnn import symbol_embedding
@@ -85,6 +85,11 @@ class MultiParticleRNN(UnrollsMemory, SequenceModel):
             num_layers=num_layers,
             embedding_dim=hidden_dim if embedding_dim is None else embedding_dim,
         )
+        if isinstance(self.family, Tied):
+            raise TypeError(
+                f"expected a family without ties, because each particle has a law of its own, got {self.family}; use "
+                f"{self.family.family}"
+            )
         self.num_particles, self.cell_name, self.num_layers, self.average = num_particles, cell, num_layers, average
         self.embedding = symbol_embedding(self.family, hidden_dim, embedding_dim)
         input_dim = self.family.input_dim if self.embedding is None else self.embedding.embedding_dim
@@ -208,5 +213,6 @@ INFO = ModelInfo(
         "One recurrent cell from several trained starts, by gradient steps on the exact mixture.",
         {"num_particles": Size("Number of starts."), "cell": CELL, "hidden_dim": HIDDEN_DIM},
     ),
+    refuses=(Tied,),
     small={"hidden_dim": 3},
 )

@@ -307,6 +307,8 @@ def rnn_step_log_probs(name: str, rnn: RNN, x: Tensor) -> Tensor:
     steps = []
     for t in range(x.shape[1]):
         params = layers[-1][0] @ rnn.readout.weight.T + rnn.readout.bias
+        if isinstance(rnn.family, Tied):
+            params = torch.cat([params, cast(Tensor, rnn.readout.shared).expand(len(x), -1)], dim=-1)
         steps.append(log_density(rnn.family, params, x[:, t]))
         layers = next_layers(name, rnn.cell, _rnn_input(rnn, x[:, t]), layers)
     return torch.stack(steps, dim=1)

@@ -207,7 +207,7 @@ def test_a_table_of_labels_fits_eighty_columns(capsys: Capture) -> None:
     ("options", "message"),
     [
         ("--data pen-digit", "did you mean 'pen-digits'"),
-        ("--data river.csv", "expected --data to be one of japanese-vowels, jsb,"),
+        ("--data river.csv", "expected --data to be one of gnp, japanese-vowels, jsb,"),
         (
             "--data strokes",
             "expected a data set with labels of its sequences, such as pen-digits, or with known states",

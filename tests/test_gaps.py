@@ -9,6 +9,7 @@ The table has a row for each engine, model and family of the registries, and mas
 
 import copy
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -46,7 +47,9 @@ Value = Callable[[SequenceModel, Sequences], Tensor]
 
 def by_em(model: SequenceModel, data: Sequences) -> Tensor:
     twin = copy.deepcopy(model)
-    return em.fit(twin, data, num_iterations=1, start="model", progress=False).log_likelihoods[:1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", em.EmWarning)  # a state without data, where there are few
+        return em.fit(twin, data, num_iterations=1, start="model", progress=False).log_likelihoods[:1]
 
 
 def by_program(model: SequenceModel, data: Sequences) -> Tensor:

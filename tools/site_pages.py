@@ -20,7 +20,6 @@ import typer
 
 from pgm_rnn.cli import app
 from pgm_rnn.data import load
-from pgm_rnn.data.catalogue import DATASETS
 from pgm_rnn.models.registry import get_model
 from pgm_rnn.report.graphs import graphs_of, write_graphs
 from pgm_rnn.report.media import medium_of
@@ -95,7 +94,7 @@ def draw(name: str, folder: Path) -> dict[str, str]:
         return found
     if not graph.exists():
         write_graphs(graphs_of({name: from_its_start(model)}, 3), graph)
-    if data_of(name) in DATASETS and load(data_of(name)).is_series:
+    if data_of(name) in SERIES:
         return found | series_picture(name, model, folder)
     medium = medium_of(model.family, data_of(name))
     if ".png" in medium.writers:
@@ -129,6 +128,8 @@ def data_of(name: str) -> str:
     return found[1] if found else "other data"
 
 
+SERIES = ("gnp", "pound-dollar", "uk-drivers")
+"""Data sets of a single series."""
 FACTS = {
     "train": re.compile(r"^\| train, the whole series \| ([\d.-]+) \| ([\d.-]+) \| ([\w.]+)", re.MULTILINE),
     "data": re.compile(r"^- data: ([\w-]+)", re.MULTILINE),

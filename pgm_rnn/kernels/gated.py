@@ -55,7 +55,8 @@ def gru(from_x: Tensor, start: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
     doors.tensor("bias", bias, from_x, size)
     if not suits(from_x, start, matrix, bias, units=size // 3):
         return _gru_by_torch(from_x, start, matrix, bias)
-    found: Tensor = _GRU.apply(from_x, start, matrix, bias)
+    keep = torch.is_grad_enabled() and any(part.requires_grad for part in (from_x, start, matrix, bias))
+    found: Tensor = _GRU.apply(keep, from_x, start, matrix, bias)[0]
     return found
 
 
@@ -80,27 +81,39 @@ def _memory(like: Tensor, parts: int, size: int, *, keep: bool) -> Tensor:
 
 
 class _GRU(torch.autograd.Function):
-    @staticmethod
-    @override
-    def forward(ctx: Any, from_x: Tensor, start: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
-        steps, batch, size = from_x.shape[0], *start.shape
-        hidden = from_x.new_empty(steps, batch, size)
-        kept = _memory(from_x, 4, size, keep=any(ctx.needs_input_grad))
-        _run("gru", batch, from_x, start, matrix, bias, hidden, kept)
-        ctx.save_for_backward(from_x, start, matrix, bias, hidden, kept)
-        return hidden
+    """Hidden vectors, and the activations that the gradient reads; the first argument says whether to keep them."""
 
     @staticmethod
     @override
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+    def forward(keep: bool, from_x: Tensor, start: Tensor, matrix: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = from_x.new_empty(len(from_x), *start.shape)
+        kept = _memory(from_x, 4, start.shape[1], keep=keep)
+        _run("gru", len(start), from_x, start, matrix, bias, hidden, kept)
+        return hidden, kept
+
+    @staticmethod
+    @override
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        """Keep what the gradient reads."""
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(*inputs[1:], *output)
+
+    @staticmethod
+    @override
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Any, tuple[None, None]]:
+        """Inside `torch.func.vmap` of something else; `suits` lets no mapped tensor come here."""
+        return _GRU.apply(*inputs), (None, None)
+
+    @staticmethod
+    @override
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         from_x, start, matrix, bias, hidden, kept = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            found: tuple[Tensor, ...] = torch.func.vjp(_gru_by_torch, from_x, start, matrix, bias)[1](grad)
-            return found
+        if torch.is_grad_enabled() or transforms.is_transformed((grad,)):
+            return None, *torch.func.vjp(_gru_by_torch, from_x, start, matrix, bias)[1](grad)
         of_x, of_inside, of_start = torch.empty_like(from_x), torch.empty_like(hidden), torch.empty_like(start)
         _run("gru_backward", len(start), grad, start, hidden, kept, matrix.mT, of_x, of_inside, of_start)
         of_h = torch.cat([of_x[..., : -start.shape[1]], of_inside], -1)
-        return of_x, of_start, *_of_weights(of_h, start, hidden)
+        return None, of_x, of_start, *_of_weights(of_h, start, hidden)
 
 
 def _of_weights(of_h: Tensor, start: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:

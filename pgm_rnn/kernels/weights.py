@@ -7,12 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pgm_rnn.kernels import doors, transforms
-from pgm_rnn.kernels.threads import run_alone
-
-FEW = 2**13
-"""Number of weights up to which one compiled pass is faster than torch's."""
-
 
 class Normalized(NamedTuple):
     """Weights that sum to one over the first dimension.
@@ -46,8 +40,6 @@ def normalize(log_weights: Tensor) -> Normalized:
         raise ValueError(
             f"expected log weights (N, ...) of at least one particle, got shape {tuple(log_weights.shape)}"
         )
-    if log_weights.dim() == 2 and log_weights.numel() <= FEW and _is_plain(log_weights):
-        return _compiled(log_weights)
     largest = log_weights.detach().amax(0).clamp(min=torch.finfo(log_weights.dtype).min)
     least = least_exponent(log_weights.dtype)
     weights = F.threshold((log_weights - largest).clamp(min=least).exp(), math.exp(least + 0.01), 0.0)
@@ -55,23 +47,6 @@ def normalize(log_weights: Tensor) -> Normalized:
     log_total = largest + total.log()
     weights = weights.detach()
     return Normalized(log_total, log_weights - log_total, weights, total.detach().square() / weights.square().sum(0))
-
-
-def _is_plain(tensor: Tensor) -> bool:
-    """Whether nothing but the numbers in a tensor of the CPU is wanted: no gradient, no batch of torch.func."""
-    differentiated = torch.is_grad_enabled() and tensor.requires_grad
-    here = tensor.device.type == "cpu" and tensor.dtype in doors.FLOATS
-    return here and not differentiated and not transforms.is_transformed((tensor,))
-
-
-def _compiled(log_weights: Tensor) -> Normalized:
-    from pgm_rnn.kernels import weights_compiled
-
-    given = log_weights.detach()
-    log_total, ess = given.new_empty(2, given.shape[1])
-    found, weights = given.new_empty(2, *given.shape)
-    run_alone(weights_compiled.normalize, given, least_exponent(given.dtype), log_total, found, weights, ess)
-    return Normalized(log_total, found, weights, ess)
 
 
 def least_exponent(dtype: torch.dtype) -> float:

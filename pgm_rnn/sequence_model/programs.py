@@ -171,6 +171,7 @@ def _unrolled(
     first: First,
     memory: Memory,
 ) -> Tensor:
+    memory = _own_or_deterministic(model, memory)
     num_steps = int(lengths.max()) if x is None else x.shape[1]
     there = [None] * num_steps if observed is None else observed.unbind(1)
     mask = length_mask(lengths, num_steps).unbind(1)
@@ -188,6 +189,11 @@ def _unrolled(
                 x_t = _next_observation(model, t, z, h, given[t], there[t], conditioned)
             drawn.append(x_t)
     return torch.stack(drawn, dim=-1 - len(model.family.event_shape)) if x is None else x
+
+
+def _own_or_deterministic(model: Conditionals, memory: Memory) -> Memory:
+    """The memory that was asked for; one that reads enumerated states has no value that a guide could draw."""
+    return "deterministic" if model.memory_reads_state and model.exact else memory
 
 
 def _next_memory(
@@ -291,6 +297,7 @@ def _unrolled_guide(model: Conditionals, data: Sequences, memory: Memory) -> Non
 
     A memory that reads enumerated states is left to the model's own law as well.
     """
+    memory = _own_or_deterministic(model, memory)
     encoded = model.encode(data.x, data.lengths) if model.states is not None else None
     features = [None] * data.x.shape[1] if encoded is None else encoded.unbind(1)
     h = z = x_t = None

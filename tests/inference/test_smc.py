@@ -186,7 +186,7 @@ def test_padding_changes_nothing() -> None:
 
 def test_one_observation_at_a_time_is_the_same_filter() -> None:
     model, x = make("lgssm"), repeated(make("lgssm"), 2)
-    whole = smc.filter(model, x, num_particles=30, seed=3)
+    whole = smc.filter(model, x, num_particles=30, keep="all", seed=3)  # a filter that keeps nothing draws otherwise
     with seeded(3, stream=8), torch.no_grad():
         options = smc.Options(30)
         latest = smc.init(model, x[:, 0], options)

@@ -5,18 +5,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian, Poisson
+from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian, Poisson, Tied
 from pgm_rnn.inference import svi
 from pgm_rnn.models.multi_particle_rnn import MultiParticleRNN
 from pgm_rnn.models.rnn import RNN
+from pgm_rnn.registries import OWN
 from pgm_rnn.storage import load_model, save_model
 from tests.definitions import all_words
 from tests.instances import (
+    FAMILIES,
     LENGTHS,
     assert_same,
     draw,
     every_cell,
-    every_family,
     every_first,
     gradients,
     make_rnn,
@@ -25,6 +26,8 @@ from tests.instances import (
     randomised,
 )
 
+TAKEN = {label: family for label, family in FAMILIES.items() if OWN.models["multi-particle-rnn"].takes(family)}
+every_family = pytest.mark.parametrize("family", TAKEN.values(), ids=TAKEN)
 every_average = pytest.mark.parametrize("average", ["sequence", "step"])
 
 
@@ -242,3 +245,8 @@ def test_what_does_not_fit_is_an_error() -> None:
         MultiParticleRNN(cell="ltsm", num_symbols=3)
     with pytest.raises(ValueError, match=r"expected embedding_dim only for symbols, got 4 for Gaussian\(size=2\)"):
         MultiParticleRNN(emission=Gaussian(2), embedding_dim=4)
+
+
+def test_a_family_with_ties_is_refused_by_its_name() -> None:
+    with pytest.raises(TypeError, match="expected a family without ties, because each particle has a law of its own"):
+        make(Tied(Gaussian(2)))
