@@ -60,7 +60,7 @@ def within_grids(model: SequenceModel) -> SequenceModel:
     Beta laws get larger concentrations, because small ones have numbers that are nearer to 1 than a float.
     """
     family = model.family
-    if isinstance(family, Beta | Gamma | Mixture):
+    if isinstance(family, Beta | Gamma | Mixture | Joint):
         rows = [value for value in model.parameters() if value.shape[-1:] == (family.num_params,)]
         for row in rows:
             row.mul_(0.3)
