@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from pgm_rnn.emissions import Beta, Emission, Gamma, Mixture, StudentT, VonMises
+from pgm_rnn.emissions import Beta, Emission, Gamma, Joint, Mixture, StudentT, VonMises
 from pgm_rnn.sequence_model import SequenceModel, memory_of
 from pgm_rnn.sequences import Sequences
 from tests.definitions import joint_normal
