@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -24,22 +25,28 @@ from benchmarks import (
     smc_memory,
     smc_problem,
 )
-from benchmarks.tables import print_comparison, print_filters, print_gpu, print_growth, print_peaks, print_times
+from benchmarks.record import write
+from benchmarks.tables import (
+    print_comparison,
+    print_filters,
+    print_gpu,
+    print_growth,
+    print_peaks,
+    print_steps,
+    print_times,
+)
 
 
 def rnn() -> None:
     print("LSTM language model step (H 128, vocabulary 50, batch 64, T 100), median ms, ratio to bare torch")
-    for name, milliseconds, ratio in rnn_step.run():
-        print(f"  {name:36}{milliseconds:8.1f}{ratio:8.3f}")
+    print_steps("LSTM language model", "", rnn_step.run())
     print()
 
 
 def linear() -> None:
     print("training step of cells that are linear in their state (H 64, vocabulary 50, batch 8), ratio to torch.nn.GRU")
     for title, times in linear_step.run():
-        print(f"  {title}")
-        for name, (milliseconds, ratio) in times.items():
-            print(f"    {name:34}{milliseconds:8.1f}{ratio:8.3f}")
+        print_steps("language models of 64 units", title, [(name, *pair) for name, pair in times.items()])
     print()
 
 
@@ -64,9 +71,7 @@ def kalman() -> None:
 def deep() -> None:
     print("training step of deep models (all sizes 32, 88 keys, batch 20, T 60), median ms, ratio to plain torch")
     for title, rows in deep_step.run():
-        print(f"  {title}")
-        for name, milliseconds, ratio in rows:
-            print(f"    {name:34}{milliseconds:8.1f}{ratio:8.3f}")
+        print_steps("training step", title, rows)
     print()
 
 
@@ -125,14 +130,19 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
 
 
 def main() -> None:
-    """Print the tables."""
-    unknown = set(sys.argv[1:]) - set(BENCHMARKS)
+    """Print the tables, and keep their times in a file if asked to."""
+    names, place = sys.argv[1:], None
+    if names[:1] == ["--record"] and len(names) > 1:
+        place, names = Path(names[1]), names[2:]
+    unknown = set(names) - set(BENCHMARKS)
     if unknown:
         sys.exit(f"expected benchmarks among {', '.join(BENCHMARKS)}, got {', '.join(sorted(unknown))}")
     policy = os.environ.get("OMP_WAIT_POLICY", "unset")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} thread(s), OMP_WAIT_POLICY={policy}\n")
-    for name in sys.argv[1:] or BENCHMARKS:
+    for name in names or BENCHMARKS:
         BENCHMARKS[name]()
+        if place is not None:
+            write(place)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import math
 from benchmarks.gpu import Line
 from benchmarks.hmm_growth import Growth
 from benchmarks.peers import Row
+from benchmarks.record import keep
 from benchmarks.smc_memory import Peak
 from benchmarks.smc_peers import SLOW, FilterRow
 
@@ -19,6 +20,8 @@ def print_comparison(title: str, rows: list[Row], timed: str = "value") -> None:
         if row.value is None:
             print(f"  {row.name:22}{'not installed':>16}")
             continue
+        keep(title, timed, row.name, row.value)
+        keep(title, "gradient", row.name, row.gradient)
         gradient = _pair(row.gradient) if with_gradient else ""
         print(f"  {row.name:22}{_pair(row.value)}{gradient}{row.first_call:18.0f}{row.error:10.0e}")
     print()
@@ -33,6 +36,10 @@ def print_filters(title: str, rows: list[FilterRow], num_sequences: int) -> None
         if row.one is None:
             print(f"  {row.name:26}{'not installed':>16}")
             continue
+        first, first_many = rows[0].one or math.nan, rows[0].many or math.nan
+        keep(title, "1 sequence", row.name, (1e3 * row.one, row.one / first))
+        if row.many is not None:
+            keep(title, f"{num_sequences} sequences", row.name, (1e3 * row.many, row.many / first_many))
         one = _seconds(row.one, rows[0].one, 16)
         many = _seconds(row.many, rows[0].many, 18) if row.many is not None else f"{f'over {SLOW:.0f} s':>18}{'':8}"
         check = f"{'-':>10}{'-':>12}" if row.error is None else f"{row.error:10.3f}{row.deviation:12.3f}"
@@ -66,6 +73,15 @@ def print_gpu(title: str, lines: list[Line]) -> None:
         cpu, gpu, scan = ("-" if value is None or math.isnan(value) else f"{value:.2f}" for value in times)
         print(f"  {name:28}{cpu:>12}{gpu:>12}{scan:>16}{megabytes:12.0f}")
     print()
+
+
+def print_steps(title: str, subtitle: str, rows: list[tuple[str, float, float]], width: int = 34) -> None:
+    """Print names, milliseconds and ratios to the first row's, under a title that a heading above has begun."""
+    if subtitle:
+        print(f"  {subtitle}")
+    for name, milliseconds, ratio in rows:
+        keep(f"{title}, {subtitle}" if subtitle else title, "step", name, (milliseconds, ratio))
+        print(f"    {name:{width}}{milliseconds:8.1f}{ratio:8.3f}")
 
 
 def print_times(title: str, rows: list[tuple[str, float]]) -> None:
