@@ -4,8 +4,8 @@ They are run by night. `long_cases.txt` lists them, one a line. It is made by
 
     pytest -n logical --measure build/seconds.txt && python -m tests.long build/seconds.txt
 
-A case that no longer exists stops the collection, so that the list says what is true. Short forms of lessons and
-assignments are run by day however long they take: their readers have no night.
+A case that no longer exists stops the collection, so that the list says what is true. Short forms of lessons,
+assignments, the README and the first pages that a reader runs are tested by day however long they take.
 """
 
 import os
@@ -17,7 +17,10 @@ from typing import Any
 LIMIT = 3.0
 """Seconds of processor time, those of processes that a case starts included."""
 LIST = Path(__file__).with_name("long_cases.txt")
-BY_DAY = ("tests/tutorials/test_lessons.py", "tests/teaching/test_assignments.py")
+BY_DAY = (
+    *("tests/tutorials/test_lessons.py", "tests/teaching/test_assignments.py"),
+    *("tests/test_readme.py", "tests/test_site.py", "tests/test_your_own_model.py", "tests/test_padding.py"),
+)
 
 
 def listed() -> frozenset[str]:
