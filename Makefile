@@ -9,8 +9,8 @@ PYTEST := OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -n logical --maxprocesses 4 -
 
 help:
 	@echo "make verify          install into .venv, then check every claim of the papers"
-	@echo "make quick           lint, then run a few cases of each test: an answer within 90 seconds"
-	@echo "make test            install into .venv, then lint and run the tests of the day: at most 11 minutes on two cores"
+	@echo "make quick           lint, then run two cases of each test: an answer within a few minutes"
+	@echo "make test            install into .venv, then lint and run the tests of the day: a quarter of an hour on two cores"
 	@echo "make format          rewrite the code in the house style"
 	@echo "make lint            ruff, codespell and mypy"
 	@echo "make bench           install the peers where they can be, then time the engines beside them"
