@@ -12,6 +12,7 @@ import networkx as nx
 import pytest
 import torch
 
+from pgm_rnn.data import DataError
 from pgm_rnn.version import __version__
 from tests.pages import DOCS, run_page
 from tools import links, release_check, site_pages
@@ -288,3 +289,15 @@ def test_a_changelog_of_another_version_is_a_fault(tmp_path: Path) -> None:
         f"expected CHANGELOG.md to begin with version {__version__}",
         f"expected version {__version__} in CITATION.cff",
     ]
+
+
+def test_a_card_whose_series_cannot_be_had_keeps_its_graph(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unreachable(name: str) -> Any:
+        raise DataError(f"could not download {name}")
+
+    monkeypatch.setattr(site_pages, "load", unreachable)
+    found = site_pages.draw("structural-uk-drivers", tmp_path)
+    assert list(found) == ["structural-uk-drivers-graph.svg"]
+    assert "structural-uk-drivers has no picture of its series: could not download" in capsys.readouterr().err
