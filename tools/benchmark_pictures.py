@@ -135,9 +135,14 @@ def table(found: list[Line]) -> str:
     peers = [peer for peer in PEERS if any(peer in line.ratios for line in found)]
     rows = ["| problem | ours, ms | threads | " + " | ".join(peers) + " |", "|---" * (len(peers) + 3) + "|"]
     for line in found:
-        cells = [f"{line.ratios[peer]:.2g}" if peer in line.ratios else "" for peer in peers]
+        cells = [_shown(line.ratios[peer]) if peer in line.ratios else "" for peer in peers]
         rows.append(f"| {line.title} | {line.milliseconds:.3g} | {line.threads} | " + " | ".join(cells) + " |")
-    return "\n".join(rows).replace("e+02", "e2") + "\n"
+    return "\n".join(rows) + "\n"
+
+
+def _shown(ratio: float) -> str:
+    """Two digits, and no powers of ten."""
+    return f"{ratio:.2g}" if ratio < 100 else f"{ratio:.0f}"
 
 
 def says(found: list[Line]) -> str:
