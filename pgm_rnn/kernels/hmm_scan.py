@@ -13,6 +13,7 @@ a map from states to states, and the path is the composition of these maps from 
 Hassan, Särkkä & García-Fernández (2021), in logarithms; arguments are those of `pgm_rnn.kernels.hmm`.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -153,9 +154,7 @@ def most_likely_states(
     batch, num_steps, num_states = log_emission.shape
     rows = _read(log_emission, lengths)
     moves = _logs(one_or_each(log_transition, batch)).expand(batch, num_steps - 1, -1, -1)
-    start = _logs(two_axes(log_initial))
-    start = start.repeat(batch // len(start), 1)[:, None, None].expand(-1, 1, num_states, -1)
-    elements = (torch.cat([start, moves], 1) + _logs(rows)[:, :, None]).clamp(min=ZERO)
+    elements = torch.cat([_first(_logs(two_axes(log_initial)), rows), _weighed(moves, rows)], 1)
     best = associative_scan(best_product, (elements,), 1)[0][:, :, 0]  # log of the best path to each state
     came_from = (best[:, :-1, :, None] + moves).argmax(-2)  # (B, T - 1, K)
     log_prob, last = best.gather(1, (lengths - 1)[:, None, None].expand(-1, 1, num_states))[:, 0].max(-1)
@@ -171,9 +170,13 @@ def most_likely_states(
 
 def best_product(earlier: Elements, later: Elements) -> Elements:
     """max_k a_ik + b_kj of matrices of logarithms (..., K, K), in parts as `log_product`."""
+    return _product(earlier, later, torch.amax)
+
+
+def _product(earlier: Elements, later: Elements, over: Callable[[Tensor, int], Tensor]) -> Elements:
     (a,), (b,) = earlier, later
     rows = max(1, LARGEST_PRODUCT // max(1, b.numel()))
-    parts = [(part[..., :, :, None] + b[..., None, :, :]).amax(-2) for part in a.split(rows, dim=-2)]
+    parts = [over(part[..., :, :, None] + b[..., None, :, :], -2) for part in a.split(rows, dim=-2)]
     return (torch.cat(parts, -2).clamp(min=ZERO),)
 
 
@@ -185,10 +188,7 @@ def composed(earlier: Elements, later: Elements) -> Elements:
 
 def log_product(earlier: Elements, later: Elements) -> Elements:
     """log sum_k exp(a_ik + b_kj) of matrices of logarithms (..., K, K), a few rows i at a time where they are large."""
-    (a,), (b,) = earlier, later
-    rows = max(1, LARGEST_PRODUCT // max(1, b.numel()))
-    parts = [(part[..., :, :, None] + b[..., None, :, :]).logsumexp(-2) for part in a.split(rows, dim=-2)]
-    return (torch.cat(parts, -2).clamp(min=ZERO),)
+    return _product(earlier, later, torch.logsumexp)
 
 
 def _log_joint(initial: Tensor, transition: Tensor, log_emission: Tensor) -> Tensor:
@@ -211,16 +211,25 @@ def _moves(transition: Tensor, log_emission: Tensor) -> Tensor:
     """log M_2, ..., log M_T, (B, T - 1, K, K), float64."""
     batch, num_steps, _ = log_emission.shape
     moves = _log(one_or_each(transition, batch).double()).expand(batch, num_steps - 1, -1, -1)
-    return (moves + _logs(log_emission)[:, 1:, None]).clamp(min=ZERO)
+    return _weighed(moves, log_emission)
 
 
 def _elements(initial: Tensor, transition: Tensor, log_emission: Tensor) -> Tensor:
     """log M_t, (B, T, K, K), float64."""
-    batch, _, num_states = log_emission.shape
-    start = _log(two_axes(initial).double())
-    start = start.repeat(batch // len(start), 1)[:, None, None].expand(-1, 1, num_states, -1)
-    first = (start + _logs(log_emission)[:, :1, None]).clamp(min=ZERO)
+    first = _first(_log(two_axes(initial).double()), log_emission)
     return torch.cat([first, _moves(transition, log_emission)], 1)
+
+
+def _first(log_initial: Tensor, log_emission: Tensor) -> Tensor:
+    """log M_1, (B, 1, K, K), from log p(z_1), (P, K)."""
+    batch, _, num_states = log_emission.shape
+    rows = log_initial.repeat(batch // len(log_initial), 1)[:, None, None].expand(-1, 1, num_states, -1)
+    return (rows + _logs(log_emission)[:, :1, None]).clamp(min=ZERO)
+
+
+def _weighed(moves: Tensor, log_emission: Tensor) -> Tensor:
+    """log M_2, ..., log M_T from the logarithms of the moves, (B, T - 1, K, K)."""
+    return (moves + _logs(log_emission)[:, 1:, None]).clamp(min=ZERO)
 
 
 def _read(log_emission: Tensor, lengths: Tensor) -> Tensor:
