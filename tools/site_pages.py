@@ -94,7 +94,7 @@ def draw(name: str, folder: Path) -> dict[str, str]:
         return found
     if not graph.exists():
         write_graphs(graphs_of({name: from_its_start(model)}, 3), graph)
-    if data_of(name) in SERIES:
+    if fact_of(name, "train"):  # a score of the whole series that it was fitted to
         try:
             return found | series_picture(name, model, folder)
         except DataError as error:  # the site is built without a network, too
@@ -128,12 +128,15 @@ def series_picture(name: str, model: SequenceModel, folder: Path) -> dict[str, s
 
 def data_of(name: str) -> str:
     """The name of the data set that a trained model was fitted to."""
-    found = FACTS["data"].search((ZOO / name / "README.md").read_text(encoding="utf-8"))
+    found = fact_of(name, "data")
     return found[1] if found else "other data"
 
 
-SERIES = ("gnp", "pound-dollar", "uk-drivers")
-"""Data sets of a single series."""
+def fact_of(name: str, fact: str) -> re.Match[str] | None:
+    """Where a trained model's card states one of `FACTS`."""
+    return FACTS[fact].search((ZOO / name / "README.md").read_text(encoding="utf-8"))
+
+
 FACTS = {
     "train": re.compile(r"^\| train, the whole series \| ([\d.-]+) \| ([\d.-]+) \| ([\w.]+)", re.MULTILINE),
     "data": re.compile(r"^- data: ([\w-]+)", re.MULTILINE),

@@ -33,11 +33,12 @@ from pgm_rnn.emissions.family import Emission, EmissionTable
 from pgm_rnn.emissions.full_gaussian import FullGaussian, full_of
 from pgm_rnn.emissions.info import FamilyInfo, size_of
 from pgm_rnn.emissions.natural import SOFTMAX, Natural, columns
+from pgm_rnn.emissions.supports import OfFamily
 from pgm_rnn.emissions.symbols import Categorical
 
 
 @dataclass(frozen=True)
-class Mixture(Emission):
+class Mixture(OfFamily):
     """Observations from one of several laws of a family, with weights and laws of its own in each state.
 
     params are the logarithms of the weights up to a constant, then the parameters of the first component, the second,
@@ -82,49 +83,8 @@ class Mixture(Emission):
 
     @property
     @override
-    def event_shape(self) -> torch.Size:
-        return self.family.event_shape
-
-    @property
-    @override
     def num_params(self) -> int:
         return self.num_components * (1 + self.family.num_params)
-
-    @property
-    @override
-    def support(self) -> str:
-        return self.family.support
-
-    @override
-    def support_of(self, entry: tuple[int, ...]) -> str:
-        return self.family.support_of(entry)
-
-    @property
-    @override
-    def needs_integers(self) -> bool:
-        return self.family.needs_integers
-
-    @property
-    @override
-    def continuous(self) -> bool:
-        return self.family.continuous
-
-    @property
-    @override
-    def input_dim(self) -> int:
-        return self.family.input_dim
-
-    @override
-    def as_input(self, x: Tensor) -> Tensor:
-        return self.family.as_input(x)
-
-    @override
-    def invalid(self, x: Tensor) -> Tensor:
-        return self.family.invalid(x)
-
-    @override
-    def takes(self, x: Tensor) -> bool:
-        return self.family.takes(x)
 
     @property
     @override

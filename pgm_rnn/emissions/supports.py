@@ -14,6 +14,57 @@ _HALF_TURN = math.pi * (1 + 1e-6)
 """pi with room for its rounding in single precision."""
 
 
+class OfFamily(Emission):
+    """Laws made of those of another family, on the same observations.
+
+    Attributes:
+        family: the other family.
+    """
+
+    family: Emission
+
+    @property
+    def event_shape(self) -> torch.Size:
+        """That of the family."""
+        return self.family.event_shape
+
+    @property
+    def support(self) -> str:
+        """Description of the valid values for error messages."""
+        return self.family.support
+
+    def support_of(self, entry: tuple[int, ...]) -> str:
+        """Description of the valid values of one entry of an observation."""
+        return self.family.support_of(entry)
+
+    @property
+    def needs_integers(self) -> bool:
+        """Whether observations must have an integer dtype."""
+        return self.family.needs_integers
+
+    @property
+    def continuous(self) -> bool:
+        """Whether the laws are densities, which are positive on all of their support."""
+        return self.family.continuous
+
+    @property
+    def input_dim(self) -> int:
+        """Width of `as_input`."""
+        return self.family.input_dim
+
+    def as_input(self, x: Tensor) -> Tensor:
+        """Observations (..., *event) as the input of a recurrence, (..., input_dim)."""
+        return self.family.as_input(x)
+
+    def invalid(self, x: Tensor) -> Tensor:
+        """True at each entry of x that the family cannot emit, NaN included; shape of x."""
+        return self.family.invalid(x)
+
+    def takes(self, x: Tensor) -> bool:
+        """Whether the family can emit every entry of x."""
+        return self.family.takes(x)
+
+
 class Reals(Emission):
     """Densities on the real numbers."""
 

@@ -21,11 +21,11 @@ from pgm_rnn.emissions.full_gaussian import FullGaussian, full_of
 from pgm_rnn.emissions.info import FamilyInfo, normal_draws, size_of
 from pgm_rnn.emissions.natural import IDENTITY, Natural, by_entry
 from pgm_rnn.emissions.spherical import SphericalGaussian
-from pgm_rnn.emissions.supports import Reals
+from pgm_rnn.emissions.supports import OfFamily
 
 
 @dataclass(frozen=True)
-class Tied(Reals, Emission):
+class Tied(OfFamily):
     """Real observations from a normal family whose scale or covariance is the same in all states.
 
     Args:
@@ -50,11 +50,6 @@ class Tied(Reals, Emission):
                 "expected a normal family, Gaussian(size), FullGaussian(size) or SphericalGaussian(size), "
                 f"got {self.family!r}; give one"
             )
-
-    @property
-    @override
-    def event_shape(self) -> torch.Size:
-        return self.family.event_shape
 
     @property
     @override

@@ -20,10 +20,11 @@ from pgm_rnn.emissions.family import Emission, EmissionTable
 from pgm_rnn.emissions.info import FamilyInfo, size_of
 from pgm_rnn.emissions.natural import LOGIT, Natural, by_entry, in_columns
 from pgm_rnn.emissions.negative_binomial import NegativeBinomial, dispersed_draws
+from pgm_rnn.emissions.supports import OfFamily
 
 
 @dataclass(frozen=True)
-class ZeroInflated(Emission):
+class ZeroInflated(OfFamily):
     """Counts of another family, each entry of which has a gate that makes it zero.
 
     params are those of the family, then the log odds of the gate of each entry.
@@ -57,18 +58,8 @@ class ZeroInflated(Emission):
 
     @property
     @override
-    def event_shape(self) -> torch.Size:
-        return self.family.event_shape
-
-    @property
-    @override
     def num_params(self) -> int:
         return self.family.num_params + self.event_shape.numel()
-
-    @property
-    @override
-    def support(self) -> str:
-        return self.family.support
 
     @property
     @override
@@ -85,14 +76,6 @@ class ZeroInflated(Emission):
         axes = len(self.event_shape)
         counts, gate_logits = (law.base_dist, logits) if axes else (law, logits.squeeze(-1))
         return Law(counts, gate_logits).to_event(axes)
-
-    @override
-    def invalid(self, x: Tensor) -> Tensor:
-        return self.family.invalid(x)
-
-    @override
-    def as_input(self, x: Tensor) -> Tensor:
-        return self.family.as_input(x)
 
     def table(self, gate: Tensor, counts: EmissionTable) -> EmissionTable:
         """One law for each state from the gates' probabilities, (num_states, *event), and a table of the family.
