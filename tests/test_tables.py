@@ -1,8 +1,10 @@
 """Models with finitely many states that give no tables: their laws, evaluated at all states, are exact."""
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
+import pyro
 import pyro.distributions as dist
 import pytest
 import torch
@@ -406,3 +408,81 @@ def test_normal_densities_in_one_pass_are_those_of_the_law(
         value = state_laws.densities_at_states(emission, num_states, x, observed, h)
         found.append((value, *torch.autograd.grad(value.sin().sum(), (loc, scale))))
     torch.testing.assert_close(*found)
+
+
+class Mixed(SwitchingAR):
+    """Each observation is one of two normal laws in each state, of which the second has a scale of its own."""
+
+    second = 1.0
+
+    def emission(self, z: Any, h: Any) -> TorchDistribution:
+        loc = torch.stack([self.a[z] * h, self.b[z] + 0 * h], dim=-1)
+        scale = torch.tensor([1.0, self.second], dtype=loc.dtype)
+        weights = dist.Categorical(logits=torch.zeros_like(loc))
+        return dist.MixtureSameFamily(weights, dist.Normal(loc, scale)).to_event(1)
+
+
+def invalid(parameter: str, value: float) -> SwitchingAR:
+    """A model of which one number is no parameter of a normal law."""
+
+    class Wrong(SwitchingAR):
+        def emission(self, z: Any, h: Any) -> TorchDistribution:
+            law = {"loc": self.a[z] * h + self.b[z], "scale": self.raw[z].exp() + 0 * h}
+            law[parameter] = law[parameter].masked_fill((z == 1)[..., None] & (h > 2), value)
+            return dist.Normal(**law).to_event(1)
+
+    return Wrong()
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"), [("scale", 0.0), ("scale", -1.0), ("scale", torch.nan), ("loc", torch.nan)]
+)
+@pytest.mark.parametrize("num_steps", [10, 5000])  # the second is evaluated by the compiled pass
+def test_a_parameter_that_no_normal_law_has_is_an_error_in_tables_of_every_size(
+    parameter: str, value: float, num_steps: int
+) -> None:
+    x = torch.randn(4, num_steps, 1)
+    x[2, 5] = 3.0  # what h is then makes one state at one step invalid
+    with pytest.raises(ValueError, match=rf"(?s)parameter {parameter} .*constraint"):
+        invalid(parameter, value).log_prob(x)
+    assert bool(invalid(parameter, value).log_prob(x.clamp(max=2.0)).isfinite().all())  # the control
+
+
+def test_what_is_not_checked_is_a_normal_law_alone_and_for_no_longer_than_its_table() -> None:
+    x = torch.randn(4, 50, 1)
+    with pyro.validation_enabled(False):
+        assert bool(invalid("scale", -1.0).log_prob(x + 3).isnan().any())
+    with pytest.raises(ValueError, match="parameter scale"):
+        dist.Normal(0.0, -1.0)
+    assert dist.Normal._validate_args == torch.distributions.Distribution._validate_args
+    model = Mixed()
+    assert bool(model.log_prob(x).isfinite().all())
+    model.second = -1.0
+    with pytest.raises(ValueError, match="parameter scale"):
+        model.log_prob(x)
+
+
+@pytest.mark.parametrize("num_states", [3, 40])
+def test_the_gradient_of_a_scale_that_is_the_same_at_all_steps_is_that_of_one_that_is_repeated(num_states: int) -> None:
+    x, h = torch.randn(6, 200, 2), torch.randn(6, 200, 2)
+    loc = torch.randn(num_states, 2, requires_grad=True)
+    raw = torch.randn(num_states, 2, requires_grad=True)
+
+    def density(scale_of: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        def emission(z: Tensor, h: Tensor) -> TorchDistribution:
+            return dist.Normal(loc[z] * h, scale_of(raw[z], h)).to_event(1)
+
+        return state_laws.densities_at_states(emission, num_states, x, None, h)
+
+    weights = torch.randn(6, 200, num_states)
+    forms: list[Callable[[Tensor, Tensor], Tensor]] = [
+        lambda raw, h: raw.exp() + 0 * h,  # the definition: one number for each step
+        lambda raw, h: raw.exp(),
+        lambda raw, h: raw.exp().expand(torch.broadcast_shapes(raw.shape, h.shape)),
+    ]
+    expected, *others = [torch.autograd.grad((density(form) * weights).sum(), (loc, raw)) for form in forms]
+    for found in others:
+        torch.testing.assert_close(found, expected)
+    expanded = forms[2]  # what was detached stays so
+    value = (density(lambda raw, h: expanded(raw, h).detach()) * weights).sum()
+    assert torch.autograd.grad(value, raw, allow_unused=True)[0] is None

@@ -69,3 +69,14 @@ def stored_once(value: Tensor, event_dim: int) -> Tensor:
         if value.stride(axis) == 0:
             value = value.narrow(axis, 0, 1)
     return value
+
+
+def unexpanded(value: Tensor) -> Tensor:
+    """The tensor that `value` repeats by `expand`, if it does, so that autograd need not sum over what is repeated."""
+    base = value._base
+    if base is None or base.dim() != value.dim() or base.requires_grad != value.requires_grad:
+        return value
+    same = all(size in (1, full) for size, full in zip(base.shape, value.shape, strict=True))
+    if not same or base.data_ptr() != value.data_ptr() or base.expand(value.shape).stride() != value.stride():
+        return value
+    return base

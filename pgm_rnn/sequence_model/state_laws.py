@@ -9,7 +9,8 @@ it. Large tables are evaluated in blocks of steps, each of which is evaluated ag
 autograd keeps of a block never exists for all of them at once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from typing import TypeVar
 
@@ -19,7 +20,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from pgm_rnn.distributions.normal import Entries, entries_of
-from pgm_rnn.distributions.normal_moments import stored_once
+from pgm_rnn.distributions.normal_moments import stored_once, unexpanded
 from pgm_rnn.distributions.observed import observed_log_prob
 from pgm_rnn.kernels import normal_density
 from pgm_rnn.sequence_model.conditionals import Conditionals, memory_of
@@ -146,6 +147,33 @@ def densities_at_states(
         observed: True where x was observed, (batch, T) or the shape of x; None for everywhere.
         h: memory (batch, T, dim), or None.
     """
+    if not torch.distributions.Normal._validate_args:
+        return _densities(emission, num_states, x, observed, h)
+    with _unchecked_normals():
+        found = _densities(emission, num_states, x, observed, h)
+    if not bool(found.isnan().any()):
+        return found
+    return _densities(emission, num_states, x, observed, h)  # the law itself says which parameter is wrong
+
+
+@contextmanager
+def _unchecked_normals() -> Iterator[None]:
+    """A block in which new normal laws do not read the values of their parameters, four passes over large tables.
+
+    The log density is NaN where torch would refuse a mean or a scale.
+    """
+    torch.distributions.Normal._validate_args = False
+    try:
+        yield
+    finally:
+        with suppress(AttributeError):  # another thread has done it
+            del torch.distributions.Normal._validate_args
+
+
+def _densities(
+    emission: Callable[..., TorchDistribution], num_states: int, x: Tensor, observed: Tensor | None, h: Tensor | None
+) -> Tensor:
+    """`densities_at_states`, with such checks of the law's parameters as the law makes now."""
     states, first = torch.arange(num_states, device=x.device), num_states < _FEW
     axis = 0 if first else 2  # of the states
     if first:  # the inner loops of torch run over the last axis, and short ones are slow
@@ -171,6 +199,7 @@ def _of_normal_entries(
     """`densities_at_states` in one pass, for parameters whose axes are states, sequences and steps, or states last."""
 
     def by_state(part: Tensor) -> Tensor:
+        part = unexpanded(part)
         part = part if normal.event_dim else part[..., None]
         return part.reshape((1,) * (4 - part.dim()) + part.shape).movedim(states_axis, 0)  # (K, B, T, D)
 
