@@ -79,7 +79,7 @@ def decompose(
         )
     problem = prepared(model, x, lengths, inputs, mask, None)
     result = problem.filtered()
-    smoothed = Smoothed(result.moments, problem.data.lengths, result.diffuse)
+    smoothed = Smoothed(result.moments, problem.data.lengths, *result[1:])
     return components_of(model, smoothed, problem.data)
 
 

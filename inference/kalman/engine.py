@@ -80,6 +80,7 @@ class Smoothed(Filtered):
     Attributes:
         diffuse: the parts that a diffuse start adds to the moments, or None.
         scanned: whether smoothing goes by a scan over time, as the filter did.
+        unrounded: the moments in double precision, from which smoothing goes back.
     """
 
     def __repr__(self) -> str:
@@ -88,10 +89,15 @@ class Smoothed(Filtered):
 
     diffuse: Diffuse | None = None
     scanned: bool = False
+    unrounded: gaussian_backward.Moments | None = None
+
+    @property
+    def _posterior(self) -> Posterior:
+        return Posterior(self.moments, self.diffuse, self.scanned, self.unrounded)
 
     @cached_property
     def _backward(self) -> gaussian_backward.Smoothed:
-        return Posterior(self.moments, self.diffuse, self.scanned).smooth(self.lengths)
+        return self._posterior.smooth(self.lengths)
 
     @property
     def smoothed_means(self) -> Tensor:
@@ -115,7 +121,7 @@ class Smoothed(Filtered):
             ValueError: a sequence that does not determine a diffuse start.
         """
         with seeded(seed, stream=5):
-            return Posterior(self.moments, self.diffuse, self.scanned).sample_paths(self.lengths, num_samples)
+            return self._posterior.sample_paths(self.lengths, num_samples)
 
 
 class Forecast(NamedTuple):
@@ -207,7 +213,7 @@ def smooth(
     """
     problem = prepared(model, x, lengths, inputs, mask, method)
     result = problem.filtered(parallel)
-    return Smoothed(result.moments, problem.data.lengths, result.diffuse, result.scanned)
+    return Smoothed(result.moments, problem.data.lengths, *result[1:])
 
 
 @by_keyword

@@ -9,7 +9,7 @@ Where Q is singular, so may be Cov(z_{t+1} | x_{1:t}); then its inverse is a gen
 Sources: Rauch, Tung & Striebel (1965); Särkkä (2013), eq. (8.6), with the covariance in another form.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -37,6 +37,9 @@ class Moments(NamedTuple):
     filtered_covs: Tensor
     transition_matrix: Tensor
     transition_cov: Tensor
+
+
+Rounded = TypeVar("Rounded", Moments, "Smoothed")
 
 
 class Backward(NamedTuple):
@@ -81,6 +84,11 @@ def filtered(chain: kalman.GaussianChain, x: Tensor, lengths: Tensor, observed: 
     )
 
 
+def rounded(found: Rounded, dtype: torch.dtype) -> Rounded:
+    """Moments whose numbers are rounded to a dtype; indices stay."""
+    return type(found)(*(part.to(dtype) if part.is_floating_point() else part for part in found))
+
+
 def backward(moments: Moments) -> Backward:
     """p(z_t | z_{t+1}, x_{1:t}) of each state; J_t is the gain G of Särkkä (2013), eq. (8.6).
 
@@ -90,8 +98,8 @@ def backward(moments: Moments) -> Backward:
     """
     moments = doors.moments(moments)
     A, cov = moments.transition_matrix, moments.filtered_covs[:, :-1]
-    if singular.is_regular(moments.transition_cov):
-        factor = torch.linalg.cholesky(moments.predicted_covs[:, 1:])
+    factor, failed = torch.linalg.cholesky_ex(moments.predicted_covs[:, 1:])
+    if singular.is_regular(moments.transition_cov) and not bool(failed.any()):
         gain = torch.cholesky_solve(A @ cov, factor).mT
     else:
         unit = singular.units(moments.predicted_covs)[:, 1:]

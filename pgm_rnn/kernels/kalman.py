@@ -15,6 +15,10 @@ No covariance but F_t is inverted, so Q and P may be singular. Covariances do no
 computed once for all sequences that share their parameters. On the CPU the recursions are compiled by numba; where
 matrices are large, and on other devices, they are batched torch.
 
+What is given in single precision is computed in double (`in_double`). Cov(z_t | x_{1:t}) is a difference of numbers
+that may be 1e7 times as large, after a vague start or where two entries of x_t say nearly the same, so that no digit of
+it would be left. Square roots of covariances would save as many digits and take longer.
+
 Sources: the filter is Särkkä (2013), eq. (4.20)-(4.21), with the covariance update in Joseph's form; l_t and N_t are
 r_{t-1} and N_{t-1} of Durbin & Koopman (2012), sec. 4.4, e_t and D_t their u_t and D_t of sec. 4.5.
 """
@@ -42,8 +46,10 @@ __all__ = [
     "Information",
     "Scores",
     "distinct",
+    "double",
     "filter",
     "gradients",
+    "in_double",
     "information",
     "log_marginal_likelihood",
     "per_entry",
@@ -158,8 +164,8 @@ class _LogMarginalLikelihood(torch.autograd.Function):
     @staticmethod
     @override
     def forward(ctx: Any, x: Tensor, lengths: Tensor, *parameters: Tensor) -> Tensor:
-        result = _filter(GaussianChain(*parameters), x, lengths)
-        value = result.log_normalizers.sum(-1)
+        result = _filter(in_double(GaussianChain(*parameters)), double(x), lengths)
+        value = result.log_normalizers.sum(-1).to(x.dtype)
         ctx.save_for_backward(x, lengths, value, *parameters, *result)
         return value
 
@@ -176,8 +182,19 @@ class _LogMarginalLikelihood(torch.autograd.Function):
             found: Any = second_order.gradients(again, (x, *parameters), grad, value)
         else:
             asked = {"x": ctx.needs_input_grad[0], "offset": ctx.needs_input_grad[-1]}
-            found = gradients(GaussianChain(*parameters), lengths, result, grad, **asked)
+            wide = gradients(in_double(GaussianChain(*parameters)), lengths, result, double(grad), **asked)
+            found = [None if part is None else part.to(x.dtype) for part in wide]
         return found[0], None, *found[1:]
+
+
+def in_double(chain: GaussianChain) -> GaussianChain:
+    """The chain in double precision, where the device has it."""
+    return GaussianChain(*(part if part is None else double(part) for part in chain))  # type: ignore[arg-type]
+
+
+def double(tensor: Tensor) -> Tensor:
+    """A tensor in double precision, where the device has it."""
+    return tensor if tensor.device.type == "mps" else tensor.double()
 
 
 def _rows(num: int, axes: Sequence[int | None], *arguments: Tensor) -> tuple[Tensor, int]:
@@ -207,7 +224,8 @@ def filter(chain: GaussianChain, x: Tensor, lengths: Tensor, observed: Tensor | 
     """The Kalman filter: Särkkä (2013), eq. (4.20)-(4.21); Vidal (2024), "Extended Kalman Filters for RNNs".
 
     Joseph's form of the update, (I - K_t C) P_t (I - K_t C)' + K_t R K_t', keeps covariances positive semidefinite.
-    `observed` (B, T, M) is False where an entry is missing.
+    Results are computed in double precision and rounded to the dtype of x. `observed` (B, T, M) is False where an entry
+    is missing.
 
     Raises:
         TypeError: an argument of another dtype.
@@ -216,11 +234,17 @@ def filter(chain: GaussianChain, x: Tensor, lengths: Tensor, observed: Tensor | 
     if observed is not None:
         chain, x = without_missing(chain, x, observed)
         doors.gaussian_chain(chain, x, lengths)
-        result = _filter(chain, x, lengths)
+        result = _rounded(chain, x, lengths)
         return result._replace(log_normalizers=result.log_normalizers + too_many(observed, lengths, x.dtype))
     chain = chain.with_all_axes()
     doors.gaussian_chain(chain, x, lengths)
-    return _filter(chain, x, lengths)
+    return _rounded(chain, x, lengths)
+
+
+def _rounded(chain: GaussianChain, x: Tensor, lengths: Tensor) -> Filtered:
+    """`_filter` in double precision, rounded to the dtype of x."""
+    result = _filter(in_double(chain), double(x), lengths)
+    return Filtered(*(part.to(x.dtype) if part.is_floating_point() else part for part in result))
 
 
 def _filter(chain: GaussianChain, x: Tensor, lengths: Tensor) -> Filtered:

@@ -57,17 +57,27 @@ class Posterior(NamedTuple):
         moments: the moments of the states.
         diffuse: the parts from which a diffuse start made them, or None.
         scanned: whether they are from scans over time, by which smoothing then goes, too.
+        unrounded: the moments in double precision, or None where only these exist.
     """
 
     moments: gaussian_backward.Moments
     diffuse: diffuse_start.Diffuse | None = None
     scanned: bool = False
+    unrounded: gaussian_backward.Moments | None = None
+
+    @property
+    def source(self) -> gaussian_backward.Moments:
+        """The moments to go back from: unrounded ones, unless rounding is what says that a covariance is singular."""
+        if self.unrounded is None or not singular.is_regular(self.moments.transition_cov):
+            return self.moments
+        return self.unrounded
 
     def smooth(self, lengths: Tensor) -> gaussian_backward.Smoothed:
         """Moments given all observations: Särkkä (2013), eq. (8.6)."""
-        if self.diffuse is None:
-            return (kalman_scan if self.scanned else gaussian_backward).smooth(self.moments, lengths)
-        return diffuse_start.smooth(self.diffuse, lengths)
+        if self.diffuse is not None:
+            return diffuse_start.smooth(self.diffuse, lengths)
+        found = (kalman_scan if self.scanned else gaussian_backward).smooth(self.source, lengths)
+        return gaussian_backward.rounded(found, self.moments.filtered_means.dtype)
 
     def sample_paths(self, lengths: Tensor, num_samples: int) -> Tensor:
         """Paths given all observations, (num_samples, batch, T, D), drawn by torch's global generator.
@@ -78,7 +88,8 @@ class Posterior(NamedTuple):
         like = self.moments.filtered_means
         noise = torch.randn(num_samples, *like.shape, dtype=like.dtype).to(like.device)
         if self.diffuse is None:
-            return (kalman_scan if self.scanned else gaussian_backward).sample_paths(self.moments, lengths, noise)
+            backwards, source = (kalman_scan if self.scanned else gaussian_backward), self.source
+            return backwards.sample_paths(source, lengths, noise.to(source.filtered_means.dtype)).to(like.dtype)
         self.check_determined(lengths)
         size = self.diffuse.delta.mean.shape[-1]
         start_noise = torch.randn(num_samples, len(like), size, dtype=like.dtype).to(like.device)
@@ -168,9 +179,10 @@ def posterior(chained: Chained, parallel: bool | None = None) -> Posterior:
     """The result of `filtered` without its checks: NaN where a prediction's covariance is not positive definite."""
     chain, x, lengths, observed, directions, _ = chained
     if directions is None:
-        scans = x.device.type == "cuda" if parallel is None else parallel
-        of = kalman_scan if scans else gaussian_backward
-        return Posterior(of.filtered(chain, x, lengths, observed), scanned=scans)
+        if x.device.type == "cuda" if parallel is None else parallel:
+            return Posterior(kalman_scan.filtered(chain, x, lengths, observed), scanned=True)
+        found = gaussian_backward.filtered(kalman.in_double(chain), kalman.double(x), lengths, observed)
+        return Posterior(gaussian_backward.rounded(found, x.dtype), unrounded=found)
     parts = diffuse_start.filtered(chain, directions, x, lengths, observed)
     return Posterior(parts.moments, parts)
 
@@ -213,9 +225,10 @@ def check_finite(log_normalizers: Tensor) -> None:
     failed = log_normalizers.isnan()
     if bool(failed.any()):
         sequence, step = failed.nonzero()[0].tolist()
+        way_out = "larger variances" if log_normalizers.dtype == torch.float64 else "float64 or larger variances"
         raise CovarianceError(
             f"expected predictions with positive definite covariances, got one that is not for sequence {sequence} at "
-            f"step {step + 1}; use float64 or larger variances"
+            f"step {step + 1}; use {way_out}"
         )
 
 

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.inference import em, kalman
+from pgm_rnn.inference.em import gaussian_em
 from pgm_rnn.inference.em.regression import most_likely_above
-from pgm_rnn.kernels import kalman as kalman_kernels
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from pgm_rnn.models.linear_start import linear_start
+from pgm_rnn.sequence_model import chains
+from pgm_rnn.sequence_model.chains import Chained, Posterior
 from pgm_rnn.sequences import Sequences
 from tests.definitions import joint_normal
 
@@ -292,15 +294,17 @@ def test_covariances_that_one_of_is_no_covariance_are_not_set_at_all() -> None:
 def test_a_fit_that_fails_at_its_end_leaves_the_model_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = make().float(), make().sample(4, 6, seed=1).x.float()
     before = [p.detach().clone() for p in model.parameters()]
-    broken = kalman_kernels.filter
+    whole = chains.posterior
 
-    def only_double(chain: object, values: Tensor, *rest: Any) -> Any:
-        result = broken(chain, values, *rest)  # type: ignore[arg-type]
-        if values.dtype == torch.float64:
+    def only_double(chained: Chained) -> Posterior:
+        result = whole(chained)
+        if chained.x.dtype == torch.float64:
             return result
-        return result._replace(log_normalizers=result.log_normalizers * torch.nan)
+        return result._replace(
+            moments=result.moments._replace(log_normalizers=result.moments.log_normalizers * torch.nan)
+        )
 
-    monkeypatch.setattr(kalman_kernels, "filter", only_double)
+    monkeypatch.setattr(gaussian_em, "posterior", only_double)
     with pytest.raises(ValueError, match=r"in torch\.float32.*the least noise is that of column \d \(counted from 0\)"):
         em.fit(model, x, num_iterations=2, progress=False)
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))

@@ -1,5 +1,6 @@
 """The Kalman engine against the big joint normal law, and its nonlinear methods against quadrature."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.inference import kalman
+from pgm_rnn.kernels import gaussian_backward
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from pgm_rnn.models.noisy_rnn import NoisyRNN
@@ -339,9 +341,42 @@ def test_a_model_that_reads_its_observations_needs_all_of_them() -> None:
 
 
 def test_a_prediction_without_a_covariance_is_a_named_error() -> None:
-    model = make_lgssm().float()
+    model, x = make_lgssm(), torch.zeros(2, 3, OBS_DIM)
     with torch.no_grad():
         model.emission_covariance.raw.fill_diagonal_(-60.0)
         model.emission_matrix.zero_()
-    with pytest.raises(kalman.CovarianceError, match="got one that is not for sequence 0 at step 1; use float64"):
-        kalman.filter(model, torch.zeros(2, 3, OBS_DIM, dtype=torch.float32))
+    single = copy.deepcopy(model).float()  # whose smallest variance is larger
+    R = single.emission_cov.detach().double()
+    expected = torch.distributions.MultivariateNormal(x[0, 0], R).log_prob(x)
+    torch.testing.assert_close(kalman.filter(single, x.float()).log_normalizers.double(), expected, rtol=1e-6, atol=0)
+    with pytest.raises(kalman.CovarianceError, match="got one that is not for sequence 0 at step 1; use larger"):
+        kalman.filter(model, x)
+
+
+@pytest.mark.parametrize("noise", [1e-2, 1e-10])
+def test_single_precision_smooths_and_draws_after_a_vague_start_as_double_precision_does(noise: float) -> None:
+    single = LinearGaussianSSM(
+        torch.zeros(2, dtype=torch.float32),
+        1e6 * torch.eye(2, dtype=torch.float32),
+        torch.tensor([[1.0, 1.0], [0.0, 1.0]], dtype=torch.float32),
+        noise * torch.eye(2, dtype=torch.float32),
+        torch.tensor([[1.0, 0.0]], dtype=torch.float32),
+        torch.tensor([[0.01]], dtype=torch.float32),
+    )
+    exact = copy.deepcopy(single).double()
+    x = exact.sample(2, 500, seed=1).x.float()
+    x = x - x[:, :1]  # near the mean of the start
+    found, expected = kalman.smooth(single, x), kalman.smooth(exact, x.double())
+    for name in ("log_marginal_likelihood", "smoothed_means", "smoothed_covs", "pairwise_covs"):
+        mine, its = getattr(found, name), getattr(expected, name)
+        assert mine.dtype == torch.float32
+        axes = (-2, -1) if its.dim() == 4 else tuple(range(its.dim()))  # each covariance by itself
+        assert bool(((mine.double() - its).square().sum(axes) <= 1e-12 * its.square().sum(axes)).all())
+    draws = kalman.sample_states(single, x, num_samples=50, seed=0)
+    assert draws.dtype == torch.float32
+    means, sds = found.smoothed_means, found.smoothed_covs.diagonal(dim1=-2, dim2=-1).sqrt()
+    ratios = ((draws - means).std(0) / sds)[:, 0]  # later means are so large that rounding exceeds the deviations
+    assert bool(((ratios > 0.5) & (ratios < 1.6)).all())  # five standard errors of a deviation from fifty draws
+    moments = gaussian_backward.rounded(found.moments, torch.float32)  # the control: back from what was rounded
+    gains = gaussian_backward.backward(moments).gain.double() - gaussian_backward.backward(expected.moments).gain
+    assert float(gains.abs().max()) > 1e-2

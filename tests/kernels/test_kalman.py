@@ -1,5 +1,7 @@
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -249,6 +251,52 @@ def test_a_diffuse_start_keeps_single_precision() -> None:
     double = kalman.log_marginal_likelihood(chain, x, lengths)
     single = kalman.log_marginal_likelihood(GaussianChain(*(p.float() for p in chain[:6])), x.float(), lengths)
     torch.testing.assert_close(single.double(), double, rtol=64 * torch.finfo(torch.float32).eps, atol=0)
+
+
+def _trend(noise: float) -> GaussianChain:
+    """A smooth trend after a vague start, seen with little noise."""
+    A, C = torch.tensor([[1.0, 1.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0]])
+    return GaussianChain(torch.zeros(2), 1e6 * torch.eye(2), A, noise * torch.eye(2), C, 0.01 * torch.eye(1))
+
+
+def _alike() -> GaussianChain:
+    """Two entries that say nearly the same of a vague start."""
+    A, C = torch.tensor([[0.99, 0.0], [0.0, 0.5]]), torch.tensor([[1.0, 0.0], [1.0, 1e-3]])
+    return GaussianChain(torch.zeros(2), 1e6 * torch.eye(2), A, torch.eye(2), C, 1e-4 * torch.eye(2))
+
+
+@pytest.mark.parametrize("make", [lambda: _trend(1e-2), lambda: _trend(1e-10), _alike])
+@pytest.mark.parametrize("num_steps", [1000, 100_000])
+def test_single_precision_keeps_its_digits_where_covariances_are_nearly_singular(
+    make: Callable[[], GaussianChain], num_steps: int
+) -> None:
+    if num_steps > 1000 and kalman.prefers_batched(torch.ones(1, 1, 1), 2):
+        pytest.skip("torch's own steps take a minute for so many")
+    given = [part.float() for part in make() if part is not None]
+    x = _drawn(GaussianChain(*(part.double() for part in given)), num_steps).float()
+    lengths, found = torch.tensor([num_steps]), []
+    for dtype in (torch.float64, torch.float32):
+        chain = [part.to(dtype).requires_grad_() for part in given]
+        value = kalman.log_marginal_likelihood(GaussianChain(*chain), x.to(dtype), lengths)
+        found.append([part.detach().double() for part in (value, *torch.autograd.grad(value.sum(), chain))])
+    exact, single = found
+    for mine, its in zip(single, exact, strict=True):
+        assert float((mine - its).norm()) <= 1e-6 * float(its.norm())
+    plain = kalman._filter(GaussianChain(*given).with_all_axes(), x, lengths)  # the control, without `in_double`
+    error = (plain.log_normalizers.sum(-1).double() - exact[0]).abs() / exact[0].abs()
+    assert not bool((error < 1e-4).all())
+
+
+def _drawn(chain: GaussianChain, num_steps: int) -> Tensor:
+    """x_{1:T} of a chain whose noises are independent, started near its mean, (1, T, M)."""
+    A, C = chain.transition_matrix.numpy(), chain.emission_matrix.numpy()
+    Q, R = (
+        torch.randn(num_steps, len(cov)) * cov.diagonal().sqrt() for cov in (chain.transition_cov, chain.emission_cov)
+    )
+    z = [chain.initial_mean.numpy()]
+    for noise in Q[1:].numpy():
+        z.append(A @ z[-1] + noise)
+    return torch.from_numpy(np.stack(z) @ C.T)[None] + R
 
 
 @pytest.mark.parametrize("sizes", [(1, 1), (1, 3), (5, 1), (9, 8)])
