@@ -9,7 +9,7 @@ Where Q is singular, so may be Cov(z_{t+1} | x_{1:t}); then its inverse is a gen
 Sources: Rauch, Tung & Striebel (1965); Särkkä (2013), eq. (8.6), with the covariance in another form.
 """
 
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -37,9 +37,6 @@ class Moments(NamedTuple):
     filtered_covs: Tensor
     transition_matrix: Tensor
     transition_cov: Tensor
-
-
-Rounded = TypeVar("Rounded", Moments, "Smoothed")
 
 
 class Backward(NamedTuple):
@@ -82,11 +79,6 @@ def filtered(chain: kalman.GaussianChain, x: Tensor, lengths: Tensor, observed: 
         full.transition_matrix.detach(),
         full.transition_cov.detach(),
     )
-
-
-def rounded(found: Rounded, dtype: torch.dtype) -> Rounded:
-    """Moments whose numbers are rounded to a dtype; indices stay."""
-    return type(found)(*(part.to(dtype) if part.is_floating_point() else part for part in found))
 
 
 def backward(moments: Moments) -> Backward:

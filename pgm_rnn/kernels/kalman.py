@@ -15,7 +15,7 @@ No covariance but F_t is inverted, so Q and P may be singular. Covariances do no
 computed once for all sequences that share their parameters. On the CPU the recursions are compiled by numba; where
 matrices are large, and on other devices, they are batched torch.
 
-What is given in single precision is computed in double (`in_double`). Cov(z_t | x_{1:t}) is a difference of numbers
+What is given in single precision is computed in double (`precision`). Cov(z_t | x_{1:t}) is a difference of numbers
 that may be 1e7 times as large, after a vague start or where two entries of x_t say nearly the same, so that no digit of
 it would be left. Square roots of covariances would save as many digits and take longer.
 
@@ -36,6 +36,7 @@ from typing_extensions import override
 
 from pgm_rnn.kernels import doors, kalman_differentiable, second_order, transforms
 from pgm_rnn.kernels.gaussian_chain import GaussianChain, detached, per_entry, without_missing
+from pgm_rnn.kernels.precision import double, in_double, rounded
 from pgm_rnn.kernels.threads import run_compiled
 from pgm_rnn.sequences import length_mask
 
@@ -46,10 +47,8 @@ __all__ = [
     "Information",
     "Scores",
     "distinct",
-    "double",
     "filter",
     "gradients",
-    "in_double",
     "information",
     "log_marginal_likelihood",
     "per_entry",
@@ -187,16 +186,6 @@ class _LogMarginalLikelihood(torch.autograd.Function):
         return found[0], None, *found[1:]
 
 
-def in_double(chain: GaussianChain) -> GaussianChain:
-    """The chain in double precision, where the device has it."""
-    return GaussianChain(*(part if part is None else double(part) for part in chain))  # type: ignore[arg-type]
-
-
-def double(tensor: Tensor) -> Tensor:
-    """A tensor in double precision, where the device has it."""
-    return tensor if tensor.device.type == "mps" else tensor.double()
-
-
 def _rows(num: int, axes: Sequence[int | None], *arguments: Tensor) -> tuple[Tensor, int]:
     """Rows of `torch.func.vmap` folded into the batch, or one after the other; see `LARGEST_FOLDED`."""
     x, lengths, *chain = (t if axis is None else t.movedim(axis, 0) for t, axis in zip(arguments, axes, strict=True))
@@ -243,8 +232,7 @@ def filter(chain: GaussianChain, x: Tensor, lengths: Tensor, observed: Tensor | 
 
 def _rounded(chain: GaussianChain, x: Tensor, lengths: Tensor) -> Filtered:
     """`_filter` in double precision, rounded to the dtype of x."""
-    result = _filter(in_double(chain), double(x), lengths)
-    return Filtered(*(part.to(x.dtype) if part.is_floating_point() else part for part in result))
+    return rounded(_filter(in_double(chain), double(x), lengths), x.dtype)
 
 
 def _filter(chain: GaussianChain, x: Tensor, lengths: Tensor) -> Filtered:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pgm_rnn.distributions.diffuse_normal import DiffuseNormal
 from pgm_rnn.kernels import diffuse_likelihood, diffuse_start, gaussian_backward, kalman, kalman_scan, singular
 from pgm_rnn.kernels.gaussian_chain import without_missing
+from pgm_rnn.kernels.precision import double, in_double, rounded
 from pgm_rnn.sequence_model.affine import Affine, Reading, affine, moments_of
 from pgm_rnn.sequence_model.conditionals import Conditionals, First, memory_of
 from pgm_rnn.sequence_model.mixins import GivesChain
@@ -77,7 +78,7 @@ class Posterior(NamedTuple):
         if self.diffuse is not None:
             return diffuse_start.smooth(self.diffuse, lengths)
         found = (kalman_scan if self.scanned else gaussian_backward).smooth(self.source, lengths)
-        return gaussian_backward.rounded(found, self.moments.filtered_means.dtype)
+        return rounded(found, self.moments.filtered_means.dtype)
 
     def sample_paths(self, lengths: Tensor, num_samples: int) -> Tensor:
         """Paths given all observations, (num_samples, batch, T, D), drawn by torch's global generator.
@@ -181,8 +182,8 @@ def posterior(chained: Chained, parallel: bool | None = None) -> Posterior:
     if directions is None:
         if x.device.type == "cuda" if parallel is None else parallel:
             return Posterior(kalman_scan.filtered(chain, x, lengths, observed), scanned=True)
-        found = gaussian_backward.filtered(kalman.in_double(chain), kalman.double(x), lengths, observed)
-        return Posterior(gaussian_backward.rounded(found, x.dtype), unrounded=found)
+        found = gaussian_backward.filtered(in_double(chain), double(x), lengths, observed)
+        return Posterior(rounded(found, x.dtype), unrounded=found)
     parts = diffuse_start.filtered(chain, directions, x, lengths, observed)
     return Posterior(parts.moments, parts)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pgm_rnn.inference import kalman
 from pgm_rnn.kernels import gaussian_backward
+from pgm_rnn.kernels.precision import rounded
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from pgm_rnn.models.noisy_rnn import NoisyRNN
@@ -377,6 +378,6 @@ def test_single_precision_smooths_and_draws_after_a_vague_start_as_double_precis
     means, sds = found.smoothed_means, found.smoothed_covs.diagonal(dim1=-2, dim2=-1).sqrt()
     ratios = ((draws - means).std(0) / sds)[:, 0]  # later means are so large that rounding exceeds the deviations
     assert bool(((ratios > 0.5) & (ratios < 1.6)).all())  # five standard errors of a deviation from fifty draws
-    moments = gaussian_backward.rounded(found.moments, torch.float32)  # the control: back from what was rounded
+    moments = rounded(found.moments, torch.float32)  # the control: back from what was rounded
     gains = gaussian_backward.backward(moments).gain.double() - gaussian_backward.backward(expected.moments).gain
     assert float(gains.abs().max()) > 1e-2

@@ -45,6 +45,7 @@ B, T, K, M, N = 6, 5, 3, 2, 7
 """Sequences, steps, states, outputs and particles: all different, so that nothing fits by accident."""
 INNER = {
     *("doors", "threads", "compilation", "inverse_cdf", "normal_update", "positive", "small_matrices", "triangles"),
+    "precision",
     *(
         "second_order",
         "transforms",
