@@ -31,6 +31,7 @@ def run(
     observed: Tensor,
     driver: Tensor | None,
     method: Method,
+    dtype: torch.dtype,
 ) -> Moments:
     """Moments of the linearised model; differentiable.
 
@@ -42,6 +43,7 @@ def run(
         observed: False where an entry is missing or padding, (B, T, M).
         driver: h_t, (B, T, U), or None.
         method: the linearisation, one of `linearisation.METHODS`.
+        dtype: that in which the laws are computed, to whose rounding errors the iterations go.
     """
     batch, num_steps, _ = x.shape
     mean, cov = start.mean.expand(batch, -1), start.cov.expand(batch, -1, -1)
@@ -59,7 +61,7 @@ def run(
             step = _moved(method.linearise(emission, h, mean, cov), predicted[0] - mean)
             before = mean
             log_normalizer, mean, cov = _update(step, *predicted, x_t, observed_t)
-            if _close(mean, before, cov):
+            if _close(mean, before, cov, torch.finfo(dtype).eps):
                 break
         rows.append((log_normalizer, *predicted, mean, cov))
     log_normalizers, *moments = (torch.stack(parts, dim=1) for parts in zip(*rows, strict=True))
@@ -76,10 +78,10 @@ def _moved(step: Linear, by: Tensor) -> Linear:
     return step._replace(mean=step.mean + (step.matrix @ by[..., None])[..., 0])
 
 
-def _close(mean: Tensor, before: Tensor, cov: Tensor) -> bool:
-    """Whether two means differ by no more than a thousand rounding errors."""
+def _close(mean: Tensor, before: Tensor, cov: Tensor, eps: float) -> bool:
+    """Whether two means differ by no more than a thousand rounding errors `eps`."""
     spread = cov.diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt() + before.abs()
-    return bool(((mean - before).abs() <= 1000 * torch.finfo(mean.dtype).eps * spread).all())
+    return bool(((mean - before).abs() <= 1000 * eps * spread).all())
 
 
 def _update(step: Linear, mean: Tensor, cov: Tensor, x: Tensor, observed: Tensor) -> tuple[Tensor, Tensor, Tensor]:

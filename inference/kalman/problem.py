@@ -5,6 +5,7 @@ The moments of a linear model are exact. For others, one of `linearisation.METHO
 
 from typing import Any, NamedTuple, cast
 
+import torch
 from torch import Tensor
 
 from pgm_rnn.checks import check_choice
@@ -14,6 +15,7 @@ from pgm_rnn.inference.kalman.kinds import GaussianStateModel, has_gaussian_stat
 from pgm_rnn.inference.kalman.linearisation import METHODS, StateLaw
 from pgm_rnn.inference.suitable import unsuitable
 from pgm_rnn.kernels import gaussian_backward, kalman
+from pgm_rnn.kernels.precision import double, in_double, rounded
 from pgm_rnn.sequence_model import SequenceModel, memory_of
 from pgm_rnn.sequence_model.affine import moments_of
 from pgm_rnn.sequence_model.chains import Chained, Posterior, as_vectors, chain_of, check_finite, filtered
@@ -51,9 +53,11 @@ class Problem(NamedTuple):
                 f"expected method='exact' for parallel=True, got {self.method!r}, which linearises at each filtered "
                 "mean; leave it out"
             )
-        return Posterior(self._linearised())
+        moments = self._linearised()
+        return Posterior(rounded(moments, self.data.x.dtype), unrounded=moments)
 
     def _linearised(self) -> gaussian_backward.Moments:
+        """The moments in double precision, from laws that the model computes in its own."""
         given, lengths, _, inputs = self.data[:4]
         x = as_vectors(given)
         inside = length_mask(lengths, x.shape[1])
@@ -61,8 +65,10 @@ class Problem(NamedTuple):
         if self.data.observed is not None:
             observed = observed & kalman.per_entry(self.data.mask, x)
         h = memory_of(cast(SequenceModel, self.model)).unroll(given, None, inputs)
-        start = self.start(None if h is None else h[:, 0])
-        moments = linearised_filter.run(start, self.transition(), self.emission(), x, observed, h, METHODS[self.method])
+        start, dtype = in_double(self.start(None if h is None else h[:, 0])), x.dtype
+        transition, emission = _of_doubles(self.transition(), dtype), _of_doubles(self.emission(), dtype)
+        method = METHODS[self.method]
+        moments = linearised_filter.run(start, transition, emission, double(x), observed, h, method, dtype)
         check_finite(moments.log_normalizers.where(inside, 0.0))
         return moments._replace(
             log_normalizers=moments.log_normalizers.where(inside, 0.0),
@@ -97,6 +103,15 @@ def _state_law(model: GaussianStateModel, which: str, width: int) -> StateLaw:
         return NormalMoments(mean.expand(*z.shape[:-1], width), cov)
 
     return law
+
+
+def _of_doubles(law: StateLaw, dtype: torch.dtype) -> StateLaw:
+    """A law at states in double precision, whose moments a model computes in its own dtype."""
+
+    def found(z: Tensor, h: Tensor | None) -> NormalMoments:
+        return in_double(law(z.to(dtype), h))
+
+    return found
 
 
 def checked_gaussian(

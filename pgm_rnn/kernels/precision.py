@@ -1,6 +1,6 @@
 """Tuples of tensors in double precision for a recursion that loses digits, and its results rounded again."""
 
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,12 +15,12 @@ def double(tensor: Tensor) -> Tensor:
 
 def in_double(parts: Parts) -> Parts:
     """A named tuple whose numbers are in double precision; None, indices and truth values stay."""
-    return cast(Parts, type(parts)(*(double(part) if _is_real(part) else part for part in parts)))
+    return type(parts)(*(double(part) if _is_real(part) else part for part in parts))
 
 
 def rounded(parts: Parts, dtype: torch.dtype) -> Parts:
     """A named tuple whose numbers are rounded to `dtype`; None, indices and truth values stay."""
-    return cast(Parts, type(parts)(*(part.to(dtype) if _is_real(part) else part for part in parts)))
+    return type(parts)(*(part.to(dtype) if _is_real(part) else part for part in parts))
 
 
 def _is_real(part: object) -> bool:

@@ -381,3 +381,26 @@ def test_single_precision_smooths_and_draws_after_a_vague_start_as_double_precis
     moments = rounded(found.moments, torch.float32)  # the control: back from what was rounded
     gains = gaussian_backward.backward(moments).gain.double() - gaussian_backward.backward(expected.moments).gain
     assert float(gains.abs().max()) > 1e-2
+
+
+@pytest.mark.parametrize("method", ["extended", "unscented", "iterated"])
+def test_a_linearised_filter_keeps_the_digits_of_single_precision(method: str) -> None:
+    one = torch.ones(1, 1, dtype=torch.float32)
+    start, A, C = (
+        torch.zeros(2, dtype=torch.float32),
+        torch.tensor([[1.0, 1.0], [0.0, 1.0]]),
+        torch.tensor([[1.0, 0.0]]),
+    )
+    unit = torch.eye(2, dtype=torch.float32)
+    single = LinearGaussianSSM(start, 1e6 * unit, A.float(), 1e-6 * unit, C.float(), 0.01 * one)
+    exact = copy.deepcopy(single).double()
+    x = torch.randn(2, 500, 1).float()
+    found = kalman.filter(single, x, method=method)
+    expected = kalman.filter(exact, x.double())  # the same law, by the exact recursions in double precision
+    torch.testing.assert_close(
+        found.log_marginal_likelihood.double(), expected.log_marginal_likelihood, rtol=1e-5, atol=0
+    )
+    assert found.filtered_means.dtype == found.filtered_covs.dtype == torch.float32
+    errors = (found.filtered_covs.double() - expected.filtered_covs).square().sum((-2, -1)).sqrt()
+    least = 1e-4 if method == "unscented" else 1e-6  # its points are rounded before the law sees them
+    assert bool((errors <= least * expected.filtered_covs.square().sum((-2, -1)).sqrt()).all())
