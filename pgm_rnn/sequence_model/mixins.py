@@ -49,7 +49,7 @@ class DrawsGuide(Conditionals, ABC):
 
     @abstractmethod
     def draw_guide(self, x: Tensor, features: Tensor | None) -> Drawn | None:
-        """States drawn from the proposal, with their memory and laws; None to use the general loop."""
+        """States drawn from the proposal, with their memory and log densities; None to use the general loop."""
 
 
 class DensityAtOnce(Conditionals, ABC):

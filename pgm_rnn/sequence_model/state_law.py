@@ -27,7 +27,7 @@ class StateLaw(TorchDistribution):
         guide: whether the states follow the proposal instead of the model.
 
     Attributes:
-        way: record of the memory and laws that a draw computes, for the densities of the same states.
+        way: record of the memory and densities that a draw computes, for the densities of the same states.
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012  (torch's own name and type)
@@ -77,8 +77,8 @@ class StateLaw(TorchDistribution):
 
     def _log_prob(self, value: Tensor) -> Tensor:
         model, drawn = self.sequence_model, self.way.to(self.sequence_model, self.data.x, value)
-        if self.guide and drawn is not None and drawn.law is not None:
-            log_probs = drawn.law.log_prob(value)
+        if self.guide and drawn is not None and drawn.log_probs is not None:
+            log_probs = drawn.log_probs
         else:
             data = self.data._replace(z=value)
             h = memory_given(model, data, drawn)
