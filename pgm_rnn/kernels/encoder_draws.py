@@ -16,9 +16,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from pgm_rnn.kernels import doors, gates, positive, transforms
-from pgm_rnn.kernels.gated import suits
+from pgm_rnn.kernels.gated import run_lanes, suits
 from pgm_rnn.kernels.hmm_lanes import LANES
-from pgm_rnn.kernels.threads import run_alone, run_compiled
 
 
 class Weights(NamedTuple):
@@ -113,12 +112,10 @@ def _by_torch(features: Tensor, noise: Tensor, start: Tensor, *weights: Tensor) 
     return tuple(torch.stack(parts, dim=1) for parts in zip(*steps, strict=True))
 
 
-def _run(name: str, batch: int, *arguments: Tensor, **numbers: float) -> None:
+def _run(name: str, batch: int, *arguments: Tensor | float) -> None:
     from pgm_rnn.kernels import encoder_draws_compiled
 
-    flat = [argument.detach().contiguous().view(-1) for argument in arguments]
-    run = run_alone if batch <= LANES else run_compiled
-    run(getattr(encoder_draws_compiled, name), *flat, batch, *numbers.values())
+    run_lanes(getattr(encoder_draws_compiled, name), batch, *arguments)
 
 
 class _Draws(torch.autograd.Function):
@@ -135,7 +132,7 @@ class _Draws(torch.autograd.Function):
         phi_z = noise.new_empty(batch, steps, len(weights[5]))
         kept = noise.new_empty(-(-batch // LANES), steps if keep else 1, 4 * size + dim, LANES)
         given, filled = (features, noise, start, *weights), (z, h, scale, phi_z, hidden, kept)
-        _run("draws", batch, *given, *filled, least=positive.least_scale(noise.dtype))
+        _run("draws", batch, *given, *filled, positive.least_scale(noise.dtype))
         return filled
 
     @staticmethod
@@ -158,8 +155,8 @@ class _Draws(torch.autograd.Function):
         if torch.is_grad_enabled() or transforms.is_transformed(grads):
             return None, *torch.func.vjp(_by_torch, *given)[1](grads[:4])
         features, noise, start, recurrent, _, head, _, extract, _, from_state = given
-        of_features, of_inside, of_start = (torch.empty_like(part) for part in (features, h, start))
-        of_raw, of_extracted = z.new_empty(*z.shape[:2], len(head)), torch.empty_like(phi_z)
+        of_features, of_inside, of_start = (z.new_empty(part.shape) for part in (features, h, start))
+        of_raw, of_extracted = z.new_empty(*z.shape[:2], len(head)), z.new_empty(phi_z.shape)
         transposed = (weight.mT for weight in (recurrent, head, extract, from_state))
         filled = of_features, of_inside, of_raw, of_extracted, of_start
         _run("backward", len(z), *grads[:4], noise, h, phi_z, hidden, kept, *transposed, *filled)
@@ -169,14 +166,14 @@ class _Draws(torch.autograd.Function):
             of_features,
             of_raw[..., : z.shape[2]] * scale,
             of_start,
-            *_of_map(of_h, h),
-            *_of_map(of_raw, hidden),
-            *_of_map(of_extracted, z),
-            _of_map(of_features[..., start.shape[1] :], phi_z)[0],
+            *of_map(of_h, h),
+            *of_map(of_raw, hidden),
+            *of_map(of_extracted, z),
+            of_map(of_features[..., start.shape[1] :], phi_z)[0],
         )
 
 
-def _of_map(of_values: Tensor, read: Tensor) -> tuple[Tensor, Tensor]:
+def of_map(of_values: Tensor, read: Tensor) -> tuple[Tensor, Tensor]:
     """Derivatives by the matrix and the vector of an affine map, from those by its values (B, T, ...)."""
     rows = of_values.flatten(0, 1)
     return rows.mT @ read.flatten(0, 1), rows.sum(0)
