@@ -137,9 +137,10 @@ class VRNN(ReadsAhead, DrawsGuide, SequenceModel):
         bias = F.pad(recurrent_bias, (self.hidden_dim, 0))
         if isinstance(cell.network, nn.GRU) and self.activation == "relu":
             head, phi_z = self.encoder.head.linear, self.phi_z.linear[0]
-            maps = (head.weight, head.bias, phi_z.weight, phi_z.bias, self.hidden.from_z.weight)
-            start = self.initial_memory.expand(len(x), -1)
-            z, h, scale, _ = encoder_draws(features, noise, start, Weights(weight, bias, *maps))
+            start, from_z = self.initial_memory.expand(len(x), -1), self.hidden.from_z
+            assert isinstance(phi_z, nn.Linear)
+            maps = Weights(weight, bias, head.weight, head.bias, phi_z.weight, phi_z.bias, from_z.weight)
+            z, h, scale, _ = encoder_draws(features, noise, start, maps)
         else:
             z, h, scale = self._draws(cell, features, noise, weight, bias)
         return Drawn(z, h, log_prob_of_drawn(noise, scale))

@@ -3,8 +3,7 @@
     u_t = f_t + tanh(C z_{t-1} + c) / 2,   (loc, raw) = M u_t + m,   z_t = loc + e_t s_t
 
 s_t = max(softplus(raw), least_scale). f_t, what the combiner reads of the observations, and e_t, standard normal, are
-given. As in
-`pgm_rnn.kernels.encoder_draws`, the derivatives by the weights are one matrix product each, over all steps.
+given. As in `pgm_rnn.kernels.encoder_draws`, the derivatives by the weights are one matrix product each.
 """
 
 from typing import Any, NamedTuple

@@ -60,7 +60,7 @@ class EncoderDraws(NamedTuple):
 
 def _suits(features: Tensor, noise: Tensor, start: Tensor, weights: Weights) -> bool:
     """Whether these draws run compiled: tensors as `gated.suits` says, and no layer wider than it says."""
-    return suits(features, noise, start, *weights, units=max(max(weight.shape) for weight in weights) // 4)
+    return suits(features, noise, start, *weights, units=max(start.shape[1], noise.shape[2], len(weights.extract_bias)))
 
 
 def encoder_draws(features: Tensor, noise: Tensor, start: Tensor, weights: Weights) -> EncoderDraws:

@@ -45,7 +45,10 @@ class UnrollsMemory(Conditionals, ABC):
 
 
 class DrawsGuide(Conditionals, ABC):
-    """A guide whose states are drawn by a loop of the model's own, which avoids making a law at every step."""
+    """A guide whose states are drawn by a loop of the model's own, which avoids making a law at every step.
+
+    With `GaussianStates`, all laws of the states have draws that are differentiable, unless `reparametrised` is False.
+    """
 
     @abstractmethod
     def draw_guide(self, x: Tensor, features: Tensor | None) -> Drawn | None:
