@@ -17,9 +17,10 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
 from pgm_rnn.checks import check_counts
-from pgm_rnn.distributions.normal import Normal
+from pgm_rnn.distributions.normal import Normal, log_prob_of_drawn
 from pgm_rnn.emissions import Emission
 from pgm_rnn.kernels import positive
+from pgm_rnn.kernels.combiner_draws import Weights, combiner_draws
 from pgm_rnn.models.info import HIDDEN_DIM, LATENT_DIM, STEPS_ON_A_BOUND, GradientFit, ModelInfo, Size
 from pgm_rnn.models.networks import GRU, Layers, NormalHead
 from pgm_rnn.models.vrnn import chosen_bits
@@ -107,15 +108,13 @@ class DeepMarkovModel(DrawsGuide, DensityAtOnce, SequenceModel):
         return Normal(loc, scale, event_dim=1)
 
     def draw_guide(self, x: Tensor, features: Tensor | None) -> Drawn | None:
-        """Draws from the guide, without making a law at every step."""
+        """Draws from the guide by a compiled function; see `pgm_rnn.kernels.combiner_draws`."""
         assert features is not None
         noise = torch.randn(*x.shape[:2], self.latent_dim, dtype=features.dtype, device=x.device)
-        steps: list[tuple[Tensor, Tensor, Tensor]] = []  # z, loc, scale
-        for features_t, noise_t in zip(features.unbind(1), noise.unbind(1), strict=True):
-            loc, scale = self.combiner(steps[-1][0] if steps else None, features_t)
-            steps.append((torch.addcmul(loc, noise_t, scale), loc, scale))
-        z, loc, scale = (torch.stack(parts, dim=1) for parts in zip(*steps, strict=True))
-        return Drawn(z, None, Normal(loc, scale, event_dim=1))
+        from_z, head = self.combiner.from_z, self.combiner.head.linear
+        weights = Weights(from_z.weight, from_z.bias, head.weight, head.bias)
+        z, scale = combiner_draws(features, noise, self.combiner.z_0.expand(len(x), -1), weights)
+        return Drawn(z, None, log_prob_of_drawn(noise, scale))
 
     def state_log_probs(self, z: Tensor, h: None) -> Tensor:
         """log p(z_t | z_{t-1}) of every step, (batch, T), with z_0 in front of the states."""

@@ -24,12 +24,12 @@ def drawn() -> tuple[VRNN, Tensor, StateLaw, Tensor]:
     return model, x, law, law.rsample()
 
 
-def test_a_draw_brings_its_memory_and_its_law_and_a_copy_does_not() -> None:
+def test_a_draw_brings_its_memory_and_its_density_and_a_copy_does_not() -> None:
     model, x, law, z = drawn()
     kept = law.way.to(model, x, z)
     assert kept is not None
     assert kept.h is not None
-    assert kept.law is not None
+    assert kept.log_probs is not None
     torch.testing.assert_close(kept.h, memory_of(model).unroll(x, z))
     torch.testing.assert_close(law.log_prob(z), law.log_prob(z.clone()))
     assert law.way.to(model, x, z.clone()) is None

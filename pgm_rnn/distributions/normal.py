@@ -93,6 +93,11 @@ class Normal(TorchDistribution):
         return entries.sum(tuple(range(-self.event_dim, 0))) if self.event_dim else entries
 
 
+def log_prob_of_drawn(noise: Tensor, scale: Tensor) -> Tensor:
+    """log N(loc + scale noise; loc, scale^2), nats, summed over the last axis of vectors (..., D): free of loc."""
+    return torch.addcmul(-_HALF_LOG_TWO_PI - scale.log(), noise, noise, value=-0.5).sum(-1)
+
+
 class ScaledNormal(dist.Normal):
     """Pyro's normal law for scales whose squares underflow or overflow.
 

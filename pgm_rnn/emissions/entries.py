@@ -100,6 +100,10 @@ class Bernoulli(Entries):
         return x.bool() != x
 
     @override
+    def takes(self, x: Tensor) -> bool:
+        return x.dtype == torch.bool or not bool((x * x - x).any())  # NaN where x is NaN or infinite
+
+    @override
     def log_probs(self, params: Tensor, x: Tensor) -> Tensor:
         """x l - log(1 + e^l) summed over bits, with logits l: one matrix product.
 

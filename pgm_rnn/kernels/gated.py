@@ -67,11 +67,23 @@ def _gru_by_torch(from_x: Tensor, start: Tensor, matrix: Tensor, bias: Tensor) -
     return torch.stack(states[1:])
 
 
+def run_lanes(function: Any, batch: int, *arguments: Tensor | float) -> None:
+    """Call a compiled function with flat arrays of the tensors and with B; in one thread if B needs no other.
+
+    Args:
+        function: takes arrays of tensors, B, and numbers, in this order.
+        batch: B.
+        arguments: tensors, and the numbers.
+    """
+    flat = [argument.detach().contiguous().view(-1) for argument in arguments if isinstance(argument, Tensor)]
+    numbers = [argument for argument in arguments if not isinstance(argument, Tensor)]
+    (run_alone if batch <= LANES else run_compiled)(function, *flat, batch, *numbers)
+
+
 def _run(name: str, batch: int, *arguments: Tensor) -> None:
     from pgm_rnn.kernels import gated_compiled
 
-    flat = [argument.detach().contiguous().view(-1) for argument in arguments]
-    (run_alone if batch <= LANES else run_compiled)(getattr(gated_compiled, name), *flat, batch)
+    run_lanes(getattr(gated_compiled, name), batch, *arguments)
 
 
 def _memory(like: Tensor, parts: int, size: int, *, keep: bool) -> Tensor:

@@ -286,6 +286,16 @@ def _where(comparison: str, context: Any, builder: Any, kind: Any, values: Any) 
 
 
 @intrinsic
+def where_larger(_: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """c in the lanes where a > b, else d."""
+
+    def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.select(builder.fcmp_ordered(">", *values[:2]), *values[2:])
+
+    return a(a, b, c, d), build
+
+
+@intrinsic
 def any_outside(_: Any, a: Any, low: Any, high: Any) -> Any:
     """Whether low <= a <= high fails in some lane; NaN counts as outside."""
 
@@ -337,5 +347,21 @@ def exponential(_: Any, a: Any) -> Any:
         return builder.select(
             builder.fcmp_ordered("<", given, _all(kind, math.log(2) * (1 - bias))), _all(kind, 0.0), found
         )
+
+    return a(a), build
+
+
+@intrinsic
+def log_of_one_plus(_: Any, a: Any) -> Any:
+    """log(1 + a) for 0 <= a <= 1: 2 artanh(w), w = a / (2 + a) <= 1/3, by the series of artanh."""
+    terms = 8 if a.dtype.bitwidth == 32 else 17
+
+    def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        (given,), kind = values, values[0].type
+        w = builder.fdiv(given, builder.fadd(given, _all(kind, 2.0)))
+        square, found = builder.fmul(w, w), _all(kind, 2 / (2 * terms - 1))
+        for k in reversed(range(terms - 1)):
+            found = _multiply_add(builder, found, square, _all(kind, 2 / (2 * k + 1)))
+        return builder.fmul(found, w)
 
     return a(a), build

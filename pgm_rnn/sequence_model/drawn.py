@@ -1,7 +1,7 @@
-"""Drawn states together with their memory and laws, so that densities need not compute these again.
+"""Drawn states together with their memory and densities, so that these need not be computed again.
 
-Drawing states step by step computes their memory and their laws. A Pyro program passes both on in `infer` of the
-site "z", which `poutine.replay` carries from the guide to the model together with the value.
+Drawing states step by step computes their memory, and what their density needs. A Pyro program passes both on in
+`infer` of the site "z", which `poutine.replay` carries from the guide to the model together with the value.
 """
 
 import weakref
@@ -17,17 +17,17 @@ from pgm_rnn.sequence_model.parameters import current_parameters
 
 
 class Drawn(NamedTuple):
-    """States of all steps, with the memory and the laws computed while drawing them.
+    """States of all steps, with what was computed while drawing them.
 
     Attributes:
         z: the states, (batch, T, *latent).
         h: their memory, (batch, T, dim), or None if it was not kept or there is none.
-        law: the law of each state given those before it, batch shape (batch, T), or None.
+        log_probs: log density of each state given those before it, nats, (batch, T), or None.
     """
 
     z: Tensor
     h: Tensor | None = None
-    law: TorchDistribution | None = None
+    log_probs: Tensor | None = None
 
 
 class Way:

@@ -45,11 +45,14 @@ class UnrollsMemory(Conditionals, ABC):
 
 
 class DrawsGuide(Conditionals, ABC):
-    """A guide whose states are drawn by a loop of the model's own, which avoids making a law at every step."""
+    """A guide whose states are drawn by a loop of the model's own, which avoids making a law at every step.
+
+    With `GaussianStates`, all laws of the states have draws that are differentiable, unless `reparametrised` is False.
+    """
 
     @abstractmethod
     def draw_guide(self, x: Tensor, features: Tensor | None) -> Drawn | None:
-        """States drawn from the proposal, with their memory and laws; None to use the general loop."""
+        """States drawn from the proposal, with their memory and log densities; None to use the general loop."""
 
 
 class DensityAtOnce(Conditionals, ABC):

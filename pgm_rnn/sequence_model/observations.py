@@ -114,7 +114,9 @@ def _numbers(data: Sequences, device: torch.device) -> Tensor | None:
     Raises:
         ValueError: all observations are NaN.
     """
-    if not data.x.is_floating_point() or data.x.device != device or not bool(data.x.isnan().any()):
+    if not data.x.is_floating_point() or data.x.device != device:
+        return None
+    if bool(data.x.sum().isfinite()) or not bool(data.x.isnan().any()):  # a finite sum has no NaN among its terms
         return None
     observed = Sequences(data.x, data.lengths, mask=~data.x.isnan()).observed
     if observed is not None and not bool(observed.any()):

@@ -265,7 +265,7 @@ def observations(model: Conditionals, data: Sequences, z: Tensor | None, h: Any,
 
 
 def _fused_states(model: Conditionals, data: Sequences, first: First, *, guide: bool = False) -> Drawn:
-    """The site "z", with the memory and laws that its draw, here or in the guide, has computed."""
+    """The site "z", with the memory and densities that its draw, here or in the guide, has computed."""
     law = StateLaw(model, data.x, data.lengths, first, data.inputs, guide)
     z, law.way = sample_with_way("z", law, law.way)
     return law.way.to(model, data.x, z) or Drawn(z)

@@ -13,6 +13,7 @@ from pgm_rnn.sequence_model.drawn import Drawn, Way
 from pgm_rnn.sequence_model.mixins import DrawsGuide
 from pgm_rnn.sequence_model.parameters import Snapshot
 from pgm_rnn.sequences import Sequences
+from pgm_rnn.states import GaussianStates
 
 
 class StateLaw(TorchDistribution):
@@ -27,7 +28,7 @@ class StateLaw(TorchDistribution):
         guide: whether the states follow the proposal instead of the model.
 
     Attributes:
-        way: record of the memory and laws that a draw computes, for the densities of the same states.
+        way: record of the memory and densities that a draw computes, for the densities of the same states.
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012  (torch's own name and type)
@@ -47,10 +48,15 @@ class StateLaw(TorchDistribution):
         self.padded = bool((lengths < x.shape[1]).any())
         self.snapshot = Snapshot(model)
         self.features = model.encode(x, lengths) if guide else None
-        start = self._first_law(memory_of(model).start(len(x), None if inputs is None else inputs[:, 0]))
-        self.has_rsample = follows_parameters(model) and bool(start.has_rsample)
-        self._support = constraints.independent(start.support, 1)
-        super().__init__(lengths.shape, torch.Size([x.shape[1], *start.event_shape]), validate_args=False)
+        if isinstance(model, DrawsGuide) and isinstance(model.states, GaussianStates):  # normal laws, known without one
+            self.has_rsample, event_shape = model.reparametrised, torch.Size([model.states.dim])
+            support: Any = constraints.independent(constraints.real, 1)
+        else:
+            start = self._first_law(memory_of(model).start(len(x), None if inputs is None else inputs[:, 0]))
+            self.has_rsample = follows_parameters(model) and bool(start.has_rsample)
+            support, event_shape = start.support, start.event_shape
+        self._support = constraints.independent(support, 1)
+        super().__init__(lengths.shape, x.shape[1:2] + event_shape, validate_args=False)
 
     @property
     def support(self) -> Any:
@@ -77,8 +83,8 @@ class StateLaw(TorchDistribution):
 
     def _log_prob(self, value: Tensor) -> Tensor:
         model, drawn = self.sequence_model, self.way.to(self.sequence_model, self.data.x, value)
-        if self.guide and drawn is not None and drawn.law is not None:
-            log_probs = drawn.law.log_prob(value)
+        if self.guide and drawn is not None and drawn.log_probs is not None:
+            log_probs = drawn.log_probs
         else:
             data = self.data._replace(z=value)
             h = memory_given(model, data, drawn)

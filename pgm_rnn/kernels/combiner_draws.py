@@ -1,0 +1,139 @@
+"""States drawn from a combiner along their own chain, compiled, with an analytic gradient.
+
+    u_t = f_t + tanh(C z_{t-1} + c) / 2,   (loc, raw) = M u_t + m,   z_t = loc + e_t s_t
+
+s_t = max(softplus(raw), least_scale). f_t, what the combiner reads of the observations, and e_t, standard normal, are
+given. As in `pgm_rnn.kernels.encoder_draws`, the derivatives by the weights are one matrix product each.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from typing_extensions import override
+
+from pgm_rnn.kernels import doors, positive, transforms
+from pgm_rnn.kernels.encoder_draws import of_map
+from pgm_rnn.kernels.gated import run_lanes, suits
+from pgm_rnn.kernels.hmm_lanes import LANES
+
+
+class Weights(NamedTuple):
+    """The maps of the combiner: D entries of a state, G of what it reads.
+
+    Attributes:
+        combiner: C, (G, D).
+        combiner_bias: c, (G,).
+        head: M, (2 D, G).
+        head_bias: m, (2 D,).
+    """
+
+    combiner: Tensor
+    combiner_bias: Tensor
+    head: Tensor
+    head_bias: Tensor
+
+
+class CombinerDraws(NamedTuple):
+    """States of all steps and their scales.
+
+    Attributes:
+        z: the states, (B, T, D).
+        scale: s_t, (B, T, D).
+    """
+
+    z: Tensor
+    scale: Tensor
+
+
+def combiner_draws(features: Tensor, noise: Tensor, start: Tensor, weights: Weights) -> CombinerDraws:
+    """z_t and s_t of every step, differentiable in every argument; compiled where `gated.suits` says so.
+
+    Args:
+        features: f_t, (B, T, G).
+        noise: e_t, (B, T, D).
+        start: z_0, (B, D).
+        weights: the maps.
+
+    Raises:
+        TypeError: an argument of another dtype.
+        ValueError: shapes or devices that do not fit each other, or no step.
+    """
+    batch, num_steps, width = doors.main_tensor("features", features, "B, T, G")
+    dim = doors.main_tensor("noise", noise, "B, T, D")[-1]
+    doors.tensor("noise", noise, features, batch, num_steps, dim)
+    doors.tensor("start", start, features, batch, dim)
+    for (name, value), shape in zip(
+        weights._asdict().items(), ((width, dim), (width,), (2 * dim, width), (2 * dim,)), strict=True
+    ):
+        doors.tensor(name, value, features, *shape)
+    given = (features, noise, start, *weights)
+    if not suits(*given, units=max(width, dim)):
+        return CombinerDraws(*_by_torch(*given))
+    keep = torch.is_grad_enabled() and any(part.requires_grad for part in given)
+    return CombinerDraws(*_Draws.apply(keep, *given)[:2])
+
+
+def _by_torch(
+    features: Tensor, noise: Tensor, start: Tensor, combiner: Tensor, bias: Tensor, head: Tensor, head_bias: Tensor
+) -> tuple[Tensor, ...]:
+    z, steps = start, []
+    for given, e in zip(features.unbind(1), noise.unbind(1), strict=True):
+        combined = torch.add(given, torch.tanh(F.linear(z, combiner, bias)), alpha=0.5)
+        loc, raw = F.linear(combined, head, head_bias).chunk(2, -1)
+        scale = positive.scale_of_network(raw)
+        z = torch.addcmul(loc, e, scale)
+        steps.append((z, scale))
+    return tuple(torch.stack(parts, dim=1) for parts in zip(*steps, strict=True))
+
+
+def _run(name: str, batch: int, *arguments: Tensor | float) -> None:
+    from pgm_rnn.kernels import combiner_draws_compiled
+
+    run_lanes(getattr(combiner_draws_compiled, name), batch, *arguments)
+
+
+class _Draws(torch.autograd.Function):
+    """The draws, then u_t and the activations that the gradient reads; the first argument says whether to keep them."""
+
+    @staticmethod
+    @override
+    def forward(
+        keep: bool, features: Tensor, noise: Tensor, start: Tensor, *weights: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        batch, steps, dim = noise.shape
+        z, scale = (noise.new_empty(noise.shape) for _ in range(2))
+        combined = features.new_empty(features.shape)
+        kept = noise.new_empty(-(-batch // LANES), steps if keep else 1, features.shape[-1] + dim, LANES)
+        filled = (z, scale, combined, kept)
+        _run("draws", batch, features, noise, start, *weights, *filled, positive.least_scale(noise.dtype))
+        return filled
+
+    @staticmethod
+    @override
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        """Keep what the gradient reads."""
+        ctx.mark_non_differentiable(*output[2:])
+        ctx.save_for_backward(*inputs[1:], *output)
+
+    @staticmethod
+    @override
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Any, tuple[None, ...]]:
+        """Inside `torch.func.vmap` of something else; `suits` lets no mapped tensor come here."""
+        return _Draws.apply(*inputs), (None,) * 4
+
+    @staticmethod
+    @override
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        given, (z, scale, combined, kept) = ctx.saved_tensors[:7], ctx.saved_tensors[7:]
+        if torch.is_grad_enabled() or transforms.is_transformed(grads):
+            return None, *torch.func.vjp(_by_torch, *given)[1](grads[:2])
+        features, noise, start, combiner, _, head, _ = given
+        of_features, of_inside, of_start = (combined.new_empty(part.shape) for part in (features, features, start))
+        of_raw = z.new_empty(*z.shape[:2], len(head))
+        filled = of_features, of_inside, of_raw, of_start
+        _run("backward", len(z), *grads[:2], noise, kept, combiner.mT, head.mT, *filled)
+        before = torch.cat([start[:, None], z[:, :-1]], dim=1)
+        of_maps = *of_map(of_inside, before), *of_map(of_raw, combined)
+        return None, of_features, of_raw[..., : z.shape[2]] * scale, of_start, *of_maps

@@ -1,0 +1,179 @@
+"""States drawn from an encoder along a GRU that reads them, compiled, with an analytic gradient.
+
+    u_t = relu(a_t + E h_t),   (loc, raw) = M u_t + m,   z_t = loc + e_t s_t,   s_t = max(softplus(raw), least_scale)
+    p_t = relu(P z_t + q),     h_{t+1} = GRU(h_t) with inputs b_t + V p_t, weights U and c (`pgm_rnn.kernels.gates`)
+
+a_t and b_t, what encoder and GRU read of x_t, and e_t, standard normal, are given. In torch such a loop spends most of
+its time on starting operations. Backward, only the chain of h_t and z_t is compiled: the derivatives by the weights are
+one matrix product each, over all steps and sequences.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from typing_extensions import override
+
+from pgm_rnn.kernels import doors, gates, positive, transforms
+from pgm_rnn.kernels.gated import run_lanes, suits
+from pgm_rnn.kernels.hmm_lanes import LANES
+
+
+class Weights(NamedTuple):
+    """The maps of encoder, GRU and features of a state: H units of the memory, D entries of a state, F features.
+
+    Attributes:
+        recurrent: E above U, (4 H, H).
+        recurrent_bias: zeros above c, (4 H,).
+        head: M, (2 D, H).
+        head_bias: m, (2 D,).
+        extract: P, (F, D).
+        extract_bias: q, (F,).
+        from_state: V, (3 H, F).
+    """
+
+    recurrent: Tensor
+    recurrent_bias: Tensor
+    head: Tensor
+    head_bias: Tensor
+    extract: Tensor
+    extract_bias: Tensor
+    from_state: Tensor
+
+
+class EncoderDraws(NamedTuple):
+    """States of all steps and what they were made with.
+
+    Attributes:
+        z: the states, (B, T, D).
+        h: the memory that each was drawn with, (B, T, H).
+        scale: s_t, (B, T, D).
+        phi_z: p_t, (B, T, F).
+    """
+
+    z: Tensor
+    h: Tensor
+    scale: Tensor
+    phi_z: Tensor
+
+
+def _suits(features: Tensor, noise: Tensor, start: Tensor, weights: Weights) -> bool:
+    """Whether these draws run compiled: tensors as `gated.suits` says, and no layer wider than it says."""
+    return suits(features, noise, start, *weights, units=max(start.shape[1], noise.shape[2], len(weights.extract_bias)))
+
+
+def encoder_draws(features: Tensor, noise: Tensor, start: Tensor, weights: Weights) -> EncoderDraws:
+    """z_t, h_t, s_t and p_t of every step, differentiable in every argument.
+
+    Args:
+        features: a_t beside b_t in the GRU's parts r, s, n, (B, T, 4 H).
+        noise: e_t, (B, T, D).
+        start: h_1, (B, H).
+        weights: the maps.
+
+    Raises:
+        TypeError: an argument of another dtype.
+        ValueError: shapes or devices that do not fit each other, or no step.
+    """
+    _check(features, noise, start, weights)
+    if not _suits(features, noise, start, weights):
+        return EncoderDraws(*_by_torch(features, noise, start, *weights))
+    given = (features, noise, start, *weights)
+    keep = torch.is_grad_enabled() and any(part.requires_grad for part in given)
+    return EncoderDraws(*_Draws.apply(keep, *given)[:4])
+
+
+def _check(features: Tensor, noise: Tensor, start: Tensor, weights: Weights) -> None:
+    batch, num_steps, four = doors.main_tensor("features", features, "B, T, 4 H")
+    if four % 4:
+        raise ValueError(f"expected features with 4 parts of H numbers, got {four} numbers per step")
+    size, dim = four // 4, doors.main_tensor("noise", noise, "B, T, D")[-1]
+    width = doors.main_tensor("extract_bias", weights.extract_bias, "F")[0]
+    doors.tensor("noise", noise, features, batch, num_steps, dim)
+    doors.tensor("start", start, features, batch, size)
+    shapes = (4 * size, size), (4 * size,), (2 * dim, size), (2 * dim,), (width, dim), (width,), (3 * size, width)
+    for (name, value), shape in zip(weights._asdict().items(), shapes, strict=True):
+        doors.tensor(name, value, features, *shape)
+
+
+def _by_torch(features: Tensor, noise: Tensor, start: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+    maps, size, h = Weights(*weights), start.shape[1], start
+    steps = []
+    for given, e in zip(features.unbind(1), noise.unbind(1), strict=True):
+        a, b = given.split_with_sizes([size, 3 * size], -1)
+        from_h, from_h_gru = F.linear(h, maps.recurrent, maps.recurrent_bias).split_with_sizes([size, 3 * size], -1)
+        loc, raw = F.linear(F.relu(a + from_h), maps.head, maps.head_bias).chunk(2, -1)
+        scale = positive.scale_of_network(raw)
+        z = torch.addcmul(loc, e, scale)
+        phi_z = F.relu(F.linear(z, maps.extract, maps.extract_bias))
+        steps.append((z, h, scale, phi_z))
+        h = gates.gru(b + F.linear(phi_z, maps.from_state), from_h_gru, h)
+    return tuple(torch.stack(parts, dim=1) for parts in zip(*steps, strict=True))
+
+
+def _run(name: str, batch: int, *arguments: Tensor | float) -> None:
+    from pgm_rnn.kernels import encoder_draws_compiled
+
+    run_lanes(getattr(encoder_draws_compiled, name), batch, *arguments)
+
+
+class _Draws(torch.autograd.Function):
+    """The draws, then u_t and the activations that the gradient reads; the first argument says whether to keep them."""
+
+    @staticmethod
+    @override
+    def forward(
+        keep: bool, features: Tensor, noise: Tensor, start: Tensor, *weights: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        (batch, steps, dim), size = noise.shape, start.shape[1]
+        z, scale = (noise.new_empty(noise.shape) for _ in range(2))
+        h, hidden = (noise.new_empty(batch, steps, size) for _ in range(2))
+        phi_z = noise.new_empty(batch, steps, len(weights[5]))
+        kept = noise.new_empty(-(-batch // LANES), steps if keep else 1, 4 * size + dim, LANES)
+        given, filled = (features, noise, start, *weights), (z, h, scale, phi_z, hidden, kept)
+        _run("draws", batch, *given, *filled, positive.least_scale(noise.dtype))
+        return filled
+
+    @staticmethod
+    @override
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        """Keep what the gradient reads."""
+        ctx.mark_non_differentiable(*output[4:])
+        ctx.save_for_backward(*inputs[1:], *output)
+
+    @staticmethod
+    @override
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Any, tuple[None, ...]]:
+        """Inside `torch.func.vmap` of something else; `_suits` lets no mapped tensor come here."""
+        return _Draws.apply(*inputs), (None,) * 6
+
+    @staticmethod
+    @override
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        given, (z, h, scale, phi_z, hidden, kept) = ctx.saved_tensors[:10], ctx.saved_tensors[10:]
+        if torch.is_grad_enabled() or transforms.is_transformed(grads):
+            return None, *torch.func.vjp(_by_torch, *given)[1](grads[:4])
+        features, noise, start, recurrent, _, head, _, extract, _, from_state = given
+        of_features, of_inside, of_start = (z.new_empty(part.shape) for part in (features, h, start))
+        of_raw, of_extracted = z.new_empty(*z.shape[:2], len(head)), z.new_empty(phi_z.shape)
+        transposed = (weight.mT for weight in (recurrent, head, extract, from_state))
+        filled = of_features, of_inside, of_raw, of_extracted, of_start
+        _run("backward", len(z), *grads[:4], noise, h, phi_z, hidden, kept, *transposed, *filled)
+        of_h = torch.cat([of_features[..., : -start.shape[1]], of_inside], -1)
+        return (
+            None,
+            of_features,
+            of_raw[..., : z.shape[2]] * scale,
+            of_start,
+            *of_map(of_h, h),
+            *of_map(of_raw, hidden),
+            *of_map(of_extracted, z),
+            of_map(of_features[..., start.shape[1] :], phi_z)[0],
+        )
+
+
+def of_map(of_values: Tensor, read: Tensor) -> tuple[Tensor, Tensor]:
+    """Derivatives by the matrix and the vector of an affine map, from those by its values (B, T, ...)."""
+    rows = of_values.flatten(0, 1)
+    return rows.mT @ read.flatten(0, 1), rows.sum(0)

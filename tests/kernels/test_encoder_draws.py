@@ -1,0 +1,157 @@
+"""Compiled draws from an encoder along a GRU, against the same loop in torch and autograd's gradient of it."""
+
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from pgm_rnn.kernels import encoder_draws
+from pgm_rnn.kernels.encoder_draws import EncoderDraws, Weights
+
+SIZES = [(1, 1, 1, 1, 1), (3, 5, 4, 2, 3), (17, 4, 9, 11, 6), (8, 3, 8, 8, 16), (20, 6, 32, 32, 32)]
+"""(B, T, H, D, F)."""
+
+
+def written_out(features: Tensor, noise: Tensor, start: Tensor, *weights: Tensor) -> EncoderDraws:
+    """One step after the other, one gate after the other."""
+    recurrent, bias, head, head_bias, extract, extract_bias, from_state = weights
+    found, h, size = [], start, start.shape[1]
+    for t in range(features.shape[1]):
+        a, b = features[:, t, :size], features[:, t, size:]
+        of_h = h @ recurrent.mT + bias
+        u = (a + of_h[:, :size]).clamp(min=0)
+        loc, raw = (u @ head.mT + head_bias).chunk(2, -1)
+        scale = (1 + raw.exp()).log()
+        z = loc + noise[:, t] * scale
+        phi = (z @ extract.mT + extract_bias).clamp(min=0)
+        found.append((z, h, scale, phi))
+        (a_r, a_s, a_n), (b_r, b_s, b_n) = (b + phi @ from_state.mT).chunk(3, -1), of_h[:, size:].chunk(3, -1)
+        r, s = 1 / (1 + (-a_r - b_r).exp()), 1 / (1 + (-a_s - b_s).exp())
+        h = s * h + (1 - s) * (a_n + r * b_n).tanh()
+    return EncoderDraws(*(torch.stack(parts, 1) for parts in zip(*found, strict=True)))
+
+
+def compiled(features: Tensor, noise: Tensor, start: Tensor, *weights: Tensor) -> EncoderDraws:
+    return encoder_draws.encoder_draws(features, noise, start, Weights(*weights))
+
+
+def arguments(*sizes: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    batch, steps, size, dim, width = sizes
+    shapes = (batch, steps, 4 * size), (batch, steps, dim), (batch, size)
+    weights = (4 * size, size), (4 * size,), (2 * dim, size), (2 * dim,), (width, dim), (width,), (3 * size, width)
+    given = [torch.randn(shape, dtype=dtype) for shape in shapes]
+    given += [torch.randn(shape, dtype=dtype) * shape[-1] ** -0.5 for shape in weights]
+    return [part.requires_grad_() for part in given]
+
+
+def values_and_gradients(function: Callable[..., Sequence[Tensor]], given: list[Tensor]) -> list[Tensor]:
+    """The results, and the gradients of a random weighting of them."""
+    torch.manual_seed(1)
+    found = function(*given)
+    weighted = torch.stack([(part * torch.randn_like(part)).sum() for part in found]).sum()
+    return [*found, *torch.autograd.grad(weighted, given, materialize_grads=True)]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-4)])
+@pytest.mark.parametrize("sizes", SIZES)
+def test_values_and_gradients_are_those_of_the_steps(
+    sizes: tuple[int, ...], dtype: torch.dtype, tolerance: float
+) -> None:
+    given = arguments(*sizes, dtype=dtype)
+    found, expected = (values_and_gradients(function, given) for function in (compiled, written_out))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance * float(other.detach().abs().max()))
+
+
+def test_each_result_has_its_own_gradient() -> None:
+    given = arguments(3, 4, 5, 2, 3)
+    for place in range(4):
+        found, expected = (
+            torch.autograd.grad(function(*given)[place].square().sum(), given, materialize_grads=True)
+            for function in (compiled, written_out)
+        )
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+def test_a_damaged_map_is_told_apart() -> None:
+    given = arguments(4, 3, 5, 2, 3)
+    damaged = [*given[:-1], given[-1].roll(5, 0)]  # the gates change places
+    found, expected = compiled(*given), written_out(*damaged)
+    assert float((found.z - expected.z).detach().abs().max()) > 1e-3
+
+
+def test_without_gradients_the_draws_are_the_same() -> None:
+    given = arguments(9, 4, 5, 2, 3)
+    with torch.no_grad():
+        found = compiled(*given)
+    for one, other in zip(found, compiled(*given), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_second_derivatives_are_those_of_the_steps() -> None:
+    assert torch.autograd.gradgradcheck(compiled, tuple(arguments(2, 3, 2, 1, 2)))
+
+
+def test_scales_have_a_least_one_and_no_gradient_there() -> None:
+    given = arguments(2, 3, 4, 2, 3)
+    with torch.no_grad():
+        given[6][2:] = -1e4  # the raw scales' part of m
+    found, expected = (values_and_gradients(f, given) for f in (compiled, lambda *a: encoder_draws._by_torch(*a)))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    assert float(found[2].detach().max()) < 1e-100
+
+
+@pytest.mark.parametrize("factor", [1e3, 1e6])
+def test_large_features_have_finite_gradients(factor: float) -> None:
+    given = arguments(3, 2, 4, 2, 3)
+    with torch.no_grad():
+        given[0].mul_(factor)
+    found, expected = (values_and_gradients(f, given) for f in (compiled, lambda *a: encoder_draws._by_torch(*a)))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+def test_nan_stays_nan() -> None:
+    given = arguments(3, 2, 4, 2, 3)
+    with torch.no_grad():
+        given[0][1, 0, 0] = torch.nan
+    z = compiled(*given).z
+    assert bool(z[1].isnan().any())
+    assert bool(z[[0, 2]].isfinite().all())
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_draws_do_not_depend_on_the_number_of_threads(threads: int) -> None:
+    given = arguments(30, 6, 8, 4, 8, dtype=torch.float32)
+    torch.set_num_threads(threads)
+    found = compiled(*given)
+    torch.set_num_threads(1)
+    assert torch.equal(found.z, compiled(*given).z)
+
+
+def test_mapped_tensors_and_wide_layers_are_left_to_torch() -> None:
+    given = [part.detach() for part in arguments(3, 4, 5, 2, 3)]
+    noise = torch.randn(6, *given[1].shape, dtype=torch.float64)
+    mapped = torch.func.vmap(lambda e: compiled(given[0], e, *given[2:]).z)(noise)
+    for one, e in zip(mapped, noise, strict=True):
+        torch.testing.assert_close(one, compiled(given[0], e, *given[2:]).z)
+    unseen = torch.func.vmap(lambda k: k * compiled(*given).z)(torch.ones(2, dtype=torch.float64))
+    torch.testing.assert_close(unseen[1], compiled(*given).z)
+    wide = arguments(2, 2, 4 * 40, 2, 3)
+    assert not encoder_draws._suits(wide[0], wide[1], wide[2], Weights(*wide[3:]))
+    torch.testing.assert_close(compiled(*wide).z, written_out(*wide).z)
+
+
+def test_arguments_that_do_not_fit_are_named() -> None:
+    given = [part.detach() for part in arguments(3, 4, 5, 2, 3)]
+    with pytest.raises(ValueError, match="expected features with 4 parts of H numbers, got 18 numbers"):
+        compiled(given[0][..., :18], *given[1:])
+    with pytest.raises(ValueError, match=r"expected noise of shape \(3, 4, 2\), got \(2, 4, 2\)"):
+        compiled(given[0], given[1][:2], *given[2:])
+    with pytest.raises(ValueError, match=r"expected from_state of shape \(15, 3\), got \(3, 15\)"):
+        compiled(*given[:-1], given[-1].mT)
+    with pytest.raises(TypeError, match=r"expected head of dtype torch.float64, .* got torch.float32"):
+        compiled(*given[:5], given[5].float(), *given[6:])
