@@ -90,6 +90,7 @@ class ModelInfo:
         only_numbers: whether it takes series of one variable only.
         title: its title in the README's table, in Markdown; models with equal titles share a row.
         fit: the command line's fit by gradient steps; None if its command uses EM or there is none.
+        inputs: the maker's argument for the number of inputs; empty for a model that takes none.
         small: sizes of an instance for the tests.
         unbounded_memory: whether h of such an instance grows so fast that no grid of values covers its sequences.
         stepped_parameters: parameters in which its likelihood is a step function, so that the gradient is zero.
@@ -108,6 +109,7 @@ class ModelInfo:
     only_numbers: bool = False
     title: str = ""
     fit: GradientFit | None = None
+    inputs: str = ""
     small: Mapping[str, int] = field(default_factory=dict)
     unbounded_memory: bool = False
     stepped_parameters: tuple[str, ...] = ()

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from pgm_rnn.checks import check_choice, check_counts, check_probs
 from pgm_rnn.emissions import Emission, EmissionTable, FullGaussian, Gaussian, chosen_family
 from pgm_rnn.emissions.natural import Natural
-from pgm_rnn.models.info import ModelInfo
+from pgm_rnn.models.info import NUM_STATES, GradientFit, ModelInfo, Size
 from pgm_rnn.models.lagged import regressed
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import ClosedMStep, First, SequenceModel
@@ -196,5 +196,13 @@ INFO = ModelInfo(
     "Choe et al. sec. 2.2, given inputs",
     {"num_states": 2, "input_dim": 1, "num_symbols": 2},
     title="`InputHMM`: moves and observations driven by inputs u_t",
+    fit=GradientFit(
+        "A hidden Markov model whose moves and observations inputs drive, by gradient steps on the exact likelihood.",
+        {
+            "num_states": NUM_STATES,
+            "drives": Size("What the inputs drive.", "both", kind=str, choices=get_args(Drives)),
+        },
+    ),
+    inputs="input_dim",
     small={"num_states": 2, "input_dim": 1},
 )

@@ -261,5 +261,6 @@ INFO = ModelInfo(
     (Gaussian,),
     only_vectors=True,
     title="`LinearGaussianSSM`, with inputs, or `structural`: level, trend, season, cycle, AR",
+    inputs="input_dim",
     small={"latent_dim": 2},
 )

@@ -164,5 +164,6 @@ INFO = ModelInfo(
         {"latent_dim": LATENT_DIM},
         STEPS_ON_A_BOUND,
     ),
+    inputs="input_dim",
     small={"latent_dim": 2},
 )

@@ -400,5 +400,6 @@ INFO = ModelInfo(
         {"num_epochs": 30, "batch_size": 16, "learning_rate": 1e-3, "schedule": "cosine"},
         valid_fraction=0.0,
     ),
+    inputs="regression",
     small={"start_scale": 1},
 )

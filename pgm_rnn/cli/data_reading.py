@@ -3,7 +3,7 @@
 A command has one parameter `reading` in their place:
 
     @reads_data
-    def evaluate(context, folder, data, reading: Reading): ...      # --split --column --sequence --time --kind
+    def evaluate(context, folder, data, reading: Reading): ...      # --split --column --input ...
 """
 
 import functools
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pgm_rnn.cli.options import Column, ColumnKind, SequenceColumn, TimeColumn, choice, registries_of
+from pgm_rnn.cli.options import Column, ColumnKind, Input, SequenceColumn, TimeColumn, choice, registries_of
 
 if TYPE_CHECKING:
     from pgm_rnn.report.saved import Source
@@ -32,6 +32,7 @@ def split_option(shown: str) -> Any:
 OPTIONS: dict[str, Any] = {
     "split": split_option("test"),
     "column": Column,
+    "input": Input,
     "sequence": SequenceColumn,
     "time": TimeColumn,
     "kind": ColumnKind,
@@ -47,6 +48,7 @@ class Reading:
         context: context of the command.
         split: the split of a data set.
         column: the columns of a file.
+        input: its columns of inputs.
         sequence: its column of ids.
         time: its column of times.
         kind: kinds of its columns.
@@ -55,6 +57,7 @@ class Reading:
     context: typer.Context
     split: str | None
     column: list[str] | None
+    input: list[str] | None
     sequence: str | None
     time: str | None
     kind: list[str] | None
@@ -62,14 +65,14 @@ class Reading:
     @property
     def is_given(self) -> bool:
         """Whether one of the options was given."""
-        return any((self.split, self.column, self.sequence, self.time, self.kind))
+        return any((self.split, self.column, self.input, self.sequence, self.time, self.kind))
 
     def source(self, data: str) -> "Source":
         """The choice of data that the options describe."""
         from pgm_rnn.report.saved import Source
 
-        columns, kinds = tuple(self.column or ()), tuple(self.kind or ())
-        return Source(data, self.split, columns, registries_of(self.context), self.sequence, self.time, kinds)
+        columns, kinds, inputs = (tuple(given or ()) for given in (self.column, self.kind, self.input))
+        return Source(data, self.split, columns, registries_of(self.context), self.sequence, self.time, kinds, inputs)
 
 
 def reads_data(command: Callable[..., None], *, split: Any = OPTIONS["split"]) -> Callable[..., None]:

@@ -18,6 +18,7 @@ from pgm_rnn.cli.options import (
     ColumnKind,
     Data,
     FileEmission,
+    Input,
     Json,
     Output,
     Overwrite,
@@ -71,6 +72,7 @@ def hmm(
     ] = False,
     emission: FileEmission = None,
     column: Column = None,
+    input: Input = None,
     sequence: SequenceColumn = None,
     time: TimeColumn = None,
     kind: ColumnKind = None,
@@ -89,7 +91,7 @@ def hmm(
     from pgm_rnn.report.state_numbers import fit_hmms
 
     numbers, registries = numbers_of(num_states), registries_of(context)
-    more = column, valid_fraction, test_fraction, seed, output, json, sequence, time, kind
+    more = column, valid_fraction, test_fraction, seed, output, json, sequence, time, kind, input
     job = job_of(registries, data, emission, *more, overwrite=overwrite)
     options = HmmOptions(iterations, restarts, pseudo_count, pseudo_observations, tolerance)
     if len(numbers) == 1:
@@ -105,6 +107,7 @@ def lgssm(
     iterations: Iterations = 500,
     tolerance: Tolerance = 1e-6,
     column: Column = None,
+    input: Input = None,
     sequence: SequenceColumn = None,
     time: TimeColumn = None,
     kind: ColumnKind = None,
@@ -122,7 +125,7 @@ def lgssm(
     from pgm_rnn.report.fitting import fit_lgssm
 
     registries = registries_of(context)
-    more = column, valid_fraction, test_fraction, seed, output, json, sequence, time, kind
+    more = column, valid_fraction, test_fraction, seed, output, json, sequence, time, kind, input
     job = job_of(registries, data, None, *more, overwrite=overwrite)
     end(fit_lgssm(job, latent_dim=latent_dim, num_iterations=iterations, tolerance=tolerance))
 
@@ -133,6 +136,7 @@ def markov_chain(
     pseudo_count: Annotated[float, typer.Option(help="Number added to every count.")] = 0.1,
     emission: FileEmission = None,
     column: Column = None,
+    input: Input = None,
     sequence: SequenceColumn = None,
     time: TimeColumn = None,
     kind: ColumnKind = None,
@@ -147,7 +151,7 @@ def markov_chain(
     from pgm_rnn.report.counting import fit_markov_chain
 
     registries = registries_of(context)
-    more = column, valid_fraction, test_fraction, seed, output, json, sequence, time, kind
+    more = column, valid_fraction, test_fraction, seed, output, json, sequence, time, kind, input
     job = job_of(registries, data, emission, *more, overwrite=overwrite)
     end(fit_markov_chain(job, pseudo_count=pseudo_count))
 

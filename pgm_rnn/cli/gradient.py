@@ -15,6 +15,7 @@ from pgm_rnn.checks import check_choice
 from pgm_rnn.cli.options import (
     Column,
     ColumnKind,
+    Input,
     Json,
     Output,
     Overwrite,
@@ -83,6 +84,7 @@ MATERIAL: dict[str, Any] = {
 }
 FILE: dict[str, Any] = {
     "column": Column,
+    "input": Input,
     "valid_fraction": ValidFraction,
     "test_fraction": TestFraction,
     "sequence": SequenceColumn,

@@ -52,6 +52,7 @@ FITS = (
     "factorial-hmm",
     "autoregressive-hmm",
     "switching-mean-ar",
+    "input-hmm",
     "recurrent-hmm",
     "belief-rnn",
     "particle-filter-rnn",

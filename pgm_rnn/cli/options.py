@@ -68,6 +68,14 @@ ColumnKind = Annotated[
         show_default="that of the fit, or what the cells show",
     ),
 ]
+Input = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="With a table: a column of inputs, which drive the model and are not observed; repeat for more.",
+        show_default="those of the fit, or none",
+    ),
+]
 TestFraction = Annotated[
     float | None,
     typer.Option(
@@ -168,6 +176,7 @@ def job_of(
     sequence: str | None = None,
     time: str | None = None,
     kind: list[str] | None = None,
+    input: list[str] | None = None,
     *,
     overwrite: bool,
 ) -> "Job":
@@ -175,7 +184,7 @@ def job_of(
     from pgm_rnn.report.fitted import Job
     from pgm_rnn.report.material import FileOptions
 
-    read = sequence, time, tuple(kind or ())
+    read = sequence, time, tuple(kind or ()), tuple(input or ())
     options = FileOptions(tuple(column or ()), emission, valid_fraction, test_fraction, *read)
     return Job(data, seed, output, json, options, overwrite, registries)
 

@@ -143,8 +143,8 @@ def describe(
 
     if data is None and reading.is_given:
         raise ValueError(
-            "expected --split and --column only with --data, like --sequence, --time and --kind, got no --data; name "
-            "the data of the fit"
+            "expected --split and --column only with --data, like --input, --sequence, --time and --kind, got no "
+            "--data; name the data of the fit"
         )
     registries = registries_of(context)
     source = None if data is None else reading.source(data)
@@ -156,8 +156,22 @@ def describe(
 def sample(
     context: typer.Context,
     folder: Folder,
-    num_sequences: Annotated[int, typer.Option(help="Number of sequences.")] = 5,
-    num_steps: Annotated[int, typer.Option(help="Length of each sequence, in steps.")] = 20,
+    num_sequences: Annotated[
+        int | None, typer.Option(help="Number of sequences.", show_default="5, or those of --inputs-from")
+    ] = None,
+    num_steps: Annotated[
+        int | None,
+        typer.Option(help="Length of each sequence, in steps.", show_default="20, or that of --inputs-from"),
+    ] = None,
+    inputs_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="For a model with inputs: a table or data set whose inputs the draws are given. Of a single sequence "
+            "all draws are given the same ones; of several, each draw those of one.",
+            show_default="none",
+        ),
+    ] = None,
     own_class: OwnClass = None,
     seed: Seed = 0,
     tempo: Tempo = None,
@@ -172,6 +186,7 @@ def sample(
         model_class=class_of(own_class),
         num_sequences=num_sequences,
         num_steps=num_steps,
+        inputs_from=inputs_from,
         seed=seed,
         tempo=tempo,
         output=out,
@@ -213,7 +228,19 @@ def forecast(
     *,
     folder: Folder,
     data: Data,
-    num_steps: Annotated[int, typer.Option(help="Number of steps to forecast.")] = 10,
+    num_steps: Annotated[
+        int | None,
+        typer.Option(help="Number of steps to forecast.", show_default="10, or the rows of --future-inputs"),
+    ] = None,
+    future_inputs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="For a model with inputs: a table of the inputs of the steps ahead, a row per step, with the column "
+            "of ids where the data have several sequences.",
+            show_default="none",
+        ),
+    ] = None,
     level: Annotated[
         str | None,
         typer.Option(
@@ -243,6 +270,7 @@ def forecast(
         reading.source(data),
         model_class=class_of(own_class),
         num_steps=num_steps,
+        future_inputs=future_inputs,
         levels=None if level is None else levels_of(level),
         num_samples=num_samples,
         num_particles=num_particles,

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from pgm_rnn.emissions import FullGaussian
+from pgm_rnn.emissions import FullGaussian, Gaussian
 from pgm_rnn.inference import em
 from pgm_rnn.inference.em.ascent import ascend
 from pgm_rnn.models import (
@@ -18,10 +18,12 @@ from pgm_rnn.models import (
     HSMM,
     AutoregressiveHMM,
     FactorialHMM,
+    InputHMM,
     RecurrentHMM,
     StructuralSSM,
     SwitchingLinearSSM,
 )
+from pgm_rnn.models.lagged import regressed
 from pgm_rnn.models.switching_start import switching_start
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences, over_events
@@ -92,6 +94,41 @@ def _(model: FactorialHMM, data: Sequences, seed: int) -> str:
     best = max(fits, key=lambda fit: float(fit.log_likelihood))
     model.load_state_dict(starts[fits.index(best)].state_dict())
     return BY_EM
+
+
+@move_near.register
+@torch.no_grad()
+def _(model: InputHMM, data: Sequences, seed: int) -> str:
+    common, rest = _regression(model, data)
+    chain = HMM.random(model.num_states, emission=model.family, seed=seed).to(model.initial_logits.dtype)
+    options: dict[str, Any] = {"num_restarts": RESTARTS, "seed": seed, "pseudo_count": 0.1, "progress": False}
+    em.fit(chain, rest, start="data", num_iterations=ITERATIONS, **options)
+    model.initial_logits.copy_(chain.initial_probs.log())
+    model.transition_logits.copy_(chain.transition_probs.log())
+    model.emission_laws.set_params(chain.emission_table.params)
+    for weight in (model.initial_weight, model.transition_weight, model.emission_weight):
+        weight.zero_()
+    if common is not None:
+        model.emission_weight.copy_(common.expand_as(model.emission_weight))
+    em.fit(model, data, num_iterations=ITERATIONS, progress=False)
+    return BY_EM
+
+
+def _regression(model: InputHMM, data: Sequences) -> tuple[torch.Tensor | None, Sequences]:
+    """What all of the data owe to inputs that move normal observations, (entries, U), and what they leave.
+
+    None, and the observations themselves, for other families and where some are missing.
+    """
+    assert data.inputs is not None  # the caller has checked
+    alone = data._replace(inputs=None)
+    of_states = model.drives == "transition" or not isinstance(model.family, Gaussian | FullGaussian)
+    if of_states or data.observed is not None:
+        return None, alone
+    inputs, x = data.inputs[data.mask].double(), data.x[data.mask].double()
+    found = regressed(inputs, x.reshape(len(x), -1), torch.ones_like(x.reshape(len(x), -1)[:, 0]))
+    assert found is not None  # there are steps, each of weight one
+    driven = data.inputs.double() @ found.coefficients.mT  # (B, T, entries)
+    return found.coefficients, alone._replace(x=data.x - driven.reshape(data.x.shape).to(data.x.dtype))
 
 
 @move_near.register

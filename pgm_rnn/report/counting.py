@@ -3,6 +3,7 @@
 from pgm_rnn.emissions import Bernoulli, Categorical
 from pgm_rnn.kernels.compilation import working_seconds
 from pgm_rnn.models.markov_chain import MarkovChain
+from pgm_rnn.report.driving import check_driven
 from pgm_rnn.report.fitted import Job, Outcome, announce, check_job, finish, material_of
 from pgm_rnn.report.material import FileOptions
 
@@ -25,6 +26,7 @@ def fit_markov_chain(job: Job, *, pseudo_count: float) -> Outcome:
             f"expected symbols or bits for markov-chain, got {job.source}, whose observations are "
             f"{material.family.support}; use pgm-rnn fit hmm"
         )
+    check_driven("markov-chain", None, material.train)
     announce(job, material, f"Markov chain, {type(material.family).__name__} emission, by counts")
     begun = working_seconds()
     model = MarkovChain.from_counts(*material.train[:2], emission=material.family, pseudo_count=pseudo_count)

@@ -253,7 +253,7 @@ def kept_options(file: FileOptions | None) -> dict[str, Any] | None:
     """How a file was read and split, as the record has it; the legend has the rest."""
     if file is None:
         return None
-    return {name: value for name, value in file._asdict().items() if name not in ("sequence", "time", "kind")}
+    return {name: value for name, value in file._asdict().items() if name not in ("sequence", "time", "kind", "inputs")}
 
 
 def name_and_sizes(model: SequenceModel | LabelModel, registries: Registries) -> tuple[str, dict[str, Any]]:

@@ -9,8 +9,9 @@ import torch
 from pgm_rnn.checks import check_counts
 from pgm_rnn.emissions import Gaussian, Pen
 from pgm_rnn.inference import em, kalman
-from pgm_rnn.models import HMM
+from pgm_rnn.models import HMM, LinearGaussianSSM
 from pgm_rnn.models.linear_start import linear_start
+from pgm_rnn.report.driving import check_driven
 from pgm_rnn.report.fitted import Job, Outcome, announce, check_job, counted, finish, material_of
 from pgm_rnn.report.keeping import halved
 from pgm_rnn.report.material import FileOptions, Material
@@ -76,7 +77,9 @@ def fit_hmm(job: Job, num_states: int, options: HmmOptions, *, half: bool = Fals
 
 def hmm_material(job: Job) -> Material:
     """The job's data, with observations of a family that has closed forms."""
-    return _one_component(material_of(job, HMM_FILE))
+    material = material_of(job, HMM_FILE)
+    check_driven("hmm", None, material.train)
+    return _one_component(material)
 
 
 def hmm_title(material: Material, states: str, options: HmmOptions) -> str:
@@ -120,6 +123,7 @@ def fit_lgssm(job: Job, *, latent_dim: int, num_iterations: int, tolerance: floa
         )
     train = material.train._replace(x=material.train.x.double())
     start = linear_start(*train[:2], latent_dim=latent_dim)
+    start = start if train.inputs is None else _driven(start, train.inputs.shape[-1])
     announce(job, material, f"linear-Gaussian state-space model, {counted(latent_dim, 'state')}, EM")
     keeps_initial = len(train.lengths) <= latent_dim
     options = {"num_iterations": num_iterations, "tolerance": tolerance}
@@ -135,6 +139,21 @@ def fit_lgssm(job: Job, *, latent_dim: int, num_iterations: int, tolerance: floa
     outcome = _em_outcome(found, options, "\n".join([*kept, *notes]))
     finish(job, folder, material, outcome)
     return outcome
+
+
+def _driven(model: LinearGaussianSSM, input_dim: int) -> LinearGaussianSSM:
+    """The same model with inputs, which have no effect yet."""
+    of_states, of_outputs = (torch.zeros(size, input_dim).double() for size in (model.latent_dim, model.obs_dim))
+    return LinearGaussianSSM(
+        model.initial_mean,
+        model.initial_cov,
+        model.transition_matrix,
+        model.transition_cov,
+        model.emission_matrix,
+        model.emission_cov,
+        of_states,
+        of_outputs,
+    )
 
 
 def _one_component(material: Material) -> Material:

@@ -19,6 +19,7 @@ from pgm_rnn.models.info import ModelInfo
 from pgm_rnn.models.registry import made_by, model_info
 from pgm_rnn.registries import Registries
 from pgm_rnn.report.chain_starts import move_near
+from pgm_rnn.report.driving import check_driven
 from pgm_rnn.report.fitted import (
     Job,
     Outcome,
@@ -111,8 +112,10 @@ def fit_by_gradient(
     where = checked_surroundings(training)
     folder, job = placed(job, name, next(iter(given.values()), "default"), where)
     material = _transposed(_with_nade(_material(job, info), nade_dim), transpose)
-    made = made_by(info, seed=job.seed, emission=material.family, **given)
-    x = material.train.x
+    x, inputs = material.train.x, material.train.inputs
+    driven = {info.inputs: inputs.shape[-1]} if inputs is not None and info.inputs else {}
+    made = made_by(info, seed=job.seed, emission=material.family, **given, **driven)
+    check_driven(info.name, made.input_dim, material.train)
     model = made.to(x.dtype) if x.is_floating_point() else made
     if material.train.observed is not None:
         check_memory(model)

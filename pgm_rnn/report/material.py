@@ -23,6 +23,7 @@ from pgm_rnn.inference.diagnosis import check_scores
 from pgm_rnn.inference.svi.evaluation import num_modelled
 from pgm_rnn.legend import Legend
 from pgm_rnn.registries import OWN, Registries
+from pgm_rnn.report.driving import remarks_on_inputs
 from pgm_rnn.report.one_step_terms import PARTICLES, one_step_terms, seen_steps
 from pgm_rnn.report.tables import (
     Reading,
@@ -106,6 +107,7 @@ class FileOptions(NamedTuple):
         sequence: the column of ids, for a table of several sequences.
         time: the column of times.
         kind: kinds of columns, KIND or COLUMN=KIND.
+        inputs: the columns of inputs.
     """
 
     columns: Sequence[str] = ()
@@ -115,11 +117,12 @@ class FileOptions(NamedTuple):
     sequence: str | None = None
     time: str | None = None
     kind: Sequence[str] = ()
+    inputs: Sequence[str] = ()
 
     @property
     def reading(self) -> Reading:
         """How the file is read."""
-        return Reading(self.sequence, self.time, tuple(self.columns), kinds_of(self.kind))
+        return Reading(self.sequence, self.time, tuple(self.columns), kinds_of(self.kind), inputs=tuple(self.inputs))
 
 
 def check_source(source: str, options: FileOptions, registries: Registries = OWN) -> None:
@@ -223,6 +226,7 @@ def from_file(path: Path, options: FileOptions, registries: Registries = OWN, of
         bound = "exact" if model.exact else f"FIVO_{PARTICLES}"
         return [_score(split, nats[part], steps[part], single, bound) for split, part in parts.items()]
 
+    notes = (*notes, *remarks_on_inputs(data))
     options = options._replace(columns=tuple(column.name for column in legend.columns))  # as they were taken
     description, train, valid = described(data), units["train"], units.get("valid")
     return Material(description, family, train, valid, single, scores, options, notes=notes, legend=legend)

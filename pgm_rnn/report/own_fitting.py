@@ -9,6 +9,7 @@ from typing import Any
 from pgm_rnn.inference.suitable import check_trainable
 from pgm_rnn.inference.svi.objectives import chosen_objective
 from pgm_rnn.randomness import seeded
+from pgm_rnn.report.driving import check_driven
 from pgm_rnn.report.fitted import Job, Outcome, material_of
 from pgm_rnn.report.gradient_fitting import FILE, begin_with, carried_out, checked_surroundings, placed
 from pgm_rnn.report.material import Material
@@ -50,6 +51,7 @@ def fit_own(
     model = _made(model_class, arguments, job)
     check_trainable("pgm-rnn fit own", model)
     material = _material(job, model)
+    check_driven(name, model.input_dim, material.train)
     x = material.train.x
     model = model.to(x.dtype) if x.is_floating_point() else model
     before = None if start is None else begin_with(model, start, job.registries)

@@ -18,6 +18,7 @@ from pgm_rnn.report.media import ARRAYS, medium_of, text_lines
 from pgm_rnn.report.one_step_terms import one_step_terms, seen_steps
 from pgm_rnn.report.records import check_output, write_json
 from pgm_rnn.report.saved import Source, observations, open_saved, vocabulary_of
+from pgm_rnn.report.saved_inputs import NUM_DRAWS, STEPS_AHEAD, future_of, inputs_of_draws
 from pgm_rnn.report.saved_tables import forecast_table_saved
 from pgm_rnn.report.showing import check_out, checked_tempo, put_out, write_arrays
 from pgm_rnn.report.soundness import blamed_on_model, check_drawn, check_score
@@ -108,8 +109,9 @@ def sample_saved(
     folder: Path,
     *,
     model_class: type[SequenceModel] | None = None,
-    num_sequences: int,
-    num_steps: int,
+    num_sequences: int | None,
+    num_steps: int | None,
+    inputs_from: str | None = None,
     seed: int,
     tempo: float | None,
     output: Path | None,
@@ -121,16 +123,21 @@ def sample_saved(
         ValueError: there is no such model, or the file's format cannot hold its draws.
         OSError: the file cannot be written.
     """
+    check_counts(
+        num_sequences=1 if num_sequences is None else num_sequences, num_steps=1 if num_steps is None else num_steps
+    )
     beats = checked_tempo(tempo, output)
     saved = open_saved(folder, registries, model_class)
     vocabulary = None if output is not None and output.suffix.lower() == ARRAYS else vocabulary_of(saved, registries)
     medium = medium_of(saved.model.family, saved.info.get("data"), vocabulary, beats)
     check_out(medium, saved.model.family, output)
+    inputs = inputs_of_draws(saved, inputs_from, registries, num_sequences, num_steps)
+    sizes = (num_sequences or NUM_DRAWS, num_steps or 20) if inputs is None else inputs.shape[:2]
     with blamed_on_model(folder):
-        drawn = saved.model.sample(num_sequences, num_steps, seed=seed)
+        drawn = saved.model.sample(*sizes, seed=seed, inputs=inputs)
     if output is None or output.suffix.lower() == ".txt":
         check_drawn(drawn.x, folder)
-    put_out(drawn, medium, vocabulary, output, x=drawn.x, z=drawn.z, lengths=drawn.lengths)
+    put_out(drawn, medium, vocabulary, output, x=drawn.x, z=drawn.z, lengths=drawn.lengths, inputs=inputs)
 
 
 def forecast_saved(
@@ -138,7 +145,8 @@ def forecast_saved(
     source: Source,
     *,
     model_class: type[SequenceModel] | None = None,
-    num_steps: int,
+    num_steps: int | None,
+    future_inputs: Path | None = None,
     levels: Sequence[float] | None = None,
     num_samples: int,
     num_particles: int,
@@ -156,7 +164,7 @@ def forecast_saved(
         ValueError: there is no such model or data, an option does not apply to them, or there are too many variables to
             print.
     """
-    check_counts(num_steps=num_steps, num_samples=num_samples, num_particles=num_particles)
+    check_counts(num_steps=1 if num_steps is None else num_steps, num_samples=num_samples, num_particles=num_particles)
     if output is not None:
         check_table_file(output, (*FORECAST_FILES, ARRAYS), "--out")
     is_npz = output is not None and output.suffix.lower() == ARRAYS
@@ -167,7 +175,7 @@ def forecast_saved(
         levels = ON_TERMINAL
     if levels is not None or (output is not None and not is_npz):
         counts: dict[str, Any] = {"num_steps": num_steps, "num_samples": num_samples, "num_particles": num_particles}
-        rest: dict[str, Any] = {"sequence": sequence, "seed": seed, "output": output}
+        rest: dict[str, Any] = {"future_inputs": future_inputs, "sequence": sequence, "seed": seed, "output": output}
         forecast_table_saved(folder, saved, source, levels=LEVELS if levels is None else levels, **counts, **rest)
         return
     data = observations(saved, source)
@@ -175,12 +183,14 @@ def forecast_saved(
         raise ValueError(f"expected --index in 0..{len(data.lengths) - 1}, got {sequence}")
     if output is None:
         data = data.select(torch.tensor([sequence]))
-    options: dict[str, Any] = {"lengths": data.lengths, "num_samples": num_samples, "seed": seed}
+    future = future_of(saved, source, data, future_inputs, num_steps)
+    num_steps = future.shape[1] if future is not None else num_steps or STEPS_AHEAD
+    options: dict[str, Any] = {"num_samples": num_samples, "seed": seed, "future_inputs": future}
     with blamed_on_model(folder):
         if saved.model.exact:
-            ahead = saved.model.forecast(data.x, num_steps, **options)
+            ahead = saved.model.forecast(data, num_steps, **options)
         else:
-            ahead = smc.forecast(saved.model, data.x, num_steps, num_particles=num_particles, **options)
+            ahead = smc.forecast(saved.model, data, num_steps, num_particles=num_particles, **options)
     if output is None:
         check_drawn(ahead.x, folder)
     else:

@@ -15,6 +15,7 @@ from pgm_rnn.data.written import UNITS_OF_TEXT, is_text
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Joint, NadeBits, Pen
 from pgm_rnn.registries import OWN, Registries
 from pgm_rnn.report.columns import columns_to_take
+from pgm_rnn.report.driving import check_driven, inputs_to_read
 from pgm_rnn.report.material import in_dtype_of
 from pgm_rnn.report.tables import Reading, kind_of, kinds_of, read, reading_of, shaped
 from pgm_rnn.sequence_model import SequenceModel
@@ -25,6 +26,7 @@ from pgm_rnn.zoo.entries import list_pretrained
 from pgm_rnn.zoo.entries import load_with_description as load_trained
 
 SPLITS = ("train", "valid", "test")
+ARRAYS = (".npy", ".npz")
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Source:
         sequence: the column of ids of a file; None for that of the fit.
         time: the column of times of a file; None for that of the fit.
         kind: kinds of columns, KIND or COLUMN=KIND; empty for those of the fit.
+        inputs: columns of inputs; empty for those of the fit.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Source:
     sequence: str | None = None
     time: str | None = None
     kind: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
 
 
 class Saved(NamedTuple):
@@ -102,11 +106,12 @@ def observations(saved: Saved, source: Source) -> Sequences:
         if source.split is not None:
             raise ValueError("expected --split only with a data set, got it with a file, which is used whole")
         data = _from_file(saved, source)
+    check_driven(type(saved.model).__name__, saved.model.input_dim, data)
     return checked(saved.model, in_dtype_of(saved.model, data))
 
 
 def _split(saved: Saved, source: Source) -> Sequences:
-    for option in ("columns", "sequence", "time", "kind"):
+    for option in ("columns", "sequence", "time", "kind", "inputs"):
         if getattr(source, option):
             name = option.removesuffix("s")
             raise ValueError(f"expected --{name} only with a file, got it with the data set {source.name}")
@@ -159,6 +164,9 @@ def _from_file(saved: Saved, source: Source) -> Sequences:
         asked = Reading(source.sequence or kept.sequence, source.time, source.columns, given or {"": unit}, kept.words)
         asked = asked if asked.words else _by_numbers(asked, saved.model.family, path)
         return shaped(read(path, asked).data, saved.model.family, path)
+    if path.suffix in ARRAYS:  # which have sequences, and no column of ids or times
+        kept = replace(kept, sequence=None, time=None)
+    kept = replace(kept, inputs=inputs_to_read(path, kept.inputs, source.inputs))
     columns, how = columns_to_take(path, kept.columns, source.columns, is_same=is_same)
     if columns != kept.columns and (columns or not is_same):  # other columns, in the order of those of the fit
         kept = _renamed(kept, columns, path)
@@ -181,7 +189,7 @@ def _by_numbers(asked: Reading, family: Emission, path: Path) -> Reading:
     """
     if isinstance(family, Categorical):
         return replace(asked, words=_numbers(family))
-    names = asked.columns or tuple(name for name in read_names(path) if name not in (asked.sequence, asked.time))
+    names = asked.columns or tuple(name for name in read_names(path) if name not in _taken(asked))
     if not isinstance(family, Joint) or len(names) != family.event_shape.numel():
         return asked
     of = {name: part.family for part in family.parts for name in names[part.columns]}
@@ -196,7 +204,7 @@ def _numbers(family: Categorical) -> tuple[str, ...]:
 
 def _renamed(kept: Reading, columns: Sequence[str], path: Path) -> Reading:
     """What a fit keeps of its columns, under the names of those to read in their place."""
-    names = tuple(columns) or tuple(name for name in read_names(path) if name not in (kept.sequence, kept.time))
+    names = tuple(columns) or tuple(name for name in read_names(path) if name not in _taken(kept))
     if not kept.columns or len(names) != len(kept.columns):
         return replace(kept, columns=tuple(columns), kinds={}, words={}, units={})
     new = dict(zip(kept.columns, names, strict=True))
@@ -204,7 +212,14 @@ def _renamed(kept: Reading, columns: Sequence[str], path: Path) -> Reading:
     def renamed(part: Any) -> dict[str, Any]:
         return {new[name]: value for name, value in part.items()}
 
-    return Reading(kept.sequence, kept.time, names, renamed(kept.kinds), renamed(kept.words), renamed(kept.units))
+    return Reading(
+        kept.sequence, kept.time, names, renamed(kept.kinds), renamed(kept.words), renamed(kept.units), kept.inputs
+    )
+
+
+def _taken(reading: Reading) -> tuple[str | None, ...]:
+    """The columns that are not observed."""
+    return reading.sequence, reading.time, *reading.inputs
 
 
 def vocabulary_of(saved: Saved, registries: Registries = OWN) -> str | None:

@@ -17,6 +17,7 @@ from pgm_rnn.report.fitted import counted
 from pgm_rnn.report.forecasting import checked_levels, forecast
 from pgm_rnn.report.inferring import ENGINES, infer
 from pgm_rnn.report.saved import Saved, Source, observations, open_saved, vocabulary_of
+from pgm_rnn.report.saved_inputs import STEPS_AHEAD, future_of
 from pgm_rnn.report.soundness import blamed_on_model, check_drawn
 from pgm_rnn.report.states_of_data import STATE_FILES, States
 from pgm_rnn.report.table_files import check_table_file
@@ -81,7 +82,8 @@ def forecast_table_saved(
     saved: Saved,
     source: Source,
     *,
-    num_steps: int,
+    num_steps: int | None,
+    future_inputs: Path | None = None,
     levels: Sequence[float],
     num_samples: int,
     num_particles: int,
@@ -100,7 +102,10 @@ def forecast_table_saved(
     if output is None:
         check_printable(saved.model)
         data = data.select(torch.tensor([sequence]))
+    future = future_of(saved, source, data, future_inputs, num_steps)
+    num_steps = future.shape[1] if future is not None else num_steps or STEPS_AHEAD
     options: dict[str, Any] = {"num_samples": num_samples, "num_particles": num_particles, "seed": seed}
+    options["future_inputs"] = future
     with blamed_on_model(folder):
         ahead = forecast(saved.model, data, num_steps, levels=levels, **options)
     out = console()

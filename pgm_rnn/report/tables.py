@@ -38,6 +38,7 @@ class Reading:
         kinds: kinds by column, or one for all under the name "".
         words: vocabularies by column, or that of the only column.
         units: units by column.
+        inputs: the columns of inputs.
     """
 
     sequence: str | None = None
@@ -46,6 +47,7 @@ class Reading:
     kinds: Mapping[str, str] = field(default_factory=dict)
     words: Mapping[str, Sequence[str]] | Sequence[str] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
 
     @property
     def legend(self) -> Legend:
@@ -53,7 +55,7 @@ class Reading:
         kinds: Any = self.kinds
         words = self.words if isinstance(self.words, Mapping) else dict.fromkeys(self.columns[:1], self.words)
         of = [(kinds.get(name, "real"), self.units.get(name), tuple(words.get(name, ()))) for name in self.columns]
-        return Legend(tuple(Column(name, *more) for name, more in zip(self.columns, of, strict=True)))
+        return Legend(tuple(Column(name, *more) for name, more in zip(self.columns, of, strict=True)), self.inputs)
 
 
 class Found(NamedTuple):
@@ -105,6 +107,7 @@ def read(path: Path, reading: Reading, kind: Kind | None = None) -> Found:
                 reading.time,
                 list(reading.columns) or None,
                 kinds,
+                inputs=list(reading.inputs) or None,
                 units=reading.units or None,
                 words=reading.words or None,
             )
@@ -134,6 +137,7 @@ _OPTIONS = (
     (r"\b(sequence|time)='([^']*)'", r"--\1 \2"),
     (r"\b(sequence|time)=\.\.\.", r"--\1"),
     (r"expected columns to be", "expected --column to be"),
+    (r"expected inputs to be", "expected --input to be"),
     (r"expected (sequence|time) to be", r"expected --\1 to be"),
 )
 
@@ -239,7 +243,9 @@ def described(data: Sequences) -> str:
         missing = int((~data.observed & over_events(inside, data.observed)).sum())
     holds = f"{len(data.lengths)} series of {steps}" if len(data.lengths) > 1 else steps
     times = "" if data.legend is None or data.legend.time is None else f", times in {data.legend.time}"
-    return f"{holds}, {variables}{_listed(names)}{times}" + (f", {missing} numbers missing" if missing else "")
+    inputs = [] if data.legend is None else [*data.legend.inputs]
+    driven = f", driven by {', '.join(inputs[:6])}{', ...' if len(inputs) > 6 else ''}" if inputs else ""
+    return f"{holds}, {variables}{_listed(names)}{driven}{times}" + (f", {missing} numbers missing" if missing else "")
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -251,7 +257,8 @@ def _listed(names: Sequence[str]) -> str:
 def as_record(legend: Legend) -> dict[str, Any]:
     """What a fit keeps of a legend, for JSON."""
     columns = [column._asdict() | {"words": list(column.words)} for column in legend.columns]
-    return {"columns": columns, "sequence": legend.sequence, "time": legend.time}
+    driven = {"inputs": list(legend.inputs)} if legend.inputs else {}
+    return {"columns": columns, **driven, "sequence": legend.sequence, "time": legend.time}
 
 
 def reading_of(info: Mapping[str, Any]) -> Reading | None:
@@ -275,7 +282,9 @@ def _from_record(record: object) -> Reading | None:
     units = {name: str(c["unit"]) for name, c in zip(names, columns, strict=True) if c.get("unit")}
     roles = [record.get(role) for role in ("sequence", "time")]
     sequence, time = (value if isinstance(value, str) else None for value in roles)
-    return Reading(sequence, time, names, kinds, words, units)
+    inputs = record.get("inputs")
+    driven = tuple(name for name in inputs if isinstance(name, str)) if isinstance(inputs, list) else ()
+    return Reading(sequence, time, names, kinds, words, units, driven)
 
 
 def steps_of(data: Sequences, part: slice) -> Sequences:
