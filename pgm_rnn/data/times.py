@@ -245,7 +245,7 @@ def _calendars(axis: Axis) -> Iterator[Array]:
         return
     months = axis.times.astype("datetime64[M]")
     day = (axis.times - months).astype(np.int64)
-    is_last = (axis.times + 1).astype("datetime64[M]") > months
+    is_last = (axis.times + np.timedelta64(1, "D")).astype("datetime64[M]") > months
     if (day == day[0]).all() or is_last.all():
         yield months.astype(np.int64)
     weekday = (axis.times.astype(np.int64) + 3) % 7  # 1970-01-01 was a Thursday
