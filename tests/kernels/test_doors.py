@@ -20,10 +20,12 @@ from torch import Tensor
 
 from pgm_rnn import kernels
 from pgm_rnn.kernels import (
+    combiner_draws,
     diagonal,
     diffuse_likelihood,
     diffuse_start,
     doors,
+    encoder_draws,
     factorial,
     gated,
     gates,
@@ -60,11 +62,12 @@ INNER = {
 CHOOSERS = {
     *("hmm.prefers_batched", "kalman.prefers_batched", "kalman.recursion", "kalman.distinct"),
     *("resampling.uniforms_shape", "gaussian_chain.detached", "weights.least_exponent", "gated.suits"),
+    "gated.run_lanes",
 }
 """They say how to run, or only rename, and neither read nor write memory."""
 PLAIN_TORCH = {
     *("singular.is_regular", "singular.units", "singular.generalised_inverse", "singular.determined"),
-    *("factorial.digits", "factorial.packed"),
+    *("factorial.digits", "factorial.packed", "encoder_draws.of_map"),
     *("hsmm.survival", "scan.associative_scan", "scan.with_identities", "diagonal.by_scan"),
     *("hmm_scan.log_product", "hmm_scan.best_product", "hmm_scan.composed", "hmm_scan.pays"),
     *("kalman_scan.filtering_product", "kalman_scan.smoothing_product", "kalman_scan.affine_product"),
@@ -137,6 +140,15 @@ def two_chains(name: str) -> Call:
     return partial(getattr(factorial, name), (2, 3)), (*tables, *draws)
 
 
+def encoder_weights() -> encoder_draws.Weights:
+    shapes = (4 * K, K), (4 * K,), (2 * M, K), (2 * M,), (N, M), (N,), (3 * K, N)
+    return encoder_draws.Weights(*(torch.randn(shape) for shape in shapes))
+
+
+def combiner_weights() -> combiner_draws.Weights:
+    return combiner_draws.Weights(*(torch.randn(shape) for shape in ((K, M), (K,), (2 * M, K), (2 * M,))))
+
+
 CALLS: dict[str, Callable[[], Call]] = {
     "particle_runs.finite": lambda: (partial(particle_runs.finite, num_particles=N, threshold=3.0), finite()),
     "particle_runs.linear_gaussian": lambda: (
@@ -152,6 +164,14 @@ CALLS: dict[str, Callable[[], Call]] = {
     "gated.gru": lambda: (
         gated.gru,
         (torch.randn(T, B, 3 * K), torch.randn(B, K), torch.randn(3 * K, K), torch.randn(3 * K)),
+    ),
+    "encoder_draws.encoder_draws": lambda: (
+        encoder_draws.encoder_draws,
+        (torch.randn(B, T, 4 * K), torch.randn(B, T, M), torch.randn(B, K), encoder_weights()),
+    ),
+    "combiner_draws.combiner_draws": lambda: (
+        combiner_draws.combiner_draws,
+        (torch.randn(B, T, K), torch.randn(B, T, M), torch.randn(B, M), combiner_weights()),
     ),
     "gates.lstm": lambda: (gates.lstm, (torch.randn(B, 4 * K), torch.randn(B, K))),
     "gaussian_backward.filtered": lambda: (gaussian_backward.filtered, (chain(), x(), lengths(), observed())),
