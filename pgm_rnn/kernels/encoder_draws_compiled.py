@@ -12,72 +12,12 @@ from numpy.typing import NDArray
 
 from pgm_rnn.kernels.compilation import jitted
 from pgm_rnn.kernels.draws_compiled import add_to, draw, draw_backward, fill, rectify, rows, where_positive
-from pgm_rnn.kernels.gated_compiled import add_product, read, write
-from pgm_rnn.kernels.lanes_compiled import (
-    LANES,
-    add,
-    exponential,
-    inverse_or_zero,
-    load,
-    multiply,
-    multiply_add,
-    splat,
-    store,
-    subtract,
-)
+from pgm_rnn.kernels.gated_compiled import add_product, gru_step, gru_step_backward, read, write
+from pgm_rnn.kernels.lanes_compiled import LANES
 
 Floats = NDArray[np.floating]
 
 jit = jitted(parallel=True, error_model="numpy", fastmath={"contract", "nsz"})
-inner = jitted(error_model="numpy", fastmath={"contract", "nsz"})
-
-
-@inner
-def step(given: Floats, offset: int, sums: Floats, from_z: Floats, h: Floats, kept: Floats, now: int) -> None:
-    """A GRU's step in place of h, from W x + b in `given`, U h + c in `sums` (both from `offset`) and V p in `from_z`.
-
-    `kept` gets r, s, n and the part of U h + c that r multiplies, from `now` on.
-    """
-    span, dtype = h.shape[0], h.dtype.type
-    one, two, minus = splat(dtype(1)), splat(dtype(2)), splat(dtype(-1))
-    for k in range(0, span, LANES):
-        i = offset + k
-        a = add(add(load(given, i), load(from_z, k)), load(sums, i))
-        r = inverse_or_zero(add(one, exponential(multiply(minus, a))))
-        a = add(add(load(given, i + span), load(from_z, span + k)), load(sums, i + span))
-        s = inverse_or_zero(add(one, exponential(multiply(minus, a))))
-        inside = load(sums, i + 2 * span)
-        a = multiply_add(r, inside, add(load(given, i + 2 * span), load(from_z, 2 * span + k)))
-        half = inverse_or_zero(add(one, exponential(multiply(splat(dtype(-2)), a))))
-        n = subtract(multiply(two, half), one)
-        store(kept, now + k, r)
-        store(kept, now + span + k, s)
-        store(kept, now + 2 * span + k, n)
-        store(kept, now + 3 * span + k, inside)
-        store(h, k, multiply_add(s, subtract(load(h, k), n), n))
-
-
-@inner
-def step_backward(after: Floats, before: Floats, kept: Floats, now: int, by_x: Floats, by_h: Floats) -> None:
-    """Derivatives by W x + V p + b and by U h + c, each from H on, of a step; `after`, that by h', becomes its s part.
-
-    `before` is h, and `kept` is what `step` has kept.
-    """
-    span = before.shape[0]
-    one = splat(after.dtype.type(1))
-    for k in range(0, span, LANES):
-        d = load(after, k)
-        r, s, n = load(kept, now + k), load(kept, now + span + k), load(kept, now + 2 * span + k)
-        by_n = multiply(multiply(d, subtract(one, s)), subtract(one, multiply(n, n)))
-        by_s = multiply(multiply(d, subtract(load(before, k), n)), multiply(s, subtract(one, s)))
-        by_r = multiply(multiply(by_n, load(kept, now + 3 * span + k)), multiply(r, subtract(one, r)))
-        store(by_x, k, by_r)
-        store(by_x, span + k, by_s)
-        store(by_x, 2 * span + k, by_n)
-        store(by_h, span + k, by_r)
-        store(by_h, 2 * span + k, by_s)
-        store(by_h, 3 * span + k, multiply(by_n, r))
-        store(after, k, multiply(d, s))
 
 
 @jit
@@ -116,7 +56,7 @@ def draws(
         of_features, of_h = rows(g, batch, 4 * num_steps * size), rows(g, batch, num_steps * size)
         of_z, of_phi = rows(g, batch, num_steps * dim), rows(g, batch, num_steps * width)
         state, code = np.empty(span, dtype), np.empty(span, dtype)
-        given, sums, from_z = np.empty(4 * span, dtype), np.empty(4 * span, dtype), np.empty(3 * span, dtype)
+        given, sums = np.empty(4 * span, dtype), np.empty(4 * span, dtype)
         raw, read_of_z = np.empty(2 * dim * LANES, dtype), np.empty(width * LANES, dtype)
         eps, deviation, drawn = (
             np.empty(dim * LANES, dtype),
@@ -144,9 +84,8 @@ def draws(
             add_product(extract, dim, drawn, read_of_z)
             rectify(read_of_z)
             write(phi, of_phi, t * width, width, read_of_z, 0)
-            from_z[:] = 0
-            add_product(from_state, width, read_of_z, from_z)
-            step(given, span, sums, from_z, state, kept, now)
+            add_product(from_state, width, read_of_z, given[span:])
+            gru_step(given, sums, span, state, kept, now)
 
 
 @jit
@@ -198,7 +137,7 @@ def backward(
             read(of_phi, at_phi, t * width, width, by_phi)
             if t < num_steps - 1:
                 read(h, at_h, t * size, size, before)
-                step_backward(after, before, kept, now, by_x, by_h)
+                gru_step_backward(after, before, kept, now, by_x, by_h, span)
                 add_product(from_state, 3 * size, by_x, by_phi)
             read(phi, at_phi, t * width, width, values)
             where_positive(by_phi, values)

@@ -99,6 +99,56 @@ def add_product(matrix: Floats, num_columns: int, vector: Floats, sums: Floats) 
         store(sums, i * LANES, a)
 
 
+@inner
+def gru_step(given: Floats, sums: Floats, place: int, h: Floats, kept: Floats, now: int) -> None:
+    """A GRU's step in place of h (H, 8), from W x + b in `given` and U h + c in `sums`, both from `place` on.
+
+    `kept` gets r, s, n and the part of U h + c that r multiplies, from `now` on.
+    """
+    span, dtype = h.shape[0], h.dtype.type
+    one, two, minus = splat(dtype(1)), splat(dtype(2)), splat(dtype(-1))
+    for k in range(0, span, LANES):
+        i = place + k
+        a = add(load(given, i), load(sums, i))
+        r = inverse_or_zero(add(one, exponential(multiply(minus, a))))
+        a = add(load(given, i + span), load(sums, i + span))
+        s = inverse_or_zero(add(one, exponential(multiply(minus, a))))
+        inside = load(sums, i + 2 * span)
+        a = multiply_add(r, inside, load(given, i + 2 * span))
+        half = inverse_or_zero(add(one, exponential(multiply(splat(dtype(-2)), a))))
+        n = subtract(multiply(two, half), one)
+        store(kept, now + k, r)
+        store(kept, now + span + k, s)
+        store(kept, now + 2 * span + k, n)
+        store(kept, now + 3 * span + k, inside)
+        store(h, k, multiply_add(s, subtract(load(h, k), n), n))
+
+
+@inner
+def gru_step_backward(
+    after: Floats, before: Floats, kept: Floats, now: int, by_x: Floats, by_h: Floats, place: int
+) -> None:
+    """Derivatives by W x + b, and from `place` on by U h + c, of a step; `after`, that by h', becomes its s part.
+
+    `before` is h, and `kept` is what `gru_step` has kept.
+    """
+    span = before.shape[0]
+    one = splat(after.dtype.type(1))
+    for k in range(0, span, LANES):
+        d, i = load(after, k), place + k
+        r, s, n = load(kept, now + k), load(kept, now + span + k), load(kept, now + 2 * span + k)
+        by_n = multiply(multiply(d, subtract(one, s)), subtract(one, multiply(n, n)))
+        by_s = multiply(multiply(d, subtract(load(before, k), n)), multiply(s, subtract(one, s)))
+        by_r = multiply(multiply(by_n, load(kept, now + 3 * span + k)), multiply(r, subtract(one, r)))
+        store(by_x, k, by_r)
+        store(by_x, span + k, by_s)
+        store(by_x, 2 * span + k, by_n)
+        store(by_h, i, by_r)
+        store(by_h, i + span, by_s)
+        store(by_h, i + 2 * span, multiply(by_n, r))
+        store(after, k, multiply(d, s))
+
+
 @jit
 def gru(from_x: Floats, start: Floats, matrix: Floats, bias: Floats, hidden: Floats, kept: Floats, batch: int) -> None:
     """Fill `hidden` (T, B, H) with h_1, ..., h_T from W x + b (T, B, 3 H), h_0 (B, H), U (3 H, H) and c (3 H,).
@@ -109,7 +159,7 @@ def gru(from_x: Floats, start: Floats, matrix: Floats, bias: Floats, hidden: Flo
     num_groups = (batch + LANES - 1) // LANES
     num_steps = hidden.shape[0] // (batch * size)
     steps = kept.shape[0] // (num_groups * 4 * size * LANES)
-    span, dtype = size * LANES, hidden.dtype.type
+    span = size * LANES
     for g in numba.prange(num_groups):
         wide, narrow = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
         places(g, batch, 3 * size, wide)
@@ -120,27 +170,13 @@ def gru(from_x: Floats, start: Floats, matrix: Floats, bias: Floats, hidden: Flo
             np.empty(3 * span, hidden.dtype),
         )
         read(start, narrow, 0, size, h)
-        one, two, minus = splat(dtype(1)), splat(dtype(2)), splat(dtype(-1))
         for t in range(num_steps):
             read(from_x, wide, t * batch * 3 * size, 3 * size, given)
             for i in range(3 * size):
                 store(sums, i * LANES, splat(bias[i]))
             add_product(matrix, size, h, sums)
             now = (g * steps + (t if steps > 1 else 0)) * 4 * span
-            for k in range(0, span, LANES):
-                a = add(load(given, k), load(sums, k))
-                r = inverse_or_zero(add(one, exponential(multiply(minus, a))))
-                a = add(load(given, span + k), load(sums, span + k))
-                s = inverse_or_zero(add(one, exponential(multiply(minus, a))))
-                inside = load(sums, 2 * span + k)
-                a = multiply_add(r, inside, load(given, 2 * span + k))
-                half = inverse_or_zero(add(one, exponential(multiply(splat(dtype(-2)), a))))
-                n = subtract(multiply(two, half), one)
-                store(kept, now + k, r)
-                store(kept, now + span + k, s)
-                store(kept, now + 2 * span + k, n)
-                store(kept, now + 3 * span + k, inside)
-                store(h, k, multiply_add(s, subtract(load(h, k), n), n))
+            gru_step(given, sums, 0, h, kept, now)
             write(hidden, narrow, t * batch * size, size, h, 0)
 
 
@@ -162,14 +198,13 @@ def gru_backward(
     """
     size = start.shape[0] // batch
     num_groups, num_steps = (batch + LANES - 1) // LANES, grad.shape[0] // start.shape[0]
-    span, dtype = size * LANES, grad.dtype.type
+    span = size * LANES
     for g in numba.prange(num_groups):
         wide, narrow = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
         places(g, batch, 3 * size, wide)
         places(g, batch, size, narrow)
         after, given, before = np.zeros(span, grad.dtype), np.empty(span, grad.dtype), np.empty(span, grad.dtype)
         by_x, by_h = np.empty(3 * span, grad.dtype), np.empty(3 * span, grad.dtype)
-        one = splat(dtype(1))
         for t in range(num_steps - 1, -1, -1):
             read(grad, narrow, t * batch * size, size, given)
             if t > 0:
@@ -178,18 +213,8 @@ def gru_backward(
                 read(start, narrow, 0, size, before)
             now = (g * num_steps + t) * 4 * span
             for k in range(0, span, LANES):
-                d = add(load(after, k), load(given, k))
-                r, s, n = load(kept, now + k), load(kept, now + span + k), load(kept, now + 2 * span + k)
-                by_n = multiply(multiply(d, subtract(one, s)), subtract(one, multiply(n, n)))
-                by_s = multiply(multiply(d, subtract(load(before, k), n)), multiply(s, subtract(one, s)))
-                by_r = multiply(multiply(by_n, load(kept, now + 3 * span + k)), multiply(r, subtract(one, r)))
-                store(by_x, k, by_r)
-                store(by_x, span + k, by_s)
-                store(by_x, 2 * span + k, by_n)
-                store(by_h, k, by_r)
-                store(by_h, span + k, by_s)
-                store(by_h, 2 * span + k, multiply(by_n, r))
-                store(after, k, multiply(d, s))
+                store(after, k, add(load(after, k), load(given, k)))
+            gru_step_backward(after, before, kept, now, by_x, by_h, 0)
             add_product(transposed, 3 * size, by_h, after)
             write(of_x, wide, t * batch * 3 * size, 3 * size, by_x, 0)
             write(of_inside, narrow, t * batch * size, size, by_h, 2 * span)

@@ -144,16 +144,8 @@ def fit_lgssm(job: Job, *, latent_dim: int, num_iterations: int, tolerance: floa
 def _driven(model: LinearGaussianSSM, input_dim: int) -> LinearGaussianSSM:
     """The same model with inputs, which have no effect yet."""
     of_states, of_outputs = (torch.zeros(size, input_dim).double() for size in (model.latent_dim, model.obs_dim))
-    return LinearGaussianSSM(
-        model.initial_mean,
-        model.initial_cov,
-        model.transition_matrix,
-        model.transition_cov,
-        model.emission_matrix,
-        model.emission_cov,
-        of_states,
-        of_outputs,
-    )
+    moments: dict[str, Any] = model.moments()
+    return LinearGaussianSSM(**moments, input_matrix=of_states, feedthrough_matrix=of_outputs)
 
 
 def _one_component(material: Material) -> Material:
