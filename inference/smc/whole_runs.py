@@ -13,6 +13,7 @@ from pgm_rnn.inference.smc.thresholds import check_lost, least_size
 from pgm_rnn.kernels import particle_runs
 from pgm_rnn.kernels.particle_runs import Run
 from pgm_rnn.particles import Options
+from pgm_rnn.particles.steps import is_bootstrap
 from pgm_rnn.sequence_model import SequenceModel, memory_of
 from pgm_rnn.sequence_model.chains import chain_of, has_chain
 from pgm_rnn.sequence_model.tables import has_tables, tables_of
@@ -37,9 +38,8 @@ def whole_run(model: SequenceModel, data: Sequences, options: Options) -> Filter
 
 def _suits(model: SequenceModel, data: Sequences, options: Options) -> bool:
     plain = options.lookahead is None and options.noise is None and options.resampling == "systematic"
-    own = options.proposal == "bootstrap" or (options.proposal is None and not model.has_proposal)
     here = data.x.device.type == "cpu" and not torch.is_grad_enabled() and model.first == "model"
-    return plain and own and here and (has_tables(model) or has_chain(model))
+    return plain and is_bootstrap(model, options) and here and (has_tables(model) or has_chain(model))
 
 
 def _of_tables(model: SequenceModel, data: Sequences, options: Options, threshold: float) -> Run | None:

@@ -1,12 +1,14 @@
 """The weights of a particle filter whose states are anyone's: a compiled call per step for all that is not the model's.
 
-    l_t^n = log W_{t-1}^n + log p(x_t | z_t^n) + log p(z_t^n | ...) / q(z_t^n | ...),      log p(x_t | ...) ~ log sum exp l_t
+    l_t^n = log W_{t-1}^n + log p(x_t | z_t^n) + log p(z_t^n | ...) / q(z_t^n | ...),   log p(x_t | ...) ~ log sum exp l_t
 
 From the log ratios of a step follow weights, effective sample size, whether to resample, and the ancestors. Arrays are
 allocated once per run. Results do not depend on the number of threads.
 """
 
 import math
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +16,7 @@ from torch import Tensor
 from pgm_rnn.kernels import doors
 from pgm_rnn.kernels.hmm_lanes import LANES
 from pgm_rnn.kernels.resampling import SMALL, draw_ancestors, uniforms_shape
-from pgm_rnn.kernels.threads import run_alone, run_compiled
+from pgm_rnn.kernels.threads import Repeated, run_compiled
 from pgm_rnn.kernels.weights import least_exponent
 
 COMPILED = ("systematic", "stratified")
@@ -62,10 +64,10 @@ class ParticleWeights:
         ancestors = torch.zeros(batch * padded, dtype=torch.int32)
         results = self.log_normalizers, self.ess, self.resampled, self.lost
         self._weighed = *(value.numpy() for value in (*state, *results)), self._found
-        self._drawn = *(value.numpy() for value in (*state[1:], self.ess, ancestors, self._places)),
+        self._drawn = tuple(value.numpy() for value in (*state[1:], self.ess, ancestors, self._places))
         # a weight of exp(least) and less counts as zero
         self._limits = lengths.numpy(), float(threshold), math.exp(least_exponent(dtype))
-        self._run = run_alone if batch == 1 or self._places.numel() < SMALL else run_compiled
+        self._weigh, self._draw = _for_size(batch, num_particles)
 
     def weigh(self, t: int, log_ratios: Tensor) -> bool:
         """Weights after step t from log p(x_t | z_t) p(z_t | ...) / q(z_t | ...), (N, B): False if one is lost.
@@ -74,10 +76,9 @@ class ParticleWeights:
             TypeError: an argument of another dtype.
             ValueError: another shape or device.
         """
-        from pgm_rnn.kernels.particle_steps_compiled import weigh
-
-        doors.tensor("log_ratios", log_ratios, self._joint, *self._places.shape)
-        self._run(weigh, t, log_ratios.detach(), *self._limits, *self._weighed)
+        if log_ratios.shape != self._places.shape or log_ratios.dtype is not self._joint.dtype:
+            doors.tensor("log_ratios", log_ratios, self._joint, *self._places.shape)
+        self._weigh(t, log_ratios.detach().contiguous().numpy(), *self._limits, *self._weighed)
         return not self._found[1]
 
     @property
@@ -99,14 +100,12 @@ class ParticleWeights:
             TypeError: an argument of another dtype.
             ValueError: another shape or device.
         """
-        batch = len(self.lengths)
         doors.tensor("uniforms", uniforms, self._offset, *self.uniforms_shape)
         if self.scheme in COMPILED:
-            from pgm_rnn.kernels.particle_steps_compiled import draw
-
             lengths, threshold, _ = self._limits
-            self._run(draw, t, uniforms.mT.contiguous(), lengths, threshold, *self._drawn)
+            self._draw(t, uniforms.mT.contiguous().numpy(), lengths, threshold, *self._drawn)
             return self._places
+        batch = len(self.lengths)
         chosen = (self.ess[:, t - 1] <= self.threshold) & (t < self.lengths)
         ancestors = draw_ancestors(self.weights, self.scheme, uniforms, chosen)
         return ancestors * batch + torch.arange(batch)
@@ -125,3 +124,13 @@ class ParticleWeights:
     def log_weights(self) -> Tensor:
         """log W_t, (N, B), nats."""
         return self._joint[:, : self.num_particles].mT - self._offset[:, 0].to(self._joint.dtype)
+
+
+def _for_size(batch: int, num_particles: int) -> list[Any]:
+    """The two functions of a step; sequences run beside each other where that is worth waking other threads."""
+    from pgm_rnn.kernels import particle_steps_compiled as compiled
+
+    functions = compiled.weigh, compiled.draw
+    if batch == 1 or batch * num_particles < SMALL:
+        return [Repeated(function) for function in functions]
+    return [partial(run_compiled, function) for function in functions]

@@ -142,7 +142,7 @@ def first_states(
     h = memory_of(model).start(batch, inputs)
     h = None if h is None else h.expand(num, *h.shape)
     if given is not None:
-        return _draw(spread(model.initial_given(h, given), torch.Size([num, batch])), uniforms), h, None
+        return drawn(spread(model.initial_given(h, given), torch.Size([num, batch])), uniforms), h, None
     law = spread(model.initial(h), torch.Size([num, batch]))
     z, log_ratio = _propose(model, law, None, h, features, options, uniforms)
     return z, h, log_ratio
@@ -193,8 +193,8 @@ def later_states(
     """
     h = memory.step(h, z, read)
     law = spread(model.transition(z, h), z.shape[:2])
-    drawn, log_ratio = _propose(model, law, z, h, features, options, uniforms)
-    return drawn, h, log_ratio
+    after, log_ratio = _propose(model, law, z, h, features, options, uniforms)
+    return after, h, log_ratio
 
 
 def weigh(
@@ -218,6 +218,11 @@ def weigh(
     return _weighed(proposed, x, joint, options, number)
 
 
+def is_bootstrap(model: Conditionals, options: Options) -> bool:
+    """Whether states are drawn from the model's own laws."""
+    return options.proposal == "bootstrap" or (options.proposal is None and not model.has_proposal)
+
+
 def _propose(
     model: Conditionals,
     law: TorchDistribution,
@@ -228,8 +233,8 @@ def _propose(
     uniforms: Uniforms | None,
 ) -> tuple[Tensor, Tensor | None]:
     """States from the proposal and log p(z_t | ...) - log q(z_t | ...), (N, B), None if q is the model's own law."""
-    if options.proposal == "bootstrap" or (options.proposal is None and not model.has_proposal):
-        return _draw(law, uniforms), None
+    if is_bootstrap(model, options):
+        return drawn(law, uniforms), None
     propose = model.proposal if options.proposal is None else options.proposal
     assert callable(propose)  # "bootstrap" has returned above
     guide = spread(propose(z_before, h, features), law.batch_shape)
@@ -237,11 +242,12 @@ def _propose(
         raise ValueError(
             f"expected a proposal over {law.support}, the support of the model's states, got {guide.support}"
         )
-    z = _draw(guide, uniforms)
+    z = drawn(guide, uniforms)
     return z, law.log_prob(z) - guide.log_prob(z)
 
 
-def _draw(law: TorchDistribution, uniforms: Uniforms | None) -> Tensor:
+def drawn(law: TorchDistribution, uniforms: Uniforms | None) -> Tensor:
+    """A draw from a law, by inversion at given uniforms or by torch's global generator."""
     if uniforms is not None:
         return invert(law, uniforms.states)
     return law.rsample() if law.has_rsample else law.sample()  # cheaper than torch.normal for normal laws

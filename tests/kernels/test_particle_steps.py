@@ -98,8 +98,9 @@ def test_steps_are_the_loop_over_particles(scheme: str, num: int, share: float) 
 @pytest.mark.parametrize("scheme", ["systematic", "stratified"])
 def test_other_uniforms_have_other_ancestors_so_that_the_test_above_can_fail(scheme: str) -> None:
     log_ratios, uniforms = given(64, scheme)
-    found, expected = by_kernel(log_ratios, uniforms, 32.0, scheme), by_definition(
-        log_ratios.numpy(), 1 - uniforms.numpy(), 32.0
+    found, expected = (
+        by_kernel(log_ratios, uniforms, 32.0, scheme),
+        by_definition(log_ratios.numpy(), 1 - uniforms.numpy(), 32.0),
     )
     assert any((one != other).any() for one, other in zip(found[1], expected[1], strict=True))
 
@@ -155,7 +156,7 @@ def test_what_does_not_fit_is_an_error() -> None:
     state = ParticleWeights(10, torch.tensor([3, 3]), 3, torch.float64, "systematic", 5.0)
     with pytest.raises(ValueError, match=r"expected log_ratios of shape \(10, 2\), got \(10, 1\)"):
         state.weigh(0, torch.zeros(10, 1))
-    with pytest.raises(TypeError, match="expected log_ratios of dtype torch.float64, .* got torch.float32"):
+    with pytest.raises(TypeError, match=r"expected log_ratios of dtype torch\.float64, .* got torch\.float32"):
         state.weigh(0, torch.zeros(10, 2, dtype=torch.float32))
     with pytest.raises(ValueError, match=r"expected uniforms of shape \(1, 2\), got \(10, 2\)"):
         state.places(1, torch.zeros(10, 2, dtype=torch.float64))
