@@ -74,6 +74,7 @@ class _Run:
         self.x, self.shortest = x.unbind(1), int(lengths.min())
         self.weights: ParticleWeights | None = None
         self.laws: QuickLaws | None = None  # of the model alone, after the first step
+        self.z: Tensor
         self.h: Tensor | None = None
         self.kept: list[tuple[Tensor, Tensor, Tensor]] = []
         self.means: dict[str, list[Tensor]] = {}

@@ -43,7 +43,7 @@ class QuickLaws:
 
     def __init__(self, model: SequenceModel, shape: torch.Size, dtype: torch.dtype) -> None:
         self.model, self.shape, self.dtype = model, shape, dtype
-        self._normals = ParticleNormals(*shape, dtype)
+        self._normals = ParticleNormals(shape[0], shape[1], dtype)
         self._by_themselves: set[Method] = set()
 
     def drawn(self, z: Tensor, h: Tensor | None, t: int) -> Tensor:

@@ -24,7 +24,7 @@ def valid(loc: Floats, scale: Floats) -> bool:
     """Whether no mean is NaN and every scale is positive."""
     wrong = 0
     for i in range(loc.shape[0]):
-        wrong += not (loc[i] == loc[i])
+        wrong += loc[i] != loc[i]
     for i in range(scale.shape[0]):
         wrong += not (scale[i] > 0)
     return wrong == 0

@@ -1,6 +1,7 @@
 """The weights of a particle filter whose states are anyone's: a compiled call per step for all that is not the model's.
 
-    l_t^n = log W_{t-1}^n + log p(x_t | z_t^n) + log p(z_t^n | ...) / q(z_t^n | ...),   log p(x_t | ...) ~ log sum exp l_t
+    l_t^n = log W_{t-1}^n + log p(x_t | z_t^n) + log p(z_t^n | ...) / q(z_t^n | ...)
+    log p(x_t | x_{1:t-1}) ~ log sum_n exp l_t^n
 
 From the log ratios of a step follow weights, effective sample size, whether to resample, and the ancestors. Arrays are
 allocated once per run. Results do not depend on the number of threads.

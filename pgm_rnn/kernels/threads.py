@@ -151,7 +151,8 @@ class Repeated:
     """
 
     def __init__(self, function: Any) -> None:
-        self._function, self._compiled = function, None
+        self._function = function
+        self._compiled: Any = None
 
     def __call__(self, *arrays: Any) -> None:
         """Call the function in the calling thread."""

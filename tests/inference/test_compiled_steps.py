@@ -206,7 +206,7 @@ class Fickle(own_models.StochasticVolatility):
 def test_parameters_that_torch_refuses_are_an_error_that_names_law_and_step(method: str, fault: float) -> None:
     x = torch.zeros(2, 5)
     with pytest.raises(
-        ValueError, match=rf"(?s)Expected parameter .*; look at the law from {method} of Fickle at step 3"
+        ValueError, match=rf"(?s)Expected parameter .*; look at the law from {method} of Fickle at step 3$"
     ):
         smc.filter(Fickle(method, fault), x, num_particles=10)
     assert smc.filter(Fickle("neither", fault), x, num_particles=10).log_marginal_likelihood.isfinite().all()
@@ -219,7 +219,7 @@ def test_laws_that_are_not_normal_keep_torchs_checks() -> None:
 
     x = torch.ones(1, 4)
     x[0, 2] = -1.0
-    with pytest.raises(ValueError, match="Expected value argument .* support"):
+    with pytest.raises(ValueError, match=r"Expected value argument .* support"):
         smc.filter(Counts(), x, num_particles=10)
 
 
@@ -237,7 +237,7 @@ def test_draws_and_densities_of_normal_laws_are_torchs(dim: int) -> None:
             z = normals.draw(loc, scale, event)
         with seeded(1):
             torch.testing.assert_close(z, loc + scale * torch.randn(num, batch, dim, dtype=torch.float64))
-    root = torch.randn(dim, dim).double().tril() + 2 * torch.eye(dim).double()
+    root = torch.rand(dim, dim).double().tril() + torch.eye(dim).double()
     correlated = torch.distributions.MultivariateNormal(loc, scale_tril=root)
     found = normals.log_density_correlated(loc, root, Factor.of(root).log_peak, x)
     torch.testing.assert_close(found, correlated.log_prob(x))

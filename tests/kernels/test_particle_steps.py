@@ -14,18 +14,17 @@ from pgm_rnn.kernels.particle_steps import ParticleWeights
 B, T = 3, 6
 LENGTHS = torch.tensor([6, 1, 4])
 Doubles = NDArray[np.float64]
+Steps = tuple[list[Doubles], list[NDArray[np.int64]], dict[str, Doubles]]
 
 
-def by_definition(
-    log_ratios: Doubles, uniforms: Doubles, threshold: float
-) -> tuple[list[Doubles], list[Doubles], dict[str, Doubles]]:
+def by_definition(log_ratios: Doubles, uniforms: Doubles, threshold: float) -> Steps:
     """Log weights (T, N, B), ancestors (T, N, B) and rows (B, T): each sequence by itself, particle after particle."""
     num = log_ratios.shape[1]
     log_w = np.full((num, B), -math.log(num))
     rows = {name: np.zeros((B, T)) for name in ("log_normalizers", "ess", "resampled")}
     kept, drawn = [], []
     for t in range(T):
-        ancestors = np.tile(np.arange(num)[:, None], (1, B))
+        ancestors = np.tile(np.arange(num, dtype=np.int64)[:, None], (1, B))
         for b in range(B):
             if t >= int(LENGTHS[b]):
                 rows["ess"][b, t] = rows["ess"][b, t - 1]
@@ -49,9 +48,7 @@ def by_definition(
     return kept, drawn, rows
 
 
-def by_kernel(
-    log_ratios: Tensor, uniforms: Tensor, threshold: float, scheme: str
-) -> tuple[list[Doubles], list[Doubles], dict[str, Doubles]]:
+def by_kernel(log_ratios: Tensor, uniforms: Tensor, threshold: float, scheme: str) -> Steps:
     state = ParticleWeights(log_ratios.shape[1], LENGTHS, T, log_ratios.dtype, scheme, threshold)
     kept, drawn = [], []
     for t in range(T):
@@ -88,8 +85,8 @@ def test_steps_are_the_loop_over_particles(scheme: str, num: int, share: float) 
     for one, other in zip(found[0], expected[0], strict=True):
         # weights below 1e-152 of the largest count as zero; there are none here but zeros themselves
         np.testing.assert_allclose(np.exp(one), np.exp(other), rtol=1e-10, atol=1e-300)
-    for one, other in zip(found[1], expected[1], strict=True):
-        np.testing.assert_array_equal(one, other)
+    for drawn, origins in zip(found[1], expected[1], strict=True):
+        np.testing.assert_array_equal(drawn, origins)
     for name, row in expected[2].items():
         np.testing.assert_allclose(found[2][name], row, rtol=1e-10, atol=1e-10)
     assert expected[2]["resampled"].any() or share < 1
