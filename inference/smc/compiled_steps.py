@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.distributions.observed import observed_log_prob
-from pgm_rnn.inference.smc.quick_laws import QuickLaws
 from pgm_rnn.inference.smc.results import Filtered, History
 from pgm_rnn.inference.smc.thresholds import check_lost, least_size
 from pgm_rnn.kernels.particle_steps import ParticleWeights
 from pgm_rnn.particles import Options
-from pgm_rnn.particles.steps import first_states, is_bootstrap, later_states, without_missing
+from pgm_rnn.particles.steps import first_states, later_states, without_missing
 from pgm_rnn.sequence_model import SequenceModel, memory_of
 from pgm_rnn.sequence_model.conditionals import example_of
 from pgm_rnn.sequence_model.observations import check_whole
@@ -73,7 +72,6 @@ class _Run:
         )
         self.x, self.shortest = x.unbind(1), int(lengths.min())
         self.weights: ParticleWeights | None = None
-        self.laws: QuickLaws | None = None  # of the model alone, after the first step
         self.z: Tensor
         self.h: Tensor | None = None
         self.kept: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -88,9 +86,7 @@ class _Run:
         x, there = without_missing(self.model, self.x[t], self.there[t]), self.there[t]
         ancestors = self._resampled(t)
         log_ratio = self._first(x, there) if t == 0 else self._later(t)
-        if self.laws is not None:
-            log_ratios = self.laws.log_density(self.z, self.h, x, there, t)
-        elif t == 0 and self.model.first == "condition":
+        if t == 0 and self.model.first == "condition":
             log_ratios = example_of(self.model).new_zeros(())
         else:
             log_ratios = observed_log_prob(self.model.emission(self.z, self.h), x, there)
@@ -118,13 +114,7 @@ class _Run:
 
     def _later(self, t: int) -> Tensor | None:
         read = self.memory.repeated(self.reads[t - 1], self.options.num_particles)
-        if self.laws is not None:
-            h = self.memory.step(self.h, self.z, read)
-            z, log_ratio = self.laws.drawn(self.z, h, t), None
-        else:
-            z, h, log_ratio = later_states(
-                self.model, self.memory, self.z, self.h, read, self.options, self.features[t]
-            )
+        z, h, log_ratio = later_states(self.model, self.memory, self.z, self.h, read, self.options, self.features[t])
         if t >= self.shortest:  # a sequence that has ended keeps its particles
             active = t < self.data.lengths
             z = _chosen(active, z, self.z)
@@ -142,8 +132,6 @@ class _Run:
             dtype = torch.promote_types(example_of(self.model).dtype, log_ratios.dtype)
             num, steps, scheme = self.options.num_particles, len(self.x), self.options.resampling
             self.weights = ParticleWeights(num, self.data.lengths, steps, dtype, scheme, least_size(self.options))
-            if is_bootstrap(self.model, self.options):
-                self.laws = QuickLaws(self.model, self.shape, dtype)
         if log_ratios.shape != self.shape:
             log_ratios = log_ratios.expand(self.shape)
         if not self.weights.weigh(t, log_ratios.to(self.weights.dtype)):

@@ -6,15 +6,16 @@ draws are computed at once by `torch.func.vmap`, so that a matrix product or a c
 Code that cannot be mapped, because it reads a value, runs draw after draw instead; the result is the same.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 from pgm_rnn.sequence_model.conditionals import Conditionals
 from pgm_rnn.sequence_model.parameters import call_with
-from pgm_rnn.sequence_model.validation import without_validation
 
 
 class Rows(NamedTuple):
@@ -63,7 +64,7 @@ class Draws:
             return call_with(self.model, parameters, function, *arguments)
 
         axes = (0, *(row.axis for row in rows))
-        with without_validation():  # which `vmap` does not allow
+        with _without_validation():
             # numbers from a seed, inside a function that is not random, would differ between the draws
             mapped = torch.func.vmap(one, in_dims=axes, randomness="different" if random else "error")
             value: Tensor = mapped(self.parameters, *(row.value for row in rows))
@@ -97,3 +98,14 @@ class Draws:
         """The draws at an index of any shape, which becomes their shape."""
         chosen = {name: values[index.flatten()] for name, values in self.parameters.items()}
         return Draws(self.model, chosen, index.shape)
+
+
+@contextmanager
+def _without_validation() -> Iterator[None]:
+    """A block in which new laws do not read the values of their parameters, which `vmap` does not allow."""
+    before = Distribution._validate_args
+    Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(before)

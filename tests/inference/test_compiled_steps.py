@@ -8,11 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pgm_rnn.distributions.correlated_normal import Factor
 from pgm_rnn.emissions import StudentT
 from pgm_rnn.inference import smc
 from pgm_rnn.inference.smc.run import checked_for_smc, run
-from pgm_rnn.kernels.particle_normals import ParticleNormals
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from pgm_rnn.models.noisy_rnn import NoisyRNN
@@ -177,42 +175,7 @@ def test_results_of_a_seed_do_not_depend_on_the_number_of_threads() -> None:
     assert not torch.equal(other.log_normalizers, found[0].log_normalizers)
 
 
-class Fickle(own_models.StochasticVolatility):
-    """From step 3 on a law has a scale or a mean that torch refuses: `fault` says which."""
-
-    def __init__(self, method: str, fault: float) -> None:
-        super().__init__()
-        self.method, self.fault = method, fault
-        self.register_buffer("initial_memory", torch.zeros(1))
-
-    def recurrence(self, h: Tensor, z: Any, x: Tensor) -> Tensor:
-        return h + 1
-
-    def _spoiled(self, method: str, loc: Tensor, scale: Tensor, h: Tensor) -> Any:
-        wrong = (h[..., 0] >= 2) & (self.method == method)
-        if self.fault != self.fault:
-            return dist.Normal(loc.where(~wrong, self.fault), scale)
-        return dist.Normal(loc, scale.where(~wrong, self.fault))
-
-    def transition(self, z: Tensor, h: Any) -> Any:
-        return self._spoiled("transition", z, torch.ones_like(z), h)
-
-    def emission(self, z: Tensor, h: Any) -> Any:
-        return self._spoiled("emission", z, torch.ones_like(z), h)
-
-
-@pytest.mark.parametrize("fault", [-1.0, 0.0, math.nan])
-@pytest.mark.parametrize("method", ["transition", "emission"])
-def test_parameters_that_torch_refuses_are_an_error_that_names_law_and_step(method: str, fault: float) -> None:
-    x = torch.zeros(2, 5)
-    with pytest.raises(
-        ValueError, match=rf"(?s)Expected parameter .*; look at the law from {method} of Fickle at step 3$"
-    ):
-        smc.filter(Fickle(method, fault), x, num_particles=10)
-    assert smc.filter(Fickle("neither", fault), x, num_particles=10).log_marginal_likelihood.isfinite().all()
-
-
-def test_laws_that_are_not_normal_keep_torchs_checks() -> None:
+def test_laws_of_later_steps_keep_torchs_checks() -> None:
     class Counts(own_models.StochasticVolatility):
         def emission(self, z: Tensor, h: Any) -> Any:
             return dist.Exponential(z.exp())
@@ -221,32 +184,3 @@ def test_laws_that_are_not_normal_keep_torchs_checks() -> None:
     x[0, 2] = -1.0
     with pytest.raises(ValueError, match=r"Expected value argument .* support"):
         smc.filter(Counts(), x, num_particles=10)
-
-
-@pytest.mark.parametrize("dim", [1, 3])
-def test_draws_and_densities_of_normal_laws_are_torchs(dim: int) -> None:
-    torch.manual_seed(0)
-    num, batch = 7, 2
-    normals = ParticleNormals(num, batch, torch.float64)
-    loc, x = torch.randn(num, batch, dim).double(), torch.randn(batch, dim).double()
-    event = torch.Size([dim])
-    for scale in (torch.rand(num, batch, dim).double() + 0.1, torch.tensor(0.7).double()):
-        law = dist.Normal(loc, scale).to_event(1)
-        torch.testing.assert_close(normals.log_density(loc, scale, x, event), law.log_prob(x))
-        with seeded(1):
-            z = normals.draw(loc, scale, event)
-        with seeded(1):
-            torch.testing.assert_close(z, loc + scale * torch.randn(num, batch, dim, dtype=torch.float64))
-    root = torch.rand(dim, dim).double().tril() + torch.eye(dim).double()
-    correlated = torch.distributions.MultivariateNormal(loc, scale_tril=root)
-    found = normals.log_density_correlated(loc, root, Factor.of(root).log_peak, x)
-    torch.testing.assert_close(found, correlated.log_prob(x))
-    assert not torch.allclose(found, correlated.log_prob(x + 1))
-    with seeded(1):
-        z = normals.draw_correlated(loc, root)
-    with seeded(1):
-        torch.testing.assert_close(z, loc + torch.randn(num, batch, dim, dtype=torch.float64) @ root.mT)
-    assert normals.draw(loc, -torch.ones(()).double(), event) is None
-    assert normals.log_density(loc * math.nan, torch.ones(()).double(), x, event) is None
-    with pytest.raises(TypeError, match=r"expected float32 or float64 as dtype, got torch\.float16"):
-        ParticleNormals(num, batch, torch.float16)

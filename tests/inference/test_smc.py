@@ -195,7 +195,7 @@ def test_one_observation_at_a_time_is_the_same_filter() -> None:
             latest = smc.step(model, latest.particles, x[:, t], options)
             total = total + latest.log_normalizer
     # the same draws, and two orders of rounding: some ten operations of 1.1e-16 each in five steps
-    same = {"rtol": 1e-13, "atol": 1e-13}
+    same: dict[str, Any] = {"rtol": 1e-13, "atol": 1e-13}
     torch.testing.assert_close(total, whole.log_marginal_likelihood, **same)
     torch.testing.assert_close(latest.particles.z, whole.particles, **same)
     other = smc.filter(model, x, num_particles=30, keep="all", seed=4)
