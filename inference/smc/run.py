@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from pgm_rnn.inference.smc.compiled_steps import SeenFunction, compiled_steps, suits
 from pgm_rnn.inference.smc.results import Filtered, History
 from pgm_rnn.inference.smc.whole_runs import whole_run
 from pgm_rnn.particles import DegenerateWeightsError, Options, Particles, Step, init, step
@@ -25,9 +26,6 @@ GROUP = 2**18
 
 Function = Callable[[Tensor, Tensor | None], Tensor]
 """A function of a state and its memory, (N, B, ...)."""
-
-SeenFunction = Callable[[Tensor, Tensor | None, Tensor], Tensor]
-"""A function of a state, its memory and the observation (B, *event), (N, B, ...)."""
 
 
 def run(
@@ -103,6 +101,8 @@ def _group(
 ) -> Filtered:
     if not functions and keep == "last" and (found := whole_run(model, data, options)) is not None:
         return found
+    if suits(data, options):
+        return compiled_steps(model, data, options, functions, keep)
     x, lengths, _, inputs, observed = data[:5]
     encoded = model.encode(x, lengths)
     features, there = ([None] * x.shape[1] if values is None else values.unbind(1) for values in (encoded, observed))

@@ -5,15 +5,15 @@ and weighed by their emission, resampled systematically, and only their end is k
 to be differentiated, takes the general steps (`pgm_rnn.particles`).
 """
 
-import math
-
 import torch
 from torch import Tensor
 
 from pgm_rnn.inference.smc.results import Filtered
+from pgm_rnn.inference.smc.thresholds import check_lost, least_size
 from pgm_rnn.kernels import particle_runs
-from pgm_rnn.kernels.particle_runs import INFINITE, NAN, Run
-from pgm_rnn.particles import DegenerateWeightsError, Options
+from pgm_rnn.kernels.particle_runs import Run
+from pgm_rnn.particles import Options
+from pgm_rnn.particles.steps import is_bootstrap
 from pgm_rnn.sequence_model import SequenceModel, memory_of
 from pgm_rnn.sequence_model.chains import chain_of, has_chain
 from pgm_rnn.sequence_model.tables import has_tables, tables_of
@@ -21,7 +21,6 @@ from pgm_rnn.sequences import Sequences
 
 MOST = 2**22
 """Most numbers in the tables of a finite chain."""
-_FOUND = {NAN: "NaN weights", INFINITE: "infinite weights"}
 
 
 def whole_run(model: SequenceModel, data: Sequences, options: Options) -> Filtered | None:
@@ -32,18 +31,15 @@ def whole_run(model: SequenceModel, data: Sequences, options: Options) -> Filter
     """
     if not _suits(model, data, options):
         return None
-    threshold = options.ess_threshold * options.num_particles
-    threshold = {0.0: -1.0, 1.0: math.inf}.get(float(options.ess_threshold), threshold)
     of_kind = _of_tables if has_tables(model) else _of_chain
-    run = of_kind(model, data, options, threshold)
+    run = of_kind(model, data, options, least_size(options))
     return None if run is None else _filtered(model, data, run, options)
 
 
 def _suits(model: SequenceModel, data: Sequences, options: Options) -> bool:
     plain = options.lookahead is None and options.noise is None and options.resampling == "systematic"
-    own = options.proposal == "bootstrap" or (options.proposal is None and not model.has_proposal)
     here = data.x.device.type == "cpu" and not torch.is_grad_enabled() and model.first == "model"
-    return plain and own and here and (has_tables(model) or has_chain(model))
+    return plain and is_bootstrap(model, options) and here and (has_tables(model) or has_chain(model))
 
 
 def _of_tables(model: SequenceModel, data: Sequences, options: Options, threshold: float) -> Run | None:
@@ -65,7 +61,7 @@ def _of_chain(model: SequenceModel, data: Sequences, options: Options, threshold
 
 def _filtered(model: SequenceModel, data: Sequences, run: Run, options: Options) -> Filtered:
     """The run as the engine's result."""
-    _check_lost(run.lost, options)
+    check_lost(run.lost, options)
     total = run.log_normalizers.sum(-1)
     log_weights = run.log_weights.mT + total
     z = run.z.transpose(0, 1)
@@ -82,16 +78,3 @@ def _last_memory(model: SequenceModel, data: Sequences, options: Options) -> Ten
         return None
     last: Tensor = h[torch.arange(len(h)), data.lengths - 1]
     return last.expand(options.num_particles, *last.shape)
-
-
-def _check_lost(lost: Tensor, options: Options) -> None:
-    """Raise for the first step at which a sequence had no weights to go on with.
-
-    Raises:
-        DegenerateWeightsError: a weight is NaN or infinite or, unless degenerate="-inf", all are zero.
-    """
-    steps, kinds = lost.unbind(1)
-    wrong = (steps > 0) & ((kinds > 0) | (options.degenerate == "raise"))
-    if bool(wrong.any()):
-        sequence = int(steps.where(wrong, torch.iinfo(steps.dtype).max).argmin())
-        raise DegenerateWeightsError(sequence, int(steps[sequence]), _FOUND.get(int(kinds[sequence])))

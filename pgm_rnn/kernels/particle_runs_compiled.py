@@ -75,11 +75,13 @@ def weigh(joint: Floats, weights: Floats, start: int, size: int, least: float) -
 
 
 @part
-def choose(weights: Floats, start: int, num: int, total: float, uniform: float, ancestors: Places) -> None:
-    """Fill ancestors[start : start + num] by systematic resampling: the points (n + u) / N of the running sums.
+def choose(weights: Floats, start: int, num: int, total: float, uniforms: Doubles, ancestors: Places) -> None:
+    """Fill ancestors[start : start + num] from the points (n + u_n) / N of the running sums.
 
-    It is `pgm_rnn.kernels.inverse_cdf`, each index written wherever its points are.
+    One uniform for all parts is systematic resampling, one for each is stratified. It is
+    `pgm_rnn.kernels.inverse_cdf`, each index written wherever its points are.
     """
+    of_each = uniforms.shape[0] > 1
     begin, until, last = 0, 0.0, 0
     scale = num / total
     for n in range(num):
@@ -89,7 +91,7 @@ def choose(weights: Floats, start: int, num: int, total: float, uniform: float, 
         until += weight
         reached = until * scale
         whole = min(int(reached), num - 1)
-        end = whole + (uniform < reached - whole)
+        end = whole + (uniforms[whole if of_each else 0] < reached - whole)
         while begin < end:
             ancestors[start + begin] = n
             begin += 1
@@ -188,7 +190,7 @@ def linear_gaussian(
             again = t > 0 and ess[b, t - 1] <= threshold
             resampled[b, t] = again
             if again:
-                choose(weights, start, num, offset[b, 1], uniforms[b, t], ancestors)
+                choose(weights, start, num, offset[b, 1], uniforms[b, t : t + 1], ancestors)
             left = joint.dtype.type(-math.log(num) if again or t == 0 else -offset[b, 0])
             equal = again or t == 0
             tm, tr = (t - 1) % matrix.shape[1], (t - 1) % root.shape[1]
@@ -290,7 +292,7 @@ def finite(
             again = t > 0 and ess[b, t - 1] <= threshold
             resampled[b, t] = again
             if again:
-                choose(weights, start, num, offset[b, 1], uniforms[b, t], ancestors)
+                choose(weights, start, num, offset[b, 1], uniforms[b, t : t + 1], ancestors)
             equal = again or t == 0
             left = joint.dtype.type(-math.log(num) if equal else -offset[b, 0])
             step = (t - 1) % moves.shape[1]

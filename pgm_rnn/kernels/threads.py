@@ -144,6 +144,25 @@ def run_alone(function: Any, *arguments: Any) -> None:
         _alone(function)(*_arrays(arguments))
 
 
+class Repeated:
+    """`run_alone` for a function that is called at every step with arrays of the same kinds, not tensors.
+
+    The first call may compile and goes through `run_alone`; later ones cost two microseconds instead of twenty.
+    """
+
+    def __init__(self, function: Any) -> None:
+        self._function = function
+        self._compiled: Any = None
+
+    def __call__(self, *arrays: Any) -> None:
+        """Call the function in the calling thread."""
+        if self._compiled is None:
+            run_alone(self._function, *arrays)
+            self._compiled = _alone(self._function)
+        else:
+            self._compiled(*arrays)
+
+
 _ONE_AT_A_TIME = Lock()
 
 

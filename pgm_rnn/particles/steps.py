@@ -15,6 +15,7 @@ from pgm_rnn.particles.options import Options
 from pgm_rnn.particles.resampling import Lookedahead, look_ahead, resample
 from pgm_rnn.particles.state import Particles, Proposed, Step
 from pgm_rnn.sequence_model.conditionals import Conditionals, example_of, memory_of, spread
+from pgm_rnn.sequence_model.memory import Memory
 from pgm_rnn.sequence_model.observations import check_memory, check_whole
 from pgm_rnn.sequences import over_events, some_observed
 
@@ -42,7 +43,7 @@ def init(
         ValueError: an observation is missing that the model's memory reads, or that the states are conditioned on.
         DegenerateWeightsError: all weights of a sequence are zero, or one is NaN or infinite.
     """
-    x = _without_missing(model, x, mask)
+    x = without_missing(model, x, mask)
     given = x if model.first == "condition" else None
     if given is not None and mask is not None:
         check_whole(mask)
@@ -84,7 +85,7 @@ def step(
         ValueError: an observation is missing that the model's memory reads.
         DegenerateWeightsError: all weights of a sequence are zero, or one is NaN or infinite.
     """
-    x = _without_missing(model, x, mask)
+    x = without_missing(model, x, mask)
     if read is None:
         read = memory_of(model).read(particles.x, inputs)
     seen = active if mask is None else _seen(mask, active)
@@ -93,7 +94,7 @@ def step(
     return after if active is None else _frozen(particles, after, active)
 
 
-def _without_missing(model: Conditionals, x: Tensor, mask: Tensor | None) -> Tensor:
+def without_missing(model: Conditionals, x: Tensor, mask: Tensor | None) -> Tensor:
     """An observation (B, *event) with zeros where it is missing, if no memory reads it."""
     if mask is None:
         return x
@@ -117,18 +118,34 @@ def start(
     features: Tensor | None = None,
 ) -> Proposed:
     """Particles for z_1; they are drawn from p(z_1 | x_1) if x_1 (B, *event) is given."""
-    num, u = options.num_particles, options.uniforms(1)
+    z, h, log_ratio = first_states(
+        model, batch, options, given=given, inputs=inputs, features=features, uniforms=options.uniforms(1)
+    )
+    like = example_of(model)
+    log_weights = like.new_full((options.num_particles, batch), -math.log(options.num_particles))
+    never = torch.zeros(batch, dtype=torch.bool, device=like.device)
+    return Proposed(z, h, log_weights if log_ratio is None else log_weights + log_ratio, never, None)
+
+
+def first_states(
+    model: Conditionals,
+    batch: int,
+    options: Options,
+    *,
+    given: Tensor | None = None,
+    inputs: Tensor | None = None,
+    features: Tensor | None = None,
+    uniforms: Uniforms | None = None,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """z_1, h_1 and log p(z_1) - log q(z_1), (N, B), None for q = p."""
+    num = options.num_particles
     h = memory_of(model).start(batch, inputs)
     h = None if h is None else h.expand(num, *h.shape)
     if given is not None:
-        z, log_ratio = _draw(spread(model.initial_given(h, given), torch.Size([num, batch])), u), None
-    else:
-        law = spread(model.initial(h), torch.Size([num, batch]))
-        z, log_ratio = _propose(model, law, None, h, features, options, u)
-    like = example_of(model)
-    log_weights = like.new_full((num, batch), -math.log(num))
-    never = torch.zeros(batch, dtype=torch.bool, device=like.device)
-    return Proposed(z, h, log_weights if log_ratio is None else log_weights + log_ratio, never, None)
+        return drawn(spread(model.initial_given(h, given), torch.Size([num, batch])), uniforms), h, None
+    law = spread(model.initial(h), torch.Size([num, batch]))
+    z, log_ratio = _propose(model, law, None, h, features, options, uniforms)
+    return z, h, log_ratio
 
 
 def move(
@@ -153,13 +170,31 @@ def move(
     else:
         drawn_by = look_ahead(particles, x, options, active, number)
     particles, resampled, ancestors = resample(particles, drawn_by, options, u)
-    z_before, memory = particles.z, memory_of(model)
-    read = memory.read(particles.x) if read is None else read
-    h = memory.step(particles.h, z_before, memory.repeated(read, options.num_particles))
-    law = spread(model.transition(z_before, h), particles.log_weights.shape)
-    z, log_ratio = _propose(model, law, z_before, h, features, options, u)
+    memory = memory_of(model)
+    read = memory.repeated(memory.read(particles.x) if read is None else read, options.num_particles)
+    z, h, log_ratio = later_states(model, memory, particles.z, particles.h, read, options, features, u)
     log_weights = particles.log_weights if log_ratio is None else particles.log_weights + log_ratio
     return Proposed(z, h, log_weights, resampled, ancestors)
+
+
+def later_states(
+    model: Conditionals,
+    memory: Memory,
+    z: Tensor,
+    h: Tensor | None,
+    read: Any,
+    options: Options,
+    features: Tensor | None = None,
+    uniforms: Uniforms | None = None,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """z_t, h_t and log p(z_t | ...) - log q(z_t | ...), (N, B), None for q = p, from particles (N, B, ...) before them.
+
+    `memory` is the model's, `read` what it has read of x_{t-1} for every particle.
+    """
+    h = memory.step(h, z, read)
+    law = spread(model.transition(z, h), z.shape[:2])
+    after, log_ratio = _propose(model, law, z, h, features, options, uniforms)
+    return after, h, log_ratio
 
 
 def weigh(
@@ -183,6 +218,11 @@ def weigh(
     return _weighed(proposed, x, joint, options, number)
 
 
+def is_bootstrap(model: Conditionals, options: Options) -> bool:
+    """Whether states are drawn from the model's own laws."""
+    return options.proposal == "bootstrap" or (options.proposal is None and not model.has_proposal)
+
+
 def _propose(
     model: Conditionals,
     law: TorchDistribution,
@@ -193,8 +233,8 @@ def _propose(
     uniforms: Uniforms | None,
 ) -> tuple[Tensor, Tensor | None]:
     """States from the proposal and log p(z_t | ...) - log q(z_t | ...), (N, B), None if q is the model's own law."""
-    if options.proposal == "bootstrap" or (options.proposal is None and not model.has_proposal):
-        return _draw(law, uniforms), None
+    if is_bootstrap(model, options):
+        return drawn(law, uniforms), None
     propose = model.proposal if options.proposal is None else options.proposal
     assert callable(propose)  # "bootstrap" has returned above
     guide = spread(propose(z_before, h, features), law.batch_shape)
@@ -202,11 +242,12 @@ def _propose(
         raise ValueError(
             f"expected a proposal over {law.support}, the support of the model's states, got {guide.support}"
         )
-    z = _draw(guide, uniforms)
+    z = drawn(guide, uniforms)
     return z, law.log_prob(z) - guide.log_prob(z)
 
 
-def _draw(law: TorchDistribution, uniforms: Uniforms | None) -> Tensor:
+def drawn(law: TorchDistribution, uniforms: Uniforms | None) -> Tensor:
+    """A draw from a law, by inversion at given uniforms or by torch's global generator."""
     if uniforms is not None:
         return invert(law, uniforms.states)
     return law.rsample() if law.has_rsample else law.sample()  # cheaper than torch.normal for normal laws

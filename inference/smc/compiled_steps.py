@@ -1,0 +1,179 @@
+"""Filters of any model without gradients: the laws are the model's, the weights are one compiled call per step.
+
+Torch draws, weighs and gathers. What lies between, from log p(x_t | z_t) to ancestors, is
+`pgm_rnn.kernels.particle_steps`. Numbers are drawn in the order of the general steps (`pgm_rnn.particles`), so that for
+a seed both are the same run up to rounding.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from pgm_rnn.distributions.observed import observed_log_prob
+from pgm_rnn.inference.smc.results import Filtered, History
+from pgm_rnn.inference.smc.thresholds import check_lost, least_size
+from pgm_rnn.kernels.particle_steps import ParticleWeights
+from pgm_rnn.particles import Options
+from pgm_rnn.particles.steps import first_states, later_states, without_missing
+from pgm_rnn.sequence_model import SequenceModel, memory_of
+from pgm_rnn.sequence_model.conditionals import example_of
+from pgm_rnn.sequence_model.observations import check_whole
+from pgm_rnn.sequences import Sequences
+
+SeenFunction = Callable[[Tensor, Tensor | None, Tensor], Tensor]
+"""A function of a state, its memory and the observation (B, *event), (N, B, ...)."""
+
+
+def suits(data: Sequences, options: Options) -> bool:
+    """Whether these steps can run: on the CPU, without gradients, and no ancestor drawn by anything but the weights."""
+    plain = options.lookahead is None and options.noise is None and options.resampling != "soft"
+    return plain and data.x.device.type == "cpu" and not torch.is_grad_enabled()
+
+
+def compiled_steps(
+    model: SequenceModel,
+    data: Sequences,
+    options: Options,
+    functions: Mapping[str, SeenFunction],
+    keep: Literal["last", "all"],
+) -> Filtered:
+    """A filter of checked data that `suits`.
+
+    Raises:
+        ValueError: observations are missing that the model's memory or its first states read.
+        DegenerateWeightsError: as the general steps.
+    """
+    run = _Run(model, data, options, functions, keep)
+    for t in range(data.x.shape[1]):
+        run.step(t)
+    return run.result()
+
+
+class _Run:
+    """A filter under way: particles z (N, B, *latent) and h (N, B, dim), their weights, and what is kept."""
+
+    def __init__(
+        self,
+        model: SequenceModel,
+        data: Sequences,
+        options: Options,
+        functions: Mapping[str, SeenFunction],
+        keep: Literal["last", "all"],
+    ) -> None:
+        self.model, self.data, self.options, self.functions, self.keep = model, data, options, functions, keep
+        x, lengths, _, inputs, observed = data[:5]
+        self.memory, self.shape = memory_of(model), torch.Size([options.num_particles, len(x)])
+        self.reads = self.memory.reads(x, inputs)
+        encoded = model.encode(x, lengths)
+        self.features, self.there = (
+            [None] * x.shape[1] if values is None else values.unbind(1) for values in (encoded, observed)
+        )
+        self.x, self.shortest = x.unbind(1), int(lengths.min())
+        self.weights: ParticleWeights | None = None
+        self.z: Tensor
+        self.h: Tensor | None = None
+        self.kept: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.means: dict[str, list[Tensor]] = {}
+
+    def step(self, t: int) -> None:
+        """Step t, counted from 0: resample, propose, weigh.
+
+        Raises:
+            ValueError: as `compiled_steps`.
+        """
+        x, there = without_missing(self.model, self.x[t], self.there[t]), self.there[t]
+        ancestors = self._resampled(t)
+        log_ratio = self._first(x, there) if t == 0 else self._later(t)
+        if t == 0 and self.model.first == "condition":
+            log_ratios = example_of(self.model).new_zeros(())
+        else:
+            log_ratios = observed_log_prob(self.model.emission(self.z, self.h), x, there)
+        self._weigh(t, log_ratios if log_ratio is None else log_ratios + log_ratio)
+        self._keep(ancestors, x)
+
+    def _resampled(self, t: int) -> Tensor | None:
+        """Resample before step t; the places of the ancestors, n B + b, (N, B), None if each is its own."""
+        weights = self.weights
+        if weights is None or not weights.uneven:
+            return None
+        places = weights.places(t, torch.rand(weights.uniforms_shape, dtype=torch.float64))
+        self.z = _taken(self.z, places)
+        self.h = None if self.h is None else _taken(self.h, places)
+        return places
+
+    def _first(self, x: Tensor, there: Tensor | None) -> Tensor | None:
+        given = x if self.model.first == "condition" else None
+        if given is not None and there is not None:
+            check_whole(there)
+        inputs = None if self.data.inputs is None else self.data.inputs[:, 0]
+        start = first_states(self.model, len(x), self.options, given=given, inputs=inputs, features=self.features[0])
+        self.z, self.h, log_ratio = start
+        return log_ratio
+
+    def _later(self, t: int) -> Tensor | None:
+        read = self.memory.repeated(self.reads[t - 1], self.options.num_particles)
+        z, h, log_ratio = later_states(self.model, self.memory, self.z, self.h, read, self.options, self.features[t])
+        if t >= self.shortest:  # a sequence that has ended keeps its particles
+            active = t < self.data.lengths
+            z = _chosen(active, z, self.z)
+            h = None if h is None or self.h is None else _chosen(active, h, self.h)
+        self.z, self.h = z, h
+        return log_ratio
+
+    def _weigh(self, t: int, log_ratios: Tensor) -> None:
+        """Raise unless the step leaves weights to go on with.
+
+        Raises:
+            DegenerateWeightsError: as the general steps.
+        """
+        if self.weights is None:
+            dtype = torch.promote_types(example_of(self.model).dtype, log_ratios.dtype)
+            num, steps, scheme = self.options.num_particles, len(self.x), self.options.resampling
+            self.weights = ParticleWeights(num, self.data.lengths, steps, dtype, scheme, least_size(self.options))
+        if log_ratios.shape != self.shape:
+            log_ratios = log_ratios.expand(self.shape)
+        if not self.weights.weigh(t, log_ratios.to(self.weights.dtype)):
+            check_lost(self.weights.lost, self.options)
+
+    def _keep(self, places: Tensor | None, x: Tensor) -> None:
+        """Keep what was asked for of a step."""
+        weights = self.weights
+        assert weights is not None  # the step has weighed
+        if self.keep == "all":
+            batch = self.shape[1]
+            ancestors = torch.arange(self.shape.numel()).view(self.shape) if places is None else places
+            self.kept.append((self.z, weights.log_weights, ancestors // batch))
+        for name, function in self.functions.items():
+            values = function(self.z, self.h, x)
+            normalized = weights.weights / weights.weights.sum(0)
+            weighted = normalized[(...,) + (None,) * (values.dim() - 2)] * values
+            self.means.setdefault(name, []).append(weighted.sum(0))
+
+    def result(self) -> Filtered:
+        """The engine's result."""
+        weights: Any = self.weights
+        total = weights.log_normalizers.sum(-1)
+        history = History(*(torch.stack(parts) for parts in zip(*self.kept, strict=True))) if self.kept else None
+        return Filtered(
+            log_marginal_likelihood=total,
+            log_normalizers=weights.log_normalizers,
+            particles=self.z,
+            log_weights=weights.log_weights + total,
+            ess=weights.ess,
+            resampled=weights.resampled,
+            means={name: torch.stack(values, dim=1) for name, values in self.means.items()},
+            history=history,
+            memory=self.h,
+        )
+
+
+def _taken(values: Tensor, places: Tensor) -> Tensor:
+    """The particles (N, B, ...) at places n B + b, (N, B)."""
+    return values.reshape(-1, *values.shape[2:]).index_select(0, places.reshape(-1)).view(values.shape)
+
+
+def _chosen(active: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    """New particles of active sequences, (B,), old ones of those that have ended."""
+    return new.where(active[(...,) + (None,) * (new.dim() - 2)], old)
