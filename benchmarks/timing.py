@@ -6,6 +6,9 @@ from collections.abc import Callable
 from statistics import median
 
 Steps = dict[str, Callable[[], object]]
+SETTLED = 0.03
+"""Seconds of untimed calls before a timed one."""
+
 Times = dict[str, tuple[float, float]]
 """Median milliseconds of each step, and the median over rounds of its ratio to the first step's time."""
 
@@ -14,16 +17,16 @@ def time_in_turn(steps: Steps, repeats: int, warmup: int = 3) -> Times:
     """Median milliseconds of each step, and the median over rounds of its ratio to the first step's time.
 
     The steps are called one after the other in each of `repeats` rounds, so that the times of a round share the state
-    of the machine. Each round begins with a different step, because a step is slower after one that uses other memory.
+    of the machine. Each is called untimed first, as in a loop of its own: it finds its memory in the cache, and the
+    threads of the step before it, which go on looking for work for a while, are asleep.
     """
     for step in steps.values():
         for _ in range(warmup):
             step()
     seconds: dict[str, list[float]] = {name: [] for name in steps}
-    rounds = list(steps.items())
     for _ in range(repeats):
-        rounds.append(rounds.pop(0))
-        for name, step in rounds:
+        for name, step in steps.items():
+            settle(step)
             seconds[name].append(seconds_of(step))
     reference = next(iter(seconds.values()))
     return {
@@ -41,6 +44,14 @@ def time_peers(steps: Steps, repeats: int = 25, slow: float = 0.25) -> Times:
         again = time_in_turn({reference: steps[reference]} | slow_steps, repeats=3, warmup=0)
         times |= {name: again[name] for name in slow_steps}
     return {name: times[name] for name in steps}
+
+
+def settle(step: Callable[[], object]) -> None:
+    """Call a step once, and again until `SETTLED` seconds have passed."""
+    start = time.perf_counter()
+    step()
+    while time.perf_counter() - start < SETTLED:
+        step()
 
 
 def seconds_of(step: Callable[[], object]) -> float:

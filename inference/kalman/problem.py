@@ -15,6 +15,7 @@ from pgm_rnn.inference.kalman.kinds import GaussianStateModel, has_gaussian_stat
 from pgm_rnn.inference.kalman.linearisation import METHODS, StateLaw
 from pgm_rnn.inference.suitable import unsuitable
 from pgm_rnn.kernels import gaussian_backward, kalman
+from pgm_rnn.kernels.not_numbers import has_nan
 from pgm_rnn.kernels.precision import double, in_double, rounded
 from pgm_rnn.sequence_model import SequenceModel, memory_of
 from pgm_rnn.sequence_model.affine import moments_of
@@ -168,7 +169,7 @@ def _observed(data: Sequences) -> Tensor | None:
     """True where an entry was observed, the shape of x: the mask if there is one, otherwise where x is not NaN."""
     if data.observed is not None:
         return kalman.per_entry(data.mask, as_vectors(data.x)).reshape(data.x.shape)
-    if not data.x.is_floating_point() or not bool(data.x.isnan().any()):
+    if not has_nan(data.x):
         return None
     return ~data.x.isnan()
 

@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor
 
+from pgm_rnn.kernels.not_numbers import has_nan
 from pgm_rnn.kernels.small_matrices import cholesky, solve, solve_transposed
 
 _LOG_TWO_PI = math.log(2 * math.pi)
@@ -38,7 +39,7 @@ def updated(
     All are NaN where S is not positive definite.
     """
     seen = (matrix @ mean[..., None])[..., 0] + offset
-    there = ~x.isnan() if x.is_floating_point() and bool(x.isnan().any()) else None
+    there = ~x.isnan() if has_nan(x) else None
     if there is not None:
         matrix = matrix.where(there[..., None], 0.0)
     deviation, total, _ = _without_missing(seen, matrix @ cov @ matrix.mT + noise, x)
@@ -53,7 +54,7 @@ def updated(
 
 def _without_missing(mean: Tensor, cov: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
     """x - m and S, zeros and unit variances in place of what is missing, and which entries are there, if not all."""
-    if not bool(x.isnan().any()):
+    if not has_nan(x):
         return x - mean, cov, None
     there = ~x.isnan()
     both = there[..., None] & there[..., None, :]

@@ -20,6 +20,7 @@ from pgm_rnn.inference.kalman.innovations import one_step_residuals, rebuilt
 from pgm_rnn.inference.mcmc import Posterior
 from pgm_rnn.inference.pmmh import ParticlePosterior
 from pgm_rnn.inference.svi import Fit
+from pgm_rnn.kernels.not_numbers import has_nan
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.observations import as_batch
@@ -263,6 +264,6 @@ def _shaped(x: Tensor, z: Tensor | None, batch: Sequences, num_draws: int, keep_
 
 def _observed(data: Sequences) -> Tensor | None:
     """True where x was observed: the mask, or where it is no NaN; None if nothing is missing."""
-    if data.observed is not None or not data.x.is_floating_point() or not bool(data.x.isnan().any()):
+    if data.observed is not None or not has_nan(data.x):
         return data.observed
     return ~data.x.isnan()

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
+from pgm_rnn.kernels.not_numbers import has_nan
+
 WRAPPERS = ("Independent", "ExpandedDistribution", "MaskedDistribution")
 _STRUCTURAL = (RuntimeError, ValueError, TypeError, AttributeError, IndexError)
 _OF_SHAPES = re.compile(
@@ -127,7 +129,7 @@ def log_probs_of(place: Place, law: Distribution, values: Tensor, *, nan: bool =
             f"expected a law from {place} with a density at valid values of shape {tuple(values.shape)}, got a "
             f"{kind(law)}: {reason(error)}"
         ) from error
-    if not nan and bool(found.isnan().any()):
+    if not nan and has_nan(found):
         raise ValueError(
             f"expected a law from {place} with a density at every valid value, got a {kind(law)} whose log density is "
             "NaN; check its parameters and its support"

@@ -23,6 +23,7 @@ from pgm_rnn.distributions.normal import Entries, entries_of
 from pgm_rnn.distributions.normal_moments import stored_once, unexpanded
 from pgm_rnn.distributions.observed import observed_log_prob
 from pgm_rnn.kernels import normal_density
+from pgm_rnn.kernels.not_numbers import has_nan
 from pgm_rnn.sequence_model.conditionals import Conditionals, memory_of
 from pgm_rnn.sequence_model.parameters import Snapshot
 from pgm_rnn.sequences import Sequences
@@ -151,7 +152,7 @@ def densities_at_states(
         return _densities(emission, num_states, x, observed, h)
     with _unchecked_normals():
         found = _densities(emission, num_states, x, observed, h)
-    if not bool(found.isnan().any()):
+    if not has_nan(found):
         return found
     return _densities(emission, num_states, x, observed, h)  # the law itself says which parameter is wrong
 
