@@ -21,6 +21,7 @@ from pgm_rnn.distributions.normal import Normal, log_prob_of_drawn
 from pgm_rnn.emissions import Emission
 from pgm_rnn.kernels import positive
 from pgm_rnn.kernels.combiner_draws import Weights, combiner_draws
+from pgm_rnn.kernels.lineages import Lineage
 from pgm_rnn.models.info import HIDDEN_DIM, LATENT_DIM, STEPS_ON_A_BOUND, GradientFit, ModelInfo, Size
 from pgm_rnn.models.networks import GRU, Layers, NormalHead
 from pgm_rnn.models.vrnn import chosen_bits
@@ -111,9 +112,13 @@ class DeepMarkovModel(DrawsGuide, DensityAtOnce, SequenceModel):
         """Draws from the guide by a compiled function; see `pgm_rnn.kernels.combiner_draws`."""
         assert features is not None
         noise = torch.randn(*x.shape[:2], self.latent_dim, dtype=features.dtype, device=x.device)
+        return self.redraw_guide(features, noise)
+
+    def redraw_guide(self, features: Tensor, noise: Tensor, lineage: Lineage | None = None) -> Drawn | None:
+        """The same from given noise, also for particles of which some continue others."""
         from_z, head = self.combiner.from_z, self.combiner.head.linear
         weights = Weights(from_z.weight, from_z.bias, head.weight, head.bias)
-        z, scale = combiner_draws(features, noise, self.combiner.z_0.expand(len(x), -1), weights)
+        z, scale = combiner_draws(features, noise, self.combiner.z_0.expand(len(noise), -1), weights, lineage)
         return Drawn(z, None, log_prob_of_drawn(noise, scale))
 
     def state_log_probs(self, z: Tensor, h: None) -> Tensor:

@@ -19,6 +19,7 @@ from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.distributions.normal import Normal, log_prob_of_drawn
 from pgm_rnn.emissions import Bernoulli, Emission
 from pgm_rnn.kernels.encoder_draws import Weights, encoder_draws
+from pgm_rnn.kernels.lineages import Lineage
 from pgm_rnn.models.cells import CELL, CELLS, StackedCell
 from pgm_rnn.models.info import HIDDEN_DIM, LATENT_DIM, STEPS_ON_A_BOUND, GradientFit, ModelInfo
 from pgm_rnn.models.networks import ACTIVATIONS, Layers, NormalHead
@@ -128,25 +129,37 @@ class VRNN(ReadsAhead, DrawsGuide, SequenceModel):
 
     def draw_guide(self, x: Tensor, features: Tensor | None) -> Drawn | None:
         """Draws from the encoder, with their memory; compiled along a GRU with rectified layers."""
-        cell = self.hidden.cell
-        if not isinstance(cell, StackedCell) or features is None:
+        if not isinstance(self.hidden.cell, StackedCell) or features is None:
             return None
         noise = torch.randn(*x.shape[:2], self.latent_dim, dtype=features.dtype, device=x.device)
+        return self.redraw_guide(features, noise)
+
+    def redraw_guide(self, features: Tensor, noise: Tensor, lineage: Lineage | None = None) -> Drawn | None:
+        """The same from given noise, also for particles of which some continue others."""
+        cell = self.hidden.cell
+        if not isinstance(cell, StackedCell):
+            return None
         recurrent_weight, recurrent_bias = cell.recurrent_map(0)
         weight = torch.cat([self.encoder.from_h.weight, recurrent_weight])  # both are multiplied by h_t
         bias = F.pad(recurrent_bias, (self.hidden_dim, 0))
         if isinstance(cell.network, nn.GRU) and self.activation == "relu":
             head, phi_z = self.encoder.head.linear, self.phi_z.linear[0]
-            start, from_z = self.initial_memory.expand(len(x), -1), self.hidden.from_z
+            start, from_z = self.initial_memory.expand(len(noise), -1), self.hidden.from_z
             assert isinstance(phi_z, nn.Linear)
             maps = Weights(weight, bias, head.weight, head.bias, phi_z.weight, phi_z.bias, from_z.weight)
-            z, h, scale, _ = encoder_draws(features, noise, start, maps)
+            z, h, scale, _ = encoder_draws(features, noise, start, maps, lineage)
         else:
-            z, h, scale = self._draws(cell, features, noise, weight, bias)
+            z, h, scale = self._draws(cell, features, noise, weight, bias, lineage)
         return Drawn(z, h, log_prob_of_drawn(noise, scale))
 
     def _draws(
-        self, cell: StackedCell, features: Tensor, noise: Tensor, weight: Tensor, bias: Tensor
+        self,
+        cell: StackedCell,
+        features: Tensor,
+        noise: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        lineage: Lineage | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """z, h and the guide's scale of every step, along any single layer with gates."""
         sizes = [self.hidden_dim, cell.projected_dim]
@@ -157,6 +170,7 @@ class VRNN(ReadsAhead, DrawsGuide, SequenceModel):
         for t, noise_t in enumerate(noise.unbind(1)):
             if t > 0:
                 h = cell.gated(to_hidden[t - 1] + self.hidden.from_z(self.phi_z(steps[-1][0])), from_h, h)
+                h = h if lineage is None else lineage.taken(h, t)
             from_h_encoder, from_h = F.linear(self._top(h), weight, bias).split_with_sizes(sizes, -1)
             loc, scale = self.encoder.loc_and_scale(to_encoder[t], from_h_encoder)
             steps.append((torch.addcmul(loc, noise_t, scale), h, scale))

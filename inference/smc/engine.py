@@ -11,6 +11,7 @@ from pgm_rnn.inference.smc.forecasting import continued, drawn_particles
 from pgm_rnn.inference.smc.paths import ancestral_paths, backward_paths, fixed_lag_states
 from pgm_rnn.inference.smc.results import Filtered
 from pgm_rnn.inference.smc.run import Function, checked_for_smc, run
+from pgm_rnn.inference.smc.two_passes import in_two_passes
 from pgm_rnn.particles import Lookahead, Options, Proposal
 from pgm_rnn.particles.errors import offering_minus_infinity
 from pgm_rnn.particles.noise import Noise
@@ -241,7 +242,9 @@ def log_marginal_likelihood(
     check_choice("resample", resample, _THRESHOLDS)
     options = Options(num_particles, proposal, lookahead, resampling, _THRESHOLDS[resample], gradient)
     with seeded(seed, stream=8):
-        return run(model, checked_for_smc(model, x, lengths, inputs, mask), options).log_marginal_likelihood
+        data = checked_for_smc(model, x, lengths, inputs, mask)
+        found = in_two_passes(model, data, options)
+        return run(model, data, options).log_marginal_likelihood if found is None else found
 
 
 _THRESHOLDS = {"adaptive": 0.5, "never": 0.0, "always": 1.0}

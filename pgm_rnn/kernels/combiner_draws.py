@@ -3,9 +3,11 @@
     u_t = f_t + tanh(C z_{t-1} + c) / 2,   (loc, raw) = M u_t + m,   z_t = loc + e_t s_t
 
 s_t = max(softplus(raw), least_scale). f_t, what the combiner reads of the observations, and e_t, standard normal, are
-given. As in `pgm_rnn.kernels.encoder_draws`, the derivatives by the weights are one matrix product each.
+given; z_{t-1} may be another particle's (`pgm_rnn.kernels.lineages`). As in `pgm_rnn.kernels.encoder_draws`, the
+derivatives by the weights are one matrix product each.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +19,7 @@ from pgm_rnn.kernels import doors, positive, transforms
 from pgm_rnn.kernels.encoder_draws import of_map
 from pgm_rnn.kernels.gated import run_lanes, suits
 from pgm_rnn.kernels.hmm_lanes import LANES
+from pgm_rnn.kernels.lineages import Lineage, as_arguments, check, from_arguments
 
 
 class Weights(NamedTuple):
@@ -47,7 +50,9 @@ class CombinerDraws(NamedTuple):
     scale: Tensor
 
 
-def combiner_draws(features: Tensor, noise: Tensor, start: Tensor, weights: Weights) -> CombinerDraws:
+def combiner_draws(
+    features: Tensor, noise: Tensor, start: Tensor, weights: Weights, lineage: Lineage | None = None
+) -> CombinerDraws:
     """z_t and s_t of every step, differentiable in every argument; compiled where `gated.suits` says so.
 
     Args:
@@ -55,6 +60,7 @@ def combiner_draws(features: Tensor, noise: Tensor, start: Tensor, weights: Weig
         noise: e_t, (B, T, D).
         start: z_0, (B, D).
         weights: the maps.
+        lineage: the particles that rows continue; None if each continues itself.
 
     Raises:
         TypeError: an argument of another dtype.
@@ -68,18 +74,28 @@ def combiner_draws(features: Tensor, noise: Tensor, start: Tensor, weights: Weig
         weights._asdict().items(), ((width, dim), (width,), (2 * dim, width), (2 * dim,)), strict=True
     ):
         doors.tensor(name, value, features, *shape)
+    if lineage is not None:
+        check(lineage, batch, num_steps)
     given = (features, noise, start, *weights)
     if not suits(*given, units=max(width, dim)):
-        return CombinerDraws(*_by_torch(*given))
+        return CombinerDraws(*_by_torch(lineage, *given))
     keep = torch.is_grad_enabled() and any(part.requires_grad for part in given)
-    return CombinerDraws(*_Draws.apply(keep, *given)[:2])
+    return CombinerDraws(*_Draws.apply(keep, *as_arguments(lineage), *given)[:2])
 
 
 def _by_torch(
-    features: Tensor, noise: Tensor, start: Tensor, combiner: Tensor, bias: Tensor, head: Tensor, head_bias: Tensor
+    lineage: Lineage | None,
+    features: Tensor,
+    noise: Tensor,
+    start: Tensor,
+    combiner: Tensor,
+    bias: Tensor,
+    head: Tensor,
+    head_bias: Tensor,
 ) -> tuple[Tensor, ...]:
     z, steps = start, []
-    for given, e in zip(features.unbind(1), noise.unbind(1), strict=True):
+    for t, (given, e) in enumerate(zip(features.unbind(1), noise.unbind(1), strict=True)):
+        z = z if lineage is None else lineage.taken(z, t)
         combined = torch.add(given, torch.tanh(F.linear(z, combiner, bias)), alpha=0.5)
         loc, raw = F.linear(combined, head, head_bias).chunk(2, -1)
         scale = positive.scale_of_network(raw)
@@ -100,14 +116,14 @@ class _Draws(torch.autograd.Function):
     @staticmethod
     @override
     def forward(
-        keep: bool, features: Tensor, noise: Tensor, start: Tensor, *weights: Tensor
+        keep: bool, ancestors: Tensor, kin: int, features: Tensor, noise: Tensor, start: Tensor, *weights: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         batch, steps, dim = noise.shape
         z, scale = (noise.new_empty(noise.shape) for _ in range(2))
         combined = features.new_empty(features.shape)
         kept = noise.new_empty(-(-batch // LANES), steps if keep else 1, features.shape[-1] + dim, LANES)
-        filled = (z, scale, combined, kept)
-        _run("draws", batch, features, noise, start, *weights, *filled, positive.least_scale(noise.dtype))
+        given, filled = (features, noise, start, ancestors, *weights), (z, scale, combined, kept)
+        _run("draws", batch, *given, *filled, kin, positive.least_scale(noise.dtype))
         return filled
 
     @staticmethod
@@ -115,7 +131,8 @@ class _Draws(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         """Keep what the gradient reads."""
         ctx.mark_non_differentiable(*output[2:])
-        ctx.save_for_backward(*inputs[1:], *output)
+        ctx.kin = inputs[2]
+        ctx.save_for_backward(inputs[1], *inputs[3:], *output)
 
     @staticmethod
     @override
@@ -126,14 +143,19 @@ class _Draws(torch.autograd.Function):
     @staticmethod
     @override
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        given, (z, scale, combined, kept) = ctx.saved_tensors[:7], ctx.saved_tensors[7:]
+        ancestors, given, (z, scale, combined, kept) = (
+            ctx.saved_tensors[0],
+            ctx.saved_tensors[1:8],
+            ctx.saved_tensors[8:],
+        )
+        lineage = from_arguments(ancestors, ctx.kin)
         if torch.is_grad_enabled() or transforms.is_transformed(grads):
-            return None, *torch.func.vjp(_by_torch, *given)[1](grads[:2])
+            return None, None, None, *torch.func.vjp(partial(_by_torch, lineage), *given)[1](grads[:2])
         features, noise, start, combiner, _, head, _ = given
         of_features, of_inside, of_start = (combined.new_empty(part.shape) for part in (features, features, start))
         of_raw = z.new_empty(*z.shape[:2], len(head))
         filled = of_features, of_inside, of_raw, of_start
-        _run("backward", len(z), *grads[:2], noise, kept, combiner.mT, head.mT, *filled)
-        before = torch.cat([start[:, None], z[:, :-1]], dim=1)
+        _run("backward", len(z), *grads[:2], noise, kept, ancestors, combiner.mT, head.mT, *filled, ctx.kin)
+        before = torch.cat([start[:, None], z[:, :-1]], dim=1) if lineage is None else lineage.before(z, start)
         of_maps = *of_map(of_inside, before), *of_map(of_raw, combined)
-        return None, of_features, of_raw[..., : z.shape[2]] * scale, of_start, *of_maps
+        return None, None, None, of_features, of_raw[..., : z.shape[2]] * scale, of_start, *of_maps

@@ -2,6 +2,8 @@
 
     z = loc + e s,   s = max(softplus(a), least),   (loc, a) = M u + m,   e standard normal
 
+Sequences may be particles, of which some continue others: before each step a row takes the place of its ancestor. Rows
+that may be ancestors of each other, `kin` of them next to each other, run in one block of whole groups of eight.
 Arrays are flat, a row of eight lanes per entry (`lanes_compiled`). The module is imported when it is first used.
 """
 
@@ -32,11 +34,60 @@ inner = jitted(error_model="numpy", fastmath={"contract", "nsz"})
 
 
 @inner
-def rows(g: int, batch: int, size: int) -> Integers:
-    """Where the rows of a group's sequences begin, of `size` numbers each."""
-    starts = np.empty(LANES, np.int64)
-    places(g, batch, size, starts)
+def groups_of_block(kin: int) -> int:
+    """Number of groups of eight rows in which the rows of whole kins fit exactly: the least multiple of 8 and kin."""
+    groups = 1
+    while groups * LANES % kin:
+        groups += 1
+    return groups
+
+
+@inner
+def rows(first: int, groups: int, batch: int, size: int) -> Integers:
+    """Where the rows of the groups from `first` on begin, of `size` numbers each, eight for each group."""
+    starts = np.empty(groups * LANES, np.int64)
+    for j in range(groups):
+        places(first + j, batch, size, starts[j * LANES : (j + 1) * LANES])
     return starts
+
+
+@inner
+def succeed(ancestors: Integers, t: int, first: int, batch: int, values: Floats, spare: Floats, size: int) -> None:
+    """Each row's `size` numbers become those of its ancestor at step t, in place; the block begins at row `first`."""
+    num_steps = ancestors.shape[0] // batch
+    for lane in range(values.shape[0] // size):
+        before = ancestors[min(first + lane, batch - 1) * num_steps + t] - first
+        here, there = _begin(lane, size), _begin(before, size)
+        for k in range(0, size * LANES, LANES):
+            spare[here + k] = values[there + k]
+    values[:] = spare
+
+
+@inner
+def succeed_backward(
+    ancestors: Integers, t: int, first: int, batch: int, values: Floats, spare: Floats, size: int
+) -> None:
+    """Derivatives by the numbers of ancestors from those by the numbers that `succeed` has made of them, in place."""
+    num_steps, lanes = ancestors.shape[0] // batch, values.shape[0] // size
+    count = min(lanes, batch - first)
+    spare[:] = 0
+    for lane in range(count):
+        before = ancestors[(first + lane) * num_steps + t] - first
+        here, there = _begin(lane, size), _begin(before, size)
+        for k in range(0, size * LANES, LANES):
+            spare[there + k] += values[here + k]
+    last = _begin(count - 1, size)
+    for lane in range(count, lanes):  # they repeat the last row
+        here = _begin(lane, size)
+        for k in range(0, size * LANES, LANES):
+            spare[here + k] = spare[last + k]
+    values[:] = spare
+
+
+@inner
+def _begin(lane: int, size: int) -> int:
+    """Where a row's numbers begin, eight apart from each other."""
+    return lane // LANES * size * LANES + lane % LANES
 
 
 @inner

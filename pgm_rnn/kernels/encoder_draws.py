@@ -3,11 +3,13 @@
     u_t = relu(a_t + E h_t),   (loc, raw) = M u_t + m,   z_t = loc + e_t s_t,   s_t = max(softplus(raw), least_scale)
     p_t = relu(P z_t + q),     h_{t+1} = GRU(h_t) with inputs b_t + V p_t, weights U and c (`pgm_rnn.kernels.gates`)
 
-a_t and b_t, what encoder and GRU read of x_t, and e_t, standard normal, are given. In torch such a loop spends most of
+a_t and b_t, what encoder and GRU read of x_t, and e_t, standard normal, are given; h_t may be another particle's
+(`pgm_rnn.kernels.lineages`). In torch such a loop spends most of
 its time on starting operations. Backward, only the chain of h_t and z_t is compiled: the derivatives by the weights are
 one matrix product each, over all steps and sequences.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +20,7 @@ from typing_extensions import override
 from pgm_rnn.kernels import doors, gates, positive, transforms
 from pgm_rnn.kernels.gated import run_lanes, suits
 from pgm_rnn.kernels.hmm_lanes import LANES
+from pgm_rnn.kernels.lineages import Lineage, as_arguments, check, from_arguments
 
 
 class Weights(NamedTuple):
@@ -63,7 +66,9 @@ def _suits(features: Tensor, noise: Tensor, start: Tensor, weights: Weights) -> 
     return suits(features, noise, start, *weights, units=max(start.shape[1], noise.shape[2], len(weights.extract_bias)))
 
 
-def encoder_draws(features: Tensor, noise: Tensor, start: Tensor, weights: Weights) -> EncoderDraws:
+def encoder_draws(
+    features: Tensor, noise: Tensor, start: Tensor, weights: Weights, lineage: Lineage | None = None
+) -> EncoderDraws:
     """z_t, h_t, s_t and p_t of every step, differentiable in every argument.
 
     Args:
@@ -71,17 +76,20 @@ def encoder_draws(features: Tensor, noise: Tensor, start: Tensor, weights: Weigh
         noise: e_t, (B, T, D).
         start: h_1, (B, H).
         weights: the maps.
+        lineage: the particles that rows continue; None if each continues itself.
 
     Raises:
         TypeError: an argument of another dtype.
         ValueError: shapes or devices that do not fit each other, or no step.
     """
     _check(features, noise, start, weights)
+    if lineage is not None:
+        check(lineage, *features.shape[:2])
     if not _suits(features, noise, start, weights):
-        return EncoderDraws(*_by_torch(features, noise, start, *weights))
+        return EncoderDraws(*_by_torch(lineage, features, noise, start, *weights))
     given = (features, noise, start, *weights)
     keep = torch.is_grad_enabled() and any(part.requires_grad for part in given)
-    return EncoderDraws(*_Draws.apply(keep, *given)[:4])
+    return EncoderDraws(*_Draws.apply(keep, *as_arguments(lineage), *given)[:4])
 
 
 def _check(features: Tensor, noise: Tensor, start: Tensor, weights: Weights) -> None:
@@ -97,10 +105,13 @@ def _check(features: Tensor, noise: Tensor, start: Tensor, weights: Weights) -> 
         doors.tensor(name, value, features, *shape)
 
 
-def _by_torch(features: Tensor, noise: Tensor, start: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+def _by_torch(
+    lineage: Lineage | None, features: Tensor, noise: Tensor, start: Tensor, *weights: Tensor
+) -> tuple[Tensor, ...]:
     maps, size, h = Weights(*weights), start.shape[1], start
     steps = []
-    for given, e in zip(features.unbind(1), noise.unbind(1), strict=True):
+    for t, (given, e) in enumerate(zip(features.unbind(1), noise.unbind(1), strict=True)):
+        h = h if lineage is None else lineage.taken(h, t)
         a, b = given.split_with_sizes([size, 3 * size], -1)
         from_h, from_h_gru = F.linear(h, maps.recurrent, maps.recurrent_bias).split_with_sizes([size, 3 * size], -1)
         loc, raw = F.linear(F.relu(a + from_h), maps.head, maps.head_bias).chunk(2, -1)
@@ -124,15 +135,15 @@ class _Draws(torch.autograd.Function):
     @staticmethod
     @override
     def forward(
-        keep: bool, features: Tensor, noise: Tensor, start: Tensor, *weights: Tensor
+        keep: bool, ancestors: Tensor, kin: int, features: Tensor, noise: Tensor, start: Tensor, *weights: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         (batch, steps, dim), size = noise.shape, start.shape[1]
         z, scale = (noise.new_empty(noise.shape) for _ in range(2))
         h, hidden = (noise.new_empty(batch, steps, size) for _ in range(2))
         phi_z = noise.new_empty(batch, steps, len(weights[5]))
         kept = noise.new_empty(-(-batch // LANES), steps if keep else 1, 4 * size + dim, LANES)
-        given, filled = (features, noise, start, *weights), (z, h, scale, phi_z, hidden, kept)
-        _run("draws", batch, *given, *filled, positive.least_scale(noise.dtype))
+        given, filled = (features, noise, start, ancestors, *weights), (z, h, scale, phi_z, hidden, kept)
+        _run("draws", batch, *given, *filled, kin, positive.least_scale(noise.dtype))
         return filled
 
     @staticmethod
@@ -140,7 +151,8 @@ class _Draws(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         """Keep what the gradient reads."""
         ctx.mark_non_differentiable(*output[4:])
-        ctx.save_for_backward(*inputs[1:], *output)
+        ctx.kin = inputs[2]
+        ctx.save_for_backward(inputs[1], *inputs[3:], *output)
 
     @staticmethod
     @override
@@ -151,17 +163,21 @@ class _Draws(torch.autograd.Function):
     @staticmethod
     @override
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        given, (z, h, scale, phi_z, hidden, kept) = ctx.saved_tensors[:10], ctx.saved_tensors[10:]
+        ancestors, *saved = ctx.saved_tensors
+        given, (z, h, scale, phi_z, hidden, kept) = saved[:10], saved[10:]
         if torch.is_grad_enabled() or transforms.is_transformed(grads):
-            return None, *torch.func.vjp(_by_torch, *given)[1](grads[:4])
+            looped = partial(_by_torch, from_arguments(ancestors, ctx.kin))
+            return None, None, None, *torch.func.vjp(looped, *given)[1](grads[:4])
         features, noise, start, recurrent, _, head, _, extract, _, from_state = given
         of_features, of_inside, of_start = (z.new_empty(part.shape) for part in (features, h, start))
         of_raw, of_extracted = z.new_empty(*z.shape[:2], len(head)), z.new_empty(phi_z.shape)
         transposed = (weight.mT for weight in (recurrent, head, extract, from_state))
         filled = of_features, of_inside, of_raw, of_extracted, of_start
-        _run("backward", len(z), *grads[:4], noise, h, phi_z, hidden, kept, *transposed, *filled)
+        _run("backward", len(z), *grads[:4], noise, h, phi_z, hidden, kept, ancestors, *transposed, *filled, ctx.kin)
         of_h = torch.cat([of_features[..., : -start.shape[1]], of_inside], -1)
         return (
+            None,
+            None,
             None,
             of_features,
             of_raw[..., : z.shape[2]] * scale,

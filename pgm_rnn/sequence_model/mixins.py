@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from pgm_rnn.kernels.gaussian_chain import GaussianChain
+from pgm_rnn.kernels.lineages import Lineage
 from pgm_rnn.sequence_model.conditionals import Conditionals, First
 from pgm_rnn.sequence_model.drawn import Drawn
 from pgm_rnn.sequence_model.memory import Recurrence
@@ -53,6 +54,19 @@ class DrawsGuide(Conditionals, ABC):
     @abstractmethod
     def draw_guide(self, x: Tensor, features: Tensor | None) -> Drawn | None:
         """States drawn from the proposal, with their memory and log densities; None to use the general loop."""
+
+    def redraw_guide(self, features: Tensor, noise: Tensor, lineage: Lineage | None = None) -> Drawn | None:
+        """States loc + scale * noise of the proposal's normal laws, with memory and log densities, differentiable.
+
+        Args:
+            features: those of `encode`, for every row, (R, T, F).
+            noise: (R, T, D).
+            lineage: the particles that rows continue; None if each continues itself.
+
+        Returns:
+            the states of all rows; None, the default, where they cannot be drawn from given noise.
+        """
+        return None
 
 
 class DensityAtOnce(Conditionals, ABC):

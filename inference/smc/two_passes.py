@@ -1,0 +1,115 @@
+"""FIVO and its gradient in two passes, for guides that draw the states of all steps at once.
+
+The first pass is the filter without gradients; it finds the noise of every state and the ancestors. In the second, a
+function of the model's own (`redraw_guide`) draws the same states again, and the log densities of all steps are taken
+at once. The estimate is a product over the spells between two resamplings, t = s..e, of the mean over particles of
+
+    prod_{t = s}^{e} p(x_t | z_t^n, h_t^n) p(z_t^n | ...) / q(z_t^n | ...).
+
+Ancestors count as given, as gradient="drop" says. Step by step, most of the time goes into starting operations.
+"""
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from pgm_rnn.distributions.normal import Normal
+from pgm_rnn.inference.smc.compiled_steps import compiled_steps
+from pgm_rnn.inference.smc.results import Filtered
+from pgm_rnn.kernels.lineages import Lineage
+from pgm_rnn.kernels.transforms import is_transformed
+from pgm_rnn.particles import Options
+from pgm_rnn.sequence_model import DrawsGuide, SequenceModel
+from pgm_rnn.sequence_model.once import computed_once
+from pgm_rnn.sequences import Sequences
+
+
+def in_two_passes(model: SequenceModel, data: Sequences, options: Options) -> Tensor | None:
+    """The estimate of log p(x_{1:T}) of checked data, (B,), nats; None where only the steps of a filter give it.
+
+    Raises:
+        DegenerateWeightsError: as the filter.
+    """
+    if not _suits(model, data, options):
+        return None
+    laws: list[Normal] = []
+
+    def proposal(z: Tensor | None, h: Tensor | None, features: Tensor | None) -> Normal:
+        laws.append(model.proposal(z, h, features))
+        return laws[-1]
+
+    with torch.no_grad(), computed_once(model):
+        found = compiled_steps(model, data, replace(options, proposal=proposal), {}, "all")
+    if not all(isinstance(law, Normal) for law in laws):
+        return None
+    with computed_once(model):
+        log_ratios = _log_ratios(model, data, found, _noise(found, laws, data))
+    if log_ratios is None or not bool(log_ratios.detach().sum().isfinite()):
+        return None
+    return log_total(log_ratios, found.resampled)
+
+
+def _suits(model: SequenceModel, data: Sequences, options: Options) -> bool:
+    """Whether the states can be drawn again: by the model's own guide, on the CPU, with gradients, nothing missing."""
+    own = options.proposal is None and options.lookahead is None and options.noise is None
+    plain = own and options.resampling != "soft" and options.gradient == "drop" and options.degenerate == "raise"
+    guide = _redraws(model) and model.has_proposal and model.reparametrised and model.first == "model"
+    seen = data.inputs is None and data.observed is None and data.x.device.type == "cpu"
+    return plain and guide and seen and torch.is_grad_enabled() and not is_transformed((data.x, *model.parameters()))
+
+
+def _redraws(model: SequenceModel) -> bool:
+    """Whether the model draws its guide's states again: the class that says how they are drawn must say so, too."""
+    names = {"draw_guide", "redraw_guide"}
+    own = next((names & vars(kind).keys() for kind in type(model).__mro__ if names & vars(kind).keys()), set())
+    return isinstance(model, DrawsGuide) and "redraw_guide" in own
+
+
+def _noise(found: Filtered, laws: list[Normal], data: Sequences) -> Tensor:
+    """(z_t - loc) / scale of every particle, zero beyond the ends of sequences, (R, T, D), rows by sequence."""
+    assert found.history is not None  # the first pass keeps it
+    z = found.history.z  # (T, N, B, D)
+    noise = torch.stack([(state - law.loc) / law.scale for state, law in zip(z, laws, strict=True)])
+    return noise.where(data.mask.mT[:, None, :, None], 0.0).permute(2, 1, 0, 3).flatten(0, 1)
+
+
+def _log_ratios(model: SequenceModel, data: Sequences, found: Filtered, noise: Tensor) -> Tensor | None:
+    """log p(x_t | z_t, h_t) p(z_t | ...) / q(z_t | ...) of every particle, (B, N, T), zero beyond the ends."""
+    assert isinstance(model, DrawsGuide)
+    assert found.history is not None
+    num, batch = found.history.ancestors.shape[1:]
+    own = num * torch.arange(batch)[:, None, None]
+    lineage = Lineage((found.history.ancestors.permute(2, 1, 0) + own).flatten(0, 1), num)
+    features = model.encode(data.x, data.lengths)
+    if features is None:
+        return None
+    drawn = model.redraw_guide(features.repeat_interleave(num, 0), noise, lineage)
+    if drawn is None or drawn.log_probs is None:
+        return None
+    z, h, x = drawn.z, drawn.h, data.x.repeat_interleave(num, 0)
+    first, later = (None, None) if h is None else (h[:, 0], h[:, 1:])
+    starts = model.initial(first).log_prob(z[:, 0]).expand(len(x))
+    moves = model.transition(lineage.before(z, z[:, 0])[:, 1:], later).log_prob(z[:, 1:])
+    seen = model.emission(z, h).log_prob(x)
+    log_ratios = seen + torch.cat([starts[:, None], moves], dim=1) - drawn.log_probs
+    return log_ratios.unflatten(0, (batch, num)).where(data.mask[:, None], 0.0)
+
+
+def log_total(log_ratios: Tensor, resampled: Tensor) -> Tensor:
+    """Sum over spells of the log of the mean over particles of the product of their ratios, (B,), nats.
+
+    Args:
+        log_ratios: (B, N, T), finite.
+        resampled: whether a spell begins with a step, (B, T); the first step begins one in any case.
+    """
+    steps = torch.arange(resampled.shape[1], device=resampled.device)
+    begins = resampled | (steps == 0)
+    first = steps.where(begins, 0).cummax(-1).values[:, None].expand(log_ratios.shape)
+    ends = torch.cat([begins[:, 1:], begins.new_ones(len(begins), 1)], dim=1)
+    exact = log_ratios.double()  # differences of long sums
+    total = exact.cumsum(-1)
+    products = total - (total - exact).gather(-1, first)
+    means = products.logsumexp(1) - math.log(log_ratios.shape[1])
+    return means.where(ends, 0.0).sum(-1).to(log_ratios.dtype)

@@ -1,0 +1,122 @@
+"""FIVO in two passes, against the filter's own steps with their gradient, and its sum against a loop in log space."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from pgm_rnn.inference import smc
+from pgm_rnn.inference.smc import engine, two_passes
+from pgm_rnn.models import VRNN, DeepMarkovModel
+from pgm_rnn.sequence_model import SequenceModel
+
+NUM_KEYS, LENGTHS = 6, torch.tensor([9, 5, 9, 1])
+
+MODELS = {
+    "vrnn": lambda: VRNN(NUM_KEYS, 3, 5),
+    "vrnn by steps of an lstm": lambda: VRNN(NUM_KEYS, 2, 4, cell="lstm"),
+    "vrnn with tanh": lambda: VRNN(NUM_KEYS, 2, 4, activation="tanh"),
+    "dmm": lambda: DeepMarkovModel(NUM_KEYS, 3, 5, guide_dim=4),
+}
+
+
+def made(name: str) -> tuple[SequenceModel, Tensor]:
+    torch.manual_seed(0)
+    return MODELS[name]().double(), (torch.rand(4, 9, NUM_KEYS) < 0.4).double()
+
+
+def estimates(model: SequenceModel, x: Tensor, **options: Any) -> list[Tensor]:
+    """The estimates and the gradients of their sum."""
+    found = smc.log_marginal_likelihood(model, x, LENGTHS, seed=3, **options)
+    return [found, *torch.autograd.grad(found.sum(), list(model.parameters()), materialize_grads=True)]
+
+
+def by_steps(monkeypatch: pytest.MonkeyPatch, model: SequenceModel, x: Tensor, **options: Any) -> list[Tensor]:
+    with monkeypatch.context() as patched:
+        patched.setattr(engine, "in_two_passes", lambda *_: None)
+        return estimates(model, x, **options)
+
+
+def difference(found: list[Tensor], expected: list[Tensor]) -> float:
+    return max(float((a - b).detach().abs().max()) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("resample", ["adaptive", "never", "always"])
+@pytest.mark.parametrize("num_particles", [1, 4, 9])
+@pytest.mark.parametrize("name", MODELS)
+def test_values_and_gradients_are_those_of_the_steps(
+    name: str, num_particles: int, resample: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, x = made(name)
+    options = {"num_particles": num_particles, "resample": resample}
+    found, expected = estimates(model, x, **options), by_steps(monkeypatch, model, x, **options)
+    largest = max(float(part.detach().abs().max()) for part in expected)
+    assert difference(found, expected) < 1e-12 * max(1.0, largest)
+
+
+@pytest.mark.parametrize("scheme", ["stratified", "multinomial", "residual"])
+def test_so_with_every_scheme_of_ancestors(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = made("dmm")
+    options: dict[str, Any] = {"num_particles": 5, "resample": "always", "resampling": scheme}
+    assert difference(estimates(model, x, **options), by_steps(monkeypatch, model, x, **options)) < 1e-10
+
+
+@pytest.mark.parametrize("name", ["vrnn", "dmm"])
+def test_particles_that_keep_their_places_are_told_apart(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = made(name)
+    options: dict[str, Any] = {"num_particles": 4, "resample": "always"}
+    expected = by_steps(monkeypatch, model, x, **options)
+
+    def own(ancestors: Tensor) -> Tensor:
+        return torch.arange(len(ancestors))[:, None].expand(ancestors.shape).contiguous()
+
+    real = two_passes.Lineage
+    monkeypatch.setattr(two_passes, "Lineage", lambda ancestors, kin: real(own(ancestors), kin))
+    assert difference(estimates(model, x, **options), expected) > 1e-3
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"proposal": "bootstrap"}, {"resampling": "soft"}, {"gradient": "score", "resample": "always"}],
+    ids=str,
+)
+def test_what_needs_the_steps_takes_them(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = made("vrnn")
+    options["num_particles"] = 4
+    found, expected = estimates(model, x, **options), by_steps(monkeypatch, model, x, **options)
+    assert difference(found, expected) == 0
+
+
+def test_a_guide_of_ones_own_takes_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wider(VRNN):
+        def proposal(self, z: Tensor | None, h: Tensor, features: Tensor) -> Any:
+            law = super().proposal(z, h, features)
+            law.scale = 2 * law.scale
+            return law
+
+        def draw_guide(self, x: Tensor, features: Tensor | None) -> None:
+            return None
+
+    torch.manual_seed(0)
+    model, x = Wider(NUM_KEYS, 3, 5).double(), made("vrnn")[1]
+    found, expected = estimates(model, x, num_particles=4), by_steps(monkeypatch, model, x, num_particles=4)
+    assert difference(found, expected) == 0
+
+
+def test_the_total_is_that_of_a_loop_over_steps() -> None:
+    """log Z_t = log sum_n W_{t-1}^n w_t^n, weights that start anew where a sequence was resampled."""
+    torch.manual_seed(0)
+    log_ratios, resampled = 30 * torch.randn(6, 5, 12), torch.rand(6, 12) < 0.3
+    expected = torch.zeros(6)
+    for b in range(6):
+        log_weights = torch.full((5,), -math.log(5))
+        for t in range(12):
+            if resampled[b, t]:
+                log_weights = torch.full((5,), -math.log(5))
+            joint = log_weights + log_ratios[b, :, t]
+            expected[b] += joint.logsumexp(0)
+            log_weights = joint - joint.logsumexp(0)
+    torch.testing.assert_close(two_passes.log_total(log_ratios, resampled), expected, rtol=1e-5, atol=1e-3)
+    assert not torch.allclose(two_passes.log_total(log_ratios, ~resampled), expected, rtol=1e-3)
