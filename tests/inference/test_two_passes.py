@@ -1,6 +1,7 @@
 """FIVO in two passes, against the filter's own steps with their gradient, and its sum against a loop in log space."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,12 +10,13 @@ from torch import Tensor
 
 from pgm_rnn.inference import smc
 from pgm_rnn.inference.smc import engine, two_passes
+from pgm_rnn.kernels.lineages import Lineage
 from pgm_rnn.models import VRNN, DeepMarkovModel
 from pgm_rnn.sequence_model import SequenceModel
 
 NUM_KEYS, LENGTHS = 6, torch.tensor([9, 5, 9, 1])
 
-MODELS = {
+MODELS: dict[str, Callable[[], SequenceModel]] = {
     "vrnn": lambda: VRNN(NUM_KEYS, 3, 5),
     "vrnn by steps of an lstm": lambda: VRNN(NUM_KEYS, 2, 4, cell="lstm"),
     "vrnn with tanh": lambda: VRNN(NUM_KEYS, 2, 4, activation="tanh"),
@@ -72,8 +74,7 @@ def test_particles_that_keep_their_places_are_told_apart(name: str, monkeypatch:
     def own(ancestors: Tensor) -> Tensor:
         return torch.arange(len(ancestors))[:, None].expand(ancestors.shape).contiguous()
 
-    real = two_passes.Lineage
-    monkeypatch.setattr(two_passes, "Lineage", lambda ancestors, kin: real(own(ancestors), kin))
+    monkeypatch.setattr(two_passes, "Lineage", lambda ancestors, kin: Lineage(own(ancestors), kin))
     assert difference(estimates(model, x, **options), expected) > 1e-3
 
 

@@ -13,11 +13,13 @@ Draws = Callable[[Lineage | None, list[Tensor]], Sequence[Tensor]]
 
 
 def by_encoder(lineage: Lineage | None, given: list[Tensor]) -> Sequence[Tensor]:
-    return encoder_draws.encoder_draws(*given[:3], encoder_draws.Weights(*given[3:]), lineage)
+    features, noise, start, *weights = given
+    return encoder_draws.encoder_draws(features, noise, start, encoder_draws.Weights(*weights), lineage)
 
 
 def by_combiner(lineage: Lineage | None, given: list[Tensor]) -> Sequence[Tensor]:
-    return combiner_draws.combiner_draws(*given[:3], combiner_draws.Weights(*given[3:]), lineage)
+    features, noise, start, *weights = given
+    return combiner_draws.combiner_draws(features, noise, start, combiner_draws.Weights(*weights), lineage)
 
 
 def encoder_written_out(lineage: Lineage, given: list[Tensor]) -> Sequence[Tensor]:
@@ -25,7 +27,7 @@ def encoder_written_out(lineage: Lineage, given: list[Tensor]) -> Sequence[Tenso
     features, noise, start, recurrent, bias, head, head_bias, extract, extract_bias, from_state = given
     (rows, steps), size = features.shape[:2], start.shape[1]
     found: dict[tuple[int, int], tuple[Tensor, ...]] = {}
-    after = {}
+    after: dict[tuple[int, int], Tensor] = {}
     for t in range(steps):
         for r in range(rows):
             h = start[r] if t == 0 else after[int(lineage.ancestors[r, t]), t - 1]
