@@ -62,12 +62,12 @@ INNER = {
 CHOOSERS = {
     *("hmm.prefers_batched", "kalman.prefers_batched", "kalman.recursion", "kalman.distinct"),
     *("resampling.uniforms_shape", "gaussian_chain.detached", "weights.least_exponent", "gated.suits"),
-    "gated.run_lanes",
+    *("gated.run_lanes", "lineages.as_arguments", "lineages.from_arguments"),
 }
 """They say how to run, or only rename, and neither read nor write memory."""
 PLAIN_TORCH = {
     *("singular.is_regular", "singular.units", "singular.generalised_inverse", "singular.determined"),
-    *("factorial.digits", "factorial.packed", "encoder_draws.of_map"),
+    *("factorial.digits", "factorial.packed", "encoder_draws.of_map", "not_numbers.has_nan", "lineages.check"),
     *("hsmm.survival", "scan.associative_scan", "scan.with_identities", "diagonal.by_scan"),
     *("hmm_scan.log_product", "hmm_scan.best_product", "hmm_scan.composed", "hmm_scan.pays"),
     *("kalman_scan.filtering_product", "kalman_scan.smoothing_product", "kalman_scan.affine_product"),
