@@ -18,10 +18,13 @@ from pyro.infer import SMCFilter
 from pyro.poutine import Trace
 from torch import Tensor
 
+from benchmarks.smc_models import CHAINS
 from benchmarks.smc_peers import ESS_THRESHOLD, Filter, Run
 from benchmarks.smc_problem import Problem
 from pgm_rnn.inference import smc
 from pgm_rnn.inference.smc.pyro_steps import PyroSteps
+from pgm_rnn.models import StochasticVolatility
+from pgm_rnn.sequence_model import SequenceModel
 
 
 def ours(problem: Problem) -> Filter:
@@ -34,6 +37,12 @@ def ours_in_float64(problem: Problem) -> Filter:
     return _ours(problem, torch.float64)
 
 
+def zoo(problem: Problem) -> Filter:
+    """`smc.filter` of the zoo's stochastic volatility in float32."""
+    chain = CHAINS[problem.chain]
+    return _ours(problem, torch.float32, StochasticVolatility(0.0, chain.coefficient, chain.scale))
+
+
 def pyro(problem: Problem) -> Filter:
     """Pyro's filter in float32."""
     return _pyro(problem, torch.float32)
@@ -44,8 +53,8 @@ def pyro_in_float64(problem: Problem) -> Filter:
     return _pyro(problem, torch.float64)
 
 
-def _ours(problem: Problem, dtype: torch.dtype) -> Filter:
-    model, x = problem.model(dtype), problem.observations(dtype)
+def _ours(problem: Problem, dtype: torch.dtype, model: SequenceModel | None = None) -> Filter:
+    model, x = model or problem.model(dtype), problem.observations(dtype)
     options = {
         "num_particles": problem.num_particles,
         "proposal": "bootstrap",

@@ -16,7 +16,7 @@ from pgm_rnn.inference.smc.results import Filtered, History
 from pgm_rnn.inference.smc.thresholds import check_lost, least_size
 from pgm_rnn.kernels.particle_steps import ParticleWeights
 from pgm_rnn.particles import Options
-from pgm_rnn.particles.steps import first_states, later_states, without_missing
+from pgm_rnn.particles.steps import first_states, is_bootstrap, later_states, without_missing
 from pgm_rnn.sequence_model import SequenceModel, memory_of
 from pgm_rnn.sequence_model.conditionals import example_of
 from pgm_rnn.sequence_model.observations import check_whole
@@ -66,7 +66,7 @@ class _Run:
         x, lengths, _, inputs, observed = data[:5]
         self.memory, self.shape = memory_of(model), torch.Size([options.num_particles, len(x)])
         self.reads = self.memory.reads(x, inputs)
-        encoded = model.encode(x, lengths)
+        encoded = None if is_bootstrap(model, options) else model.encode(x, lengths)
         self.features, self.there = (
             [None] * x.shape[1] if values is None else values.unbind(1) for values in (encoded, observed)
         )

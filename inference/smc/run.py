@@ -16,6 +16,7 @@ from pgm_rnn.inference.smc.compiled_steps import SeenFunction, compiled_steps, s
 from pgm_rnn.inference.smc.results import Filtered, History
 from pgm_rnn.inference.smc.whole_runs import whole_run
 from pgm_rnn.particles import DegenerateWeightsError, Options, Particles, Step, init, step
+from pgm_rnn.particles.steps import is_bootstrap
 from pgm_rnn.sequence_model import SequenceModel, memory_of
 from pgm_rnn.sequence_model.observations import check_given, checked
 from pgm_rnn.sequence_model.once import computed_once
@@ -104,7 +105,7 @@ def _group(
     if suits(data, options):
         return compiled_steps(model, data, options, functions, keep)
     x, lengths, _, inputs, observed = data[:5]
-    encoded = model.encode(x, lengths)
+    encoded = None if is_bootstrap(model, options) else model.encode(x, lengths)
     features, there = ([None] * x.shape[1] if values is None else values.unbind(1) for values in (encoded, observed))
     record, shortest = _Record(functions, keep, x.shape[1]), int(lengths.min())
     u = None if inputs is None else inputs[:, 0]
