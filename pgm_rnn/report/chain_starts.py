@@ -88,8 +88,8 @@ def _(model: SwitchingLinearSSM, data: Sequences, seed: int) -> str:
 @move_near.register
 def _(model: FactorialHMM, data: Sequences, seed: int) -> str:
     starts = [copy.deepcopy(model) for _ in range(RESTARTS)]
-    for number, start in enumerate(starts):
-        start.start_near(data, seed + number)
+    drawn = [start.start_near(data, seed + number) for number, start in enumerate(starts)]
+    starts = starts if all(drawn) else starts[:1]
     fits = [em.fit(start, data, num_iterations=ITERATIONS, progress=False) for start in starts]
     best = max(fits, key=lambda fit: float(fit.log_likelihood))
     model.load_state_dict(starts[fits.index(best)].state_dict())
