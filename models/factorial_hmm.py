@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from pgm_rnn.checks import check_choice, check_counts, check_probs
 from pgm_rnn.distributions.product_of_categoricals import ProductOfCategoricals
-from pgm_rnn.emissions import Emission, EmissionTable, Tied, chosen_family
+from pgm_rnn.emissions import Bernoulli, Categorical, Emission, EmissionTable, Tied, chosen_family
 from pgm_rnn.emissions.natural import SOFTMAX, Natural, whole
 from pgm_rnn.models.additive import AdditiveEmission
 from pgm_rnn.models.as_drawn import AsDrawn
@@ -37,6 +37,8 @@ from pgm_rnn.states import ProductStates
 
 EFFECTS = ("additive", "joint")
 """How the chains act on an observation: by sums of effects, or by a table over all combinations of their states."""
+_NOISE = 0.5
+"""Standard deviation of the effects around the logits of the data's shares, where fits begin."""
 
 
 class FactorialHMM(AsDrawn, ClosedMStep, FitsChains, GivesAdditiveNormal, SequenceModel):
@@ -126,28 +128,38 @@ class FactorialHMM(AsDrawn, ClosedMStep, FitsChains, GivesAdditiveNormal, Sequen
         return model
 
     @torch.no_grad()
-    def start_near(self, data: Sequences, seed: int) -> None:
-        """Draw additive normal effects whose sums have the means and spreads of the data; other emissions stay.
+    def start_near(self, data: Sequences, seed: int) -> bool:
+        """Draw observation laws near the data; whether there was something to draw.
 
-        Each chain gets an equal part of the mean and of the variance, and half of the spread is noise.
+        Additive normal effects have sums with the means and spreads of the data: each chain gets an equal part of the
+        mean and of the variance, and half of the spread is noise. Bits and symbols get the logits of their shares of
+        the data, of which each chain has an equal part, and normal noise of 0.5. Other laws stay.
 
         Args:
             data: observations, NaN where one is missing.
             seed: random seed of the effects.
         """
         law = self.emission_law
-        if not isinstance(law, AdditiveEmission) or law.cov is None:
-            return
-        inside = length_mask(data.lengths, data.x.shape[1])
-        x = data.x[inside].reshape(int(inside.sum()), -1).double()
-        seen = x if data.observed is None else x.where(data.observed[inside].reshape(len(x), -1), torch.nan)
-        mean = seen.nanmean(0)
-        spread = (seen - mean).square().nanmean(0).sqrt()
-        spread = spread.where(spread > 0, 1.0)
         with seeded(seed, stream=22):
-            for effects in law.effects:
-                drawn = torch.randn(effects.shape, dtype=torch.float64)
-                effects.copy_((mean + drawn * spread * self.num_chains**0.5) / self.num_chains)
+            if isinstance(law, AdditiveEmission) and law.cov is not None:
+                self._start_near_moments(law, _seen(data))
+                return True
+            row = _logits_of_shares(law.family, _seen(data))
+            if row is None:
+                return False
+            tables = list(law.effects) if isinstance(law, AdditiveEmission) else [law.params]
+            for table in tables:
+                table.copy_(row / len(tables) + _NOISE * torch.randn(table.shape, dtype=torch.float64))
+        return True
+
+    def _start_near_moments(self, law: AdditiveEmission, x: Tensor) -> None:
+        """`start_near` for additive normal effects and observations (n, D)."""
+        mean = x.nanmean(0)
+        spread = (x - mean).square().nanmean(0).sqrt()
+        spread = spread.where(spread > 0, 1.0)
+        for effects in law.effects:
+            drawn = torch.randn(effects.shape, dtype=torch.float64)
+            effects.copy_((mean + drawn * spread * self.num_chains**0.5) / self.num_chains)
         law.set_scale(0.5 * spread)
 
     @property
@@ -259,6 +271,26 @@ class FactorialHMM(AsDrawn, ClosedMStep, FitsChains, GivesAdditiveNormal, Sequen
             if logits.requires_grad:
                 totals = counts.sum(-1, keepdim=True)
                 logits.copy_((counts / totals).log().where(totals > 0, logits))  # a state without moves keeps its row
+
+
+def _seen(data: Sequences) -> Tensor:
+    """The observations of all sequences, (n, D), float64, NaN where an entry is missing."""
+    inside = length_mask(data.lengths, data.x.shape[1])
+    x = data.x[inside].reshape(int(inside.sum()), -1).double()
+    return x if data.observed is None else x.where(data.observed[inside].reshape(len(x), -1), torch.nan)
+
+
+def _logits_of_shares(family: Emission, x: Tensor) -> Tensor | None:
+    """Logits of the shares of ones, or of symbols, in observations (n, D), each with half a count more, (num_params,).
+
+    None for other families.
+    """
+    there = x.isfinite()
+    if isinstance(family, Bernoulli):
+        return ((x.nansum(0) + 0.5) / (there.sum(0) + 1)).logit()
+    if isinstance(family, Categorical):
+        return (torch.bincount(x[there].long(), minlength=family.num_symbols) + 0.5).log()
+    return None
 
 
 def _checked_chains(

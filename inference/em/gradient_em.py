@@ -5,7 +5,8 @@
 
 A `ClosedMStep` first sets the parameters that it can. The others, and those of any other model, climb Q by a few
 iterations of L-BFGS, a generalised EM step (Dempster, Laird & Rubin, 1977): it need not reach the maximum of Q, and the
-likelihood still never falls.
+likelihood still never falls. Where the laws are the same at every step and have sufficient statistics, Q is computed
+from expected counts, in a time that does not grow with T (`pgm_rnn.sequence_model.counts`).
 """
 
 import copy
@@ -24,6 +25,7 @@ from pgm_rnn.inference.forward_backward import check_possible, checked_finite
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import ClosedMStep, products, tables
 from pgm_rnn.sequence_model.conditionals import First
+from pgm_rnn.sequence_model.counts import Counts, counts_of, expected_log_density_of_counts
 from pgm_rnn.sequence_model.expected import AnyExpected, Expected, ExpectedProduct, expect, expected_log_density
 from pgm_rnn.sequence_model.products import Product, has_product
 from pgm_rnn.sequence_model.tables import Tables
@@ -70,6 +72,7 @@ class GradientEm(Twins):
             _disturb(_parameters(twin, self._trained), seed, number)
         self._before = [values_of(twin) for twin in self._twins]
         self._expected: list[dict[int, AnyExpected]] = [{} for _ in self._twins]  # by the first sequence of a group
+        self._counts: list[Counts | None] = [None] * num_restarts  # given x_1, Q needs the densities themselves
         self._resting = torch.zeros(num_restarts, dtype=torch.bool)
 
     def expect(self) -> Score:
@@ -95,7 +98,14 @@ class GradientEm(Twins):
             terms, self._expected[start][rows.start] = expect(tables, self._data.lengths[rows])
             return terms
 
-        return torch.cat(self._of.in_groups(self._twins[start], self._data, of_group))
+        terms = torch.cat(self._of.in_groups(self._twins[start], self._data, of_group))
+        if self._first == "model":
+            self._counts[start] = counts_of(self._twins[start], self._data, self._posterior(start))
+        return terms
+
+    def _posterior(self, start: int) -> AnyExpected:
+        """The posterior probabilities of all sequences, of the last `expect`."""
+        return _joined(list(self._expected[start].values()))
 
     def maximise(self) -> None:
         """M-step: raise Q, of the posterior of the last `expect`, in every start that has not stopped."""
@@ -110,19 +120,21 @@ class GradientEm(Twins):
 
     def _in_closed_form(self, start: int) -> Collection[str]:
         """The names of the parameters that the model has set; none if Q fell, as it may given x_1."""
-        twin, before = self._twins[start], self._q(start)
+        twin, before = self._twins[start], float(self._q(start).detach())
         assert isinstance(twin, ClosedMStep)
-        found = twin.maximise(self._data, _joined(list(self._expected[start].values())))
+        found = twin.maximise(self._data, self._posterior(start))
         fixed = [name for name, _ in twin.named_parameters() if name not in self._trained]
         restore(twin, {name: self._before[start][name] for name in fixed})
-        if float(self._q(start)) >= float(before):
+        if float(self._q(start).detach()) >= before:
             return found
         restore(twin, self._before[start])
         return ()
 
     def _q(self, start: int) -> Tensor:
         """Q at the present parameters of a start, nats, ()."""
-        expected = self._expected[start]
+        expected, counts = self._expected[start], self._counts[start]
+        if counts is not None:
+            return expected_log_density_of_counts(self._twins[start], self._data, counts)
 
         def of_group(tables: Tables | Product, rows: slice) -> Tensor:
             return expected_log_density(tables, expected[rows.start], self._first)

@@ -17,11 +17,7 @@ from pgm_rnn.emissions.family import Emission, EmissionTable
 from pgm_rnn.emissions.info import FamilyInfo, normal_draws, size_of, whole_draws
 from pgm_rnn.emissions.natural import IDENTITY, LOGIT, SOFTPLUS, Map, Natural, by_entry
 from pgm_rnn.emissions.supports import Counts, Reals
-from pgm_rnn.kernels import positive
-from pgm_rnn.kernels.transforms import is_transformed
-
-_MOST_NATS = 200.0
-"""Up to this value of -log p(x = 0), log p(x) as a difference of two sums is exact to about 1e-5 nats in float32."""
+from pgm_rnn.kernels import bits, positive
 
 
 @dataclass(frozen=True)
@@ -105,23 +101,13 @@ class Bernoulli(Entries):
 
     @override
     def log_probs(self, params: Tensor, x: Tensor) -> Tensor:
-        """x l - log(1 + e^l) summed over bits, with logits l: one matrix product.
-
-        Where large logits meet ones, that difference would cancel; then two products give the sum of log sigmoid(l)
-        over the ones and of log sigmoid(-l) over the zeros.
-        """
-        bits, of_zeros = self.as_input(x), positive.softplus(params)
-        in_general = is_transformed((bits, of_zeros))  # inside torch.func, where no value can be read
-        if not in_general and float(of_zeros.detach().sum(-1).max()) < _MOST_NATS:
-            return bits @ params.T - of_zeros.sum(-1)
-        return -(bits @ positive.softplus(-params).T) - (1 - bits) @ of_zeros.T
+        """`kernels.bits.log_density` of all states: a matrix product."""
+        return bits.log_density(self.as_input(x), params)
 
     @override
     def entries_log_probs(self, params: Tensor, x: Tensor, observed: Tensor) -> Tensor:
         """`log_probs` of the observed bits, by two matrix products."""
-        there = self.as_input(observed).to(params.dtype)
-        ones = self.as_input(x) * there
-        return -(ones @ positive.softplus(-params).T) - (there - ones) @ positive.softplus(params).T
+        return bits.log_density(self.as_input(x), params, self.as_input(observed))
 
     def table(self, probs: Tensor) -> EmissionTable:
         """One law for each state from p(x = 1 | z = k), strictly between 0 and 1: (num_states, *event).

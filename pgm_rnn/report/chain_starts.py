@@ -30,6 +30,8 @@ from pgm_rnn.sequences import Sequences, over_events
 
 ITERATIONS, RESTARTS = 30, 4
 """Iterations of EM, and its starts."""
+NUM_TRIED = 5
+"""Iterations of each start of a factorial HMM before the best one goes on alone."""
 ROUNDS, LEAST = 12, 1e-7
 """Rounds of L-BFGS, each of a few iterations, and the gain in nats per step below which they end."""
 BY_EM = "from EM on the data"
@@ -88,11 +90,12 @@ def _(model: SwitchingLinearSSM, data: Sequences, seed: int) -> str:
 @move_near.register
 def _(model: FactorialHMM, data: Sequences, seed: int) -> str:
     starts = [copy.deepcopy(model) for _ in range(RESTARTS)]
-    for number, start in enumerate(starts):
-        start.start_near(data, seed + number)
-    fits = [em.fit(start, data, num_iterations=ITERATIONS, progress=False) for start in starts]
+    drawn = [start.start_near(data, seed + number) for number, start in enumerate(starts)]
+    starts = starts if all(drawn) else starts[:1]
+    fits = [em.fit(start, data, num_iterations=NUM_TRIED, progress=False) for start in starts]
     best = max(fits, key=lambda fit: float(fit.log_likelihood))
     model.load_state_dict(starts[fits.index(best)].state_dict())
+    em.fit(model, data, num_iterations=ITERATIONS - NUM_TRIED, progress=False)
     return BY_EM
 
 

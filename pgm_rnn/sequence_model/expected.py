@@ -100,27 +100,27 @@ def expected_log_density(tables: Tables | Product, expected: AnyExpected, first:
         return _of_product(tables, expected, first)
     assert isinstance(tables, Tables)
     initial, transition, log_emission = tables
-    total = _weighted(expected.first, _log(initial, expected.first)) + _weighted(
+    total = weighted_log(expected.first, initial) + _weighted(
         expected.states, log_emission.where(expected.states > 0, 0.0)
     )
     if transition.numel():
-        total = total + _weighted(expected.moves, _log(transition, expected.moves))
+        total = total + weighted_log(expected.moves, transition)
     return total if first == "model" else total - of_first_step(tables).sum(dtype=torch.float64)
 
 
 def _of_product(product: Product, expected: ExpectedProduct, first: First) -> Tensor:
     """Q of several chains."""
-    total = _weighted(expected.start, _log(product.initial, expected.start)) + _weighted(
+    total = weighted_log(expected.start, product.initial) + _weighted(
         expected.states, product.log_emission.where(expected.states > 0, 0.0)
     )
     if product.transition.numel():
-        total = total + _weighted(expected.moves, _log(product.transition, expected.moves))
+        total = total + weighted_log(expected.moves, product.transition)
     return total if first == "model" else total - products.of_first_step(product).sum(dtype=torch.float64)
 
 
-def _log(probs: Tensor, weights: Tensor) -> Tensor:
-    """log probs, and 0 where the weight is zero, so that an impossible state has no gradient of NaN."""
-    return probs.where(weights > 0, 1.0).log()
+def weighted_log(weights: Tensor, probs: Tensor) -> Tensor:
+    """sum of weights log probs, (), float64; an impossible state of weight zero has no gradient of NaN."""
+    return _weighted(weights, probs.where(weights > 0, 1.0).log())
 
 
 def _weighted(weights: Tensor, values: Tensor) -> Tensor:

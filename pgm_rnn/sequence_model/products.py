@@ -53,6 +53,11 @@ def has_product(model: object) -> TypeGuard[Conditionals]:
     return has_chains(model) and model.states.are_few
 
 
+def laws_of(model: Any, data: Sequences) -> StateLaws:
+    """The laws of a model of several chains on checked data; tables of states are those of the chains, side by side."""
+    return _ProductLaws(model, data)
+
+
 def product_of(model: Any, data: Sequences) -> Product:
     """The tables of checked data, of all sequences at once.
 

@@ -19,10 +19,11 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from pgm_rnn.distributions.bits import logits_of
 from pgm_rnn.distributions.normal import Entries, entries_of
 from pgm_rnn.distributions.normal_moments import stored_once, unexpanded
 from pgm_rnn.distributions.observed import observed_log_prob
-from pgm_rnn.kernels import normal_density
+from pgm_rnn.kernels import bits, normal_density
 from pgm_rnn.kernels.not_numbers import has_nan
 from pgm_rnn.sequence_model.conditionals import Conditionals, memory_of
 from pgm_rnn.sequence_model.parameters import Snapshot
@@ -34,7 +35,7 @@ LARGEST = 2**24
 _WEIGHT = 4
 """Entries of densities for one of transitions: groups with tables of 16 MB were evaluated faster than larger ones."""
 _LARGE = 2**15
-"""Number of densities from which on those of normal laws are worth a compiled pass of their own."""
+"""Number of densities from which on those of normal laws and of bits are worth a pass of their own."""
 _FEW = 33
 """Number of states below which a density is evaluated faster with the states as the first axis."""
 
@@ -78,6 +79,12 @@ class StateLaws:
     def log_emission(self, rows: slice) -> Tensor:
         """log p(x_t | z_t = k), nats, (rows, T, K)."""
         return self._in_blocks(self._densities, rows, self._x.shape[1])
+
+    def emission_law(self) -> TorchDistribution | None:
+        """The laws of an observation in all states, batch shape (K,); None if they differ by sequence or step."""
+        if self._h is not None:
+            return None
+        return self._snapshot.call(self._model.emission, torch.arange(self._num_states, device=self._x.device), None)
 
     def _moves(self, rows: slice, steps: slice) -> Tensor:
         """The transitions into some steps after the first, steps counted from the second: axes as in `transition`."""
@@ -181,7 +188,10 @@ def _densities(
         law = emission(states[:, None, None], None if h is None else h[None])
     else:
         law = emission(states[None, None], None if h is None else h[:, :, None])
-    normal = entries_of(law) if num_states * x.numel() >= _LARGE else None
+    large = num_states * x.numel() >= _LARGE
+    if large and _is_one_table(law, x, axis):
+        return _of_bits(law, x, observed, num_states)
+    normal = entries_of(law) if large else None
     if (
         normal is not None
         and normal.event_dim == x.dim() - 2 <= 1
@@ -192,6 +202,25 @@ def _densities(
     if first:
         return values.expand(num_states, *x.shape[:2]).permute(1, 2, 0)
     return values.expand(*x.shape[:2], num_states)
+
+
+def _is_one_table(law: TorchDistribution, x: Tensor, states_axis: int) -> bool:
+    """Whether these are laws of independent bits, of the dtype of x, that do not differ by sequence or step."""
+    logits, batch = logits_of(law), (1,) * (3 - len(law.batch_shape)) + law.batch_shape
+    others = [size for axis, size in enumerate(batch) if axis != states_axis]
+    return logits is not None and logits.dtype == x.dtype and max(others) == 1
+
+
+def _of_bits(law: TorchDistribution, x: Tensor, observed: Tensor | None, num_states: int) -> Tensor:
+    """`densities_at_states` by a matrix product, for laws of bits that are the same at every step."""
+    logits = logits_of(law)
+    assert logits is not None  # the caller has asked
+    size = law.event_shape.numel()
+    table = logits.expand(law.batch_shape + law.event_shape).reshape(-1, size).expand(num_states, size)
+    rows = x.reshape(*x.shape[:2], size)
+    if observed is None or observed.dim() == x.dim():
+        return bits.log_density(rows, table, None if observed is None else observed.reshape(rows.shape))
+    return bits.log_density(rows, table).where(observed[..., None], 0.0)
 
 
 def _of_normal_entries(

@@ -3,6 +3,7 @@
 import itertools
 import math
 from typing import Any
+from unittest.mock import Mock
 
 import pyro.distributions as dist
 import pytest
@@ -16,10 +17,10 @@ from pgm_rnn.distributions import ProductOfCategoricals
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, FullGaussian, Gaussian, Poisson, StudentT
 from pgm_rnn.inference import em, forward_backward, mcmc, smc
 from pgm_rnn.inference.em.ascent import ascend
-from pgm_rnn.kernels import factorial
+from pgm_rnn.kernels import bits, factorial
 from pgm_rnn.models import HMM, FactorialHMM
 from pgm_rnn.models.additive import AdditiveEmission
-from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequence_model import SequenceModel, state_laws
 from pgm_rnn.sequence_model.expected import expect, expected_log_density
 from pgm_rnn.sequence_model.products import product_of
 from pgm_rnn.sequence_model.tables import tables_of
@@ -141,6 +142,23 @@ def test_posteriors_are_those_of_the_expanded_chain(model: FactorialHMM) -> None
     torch.testing.assert_close(
         ahead.log_prob(data.x.roll(-1, 1))[:, :3][inside], theirs_ahead.log_prob(data.x.roll(-1, 1))[:, :3][inside]
     )
+
+
+@pytest.mark.parametrize("sizes", [(2, 3), (6, 7)], ids=["states first", "states last"])
+@torch.no_grad()
+def test_densities_of_many_bits_are_those_of_a_few(sizes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large tables are made by matrix products, small ones bit by bit."""
+    model = made(sizes, Bernoulli(3))
+    x = model.sample(3, 4, seed=1).x
+    monkeypatch.setattr(bits, "log_density", counted := Mock(wraps=bits.log_density))
+    for mask in (None, torch.tensor([[True, False, True, True]] * 3), torch.rand(x.shape) > 0.3):
+        data = Sequences(x, LENGTHS, mask=mask)
+        found = []
+        for largest in (1e9, 0):
+            monkeypatch.setattr(state_laws, "_LARGE", largest)
+            found.append(product_of(model, data).log_emission[data.mask.reshape(3, 4, -1).any(-1)])
+        torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
+    assert counted.call_count == 3
 
 
 @every_kind

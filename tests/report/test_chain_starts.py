@@ -1,12 +1,13 @@
 """Gradient fits of chains begin near the data: where EM leaves a chain that starts from them."""
 
 from collections.abc import Callable
+from unittest.mock import Mock
 
 import pytest
 import torch
 
 import pgm_rnn as pr
-from pgm_rnn.emissions import Gaussian
+from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian, Poisson
 from pgm_rnn.inference import em
 from pgm_rnn.models import HMM, HSMM, RNN, AutoregressiveHMM, FactorialHMM, RecurrentHMM
 from pgm_rnn.report.chain_starts import move_near
@@ -45,6 +46,36 @@ def test_the_start_is_as_good_as_the_chain_without_more(name: str) -> None:
     assert per_step(model, data) < per_step(plain, data) - 10  # where the gradient would begin otherwise
     assert move_near(model, data, 0)
     assert per_step(model, data) > per_step(plain, data) - 0.1
+
+
+@pytest.mark.parametrize("effects", ["additive", "joint"])
+@pytest.mark.parametrize("family", [Bernoulli(3), Categorical(4)], ids=["bits", "symbols"])
+def test_bits_and_symbols_begin_near_their_shares_and_each_start_by_itself(family: Emission, effects: str) -> None:
+    """The noise moves a start's log likelihood less than the distance of uniform laws from the shares."""
+    model = FactorialHMM.random(2, 2, emission=family, effects=effects, seed=0)
+    rare = torch.tensor([0.02, 0.03, 0.9, 0.05])
+    x = (
+        (torch.rand(5, 40, 3) < 0.03).float()
+        if isinstance(family, Bernoulli)
+        else rare.multinomial(200, True).view(5, 40)
+    )
+    data = Sequences(x, torch.full((5,), 40))
+    before, laws = per_step(model, data), []
+    for seed in (0, 1, 0):
+        assert model.start_near(data, seed)
+        laws.append([value.clone() for value in model.emission_law.parameters()])
+        assert per_step(model, data) > before + 0.1
+    assert all(torch.equal(a, b) for a, b in zip(laws[0], laws[2], strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(laws[0], laws[1], strict=True))
+
+
+def test_counts_have_one_start_the_parameters_that_the_model_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = FactorialHMM.random(2, 2, emission=Poisson(), seed=0)
+    data = model.sample(4, 20, seed=0)._replace(z=None)
+    monkeypatch.setattr(em, "fit", fit := Mock(wraps=em.fit))
+    assert not model.start_near(data, 0)
+    assert move_near(model, data, 0)
+    assert [call.kwargs["num_iterations"] for call in fit.call_args_list] == [5, 25]  # one start, and the same goes on
 
 
 def test_a_model_without_such_a_start_stays_as_it_is() -> None:
