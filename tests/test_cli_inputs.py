@@ -247,7 +247,10 @@ def test_a_large_input_is_remarked_on(monkeypatch: pytest.MonkeyPatch, capsys: C
             "evaluate hmm --data animals.csv --column weight --input dose --input light --sequence animal --time day",
             "expected no inputs for HMM, which takes none, got dose, light; leave --input out",
         ),
-        ("evaluate fit --data synthetic-hmm --input dose", "expected --input only with a file, got it with"),
+        (
+            "evaluate fit --data synthetic-hmm --input dose",
+            "expected no inputs of synthetic-hmm, which has none, got dose; leave them out",
+        ),
         (
             "forecast fit --data animals.csv",
             "expected --future-inputs FILE with the inputs dose, light of the steps ahead",

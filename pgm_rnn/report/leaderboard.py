@@ -27,6 +27,7 @@ from pgm_rnn.report.leaderboard_page import section, with_section
 from pgm_rnn.report.leaderboard_tables import KINDS, Group, Row, groups, kind_of
 from pgm_rnn.report.material import in_dtype_of
 from pgm_rnn.report.records import check_output
+from pgm_rnn.report.saved import inputs_of_fit
 from pgm_rnn.report.score_cache import Score
 from pgm_rnn.report.terminal import console
 from pgm_rnn.sequence_model import SequenceModel
@@ -111,7 +112,8 @@ def evaluated(name: str, info: dict[str, Any], home: Path, *, cached: bool = Tru
     """The rows of one entry: a single row if its model is exact, else one row for each of `BOUNDS`."""
     model = load_pretrained(name, home=home).requires_grad_(False)
     assert isinstance(model, SequenceModel)
-    dataset = load(info["data"], seed=info["seed"])
+    dataset, inputs = load(info["data"], seed=info["seed"]), inputs_of_fit(info)
+    dataset = dataset.with_inputs(inputs) if inputs else dataset
     test = dataset.train if dataset.test is None else dataset.test
     test = in_dtype_of(model, test)
     parameters = sum(p.numel() for p in model.parameters())

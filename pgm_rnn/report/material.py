@@ -133,7 +133,7 @@ def check_source(source: str, options: FileOptions, registries: Registries = OWN
     """
     if source in registries.datasets:
         for name, value in options._asdict().items():
-            if value is not None and value != ():
+            if name != "inputs" and value is not None and value != ():
                 option = name.removesuffix("s").replace("_", "-")
                 raise ValueError(f"expected --{option} only with a file, got it with the data set {source}")
         return
@@ -143,9 +143,14 @@ def check_source(source: str, options: FileOptions, registries: Registries = OWN
         check_emission(options.emission, registries)
 
 
-def named(name: str, seed: int, registries: Registries = OWN) -> Material:
-    """The data set called `name`; `seed` is the random seed for synthetic data."""
+def named(name: str, seed: int, registries: Registries = OWN, inputs: Sequence[str] = ()) -> Material:
+    """The data set called `name`, with these of its inputs; `seed` is the random seed for synthetic data.
+
+    Raises:
+        ValueError: the data set has no input of a name.
+    """
     dataset = load(name, seed=seed, datasets=registries.datasets)
+    dataset = dataset.with_inputs(inputs) if inputs else dataset
 
     def scores(model: SequenceModel) -> list[Score]:
         if dataset.is_series:
@@ -154,7 +159,8 @@ def named(name: str, seed: int, registries: Registries = OWN) -> Material:
         return [_scored(model, split, data) for split, data in splits.items() if data is not None]
 
     parts = (dataset.description, dataset.emission, dataset.train, dataset.valid)
-    return Material(*parts, dataset.is_series, scores, vocabulary=dataset.vocabulary)
+    more = {"vocabulary": dataset.vocabulary, "legend": dataset.train.legend}
+    return Material(*parts, dataset.is_series, scores, **more)
 
 
 def score_of_series(model: SequenceModel, series: Sequences) -> Score:
