@@ -36,10 +36,10 @@ def of_inputs(model: InputHMM, words: Words, states: Tensor) -> list[Quantity]:
 
     found = []
     if model.drives != "emission" and len(labels) > 1:
-        title = f"the log odds of starting in a state against {labels[0]}"
+        title = f"the log odds of z_1 against {labels[0]}"
         found.append(table("initial", title, "state", labels[1:], lambda a: (a - a[states[0]])[states[1:]]))
         moves = [f"{i} to {j}" for i in labels for j in labels if i != j]
-        title = "the log odds of a move against staying"
+        title = "log odds of moving, not staying"
         found.append(table("transition", title, "move", moves, partial(_against_staying, states)))
     if model.drives != "transition":
         title, entries = _moved(model, words)
@@ -64,7 +64,7 @@ def _moved(model: InputHMM, words: Words) -> tuple[str, tuple[str, ...]]:
     """What the inputs move in the law of a state, and the names of its entries, empty if there is one only."""
     family, size = model.family, model.emission_weight.shape[1]
     titles = {Gaussian: "the means", FullGaussian: "the means", Bernoulli: "the log odds of a 1"}
-    title = titles.get(type(family), "the parameters of the law, before they are mapped to their range")
+    title = titles.get(type(family), "the unconstrained parameters")
     if isinstance(family, Categorical):
         return "the logits of the symbols", words.of_axis(size, symbols=True)
     return title, ("",) if size == 1 else words.of_axis(size, symbols=False)

@@ -84,11 +84,12 @@ RECIPES = {
     "input-hmm-uk-drivers": Recipe(
         "fit input-hmm --data uk-drivers --input law --input cos_year --input sin_year --input cos_half_year --input "
         "sin_half_year --num-states 2 --drives emission --epochs 300 --learning-rate 3e-3 --schedule cosine --seed 0",
-        "Given state and month the figures are independent, and the level has two values only: it jumps where that of a "
-        "structural model drifts. The higher state is entered three times in sixteen years, so that the expected "
+        "Given state and month the figures are independent, and the level has two values only: it jumps where that of "
+        "a structural model drifts. The higher state is entered three times in sixteen years, so that the expected "
         "durations, 43 and 21 months, have standard errors of 27 and 15. Only the last four months of the higher state "
-        "are under the seat belt law, and its effect there, -0.27, has twice the error of that in the lower one, -0.22. "
-        "Two waves are too smooth for March and December: with a third one log p(x) is larger by 12 for 4 coefficients.",
+        "are under the seat belt law, and its effect there, -0.27, has twice the error of that in the lower one, "
+        "-0.22. Two waves are too smooth for March and December: with a third one log p(x) is larger by 12 for 4 "
+        "coefficients.",
     ),
     "structural-uk-drivers": Recipe(
         "fit structural --data uk-drivers --seasonal 12 --seasonal-form trigonometric --epochs 300 --learning-rate "

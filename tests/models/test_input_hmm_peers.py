@@ -5,8 +5,8 @@ What statsmodels 0.15.0 found is recorded, and computed again where it is instal
     peer = MarkovRegression(x, k_regimes=2, exog=u, switching_variance=True)
     peer.fit(start_params=START, em_iter=200, maxiter=2000, method="bfgs", gtol=1e-8)
 
-with the inputs law, cos_year, sin_year, cos_half_year and sin_half_year, from parameters near the entry of the zoo: from
-its own start it ends at singular probabilities. Its first state has the stationary law.
+with the inputs law, cos_year, sin_year, cos_half_year and sin_half_year, from parameters near the entry of the zoo:
+from its own start it ends at singular probabilities. Its first state has the stationary law.
 """
 
 import os

@@ -10,6 +10,7 @@ from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian, Poisso
 from pgm_rnn.legend import Column, Legend
 from pgm_rnn.models import InputHMM
 from pgm_rnn.report.description import Description, describe
+from pgm_rnn.report.number_tables import WIDTH
 from pgm_rnn.sequences import Sequences
 
 NAMES = ("dose", "light")
@@ -67,11 +68,12 @@ def test_a_number_added_to_all_logits_of_a_row_changes_nothing() -> None:
         (Bernoulli(), "the log odds of a 1", ["0", "1", "2"]),
         (Categorical(2), "the logits of the symbols", ["0 0", "0 1", "1 0", "1 1", "2 0", "2 1"]),
         (Gaussian(2), "the means", ["0 x1", "0 x2", "1 x1", "1 x2", "2 x1", "2 x2"]),
-        (Poisson(), "the parameters of the law, before they are mapped to their range", ["0", "1", "2"]),
+        (Poisson(), "the unconstrained parameters", ["0", "1", "2"]),
     ],
 )
 def test_effects_on_laws_say_on_what(emission: Emission, title: str, rows: list[str]) -> None:
-    found = describe(made("emission", emission))
+    found = describe(made("both", emission))
+    assert max(map(len, str(found).splitlines())) <= WIDTH
     effects = found.table("emission_effects")
     assert (effects.title, list(effects.rows)) == (f"effects of the inputs on {title}", rows)
     assert effects.columns == ("u1", "u2")  # without names

@@ -297,7 +297,8 @@ def test_a_model_with_inputs_gets_a_reference_with_inputs(model: SequenceModel) 
     known = references.made(model)
     again = references.from_json(json.loads(json.dumps(references.as_json(known))))
     inputs, lengths = known.data.inputs, known.data.lengths.tolist()
-    assert inputs is not None and again.data.inputs is not None
+    assert inputs is not None
+    assert again.data.inputs is not None
     assert torch.equal(again.data.inputs, inputs)
     assert [bool(row[length:].any()) for row, length in zip(inputs, lengths, strict=True)] == [False] * 3
     found = model.double().log_marginal_likelihood(again.data)
