@@ -89,7 +89,8 @@ RECIPES = {
         "durations, 43 and 21 months, have standard errors of 27 and 15. Only the last four months of the higher state "
         "are under the seat belt law, and its effect there, -0.27, has twice the error of that in the lower one, "
         "-0.22. Two waves are too smooth for March and December: with a third one log p(x) is larger by 12 for 4 "
-        "coefficients.",
+        "coefficients. Its score is not to be compared with that of structural-uk-drivers, whose diffuse start takes up "
+        "the first year.",
     ),
     "structural-uk-drivers": Recipe(
         "fit structural --data uk-drivers --seasonal 12 --seasonal-form trigonometric --epochs 300 --learning-rate "
