@@ -160,12 +160,13 @@ class InputHMM(ClosedMStep, SequenceModel):
     @property
     def num_free(self) -> Mapping[str, int]:
         """Free entries of logits and of their weights: one number of each row is redundant."""
-        found = {}
+        found: dict[str, int] = {}
+        width = self.emission_weight.shape[-1]
         for name in ("initial", "transition") if self.drives != "emission" else ():
             num = int((getattr(self, f"{name}_logits").isfinite().sum(-1) - 1).sum())
-            found |= {f"{name}_logits": num, f"{name}_weight": num * self.input_dim}
+            found |= {f"{name}_logits": num, f"{name}_weight": num * width}
         if isinstance(self.family, Categorical) and self.drives != "transition":
-            found["emission_weight"] = self.num_states * (self.family.num_symbols - 1) * self.input_dim
+            found["emission_weight"] = self.num_states * (self.family.num_symbols - 1) * width
         return found
 
     def initial(self, h: Tensor) -> TorchDistribution:

@@ -159,8 +159,8 @@ def named(name: str, seed: int, registries: Registries = OWN, inputs: Sequence[s
         return [_scored(model, split, data) for split, data in splits.items() if data is not None]
 
     parts = (dataset.description, dataset.emission, dataset.train, dataset.valid)
-    more = {"vocabulary": dataset.vocabulary, "legend": dataset.train.legend}
-    return Material(*parts, dataset.is_series, scores, **more)
+    legend = dataset.train.legend
+    return Material(*parts, dataset.is_series, scores, vocabulary=dataset.vocabulary, legend=legend)
 
 
 def score_of_series(model: SequenceModel, series: Sequences) -> Score:

@@ -67,8 +67,8 @@ def made(model: SequenceModel) -> Reference:
         found = model.log_marginal_likelihood(data)
         return Reference(data, found, torch.zeros_like(found), "exact", model.num_given)
     own, name = (NUM_REGIME_PATHS, "RBPF") if sums_out_vectors(model, data) else (NUM_PARTICLES, "SMC")
-    found = estimated(model, data, num_particles=own)
-    return Reference(data, *found, f"{name}_{own} ({NUM_RUNS} runs)", model.num_given)
+    estimates = estimated(model, data, num_particles=own)
+    return Reference(data, *estimates, f"{name}_{own} ({NUM_RUNS} runs)", model.num_given)
 
 
 @torch.no_grad()

@@ -46,8 +46,8 @@ def test_effects_are_the_change_of_a_law_per_unit_of_an_input() -> None:
             after, before = (log_odds(model.transition(torch.tensor(i), u), j, i) for u in (unit, none))
             assert effects[n] == pytest.approx(after - before)
         for k, effects in laws.items():
-            after, before = (model.emission(torch.tensor(int(k)), u).mean for u in (unit, none))
-            assert effects[n] == pytest.approx(float(after - before))
+            now, at_zero = (float(model.emission(torch.tensor(int(k)), u).mean) for u in (unit, none))
+            assert effects[n] == pytest.approx(now - at_zero)
 
 
 def test_a_number_added_to_all_logits_of_a_row_changes_nothing() -> None:
