@@ -3,7 +3,7 @@
     nats per step = - sum_i log p(x^{(i)}) / sum_i T_i        on the test split, all entries, first step included
 
 The number is exact if the model's likelihood has a closed form. Otherwise there is a row for each of ELBO, FIVO_128 and
-importance_500, which all lie above the exact number on average. A switching linear model has FIVO_128 alone, from a
+importance_500, which all lie above the exact number on average. A switching linear model has FIVO_16 alone, from a
 Rao-Blackwellised filter: no guide of it was trained. Likelihoods, bounds, estimates and published figures stand in
 tables of their own.
 The page has a section for each data set; running the command for one leaves the other sections as they are.
@@ -27,7 +27,7 @@ from pgm_rnn.models.registry import list_models
 from pgm_rnn.report import score_cache
 from pgm_rnn.report.leaderboard_page import section, with_section
 from pgm_rnn.report.leaderboard_tables import KINDS, Group, Row, groups, kind_of
-from pgm_rnn.report.material import in_dtype_of
+from pgm_rnn.report.material import in_dtype_of, particles_of
 from pgm_rnn.report.records import check_output
 from pgm_rnn.report.saved import inputs_of_fit
 from pgm_rnn.report.score_cache import Score
@@ -139,7 +139,7 @@ def _bounds(model: SequenceModel, test: Sequences) -> dict[str, int]:
     """The numbers that a model has, with their particles or draws."""
     if model.exact:
         return {"exact": 1}
-    return {"fivo": BOUNDS["fivo"]} if sums_out_vectors(model, test) else BOUNDS
+    return {"fivo": particles_of(model, test)} if sums_out_vectors(model, test) else BOUNDS
 
 
 def _scored(model: SequenceModel, test: Sequences, bound: str, num_particles: int) -> Score:

@@ -12,7 +12,7 @@ Every trained model of the zoo on the test split of the data that it was fitted 
 nats over the number of steps, all keys, the first step included. Numbers of different kinds are not ranked together.
 *Likelihoods* are exact. *Bounds*, ELBO and FIVO_128, lie above the exact number on average, and so do *estimates*,
 importance_500, from 500 weighted draws of the guide, by less than the ELBO. Where the states switch between linear
-systems, no guide was trained, and FIVO_128 comes from a Rao-Blackwellised particle filter. *Published figures* are for
+systems, no guide was trained, and FIVO_16 comes from a Rao-Blackwellised particle filter. *Published figures* are for
 the same splits and as precise as their papers give them. ± is the standard error over the sequences of the split, which
 all models share, so differences between two models are more certain than that. Parameters include those of the guide;
 min is the training time in minutes, including that of an earlier fit from which this one started.
