@@ -17,8 +17,8 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
 from pgm_rnn.checks import check_choice, check_counts, check_probs
-from pgm_rnn.emissions import Emission, EmissionTable, FullGaussian, Gaussian, chosen_family
-from pgm_rnn.emissions.natural import Natural
+from pgm_rnn.emissions import Categorical, Emission, EmissionTable, FullGaussian, Gaussian, chosen_family
+from pgm_rnn.emissions.natural import SOFTMAX, Natural, whole
 from pgm_rnn.models.info import NUM_STATES, GradientFit, ModelInfo, Size
 from pgm_rnn.models.lagged import regressed
 from pgm_rnn.randomness import seeded
@@ -48,6 +48,7 @@ class InputHMM(ClosedMStep, SequenceModel):
         transition_weight: B, (K, K, input_dim).
         emission_weight: C, (K, number of parameters that inputs move, input_dim): all for most families, the means
             for `Gaussian` and `FullGaussian`.
+        Weights that `drives` leaves out are zero and no parameters.
 
     Raises:
         TypeError: an emission that is no law for each state.
@@ -92,9 +93,11 @@ class InputHMM(ClosedMStep, SequenceModel):
         moved = emission.family.event_shape.numel() if self._is_normal else emission.family.num_params
         shapes = {"initial": (num_states,), "transition": (num_states, num_states), "emission": (num_states, moved)}
         for part, shape in shapes.items():
-            trained = drives == "both" or (drives == "emission") == (part == "emission")
-            weight = nn.Parameter(torch.zeros(*shape, input_dim, dtype=dtype), requires_grad=trained)
-            setattr(self, f"{part}_weight", weight)
+            weight = torch.zeros(*shape, input_dim, dtype=dtype)
+            if drives == "both" or (drives == "emission") == (part == "emission"):
+                self.register_parameter(f"{part}_weight", nn.Parameter(weight))
+            else:
+                self.register_buffer(f"{part}_weight", weight)
 
     @staticmethod
     def random(
@@ -125,13 +128,13 @@ class InputHMM(ClosedMStep, SequenceModel):
             model = InputHMM(rows[0], rows[1:], family.random_table(num_states), input_dim, drives=drives, first=first)
             with torch.no_grad():
                 for weight in (model.initial_weight, model.transition_weight, model.emission_weight):
-                    if weight.requires_grad:
+                    if isinstance(weight, nn.Parameter):
                         weight.normal_(0.0, 0.5)
         return model
 
-    initial_weight: nn.Parameter
-    transition_weight: nn.Parameter
-    emission_weight: nn.Parameter
+    initial_weight: Tensor
+    transition_weight: Tensor
+    emission_weight: Tensor
 
     @property
     def num_states(self) -> int:
@@ -146,8 +149,25 @@ class InputHMM(ClosedMStep, SequenceModel):
 
     @property
     def natural_parameters(self) -> Mapping[str, Natural]:
-        """None besides those of the table: probabilities depend on the input."""
-        return {}
+        """The probabilities of states where they do not depend on the input; the table has its own."""
+        if self.drives != "emission":
+            return {}
+        return {
+            "initial_probs": whole("initial_logits", SOFTMAX),
+            "transition_probs": whole("transition_logits", SOFTMAX),
+        }
+
+    @property
+    def num_free(self) -> Mapping[str, int]:
+        """Free entries of logits and of their weights: one number of each row is redundant."""
+        found: dict[str, int] = {}
+        width = self.emission_weight.shape[-1]
+        for name in ("initial", "transition") if self.drives != "emission" else ():
+            num = int((getattr(self, f"{name}_logits").isfinite().sum(-1) - 1).sum())
+            found |= {f"{name}_logits": num, f"{name}_weight": num * width}
+        if isinstance(self.family, Categorical) and self.drives != "transition":
+            found["emission_weight"] = self.num_states * (self.family.num_symbols - 1) * width
+        return found
 
     def initial(self, h: Tensor) -> TorchDistribution:
         """p(z_1 | u_1), for inputs h (..., input_dim)."""
@@ -173,7 +193,7 @@ class InputHMM(ClosedMStep, SequenceModel):
             return []
         inputs, now = data.inputs[data.mask].double(), data.x[data.mask].double()
         now, weights = now.reshape(len(now), -1), expected.states[data.mask].double()
-        driven = self.emission_weight.requires_grad
+        driven = isinstance(self.emission_weight, nn.Parameter)
         for k in range(self.num_states):
             found = regressed(inputs if driven else inputs[:, :0], now, weights[:, k])
             if found is None:

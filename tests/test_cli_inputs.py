@@ -4,6 +4,8 @@ Each command's numbers are those of the Python interface on the same table.
 """
 
 import json
+import os
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,11 +17,13 @@ import pytest
 import torch
 
 import pgm_rnn as pr
+from pgm_rnn.data import load
 from pgm_rnn.emissions import Gaussian
 from pgm_rnn.inference import kalman, svi
 from pgm_rnn.models import HMM, InputHMM
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequences import Sequences
+from pgm_rnn.storage import describe
 from tests.test_cli import call
 
 Capture = pytest.CaptureFixture[str]
@@ -222,6 +226,33 @@ def test_a_large_input_is_remarked_on(monkeypatch: pytest.MonkeyPatch, capsys: C
 # What is wrong with inputs, in a sentence.
 
 
+WITH_LAW = "fit input-hmm --data uk-drivers --input law --input sin_year --num-states 2 --epochs 2 --output drivers"
+
+
+@pytest.mark.skipif("PGM_RNN_DATA" not in os.environ, reason="needs the data set uk-drivers")
+def test_inputs_of_a_data_set_are_chosen_by_name_and_kept(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    run(monkeypatch, capsys, WITH_LAW)
+    model, data = loaded("drivers"), load("uk-drivers").with_inputs(["law", "sin_year"]).train
+    expected = -float(model.log_marginal_likelihood(data).detach()) / 192
+    assert model.input_dim == 2
+    assert describe("drivers").info["scores"][0]["nats_per_step"] == pytest.approx(expected)
+    assert f"{expected:.3f}" in run(monkeypatch, capsys, "evaluate drivers --data uk-drivers --split train")
+    other = load("uk-drivers").with_inputs(["sin_year", "law"]).train
+    swapped = -float(model.log_marginal_likelihood(other).detach()) / 192
+    command = "evaluate drivers --data uk-drivers --split train --input sin_year --input law"
+    assert f"{swapped:.3f}" in run(monkeypatch, capsys, command)
+    assert f"{swapped:.3f}" != f"{expected:.3f}"
+    assert re.search(r"^state +law +sin_year$", run(monkeypatch, capsys, "describe drivers"), re.MULTILINE)
+    for wrong, sentence in (
+        (WITH_LAW.replace("law", "lawn"), "expected inputs to be one of law, cos_year, sin_year"),
+        (WITH_LAW.replace("sin_year", "law"), "expected each input once, got 'law' twice"),
+        (WITH_LAW.replace("--input law --input sin_year", ""), "expected 1 input for input-hmm, got none"),
+        (WITH_LAW.replace("uk-drivers", "pound-dollar"), "expected no inputs of pound-dollar, which has none"),
+        ("evaluate drivers --data uk-drivers --split train --input law", "expected 2 inputs for InputHMM, got 1: law"),
+    ):
+        assert sentence in error(monkeypatch, capsys, wrong.replace("--output drivers", "--output others"))
+
+
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [
@@ -247,7 +278,10 @@ def test_a_large_input_is_remarked_on(monkeypatch: pytest.MonkeyPatch, capsys: C
             "evaluate hmm --data animals.csv --column weight --input dose --input light --sequence animal --time day",
             "expected no inputs for HMM, which takes none, got dose, light; leave --input out",
         ),
-        ("evaluate fit --data synthetic-hmm --input dose", "expected --input only with a file, got it with"),
+        (
+            "evaluate fit --data synthetic-hmm --input dose",
+            "expected no inputs of synthetic-hmm, which has none, got dose; leave them out",
+        ),
         (
             "forecast fit --data animals.csv",
             "expected --future-inputs FILE with the inputs dose, light of the steps ahead",

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.pages import DOCS, blocks, run_page
+from tests.pages import DOCS, blocks, run_commands, run_page
 
 PAGES = [DOCS / name for name in ("design.md", "faq.md", "linear-recurrences.md", "python.md")]
 PROSE = [*PAGES, *(DOCS / name for name in ("assignments.md", "command-line.md", "glossary.md", "notation.md"))]
+GUIDE = "guides/hmm-on-a-table.md"
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
 
@@ -21,6 +22,19 @@ def test_a_page_runs_and_prints_what_it_says(page: Path, tmp_path: Path, monkeyp
     text = page.read_text(encoding="utf-8")
     assert any(block.kind == "python" for block in blocks(text))
     assert run_page(text, monkeypatch) == []
+
+
+@pytest.mark.slow
+def test_commands_on_tables_that_a_guide_makes_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.set_default_dtype(torch.float32)
+    guide, page = ((DOCS / name).read_text(encoding="utf-8") for name in (GUIDE, "command-line.md"))
+    makes = [block.code for block in blocks(guide) if block.kind == "python" and "to_csv" in block.code]
+    exec(compile("\n".join(makes), GUIDE, "exec"), {"__name__": "page"})
+    commands = re.findall(r"^    (pgm-rnn .*loads\.csv.*?)(?:  +#.*)?$", page, re.MULTILINE)
+    assert [command.split()[1] for command in commands] == ["fit", "describe", "forecast", "sample"]
+    run_commands("\n".join(f"$ {command}" for command in commands), monkeypatch)
+    assert {path.name for path in tmp_path.iterdir()} >= {"heat.csv", "draws.npz", "fits"}
 
 
 @pytest.mark.parametrize("page", PROSE, ids=lambda page: page.stem)

@@ -72,7 +72,8 @@ Input = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME",
-        help="With a table: a column of inputs, which drive the model and are not observed; repeat for more.",
+        help="A column of inputs in a table, or an input of a data set, which drives the model and is not observed; "
+        "repeat for more.",
         show_default="those of the fit, or none",
     ),
 ]

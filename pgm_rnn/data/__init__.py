@@ -6,8 +6,8 @@ it is read.
 """
 
 from pgm_rnn.data.catalogue import list_datasets, load
-from pgm_rnn.data.dataset import Dataset, Labels
+from pgm_rnn.data.dataset import Dataset, Inputs, Labels
 from pgm_rnn.data.source import DataError
 from pgm_rnn.data.synthetic import dirichlet_hmm
 
-__all__ = ["DataError", "Dataset", "Labels", "dirichlet_hmm", "list_datasets", "load"]
+__all__ = ["DataError", "Dataset", "Inputs", "Labels", "dirichlet_hmm", "list_datasets", "load"]

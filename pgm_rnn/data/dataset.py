@@ -1,11 +1,14 @@
 """Data sets: up to three splits, or a single series, and the family of laws for one observation."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
+from pgm_rnn.checks import check_choice
 from pgm_rnn.emissions import Categorical, Emission
+from pgm_rnn.legend import Column, Legend
 from pgm_rnn.sequences import Sequences
 
 if TYPE_CHECKING:
@@ -28,6 +31,28 @@ class Labels(NamedTuple):
     test: Tensor | None = None
 
 
+class Inputs(NamedTuple):
+    """Exogenous inputs that a data set offers beside its observations.
+
+    Attributes:
+        names: the name of each of the U inputs.
+        train: (num_train, T, U).
+        valid: (num_valid, T, U), or None.
+        test: (num_test, T, U), or None.
+    """
+
+    names: tuple[str, ...]
+    train: Tensor
+    valid: Tensor | None = None
+    test: Tensor | None = None
+
+    def chosen(self, names: Sequence[str]) -> "Inputs":
+        """Those of these names, in this order."""
+        places = [self.names.index(name) for name in names]
+        parts = (None if part is None else part[..., places] for part in self[1:])
+        return Inputs(tuple(names), *parts)  # type: ignore[arg-type]
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """A training set and, if they exist, a validation set and a test set.
@@ -42,6 +67,8 @@ class Dataset:
         vocabulary: character number k of a text is `vocabulary[k]`; None if the data are not text.
         model: the model that the data were drawn from; None if it is unknown.
         labels: the labels of the sequences; None if there are none.
+        inputs: inputs that models may be given, none of which is in the splits before `with_inputs`; None if there are
+            none.
 
     Example:
         >>> from pgm_rnn.data import load
@@ -59,6 +86,39 @@ class Dataset:
     vocabulary: str | None = None
     model: "HMM | None" = None
     labels: Labels | None = None
+    inputs: Inputs | None = None
+
+    def with_inputs(self, names: Sequence[str]) -> "Dataset":
+        """The same data with some of its inputs in every split, and their names in the legend.
+
+        Args:
+            names: names of inputs, in the order in which models get them.
+
+        Raises:
+            ValueError: no names, one that is not an input's or is there twice, or data without inputs.
+        """
+        if self.inputs is None:
+            raise ValueError(
+                f"expected no inputs of {self.name}, which has none, got {', '.join(names)}; leave them out"
+            )
+        for place, name in enumerate(names):
+            check_choice("inputs", name, self.inputs.names)
+            if name in names[:place]:
+                raise ValueError(f"expected each input once, got {name!r} twice; leave one out")
+        if not names:
+            raise ValueError(f"expected names of inputs, some of {', '.join(self.inputs.names)}, got none")
+        legend = Legend(self._columns(), tuple(names))
+        chosen = self.inputs.chosen(names)
+        splits = {
+            split: None if data is None else data._replace(inputs=getattr(chosen, split), legend=legend)
+            for split, data in (("train", self.train), ("valid", self.valid), ("test", self.test))
+        }
+        return replace(self, **splits)  # type: ignore[arg-type]
+
+    def _columns(self) -> tuple[Column, ...]:
+        """Names for the entries of an observation."""
+        width = self.emission.event_shape.numel()
+        return tuple(Column(self.name if width == 1 else f"{self.name} {n + 1}") for n in range(width))
 
     @property
     def is_series(self) -> bool:

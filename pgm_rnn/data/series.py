@@ -7,6 +7,8 @@ pound-dollar  x_t = 100 (log p_t - log p_{t-1}) minus its mean, for p_t the noon
               the public domain, as FRED's series DEXUSUK gives them.
 uk-drivers    x_t = log of the car drivers killed or seriously injured in Great Britain in month t, 1969 to 1984:
               figures of the Department of Transport, Harvey & Durbin (1986), as the file seatbelts.csv of sktime.
+              Its inputs: law_t = 1 from February 1983, when drivers had to wear seat belts, and the season as cosines
+              and sines of 2 pi (t - 1) / 12 (`year`) and 2 pi (t - 1) / 6 (`half_year`).
 
 The first two are in this package; the third is looked for and downloaded as other data sets are. All numbers are
 float64, because estimates of variances are compared to several digits.
@@ -16,13 +18,14 @@ rates of the same period, of another source; there are 936 here, one for each da
 """
 
 import csv
+from dataclasses import replace
 from importlib.resources import files
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from pgm_rnn.data.dataset import Dataset
+from pgm_rnn.data.dataset import Dataset, Inputs
 from pgm_rnn.data.source import DataError, SourceFile, fetch, find
 from pgm_rnn.emissions import Gaussian
 from pgm_rnn.sequences import Sequences
@@ -32,6 +35,8 @@ DRIVERS = SourceFile(
     "sktime/sktime/d646887472f1e2c2746fdcabed27ab830e43fe7b/sktime/datasets/data/seatbelts/seatbelts.csv",
     "a1cf71093fd69545babe0ded15362835b0f67df3cb75b5f7f98a342a850fb365",
 )
+MONTHS_BEFORE_LAW = 169
+"""January 1969 to January 1983: the seat belt law came into force after them."""
 PACKED = SourceFile(
     "small_series.npz",
     None,
@@ -75,7 +80,19 @@ def uk_drivers() -> Dataset:
             except (KeyError, TypeError, ValueError):
                 raise DataError(f"expected a column KSI of numbers in {path}, got something else") from None
     description = "Log of car drivers killed or seriously injured in Great Britain, 1969 to 1984, one month per step"
-    return _series("uk-drivers", description, np.log(numbers))
+    return replace(_series("uk-drivers", description, np.log(numbers)), inputs=_law_and_season(len(numbers)))
+
+
+def _law_and_season(num_months: int) -> Inputs:
+    """The seat belt law and two waves of the year, for months from January 1969: (1, T, 5)."""
+    months = np.arange(num_months)
+    law = (months >= MONTHS_BEFORE_LAW).astype(float)
+    waves = {
+        f"{wave}_{name}": of(2 * np.pi * months / period)
+        for name, period in (("year", 12), ("half_year", 6))
+        for wave, of in (("cos", np.cos), ("sin", np.sin))
+    }
+    return Inputs(("law", *waves), torch.from_numpy(np.stack([law, *waves.values()], axis=-1))[None])
 
 
 def _rows(name: str) -> list[dict[str, str]]:

@@ -108,7 +108,7 @@ def material_of(job: Job, defaults: FileOptions, of: Emission | None = None) -> 
     The numbers of a file are observations of the family `of`, or by default of the one that the options name.
     """
     if job.source in job.registries.datasets:
-        return named(job.source, job.seed, job.registries)
+        return named(job.source, job.seed, job.registries, job.file.inputs)
     given = {name: value for name, value in job.file._asdict().items() if value not in (None, ())}
     return from_file(job.path, defaults._replace(**given), job.registries, of)
 

@@ -3,8 +3,9 @@
     nats per step = - sum_i log p(x^{(i)}) / sum_i T_i        on the test split, all entries, first step included
 
 The number is exact if the model's likelihood has a closed form. Otherwise there is a row for each of ELBO, FIVO_128 and
-importance_500, which all lie above the exact number on average. Likelihoods, bounds, estimates and published figures
-stand in tables of their own.
+importance_500, which all lie above the exact number on average. A switching linear model has FIVO_16 alone, from a
+Rao-Blackwellised filter: no guide of it was trained. Likelihoods, bounds, estimates and published figures stand in
+tables of their own.
 The page has a section for each data set; running the command for one leaves the other sections as they are.
 """
 
@@ -21,12 +22,14 @@ from pgm_rnn.checks import check_choice
 from pgm_rnn.data import load
 from pgm_rnn.files import write_whole
 from pgm_rnn.inference import svi
+from pgm_rnn.inference.mixture_kalman.problem import sums_out_vectors
 from pgm_rnn.models.registry import list_models
 from pgm_rnn.report import score_cache
 from pgm_rnn.report.leaderboard_page import section, with_section
 from pgm_rnn.report.leaderboard_tables import KINDS, Group, Row, groups, kind_of
-from pgm_rnn.report.material import in_dtype_of
+from pgm_rnn.report.material import in_dtype_of, particles_of
 from pgm_rnn.report.records import check_output
+from pgm_rnn.report.saved import inputs_of_fit
 from pgm_rnn.report.score_cache import Score
 from pgm_rnn.report.terminal import console
 from pgm_rnn.sequence_model import SequenceModel
@@ -108,10 +111,11 @@ def leaderboard(
 
 
 def evaluated(name: str, info: dict[str, Any], home: Path, *, cached: bool = True) -> list[Row]:
-    """The rows of one entry: a single row if its model is exact, else one row for each of `BOUNDS`."""
+    """The rows of one entry, one for each number that its model has."""
     model = load_pretrained(name, home=home).requires_grad_(False)
     assert isinstance(model, SequenceModel)
-    dataset = load(info["data"], seed=info["seed"])
+    dataset, inputs = load(info["data"], seed=info["seed"]), inputs_of_fit(info)
+    dataset = dataset.with_inputs(inputs) if inputs else dataset
     test = dataset.train if dataset.test is None else dataset.test
     test = in_dtype_of(model, test)
     parameters = sum(p.numel() for p in model.parameters())
@@ -119,7 +123,7 @@ def evaluated(name: str, info: dict[str, Any], home: Path, *, cached: bool = Tru
     commands = (*([before["command"]] if before else []), info["command"])
     minutes = (info["seconds"] + (before["seconds"] if before else 0.0)) / 60
     rows = []
-    for bound, num_particles in {"exact": 1}.items() if model.exact else BOUNDS.items():
+    for bound, num_particles in _bounds(model, test).items():
         key = score_cache.key_of(name, home, test, bound, num_particles)
         score = score_cache.find(key) if cached else None
         if score is None:
@@ -129,6 +133,13 @@ def evaluated(name: str, info: dict[str, Any], home: Path, *, cached: bool = Tru
         about = (parameters, minutes, info["seed"], commands, score.seconds)
         rows.append(Row(name, score.nats_per_step, score.standard_error, _label(score.bound, num_particles), *about))
     return rows
+
+
+def _bounds(model: SequenceModel, test: Sequences) -> dict[str, int]:
+    """The numbers that a model has, with their particles or draws."""
+    if model.exact:
+        return {"exact": 1}
+    return {"fivo": particles_of(model, test)} if sums_out_vectors(model, test) else BOUNDS
 
 
 def _scored(model: SequenceModel, test: Sequences, bound: str, num_particles: int) -> Score:

@@ -11,10 +11,11 @@ HEADER = """# Leaderboard
 Every trained model of the zoo on the test split of the data that it was fitted to, under one normalisation: the sum of
 nats over the number of steps, all keys, the first step included. Numbers of different kinds are not ranked together.
 *Likelihoods* are exact. *Bounds*, ELBO and FIVO_128, lie above the exact number on average, and so do *estimates*,
-importance_500, from 500 weighted draws of the guide, by less than the ELBO. *Published figures* are for the same splits
-and as precise as their papers give them. ± is the standard error over the sequences of the split, which all models
-share, so differences between two models are more certain than that. Parameters include those of the guide; min is the
-training time in minutes, including that of an earlier fit from which this one started.
+importance_500, from 500 weighted draws of the guide, by less than the ELBO. Where the states switch between linear
+systems, no guide was trained, and FIVO_16 comes from a Rao-Blackwellised particle filter. *Published figures* are for
+the same splits and as precise as their papers give them. ± is the standard error over the sequences of the split, which
+all models share, so differences between two models are more certain than that. Parameters include those of the guide;
+min is the training time in minutes, including that of an earlier fit from which this one started.
 
 Some data are a single series without a test split. Their models are scored *in sample*, on the very steps to which they
 were fitted, which says how well they fit and not how well they predict; what such an entry is held against are the

@@ -20,6 +20,7 @@ from pgm_rnn.data import load
 from pgm_rnn.emissions import Emission
 from pgm_rnn.inference import svi
 from pgm_rnn.inference.diagnosis import check_scores
+from pgm_rnn.inference.mixture_kalman.problem import sums_out_vectors
 from pgm_rnn.inference.svi.evaluation import num_modelled
 from pgm_rnn.legend import Legend
 from pgm_rnn.registries import OWN, Registries
@@ -40,9 +41,11 @@ from pgm_rnn.report.tables import (
 )
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.conditionals import example_of
-from pgm_rnn.sequence_model.observations import check_observations
+from pgm_rnn.sequence_model.observations import check_observations, checked
 from pgm_rnn.sequences import Sequences, length_mask, some_observed
 
+REGIME_PATHS = 16
+"""The same as `PARTICLES` for a Rao-Blackwellised filter, whose particles are paths of regimes."""
 MAX_SCORED = 500
 """Number of training sequences that a particle filter scores, the first ones: a large data set would take too long."""
 
@@ -133,7 +136,7 @@ def check_source(source: str, options: FileOptions, registries: Registries = OWN
     """
     if source in registries.datasets:
         for name, value in options._asdict().items():
-            if value is not None and value != ():
+            if name != "inputs" and value is not None and value != ():
                 option = name.removesuffix("s").replace("_", "-")
                 raise ValueError(f"expected --{option} only with a file, got it with the data set {source}")
         return
@@ -143,9 +146,14 @@ def check_source(source: str, options: FileOptions, registries: Registries = OWN
         check_emission(options.emission, registries)
 
 
-def named(name: str, seed: int, registries: Registries = OWN) -> Material:
-    """The data set called `name`; `seed` is the random seed for synthetic data."""
+def named(name: str, seed: int, registries: Registries = OWN, inputs: Sequence[str] = ()) -> Material:
+    """The data set called `name`, with these of its inputs; `seed` is the random seed for synthetic data.
+
+    Raises:
+        ValueError: the data set has no input of a name.
+    """
     dataset = load(name, seed=seed, datasets=registries.datasets)
+    dataset = dataset.with_inputs(inputs) if inputs else dataset
 
     def scores(model: SequenceModel) -> list[Score]:
         if dataset.is_series:
@@ -154,7 +162,8 @@ def named(name: str, seed: int, registries: Registries = OWN) -> Material:
         return [_scored(model, split, data) for split, data in splits.items() if data is not None]
 
     parts = (dataset.description, dataset.emission, dataset.train, dataset.valid)
-    return Material(*parts, dataset.is_series, scores, vocabulary=dataset.vocabulary)
+    legend = dataset.train.legend
+    return Material(*parts, dataset.is_series, scores, vocabulary=dataset.vocabulary, legend=legend)
 
 
 def score_of_series(model: SequenceModel, series: Sequences) -> Score:
@@ -182,13 +191,18 @@ def in_dtype_of(model: SequenceModel, data: Sequences) -> Sequences:
     return data._replace(x=x)
 
 
+def particles_of(model: SequenceModel, data: Sequences) -> int:
+    """The number of particles of the filter that scores a model of a data set without a likelihood in closed form."""
+    return REGIME_PATHS if sums_out_vectors(model, checked(model, data)) else PARTICLES
+
+
 def _scored(model: SequenceModel, split: str, data: Sequences) -> Score:
     if not model.exact and split == "train":
         data = data.select(torch.arange(min(MAX_SCORED, len(data.lengths))))
     data = in_dtype_of(model, data)
     bound = "exact" if model.exact else "fivo"
     try:
-        found = svi.evaluate(model, data, bound=bound, num_particles=PARTICLES)
+        found = svi.evaluate(model, data, bound=bound, num_particles=particles_of(model, data))
     except FloatingPointError as error:  # an error here costs a score, but must not cost the fitted model
         warnings.warn(f"no score on the {split} data: {error}", stacklevel=2)
         nan = float("nan")

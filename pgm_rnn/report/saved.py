@@ -1,7 +1,7 @@
 """A model that `pgm-rnn fit` or `save_model` wrote, and data in the form that it takes."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -111,7 +111,7 @@ def observations(saved: Saved, source: Source) -> Sequences:
 
 
 def _split(saved: Saved, source: Source) -> Sequences:
-    for option in ("columns", "sequence", "time", "kind", "inputs"):
+    for option in ("columns", "sequence", "time", "kind"):
         if getattr(source, option):
             name = option.removesuffix("s")
             raise ValueError(f"expected --{name} only with a file, got it with the data set {source.name}")
@@ -121,7 +121,14 @@ def _split(saved: Saved, source: Source) -> Sequences:
     seed = saved.info.get("seed", 0) if same else 0
     dataset = load(source.name, seed=seed if isinstance(seed, int) else 0, datasets=source.registries.datasets)
     check_family(saved.model, dataset.emission, source.name)
-    return split_of(dataset, split)
+    inputs = source.inputs or (inputs_of_fit(saved.info) if same else ())
+    return split_of(dataset.with_inputs(inputs) if inputs else dataset, split)
+
+
+def inputs_of_fit(info: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of the inputs that a fit was given, from its record."""
+    kept = reading_of(info)
+    return () if kept is None else kept.inputs
 
 
 def split_of(dataset: Dataset, split: str) -> Sequences:

@@ -45,7 +45,7 @@ def key_of(entry: str, home: Path, test: Sequences, bound: str, num_particles: i
     digest = hashlib.sha256(f"{__version__} {bound} {num_particles}".encode())
     for name, content in sorted(read_published(entry, (CONFIG, TENSORS), home).items()):
         digest.update(f"{name} {len(content)} ".encode() + content)
-    for tensor in (test.x, test.lengths, *([] if test.observed is None else [test.observed])):
+    for tensor in (test.x, test.lengths, *(part for part in (test.inputs, test.observed) if part is not None)):
         digest.update(f"{tensor.dtype} {tuple(tensor.shape)} ".encode() + tensor.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 

@@ -5,7 +5,9 @@ from torch import Tensor
 
 from pgm_rnn.checks import check_choice
 from pgm_rnn.inference import forward_backward
+from pgm_rnn.models.input_hmm import InputHMM
 from pgm_rnn.report.finite_chain import Chain, chain_of, durations, stationary_law
+from pgm_rnn.report.input_quantities import of_inputs
 from pgm_rnn.report.natural_quantities import naturals_of, of_natural, own_parameters
 from pgm_rnn.report.quantity import TITLES, Quantities, Quantity, Words
 from pgm_rnn.sequence_model import SequenceModel
@@ -49,6 +51,8 @@ def of_finite_states(
         found.append(of_natural(name, model, natural, words, index))
     if not raw and chain is not None and chain.memoryless:
         found += _moments(model, words, labels, index)
+    if isinstance(model, InputHMM):
+        found += of_inputs(model, words, index)
     found += own_parameters(model)
     return Quantities(tuple(found), tuple(remarks), tuple(map(int, places)))
 

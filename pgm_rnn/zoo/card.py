@@ -39,6 +39,9 @@ def _facts(description: Description, model: Model) -> str:
         "parameters": f"{sum(p.numel() for p in model.parameters()):,}, {description.dtype}",
         "data": f"{description.info['data']}: {description.info['description']}",
     }
+    legend = description.info.get("legend") or {}
+    if legend.get("inputs"):
+        rows["inputs"] = ", ".join(legend["inputs"])
     if description.info["data"] in DATASETS:
         rows["licence of the data"] = DATASETS[description.info["data"]].licence
     return "\n".join(f"- {key}: {value.rstrip(', ')}" for key, value in rows.items())
@@ -125,7 +128,8 @@ def _reference(name: str, reference: Reference | LabelReference) -> str:
             "log p(y | x) of each."
         )
     several = f"{len(reference.data.lengths)} sequences, {reference.num_steps} steps"
+    given = "" if reference.data.inputs is None else ", given standard normal inputs"
     return (
-        f"## Reference\n\n{several}, drawn from the model: {reference.nats_per_step:.6f} nats per step, "
+        f"## Reference\n\n{several}, drawn from the model{given}: {reference.nats_per_step:.6f} nats per step, "
         f"{reference.bound}. `pgm_rnn.zoo.reference({name!r})` has them with the log marginal likelihood of each."
     )

@@ -66,6 +66,34 @@ def test_the_arrays_and_the_table_of_drivers_are_the_same(
             load("uk-drivers")
 
 
+def test_inputs_of_the_drivers_are_chosen_by_name(drivers: torch.Tensor, packed: Path) -> None:
+    data = load("uk-drivers")
+    assert data.inputs is not None
+    assert data.inputs.names == ("law", "cos_year", "sin_year", "cos_half_year", "sin_half_year")
+    assert data.train.inputs is None  # before any is chosen
+    chosen = data.with_inputs(["sin_half_year", "law"]).train
+    assert chosen.inputs is not None
+    assert chosen.legend is not None
+    assert torch.equal(chosen.x, drivers)
+    assert (chosen.legend.inputs, chosen.legend.columns[0].name) == (("sin_half_year", "law"), "uk-drivers")
+    year = 1969 + torch.arange(192).double() / 12
+    torch.testing.assert_close(chosen.inputs[0, :, 0], torch.sin(4 * torch.pi * year), rtol=0, atol=1e-9)
+    with np.load(packed / "small_series.npz") as arrays:
+        np.testing.assert_array_equal(chosen.inputs[0, :, 1], arrays["seatbelts_law"])
+
+
+def test_inputs_that_are_not_there_are_one_sentence(drivers: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match="expected no inputs of gnp, which has none, got law; leave them out"):
+        load("gnp").with_inputs(["law"])
+    data = load("uk-drivers")
+    with pytest.raises(ValueError, match=r"expected inputs to be one of .*, got 'lawn'; did you mean law"):
+        data.with_inputs(["lawn"])
+    with pytest.raises(ValueError, match="expected each input once, got 'law' twice"):
+        data.with_inputs(["law", "law"])
+    with pytest.raises(ValueError, match=r"expected names of inputs, some of law, cos_year, .*, got none"):
+        data.with_inputs([])
+
+
 def test_another_table_of_drivers_is_refused(
     packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:

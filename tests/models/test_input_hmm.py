@@ -12,6 +12,8 @@ from pgm_rnn.emissions import Bernoulli, Categorical, FullGaussian, Gaussian, Po
 from pgm_rnn.inference import em, forward_backward, mcmc, smc
 from pgm_rnn.models import HMM, InputHMM, RecurrentHMM
 from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequence_model.criteria import num_free_parameters
+from pgm_rnn.sequence_model.parameters import call_with
 from pgm_rnn.sequences import Sequences
 
 K, D, STEPS = 3, 2, 5
@@ -47,10 +49,33 @@ def test_the_likelihood_given_inputs_is_the_sum_over_all_paths(family: Any, x: T
     model, u = InputHMM.random(K, D, emission=family, drives=drives, seed=0), torch.randn(1, STEPS, D)
     torch.testing.assert_close(model.log_prob(x, inputs=u)[0], by_paths(model, x[0], u[0]))
     assert float(model.log_prob(x, inputs=-u)[0]) != pytest.approx(float(model.log_prob(x, inputs=u)[0]), abs=1e-3)
-    same = {name for name, weight in model.named_parameters() if not weight.requires_grad}
+    same = {name for name, weight in model.named_buffers() if name.endswith("_weight")}
     assert same == {"both": set(), "transition": {"emission_weight"}}.get(
         drives, {"initial_weight", "transition_weight"}
     )
+
+
+@every_example
+@pytest.mark.parametrize("drives", ["both", "transition", "emission"])
+def test_free_parameters_are_the_directions_that_change_a_law(family: Any, x: Tensor, drives: Any) -> None:
+    """Their number is the rank of the derivative of all laws, at several inputs, by all parameters."""
+    model, u = InputHMM.random(K, D, emission=family, drives=drives, seed=0), torch.randn(6, D)
+    values = torch.cat([x, x.flip(1)], 1)[0, :, None, None]  # (10, 1, 1, ...)
+    every = torch.arange(K)
+
+    def laws(parameters: dict[str, Tensor]) -> Tensor:
+        def now(*_: Any) -> Tensor:
+            starts = model.initial(u).logits.log_softmax(-1)
+            moves = model.transition(every[:, None], u).logits.log_softmax(-1)
+            seen = model.emission(every[:, None], u).log_prob(values)
+            return torch.cat([part.flatten() for part in (starts, moves, seen)])
+
+        return call_with(model, parameters, now)
+
+    slopes = torch.func.jacrev(laws)({name: value.detach() for name, value in model.named_parameters()})
+    rank = torch.linalg.matrix_rank(torch.cat([part.flatten(1) for part in slopes.values()], 1), rtol=1e-9)
+    assert num_free_parameters(model) == int(rank)
+    assert int(rank) < sum(part.numel() for part in model.parameters())  # a control: rows of logits have one too many
 
 
 @every_example

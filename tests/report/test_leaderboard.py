@@ -10,10 +10,12 @@ import torch
 import pgm_rnn as pr
 from pgm_rnn.data import load
 from pgm_rnn.inference import svi
+from pgm_rnn.models import SwitchingLinearSSM
 from pgm_rnn.report import leaderboard as board
 from pgm_rnn.report import leaderboard_page as pages
 from pgm_rnn.report import leaderboard_tables as tables
 from pgm_rnn.report import score_cache
+from pgm_rnn.report.material import particles_of
 from pgm_rnn.zoo.publish import publish
 from tests.test_cli import call
 
@@ -111,6 +113,15 @@ def test_a_score_is_kept_until_model_data_or_version_change(
         for bound, number in (("exact", 1), ("fivo", 1), ("fivo", 2))
     }
     assert len(keys) == 12
+
+
+def test_a_switching_linear_model_has_one_row_by_its_rao_blackwellised_filter() -> None:
+    """Where the regimes read the vectors, these cannot be summed out, and the model has the bounds of others."""
+    plain, recurrent = (SwitchingLinearSSM.random(2, 1, 1, recurrent=recurrent, seed=0) for recurrent in (False, True))
+    data = plain.sample(3, 5, seed=0)._replace(z=None)
+    assert board._bounds(plain, data) == {"fivo": 16}
+    assert board._bounds(recurrent, data) == board.BOUNDS
+    assert (particles_of(plain, data), particles_of(recurrent, data)) == (16, 128)
 
 
 def test_a_damaged_score_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

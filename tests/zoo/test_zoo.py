@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,14 @@ from pgm_rnn import data, zoo
 from pgm_rnn.data.catalogue import DATASETS
 from pgm_rnn.emissions import Categorical, Emission, EmissionTable, Gaussian
 from pgm_rnn.inference import forward_backward, svi
-from pgm_rnn.models import HMM, BidirectionalRNN, FactorialHMM, NoisyRNN, StructuralSSM, SwitchingMeanAR
+from pgm_rnn.models import HMM, BidirectionalRNN, FactorialHMM, InputHMM, NoisyRNN, StructuralSSM, SwitchingMeanAR
 from pgm_rnn.models.additive import AdditiveEmission
 from pgm_rnn.models.bidirectional_rnn import Task
 from pgm_rnn.models.label_registry import LABEL_MODELS
 from pgm_rnn.models.registry import list_models
 from pgm_rnn.report.label_fitting import label_data
 from pgm_rnn.report.material import in_dtype_of, score_of_series
+from pgm_rnn.report.saved import inputs_of_fit
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.storage import StorageError, read_description
 from pgm_rnn.zoo import entries, label_references, references
@@ -153,6 +155,8 @@ def test_an_entry_has_its_cards_score_on_its_test_split(name: str) -> None:
     has_data(name)
     info = DESCRIBED[name].info
     dataset, score = data.load(info["data"], seed=info["seed"]), info["scores"][-1]  # valid where there is no test
+    inputs = inputs_of_fit(info)
+    dataset = dataset.with_inputs(inputs) if inputs else dataset
     split = getattr(dataset, score["split"])
     model = of_sequences(pr.load_pretrained(name))
     if dataset.is_series:
@@ -297,6 +301,33 @@ def test_a_model_without_a_law_of_its_start_continues_other_numbers(model: Seque
     found = model.double().log_marginal_likelihood(known.data.x, known.data.lengths)
     torch.testing.assert_close(found.detach(), known.log_marginal_likelihoods)
     assert known.log_marginal_likelihoods.isfinite().all()
+
+
+def with_a_diffuse_start() -> SequenceModel:
+    model = StructuralSSM(level="stochastic", regression=3).double()
+    model.set_parameters(coefficients=torch.tensor([1.0, -0.5, 2.0]))
+    return model
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: InputHMM.random(2, 3, emission=Gaussian(), seed=0), with_a_diffuse_start],
+    ids=["from-the-start", "continued"],
+)
+@torch.no_grad()
+def test_a_model_with_inputs_gets_a_reference_with_inputs(make: Callable[[], SequenceModel]) -> None:
+    model = make()
+    known = references.made(model)
+    again = references.from_json(json.loads(json.dumps(references.as_json(known))))
+    inputs, lengths = known.data.inputs, known.data.lengths.tolist()
+    assert inputs is not None
+    assert again.data.inputs is not None
+    assert torch.equal(again.data.inputs, inputs)
+    assert [bool(row[length:].any()) for row, length in zip(inputs, lengths, strict=True)] == [False] * 3
+    found = model.double().log_marginal_likelihood(again.data)
+    torch.testing.assert_close(found, known.log_marginal_likelihoods)
+    other = model.log_marginal_likelihood(again.data._replace(inputs=-inputs))
+    assert not torch.allclose(other, found, rtol=1e-3)  # a control: they matter
 
 
 def test_a_model_without_a_likelihood_gets_a_reference_with_errors(
