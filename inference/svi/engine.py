@@ -39,8 +39,8 @@ def fit(
     validation data. The same model, data and seed give the same parameters bit for bit on one machine's CPU, also if
     the run is killed and resumed from its checkpoint, however often.
 
-    With the objective "mle", a concentration, degrees of freedom or a dispersion that ends at the limit of what `em.fit`
-    searches is named by a `LimitWarning`, with its state and what it means.
+    With the objective "mle", a concentration, degrees of freedom or a dispersion that ends at the limit of what
+    `em.fit` searches is named by a `LimitWarning`, with its state and what it means.
 
     Where torch.distributed's default process group is initialised, as under torchrun, every process calls `fit` with
     the same arguments and takes its share of each minibatch of `batch_size`; all end with the same parameters. The
