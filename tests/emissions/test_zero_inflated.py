@@ -18,8 +18,6 @@ from pgm_rnn.report.description import describe
 from pgm_rnn.storage import load_model, save_model
 from tests.emissions.climbing import climbed
 
-pytestmark = pytest.mark.filterwarnings("ignore:dispersion ends near")  # as Poisson's law, on small counts
-
 GATE, RATE, DISPERSION = torch.tensor([[0.1, 0.7, 1e-9], [0.3, 4.0, 50.0], [2.0, 0.5, 1e-3]], dtype=torch.float64)
 EITHER = pytest.mark.parametrize("dispersed", [False, True], ids=["poisson", "negative-binomial"])
 

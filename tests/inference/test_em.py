@@ -12,8 +12,6 @@ from pgm_rnn.sequences import Sequences, length_mask
 from tests.definitions import path_probs
 from tests.instances import LENGTHS, every_estimated_family, make_hmm, ragged
 
-pytestmark = pytest.mark.filterwarnings("ignore:dispersion ends near")  # as Poisson's law, on small counts
-
 NUM_STATES = 3
 
 
