@@ -1,4 +1,4 @@
-"""Parameters by group that are not centred: the same joint density by a change of variables, and easier sampling."""
+"""Parameters by group that are not centred: the same joint density by a change of variables, draws and guides."""
 
 from typing import Any
 
@@ -10,15 +10,12 @@ from pyro import poutine
 from pyro.infer import SVI, Predictive, Trace_ELBO
 from pyro.infer.autoguide import AutoNormal
 from pyro.infer.inspect import get_dependencies, get_model_relations
-from pyro.ops.stats import effective_sample_size
 from torch import Tensor
 
 from pgm_rnn import simulate
 from pgm_rnn.emissions import Gaussian
-from pgm_rnn.inference import mcmc
 from pgm_rnn.models.hmm import HMM
 from pgm_rnn.report.parameter_axes import axes_of
-from pgm_rnn.sequence_model import priors
 from pgm_rnn.sequence_model.by_group import ByGroup, moved
 from pgm_rnn.sequence_model.priors import WithPriors
 
@@ -116,40 +113,6 @@ def test_graphs_show_the_offsets() -> None:
     relations = get_model_relations(free, (x,))
     assert "loc_offset" in relations["plate_sample"]["groups"]
     assert "loc_offset" in relations["sample_sample"]["x"]
-
-
-NUM_GROUPS = 8
-
-
-def one_normal_number_each(
-    model: Any, values: dict[str, Tensor], event_dims: Any, groups: Any, x: Tensor, lengths: Any, **options: Any
-) -> None:
-    """The likelihood of a chain of one state and one step, written out: x_g ~ N(loc_g, 1)."""
-    with pyro.plate("sequences", NUM_GROUPS, dim=-1):
-        pyro.sample("x", dist.Normal(values["loc"], 1.0).to_event(1), obs=x)
-
-
-@pytest.mark.nightly
-def test_offsets_are_drawn_more_easily_where_groups_have_little_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight groups with one observation each of noise 1, whose means differ little: Neal's funnel."""
-    pyro.set_rng_seed(0)
-    x, labels = torch.randn(NUM_GROUPS, 1).double(), list(range(NUM_GROUPS))
-    sizes = {}
-    options: Any = {"num_samples": 150, "num_warmup": 80, "max_tree_depth": 5, "seed": 0, "progress": False}
-    for centered in (True, False):
-        spread = dist.LogNormal(double(-2), 2.0)
-        law = ByGroup(dist.Normal, loc=dist.Normal(double(0), 1.0), scale=spread, centered=centered)
-        program = WithPriors(model_of(1), {"loc": law}, groups=labels)
-        values = program.draw()
-        with monkeypatch.context() as patched:  # the same density, so that a step of NUTS takes no time
-            exact = density(program, values, x)
-            patched.setattr(priors, "run_in_groups", one_normal_number_each)
-            torch.testing.assert_close(density(program, values, x), exact)
-            found = mcmc.run(program, x, **options)
-        assert found.samples["loc"].shape == (1, 150, NUM_GROUPS, 1)
-        assert isinstance(program.model_at(found.draw(3), 0), HMM)
-        sizes[centered] = float(effective_sample_size(found.samples["loc_scale"].log()))
-    assert sizes[False] > 2 * sizes[True]
 
 
 def test_what_is_no_function_of_a_normal_variable_is_an_error() -> None:
