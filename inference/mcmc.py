@@ -23,6 +23,7 @@ from pgm_rnn.kernels.compilation import working_seconds
 from pgm_rnn.randomness import seeded
 from pgm_rnn.results import shown
 from pgm_rnn.sequence_model.chains import CovarianceError
+from pgm_rnn.sequence_model.priors import WithPriors
 from pgm_rnn.sequences import Data
 
 __all__ = ["Posterior", "run"]
@@ -190,6 +191,8 @@ def run(
         chains.append(sampler.get_samples())
         found.append(kernel.statistics(num_samples))
     samples = {name: torch.stack([chain[name] for chain in chains]) for name in chains[0]}
+    if isinstance(model, WithPriors):
+        samples = model.completed(samples)
     statistics = {name: torch.stack([chain[name] for chain in found]) for name in STATISTICS}
     return Posterior(samples, statistics["diverging"].sum(-1), working_seconds() - start, statistics, seed)
 

@@ -44,9 +44,9 @@ from pgm_rnn.report.fitting import fit_lgssm, fitted_hmm
 from pgm_rnn.report.material import FileOptions, Score, from_file
 from pgm_rnn.sequences import Sequences
 from tests.cases import Cases
-from tests.inference.test_gaussian_em import NILE
 from tests.instances import assert_same, of_sequences
 from tests.test_cli import call, pgm_rnn
+from tools.published.data import NILE
 
 pytestmark = pytest.mark.slow
 

@@ -23,6 +23,7 @@ from typing_extensions import TypeIs
 
 from pgm_rnn.checks import check_frozen
 from pgm_rnn.emissions import EmissionTable
+from pgm_rnn.inference import at_limits
 from pgm_rnn.inference.em import remarks
 from pgm_rnn.inference.em.climb import Score
 from pgm_rnn.inference.em.data_starts import data_starts
@@ -320,7 +321,12 @@ class BaumWelch:
         held = torch.zeros_like(params) > 0 if units is None else at_smallest_scale(family, params, units)
         min_scale = 0.0 if units is None else units.min_scale
         found = remarks.of_states(shares, held, min_scale, from_data=self._from_data)
-        return found + remarks.of_components(shares, remarks.component_probs(family, params))
+        found += remarks.of_components(shares, remarks.component_probs(family, params))
+        if "emission" in self._frozen:
+            return found
+        return found + at_limits.of_parameters(
+            family.natural_parameters, {"params": params}, remarks.have_share(shares)
+        )
 
     @property
     def _num_starts(self) -> int:

@@ -21,12 +21,13 @@ from pgm_rnn.distributions.beta import inside
 from pgm_rnn.distributions.gamma import factorial_rest
 from pgm_rnn.distributions.von_mises import mean_length
 from pgm_rnn.emissions import Beta, EmissionTable, Gamma, VonMises
+from pgm_rnn.emissions.limits import GAMMA
 from pgm_rnn.inference.em.data_starts import features, usual
 from pgm_rnn.inference.em.weighted import Weighted
 from pgm_rnn.inference.em.weighted_estimates import estimate_in_units
 from pgm_rnn.kernels import positive
 
-LEAST, MOST = 1e-6, 1e8
+LEAST, MOST = GAMMA.least, GAMMA.most  # and those of the other two
 """The concentrations that are searched, and that before."""
 _HALVINGS = 60
 _STEPS, _SHORTER = 40, 30

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from pgm_rnn.checks import check_frozen
+from pgm_rnn.inference import at_limits
 from pgm_rnn.inference.em import remarks
 from pgm_rnn.inference.em.ascent import ascend
 from pgm_rnn.inference.em.climb import Score
@@ -150,9 +151,10 @@ class GradientEm(Twins):
         return torch.stack([self._of.marginal(twin, valid, self._first).double().sum() for twin in self._twins])
 
     def remarks(self, start: int) -> list[str]:
-        """Sentences on states without a share of the data."""
+        """Sentences on states without a share of the data, and on parameters at a limit."""
         shares = torch.stack([expected.states.sum((0, 1)) for expected in self._expected[start].values()]).sum(0)
-        return remarks.of_states(shares, torch.zeros(len(shares), 0) > 0, 0.0, from_data=True)
+        found = remarks.of_states(shares, torch.zeros(len(shares), 0) > 0, 0.0, from_data=True)
+        return found + at_limits.of_model(self._twins[start], self._trained)
 
 
 def _first_of(model: nn.Module) -> First:

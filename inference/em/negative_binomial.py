@@ -13,11 +13,12 @@ from torch import Tensor
 
 from pgm_rnn.distributions.negative_binomial import NegativeBinomial as Law
 from pgm_rnn.emissions import EmissionTable, NegativeBinomial
+from pgm_rnn.emissions.limits import NEGATIVE_BINOMIAL as LIMITS
 from pgm_rnn.inference.em.weighted import Weighted
 from pgm_rnn.inference.em.weighted_estimates import estimate_in_units
 from pgm_rnn.kernels import positive
 
-LEAST, MOST = 1e-10, 1e6
+LEAST, MOST = LIMITS.least, LIMITS.most
 """The dispersions that are searched, and that before."""
 _PARTS, _PASSES = 8, 15
 """Parts into which the interval of log dispersions is divided, and how many times."""

@@ -25,7 +25,7 @@ def of_states(shares: Tensor, held: Tensor, min_scale: float, *, from_data: bool
         from_data: whether EM began at parameters estimated from the data, so that there is no need to recommend it.
     """
     remedies = "use fewer states or more restarts" if from_data else "use fewer states, start='data', or more restarts"
-    empty, found = shares < LEAST_SHARE, []
+    empty, found = ~have_share(shares), []
     if bool(empty.any()):
         found.append(
             f"Almost none of the data, less than {LEAST_SHARE} expected steps, belongs to {named('state', empty)} of "
@@ -40,6 +40,11 @@ def of_states(shares: Tensor, held: Tensor, min_scale: float, *, from_data: bool
             "states, or choose a larger min_scale"
         )
     return found
+
+
+def have_share(shares: Tensor) -> Tensor:
+    """Which states have a share of the data, (K,)."""
+    return shares >= LEAST_SHARE
 
 
 @singledispatch

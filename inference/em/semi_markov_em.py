@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pgm_rnn.checks import check_frozen
 from pgm_rnn.emissions import EmissionTable
+from pgm_rnn.inference import at_limits
 from pgm_rnn.inference.em import remarks
 from pgm_rnn.inference.em.ascent import ascend
 from pgm_rnn.inference.em.climb import Score
@@ -236,7 +237,11 @@ class SemiMarkovEm(Twins):
         shares = expected.states.sum((0, 1))
         found = remarks.of_states(shares, torch.zeros(len(shares), 0) > 0, 0.0, from_data=self._from_data)
         table = self._twins[start].emission_table
-        return found + remarks.of_components(shares, remarks.component_probs(table.family, table.params.detach()))
+        found += remarks.of_components(shares, remarks.component_probs(table.family, table.params.detach()))
+        if "emission" in self._frozen:
+            return found
+        raw = {"params": table.params}
+        return found + at_limits.of_parameters(table.natural_parameters, raw, remarks.have_share(shares))
 
 
 def _weighted(weights: Tensor, values: Tensor) -> Tensor:

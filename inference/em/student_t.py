@@ -21,6 +21,7 @@ from torch import Tensor
 
 from pgm_rnn.distributions.student_t import log_constant
 from pgm_rnn.emissions import EmissionTable, StudentT
+from pgm_rnn.emissions.limits import STUDENT_T
 from pgm_rnn.inference.em.units import Units, changed_params, num_real
 from pgm_rnn.inference.em.weighted import Weighted, moments
 from pgm_rnn.inference.em.weighted_estimates import at_smallest_scale, estimate_in_units, independent_means
@@ -28,7 +29,7 @@ from pgm_rnn.kernels import positive
 
 START = 4.0
 """Degrees of freedom of a start."""
-LEAST, MOST = 0.1, 1000.0
+LEAST, MOST = STUDENT_T.least, STUDENT_T.most
 """The degrees of freedom that are searched, and those before."""
 _STEPS, _STEPS_OF_START = 3, 20
 _HALVINGS = 30

@@ -1,10 +1,12 @@
 """`fit`: maximum likelihood and variational inference by gradient steps, with checkpoints and several processes."""
 
+import warnings
 from typing import Any
 
 import pyro
 
 from pgm_rnn.checks import by_keyword
+from pgm_rnn.inference import at_limits
 from pgm_rnn.inference.suitable import check_trainable
 from pgm_rnn.inference.svi.evaluation import num_modelled
 from pgm_rnn.inference.svi.goals import SequenceGoal
@@ -36,6 +38,9 @@ def fit(
     The parameters at the end are those of the epoch with the lowest validation loss, or the last ones without
     validation data. The same model, data and seed give the same parameters bit for bit on one machine's CPU, also if
     the run is killed and resumed from its checkpoint, however often.
+
+    With the objective "mle", a concentration, degrees of freedom or a dispersion that ends at the limit of what
+    `em.fit` searches is named by a `LimitWarning`, with its state and what it means.
 
     Where torch.distributed's default process group is initialised, as under torchrun, every process calls `fit` with
     the same arguments and takes its share of each minibatch of `batch_size`; all end with the same parameters. The
@@ -82,6 +87,9 @@ def fit(
         with pyro.settings.context(module_local_params=True), seeded(plan.seed, stream=stream):
             check_objective(model, objective, num_particles, plan.kl_warmup, train)
             ended = carried_out(SequenceGoal(model, train, valid, plan), plan, where, processes)
+    if objective == "mle":
+        for note in at_limits.of_model(model):
+            warnings.warn(note, at_limits.LimitWarning, stacklevel=3)
     return Fit(model, *ended, objective, num_particles)
 
 

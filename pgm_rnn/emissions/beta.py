@@ -19,7 +19,8 @@ from pgm_rnn.distributions.beta import Beta as Law
 from pgm_rnn.emissions.entries import Entries, inverse_softplus
 from pgm_rnn.emissions.family import Emission, EmissionTable
 from pgm_rnn.emissions.info import FamilyInfo, size_of
-from pgm_rnn.emissions.natural import LOGIT, SOFTPLUS, Natural
+from pgm_rnn.emissions.limits import BETA, positive_within
+from pgm_rnn.emissions.natural import LOGIT, Natural
 from pgm_rnn.emissions.supports import Shares
 from pgm_rnn.kernels import positive
 
@@ -42,7 +43,7 @@ class Beta(Shares, Entries):
     @property
     @override
     def natural_parameters(self) -> Mapping[str, Natural]:
-        return self._named(mean=LOGIT, concentration=SOFTPLUS)
+        return self._named(mean=LOGIT, concentration=positive_within(BETA))
 
     @override
     def distribution(self, params: Tensor) -> TorchDistribution:

@@ -19,6 +19,7 @@ from pgm_rnn.distributions.gamma import Gamma as Law
 from pgm_rnn.emissions.entries import Entries, inverse_softplus
 from pgm_rnn.emissions.family import Emission, EmissionTable
 from pgm_rnn.emissions.info import FamilyInfo, size_of
+from pgm_rnn.emissions.limits import GAMMA, positive_within
 from pgm_rnn.emissions.natural import SOFTPLUS, Natural
 from pgm_rnn.emissions.supports import Positives
 from pgm_rnn.kernels import positive
@@ -42,7 +43,7 @@ class Gamma(Positives, Entries):
     @property
     @override
     def natural_parameters(self) -> Mapping[str, Natural]:
-        return self._named(mean=SOFTPLUS, concentration=SOFTPLUS)
+        return self._named(mean=SOFTPLUS, concentration=positive_within(GAMMA))
 
     @override
     def distribution(self, params: Tensor) -> TorchDistribution:

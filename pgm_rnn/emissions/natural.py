@@ -19,6 +19,25 @@ from pgm_rnn.kernels import positive
 
 
 @dataclass(frozen=True)
+class Limits:
+    """The values of a parameter that `em.fit` searches, and what it means that a fit ends at the first or last.
+
+    Attributes:
+        least: the least value.
+        most: the largest value.
+        at_least: what the least value says of the observations of a state, and the way out.
+        at_most: the same of the largest value.
+        near_least: the factor of the least value up to which a fit may end because rounding hides the slope.
+    """
+
+    least: float
+    most: float
+    at_least: str
+    at_most: str
+    near_least: float = 1.001
+
+
+@dataclass(frozen=True)
 class Natural:
     """One natural parameter of a module.
 
@@ -29,6 +48,7 @@ class Natural:
         support: the values that it may have, a constraint of `torch.distributions`.
         values: those values in words.
         shared: whether all states share it, so that it has no axis of states where others have one.
+        limits: the values that fits search; None where there are no such limits.
     """
 
     raw: str
@@ -37,6 +57,7 @@ class Natural:
     support: Any
     values: str
     shared: bool = False
+    limits: Limits | None = None
 
     def within(self, path: str) -> "Natural":
         """The same, for a module that has this one at `path`."""
@@ -51,6 +72,7 @@ class Map:
     of_raw: Callable[[Tensor], Tensor]
     support: Any
     values: str
+    limits: Limits | None = None
 
 
 IDENTITY = Map(lambda value: value, lambda raw: raw, constraints.real, "real numbers")
@@ -63,7 +85,7 @@ TANH = Map(torch.atanh, torch.tanh, constraints.interval(-1.0, 1.0), "numbers be
 
 def whole(raw: str, of: Map) -> Natural:
     """A natural parameter that is all of a raw one, entry by entry or row by row."""
-    return Natural(raw, of.of_raw, lambda _, value: of.to_raw(value), of.support, of.values)
+    return Natural(raw, of.of_raw, lambda _, value: of.to_raw(value), of.support, of.values, limits=of.limits)
 
 
 def columns(
@@ -90,7 +112,10 @@ def columns(
         before, after = rows[..., :start], rows[..., stop:]
         return torch.cat([before, own.to(rows.dtype), after], dim=-1)
 
-    return Natural(raw, lambda rows: unpack(of.of_raw(rows[..., start:stop])), write, of.support, of.values)
+    def read(rows: Tensor) -> Tensor:
+        return unpack(of.of_raw(rows[..., start:stop]))
+
+    return Natural(raw, read, write, of.support, of.values, limits=of.limits)
 
 
 def by_entry(raw: str, start: int, event: torch.Size, of: Map) -> Natural:

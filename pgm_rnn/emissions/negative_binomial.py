@@ -20,6 +20,7 @@ from pgm_rnn.distributions.negative_binomial import NegativeBinomial as Law
 from pgm_rnn.emissions.entries import Entries, inverse_softplus
 from pgm_rnn.emissions.family import Emission, EmissionTable
 from pgm_rnn.emissions.info import FamilyInfo, size_of
+from pgm_rnn.emissions.limits import NEGATIVE_BINOMIAL, positive_within
 from pgm_rnn.emissions.natural import SOFTPLUS, Natural
 from pgm_rnn.emissions.supports import Counts
 from pgm_rnn.kernels import positive
@@ -44,7 +45,7 @@ class NegativeBinomial(Counts, Entries):
     @property
     @override
     def natural_parameters(self) -> Mapping[str, Natural]:
-        return self._named(mean=SOFTPLUS, dispersion=SOFTPLUS)
+        return self._named(mean=SOFTPLUS, dispersion=positive_within(NEGATIVE_BINOMIAL))
 
     @override
     def distribution(self, params: Tensor) -> TorchDistribution:

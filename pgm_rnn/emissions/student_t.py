@@ -19,6 +19,7 @@ from pgm_rnn.distributions.student_t import StudentT as Law
 from pgm_rnn.emissions.entries import Entries, inverse_softplus
 from pgm_rnn.emissions.family import EmissionTable
 from pgm_rnn.emissions.info import FamilyInfo, normal_draws, size_of
+from pgm_rnn.emissions.limits import STUDENT_T, positive_within
 from pgm_rnn.emissions.natural import IDENTITY, SOFTPLUS, Natural
 from pgm_rnn.emissions.supports import Reals
 from pgm_rnn.kernels import positive
@@ -43,7 +44,7 @@ class StudentT(Reals, Entries):
     @property
     @override
     def natural_parameters(self) -> Mapping[str, Natural]:
-        return self._named(loc=IDENTITY, scale=SOFTPLUS, df=SOFTPLUS)
+        return self._named(loc=IDENTITY, scale=SOFTPLUS, df=positive_within(STUDENT_T))
 
     @override
     def distribution(self, params: Tensor) -> TorchDistribution:

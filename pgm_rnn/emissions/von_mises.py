@@ -20,7 +20,8 @@ from pgm_rnn.distributions.von_mises import VonMises as Law
 from pgm_rnn.emissions.entries import Entries, inverse_softplus
 from pgm_rnn.emissions.family import Emission, EmissionTable
 from pgm_rnn.emissions.info import FamilyInfo, size_of
-from pgm_rnn.emissions.natural import IDENTITY, SOFTPLUS, Natural
+from pgm_rnn.emissions.limits import VON_MISES, positive_within
+from pgm_rnn.emissions.natural import IDENTITY, Natural
 from pgm_rnn.emissions.supports import Angles
 from pgm_rnn.kernels import positive
 
@@ -46,7 +47,7 @@ class VonMises(Angles, Entries):
     @property
     @override
     def natural_parameters(self) -> Mapping[str, Natural]:
-        return self._named(loc=IDENTITY, concentration=SOFTPLUS)
+        return self._named(loc=IDENTITY, concentration=positive_within(VON_MISES))
 
     @override
     def distribution(self, params: Tensor) -> TorchDistribution:

@@ -54,6 +54,8 @@ def axes_of(name: str, shape: torch.Size | tuple[int, ...], model: object | None
         return _axes_of(name, name, shape, model)
     if name in model.by_group:
         return ("group", *_axes_of(name, name, shape[1:], model.model))
+    if name in model.offsets:
+        return ("group", *_axes_of(name, name.removesuffix("_offset"), shape[1:], model.model))
     of = [own for own in model.by_group if name in model.hyper_sites(own).values()]
     return _axes_of(name, of[0] if of else name, shape, model.model)
 

@@ -121,7 +121,7 @@ def prior_draws(program: WithPriors, num_draws: int, seed: int | None) -> dict[s
     with seeded(seed, stream=16):
         shared = {name: torch.stack([law.sample() for _ in range(num_draws)]) for name, law in program.priors.items()}
         each = [program.draw_groups({name: values[i] for name, values in shared.items()}) for i in range(num_draws)]
-    return shared | {name: torch.stack([draw[name] for draw in each]) for name in program.by_group}
+    return shared | {name: torch.stack([draw[name] for draw in each]) for name in (*program.offsets, *program.by_group)}
 
 
 def of_priors(program: WithPriors, samples: Mapping[str, Tensor]) -> dict[str, Tensor]:

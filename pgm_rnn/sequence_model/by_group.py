@@ -1,6 +1,7 @@
 """Parameters that differ between groups of sequences: a law of the population, and the groups themselves.
 
     phi ~ hyperpriors,   theta_g ~ law(phi) for each group g,   x_n ~ model(theta_{g(n)}) for each sequence n
+    not centred:   offset_g ~ N(0, 1),   theta_g = f(loc(phi) + scale(phi) offset_g),   the same law of theta_g
 
 Groups with little data borrow from the others through phi: partial pooling (Gelman & Hill, 2007, ch. 12).
 """
@@ -24,12 +25,16 @@ class ByGroup:
         law: the law of the population, for one group: a function of the hyperparameters that returns a law, such as
             `dist.Normal`, or a law, which leaves the groups unpooled. The function also gets hyperparameters with more
             axes on the left, one for each of several draws, and must broadcast over them.
+        centered: False draws a standard normal offset of each group at the site "loc_offset" of a parameter `loc`, and
+            computes the parameter, loc + scale offset, in place of drawing it. The law must be normal, or a function of
+            a normal variable, such as `dist.LogNormal`. It stays the same, but NUTS and guides move more easily where
+            the groups have little data: the offsets do not shrink with the scale (Papaspiliopoulos et al., 2007).
         hyperpriors: the laws of the hyperparameters by the names of the function's arguments. The site of the
             hyperparameter `scale` of the parameter `loc` is "loc_scale".
 
     Raises:
         TypeError: a law or a hyperprior of another kind.
-        ValueError: a law with hyperpriors, or a function without.
+        ValueError: a law with hyperpriors, or a function without; centered=False with a law without hyperpriors.
 
     Example:
         >>> import pyro.distributions as dist
@@ -37,7 +42,7 @@ class ByGroup:
         ByGroup(Normal, loc=Normal, scale=HalfNormal)
     """
 
-    def __init__(self, law: Law, **hyperpriors: TorchDistribution) -> None:
+    def __init__(self, law: Law, *, centered: bool = True, **hyperpriors: TorchDistribution) -> None:
         if not isinstance(law, TorchDistributionMixin) and not callable(law):
             raise TypeError(f"expected a law, or a function that returns one, for ByGroup, got {type(law).__name__}")
         for name, prior in hyperpriors.items():
@@ -48,12 +53,15 @@ class ByGroup:
                 f"hyperpriors {', '.join(hyperpriors)} with a law" if hyperpriors else "a function without hyperpriors"
             )
             raise ValueError(f"expected ByGroup(law), or ByGroup(function, name=hyperprior, ...), got {got}")
-        self.law = law
+        if not centered and not hyperpriors:
+            raise ValueError(f"expected hyperpriors with centered=False, got the law {_title(law)}; leave centered out")
+        self.law, self.centered = law, centered
         self.hyperpriors = {name: prior.to_event(len(prior.batch_shape)) for name, prior in hyperpriors.items()}
 
     def __repr__(self) -> str:
         """The names of the laws."""
         named = [f"{name}={_title(prior)}" for name, prior in self.hyperpriors.items()]
+        named += [] if self.centered else ["centered=False"]
         return f"ByGroup({', '.join([_title(self.law), *named])})"
 
     def at(self, hyper: Mapping[str, Tensor]) -> TorchDistribution:
@@ -66,6 +74,28 @@ class ByGroup:
         if not isinstance(law, TorchDistributionMixin):
             raise TypeError(f"expected a law of Pyro's from the function of ByGroup, got {type(law).__name__}")
         return law
+
+
+def moved(law: TorchDistribution, offset: Tensor) -> Tensor:
+    """The value f(loc + scale offset) of the law f(N(loc, scale^2)) at a standard normal offset.
+
+    Raises:
+        ValueError: a law that is neither normal nor a function of a normal variable.
+    """
+    inner: Any = law
+    transforms: list[Any] = []
+    while not isinstance(inner, torch.distributions.Normal):
+        transforms += reversed(getattr(inner, "transforms", []))
+        inner = getattr(inner, "base_dist", None)
+        if inner is None:
+            raise ValueError(
+                "expected a normal law, or a function of a normal variable such as LogNormal, for ByGroup with "
+                f"centered=False, got {_title(law)}; leave centered out"
+            )
+    value = inner.loc + inner.scale * offset
+    for transform in reversed(transforms):
+        value = transform(value)
+    return value
 
 
 class Groups(NamedTuple):

@@ -14,12 +14,13 @@ from itertools import combinations
 from typing import Any
 
 import pyro
+import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
 from pgm_rnn.randomness import seeded
-from pgm_rnn.sequence_model.by_group import ByGroup, Groups
+from pgm_rnn.sequence_model.by_group import ByGroup, Groups, moved
 from pgm_rnn.sequence_model.group_program import check_one_each, run_in_groups
 from pgm_rnn.sequence_model.law_checks import check_laws
 from pgm_rnn.sequence_model.model import SequenceModel
@@ -86,6 +87,23 @@ class WithPriors:
             self._event_dims = {name: law.event_dim for name, law in self._laws_of_one_group().items()}
             self._check_laws()
             self._check_one_law_each()
+            self._offset_laws = self._laws_of_offsets()
+
+    def _laws_of_offsets(self) -> dict[str, TorchDistribution]:
+        """Standard normal laws of one group's offsets, by the names of the parameters that are not centred."""
+        found = {}
+        for name, law in self._laws_of_one_group().items():
+            if name in self.by_group and not self.by_group[name].centered:
+                value = moved(law, law.sample().new_zeros(()))
+                if value.shape != law.event_shape:
+                    raise ValueError(f"expected one offset for each entry of {name}, got {tuple(value.shape)}")
+                found[name] = dist.Normal(torch.zeros_like(value), 1.0).to_event(value.dim())
+        for name in found:
+            if self.offset_site(name) in (*self.priors, *self.by_group):
+                raise ValueError(
+                    f"expected a name of its own for the offset of {name}, got {self.offset_site(name)} twice"
+                )
+        return found
 
     def _check_groups(self) -> None:
         """Raise unless groups and laws of groups come together, for a model that can be summed out."""
@@ -140,6 +158,15 @@ class WithPriors:
         """The sites of the hyperparameters of a parameter, by the names of the arguments of its law."""
         return {key: _site(name, key) for key in self.by_group[name].hyperpriors}
 
+    def offset_site(self, name: str) -> str:
+        """The site of the offsets of a parameter that is not centred."""
+        return _site(name, "offset")
+
+    @property
+    def offsets(self) -> tuple[str, ...]:
+        """The sites of the offsets of groups; none where all parameters are centred."""
+        return tuple(self.offset_site(name) for name in self._offset_laws)
+
     @property
     def group_names(self) -> tuple[Any, ...]:
         """The labels of the groups, sorted; none without groups."""
@@ -147,8 +174,8 @@ class WithPriors:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of all parameters of a draw: with a prior, of a population, and of groups."""
-        return (*self.priors, *self.by_group)
+        """The names of all parameters of a draw: with a prior, of a population, of groups and of their offsets."""
+        return (*self.priors, *self.offsets, *self.by_group)
 
     def __call__(
         self, x: Tensor, lengths: Tensor | None = None, *, groups: Any = None, **options: Any
@@ -175,10 +202,19 @@ class WithPriors:
         there = self._groups_of(groups)
         with pyro.plate("groups", len(there.names), dim=-1):
             for name in self.by_group:
-                values[name] = pyro.sample(name, self._law_of_groups(name, values))
+                values |= self._drawn_in_groups(name, values)
         used = {name: values[name] for name in self._event_dims}
         run_in_groups(self.model, used, self._event_dims, there, x, lengths, **options)
         return values
+
+    def _drawn_in_groups(self, name: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The sites of a parameter of groups: its own, and before it that of the offsets if it is not centred."""
+        law = self._law_of_groups(name, values)
+        if name not in self._offset_laws:
+            return {name: pyro.sample(name, law)}
+        site = self.offset_site(name)
+        offset = pyro.sample(site, self._offset_laws[name])
+        return {site: offset, name: pyro.deterministic(name, moved(law, offset), event_dim=self._event_dims[name])}
 
     def _law_of_groups(self, name: str, values: Mapping[str, Tensor]) -> TorchDistribution:
         """The law of a parameter of one group, at hyperparameters that may have axes of draws."""
@@ -198,8 +234,29 @@ class WithPriors:
     @torch.no_grad()
     def draw_groups(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A draw of the groups' parameters at those of their population, by name: (num_groups, *shape)."""
-        size = torch.Size([len(self.group_names)])
-        return {name: self._law_of_groups(name, values).sample(size) for name in self.by_group}
+        size, found = torch.Size([len(self.group_names)]), {}
+        for name in self.by_group:
+            law = self._law_of_groups(name, values)
+            if name in self._offset_laws:
+                offset = found[self.offset_site(name)] = self._offset_laws[name].sample(size)
+                found[name] = moved(law, offset)
+            else:
+                found[name] = law.sample(size)
+        return found
+
+    @torch.no_grad()
+    def completed(self, draws: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Draws with the groups' parameters that follow from their offsets, (*draws, num_groups, *shape).
+
+        Args:
+            draws: values of the sites, (*draws, *shape), or (*draws, num_groups, *shape) of groups.
+        """
+        found = dict(draws)
+        for name in self._offset_laws:
+            sites = self.hyper_sites(name).items()
+            hyper = {key: draws[site].unsqueeze(-1 - self.priors[site].event_dim) for key, site in sites}
+            found[name] = moved(self.by_group[name].at(hyper), draws[self.offset_site(name)])
+        return found
 
     def of_group(self, values: Mapping[str, Tensor], group: Any) -> dict[str, Tensor]:
         """The parameters of one group among those of a draw, or of many draws (num, *shape).

@@ -18,7 +18,8 @@ from pgm_rnn.models.markov_chain import MarkovChain
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.parameters import call_with, current_parameters
 from pgm_rnn.sequences import Sequences, as_sequences
-from tests.inference.test_gaussian_em import NILE
+from tools.published.data import NILE
+from tools.published.series import NILE_VARIANCES
 
 Array = NDArray[np.float64]
 
@@ -70,7 +71,7 @@ def test_the_nile_has_the_variances_and_standard_errors_of_a_textbook_filter() -
     start, exact = np.log(np.array([10_000.0, 1000.0])), {"xatol": 1e-9, "fatol": 1e-10}
     found = minimize(lambda logs: textbook_nats(np.exp(logs), x), start, method="Nelder-Mead", options=exact)  # type: ignore[call-overload]
     best = np.exp(found.x)
-    assert best == pytest.approx([15099, 1469.1], rel=1e-4)  # Durbin & Koopman (2012), sec. 2.10.3
+    assert best == pytest.approx(list(NILE_VARIANCES.values()), rel=1e-4)
     model = local_level(*best)
     errors = errors_of(model, as_sequences(torch.tensor(x)[None, :, None]), variances=lambda: variances_of(model))
     assert errors["variances"].numpy() == pytest.approx(textbook_errors(best, x), rel=1e-4)

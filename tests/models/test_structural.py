@@ -19,9 +19,10 @@ from pgm_rnn.models.structural_parts import autocorrelations, coefficients_of, p
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences
 from pgm_rnn.storage import load_model, save_model
-from tests.inference.test_gaussian_em import NILE
 from tests.test_cli import call
 from tests.test_cli_fit import write_csv
+from tools.published.data import NILE
+from tools.published.series import BOOK, NILE_VARIANCES, climbed, estimate_of
 
 T = 16
 VALUES: dict[str, Any] = {
@@ -324,34 +325,11 @@ def test_an_autoregression_alone_is_that_of_statsmodels(order: int) -> None:
     assert number(model.log_marginal_likelihood(x[None, :, None])) == pytest.approx(value, rel=1e-10)
 
 
-def climbed(model: StructuralSSM, x: Tensor) -> float:
-    """The largest log likelihood that L-BFGS finds."""
-    model.start_from(Sequences(x[None], torch.tensor([len(x)])))
-    optimizer = torch.optim.LBFGS(
-        model.parameters(), max_iter=300, tolerance_grad=1e-9, tolerance_change=1e-14, line_search_fn="strong_wolfe"
-    )
-
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        value = -model.log_marginal_likelihood(x[None]).sum() / len(x)
-        value.backward()
-        return value
-
-    optimizer.step(loss)
-    return number(model.log_marginal_likelihood(x[None]))
-
-
-def value_of(model: StructuralSSM, name: str) -> float:
-    natural = model.natural_parameters[name]
-    return float(natural.read(dict(model.named_parameters())[natural.raw].detach()))
-
-
 def test_the_nile_has_its_published_variances() -> None:
-    # Durbin & Koopman (2012), sec. 2.10: 15099 and 1469.1
     model = StructuralSSM().double()
     climbed(model, torch.tensor(NILE).double())
-    assert value_of(model, "irregular_variance") == pytest.approx(15099, abs=1)
-    assert value_of(model, "level_variance") == pytest.approx(1469.1, abs=1)
+    for name, published in NILE_VARIANCES.items():  # Durbin & Koopman (2012), sec. 2.10
+        assert estimate_of(model, name) == pytest.approx(published, abs=1)
 
 
 def drivers() -> Tensor:
@@ -362,27 +340,17 @@ def drivers() -> Tensor:
     return torch.tensor(np.log(np.load(path)["seatbelts_ksi"]))
 
 
-BOOK: dict[str, tuple[dict[str, Any], float]] = {
-    "2.2": ({}, 0.6451960),
-    "3.2": ({"trend": "stochastic"}, 0.6247935),
-    "4.2": ({"seasonal": 12, "seasonal_form": "trigonometric"}, 0.9369063),
-    "4.3": ({"seasonal": 12, "seasonal_form": "trigonometric", "seasonal_change": "fixed"}, 0.9363361),
-}
-"""Commandeur & Koopman (2007): log likelihoods per observation, by the section. They leave log 2 pi out of the terms
-that the diffuse start uses up, so that theirs is ours plus q/2 log 2 pi for q diffuse entries."""
-
-
 @pytest.mark.parametrize("section", BOOK)
 def test_drivers_have_the_likelihoods_of_the_textbook(section: str) -> None:
-    options, published = BOOK[section]
+    _, options, published = BOOK[section]
     model, x = StructuralSSM(**options).double(), drivers()
     assert model.diffuse is not None
     ours = climbed(model, x) + 0.5 * model.diffuse.shape[1] * math.log(2 * math.pi)
     assert ours / len(x) == pytest.approx(published, abs=1e-7)
     if section == "4.2":  # Durbin & Koopman (2012), sec. 8.2; the likelihood is flat, digits of theirs differ by 3e-4
-        assert value_of(model, "irregular_variance") == pytest.approx(0.00341598, rel=1e-3)
-        assert value_of(model, "level_variance") == pytest.approx(0.000935852, rel=1e-3)
-        assert value_of(model, "seasonal_variance") == pytest.approx(5.01096e-7, rel=1e-3)
+        assert estimate_of(model, "irregular_variance") == pytest.approx(0.00341598, rel=1e-3)
+        assert estimate_of(model, "level_variance") == pytest.approx(0.000935852, rel=1e-3)
+        assert estimate_of(model, "seasonal_variance") == pytest.approx(5.01096e-7, rel=1e-3)
 
 
 # Autoregressions, fits, files, and what is refused.

@@ -17,6 +17,7 @@ from pgm_rnn.data import load
 from pgm_rnn.emissions import Gaussian, Poisson
 from pgm_rnn.inference import em, forward_backward
 from pgm_rnn.models import SwitchingMeanAR
+from tools.published.chains import HAMILTON
 
 GROWTH = load("gnp").train.x
 
@@ -109,16 +110,9 @@ def test_statsmodels_finds_the_same_likelihood_and_regimes() -> None:
 
 # Hamilton (1989): two regimes, order 4. The values are those that statsmodels and Stata print for his model.
 
-ESTIMATES: dict[str, Any] = {
-    "transition_probs": [[0.754671, 0.245329], [0.095915, 0.904085]],
-    "means": [-0.358811, 1.163517],
-    "coefficients": [0.013486, -0.057521, -0.246983, -0.212923],
-    "scales": [0.769],
-}
-
 
 def hamilton() -> SwitchingMeanAR:
-    given: dict[str, Any] = {name: torch.tensor(value) for name, value in ESTIMATES.items()}
+    given: dict[str, Any] = {name: torch.tensor(value) for name, value in HAMILTON.items()}
     return SwitchingMeanAR(**given, first="condition")
 
 
@@ -143,8 +137,8 @@ def test_em_reaches_hamiltons_estimates_from_a_plain_start() -> None:
     fit = em.fit(model, GROWTH, num_iterations=40, progress=False)
     assert float(fit.log_likelihood) == pytest.approx(-181.26339, abs=1e-3)
     for name, tolerance in (("means", 0.01), ("coefficients", 0.01)):
-        np.testing.assert_allclose(getattr(model, name).detach(), ESTIMATES[name], atol=tolerance)
-    np.testing.assert_allclose(model.regime_probs.detach(), ESTIMATES["transition_probs"], atol=0.01)
+        np.testing.assert_allclose(getattr(model, name).detach(), HAMILTON[name], atol=tolerance)
+    np.testing.assert_allclose(model.regime_probs.detach(), HAMILTON["transition_probs"], atol=0.01)
 
 
 def test_what_does_not_fit_is_one_sentence() -> None:

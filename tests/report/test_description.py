@@ -19,8 +19,8 @@ from pgm_rnn.report.finite_chain import stationary_law
 from pgm_rnn.report.number_tables import WIDTH, number
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences
-from tests.inference.test_gaussian_em import NILE
 from tests.own_models import Fixed, SwitchingAR
+from tools.published.data import NILE
 
 LEGEND = Legend((Column("flow", unit="m3/s"), Column("rain", unit="mm")))
 MOVES = torch.tensor([[0.9, 0.1, 0.0], [0.2, 0.7, 0.1], [0.25, 0.25, 0.5]], dtype=torch.float64)

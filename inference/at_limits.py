@@ -1,0 +1,76 @@
+"""Sentences on concentrations, degrees of freedom and dispersions that end at the limit of what a fit searches."""
+
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from pgm_rnn.emissions.natural import Limits, Natural
+from pgm_rnn.sequence_model.naturals import natural_parameters
+
+_NEARLY = 1.001
+"""Halvings and the rounding of raw parameters end a little below the largest value."""
+
+
+class LimitWarning(UserWarning):
+    """A fit by gradient steps ended with a parameter at, or beyond, the limit of what has a meaning."""
+
+
+@torch.no_grad()
+def of_parameters(naturals: Mapping[str, Natural], raw: Mapping[str, Tensor], used: Tensor | None = None) -> list[str]:
+    """One sentence for each natural parameter and each of its limits that a state has reached.
+
+    Args:
+        naturals: the natural parameters by name.
+        raw: the raw parameters by name, those that are fitted.
+        used: which states have a share of the data, (K,); None for all.
+    """
+    found = []
+    for name, natural in naturals.items():
+        if natural.limits is None or natural.raw not in raw:
+            continue
+        value = natural.read(raw[natural.raw].detach()).double()
+        value = value[None] if natural.shared else value
+        for end, at in _at_ends(value, natural.limits).items():
+            at = at.reshape(len(at), -1)
+            at = at if used is None or natural.shared else at & used[:, None]
+            if bool(at.any()):
+                found.append(_sentence(name, natural, end, at))
+    return found
+
+
+def of_model(model: nn.Module, fitted: Collection[str] | None = None) -> list[str]:
+    """The sentences on a model.
+
+    Args:
+        model: the model.
+        fitted: names of the module's parameters that were fitted; None for those that require a gradient.
+    """
+    naturals = {id(natural): (name, natural) for name, natural in reversed(natural_parameters(model).items())}
+    raw = {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if (parameter.requires_grad if fitted is None else name in fitted)
+    }
+    return of_parameters(dict(naturals.values()), raw)
+
+
+def _at_ends(value: Tensor, limits: Limits) -> dict[str, Tensor]:
+    return {"least": value <= limits.least * limits.near_least, "largest": value >= limits.most / _NEARLY}
+
+
+def _sentence(name: str, natural: Natural, end: str, at: Tensor) -> str:
+    """The sentence for truth values (K, number of entries)."""
+    assert natural.limits is not None
+    limit, meaning = natural.limits.least, natural.limits.at_least
+    if end == "largest":
+        limit, meaning = natural.limits.most, natural.limits.at_most
+    states = "all states" if natural.shared else f"{_named('state', at.any(1))} (counted from 0)"
+    columns = f", {_named('entry', at.any(0))}" if at.shape[1] > 1 else ""
+    return f"{name} ends near {limit:g}, the {end} value that a fit searches, in {states}{columns}: {meaning}"
+
+
+def _named(what: str, which: Tensor) -> str:
+    numbers = which.nonzero()[:, 0].tolist()
+    plural = {"state": "states", "entry": "entries"}[what]
+    return f"{what if len(numbers) == 1 else plural} {', '.join(map(str, numbers[:10]))}{', ...' * (len(numbers) > 10)}"
