@@ -46,7 +46,7 @@ def of_model(model: nn.Module, fitted: Collection[str] | None = None) -> list[st
         model: the model.
         fitted: names of the module's parameters that were fitted; None for those that require a gradient.
     """
-    naturals = {id(natural): (name, natural) for name, natural in reversed(natural_parameters(model).items())}
+    naturals = {id(natural): (name, natural) for name, natural in reversed([*natural_parameters(model).items()])}
     raw = {
         name: parameter
         for name, parameter in model.named_parameters()

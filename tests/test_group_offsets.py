@@ -43,8 +43,8 @@ def program_of(kind: str, *, centered: bool) -> WithPriors:
 
 
 def density(program: WithPriors, values: dict[str, Tensor], x: Tensor) -> Tensor:
-    found: Tensor = poutine.trace(poutine.condition(program, values)).get_trace(x).log_prob_sum()
-    return found.detach()
+    found: Any = poutine.trace(poutine.condition(program, values)).get_trace(x).log_prob_sum()
+    return torch.as_tensor(found).detach()
 
 
 @pytest.mark.parametrize("kind", ["loc", "scale"])
@@ -108,7 +108,8 @@ def test_automatic_guides_take_offsets(vectorize: bool) -> None:
 
 def test_graphs_show_the_offsets() -> None:
     free, x = program_of("loc", centered=False), torch.randn(3, 4).double()
-    parents = get_dependencies(free, (x,))["prior_dependencies"]["x"]
+    graph: Any = get_dependencies(free, (x,))
+    parents = graph["prior_dependencies"]["x"]
     assert {"loc_offset", "loc_loc", "loc_scale"} <= set(parents)
     relations = get_model_relations(free, (x,))
     assert "loc_offset" in relations["plate_sample"]["groups"]

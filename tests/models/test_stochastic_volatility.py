@@ -243,7 +243,7 @@ def test_nuts_draws_the_states_of_the_program() -> None:
 def test_a_package_of_particle_filters_has_the_same_likelihood_of_the_pound() -> None:
     """The model, data and parameters of Pitt & Shephard (1999), as the book of `particles` runs them: 201 returns."""
     particles = pytest.importorskip("particles")
-    from particles import datasets, state_space_models  # type: ignore[import-not-found]
+    from particles import datasets, state_space_models
 
     x: Any = datasets.GBP_vs_USD_9798().data[:201]
     p: dict[str, Any] = {"mean": 2 * math.log(0.5992), "persistence": 0.9702, "scale": 0.178}

@@ -36,7 +36,7 @@ diffuse entries."""
 VARIANCES: dict[str, Any] = {"irregular_variance": 0.8, "level_variance": 0.1, "slope_variance": 0.02}
 CYCLE = {"irregular_variance": 0.8, "level_variance": 0.1, "cycle_variance": 0.3}
 CYCLE |= {"cycle_frequency": 0.57, "cycle_damping": 0.9}
-POUND = {"mean": 2 * math.log(0.6338), "persistence": 0.9731, "scale": 0.1726}
+POUND: dict[str, Any] = {"mean": 2 * math.log(0.6338), "persistence": 0.9731, "scale": 0.1726}
 """Durbin & Koopman (2001), ch. 14."""
 NUM_RUNS, NUM_PARTICLES = 16, 1000
 
@@ -108,8 +108,8 @@ def volatility() -> Number:
 
 def particles_volatility() -> Number:
     """The same from bootstrap filters of `particles`."""
-    import particles  # type: ignore[import-not-found]
-    from particles import state_space_models  # type: ignore[import-not-found]
+    import particles
+    from particles import state_space_models
 
     theirs = state_space_models.StochVol(mu=POUND["mean"], rho=POUND["persistence"], sigma=POUND["scale"])
     np.random.seed(0)  # noqa: NPY002  (that package's own generator)
