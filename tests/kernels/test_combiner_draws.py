@@ -9,7 +9,7 @@ from torch import Tensor
 from pgm_rnn.kernels import combiner_draws, gated
 from pgm_rnn.kernels.combiner_draws import CombinerDraws, Weights
 
-SIZES = [(1, 1, 1, 1), (3, 5, 4, 2), (17, 4, 9, 11), (8, 3, 16, 8), (20, 6, 32, 32)]
+SIZES = [(1, 1, 1, 1), (3, 5, 4, 2), (17, 4, 9, 11), (8, 3, 16, 8), (20, 6, 32, 32), (9, 3, 160, 64)]
 """(B, T, G, D)."""
 
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from pgm_rnn.kernels import encoder_draws
+from pgm_rnn.kernels import encoder_draws, gated
 from pgm_rnn.kernels.encoder_draws import EncoderDraws, Weights
 
-SIZES = [(1, 1, 1, 1, 1), (3, 5, 4, 2, 3), (17, 4, 9, 11, 6), (8, 3, 8, 8, 16), (20, 6, 32, 32, 32)]
+SIZES = [(1, 1, 1, 1, 1), (3, 5, 4, 2, 3), (17, 4, 9, 11, 6), (8, 3, 8, 8, 16), (20, 6, 32, 32, 32), (9, 3, 160, 4, 5)]
 """(B, T, H, D, F)."""
 
 
@@ -140,7 +140,7 @@ def test_mapped_tensors_and_wide_layers_are_left_to_torch() -> None:
         torch.testing.assert_close(one, compiled(given[0], e, *given[2:]).z)
     unseen = torch.func.vmap(lambda k: k * compiled(*given).z)(torch.ones(2, dtype=torch.float64))
     torch.testing.assert_close(unseen[1], compiled(*given).z)
-    wide = arguments(2, 2, 4 * 40, 2, 3)
+    wide = arguments(2, 2, gated.LARGEST + 1, 2, 3)
     assert not encoder_draws._suits(wide[0], wide[1], wide[2], Weights(*wide[3:]))
     torch.testing.assert_close(compiled(*wide).z, written_out(*wide).z)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pgm_rnn.kernels import gated
 from pgm_rnn.models.networks import GRU
 
-SIZES = [(1, 1, 1), (5, 3, 4), (7, 17, 9), (4, 8, 11), (20, 20, 32)]
+SIZES = [(1, 1, 1), (5, 3, 4), (7, 17, 9), (4, 8, 11), (20, 20, 32), (3, 9, 160)]
 
 
 def written_out(from_x: Tensor, start: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
