@@ -279,8 +279,8 @@ def test_inputs_of_a_data_set_are_chosen_by_name_and_kept(monkeypatch: pytest.Mo
             "expected no inputs for HMM, which takes none, got dose, light; leave --input out",
         ),
         (
-            "evaluate fit --data synthetic-hmm --input dose",
-            "expected no inputs of synthetic-hmm, which has none, got dose; leave them out",
+            "fit input-hmm --data gnp --num-states 2 --input dose",
+            "expected no inputs of gnp, which has none, got dose; leave them out",
         ),
         (
             "forecast fit --data animals.csv",

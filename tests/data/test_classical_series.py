@@ -86,7 +86,7 @@ def test_inputs_that_are_not_there_are_one_sentence(drivers: torch.Tensor) -> No
     with pytest.raises(ValueError, match="expected no inputs of gnp, which has none, got law; leave them out"):
         load("gnp").with_inputs(["law"])
     data = load("uk-drivers")
-    with pytest.raises(ValueError, match=r"expected inputs to be one of .*, got 'lawn'; did you mean law"):
+    with pytest.raises(ValueError, match=r"expected inputs to be one of .*, got 'lawn'; did you mean 'law'"):
         data.with_inputs(["lawn"])
     with pytest.raises(ValueError, match="expected each input once, got 'law' twice"):
         data.with_inputs(["law", "law"])

@@ -67,6 +67,7 @@ CHOOSERS = {
 """They say how to run, or only rename, and neither read nor write memory."""
 PLAIN_TORCH = {
     *("singular.is_regular", "singular.units", "singular.generalised_inverse", "singular.determined"),
+    "bits.log_density",
     *("factorial.digits", "factorial.packed", "encoder_draws.of_map", "not_numbers.has_nan", "lineages.check"),
     *("hsmm.survival", "scan.associative_scan", "scan.with_identities", "diagonal.by_scan"),
     *("hmm_scan.log_product", "hmm_scan.best_product", "hmm_scan.composed", "hmm_scan.pays"),
