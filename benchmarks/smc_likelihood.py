@@ -21,8 +21,8 @@ ENGINES = {
     "pyro SMCFilter (float64)": ("smc_torch", "pyro_in_float64", ()),
 }
 """Module, function, packages it needs."""
-ZOO = {"pgm_rnn, the zoo's StochasticVolatility": ("smc_torch", "zoo", ())}
-"""Another class of ours for the same chain."""
+ZOO = {"pgm_rnn, the zoo's class": ("smc_torch", "zoo", ())}
+"""The zoo's `StochasticVolatility`, for the same chain."""
 
 
 def run() -> Iterator[tuple[str, list[FilterRow]]]:
