@@ -46,8 +46,8 @@ def _compare(model: SequenceModel, plain: nn.Module, x: Tensor, repeats: int) ->
     quick = {"plain torch, fused": _step(bare, plain), "pgm_rnn fused": _step(fused, model)}
     times = time_in_turn(quick, repeats)
     slow = {"plain torch, fused": quick["plain torch, fused"], "one Pyro site per step": _step(unrolled, model)}
-    times |= {"one Pyro site per step": time_in_turn(slow, 8, warmup=1)["one Pyro site per step"]}
-    times |= {"FIVO, 4 particles": time_in_turn(quick | {"FIVO, 4 particles": fivo}, 8, warmup=1)["FIVO, 4 particles"]}
+    times |= {"one Pyro site per step": time_in_turn(slow, 8)["one Pyro site per step"]}
+    times |= {"FIVO, 4 particles": time_in_turn(quick | {"FIVO, 4 particles": fivo}, 8)["FIVO, 4 particles"]}
     return [(name, milliseconds, ratio) for name, (milliseconds, ratio) in times.items()]
 
 

@@ -35,7 +35,7 @@ def run(repeats: int = 5) -> tuple[str, list[Row]]:
     errors = {fit: max(relative_errors(run(ITERATIONS), exact)) for fit, run in fits.items()}
     if any(error > 1e-6 for fit, error in errors.items() if "float64" in fit):
         raise ValueError(f"expected the same parameters after {ITERATIONS} iterations, got relative errors {errors}")
-    times = time_in_turn({fit: lambda run=run: run(ITERATIONS) for fit, run in fits.items()}, repeats, warmup=0)
+    times = time_in_turn({fit: lambda run=run: run(ITERATIONS) for fit, run in fits.items()}, repeats)
     names = [*fits, *(["hmmlearn (float64)"] if "hmmlearn (float64)" not in fits else [])]
     per_iteration = {fit: (ms / ITERATIONS, ratio) for fit, (ms, ratio) in times.items()}
     rows = [Row(fit, per_iteration.get(fit), None, first_calls.get(fit), errors.get(fit)) for fit in names]

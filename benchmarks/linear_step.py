@@ -54,7 +54,7 @@ def _times(num_steps: int, device: str, repeats: int) -> Times:
         rnn = RNN(cell, num_symbols=VOCABULARY, hidden_dim=HIDDEN_DIM).to(device)
         steps[f"RNN({cell!r})"] = _step(_checked_loss(rnn, x), rnn, device)
     with pyro.settings.context(module_local_params=True):
-        return time_in_turn(steps, repeats, warmup=2)
+        return time_in_turn(steps, repeats)
 
 
 def _checked_loss(rnn: RNN, x: Tensor) -> Callable[[], Tensor]:

@@ -13,16 +13,13 @@ Times = dict[str, tuple[float, float]]
 """Median milliseconds of each step, and the median over rounds of its ratio to the first step's time."""
 
 
-def time_in_turn(steps: Steps, repeats: int, warmup: int = 3) -> Times:
+def time_in_turn(steps: Steps, repeats: int) -> Times:
     """Median milliseconds of each step, and the median over rounds of its ratio to the first step's time.
 
     The steps are called one after the other in each of `repeats` rounds, so that the times of a round share the state
     of the machine. Each is called untimed first, as in a loop of its own: it finds its memory in the cache, and the
     threads of the step before it, which go on looking for work for a while, are asleep.
     """
-    for step in steps.values():
-        for _ in range(warmup):
-            step()
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(repeats):
         for name, step in steps.items():
@@ -41,7 +38,7 @@ def time_peers(steps: Steps, repeats: int = 25, slow: float = 0.25) -> Times:
     slow_steps = {name: step for name, step in steps.items() if name != reference and seconds_of(step) > slow}
     times = time_in_turn({name: step for name, step in steps.items() if name not in slow_steps}, repeats)
     if slow_steps:
-        again = time_in_turn({reference: steps[reference]} | slow_steps, repeats=3, warmup=0)
+        again = time_in_turn({reference: steps[reference]} | slow_steps, repeats=3)
         times |= {name: again[name] for name in slow_steps}
     return {name: times[name] for name in steps}
 
