@@ -25,7 +25,8 @@ def predicted(mean: Tensor, cov: Tensor, matrix: Tensor, offset: Tensor, noise: 
 
 def log_density(mean: Tensor, cov: Tensor, x: Tensor) -> Tensor:
     """log N(x_o; m_o, S_oo) of the entries o that are not NaN, (*batch), nats; NaN where S is not positive definite."""
-    x, cov, there = _without_missing(mean, cov, x)
+    there = _there(x)
+    x, cov = _without_missing(mean, cov, x, there)
     factor = cholesky(cov)
     white = solve(factor, x[..., None])[..., 0]
     return _density(factor, white, there)
@@ -39,10 +40,10 @@ def updated(
     All are NaN where S is not positive definite.
     """
     seen = (matrix @ mean[..., None])[..., 0] + offset
-    there = ~x.isnan() if has_nan(x) else None
+    there = _there(x)
     if there is not None:
         matrix = matrix.where(there[..., None], 0.0)
-    deviation, total, _ = _without_missing(seen, matrix @ cov @ matrix.mT + noise, x)
+    deviation, total = _without_missing(seen, matrix @ cov @ matrix.mT + noise, x, there)
     factor = cholesky(total)
     gain = solve_transposed(factor, solve(factor, matrix @ cov)).mT  # (*batch, D, M)
     white = solve(factor, deviation[..., None])[..., 0]
@@ -52,13 +53,17 @@ def updated(
     return _density(factor, white, there), moved, 0.5 * (after + after.mT)
 
 
-def _without_missing(mean: Tensor, cov: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-    """x - m and S, zeros and unit variances in place of what is missing, and which entries are there, if not all."""
-    if not has_nan(x):
-        return x - mean, cov, None
-    there = ~x.isnan()
+def _there(x: Tensor) -> Tensor | None:
+    """Which entries are not NaN, the shape of x; None for all."""
+    return ~x.isnan() if has_nan(x) else None
+
+
+def _without_missing(mean: Tensor, cov: Tensor, x: Tensor, there: Tensor | None) -> tuple[Tensor, Tensor]:
+    """x - m and S, zeros and unit variances in place of what is missing."""
+    if there is None:
+        return x - mean, cov
     both = there[..., None] & there[..., None, :]
-    return (x - mean).where(there, 0.0), cov.where(both, torch.diag_embed((~there).to(cov.dtype))), there
+    return (x - mean).where(there, 0.0), cov.where(both, torch.diag_embed((~there).to(cov.dtype)))
 
 
 def _density(factor: Tensor, white: Tensor, there: Tensor | None) -> Tensor:
