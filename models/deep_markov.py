@@ -114,7 +114,12 @@ class DeepMarkovModel(DrawsGuide, DensityAtOnce, SequenceModel):
         noise = torch.randn(*x.shape[:2], self.latent_dim, dtype=features.dtype, device=x.device)
         return self.redraw_guide(features, noise)
 
-    def redraw_guide(self, features: Tensor, noise: Tensor, lineage: Lineage | None = None) -> Drawn | None:
+    @property
+    def redraws(self) -> bool:
+        """True."""
+        return True
+
+    def redraw_guide(self, features: Tensor, noise: Tensor, lineage: Lineage | None = None) -> Drawn:
         """The same from given noise, also for particles of which some continue others."""
         from_z, head = self.combiner.from_z, self.combiner.head.linear
         weights = Weights(from_z.weight, from_z.bias, head.weight, head.bias)

@@ -129,16 +129,20 @@ class VRNN(ReadsAhead, DrawsGuide, SequenceModel):
 
     def draw_guide(self, x: Tensor, features: Tensor | None) -> Drawn | None:
         """Draws from the encoder, with their memory; compiled along a GRU with rectified layers."""
-        if not isinstance(self.hidden.cell, StackedCell) or features is None:
+        if not self.redraws or features is None:
             return None
         noise = torch.randn(*x.shape[:2], self.latent_dim, dtype=features.dtype, device=x.device)
         return self.redraw_guide(features, noise)
 
-    def redraw_guide(self, features: Tensor, noise: Tensor, lineage: Lineage | None = None) -> Drawn | None:
+    @property
+    def redraws(self) -> bool:
+        """True with gated cells and Elman's, whose layers are torch's."""
+        return isinstance(self.hidden.cell, StackedCell)
+
+    def redraw_guide(self, features: Tensor, noise: Tensor, lineage: Lineage | None = None) -> Drawn:
         """The same from given noise, also for particles of which some continue others."""
         cell = self.hidden.cell
-        if not isinstance(cell, StackedCell):
-            return None
+        assert isinstance(cell, StackedCell)  # or `redraws` would be False
         recurrent_weight, recurrent_bias = cell.recurrent_map(0)
         weight = torch.cat([self.encoder.from_h.weight, recurrent_weight])  # both are multiplied by h_t
         bias = F.pad(recurrent_bias, (self.hidden_dim, 0))

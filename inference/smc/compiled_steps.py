@@ -5,25 +5,22 @@ Torch draws, weighs and gathers. What lies between, from log p(x_t | z_t) to anc
 a seed both are the same run up to rounding.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from pgm_rnn.distributions.observed import observed_log_prob
-from pgm_rnn.inference.smc.results import Filtered, History
+from pgm_rnn.inference.smc.keeping import Keeping
+from pgm_rnn.inference.smc.results import Filtered
 from pgm_rnn.inference.smc.thresholds import check_lost, least_size
 from pgm_rnn.kernels.particle_steps import ParticleWeights
 from pgm_rnn.particles import Options
-from pgm_rnn.particles.steps import first_states, is_bootstrap, later_states, without_missing
+from pgm_rnn.particles.steps import first_states, later_states, of_active, without_missing
 from pgm_rnn.sequence_model import SequenceModel, memory_of
 from pgm_rnn.sequence_model.conditionals import example_of
 from pgm_rnn.sequence_model.observations import check_whole
 from pgm_rnn.sequences import Sequences
-
-SeenFunction = Callable[[Tensor, Tensor | None, Tensor], Tensor]
-"""A function of a state, its memory and the observation (B, *event), (N, B, ...)."""
 
 
 def suits(data: Sequences, options: Options) -> bool:
@@ -33,19 +30,15 @@ def suits(data: Sequences, options: Options) -> bool:
 
 
 def compiled_steps(
-    model: SequenceModel,
-    data: Sequences,
-    options: Options,
-    functions: Mapping[str, SeenFunction],
-    keep: Literal["last", "all"],
+    model: SequenceModel, data: Sequences, options: Options, encoded: Tensor | None, keeping: Keeping
 ) -> Filtered:
-    """A filter of checked data that `suits`.
+    """A filter of checked data that `suits`, with the features of the guide, (B, T, F), if it has some.
 
     Raises:
         ValueError: observations are missing that the model's memory or its first states read.
         DegenerateWeightsError: as the general steps.
     """
-    run = _Run(model, data, options, functions, keep)
+    run = _Run(model, data, options, encoded, keeping)
     for t in range(data.x.shape[1]):
         run.step(t)
     return run.result()
@@ -55,18 +48,12 @@ class _Run:
     """A filter under way: particles z (N, B, *latent) and h (N, B, dim), their weights, and what is kept."""
 
     def __init__(
-        self,
-        model: SequenceModel,
-        data: Sequences,
-        options: Options,
-        functions: Mapping[str, SeenFunction],
-        keep: Literal["last", "all"],
+        self, model: SequenceModel, data: Sequences, options: Options, encoded: Tensor | None, keeping: Keeping
     ) -> None:
-        self.model, self.data, self.options, self.functions, self.keep = model, data, options, functions, keep
+        self.model, self.data, self.options, self.keeping = model, data, options, keeping
         x, lengths, _, inputs, observed = data[:5]
         self.memory, self.shape = memory_of(model), torch.Size([options.num_particles, len(x)])
         self.reads = self.memory.reads(x, inputs)
-        encoded = None if is_bootstrap(model, options) else model.encode(x, lengths)
         self.features, self.there = (
             [None] * x.shape[1] if values is None else values.unbind(1) for values in (encoded, observed)
         )
@@ -74,8 +61,6 @@ class _Run:
         self.weights: ParticleWeights | None = None
         self.z: Tensor
         self.h: Tensor | None = None
-        self.kept: list[tuple[Tensor, Tensor, Tensor]] = []
-        self.means: dict[str, list[Tensor]] = {}
 
     def step(self, t: int) -> None:
         """Step t, counted from 0: resample, propose, weigh.
@@ -117,8 +102,8 @@ class _Run:
         z, h, log_ratio = later_states(self.model, self.memory, self.z, self.h, read, self.options, self.features[t])
         if t >= self.shortest:  # a sequence that has ended keeps its particles
             active = t < self.data.lengths
-            z = _chosen(active, z, self.z)
-            h = None if h is None or self.h is None else _chosen(active, h, self.h)
+            z = of_active(active, z, self.z)
+            h = None if h is None or self.h is None else of_active(active, h, self.h)
         self.z, self.h = z, h
         return log_ratio
 
@@ -141,21 +126,15 @@ class _Run:
         """Keep what was asked for of a step."""
         weights = self.weights
         assert weights is not None  # the step has weighed
-        if self.keep == "all":
-            batch = self.shape[1]
-            ancestors = torch.arange(self.shape.numel()).view(self.shape) if places is None else places
-            self.kept.append((self.z, weights.log_weights, ancestors // batch))
-        for name, function in self.functions.items():
-            values = function(self.z, self.h, x)
-            normalized = weights.weights / weights.weights.sum(0)
-            weighted = normalized[(...,) + (None,) * (values.dim() - 2)] * values
-            self.means.setdefault(name, []).append(weighted.sum(0))
+        if self.keeping.keeps_particles:
+            ancestors = None if places is None else places // self.shape[1]
+            self.keeping.add_particles(self.z, weights.log_weights, ancestors)
+        self.keeping.add_means(self.z, self.h, x, weights.weights)
 
     def result(self) -> Filtered:
         """The engine's result."""
         weights: Any = self.weights
         total = weights.log_normalizers.sum(-1)
-        history = History(*(torch.stack(parts) for parts in zip(*self.kept, strict=True))) if self.kept else None
         return Filtered(
             log_marginal_likelihood=total,
             log_normalizers=weights.log_normalizers,
@@ -163,8 +142,8 @@ class _Run:
             log_weights=weights.log_weights + total,
             ess=weights.ess,
             resampled=weights.resampled,
-            means={name: torch.stack(values, dim=1) for name, values in self.means.items()},
-            history=history,
+            means=self.keeping.means,
+            history=self.keeping.history,
             memory=self.h,
         )
 
@@ -172,8 +151,3 @@ class _Run:
 def _taken(values: Tensor, places: Tensor) -> Tensor:
     """The particles (N, B, ...) at places n B + b, (N, B)."""
     return values.reshape(-1, *values.shape[2:]).index_select(0, places.reshape(-1)).view(values.shape)
-
-
-def _chosen(active: Tensor, new: Tensor, old: Tensor) -> Tensor:
-    """New particles of active sequences, (B,), old ones of those that have ended."""
-    return new.where(active[(...,) + (None,) * (new.dim() - 2)], old)

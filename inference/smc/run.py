@@ -12,7 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pgm_rnn.inference.smc.compiled_steps import SeenFunction, compiled_steps, suits
+from pgm_rnn.inference.smc.compiled_steps import compiled_steps, suits
+from pgm_rnn.inference.smc.keeping import Keeping, SeenFunction
 from pgm_rnn.inference.smc.results import Filtered, History
 from pgm_rnn.inference.smc.whole_runs import whole_run
 from pgm_rnn.particles import DegenerateWeightsError, Options, Particles, Step, init, step
@@ -102,12 +103,13 @@ def _group(
 ) -> Filtered:
     if not functions and keep == "last" and (found := whole_run(model, data, options)) is not None:
         return found
+    encoded = None if is_bootstrap(model, options) else model.encode(data.x, data.lengths)
+    keeping = Keeping(functions, keep)
     if suits(data, options):
-        return compiled_steps(model, data, options, functions, keep)
+        return compiled_steps(model, data, options, encoded, keeping)
     x, lengths, _, inputs, observed = data[:5]
-    encoded = None if is_bootstrap(model, options) else model.encode(x, lengths)
     features, there = ([None] * x.shape[1] if values is None else values.unbind(1) for values in (encoded, observed))
-    record, shortest = _Record(functions, keep, x.shape[1]), int(lengths.min())
+    record, shortest = _Record(keeping, x.shape[1]), int(lengths.min())
     u = None if inputs is None else inputs[:, 0]
     latest = init(model, x[:, 0], options, inputs=u, features=features[0], mask=there[0])
     record.add(latest)
@@ -123,11 +125,9 @@ def _group(
 class _Record:
     """The results of each step; without gradients they are allocated at the start, so that memory is not fragmented."""
 
-    def __init__(self, functions: Mapping[str, SeenFunction], keep: str, num_steps: int) -> None:
-        self.functions, self.keep, self.num_steps, self.number = functions, keep, num_steps, 0
+    def __init__(self, keeping: Keeping, num_steps: int) -> None:
+        self.keeping, self.num_steps, self.number = keeping, num_steps, 0
         self.log_normalizers: list[Tensor] = []
-        self.kept: list[tuple[Tensor, Tensor, Tensor]] = []
-        self.means: dict[str, list[Tensor]] = {}
 
     def add(self, done: Step) -> None:
         z, h, log_weights, weights, x, ess_now = done.particles
@@ -141,23 +141,16 @@ class _Record:
         else:
             plain[:, self.number] = done.log_normalizer
         self.number += 1
-        if self.keep == "all":
-            itself = torch.arange(len(z), device=z.device)[:, None].expand(log_weights.shape)
-            self.kept.append((z, log_weights, itself if done.ancestors is None else done.ancestors))
-        for name, function in self.functions.items():
-            values = function(z, h, x)
-            normalized = weights / weights.sum(0)
-            weighted = normalized[(...,) + (None,) * (values.dim() - 2)] * values
-            self.means.setdefault(name, []).append(weighted.sum(0))
+        if self.keeping.keeps_particles:
+            self.keeping.add_particles(z, log_weights, done.ancestors)
+        self.keeping.add_means(z, h, x, weights)
 
     def result(self, last: Particles) -> Filtered:
         ess, resampled, plain = self.rows
         log_normalizers = torch.stack(self.log_normalizers, dim=1) if self.log_normalizers else plain
         total = log_normalizers.sum(-1)
-        history = History(*(torch.stack(parts) for parts in zip(*self.kept, strict=True))) if self.kept else None
-        means = {name: torch.stack(values, dim=1) for name, values in self.means.items()}
-        log_weights = last.log_weights + total
-        return Filtered(total, log_normalizers, last.z, log_weights, ess, resampled, means, history, last.h)
+        kept = self.keeping.means, self.keeping.history
+        return Filtered(total, log_normalizers, last.z, last.log_weights + total, ess, resampled, *kept, last.h)
 
 
 def _joined(parts: list[Filtered]) -> Filtered:

@@ -11,12 +11,14 @@ Ancestors count as given, as gradient="drop" says. Step by step, most of the tim
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import torch
+from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
-from pgm_rnn.distributions.normal import Normal
 from pgm_rnn.inference.smc.compiled_steps import compiled_steps
+from pgm_rnn.inference.smc.keeping import Keeping
 from pgm_rnn.inference.smc.results import Filtered
 from pgm_rnn.kernels.lineages import Lineage
 from pgm_rnn.kernels.transforms import is_transformed
@@ -32,23 +34,24 @@ def in_two_passes(model: SequenceModel, data: Sequences, options: Options) -> Te
     Raises:
         DegenerateWeightsError: as the filter.
     """
-    if not _suits(model, data, options):
+    if not _suits(model, data, options) or (encoded := model.encode(data.x, data.lengths)) is None:
         return None
-    laws: list[Normal] = []
+    laws: list[Any] = []
 
-    def proposal(z: Tensor | None, h: Tensor | None, features: Tensor | None) -> Normal:
+    def proposal(z: Tensor | None, h: Tensor | None, features: Tensor | None) -> TorchDistribution:
         laws.append(model.proposal(z, h, features))
         return laws[-1]
 
+    before = torch.get_rng_state()
     with torch.no_grad(), computed_once(model):
-        found = compiled_steps(model, data, replace(options, proposal=proposal), {}, "all")
-    if not all(isinstance(law, Normal) for law in laws):
-        return None
+        drawing = replace(options, proposal=proposal)
+        found = compiled_steps(model, data, drawing, encoded.detach(), Keeping({}, "all"))
     with computed_once(model):
-        log_ratios = _log_ratios(model, data, found, _noise(found, laws, data))
-    if log_ratios is None or not bool(log_ratios.detach().sum().isfinite()):
-        return None
-    return log_total(log_ratios, found.resampled)
+        log_ratios = _log_ratios(model, data, found, encoded, _noise(found, laws, data))
+    if bool(log_ratios.detach().sum().isfinite()):
+        return log_total(log_ratios, found.resampled)
+    torch.set_rng_state(before)  # an impossible particle: the steps begin again with the same numbers
+    return None
 
 
 def _suits(model: SequenceModel, data: Sequences, options: Options) -> bool:
@@ -64,10 +67,10 @@ def _redraws(model: SequenceModel) -> bool:
     """Whether the model draws its guide's states again: the class that says how they are drawn must say so, too."""
     names = {"draw_guide", "redraw_guide"}
     own = next((names & vars(kind).keys() for kind in type(model).__mro__ if names & vars(kind).keys()), set())
-    return isinstance(model, DrawsGuide) and "redraw_guide" in own
+    return isinstance(model, DrawsGuide) and "redraw_guide" in own and model.redraws
 
 
-def _noise(found: Filtered, laws: list[Normal], data: Sequences) -> Tensor:
+def _noise(found: Filtered, laws: list[Any], data: Sequences) -> Tensor:
     """(z_t - loc) / scale of every particle, zero beyond the ends of sequences, (R, T, D), rows by sequence."""
     assert found.history is not None  # the first pass keeps it
     z = found.history.z  # (T, N, B, D)
@@ -75,26 +78,21 @@ def _noise(found: Filtered, laws: list[Normal], data: Sequences) -> Tensor:
     return noise.where(data.mask.mT[:, None, :, None], 0.0).permute(2, 1, 0, 3).flatten(0, 1)
 
 
-def _log_ratios(model: SequenceModel, data: Sequences, found: Filtered, noise: Tensor) -> Tensor | None:
+def _log_ratios(model: Any, data: Sequences, found: Filtered, encoded: Tensor, noise: Tensor) -> Tensor:
     """log p(x_t | z_t, h_t) p(z_t | ...) / q(z_t | ...) of every particle, (B, N, T), zero beyond the ends."""
-    assert isinstance(model, DrawsGuide)
-    assert found.history is not None
+    assert found.history is not None  # the first pass keeps it
     num, batch = found.history.ancestors.shape[1:]
     own = num * torch.arange(batch)[:, None, None]
     lineage = Lineage((found.history.ancestors.permute(2, 1, 0) + own).flatten(0, 1), num)
-    features = model.encode(data.x, data.lengths)
-    if features is None:
-        return None
-    drawn = model.redraw_guide(features.repeat_interleave(num, 0), noise, lineage)
-    if drawn is None or drawn.log_probs is None:
-        return None
+    drawn = model.redraw_guide(encoded.repeat_interleave(num, 0), noise, lineage)
     z, h, x = drawn.z, drawn.h, data.x.repeat_interleave(num, 0)
     first, later = (None, None) if h is None else (h[:, 0], h[:, 1:])
     starts = model.initial(first).log_prob(z[:, 0]).expand(len(x))
     moves = model.transition(lineage.before(z, z[:, 0])[:, 1:], later).log_prob(z[:, 1:])
     seen = model.emission(z, h).log_prob(x)
     log_ratios = seen + torch.cat([starts[:, None], moves], dim=1) - drawn.log_probs
-    return log_ratios.unflatten(0, (batch, num)).where(data.mask[:, None], 0.0)
+    by_particle: Tensor = log_ratios.unflatten(0, (batch, num))
+    return by_particle.where(data.mask[:, None], 0.0)
 
 
 def log_total(log_ratios: Tensor, resampled: Tensor) -> Tensor:

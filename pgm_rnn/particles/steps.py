@@ -1,6 +1,7 @@
 """One step of a particle filter: resample, propose, weigh."""
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -266,12 +267,14 @@ def _weighed(proposed: Proposed, x: Tensor, joint: Tensor, options: Options, num
     return Step(particles, log_normalizer, proposed.resampled, proposed.ancestors)
 
 
+def of_active(active: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    """New particles (N, B, ...) of active sequences, (B,), old ones of those that have ended."""
+    return new.where(active[(...,) + (None,) * (new.dim() - 2)], old)
+
+
 def _frozen(before: Particles, after: Step, active: Tensor) -> Step:
     """The step for active sequences, (B,); sequences that have ended keep their old particles."""
-
-    def chosen(new: Tensor, old: Tensor) -> Tensor:
-        return new.where(active[(...,) + (None,) * (new.dim() - 2)], old)
-
+    chosen = partial(of_active, active)
     (z, h, log_weights, weights, x, ess), ancestors = after.particles, after.ancestors
     h = None if h is None or before.h is None else chosen(h, before.h)
     log_weights, weights = chosen(log_weights, before.log_weights), chosen(weights, before.weights)

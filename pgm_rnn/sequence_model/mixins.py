@@ -55,18 +55,23 @@ class DrawsGuide(Conditionals, ABC):
     def draw_guide(self, x: Tensor, features: Tensor | None) -> Drawn | None:
         """States drawn from the proposal, with their memory and log densities; None to use the general loop."""
 
-    def redraw_guide(self, features: Tensor, noise: Tensor, lineage: Lineage | None = None) -> Drawn | None:
-        """States loc + scale * noise of the proposal's normal laws, with memory and log densities, differentiable.
+    @property
+    def redraws(self) -> bool:
+        """Whether the model has `redraw_guide`."""
+        return False
+
+    def redraw_guide(self, features: Tensor, noise: Tensor, lineage: Lineage | None = None) -> Drawn:
+        """States loc + scale * noise of the guide, where all laws are `Normal`, with memory and log densities.
 
         Args:
             features: those of `encode`, for every row, (R, T, F).
             noise: (R, T, D).
             lineage: the particles that rows continue; None if each continues itself.
 
-        Returns:
-            the states of all rows; None, the default, where they cannot be drawn from given noise.
+        Raises:
+            NotImplementedError: a model whose states cannot be drawn from given noise.
         """
-        return None
+        raise NotImplementedError(f"{type(self).__name__} draws its states from no given noise")
 
 
 class DensityAtOnce(Conditionals, ABC):

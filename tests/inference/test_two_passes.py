@@ -106,6 +106,19 @@ def test_a_guide_of_ones_own_takes_the_steps(monkeypatch: pytest.MonkeyPatch) ->
     assert difference(found, expected) == 0
 
 
+def test_cells_that_cannot_draw_again_take_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model, x = VRNN(NUM_KEYS, 3, 5, cell="min-gru").double(), made("vrnn")[1]
+    assert difference(estimates(model, x, num_particles=4), by_steps(monkeypatch, model, x, num_particles=4)) == 0
+
+
+def test_an_impossible_particle_gives_the_numbers_of_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = made("dmm")
+    expected = by_steps(monkeypatch, model, x, num_particles=4)
+    monkeypatch.setattr(two_passes, "_log_ratios", lambda *_: torch.full((4, 4, 9), -math.inf))
+    assert difference(estimates(model, x, num_particles=4), expected) == 0
+
+
 def test_the_total_is_that_of_a_loop_over_steps() -> None:
     """log Z_t = log sum_n W_{t-1}^n w_t^n, weights that start anew where a sequence was resampled."""
     torch.manual_seed(0)
