@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -11,6 +12,8 @@ from pgm_rnn.data import Dataset
 from pgm_rnn.inference import forward_backward, kalman, smc
 from pgm_rnn.models import StochasticVolatility, StructuralSSM, SwitchingMeanAR
 from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequences import Sequences
+from pgm_rnn.states import FiniteStates
 
 PARTICLES, DRAWS = 1000, 200
 """Particles of the filter, and paths drawn backwards from it."""
@@ -28,7 +31,7 @@ def draw(model: SequenceModel, data: Dataset, file: Path) -> str:
     x = data.train.x[0]
     above.plot(range(1, len(x) + 1), x, color="black", linewidth=0.8)
     above.set_ylabel(f"x, {data.name}", fontsize=9)
-    shows = _inferred(model, data.train.x, above, below)
+    shows = _inferred(model, data.train, above, below)
     below.set_ylabel(shows, fontsize=9)
     below.set_xlabel("step", fontsize=9)
     for axes in (above, below):
@@ -39,7 +42,8 @@ def draw(model: SequenceModel, data: Dataset, file: Path) -> str:
 
 
 @torch.no_grad()
-def _inferred(model: SequenceModel, x: Tensor, above: Axes, below: Axes) -> str:
+def _inferred(model: SequenceModel, data: Sequences, above: Axes, below: Axes) -> str:
+    x = data.x
     if isinstance(model, SwitchingMeanAR):
         lowest = int(model.means.argmin())
         probs = model.regimes(forward_backward.smooth(model, x).smoothed_probs)[0, model.order :, lowest]
@@ -57,6 +61,15 @@ def _inferred(model: SequenceModel, x: Tensor, above: Axes, below: Axes) -> str:
         size = (smoothed.paths[:, 0, :, 0] / 2).exp()
         _band(below, size.mean(0), size.std(0))
         return "volatility"
+    if isinstance(model.states, FiniteStates):
+        probs = forward_backward.smooth(model, x, inputs=data.inputs).smoothed_probs[0]
+        shades = [colormaps["Blues"](place) for place in torch.linspace(0.25, 0.9, model.states.num_states).tolist()]
+        below.stackplot(
+            range(1, len(probs) + 1), probs.T, labels=[str(k) for k in range(len(shades))], colors=shades, step="mid"
+        )
+        below.legend(title="state", fontsize=8, title_fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+        below.set_ylim(0, 1)
+        return "p(state)"
     raise TypeError(f"expected a model of a single series, got {type(model).__name__}")
 
 

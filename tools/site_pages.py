@@ -19,13 +19,15 @@ from typing import Any
 import typer
 
 from pgm_rnn.cli import app
-from pgm_rnn.data import DataError, load
+from pgm_rnn.data import DataError
 from pgm_rnn.models.registry import get_model
 from pgm_rnn.report.graphs import graphs_of, write_graphs
 from pgm_rnn.report.media import medium_of
+from pgm_rnn.report.saved import data_of_fit
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.conditionals import example_of
 from pgm_rnn.zoo import list_pretrained, load_pretrained
+from pgm_rnn.zoo.entries import describe_pretrained
 from tools import series_pictures
 from tools.formulas import typeset_page
 from tools.label_graphs import label_graph
@@ -120,7 +122,7 @@ def from_its_start(model: SequenceModel) -> SequenceModel:
 
 def series_picture(name: str, model: SequenceModel, folder: Path) -> dict[str, str]:
     """Draw a series above what its model infers from it; the alternative text by the picture's file."""
-    file, data = folder / f"{name}-states.png", load(data_of(name))
+    file, data = folder / f"{name}-states.png", data_of_fit(describe_pretrained(name).info)
     if not file.exists():
         series_pictures.draw(model, data, file)
     return {file.name: f"The series {data.name}, and what {name} infers from it"}

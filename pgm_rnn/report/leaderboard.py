@@ -29,7 +29,7 @@ from pgm_rnn.report.leaderboard_page import section, with_section
 from pgm_rnn.report.leaderboard_tables import KINDS, Group, Row, groups, kind_of
 from pgm_rnn.report.material import in_dtype_of, particles_of
 from pgm_rnn.report.records import check_output
-from pgm_rnn.report.saved import inputs_of_fit
+from pgm_rnn.report.saved import data_of_fit
 from pgm_rnn.report.score_cache import Score
 from pgm_rnn.report.terminal import console
 from pgm_rnn.sequence_model import SequenceModel
@@ -114,8 +114,7 @@ def evaluated(name: str, info: dict[str, Any], home: Path, *, cached: bool = Tru
     """The rows of one entry, one for each number that its model has."""
     model = load_pretrained(name, home=home).requires_grad_(False)
     assert isinstance(model, SequenceModel)
-    dataset, inputs = load(info["data"], seed=info["seed"]), inputs_of_fit(info)
-    dataset = dataset.with_inputs(inputs) if inputs else dataset
+    dataset = data_of_fit(info)
     test = dataset.train if dataset.test is None else dataset.test
     test = in_dtype_of(model, test)
     parameters = sum(p.numel() for p in model.parameters())

@@ -131,6 +131,12 @@ def inputs_of_fit(info: Mapping[str, Any]) -> tuple[str, ...]:
     return () if kept is None else kept.inputs
 
 
+def data_of_fit(info: Mapping[str, Any]) -> Dataset:
+    """The data set of an entry of the zoo, from its record, with the inputs that its fit was given."""
+    dataset, inputs = load(info["data"], seed=info["seed"]), inputs_of_fit(info)
+    return dataset.with_inputs(inputs) if inputs else dataset
+
+
 def split_of(dataset: Dataset, split: str) -> Sequences:
     """One split of a data set.
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import pgm_rnn as pr
-from pgm_rnn import data, zoo
+from pgm_rnn import zoo
 from pgm_rnn.data.catalogue import DATASETS
 from pgm_rnn.emissions import Categorical, Emission, EmissionTable, Gaussian
 from pgm_rnn.inference import forward_backward, svi
@@ -26,7 +26,7 @@ from pgm_rnn.models.label_registry import LABEL_MODELS
 from pgm_rnn.models.registry import list_models
 from pgm_rnn.report.label_fitting import label_data
 from pgm_rnn.report.material import in_dtype_of, score_of_series
-from pgm_rnn.report.saved import inputs_of_fit
+from pgm_rnn.report.saved import data_of_fit
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.storage import StorageError, read_description
 from pgm_rnn.zoo import entries, label_references, references
@@ -154,9 +154,7 @@ def test_an_entry_is_small_whole_and_documented(name: str) -> None:
 def test_an_entry_has_its_cards_score_on_its_test_split(name: str) -> None:
     has_data(name)
     info = DESCRIBED[name].info
-    dataset, score = data.load(info["data"], seed=info["seed"]), info["scores"][-1]  # valid where there is no test
-    inputs = inputs_of_fit(info)
-    dataset = dataset.with_inputs(inputs) if inputs else dataset
+    dataset, score = data_of_fit(info), info["scores"][-1]  # valid where there is no test
     split = getattr(dataset, score["split"])
     model = of_sequences(pr.load_pretrained(name))
     if dataset.is_series:

@@ -26,14 +26,14 @@ ENTRIES = {
     ("nottingham", "RNN-NADE"): "rnn-lstm-nade-nottingham",
 }
 """The entry of the zoo beside each published figure of the leaderboard, by data set and published model."""
-HEAD = "| model | data and quantity | source | number | ours | difference | tested in |"
 
 
 class Row(NamedTuple):
     """One line of the page; `within` is the largest difference that counts as agreement."""
 
     model: str
-    what: str
+    data: str
+    quantity: str
     kind: str
     source: str
     number: Number
@@ -48,8 +48,8 @@ def rows_of_problems(problems: Iterable[Problem]) -> Iterator[Row]:
     for each in problems:
         record = records[each.name]
         number, source = measured.other(each, record)
-        what = f"{each.data}: {each.quantity}"
-        yield Row(each.model, what, each.kind, source, number, measured.ours(record), each.within, each.test)
+        ours = measured.ours(record)
+        yield Row(each.model, each.data, each.quantity, each.kind, source, number, ours, each.within, each.test)
 
 
 def rows_of_estimates() -> Iterator[Row]:
@@ -60,8 +60,8 @@ def rows_of_estimates() -> Iterator[Row]:
         test = "tests/zoo/test_zoo.py::test_estimates_are_the_published_ones"
         for each in estimates:
             ours = Number(estimated(model, info, each))
-            what, other = f"`{entry}`: {each.quantity}", Number(each.published)
-            yield Row(info["model"], what, ESTIMATE, each.source, other, ours, each.within, test)
+            data, other = f"`{entry}`", Number(each.published)
+            yield Row(info["model"], data, each.quantity, ESTIMATE, each.source, other, ours, each.within, test)
 
 
 def rows_of_figures() -> Iterator[Row]:
@@ -74,9 +74,9 @@ def rows_of_figures() -> Iterator[Row]:
             entry = ENTRIES[data, each.model]
             model = describe_pretrained(entry).info["model"]
             (ours,) = (value for bound, value in scores[entry].items() if bound.startswith(each.bound))
-            what = f"`{entry}`: nats per step, {each.bound}"
             source, test = f"{each.model}, {each.source}", exact if each.bound == "exact" else kept
-            yield Row(model, what, ROUGH, source, Number(each.nats_per_step), Number(ours), 0.0, test)
+            number, quantity = Number(each.nats_per_step), f"{each.bound}, `{entry}`"
+            yield Row(model, f"{data}, nats per step", quantity, ROUGH, source, number, Number(ours), 0.0, test)
 
 
 def scores_of(leaderboard: str) -> dict[str, dict[str, float]]:
@@ -98,15 +98,17 @@ def page(rows: Iterable[Row], models: Iterable[str]) -> str:
         "",
         "Written by `python -m tools.published`; do not edit. Each row holds a number of a model against one that was",
         "published or that another package computes. `python -m tools.published measure` computes ours, and theirs",
-        "where the package is installed; `tests/test_published.py` computes both again. The last column names a test",
-        "of the same agreement, often on other parameters or data. The difference is ours less the number.",
+        "where the package is installed; `tests/test_published.py` computes both again. The difference is ours less",
+        "the number. The list at the end names a test of each agreement, often on other parameters or data.",
         "",
         *(f"- **{kind[0].upper()}{kind[1:]}**: {words}." for kind, words in KINDS.items()),
         "",
     ]
     for kind in (SAME, FIT, ESTIMATE, ROUGH):
         found = sorted((row for row in rows if row.kind == kind), key=lambda row: order[row.model])
-        lines += [f"## {kind[0].upper()}{kind[1:]}", "", HEAD, "|---|---|---|---|---|---|---|", *map(_line, found), ""]
+        lines += [f"## {kind[0].upper()}{kind[1:]}", ""]
+        for data in dict.fromkeys(row.data for row in found):
+            lines += _table(data, [row for row in found if row.data == data])
     without = [name for name in models if name not in {row.model for row in rows}]
     lines += [
         "## None",
@@ -118,6 +120,10 @@ def page(rows: Iterable[Row], models: Iterable[str]) -> str:
         "|---|---|",
         *(f"| `{name}` | none |" for name in without),
         "",
+        "## Tests",
+        "",
+        *_tests(rows, models),
+        "",
     ]
     return "\n".join(lines)
 
@@ -127,14 +133,38 @@ def all_rows(problems: Mapping[str, Problem]) -> list[Row]:
     return [*rows_of_problems(problems.values()), *rows_of_estimates(), *rows_of_figures()]
 
 
-def _line(row: Row) -> str:
-    difference = f"{row.ours.value - row.number.value:.1g}" if row.kind != ROUGH else f"{_less(row):+.2f}"
-    cells = (f"`{row.model}`", row.what, row.source, _shown(row.number), _shown(row.ours), difference, f"`{row.test}`")
-    return f"| {' | '.join(cells)} |"
+def _table(data: str, rows: list[Row]) -> Iterator[str]:
+    """The rows of one data set; a model or a quantity that all of them have stands in the heading."""
+    shared = {name: len({getattr(row, name) for row in rows}) == 1 for name in ("model", "quantity")}
+    heading = ", ".join(_cell(rows[0], name) for name, is_one in shared.items() if is_one)
+    yield f"### {data}: {heading}" if heading else f"### {data}"
+    columns = [*(name for name, is_one in shared.items() if not is_one), "number", "ours", "difference", "source"]
+    yield from ("", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|")
+    for row in rows:
+        yield f"| {' | '.join(_cell(row, column) for column in columns)} |"
+    yield ""
 
 
-def _less(row: Row) -> float:
-    return row.ours.value - row.number.value
+def _cell(row: Row, column: str) -> str:
+    if column == "model":
+        return f"`{row.model}`"
+    if column in ("number", "ours"):
+        return _shown(getattr(row, column))
+    if column == "difference":
+        return f"{row.ours.value - row.number.value:{'+.2f' if row.kind == ROUGH else '.1g'}}"
+    return str(getattr(row, column))
+
+
+def _tests(rows: list[Row], models: list[str]) -> Iterator[str]:
+    """The tests of each model, once for each file."""
+    for name in models:
+        places: dict[str, list[str]] = {}
+        for test in dict.fromkeys(row.test for row in rows if row.model == name):
+            file, _, function = test.partition("::")
+            places.setdefault(file, []).append(f"`{function}`")
+        files = [f"`{file}`: {', '.join(functions)}" for file, functions in places.items()]
+        if files:
+            yield f"- `{name}`: {'; '.join(files)}"
 
 
 def _shown(number: Number) -> str:

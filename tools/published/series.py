@@ -279,7 +279,7 @@ SERIES = (
     _same(
         "stochastic-volatility-particles",
         "stochastic-volatility",
-        "pound in US dollars, the first 200 returns",
+        "Pound in US dollars, the first 200 returns",
         Peer("particles", "SMC(fk=Bootstrap(ssm=StochVol(...)), N=1000), 16 runs", particles_volatility),
         volatility,
         "models/test_stochastic_volatility.py::test_a_package_of_particle_filters_has_the_same_likelihood_of_the_pound",
