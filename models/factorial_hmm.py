@@ -342,7 +342,7 @@ INFO = ModelInfo(
         "exact likelihood.",
         {
             "num_chains": Size("Number of chains.", 2),
-            "num_states": Size("Number of states of each chain.", 2),
+            "num_states": Size("Number of states of each chain; once, or once for each chain.", 2, repeats=True),
             "effects": Size(
                 "How the chains act on an observation: sums of effects, or a law for each combination of states.",
                 "additive",

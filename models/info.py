@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from pgm_rnn.emissions import Emission
 from pgm_rnn.sequence_model import SequenceModel
@@ -18,6 +19,7 @@ class Size:
         shown: text that the help shows in place of a default that is None.
         kind: int or str.
         choices: the allowed values; empty if any value is allowed.
+        repeats: whether the option may be given several times, for one value per part of the model.
     """
 
     help: str
@@ -25,6 +27,11 @@ class Size:
     shown: str = "its own"
     kind: type[int] | type[str] = int
     choices: Sequence[str] = ()
+    repeats: bool = False
+
+    def chosen(self, given: Any) -> Any:
+        """The maker's argument from what the command line was given: one value if an option that repeats has one."""
+        return given[0] if self.repeats and len(given) == 1 else given
 
 
 NUM_STATES = Size("Number of hidden states.", shown="needed")

@@ -258,6 +258,19 @@ def test_a_belief_rnn_is_fitted_and_scored(monkeypatch: pytest.MonkeyPatch, caps
     assert "exact" in capsys.readouterr().out
 
 
+def test_chains_side_by_side_may_have_different_numbers_of_states(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    np.save("symbols.npy", np.random.default_rng(0).integers(3, size=(20, 5, 1)))
+    command = "fit factorial-hmm --data symbols.npy --emission categorical --epochs 1 --output sizes --num-states 3"
+    assert call(monkeypatch, *command.split(), "--num-states", "2") == 0
+    assert load_model("sizes").recipe[1]["num_states"] == [3, 2]
+    assert call(monkeypatch, *command.split(), "--overwrite") == 0
+    assert load_model("sizes").recipe[1]["num_states"] == 3
+    assert call(monkeypatch, *command.split(), "--num-chains", "3", "--num-states", "2", "--overwrite") != 0
+    assert "expected num_states as one number or 3 of them, got 2" in capsys.readouterr().err
+
+
 def made_data(name: str) -> Dataset:
     """Of the shape and dtype of a data set of speech or handwriting, ragged and small."""
     family = {"japanese-vowels": Gaussian(12), "pen-digits": Gaussian(2), "kanji": Pen(20)}[name]

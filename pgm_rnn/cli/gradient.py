@@ -121,6 +121,8 @@ def training_options(given: Mapping[str, Any]) -> dict[str, Any]:
 def size_option(size: Size) -> Any:
     """A model's size in the form that the command line takes."""
     shown = True if size.default is not None else size.shown
+    if size.repeats:
+        return Annotated[list[int], typer.Option(help=size.help, metavar="<int>")]
     if size.choices:
         return Annotated[size.kind | None, choice(size.choices, size.help, shown)]
     return Annotated[size.kind | None, typer.Option(help=size.help, show_default=shown)]
@@ -148,7 +150,10 @@ def command_of(info: ModelInfo, registries: Registries) -> Callable[..., None]:
         **RUN,
         **RESULT,
     }
-    own = {size: entry.default for size, entry in fit.sizes.items()} | named_at_command_line(fit.defaults)
+    own: dict[str, object] = {
+        size: [entry.default] if entry.repeats else entry.default for size, entry in fit.sizes.items()
+    }
+    own |= named_at_command_line(fit.defaults)
 
     def command(context: typer.Context, **given: Any) -> None:
         _fit(info.command, fit, registries_of(context), given)
@@ -177,6 +182,7 @@ def _fit(name: str, fit: GradientFit, registries: Registries, given: dict[str, A
     from pgm_rnn.report.gradient_fitting import fit_by_gradient
 
     for size, entry in fit.sizes.items():
+        given[size] = entry.chosen(given[size])
         if entry.choices and given[size] is not None:
             check_choice(f"--{size.replace('_', '-')}", given[size], entry.choices)
     if fit.by_bound:
