@@ -6,7 +6,7 @@ All engines resample systematically when the effective sample size falls below h
 from collections.abc import Iterator
 
 from benchmarks.peers import installed
-from benchmarks.smc_models import CHAINS
+from benchmarks.smc_models import CHAINS, VOLATILITY
 from benchmarks.smc_peers import FilterRow, compare
 from benchmarks.smc_problem import exact, random_problem
 
@@ -17,6 +17,7 @@ ENGINES = {
     "pgm_rnn": ("smc_torch", "ours", ()),
     "pgm_rnn (float64)": ("smc_torch", "ours_in_float64", ()),
     "particles (float64)": ("smc_particles", "particles", ()),
+    "cuthbert": ("smc_jax", "cuthbert", ("jax", "cuthbert")),
     "pyro SMCFilter": ("smc_torch", "pyro", ()),
     "pyro SMCFilter (float64)": ("smc_torch", "pyro_in_float64", ()),
 }
@@ -30,6 +31,6 @@ def run() -> Iterator[tuple[str, list[FilterRow]]]:
     for chain in CHAINS:
         for num_particles, num_steps, rounds in SIZES:
             problem = random_problem(chain, num_particles, num_steps)
-            engines = ENGINES | (ZOO if chain == "stochastic volatility" else {})
+            engines = ENGINES | (ZOO if chain == VOLATILITY else {})
             rows = compare(installed(engines, problem), exact(problem), rounds)
             yield f"{chain}, {num_particles} particles, {num_steps} steps", rows

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import torch
 
-from benchmarks.smc_models import CHAINS, made
+from benchmarks.smc_models import AUTOREGRESSION, made
 from pgm_rnn.inference import smc
 
 NUM_PARTICLES, NUM_PARTICLES_CUDA = 100_000, 1_000_000
@@ -58,7 +58,7 @@ def run() -> list[tuple[str, list[Peak]]]:
 
 def filtered(num_steps: int, num_particles: int, device: str) -> smc.Filtered:
     """The filter of one sequence of AR(1) plus noise."""
-    model = made(CHAINS["AR(1) plus noise"], torch.float32).to(device)
+    model = made(AUTOREGRESSION, torch.float32).to(device)
     x = model.sample(1, num_steps, seed=0).x
     return smc.filter(model, x, num_particles=num_particles, proposal="bootstrap", seed=0)
 

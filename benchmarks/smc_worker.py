@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 from particles import SMC
-from particles.distributions import Normal
+from particles.distributions import Categorical, Normal
 from particles.state_space_models import Bootstrap, StateSpaceModel
 
 
@@ -40,7 +40,42 @@ class StochasticVolatility(AutoregressionPlusNoise):
         return Normal(scale=np.exp(x / 2))
 
 
-CHAINS = {"AR(1) plus noise": AutoregressionPlusNoise, "stochastic volatility": StochasticVolatility}
+class NoisyNetwork(AutoregressionPlusNoise):
+    """z_t ~ N(tanh(a z_{t-1}), s^2) with z_0 = 0, x_t ~ N(z_t, r^2)."""
+
+    def PX0(self):  # noqa: N802
+        """What z_0 = 0 leads to."""
+        return Normal(scale=self.scale)
+
+    def PX(self, t, xp):  # noqa: N802
+        """A step of the network."""
+        return Normal(loc=np.tanh(self.coefficient * xp), scale=self.scale)
+
+
+class HiddenMarkovModel(StateSpaceModel):
+    """Three states that stay with a probability, x_t ~ N(d z_t, r^2)."""
+
+    def PX0(self):  # noqa: N802
+        """All states alike."""
+        return Categorical(p=np.full(3, 1 / 3))
+
+    def PX(self, t, xp):  # noqa: N802
+        """Stay, or move to one of the others."""
+        moves = np.full((3, 3), (1 - self.coefficient) / 2)
+        np.fill_diagonal(moves, self.coefficient)
+        return Categorical(p=moves[xp])
+
+    def PY(self, t, xp, x):  # noqa: N802
+        """The state's mean and noise."""
+        return Normal(loc=self.scale * x, scale=self.noise)
+
+
+CHAINS = {
+    "AR(1) plus noise": AutoregressionPlusNoise,
+    "stochastic volatility": StochasticVolatility,
+    "noisy network": NoisyNetwork,
+    "hidden Markov model": HiddenMarkovModel,
+}
 
 
 def main() -> None:

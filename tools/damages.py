@@ -287,8 +287,6 @@ NOTICED_BY: dict[str, tuple[str, ...]] = {
         "vrnn-linear-limit",
     ),
     "wrong gates: input and forget exchanged": (
-        "theorem-5",
-        "elbo-equivalence",
         "vrnn-factorisation",
         "vrnn-objective",
         "vrnn-limits",
