@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -39,7 +40,7 @@ def test_what_is_no_checkout_of_the_installed_version_is_refused_in_one_sentence
     assert capsys.readouterr().err == (
         "expected the folder of a checkout of Pyro's repository, got none; name it, or set PYRO_CHECKOUT\n"
     )
-    assert pyros_tests.main([str(tmp_path)]) == 2
+    assert pyros_tests.main(["--checkout", str(tmp_path)]) == 2
     assert f"repository in {tmp_path}, got no pyro/__init__.py there" in capsys.readouterr().err
     old = checkout(tmp_path / "old", release="0.4.1")
     monkeypatch.setenv(pyros_tests.VARIABLE, str(old))
@@ -82,8 +83,10 @@ def test_discrete_hmm_not_made():
 def test_pyros_tests_run_on_our_laws_and_tests_that_make_none_count_for_nothing(
     tmp_path: Path, test: str, status: int, counts: str
 ) -> None:
-    command = [sys.executable, "-m", "tools.pyros_tests", str(checkout(tmp_path, test=test))]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=pyros_tests.ROOT, timeout=300)
+    """As `make nightly` calls them, with values of pytest's options that are no folder."""
+    command = [sys.executable, "-m", "tools.pyros_tests", *["-n", "1", "--dist", "worksteal"]]
+    place = os.environ | {pyros_tests.VARIABLE: str(checkout(tmp_path, test=test))}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=pyros_tests.ROOT, env=place, timeout=300)
     assert done.returncode == status, done.stdout + done.stderr
     row = next(line for line in done.stdout.splitlines() if line.startswith("tests/distributions/test_hmm.py "))
     numbers = row.split()[1:]

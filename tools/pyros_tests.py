@@ -1,8 +1,8 @@
 """Runs Pyro's own tests of its Markov chains, with this package's `DiscreteHMM` and `GaussianHMM` in Pyro's place.
 
-    python -m tools.pyros_tests [CHECKOUT] [--with-pyros] [pytest's arguments]
+    python -m tools.pyros_tests [--checkout FOLDER] [--with-pyros] [pytest's arguments]
 
-CHECKOUT is a checkout of github.com/pyro-ppl/pyro of the installed pyro-ppl's version; by default it is read from the
+FOLDER is a checkout of github.com/pyro-ppl/pyro of the installed pyro-ppl's version; by default it is read from the
 environment variable PYRO_CHECKOUT. Only its tests are used: `pyro` itself is the installed package. The summary says
 for each file how many tests passed and how many of them made one of our laws. With --with-pyros Pyro's own classes stay
 in place: what fails then too is not ours to mend.
@@ -39,7 +39,7 @@ chance, with Pyro's own classes too.
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the tests and return pytest's exit status, or 2 without a checkout that fits."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkout", type=Path, nargs="?", default=os.environ.get(VARIABLE), help=f"or {VARIABLE}")
+    parser.add_argument("--checkout", type=Path, default=os.environ.get(VARIABLE), help=f"or {VARIABLE}")
     parser.add_argument("--with-pyros", action="store_true", help="leave Pyro's own classes in place")
     options, pytest_options = parser.parse_known_args(arguments)
     refusal = why_not(options.checkout)
