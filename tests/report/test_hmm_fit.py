@@ -32,7 +32,8 @@ def fitted(data: Sequences, num_states: int = 2, valid: Sequences | None = None,
 
 
 def law(fit: HmmFit) -> Any:
-    table: Any = fit.found.model.emission_table
+    model: Any = fit.found.model
+    table = model.emission_table
     return table.family.distribution(table.params.detach())
 
 
