@@ -142,3 +142,20 @@ def test_other_names_may_be_given(fitted: pd.DataFrame, monkeypatch: pytest.Monk
     command = "infer fit --data other.csv --sequence site --time date --out states.csv"
     assert call(monkeypatch, *command.split()) == 0
     assert list(pd.read_csv("states.csv").columns[:2]) == ["site", "date"]
+
+
+def test_draws_and_forecasts_of_words_are_printed_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words, folder = ("buy", "home", "search"), "fits/hmm-clicks-2"
+    Path("clicks.csv").write_text("click\n" + "home\nsearch\nhome\nbuy\n" * 6)
+    fit = f"fit hmm --data clicks.csv --num-states 2 --restarts 1 --iterations 2 --output {folder}"
+    assert call(monkeypatch, *fit.split()) == 0
+    capsys.readouterr()
+    assert call(monkeypatch, *f"sample {folder} --num-sequences 3 --num-steps 9 --seed 5".split()) == 0
+    drawn: Any = pr.load_model(folder)
+    rows = drawn.sample(3, 9, seed=5).x.tolist()
+    assert capsys.readouterr().out.splitlines() == [" ".join(words[symbol] for symbol in row) for row in rows]
+    assert call(monkeypatch, *f"forecast {folder} --data clicks.csv --num-steps 3".split()) == 0
+    assert set(capsys.readouterr().out.split()) <= set(words)

@@ -63,9 +63,13 @@ def hmm(
     ] = None,
     pseudo_count: Annotated[float, typer.Option(help="Number added to every expected count.")] = 0.1,
     pseudo_observations: Annotated[
-        float,
-        typer.Option(help="Number of observations, distributed like the whole data, that are added to each state."),
-    ] = 2.0,
+        float | None,
+        typer.Option(
+            help="Number of observations, distributed like the whole data, that are added to each state.",
+            show_default="2; for real numbers in a file none once the best start is found, or 0.02 or 2 where a state "
+            "would shrink onto equal values or the validation data become less likely",
+        ),
+    ] = None,
     tolerance: Tolerance = 1e-6,
     half: Annotated[
         bool, typer.Option("--half", help="Round the fitted parameters to half precision, which halves the file.")

@@ -13,6 +13,7 @@ from pgm_rnn.models import HMM, LinearGaussianSSM
 from pgm_rnn.models.linear_start import linear_start
 from pgm_rnn.report.driving import check_driven
 from pgm_rnn.report.fitted import Job, Outcome, announce, check_job, counted, finish, material_of
+from pgm_rnn.report.hmm_fit import PSEUDO_OBSERVATIONS, fit_by_em
 from pgm_rnn.report.keeping import halved
 from pgm_rnn.report.material import FileOptions, Material
 from pgm_rnn.report.notes import noted
@@ -29,21 +30,28 @@ class HmmOptions(NamedTuple):
         num_iterations: largest number of iterations.
         num_restarts: number of random starts near the data, in addition to one from k-means++.
         pseudo_count: added to every expected count.
-        pseudo_observations: number of observations like the whole data that are added to each state.
+        pseudo_observations: number of observations like the whole data that are added to each state; None for the rule
+            of `report.hmm_fit`.
         tolerance: gain in nats per step below which a fit stops.
     """
 
     num_iterations: int
     num_restarts: int | None
     pseudo_count: float
-    pseudo_observations: float
+    pseudo_observations: float | None
     tolerance: float
 
     def for_states(self, num_states: int, material: Material) -> "HmmOptions":
-        """The same with a number of restarts."""
-        if self.num_restarts is not None:
-            return self
-        return self._replace(num_restarts=min(16, max(1, int(2e8) // (material.train.num_steps * num_states))))
+        """The same with a number of restarts and, but for densities of a file, of pseudo-observations.
+
+        Fits to a data set keep the number with which the entries of the zoo were trained.
+        """
+        restarts = min(16, max(1, int(2e8) // (material.train.num_steps * num_states)))
+        added = None if material.file is not None and material.family.continuous else PSEUDO_OBSERVATIONS
+        return self._replace(
+            num_restarts=restarts if self.num_restarts is None else self.num_restarts,
+            pseudo_observations=added if self.pseudo_observations is None else self.pseudo_observations,
+        )
 
     def check(self) -> None:
         """Raise unless all options are in their ranges.
@@ -53,9 +61,8 @@ class HmmOptions(NamedTuple):
         """
         check_counts(iterations=self.num_iterations)  # by the names of the command's options
         check_counts(restarts=1 if self.num_restarts is None else self.num_restarts)
-        _check_not_negative(
-            pseudo_count=self.pseudo_count, pseudo_observations=self.pseudo_observations, tolerance=self.tolerance
-        )
+        added = 0.0 if self.pseudo_observations is None else self.pseudo_observations
+        _check_not_negative(pseudo_count=self.pseudo_count, pseudo_observations=added, tolerance=self.tolerance)
 
 
 def fit_hmm(job: Job, num_states: int, options: HmmOptions, *, half: bool = False) -> Outcome:
@@ -94,10 +101,11 @@ def fitted_hmm(job: Job, material: Material, num_states: int, options: HmmOption
     num_restarts = given["num_restarts"]
     model = HMM.random(num_states, emission=material.family, seed=job.seed).to(_dtype(material))
     more = given | {"num_restarts": num_restarts + 1}
-    found, notes = _noted(em.fit, model, material.train, valid=material.valid, seed=job.seed, start="data", **more)
+    found, said, kept = fit_by_em(model, material.train, valid=material.valid, seed=job.seed, **more)
     judge, chosen = "training" if material.valid is None else "validation", found.restarts.chosen
     best = f"random start {chosen} of {num_restarts}" if chosen else "the start from k-means"
     half, why = halved(model) if half else (False, "")
+    notes = [f"note: {sentence}" for sentence in [*said, *([kept] if kept else [])]]
     remark = "\n".join([f"{best} is the best on the {judge} data", *notes, *([why] if why else [])])
     return _em_outcome(found, given, remark)._replace(half=half)
 

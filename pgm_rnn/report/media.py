@@ -34,6 +34,8 @@ STEPS_PER_BEAT = {"jsb": 1, "nottingham": 2}
 """Steps per beat (a quarter note) of each music data set; 1 for music whose steps per beat are unknown."""
 
 Writer = Callable[[Sequence[Tensor]], bytes]
+Vocabulary = str | tuple[str, ...]
+"""The characters of a text, or words."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +76,15 @@ class Medium:
         write_whole(output, self.writers[output.suffix.lower()](sequences))
 
 
-def medium_of(family: Emission, data: str | None, vocabulary: str | None = None, tempo: float = midi.TEMPO) -> Medium:
+def medium_of(
+    family: Emission, data: str | None, vocabulary: Vocabulary | None = None, tempo: float = midi.TEMPO
+) -> Medium:
     """The medium of observations.
 
     Args:
         family: emission family of an observation.
         data: name of the data set that they come from or resemble; None if unknown.
-        vocabulary: the characters of a text.
+        vocabulary: the characters of a text, or the words of the symbols.
         tempo: tempo of music, in beats per minute.
     """
     if isinstance(family, Bernoulli | NadeBits) and family.event_shape == (NUM_KEYS,):
@@ -97,19 +101,21 @@ def medium_of(family: Emission, data: str | None, vocabulary: str | None = None,
         return Medium("vectors of numbers", _pictures(lines))
     print_all: Writer = partial(_text_file, vocabulary=vocabulary)
     if family.needs_integers:
-        return Medium("symbols" if vocabulary is None else "text", {".txt": print_all})
+        return Medium("text" if isinstance(vocabulary, str) else "symbols", {".txt": print_all})
     return Medium("numbers", {".txt": print_all, **_pictures(lines)})
 
 
-def text_lines(sequences: Sequence[Tensor], vocabulary: str | None) -> list[str]:
-    """Sequences as lines: text separated by empty lines if there is a vocabulary, else one line of numbers each."""
+def text_lines(sequences: Sequence[Tensor], vocabulary: Vocabulary | None) -> list[str]:
+    """Sequences as lines: texts with empty lines between them if there are characters, else words or numbers."""
     if vocabulary is None:
         return [" ".join(f"{value:.6g}" for value in row.tolist()) for row in sequences]
+    if not isinstance(vocabulary, str):
+        return [" ".join(vocabulary[symbol] for symbol in row.tolist()) for row in sequences]
     texts = ["".join(vocabulary[symbol] for symbol in row.tolist()) for row in sequences]
     return [("\n" if number else "") + text for number, text in enumerate(texts)]
 
 
-def _text_file(sequences: Sequence[Tensor], vocabulary: str | None) -> bytes:
+def _text_file(sequences: Sequence[Tensor], vocabulary: Vocabulary | None) -> bytes:
     return "".join(f"{line}\n" for line in text_lines(sequences, vocabulary)).encode()
 
 

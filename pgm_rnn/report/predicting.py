@@ -17,7 +17,7 @@ from pgm_rnn.report.material import Score
 from pgm_rnn.report.media import ARRAYS, medium_of, text_lines
 from pgm_rnn.report.one_step_terms import one_step_terms, seen_steps
 from pgm_rnn.report.records import check_output, write_json
-from pgm_rnn.report.saved import Source, observations, open_saved, vocabulary_of
+from pgm_rnn.report.saved import Source, observations, open_saved, vocabulary_of, words_of
 from pgm_rnn.report.saved_inputs import NUM_DRAWS, STEPS_AHEAD, future_of, inputs_of_draws
 from pgm_rnn.report.saved_tables import forecast_table_saved
 from pgm_rnn.report.showing import check_out, checked_tempo, put_out, write_arrays
@@ -196,7 +196,6 @@ def forecast_saved(
     else:
         console().print(f"written to {output}: {write_arrays(output, x=ahead.x, z=ahead.z)}")
         return
-    words = data.legend.columns[0].words if data.legend is not None else ()
-    letters = "".join(words) if words and all(len(word) == 1 for word in words) else None
-    for line in text_lines(list(ahead.x[:MAX_SHOWN, 0]), letters or vocabulary_of(saved, source.registries)):
+    vocabulary = words_of(data.legend) or vocabulary_of(saved, source.registries)
+    for line in text_lines(list(ahead.x[:MAX_SHOWN, 0]), vocabulary):
         console().print(line)

@@ -13,10 +13,13 @@ from pgm_rnn.data import Dataset, load
 from pgm_rnn.data.reading import read_names
 from pgm_rnn.data.written import UNITS_OF_TEXT, is_text
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Joint, NadeBits, Pen
+from pgm_rnn.legend import Legend
 from pgm_rnn.registries import OWN, Registries
 from pgm_rnn.report.columns import columns_to_take
 from pgm_rnn.report.driving import check_driven, inputs_to_read
+from pgm_rnn.report.legends import legend_of_fit
 from pgm_rnn.report.material import in_dtype_of
+from pgm_rnn.report.media import Vocabulary
 from pgm_rnn.report.tables import Reading, kind_of, kinds_of, read, reading_of, shaped
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.observations import checked
@@ -235,17 +238,26 @@ def _taken(reading: Reading) -> tuple[str | None, ...]:
     return reading.sequence, reading.time, *reading.inputs
 
 
-def vocabulary_of(saved: Saved, registries: Registries = OWN) -> str | None:
-    """The characters of the text that the model was fitted to, if any, from the record of its fit or from the data set.
+def vocabulary_of(saved: Saved, registries: Registries = OWN) -> Vocabulary | None:
+    """What the symbols of the data that a model was fitted to stand for, from the record of its fit or the data set.
 
     Raises:
         DataError: the record has no characters, and the data set cannot be obtained.
     """
-    name = saved.info.get("data")
-    if not isinstance(saved.model.family, Categorical) or name not in registries.datasets:
+    name, family = saved.info.get("data"), saved.model.family
+    if not isinstance(family, Categorical):
         return None
+    if name not in registries.datasets:
+        found = words_of(legend_of_fit(saved.info))
+        return found if found is not None and len(found) == family.num_symbols else None
     noted = saved.info.get("vocabulary")
-    if isinstance(noted, str) and len(noted) == saved.model.family.num_symbols:
+    if isinstance(noted, str) and len(noted) == family.num_symbols:
         return noted
     dataset = load(str(name), datasets=registries.datasets)
-    return dataset.vocabulary if dataset.emission == saved.model.family else None
+    return dataset.vocabulary if dataset.emission == family else None
+
+
+def words_of(legend: Legend | None) -> Vocabulary | None:
+    """The characters or words of the first column, None if it has none."""
+    words = () if legend is None else legend.columns[0].words
+    return ("".join(words) if all(len(word) == 1 for word in words) else words) or None

@@ -12,7 +12,7 @@ from pgm_rnn.data import load
 from pgm_rnn.data.catalogue import DATASETS, DatasetInfo
 from pgm_rnn.emissions import Emission
 from pgm_rnn.files import write_whole
-from pgm_rnn.report.media import ARRAYS, Medium, medium_of, text_lines
+from pgm_rnn.report.media import ARRAYS, Medium, Vocabulary, medium_of, text_lines
 from pgm_rnn.report.midi import TEMPO, check_tempo
 from pgm_rnn.report.saved import split_of
 from pgm_rnn.report.terminal import console
@@ -87,7 +87,7 @@ def check_out(medium: Medium, family: Emission, output: Path | None) -> None:
 
 
 def put_out(
-    data: Sequences, medium: Medium, vocabulary: str | None, output: Path | None, **arrays: Tensor | None
+    data: Sequences, medium: Medium, vocabulary: Vocabulary | None, output: Path | None, **arrays: Tensor | None
 ) -> None:
     """Print sequences, or write them to a file in a format of their medium; the arrays are the contents of an .npz.
 

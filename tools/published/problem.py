@@ -11,7 +11,8 @@ KINDS = {
     SAME: "the same law with the same parameters on the same data, so the two values are equal up to rounding, or "
     "up to four standard errors where particle filters estimate them",
     FIT: "both sides maximised the same likelihood over the same data, so ours is at least as large up to rounding",
-    ESTIMATE: "a parameter at such a maximum, which agrees as far as its digits were printed or the data determine it",
+    ESTIMATE: "a parameter at such a maximum, which agrees as far as its digits were printed or the data determine it; "
+    "stochastic volatility was fitted to a bound, the ELBO, which draws the noise of the state to smaller values",
     ROUGH: "the same split of the same data in nats per step, where less is better, but another size, training or "
     "cell, so the two are comparable only roughly",
 }

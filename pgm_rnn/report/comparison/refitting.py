@@ -1,7 +1,7 @@
 """A model of the same kind fitted to other sequences, from a start that has never seen those that are held out.
 
 MarkovChain           by counts
-HMM                   em.fit from k-means and random starts, as `pgm-rnn fit hmm`
+HMM                   EM from k-means and random starts, as `pgm-rnn fit hmm`
 LinearGaussianSSM     em.fit from `linear_start`, as `pgm-rnn fit lgssm`
 any other             svi.fit of a model that is made again, with random parameters
 
@@ -25,11 +25,12 @@ from pgm_rnn.models import HMM, LinearGaussianSSM, MarkovChain
 from pgm_rnn.models.linear_start import linear_start
 from pgm_rnn.randomness import seeded
 from pgm_rnn.report.comparison.entries import Refit
+from pgm_rnn.report.hmm_fit import fit_by_em
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequences import Sequences
 from pgm_rnn.storage.making import described_as, made
 
-HMM_OPTIONS: dict[str, Any] = {"num_restarts": 4, "pseudo_count": 0.1, "pseudo_observations": 2.0}
+HMM_OPTIONS: dict[str, Any] = {"num_restarts": 4, "pseudo_count": 0.1}
 LINEAR_OPTIONS: dict[str, Any] = {"num_iterations": 500}
 PSEUDO_COUNT = 0.1
 """Options of the default fits; those of a saved fit take their place."""
@@ -70,7 +71,7 @@ def default_refit(
         count = given.get("pseudo_count", PSEUDO_COUNT)
         return MarkovChain.from_counts(*train[:2], emission=model.family, pseudo_count=count, first=model.first)
     if isinstance(model, HMM) and model.first == "model" and _has_closed_form(model.family):
-        return _by_em(copy.deepcopy(model), train, seed=seed, start="data", **HMM_OPTIONS | given)
+        return fit_by_em(copy.deepcopy(model), train, seed=seed, progress=False, **HMM_OPTIONS | given).found
     if isinstance(model, LinearGaussianSSM) and model.input_dim is None and model.first == "model":
         fresh = linear_start(train, latent_dim=model.latent_dim)
         keeps_initial = len(train.lengths) <= model.latent_dim  # as in `pgm-rnn fit lgssm`
