@@ -169,7 +169,7 @@ def test_a_scale_that_states_share_names_no_state_and_frozen_ones_are_left_out()
     fitted, x = [name for name, _ in chains.named_parameters()], torch.randn(3, 4, 2).double()
     assert at_limits.of_scales(chains, x, fitted) == []
     with torch.no_grad():
-        chains.emission_law.common.fill_(-60.0)
+        dict(chains.named_parameters())["emission_law.common"].fill_(-60.0)
     (sentence,) = at_limits.of_scales(chains, x, fitted)
     assert "below the rounding of the observations: " in sentence
     assert at_limits.of_scales(chains, 1e-12 * x, fitted) == []  # e^-60 = 9e-27 is large beside 2e-16 times their size
