@@ -55,6 +55,39 @@ def of_model(model: nn.Module, fitted: Collection[str] | None = None) -> list[st
     return of_parameters(dict(naturals.values()), raw)
 
 
+@torch.no_grad()
+def of_scales(model: nn.Module, x: Tensor, fitted: Collection[str]) -> list[str]:
+    """A sentence for each scale of real observations that has fallen below their rounding error in float64.
+
+    A law with such a scale has only exactly predicted observations, and a log density as large as the scale is small.
+
+    Args:
+        model: the model.
+        x: observations, (batch, T, *event); the size of the smallest column that is not zero counts.
+        fitted: names of the module's parameters that were fitted.
+    """
+    sizes = (
+        x.double().nan_to_num().abs().flatten(2).amax((0, 1)) if x.dim() > 2 else x.double().nan_to_num().abs().max()
+    )
+    sizes = sizes[sizes > 0]
+    least = torch.finfo(torch.float64).eps * float(sizes.min()) if len(sizes) else 0.0
+    raw, found = dict(model.named_parameters()), []
+    naturals = {id(natural): (name, natural) for name, natural in reversed([*natural_parameters(model).items()])}
+    for name, natural in naturals.values():
+        if not name.endswith("scale") or natural.raw not in fitted:
+            continue
+        value = natural.read(raw[natural.raw].detach()).double()
+        at = value <= max(least, 4 * torch.finfo(raw[natural.raw].dtype).tiny)
+        if bool(at.any()):
+            by_state = value.dim() == x.dim() - 1  # (K, *event)
+            where = f", in {_named('state', at.reshape(len(at), -1).any(1))} (counted from 0)" if by_state else ""
+            found.append(
+                f"{name} ends at {float(value.min()):.2g}, below the rounding of the observations{where}: they are "
+                "predicted exactly there, and the likelihood has no bound; use fewer states, or other starts"
+            )
+    return found
+
+
 def _at_ends(value: Tensor, limits: Limits) -> dict[str, Tensor]:
     return {"least": value <= limits.least * limits.near_least, "largest": value >= limits.most / _NEARLY}
 

@@ -6,8 +6,11 @@
 
 The first two are one equation whose left side is monotone, solved by halving. For beta laws the likelihood is concave
 in (a, b), and Newton's steps are halved until it does not fall. Sums run over the observed entries; means are weighted.
-If a law before lies outside what is searched and fits better, it is kept, so that no likelihood falls. An entry that a
-state has never seen keeps its law, or gets a fixed one. Sources: Minka (2002); Mardia & Jupp (2000), sec. 5.3.1.
+Where observations are nearly equal these means lose the digits that large concentrations need. So deviations from the
+mean are summed instead: for gamma laws mean g(x / mean - 1) = log mean - mean log x with g(d) = d - log(1 + d), and
+likewise for the others. If a law before lies outside what is searched and fits better, it is kept, so that no
+likelihood falls. An entry that a state has never seen keeps its law, or gets a fixed one. Sources: Minka (2002); Mardia
+& Jupp (2000), sec. 5.3.1.
 """
 
 from collections.abc import Callable
@@ -19,7 +22,8 @@ from torch import Tensor
 
 from pgm_rnn.distributions.beta import inside
 from pgm_rnn.distributions.gamma import factorial_rest
-from pgm_rnn.distributions.von_mises import mean_length
+from pgm_rnn.distributions.poisson import excess
+from pgm_rnn.distributions.von_mises import lacking_length
 from pgm_rnn.emissions import Beta, EmissionTable, Gamma, VonMises
 from pgm_rnn.emissions.limits import GAMMA
 from pgm_rnn.inference.em.data_starts import features, usual
@@ -34,27 +38,37 @@ _STEPS, _SHORTER = 40, 30
 """Newton's steps, and how often one is halved at most."""
 
 
-class _Sums(NamedTuple):
-    """Total weights (K, D) of the observed entries, and weighted means of functions of them, each (K, D), float64."""
+class _Rows(NamedTuple):
+    """Observations x (n, D), float64, weights (K, n), where they were observed (n, D), and total weights (K, D)."""
 
+    x: Tensor
+    weights: Tensor
+    there: Tensor
     total: Tensor
-    means: list[Tensor]
 
     @property
     def seen(self) -> Tensor:
         """Where a state has seen an entry."""
         return self.total > 0
 
+    def mean(self, values: Tensor) -> Tensor:
+        """Weighted means of values (n, D) over the observed entries, (K, D)."""
+        return (self.weights @ values.where(self.there, 0.0)) / self.total.where(self.seen, 1.0)
 
-def _sums(data: Weighted, *functions: Callable[[Tensor], Tensor]) -> _Sums:
-    x = data.x.reshape(len(data.x), -1)
-    there = torch.ones_like(x, dtype=torch.float64)
+    def mean_about(self, of: Callable[..., Tensor], *centres: Tensor) -> Tensor:
+        """Weighted means of `of(x, centre, ...)` in each state, (K, D), for centres (K, D)."""
+        states = zip(self.weights, *centres, strict=True)
+        sums = [weights @ of(self.x, *centre).where(self.there, 0.0) for weights, *centre in states]
+        return torch.stack(sums) / self.total.where(self.seen, 1.0)
+
+
+def _rows(data: Weighted, read: Callable[[Tensor], Tensor]) -> _Rows:
+    x = read(data.x.reshape(len(data.x), -1)).double()
+    there = torch.ones_like(x, dtype=torch.bool)
     if data.observed is not None:
-        there = data.observed.reshape(x.shape).double()
+        there = data.observed.reshape(x.shape)
     weights = data.weights.double().T
-    total = weights @ there
-    values = (of(x).where(there > 0, 0.0) for of in functions)
-    return _Sums(total, [(weights @ value) / total.where(total > 0, 1.0) for value in values])
+    return _Rows(x, weights, there, weights @ there.double())
 
 
 def _before(data: Weighted) -> tuple[Tensor, Tensor] | None:
@@ -83,18 +97,18 @@ def _table(family: Gamma | Beta | VonMises, first: Tensor, concentration: Tensor
 
 @estimate_in_units.register
 def _(family: Gamma, data: Weighted, pseudo_count: float, units: None) -> EmissionTable:
-    limits = torch.finfo(data.x.dtype)
-    sums = _sums(data, torch.Tensor.double, lambda x: x.double().clamp(min=limits.tiny).log())
-    mean = sums.means[0].clamp(min=limits.tiny).where(sums.seen, 1.0)
-    spread = (mean.log() - sums.means[1]).clamp(min=0.0)
+    least = torch.finfo(data.x.dtype).tiny
+    rows = _rows(data, lambda x: x.clamp(min=least))
+    mean = rows.mean(rows.x).clamp(min=least).where(rows.seen, 1.0)
+    spread = rows.mean_about(lambda x, m: excess((x - m) / m, x.log() - m.log()), mean)
     found = _root(lambda a: _gamma_slope(a) - spread, mean)
-    found, first = found.where(sums.seen, 1.0), positive.inverse_softplus(mean)
+    found, first = found.where(rows.seen, 1.0), positive.inverse_softplus(mean)
     before = _before(data)
     if before is not None:
         old = positive.scale(before[1])
         better = _gamma_value(found, spread) >= _gamma_value(old, spread)
-        found = found.where(better & sums.seen, old)
-        first = first.where(sums.seen, before[0])
+        found = found.where(better & rows.seen, old)
+        first = first.where(rows.seen, before[0])
     return _table(family, first, found, data)
 
 
@@ -112,68 +126,106 @@ def _gamma_value(a: Tensor, spread: Tensor) -> Tensor:
 
 @estimate_in_units.register
 def _(family: VonMises, data: Weighted, pseudo_count: float, units: None) -> EmissionTable:
-    sums = _sums(data, lambda x: x.double().cos(), lambda x: x.double().sin())
-    cos, sin = sums.means
-    loc, length = torch.atan2(sin, cos), torch.hypot(cos, sin)
-    found = _root(lambda k: length - mean_length(k), loc).where(sums.seen, 1.0)
+    rows = _rows(data, torch.Tensor.double)
+    loc = torch.atan2(rows.mean(rows.x.sin()), rows.mean(rows.x.cos()))
+    lack = rows.mean_about(lambda x, centre: 2 * ((x - centre) / 2).sin().square(), loc)
+    found = _root(lambda k: lacking_length(k) - lack, loc).where(rows.seen, 1.0)
     before = _before(data)
     if before is not None:
         old = positive.scale(before[1])
-        better = _angle_value(found, length) >= _angle_value(old, length)
-        found = found.where(better & sums.seen, old)
-        loc = loc.where(sums.seen, before[0])
+        better = _angle_value(found, lack) >= _angle_value(old, lack)
+        found = found.where(better & rows.seen, old)
+        loc = loc.where(rows.seen, before[0])
     return _table(family, loc, found, data)
 
 
-def _angle_value(k: Tensor, length: Tensor) -> Tensor:
+def _angle_value(k: Tensor, lack: Tensor) -> Tensor:
     """The mean log density around the mean direction, but for terms without k."""
-    return -k * (1 - length) - torch.special.i0e(k).log()
+    return -k * lack - torch.special.i0e(k).log()
 
 
 @estimate_in_units.register
 def _(family: Beta, data: Weighted, pseudo_count: float, units: None) -> EmissionTable:
-    sums = _sums(
-        data,
-        lambda x: inside(x).double(),
-        lambda x: inside(x).double().square(),
-        lambda x: inside(x).double().log(),
-        lambda x: (-inside(x).double()).log1p(),
-    )
-    mean, square, log_x, log_y = sums.means
-    mean = mean.where(sums.seen, 0.5)
-    start = _of_moments(mean, (square - mean.square()).where(sums.seen, 1 / 12))
+    rows = _rows(data, inside)
+    shares, variance = _shares(rows)
+    start = _of_moments(shares, variance)
     before = _before(data)
     if before is not None:
         c = positive.scale(before[1])
         old = (c * before[0].sigmoid(), c * (-before[0]).sigmoid())
-        worse = _share_value(*old, log_x, log_y) < _share_value(*start, log_x, log_y)
-        start = tuple(part.where(worse & sums.seen, kept) for part, kept in zip(start, old, strict=True))  # type: ignore[assignment]
-    a, b = _climbed(*start, log_x, log_y, sums.seen)
-    return _table(family, a.log() - b.log(), a + b, data)
+        worse = shares.value(*old) < shares.value(*start)
+        start = tuple(part.where(worse & rows.seen, kept) for part, kept in zip(start, old, strict=True))  # type: ignore[assignment]
+    a, b = _climbed(*start, shares, rows.seen)
+    return _table(family, (a / b).log(), a + b, data)
 
 
-def _of_moments(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+class _Shares(NamedTuple):
+    """Means of numbers between 0 and 1 in each state and entry, (K, D).
+
+    Attributes:
+        mean: m, the mean of x.
+        rest: the mean of 1 - x.
+        of_x: mean g(x / m - 1) = log m - mean log x.
+        of_rest: the same of 1 - x.
+    """
+
+    mean: Tensor
+    rest: Tensor
+    of_x: Tensor
+    of_rest: Tensor
+
+    def value(self, a: Tensor, b: Tensor) -> Tensor:
+        """The mean log density, but for terms without a and b."""
+        c, (d, d_rest) = a + b, self._apart(a, b)
+        of_x = a * (self.of_x + excess(d, (self.mean / (a / c)).log()))
+        of_rest = b * (self.of_rest + excess(d_rest, (self.rest / (b / c)).log()))
+        constant = a.log() + b.log() - c.log() + factorial_rest(c) - factorial_rest(a) - factorial_rest(b)
+        return constant - of_x - of_rest
+
+    def slopes(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """The value's slopes in a and b: mean log x - psi(a) + psi(a + b), and the same of 1 - x."""
+        (d, d_rest), of_c = self._apart(a, b), _gamma_slope(a + b)
+        return (
+            d.log1p() - self.of_x + _gamma_slope(a) - of_c,
+            d_rest.log1p() - self.of_rest + _gamma_slope(b) - of_c,
+        )
+
+    def _apart(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """Relative deviations of the means of x and 1 - x from those of the law, a / c and b / c."""
+        share, rest = a / (a + b), b / (a + b)
+        d = torch.where(self.mean > 0.5, rest - self.rest, self.mean - share)
+        return d / share, -d / rest
+
+
+def _shares(rows: _Rows) -> tuple[_Shares, Tensor]:
+    """The means, and the variances, (K, D)."""
+    mean, rest = (rows.mean(part).where(rows.seen, 0.5) for part in (rows.x, 1 - rows.x))
+    of_x = rows.mean_about(lambda x, m, q: excess(_deviation(x, m, q) / m, x.log() - m.log()), mean, rest)
+    of_rest = rows.mean_about(lambda x, m, q: excess(-_deviation(x, m, q) / q, (-x).log1p() - q.log()), mean, rest)
+    variance = rows.mean_about(lambda x, m, q: _deviation(x, m, q).square(), mean, rest)
+    return _Shares(mean, rest, of_x, of_rest), variance.where(rows.seen, 1 / 12)
+
+
+def _deviation(x: Tensor, mean: Tensor, rest: Tensor) -> Tensor:
+    """x - mean, from the nearer end of the range."""
+    return torch.where(mean > 0.5, rest - (1 - x), x - mean)
+
+
+def _of_moments(shares: _Shares, variance: Tensor) -> tuple[Tensor, Tensor]:
     """a and b of the law with these moments, as far as it lies in what is searched."""
-    c = (mean * (1 - mean) / variance.clamp(min=1 / MOST) - 1).clamp(0.1, MOST)
-    return (mean * c).clamp(min=LEAST), ((1 - mean) * c).clamp(min=LEAST)
+    c = (shares.mean * shares.rest / variance.clamp(min=1 / MOST) - 1).clamp(0.1, MOST)
+    return (shares.mean * c).clamp(min=LEAST), (shares.rest * c).clamp(min=LEAST)
 
 
-def _share_value(a: Tensor, b: Tensor, log_x: Tensor, log_y: Tensor) -> Tensor:
-    """The mean log density, but for terms without a and b."""
-    c = a + b
-    of_sizes = a * (log_x - (a / c).log()) + b * (log_y - (b / c).log())
-    return of_sizes + a.log() + b.log() - c.log() + factorial_rest(c) - factorial_rest(a) - factorial_rest(b)
-
-
-def _climbed(a: Tensor, b: Tensor, log_x: Tensor, log_y: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+def _climbed(a: Tensor, b: Tensor, shares: _Shares, seen: Tensor) -> tuple[Tensor, Tensor]:
     """a and b after Newton's steps, none of which lowers the likelihood."""
-    value = _share_value(a, b, log_x, log_y)
+    value = shares.value(a, b)
     for _ in range(_STEPS):
-        step_a, step_b = _newton(a, b, log_x, log_y)
+        step_a, step_b = _newton(a, b, *shares.slopes(a, b))
         share = torch.ones_like(a)
         for _ in range(_SHORTER):
             new_a, new_b = (a + share * step_a).clamp(LEAST, MOST), (b + share * step_b).clamp(LEAST, MOST)
-            found = _share_value(new_a, new_b, log_x, log_y)
+            found = shares.value(new_a, new_b)
             better = found >= value
             if bool((better | ~seen).all()):
                 break
@@ -186,18 +238,29 @@ def _climbed(a: Tensor, b: Tensor, log_x: Tensor, log_y: Tensor, seen: Tensor) -
     return a, b
 
 
-def _newton(a: Tensor, b: Tensor, log_x: Tensor, log_y: Tensor) -> tuple[Tensor, Tensor]:
-    """Newton's step, at which a and b grow at most tenfold and shrink to a tenth at least."""
+def _newton(a: Tensor, b: Tensor, slope_a: Tensor, slope_b: Tensor) -> tuple[Tensor, Tensor]:
+    """Newton's step, at which a and b grow at most tenfold and shrink to a tenth at least.
+
+    With psi'(a) = 1 / a + t(a) the parts 1 / a of the Hessian's determinant cancel, and only those with t are left.
+    """
     c = a + b
-    slope_a, slope_b = log_x - a.digamma() + c.digamma(), log_y - b.digamma() + c.digamma()
-    of_a, of_b, of_c = (torch.special.polygamma(1, part) for part in (a, b, c))
-    determinant = of_a * of_b - of_c * (of_a + of_b)  # of minus the Hessian, positive
-    step_a = ((of_b - of_c) * slope_a + of_c * slope_b) / determinant
-    step_b = ((of_a - of_c) * slope_b + of_c * slope_a) / determinant
+    of_a, of_b, of_c = (_trigamma_rest(part) for part in (a, b, c))
+    determinant = of_a * a / (b * c) + of_b * b / (a * c) + of_a * of_b - of_c * (c / (a * b) + of_a + of_b)
+    both, only_a, only_b = 1 / c + of_c, b / (a * c) + of_a - of_c, a / (b * c) + of_b - of_c
+    step_a = (only_b * slope_a + both * slope_b) / determinant
+    step_b = (only_a * slope_b + both * slope_a) / determinant
     largest = torch.maximum(step_a.abs() / a, step_b.abs() / b)
     low = torch.minimum(step_a / a, step_b / b)
     share = torch.minimum(9 / largest.clamp(min=9.0), 0.9 / (-low).clamp(min=0.9)).nan_to_num(nan=0.0)
     return (share * step_a).nan_to_num(nan=0.0), (share * step_b).nan_to_num(nan=0.0)
+
+
+def _trigamma_rest(a: Tensor) -> Tensor:
+    """t(a) = psi'(a) - 1 / a."""
+    large = a > 1e3
+    few, inverse = a.where(~large, 1.0), 1 / a
+    series = inverse.square() * (1 / 2 + inverse * (1 / 6 - inverse.square() / 30))
+    return torch.where(large, series, torch.special.polygamma(1, few) - 1 / few)
 
 
 # Starts.

@@ -154,6 +154,7 @@ class GradientEm(Twins):
         """Sentences on states without a share of the data, and on parameters at a limit."""
         shares = torch.stack([expected.states.sum((0, 1)) for expected in self._expected[start].values()]).sum(0)
         found = remarks.of_states(shares, torch.zeros(len(shares), 0) > 0, 0.0, from_data=True)
+        found = found + at_limits.of_scales(self._twins[start], self._data.x, self._trained)
         return found + at_limits.of_model(self._twins[start], self._trained)
 
 

@@ -1,10 +1,11 @@
 """The beta law by its mean and its concentration, exact to rounding for large concentrations.
 
     p(x) = Gamma(c) / (Gamma(a) Gamma(b)) x^(a - 1) (1 - x)^(b - 1),   a = m c,   b = (1 - m) c
-    log p(x) = -a g(x / m) - b g((1 - x) / (1 - m)) + log(a b / c) + S(c) - S(a) - S(b) - log x - log(1 - x)
+    log p(x) = -a g(d / m) - b g(-d / (1 - m)) + log(a b / c) + S(c) - S(a) - S(b) - log x - log(1 - x),   d = x - m
 
-with g and S of `gamma`. Every term of the second line is as small as the result. It is computed in float64. The values
-0, which stands in paddings and gaps, and 1 count as their neighbours inside.
+with g and S of `gamma`. Every term of the second line is as small as the result. It is computed in float64, with d from
+the end of the range that is nearer to the mean. The values 0, which stands in paddings and gaps, and 1 count as their
+neighbours inside.
 """
 
 from typing import Any
@@ -17,7 +18,8 @@ from torch.distributions import constraints
 from typing_extensions import override
 
 from pgm_rnn.distributions.entry_laws import EntryLaws, of_entries
-from pgm_rnn.distributions.gamma import excess, factorial_rest
+from pgm_rnn.distributions.gamma import factorial_rest
+from pgm_rnn.distributions.poisson import excess
 
 _MOST_LOGIT = 300.0
 """A larger logit of the mean is 0 or 1 to rounding."""
@@ -69,8 +71,9 @@ class Beta(TorchDistribution):
         logit = self.logit.double().clamp(-_MOST_LOGIT, _MOST_LOGIT)
         log_m, log_rest = F.logsigmoid(logit), F.logsigmoid(-logit)
         log_x, log_y = x.log(), (-x).log1p()
-        found = -a * excess((log_x - log_m).exp(), log_x - log_m)
-        found = found - b * excess((log_y - log_rest).exp(), log_y - log_rest)
+        m, rest = logit.sigmoid(), (-logit).sigmoid()
+        d = torch.where(logit > 0, rest - (1 - x), x - m)
+        found = -a * excess(d / m, log_x - log_m) - b * excess(-d / rest, log_y - log_rest)
         found = found + log_m + log_rest + c.log() + factorial_rest(c) - factorial_rest(a) - factorial_rest(b)
         return (found - log_x - log_y).to(dtype)
 

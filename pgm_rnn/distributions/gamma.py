@@ -1,10 +1,11 @@
 """The gamma law by its mean and its concentration, exact to rounding for large concentrations.
 
     p(x) = (a / m)^a / Gamma(a) x^(a - 1) e^(-a x / m)
-    log p(x) = -a g(x / m) + log a - S(a) - log x,   g(u) = u - 1 - log u,   S(a) = log Gamma(a + 1) - a log a + a
+    log p(x) = -a g(x / m - 1) + log a - S(a) - log x,   g(d) = d - log(1 + d),   S(a) = log Gamma(a + 1) - a log a + a
 
-Every term of the second line is as small as the result. It is computed in float64. The value 0, which stands in
-paddings and gaps, counts as the smallest positive number.
+Every term of the second line is as small as the result, and d is (x - m) / m, whose numerator is exact for x near m: a
+quotient x / m less one would be off by a rounding error of one, which the factor a makes large. It is computed in
+float64. The value 0, which stands in paddings and gaps, counts as the smallest positive number.
 """
 
 from typing import Any
@@ -16,7 +17,7 @@ from torch.distributions import constraints
 from typing_extensions import override
 
 from pgm_rnn.distributions.entry_laws import EntryLaws, of_entries
-from pgm_rnn.distributions.poisson import deviance, stirling
+from pgm_rnn.distributions.poisson import excess, stirling
 
 _MANY = 16.0
 """From this concentration on, Stirling's series is exact to 1e-16."""
@@ -58,7 +59,7 @@ class Gamma(TorchDistribution):
         """log p(x) in nats; its shape is the batch shape broadcast with that of the values."""
         dtype = torch.promote_types(value.dtype, self._mean.dtype)
         x, m, a = value.double().clamp(min=torch.finfo(dtype).tiny), self._mean.double(), self.concentration.double()
-        found = -a * excess(x / m, x.log() - m.log()) + a.log() - factorial_rest(a) - x.log()
+        found = -a * excess((x - m) / m, x.log() - m.log()) + a.log() - factorial_rest(a) - x.log()
         return found.to(dtype)
 
     @override
@@ -70,16 +71,12 @@ class Gamma(TorchDistribution):
             return drawn.clamp(min=torch.finfo(drawn.dtype).tiny)
 
 
-def excess(ratio: Tensor, log_ratio: Tensor) -> Tensor:
-    """g(u) = u - 1 - log u, at least 0, for ratios u near 1, too."""
-    return deviance(torch.ones_like(ratio), ratio, log_ratio)
-
-
 def factorial_rest(a: Tensor) -> Tensor:
-    """S(a) = log Gamma(a + 1) - a log a + a, for a > 0."""
+    """S(a) = log Gamma(a + 1) - a log a + a, for a >= 0; S(0) = 0."""
     many = a >= _MANY
     few = a.where(~many, 1.0)
-    return torch.where(many, stirling(a.where(many, _MANY)), (few + 1).lgamma() - few * few.log() + few)
+    of_few = (few + 1).lgamma() - few.xlogy(few) + few
+    return torch.where(many, stirling(a.where(many, _MANY)), of_few)
 
 
 @of_entries.register

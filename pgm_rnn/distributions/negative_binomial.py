@@ -1,14 +1,15 @@
-"""The negative binomial law: counts whose variance exceeds their mean, exact to rounding from Poisson's law on.
+"""The negative binomial law: counts whose variance exceeds their mean, exact to rounding for large counts, too.
 
     p(x) = Gamma(x + r) / (Gamma(r) x!) (r / (r + m))^r (m / (r + m))^x,   r = 1 / dispersion
     Var x = m + dispersion m^2
 
-Where r is large the gammas lose their digits to each other, and the law is written as Poisson's times a correction:
+Written like this the gammas and powers lose their digits to each other where x or r is large. With
+g(d) = d - log(1 + d) and the rest of Stirling's formula S(a) = log Gamma(a + 1) - a log a + a
 
-    log p(x) = log Poisson(x; m) + n g(m' / n - 1) - log(n / r) + S(n) - S(r),   n = x + r,   m' = r + m
+    log p(x) = -log(1 + x / r) + S(x + r) - S(x) - S(r) - r g(e / (r + m)) - x g(-r e / (x (r + m))),   e = x - m
 
-with g and Stirling's remainder S of `poisson`. It is computed in float64, because Poisson's law and the correction may
-be much larger than their sum.
+where every term is as small as the result. The last two are the deviances of r and x from their expected shares of
+x + r. It is computed in float64. Source: Loader (2000), of the binomial law.
 """
 
 from typing import Any
@@ -20,10 +21,9 @@ from torch.distributions import constraints
 from typing_extensions import override
 
 from pgm_rnn.distributions.entry_laws import EntryLaws, of_entries
-from pgm_rnn.distributions.poisson import Poisson, deviance, stirling
+from pgm_rnn.distributions.gamma import factorial_rest
+from pgm_rnn.distributions.poisson import Poisson, excess
 
-_MANY = 16.0
-"""From this r on, Stirling's series is exact to 1e-16."""
 _LEAST_DISPERSION = 1e-100
 """A smaller dispersion is raised to this one; both are Poisson's law to rounding."""
 _POISSON = 1e-9
@@ -90,14 +90,13 @@ def _log_prob(x: Tensor, raw_mean: Tensor, r: Tensor) -> Tensor:
     """log p(x) in float64."""
     poisson = Poisson(raw_mean)
     mean, log_mean = poisson.mean, poisson.log_rate.clamp(min=torch.finfo(raw_mean.dtype).min)
-    many = r >= _MANY
-    few, r = r.where(~many, 1.0), r.where(many, _MANY)
-    log_both = (few + mean).log()
-    of_few = (x + few).lgamma() - few.lgamma() - (x + 1).lgamma()
-    of_few = of_few + few * (few.log() - log_both) + x * (log_mean - log_both)
     n, both = x + r, r + mean
-    correction = deviance(n, both, both.log()) - (x / r).log1p() + stirling(n) - stirling(r)
-    return torch.where(many, poisson.log_prob(x) + correction, of_few)
+    log_share = n.log() - both.log()
+    some = x.where(x > 0, 1.0)
+    of_r = r * excess((x - mean) / both, log_share)
+    of_x = some * excess(r * (mean - some) / (some * both), log_share + log_mean - some.log())
+    of_x = of_x.where(x > 0, r * mean / both)
+    return factorial_rest(n) - factorial_rest(x) - factorial_rest(r) - (x / r).log1p() - of_r - of_x
 
 
 @of_entries.register

@@ -22,6 +22,8 @@ _LEAST_LARGE = 16.0
 _STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188)
 _NEAR = 0.1
 """Below this size of d / (2 + d), eight terms of the series of g are exact to rounding; above it, nothing cancels."""
+_LARGE = 1e16
+"""Above this value log(1 + d) = log d to rounding, and d is a quotient that may overflow."""
 _UNDERFLOW = -40.0
 """Below this raw rate log softplus(raw) = raw to rounding; far below it softplus(raw) itself is zero."""
 
@@ -69,7 +71,11 @@ class Poisson(dist.Poisson):
 
 def deviance(x: Tensor, rate: Tensor, log_rate: Tensor) -> Tensor:
     """x log(x / r) + r - x = x g(r / x - 1), at least 0, for x > 0."""
-    d = (rate - x) / x
+    return x * excess((rate - x) / x, log_rate - x.log())
+
+
+def excess(d: Tensor, log_ratio: Tensor) -> Tensor:
+    """g(d) = d - log(1 + d), at least 0; log_ratio = log(1 + d) is read where 1 + d is near 0 or very large."""
     ratio = d / (2 + d)
     near = ratio.abs() < _NEAR
     v, square = ratio.where(near, 0.0), ratio.where(near, 0.0).square()
@@ -77,9 +83,8 @@ def deviance(x: Tensor, rate: Tensor, log_rate: Tensor) -> Tensor:
     for k in range(8, 0, -1):  # artanh(v) = v + v^3 (1 / 3 + v^2 / 5 + ...)
         series = torch.addcmul(v.new_tensor(1 / (2 * k + 1)), square, series)
     small = v * (d.where(near, 0.0) - 2 * square * series)
-    far = rate < 0.01 * x  # r / x or its gradient may overflow or underflow
-    log_ratio = torch.where(far, log_rate - x.log(), (rate / x).where(~far, 1.0).log())
-    return x * torch.where(near, small, d - log_ratio)
+    far = (d < -0.99) | (d > _LARGE)  # 1 + d or its gradient may overflow or underflow
+    return torch.where(near, small, d - torch.where(far, log_ratio, d.where(~far, 1.0).log1p()))
 
 
 def stirling(x: Tensor) -> Tensor:

@@ -46,11 +46,12 @@ class StudentT(dist.StudentT):
 
 
 def log_constant(df: Tensor) -> Tensor:
-    """log c(v), at most -log(2 pi) / 2, its value for the normal law."""
+    """log c(v), at most -log(2 pi) / 2, its value for the normal law; computed in float64."""
+    dtype, df = df.dtype, df.double()
     many = df >= _MANY
     few, inverse = df.where(~many, 1.0), 2 / df.where(many, _MANY)
     of_few = ((few + 1) / 2).lgamma() - (few / 2).lgamma() - 0.5 * (math.pi * few).log()
     series = torch.zeros_like(inverse)
     for coefficient in reversed(_SERIES):
         series = coefficient + inverse.square() * series
-    return torch.where(many, inverse * series - 0.5 * math.log(2 * math.pi), of_few)
+    return torch.where(many, inverse * series - 0.5 * math.log(2 * math.pi), of_few).to(dtype)

@@ -24,6 +24,7 @@ FAMILIES = [Gamma, Beta, VonMises]
 every_law = pytest.mark.parametrize("kind", FAMILIES, ids=["gamma", "beta", "von-mises"])
 CENTRE = {Gamma: (0.3, 4.0), Beta: (0.1, 0.7), VonMises: (-1.0, 3.0)}
 SIZES = (0.5, 30.0)
+SLIM = torch.tensor([20.0, 40.0], dtype=torch.float64)
 
 
 def scipys(kind: Any, centre: float, size: float) -> Any:
@@ -218,6 +219,38 @@ def test_a_law_outside_what_is_searched_is_kept_where_it_fits_better(kind: Any) 
     assert float(natural(table, "concentration")) > 1e11
     fresh = estimate(kind(), x, torch.ones(10, 1), 0.0)
     assert 1e7 < float(natural(fresh, "concentration")) < 1.1e9
+
+
+@every_law
+@pytest.mark.parametrize("spread", [1e-2, 3e-4])
+def test_nearly_equal_observations_give_the_law_of_their_moments(kind: Any, spread: float) -> None:
+    """Such laws are normal up to terms of the order spread^2."""
+    centre = {Gamma: 2.0, Beta: 0.3, VonMises: 1.5}[kind]
+    z = torch.linspace(-1, 1, 400)
+    x = centre + spread * (z - z.mean()) / z.std(correction=0)
+    table = estimate(kind(), x, torch.ones(400, 1), 0.0)
+    expected = {Gamma: centre**2, Beta: centre * (1 - centre), VonMises: 1.0}[kind] / spread**2
+    assert float(natural(table, "concentration")) == pytest.approx(expected, rel=10 * spread**2)
+    at = float(natural(table, "loc" if kind is VonMises else "mean"))
+    assert at == pytest.approx(centre, abs=spread**2)
+    wider = estimate(kind(), centre + (1 + 20 * spread**2) * (x - centre), torch.ones(400, 1), 0.0)
+    assert float(natural(wider, "concentration")) != pytest.approx(expected, rel=10 * spread**2)
+
+
+@every_law
+@pytest.mark.filterwarnings("ignore:concentration ends near")
+@pytest.mark.parametrize("seed", range(4))
+def test_the_likelihood_does_not_fall_where_a_state_is_nearly_constant(kind: Any, seed: int) -> None:
+    """Sums of logarithms or cosines without their deviations from the mean let it fall by some 1e-6 nats."""
+    torch.manual_seed(seed)
+    table = kind().table(torch.tensor({Gamma: [1.0, 20.0], Beta: [0.2, 0.8], VonMises: [-1.0, 2.0]}[kind]), SLIM)
+    model = HMM(torch.tensor([0.5, 0.5]), torch.tensor([[0.9, 0.1], [0.1, 0.9]]), table).double()
+    drawn = model.sample(6, 80, seed=seed)
+    x, z = drawn.x, torch.as_tensor(drawn.z)
+    nearly = {Gamma: 20.0, Beta: 0.8, VonMises: 2.0}[kind] * (1 + 10.0 ** -(3 + 2 * seed) * torch.randn(x.shape))
+    found = em.fit(model, x.where(z == 0, nearly), num_iterations=12, tolerance=0.0, progress=False)
+    assert found.stopped_by != "decrease"
+    assert float(found.log_likelihoods.diff().min()) > -1e-10
 
 
 @every_law

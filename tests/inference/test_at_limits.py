@@ -11,7 +11,7 @@ from torch import Tensor
 from pgm_rnn.emissions import Beta, EmissionTable, Gamma, Gaussian, Joint, Mixture, NegativeBinomial, StudentT, VonMises
 from pgm_rnn.emissions.natural import Natural
 from pgm_rnn.inference import at_limits, em, svi
-from pgm_rnn.models import HMM, HSMM, InputHMM
+from pgm_rnn.models import HMM, HSMM, FactorialHMM, InputHMM
 
 LAWS: dict[str, tuple[Any, dict[str, list[float]], str]] = {
     "gamma": (Gamma(), {"mean": [1.0, 20.0], "concentration": [4.0, 40.0]}, "concentration"),
@@ -145,6 +145,35 @@ def test_models_with_durations_and_with_inputs_say_it_too() -> None:
     driven = InputHMM(start, MOVES, at_the_limit("gamma").emission_table, 1, drives="transition").double()
     with pytest.warns(em.EmWarning, match="concentration ends near"):
         em.fit(driven, x, inputs=u, num_iterations=1, progress=False)
+
+
+def test_a_scale_that_gradient_steps_bring_to_nothing_is_named() -> None:
+    """A state of constant observations: log p(x) has no bound, and L-BFGS runs after it."""
+    u, x = torch.zeros(6, 40, 1).double(), torch.randn(6, 40).double()
+    constant = x.where(torch.arange(40) % 4 > 0, 50.0)
+    normal = Gaussian().table(torch.tensor([0.0, 50.0]).double(), torch.ones(2).double())
+    moves, start = torch.tensor([[0.7, 0.3], [0.9, 0.1]]).double(), torch.ones(2).double() / 2
+    driven = InputHMM(start, moves, normal, 1, drives="emission").double()
+    told = r"^scale ends at .*, below the rounding of the observations, in state 1 \(counted from 0\): "
+    with pytest.warns(em.EmWarning, match=told) as raised:
+        em.fit(driven, constant, inputs=u, num_iterations=10, tolerance=0.0, progress=False)
+    assert len(raised) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        driven = InputHMM(start, moves, normal, 1, drives="emission").double()
+        em.fit(driven, constant + 1e-6 * x, inputs=u, num_iterations=10, tolerance=0.0, progress=False)
+
+
+def test_a_scale_that_states_share_names_no_state_and_frozen_ones_are_left_out() -> None:
+    chains = FactorialHMM.random(2, (2, 2), emission=Gaussian(2), seed=0).double()
+    fitted, x = [name for name, _ in chains.named_parameters()], torch.randn(3, 4, 2).double()
+    assert at_limits.of_scales(chains, x, fitted) == []
+    with torch.no_grad():
+        dict(chains.named_parameters())["emission_law.common"].fill_(-60.0)
+    (sentence,) = at_limits.of_scales(chains, x, fitted)
+    assert "below the rounding of the observations: " in sentence
+    assert at_limits.of_scales(chains, 1e-12 * x, fitted) == []  # e^-60 = 9e-27 is large beside 2e-16 times their size
+    assert at_limits.of_scales(chains, x, []) == []
 
 
 def test_the_least_values_mean_something_else() -> None:
