@@ -12,6 +12,10 @@ _NEARLY = 1.001
 """Halvings and the rounding of raw parameters end a little below the largest value."""
 
 
+NO_BOUND = "the likelihood has no bound"
+"""What the sentences on vanishing scales say of it."""
+
+
 class LimitWarning(UserWarning):
     """A fit by gradient steps ended with a parameter at, or beyond, the limit of what has a meaning."""
 
@@ -83,7 +87,7 @@ def of_scales(model: nn.Module, x: Tensor, fitted: Collection[str]) -> list[str]
             where = f", in {_named('state', at.reshape(len(at), -1).any(1))} (counted from 0)" if by_state else ""
             found.append(
                 f"{name} ends at {float(value.min()):.2g}, below the rounding of the observations{where}: they are "
-                "predicted exactly there, and the likelihood has no bound; use fewer states, or other starts"
+                f"predicted exactly there, and {NO_BOUND}; use fewer states, or other starts"
             )
     return found
 

@@ -124,8 +124,24 @@ def _split(saved: Saved, source: Source) -> Sequences:
     seed = saved.info.get("seed", 0) if same else 0
     dataset = load(source.name, seed=seed if isinstance(seed, int) else 0, datasets=source.registries.datasets)
     check_family(saved.model, dataset.emission, source.name)
-    inputs = source.inputs or (inputs_of_fit(saved.info) if same else ())
+    inputs = _inputs_of(saved, source) if same else source.inputs
     return split_of(dataset.with_inputs(inputs) if inputs else dataset, split)
+
+
+def _inputs_of(saved: Saved, source: Source) -> Sequence[str]:
+    """The inputs of the fit, in its order, for the data set that it was made on.
+
+    Raises:
+        ValueError: others are asked for.
+    """
+    fitted = inputs_of_fit(saved.info)
+    if source.inputs and set(source.inputs) != set(fitted):
+        known = " and ".join(filter(None, (", ".join(fitted[:-1]), fitted[-1]))) if fitted else "none"
+        raise ValueError(
+            f"expected the inputs of the fit to {source.name}, {known}, got {', '.join(source.inputs)}; "
+            "leave --input out"
+        )
+    return fitted
 
 
 def inputs_of_fit(info: Mapping[str, Any]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy import stats
 
 from pgm_rnn.emissions import Bernoulli, Categorical, Gaussian, Poisson
 from pgm_rnn.inference import em
+from pgm_rnn.inference.at_limits import NO_BOUND
 from pgm_rnn.inference.mcmc import Posterior
 from pgm_rnn.legend import Column, Legend
 from pgm_rnn.models import HMM, VRNN, LinearGaussianSSM, NoisyRNN, SwitchingLinearSSM
@@ -355,6 +357,27 @@ def test_restarts_tell_a_global_from_a_local_maximum() -> None:
 def fit_of(*values: float, chosen: int) -> em.EmFit:
     restarts = em.Restarts(torch.tensor(values), None, chosen)
     return em.EmFit(counts(), torch.tensor(values[:1]), restarts, "tolerance", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "finding"),
+    [
+        (f"scale ends at 1e-300, in state 1: {NO_BOUND}; use fewer states", "where the likelihood has no bound: that"),
+        ("Almost none of the data belongs to state 1", "ended in a local maximum: from the data ends 170.0 nats above"),
+    ],
+)
+def test_a_start_that_ends_where_the_likelihood_has_no_bound_is_no_better_fit(
+    sentence: str, finding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fit(*_: Any, start: str, **options: Any) -> em.EmFit:
+        if start == "data":
+            warnings.warn(sentence, em.EmWarning, stacklevel=1)
+        return fit_of(*([-100.0] if start == "model" else [70.0, -100.0]), chosen=0)
+
+    monkeypatch.setattr(em, "fit", fit)
+    model = HMM(torch.ones(1), torch.ones(1, 1), Gaussian().table(torch.zeros(1), torch.ones(1)))
+    section = refitted(model, of(model, torch.zeros(1, 3))[0], 1, 10, seed=0)
+    assert finding in section.findings[0]
 
 
 def test_the_record_of_a_fit_says_whether_its_starts_agree() -> None:
