@@ -55,8 +55,8 @@ class EmFit(NamedTuple):
         log_likelihoods: sum over sequences of log p(x_{1:T}) of the chosen start, nats, before each iteration and after
             the last.
         restarts: the comparison of the starts.
-        stopped_by: "num_iterations", "tolerance" (convergence), "interrupt", or "decrease" if the objective of the
-            chosen start fell and the parameters before that iteration were restored.
+        stopped_by: why the chosen start ended: "tolerance" (it converged, even if other starts had not), "decrease" if
+            its objective fell and the parameters before that iteration were restored, "num_iterations" or "interrupt".
         seconds: wall-clock time without the compilation of kernels.
     """
 
@@ -200,9 +200,8 @@ def fit(
     )  # made before the warnings, because a warning may be turned into an error
     with _left_alone_on_failure(model):
         steps.adopt(restarts.chosen)
-    stopped_by: StoppedBy = "decrease" if restarts.chosen in climbed.falls else climbed.stopped_by
     history = climbed.log_likelihoods[:, restarts.chosen]
-    return EmFit(model, history, restarts, stopped_by, working_seconds() - began)
+    return EmFit(model, history, restarts, climbed.stopped_by_of(restarts.chosen), working_seconds() - began)
 
 
 @contextmanager
