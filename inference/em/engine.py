@@ -15,7 +15,7 @@ from pgm_rnn.inference.em.climb import Climbed, Steps, StoppedBy, climb
 from pgm_rnn.inference.em.gaussian_em import MIN_SCALE, GaussianEm, TrainableLinearModel, is_trainable
 from pgm_rnn.inference.em.gradient_em import GradientEm
 from pgm_rnn.inference.em.semi_markov_em import SemiMarkovEm, is_semi_markov
-from pgm_rnn.inference.suitable import check_trainable, unsuitable
+from pgm_rnn.inference.suitable import check_trainable, em_unsuitable
 from pgm_rnn.kernels.compilation import working_seconds
 from pgm_rnn.results import shown
 from pgm_rnn.sequence_model import SequenceModel
@@ -192,7 +192,7 @@ def fit(
             min_scale=units.MIN_SCALE if min_scale is None else min_scale,
         )
     else:
-        raise unsuitable("em", "finite or linear Gaussian states", model)
+        raise em_unsuitable(model)
     climbed = climb(steps, num_iterations, tolerance, data.num_steps, progress)
     restarts = _compared(climbed.log_likelihoods[-1], steps.validate())
     _warn(
