@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from pgm_rnn.sequence_model.priors import WithPriors
 from pgm_rnn.states import (
     FiniteStates,
     GaussianStates,
@@ -10,6 +11,21 @@ from pgm_rnn.states import (
     SwitchingStates,
     described,
 )
+
+_WITH_PRIORS = (
+    "use mcmc.run, or Pyro's SVI with an automatic guide, such as AutoNormal(program), for the posterior of its "
+    "parameters; program.model_at(draw) is a model for every engine"
+)
+
+
+def no_model(model: object) -> TypeError:
+    """The TypeError of an engine that is given something else than a SequenceModel.
+
+    Args:
+        model: what it was given.
+    """
+    way_out = f"; {_WITH_PRIORS}" if isinstance(model, WithPriors) else ""
+    return TypeError(f"expected a SequenceModel, such as RNN or HMM, got {type(model).__name__}{way_out}")
 
 
 def check_trainable(engine: str, model: object, *, by_gradient: bool = True) -> None:
@@ -49,8 +65,25 @@ def unsuitable(engine: str, wanted: str, model: object) -> TypeError:
     return TypeError(f"expected a model with {wanted} for {engine}, {type(model).__name__} has {has}; {_taker(model)}")
 
 
+def em_unsuitable(model: object) -> TypeError:
+    """The TypeError of EM, which fits linear Gaussian models of the zoo only; the message names another fit.
+
+    Args:
+        model: the model that it was given.
+    """
+    states = getattr(model, "states", None)
+    if not isinstance(states, GaussianStates) or not states.linear or getattr(model, "memory_reads_state", False):
+        return unsuitable("em", "finite or linear Gaussian states", model)
+    return TypeError(
+        f"expected a LinearGaussianSSM among models with linear Gaussian states for em, got {type(model).__name__}, "
+        "whose matrices have no closed M-step; use svi.fit, which maximises the same exact likelihood"
+    )
+
+
 def _taker(model: object) -> str:
     states = getattr(model, "states", None)
+    if isinstance(model, WithPriors):
+        return _WITH_PRIORS
     if not hasattr(model, "states"):
         return "give a SequenceModel, such as RNN or HMM"
     if states is None:

@@ -289,7 +289,7 @@ def test_gradient_steps_and_particles_take_the_model_too() -> None:
 
 
 def test_em_says_that_it_has_no_step_for_the_model() -> None:
-    with pytest.raises(TypeError, match=r"expected a model with .* Driven has linear Gaussian states; use kalman"):
+    with pytest.raises(TypeError, match=r"expected a LinearGaussianSSM .* for em, got Driven, .*; use svi\.fit"):
         em.fit(Driven(), torch.zeros(2, 3, OBS_DIM), progress=False)
 
 

@@ -97,3 +97,25 @@ def test_what_the_user_got_wrong_is_one_sentence(
     assert captured.err.count("\n") == 1
     assert captured.out == ""
     assert sorted(Path().iterdir()) == before
+
+
+def test_what_the_fit_of_an_lgssm_kept_counts_as_known(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    """One series does not determine p(z_1), so its fit keeps it; then the rest has standard errors."""
+    steps = torch.randn(80, 2, generator=torch.Generator().manual_seed(0))
+    walk = steps.cumsum(0) * 0.3 + torch.randn(80, 2, generator=torch.Generator().manual_seed(1))
+    np.savetxt("walk.csv", walk.numpy(), delimiter=",", header="a,b", comments="")
+    command = "fit lgssm --data walk.csv --latent-dim 1 --test-fraction 0 --output walk --iterations 2000"
+    assert call(monkeypatch, *command.split()) == 0
+    capsys.readouterr()
+    output = run(monkeypatch, capsys, "walk --data walk.csv")
+    assert "known, as the fit kept them: initial_mean, initial_cov" in output
+    assert "frozen=" not in output
+    assert "±" in output
+    x = torch.from_numpy(np.loadtxt("walk.csv", delimiter=",", skiprows=1))[None]
+    model = of_sequences(load_model("walk"))
+    expected = describe(model, x, frozen=["initial_mean", "initial_cov"]).table("transition_matrix").errors
+    run(monkeypatch, capsys, "walk --data walk.csv --out walk.json")
+    tables = json.loads(Path("walk.json").read_text())["tables"]
+    assert expected is not None
+    assert tables["transition_matrix"]["standard_errors"] == [pytest.approx(row) for row in expected]
+    assert "known, as" not in run(monkeypatch, capsys, "walk")  # without data there are no standard errors

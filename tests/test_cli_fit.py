@@ -593,6 +593,8 @@ def test_a_table_fits_eighty_columns(capsys: Capture) -> None:
         ("lgssm --data river.csv --latent-dim 1 --test-fraction 1", "together below 1, got 0.0 and 1.0"),
         ("lgssm --data river.csv --latent-dim 1 --valid-fraction -1", "together below 1, got -1.0 and 0.2"),
         ("lgssm --data short.csv --latent-dim 1", "expected more steps to train on, got 2 for all splits"),
+        ("lgssm --data row.csv --latent-dim 1", "got 1 for all splits; a series needs at least 2 rows"),
+        ("lgssm --data row.csv --latent-dim 1 --test-fraction 0", "got 1 for all splits; a series needs at least"),
         ("lgssm --data text.csv --latent-dim 1", "got 'x' in line 2"),
         ("lgssm --data empty.csv --latent-dim 1", "expected a table in empty.csv, got an empty file"),
         ("lgssm --data . --latent-dim 1", "expected a file, got ., which does not exist or is a folder"),
@@ -630,6 +632,7 @@ def test_what_the_user_got_wrong_is_one_sentence_before_any_work(
     write_csv(Path("river.csv"), series(), "flow,rain")
     Path("gaps.csv").write_text("1\n\n3\n4\n5\n")
     Path("short.csv").write_text("1\n2\n")
+    Path("row.csv").write_text("a,b\n1.5,2.5\n")
     Path("text.csv").write_text("1,2\n3,x\n")
     Path("empty.csv").write_text("")
     before = {path: path.stat().st_mtime_ns for path in Path().iterdir()}

@@ -69,6 +69,19 @@ def test_an_earlier_fit_is_not_replaced_unasked(command: str, monkeypatch: pytes
     assert describe("out").info["data"] in ("synthetic-hmm", "many.npy")
 
 
+@pytest.mark.parametrize("option", ["--sequence", "--time"])
+def test_a_misspelt_column_is_said_before_the_folder(
+    option: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    save_model(HMM.random(3, 2, seed=0), "out")
+    Path("river.csv").write_text("site,flow\na,1.5\na,2.5\n")
+    command = ["fit", "hmm", "--data", "river.csv", "--num-states", "2", "--output", "out", option]
+    assert call(monkeypatch, *command, "sight") == 2
+    assert f"expected {option} to be one of site, flow, got 'sight'" in capsys.readouterr().err
+    assert call(monkeypatch, *command, "site") == 2
+    assert "got out, which holds an earlier one" in capsys.readouterr().err
+
+
 def test_the_folder_that_a_fit_names_itself_is_kept_too(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     assert call(monkeypatch, *HMM_FIT.split()) == 0
     before = contents("fits/hmm-synthetic-hmm-2")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pgm_rnn import WithPriors
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian, Pen, Poisson
-from pgm_rnn.inference import forward_backward, pmmh, smc, svi
+from pgm_rnn.inference import em, forward_backward, pmmh, smc, svi
 from pgm_rnn.registries import OWN
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.law_checks import check_laws
@@ -201,6 +201,13 @@ FAULTS: list[tuple[Any, str, Method, type[Exception], str]] = [
         lambda self, h, z, x: None,
         TypeError,
         "expected a tensor as the memory from recurrence .*, got NoneType",
+    ),
+    (
+        SwitchingAR,
+        "recurrence",
+        lambda self, h, z, x: h + self.a[z],
+        ValueError,
+        r"expected recurrence .* at step 2 to broadcast over its arguments, got .*; its z is None, because memory_",
     ),
     (
         LatentToy,
@@ -622,3 +629,32 @@ def test_a_pyro_module_and_the_zoos_classes_are_not_called() -> None:
     zoo = make_model("hmm", Gaussian())
     zoo.emission = lambda z, h: pytest.fail("it was called")  # type: ignore[method-assign]
     check_laws(zoo, torch.zeros(1, 2))
+
+
+class Forgetful(SequenceModel):
+    """Its memory is the last observation, but it has no h_1."""
+
+    def __init__(self) -> None:
+        super().__init__(Gaussian(1))
+        self.slope = nn.Parameter(torch.tensor(0.5))
+
+    def recurrence(self, h: Any, z: Any, x: Tensor) -> Tensor:
+        return x
+
+    def emission(self, z: Any, h: Any) -> TorchDistribution:
+        return dist.Normal(self.slope * h, 1.0).to_event(1)
+
+
+def test_a_memory_that_is_read_and_has_no_start_is_named() -> None:
+    with pytest.raises(ValueError, match=r"emission of Forgetful at step 1 .* h is None, because .* initial_memory"):
+        Forgetful().log_prob(torch.zeros(2, 3, 1))
+    model = Forgetful()
+    model.initial_memory = nn.Parameter(torch.zeros(1))
+    assert model.log_prob(torch.zeros(2, 3, 1)).shape == (2,)
+
+
+@pytest.mark.parametrize("engine", [svi.fit, svi.evaluate, em.fit])
+def test_a_program_with_priors_is_sent_to_the_engines_that_take_it(engine: Any) -> None:
+    program = WithPriors(SwitchingAR(), {"a": dist.Normal(torch.zeros(3, 1), 1.0).to_event(2)})
+    with pytest.raises(TypeError, match=r"WithPriors.*; use mcmc\.run, or Pyro's SVI .*AutoNormal\(program\)"):
+        engine(program, torch.zeros(2, 3, 1))

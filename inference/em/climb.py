@@ -69,12 +69,20 @@ class Climbed(NamedTuple):
     Attributes:
         log_likelihoods: before each iteration and after the last, (n, R), nats.
         falls: the falls, by the number of the start.
-        stopped_by: the reason why the loop ended, as in `EmFit`.
+        settled: starts whose last iteration gained less than the tolerance, (R,), bool.
+        stopped_by: the reason why the loop ended, as in `EmFit`, but of all starts together.
     """
 
     log_likelihoods: Tensor
     falls: dict[int, Fall]
+    settled: Tensor
     stopped_by: StoppedBy
+
+    def stopped_by_of(self, start: int) -> StoppedBy:
+        """Why a start's climb ended; one that had converged did not run out of iterations while others went on."""
+        if start in self.falls:
+            return "decrease"
+        return "tolerance" if self.stopped_by == "num_iterations" and bool(self.settled[start]) else self.stopped_by
 
 
 class _Record:
@@ -119,9 +127,9 @@ class _Record:
         return Score(*(old.where(fallen, new) for old, new in zip(last, score, strict=True)))
 
     @property
-    def settled(self) -> bool:
-        """Whether the last iteration gained less than the tolerance in every start."""
-        return len(self.log_likelihoods) > 1 and not bool((self.gains >= self._tolerance).any())
+    def settled(self) -> Tensor:
+        """Starts in which the last iteration gained less than the tolerance, (R,), bool."""
+        return ~(self.gains >= self._tolerance)  # the gains are infinite before the first iteration
 
 
 def climb(steps: Steps, num_iterations: int, tolerance: float, num_steps: int, progress: bool) -> Climbed:
@@ -140,7 +148,7 @@ def climb(steps: Steps, num_iterations: int, tolerance: float, num_steps: int, p
         for _ in bar:
             record.add(steps.expect())
             bar.set_postfix(nats=f"{-float(record.log_likelihoods[-1].max()) / num_steps:.4f}")
-            if record.settled:
+            if bool(record.settled.all()):
                 stopped_by = "tolerance"
                 break
             steps.maximise()
@@ -148,4 +156,4 @@ def climb(steps: Steps, num_iterations: int, tolerance: float, num_steps: int, p
         stopped_by = "interrupt"
     if stopped_by != "tolerance":
         record.add(steps.expect())
-    return Climbed(torch.stack(record.log_likelihoods).cpu(), record.falls, stopped_by)  # type: ignore[arg-type]
+    return Climbed(torch.stack(record.log_likelihoods).cpu(), record.falls, record.settled.cpu(), stopped_by)  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from pgm_rnn.inference.em.climb import Climbed, Steps, StoppedBy, climb
 from pgm_rnn.inference.em.gaussian_em import MIN_SCALE, GaussianEm, TrainableLinearModel, is_trainable
 from pgm_rnn.inference.em.gradient_em import GradientEm
 from pgm_rnn.inference.em.semi_markov_em import SemiMarkovEm, is_semi_markov
-from pgm_rnn.inference.suitable import check_trainable, unsuitable
+from pgm_rnn.inference.suitable import check_trainable, em_unsuitable
 from pgm_rnn.kernels.compilation import working_seconds
 from pgm_rnn.results import shown
 from pgm_rnn.sequence_model import SequenceModel
@@ -55,8 +55,8 @@ class EmFit(NamedTuple):
         log_likelihoods: sum over sequences of log p(x_{1:T}) of the chosen start, nats, before each iteration and after
             the last.
         restarts: the comparison of the starts.
-        stopped_by: "num_iterations", "tolerance" (convergence), "interrupt", or "decrease" if the objective of the
-            chosen start fell and the parameters before that iteration were restored.
+        stopped_by: why the chosen start ended: "tolerance" (it converged, even if other starts had not), "decrease" if
+            its objective fell and the parameters before that iteration were restored, "num_iterations" or "interrupt".
         seconds: wall-clock time without the compilation of kernels.
     """
 
@@ -192,7 +192,7 @@ def fit(
             min_scale=units.MIN_SCALE if min_scale is None else min_scale,
         )
     else:
-        raise unsuitable("em", "finite or linear Gaussian states", model)
+        raise em_unsuitable(model)
     climbed = climb(steps, num_iterations, tolerance, data.num_steps, progress)
     restarts = _compared(climbed.log_likelihoods[-1], steps.validate())
     _warn(
@@ -200,9 +200,8 @@ def fit(
     )  # made before the warnings, because a warning may be turned into an error
     with _left_alone_on_failure(model):
         steps.adopt(restarts.chosen)
-    stopped_by: StoppedBy = "decrease" if restarts.chosen in climbed.falls else climbed.stopped_by
     history = climbed.log_likelihoods[:, restarts.chosen]
-    return EmFit(model, history, restarts, stopped_by, working_seconds() - began)
+    return EmFit(model, history, restarts, climbed.stopped_by_of(restarts.chosen), working_seconds() - began)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import pyro
 
 from pgm_rnn.checks import by_keyword
 from pgm_rnn.inference import at_limits
-from pgm_rnn.inference.suitable import check_trainable
+from pgm_rnn.inference.suitable import check_trainable, no_model
 from pgm_rnn.inference.svi.evaluation import num_modelled
 from pgm_rnn.inference.svi.goals import SequenceGoal
 from pgm_rnn.inference.svi.objectives import check_objective, chosen_objective
@@ -68,7 +68,7 @@ def fit(
         FloatingPointError: the loss became NaN or infinite; the parameters are those of the best epoch so far.
     """
     if not isinstance(model, SequenceModel):
-        raise TypeError(f"expected a SequenceModel, such as RNN or HMM, got {type(model).__name__}")
+        raise no_model(model)
     check_trainable("svi.fit", model)
     check_options(fit, options)
     where = Surroundings(**among(options, Surroundings))

@@ -25,6 +25,7 @@ from pgm_rnn.checks import by_keyword, check_choice, check_counts
 from pgm_rnn.inference import mixture_kalman, smc
 from pgm_rnn.inference.diagnosis import check_scores
 from pgm_rnn.inference.mixture_kalman.problem import sums_out_vectors
+from pgm_rnn.inference.suitable import no_model
 from pgm_rnn.inference.svi import bounds
 from pgm_rnn.randomness import seeded
 from pgm_rnn.results import shown
@@ -110,7 +111,7 @@ def evaluate(
         FloatingPointError: a log likelihood is NaN, or infinite where no observation can have probability zero.
     """
     if not isinstance(model, SequenceModel):
-        raise TypeError(f"expected a SequenceModel, such as RNN or HMM, got {type(model).__name__}")
+        raise no_model(model)
     bound = ("exact" if model.exact else "elbo") if bound is None else bound
     check_choice("bound", bound, BOUNDS)
     check_choice("normalisation", normalisation, NORMALISATIONS)

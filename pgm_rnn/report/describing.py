@@ -1,6 +1,9 @@
 """`pgm-rnn describe`: a model's parameters as tables of at most 80 columns, or in a .csv or .json file."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pgm_rnn.files import write_whole
 from pgm_rnn.registries import OWN, Registries
@@ -38,7 +41,10 @@ def describe_saved(
     data = None if source is None else observations(saved, source)
     legend = None if data is not None and data.legend is not None else legend_of_fit(saved.info)
     with blamed_on_model(folder):
-        found = describe(saved.model, data, order=order, legend=legend)
+        frozen = _frozen(saved.info)
+        found = describe(saved.model, data, order=order, legend=legend, frozen=frozen)
+    if data is not None and frozen:
+        found = replace(found, remarks=(*found.remarks, f"known, as the fit kept them: {', '.join(frozen)}"))
     if output is None:
         for part in found.parts():
             console().print(part)
@@ -46,6 +52,12 @@ def describe_saved(
         _write(found, output)
         console().print(f"written to {output}: {len(found.tables)} tables")
     return found
+
+
+def _frozen(info: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the fit kept as it was, from its record; nothing where the record does not say."""
+    kept = info.get("frozen")
+    return tuple(part for part in kept if isinstance(part, str)) if isinstance(kept, list) else ()
 
 
 def _write(description: Description, output: Path) -> None:

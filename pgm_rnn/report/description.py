@@ -204,7 +204,7 @@ def _remarks(information: Information, lost: list[str]) -> Iterator[str]:
     if not information.at_maximum:
         yield (
             "log p(x) curves upwards in some direction: the parameters are not at its maximum, so fit the model to "
-            "these data first, or name what the fit kept by frozen=..."
+            "these data first, or name what the fit kept by frozen=... of pgm_rnn.describe"
         )
     elif information.possible_gain > _LARGE_GAIN:
         yield (

@@ -13,7 +13,9 @@ import torch
 from rich import box
 from rich.table import Table
 
+from pgm_rnn.checks import check_choice
 from pgm_rnn.data import Dataset
+from pgm_rnn.data.reading import read_names
 from pgm_rnn.emissions import Emission
 from pgm_rnn.registries import OWN, Registries
 from pgm_rnn.report.keeping import check_place, saved_somewhere
@@ -98,8 +100,20 @@ def check_job(job: Job, model: str, size: int | str, resumed: Path | None = None
     if job.json is not None:
         check_output(job.json)
     folder = job.output or Path("fits") / f"{model}-{job.path.stem}-{size}"
-    check_place(folder, overwrite=job.overwrite, resumed=resumed)
+    try:
+        check_place(folder, overwrite=job.overwrite, resumed=resumed)
+    except ValueError:
+        _check_column(job, "--sequence", job.file.sequence)  # else a second run would be needed to hear of it
+        _check_column(job, "--time", job.file.time)
+        raise
     return folder
+
+
+def _check_column(job: Job, option: str, name: str | None) -> None:
+    """Raise if an option names a column that the job's file does not have."""
+    names = () if name is None or job.source in job.registries.datasets else read_names(job.path)
+    if name is not None and names:
+        check_choice(option, name, names)
 
 
 def material_of(job: Job, defaults: FileOptions, of: Emission | None = None) -> Material:

@@ -145,7 +145,7 @@ def fit_lgssm(job: Job, *, latent_dim: int, num_iterations: int, tolerance: floa
         ) from error
     kept = ["the distribution of the first state is not fitted: it stays at its start"] if keeps_initial else []
     outcome = _em_outcome(found, options, "\n".join([*kept, *notes]))
-    finish(job, folder, material, outcome)
+    finish(job, folder, material, outcome, {"frozen": list(frozen)})
     return outcome
 
 

@@ -257,7 +257,12 @@ def _cut(num: int, options: FileOptions, unit: str) -> dict[str, slice]:
     counts = {split: max(1, round(part * num)) for split, part in fractions.items() if part > 0}
     counts = {"train": num - sum(counts.values()), **counts}
     if counts["train"] < 1 or (unit == "steps" and counts["train"] < 2):
-        raise ValueError(f"expected more {unit} to train on, got {num} for all splits; try --test-fraction 0")
+        least, way_out = (2 if unit == "steps" else 1), "try --test-fraction 0"
+        if num < least:  # no fraction helps
+            way_out = "a series needs at least 2 rows; where each row is a series of its own, say so by --sequence"
+        elif fractions["valid"] > 0:
+            way_out = "try --valid-fraction 0 --test-fraction 0"
+        raise ValueError(f"expected more {unit} to train on, got {num} for all splits; {way_out}")
     parts, start = {}, 0
     for split, count in counts.items():
         parts[split] = slice(start, start + count)

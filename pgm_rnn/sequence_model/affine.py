@@ -17,6 +17,7 @@ from pyro.distributions.util import is_validation_enabled
 from torch import Tensor
 
 from pgm_rnn.distributions.normal_moments import NormalMoments, normal_moments
+from pgm_rnn.sequence_model.law_faults import kind
 
 SIZES = (0.25, 1.0, 4.0, 16.0)
 """Sizes of the random states, the two larger ones in units of s."""
@@ -98,7 +99,7 @@ def moments_of(law: object, name: str, width: int, like: Tensor) -> NormalMoment
         event = tuple(getattr(law, "event_shape", ()))
         raise TypeError(
             f"expected normal laws of vectors from {name}, such as Normal(...).to_event(1) or MultivariateNormal, "
-            f"because the model's states are GaussianStates, got {type(law).__name__} with event shape {event}; use "
+            f"because the model's states are GaussianStates, got {kind(law)} with event shape {event}; use "
             "smc or svi, which take any law"
         )
     if found.mean.shape[-1] != width:

@@ -268,7 +268,8 @@ class _TwoSteps:
     def _law(self, place: Place, *given: Any) -> Any:
         """The law that a method returns; a method that is missing is named."""
         try:
-            return faults.law_of(place, getattr(self.model, place.method), *given)
+            without = self.model.initial_memory is None and self.model.input_dim is None
+            return faults.law_of(place, getattr(self.model, place.method), *given, without_memory=without)
         except faults.Unclear as end:
             if str(end.__cause__) != f"{place.model} has no latent state":
                 raise

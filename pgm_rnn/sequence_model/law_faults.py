@@ -22,6 +22,12 @@ _OF_SHAPES = re.compile(
 """Words with which torch and Python say that arguments have the wrong shapes or kinds."""
 
 
+_NO_MEMORY = (
+    "; h is None, because the model has neither initial_memory, h_1, nor inputs: set self.initial_memory to a "
+    "parameter or buffer (memory_dim,), or do not read h"
+)
+
+
 class Unclear(Exception):  # noqa: N818  (no error, but the end of a check)
     """A method failed for a reason that is not one of shapes or kinds."""
 
@@ -38,8 +44,8 @@ class Place(NamedTuple):
         return f"{self.method} of {self.model} at step {self.step}"
 
 
-def law_of(place: Place, method: Callable[..., Any], *given: Any) -> Distribution:
-    """The law that a method returns.
+def law_of(place: Place, method: Callable[..., Any], *given: Any, without_memory: bool = False) -> Distribution:
+    """The law that a method returns; `without_memory` if the model has none, so that h is None.
 
     Raises:
         ValueError: the method fails, or does not broadcast over its arguments.
@@ -50,7 +56,8 @@ def law_of(place: Place, method: Callable[..., Any], *given: Any) -> Distributio
     except Exception as error:
         check_structural(error)
         shapes = " and ".join("None" if each is None else str(tuple(each.shape)) for each in given)
-        raise ValueError(f"expected {place} to broadcast over {shapes}, got {reason(error)}") from error
+        way_out = _NO_MEMORY if "NoneType" in str(error) and without_memory else ""
+        raise ValueError(f"expected {place} to broadcast over {shapes}, got {reason(error)}{way_out}") from error
     if not isinstance(law, Distribution):
         raise TypeError(f"expected a law from {place}, such as pyro.distributions.Normal(...), got {kind(law)}")
     return law
@@ -194,7 +201,8 @@ def bad_recurrence(place: Place, error: Exception, *, blind: bool) -> NoReturn:
             f"expected {place} to read only h and x, because memory_reads_state is False and z is None, got "
             f"{reason(error)}; to read z, set memory_reads_state = True and use smc or svi"
         ) from error
-    raise ValueError(f"expected {place} to broadcast over its arguments, got {reason(error)}") from error
+    way_out = "; its z is None, because memory_reads_state is False, so that it cannot read z" if blind else ""
+    raise ValueError(f"expected {place} to broadcast over its arguments, got {reason(error)}{way_out}") from error
 
 
 def reason(error: Exception) -> str:

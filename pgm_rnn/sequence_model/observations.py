@@ -5,6 +5,8 @@ log p(x_o | z, h) of the entries o that were observed (`pgm_rnn.distributions.ob
 whole observations, so a model that has one takes no missing ones.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -51,13 +53,29 @@ def checked(
     example, observed = example_of(model), given.observed
     lengths = given.lengths
     _check_steps(model, lengths)
-    x = valid(model.family, given.x, example, observed, lengths, legend=given.legend)
+    with _gaps_explained(model, given):
+        x = valid(model.family, given.x, example, observed, lengths, legend=given.legend)
     inputs = check_inputs(given.inputs, model.input_dim, x, example)
     z = given.z if with_states else None
     if z is not None:
         z = check_states(model.states, z, length_mask(lengths, x.shape[1]))
     check_laws(model, x, inputs)
     return Sequences(x, lengths, z, inputs, observed, given.legend)
+
+
+@contextmanager
+def _gaps_explained(model: Conditionals, data: Sequences) -> Iterator[None]:
+    """Add to an error about NaN why this model cannot leave it out, if its memory reads every observation."""
+    try:
+        yield
+    except ValueError as error:
+        reads = model.initial_memory is not None and model.memory_reads_observations
+        if not reads or not torch.is_floating_point(data.x) or not has_nan(data.x):
+            raise
+        raise ValueError(
+            f"{error}; the memory of {type(model).__name__} reads every observation, so fill in what is missing, or "
+            "cut the sequences there"
+        ) from error
 
 
 def _check_steps(model: Conditionals, lengths: Tensor) -> None:

@@ -1,8 +1,11 @@
+import copy
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
-from pgm_rnn.emissions import Categorical, Emission
+from pgm_rnn.emissions import Categorical, Emission, Gaussian
 from pgm_rnn.inference import em
 from pgm_rnn.inference.em.random_starts import Start, random_starts
 from pgm_rnn.inference.forward_backward import ImpossibleSequenceError
@@ -149,3 +152,19 @@ def test_a_number_of_restarts_below_one_is_an_error(num_restarts: object) -> Non
 def test_validation_data_of_another_kind_are_an_error() -> None:
     with pytest.raises(ValueError, match=r"symbols in 0\.\.2"):
         em.fit(start(Categorical(3)), batch(Categorical(3)), valid=torch.full((1, 2), 7), progress=False)
+
+
+def test_a_start_that_converged_says_so_while_others_still_climb() -> None:
+    """Start 0 is where an earlier fit converged, so that it rests at once; the random starts need longer."""
+    model, data = start(Gaussian()), batch(Gaussian())
+    options: dict[str, Any] = {"tolerance": 1e-4, "progress": False}
+    em.fit(model, data, num_iterations=500, start="model", **options)
+    best = copy.deepcopy(model)
+    for num_restarts in (1, 4):
+        found = em.fit(
+            copy.deepcopy(best), data, num_iterations=3, num_restarts=num_restarts, start="model", seed=1, **options
+        )
+        assert found.restarts.chosen == 0
+        assert found.stopped_by == "tolerance"
+    assert found.num_iterations == 3  # the others went on
+    assert em.fit(start(Gaussian()), data, num_iterations=3, **options).stopped_by == "num_iterations"
