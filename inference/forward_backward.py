@@ -670,7 +670,10 @@ def _one_step_longer(model: Any, data: Sequences, future_inputs: Tensor | None) 
             f"expected future_inputs of shape ({len(data.x)}, 1, {input_dim}), the inputs of the step after the last "
             "one of each sequence, got None"
         )
-    ahead, inputs = check_inputs(future_inputs, input_dim, data.x[:, :1], example_of(model)), data.inputs
+    ahead, inputs = (
+        check_inputs(future_inputs, input_dim, data.x[:, :1], example_of(model), name="future_inputs"),
+        data.inputs,
+    )
     if ahead is not None and inputs is not None:
         inputs = torch.cat([inputs, torch.zeros_like(ahead)], dim=1)
         inputs[torch.arange(len(inputs), device=inputs.device), data.lengths] = ahead[:, 0]

@@ -11,7 +11,8 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from pyro.nn import PyroModule, PyroSample
 from torch import Tensor, nn
 
-from pgm_rnn import WithPriors
+import pgm_rnn as pr
+from pgm_rnn import Sequences, WithPriors
 from pgm_rnn.emissions import Bernoulli, Categorical, Emission, Gaussian, Pen, Poisson
 from pgm_rnn.inference import em, forward_backward, pmmh, smc, svi
 from pgm_rnn.registries import OWN
@@ -401,6 +402,18 @@ def test_a_method_that_is_missing_is_named() -> None:
 
     with pytest.raises(TypeError, match="expected initial of Headless, which has finite states, got none; define it"):
         Headless(Gaussian()).log_prob(torch.zeros(1, 2))
+
+
+def test_inputs_ahead_that_are_missing_are_asked_for_by_their_own_name() -> None:
+    model, data = Regression(), Sequences(torch.zeros(2, 3), torch.tensor([3, 3]), inputs=torch.zeros(2, 3, 1))
+    runs: list[Callable[[], object]] = [
+        lambda: model.forecast(data, 4, seed=0),
+        lambda: smc.forecast(model, data, 4, num_particles=5, seed=0),
+        lambda: pr.forecast(model, data, 4),
+    ]
+    for run in runs:
+        with pytest.raises(ValueError, match=r"expected future_inputs of shape \(2, 4, 1\), .*; give future_inputs="):
+            run()
 
 
 @pytest.mark.parametrize(

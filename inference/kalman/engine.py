@@ -299,7 +299,7 @@ def forecast(
     check_counts(num_steps=num_steps)
     problem = prepared(model, x, lengths, inputs, mask, method)
     x = problem.data.x
-    future_inputs = check_inputs(future_inputs, model.input_dim, x.new_empty(len(x), num_steps))
+    future_inputs = check_inputs(future_inputs, model.input_dim, x.new_empty(len(x), num_steps), name="future_inputs")
     if reads_observations(model):
         raise ValueError(
             f"expected a model that does not read its own observations, got {type(model).__name__}; use model.forecast"

@@ -225,7 +225,9 @@ def forecast(
     check_counts(num_steps=num_steps, **({} if num_samples is None else {"num_samples": num_samples}))
     options = _options(num_particles, proposal, resampling, ess_threshold)
     data, regimes = prepared(model, x, lengths, inputs, mask), RegimeModel(model)
-    ahead = check_inputs(future_inputs, model.input_dim, example_of(model).new_empty(len(data.x), num_steps))
+    ahead = check_inputs(
+        future_inputs, model.input_dim, example_of(model).new_empty(len(data.x), num_steps), name="future_inputs"
+    )
     last = last_of(data.x, data.lengths)
     with seeded(seed, stream=8):
         result = particles.run(regimes, data, options)

@@ -202,7 +202,9 @@ def forecast(
     check_counts(num_steps=num_steps, **({} if num_samples is None else {"num_samples": num_samples}))
     options = Options(num_particles, proposal, None, resampling, ess_threshold)
     data = checked_for_smc(model, x, lengths, inputs, mask)
-    future_inputs = check_inputs(future_inputs, model.input_dim, example_of(model).new_empty(len(data.x), num_steps))
+    future_inputs = check_inputs(
+        future_inputs, model.input_dim, example_of(model).new_empty(len(data.x), num_steps), name="future_inputs"
+    )
     with seeded(seed, stream=8):
         result = run(model, data, options)
         last = data.x[torch.arange(len(data.x), device=data.x.device), data.lengths - 1]

@@ -19,13 +19,16 @@ LIMIT = NormalDist().inv_cdf((1 + LEVEL) / 2)
 """The middle 95 % of a standard normal law end here."""
 
 
-def of_residuals(values: NDArray[Any], levels: NDArray[Any] | None, canvas: Canvas) -> "list[Axes]":
+def of_residuals(
+    values: NDArray[Any], levels: NDArray[Any] | None, canvas: Canvas, num_variables: int = 1
+) -> "list[Axes]":
     """Draw a panel of the course, one of autocorrelations, and one of PIT values where they are given.
 
     Args:
         values: residuals, (B, T), NaN where there is none.
         levels: PIT values likewise, or None.
         canvas: what to draw on.
+        num_variables: variables among the rows, each of which has as many rows as there are sequences.
 
     Raises:
         ValueError: fewer than three residuals.
@@ -34,7 +37,7 @@ def of_residuals(values: NDArray[Any], levels: NDArray[Any] | None, canvas: Canv
     if number < 3:
         raise ValueError(f"expected at least three residuals, got {number}")
     panels = canvas.panels(2 if levels is None else 3, height=1.7)
-    _draw_course(panels[0], values)
+    _draw_course(panels[0], values, num_variables)
     _draw_correlations(panels[1], values)
     if levels is not None:
         _draw_levels(panels[2], levels[~np.isnan(levels)])
@@ -51,15 +54,16 @@ def autocorrelations(values: NDArray[Any], max_lag: int) -> NDArray[Any]:
     return np.array([np.nansum(centred[:, lag:] * centred[:, :-lag]) / total for lag in range(1, max_lag + 1)])
 
 
-def _draw_course(panel: "Axes", values: NDArray[Any]) -> None:
+def _draw_course(panel: "Axes", values: NDArray[Any], num_variables: int) -> None:
     sequence, step = np.isfinite(values).nonzero()
     panel.axhspan(-LIMIT, LIMIT, color="0.93", linewidth=0)
     panel.axhline(0, color=GREY, linewidth=0.8)
     panel.plot(step + 1, values[sequence, step], linestyle="none", marker="o", markersize=2.5, color=INK, alpha=0.7)
     panel.set_xlabel("step", fontsize=TEXT)
     panel.set_ylabel("residual", fontsize=TEXT)
-    many = f" of {len(values)} sequences" if len(values) > 1 else ""
-    finish(panel, f"residuals{many}; 95 % of N(0, 1) in the band", step)
+    numbers = ((len(values) // num_variables, "sequences"), (num_variables, "variables"))
+    many = " in ".join(f"{number} {what}" for number, what in numbers[::-1] if number > 1)
+    finish(panel, f"residuals{many and ' of '}{many}; 95 % of N(0, 1) in the band", step)
 
 
 def _draw_correlations(panel: "Axes", values: NDArray[Any]) -> None:

@@ -284,7 +284,9 @@ class SequenceModel(Conditionals):
         check_counts(num_steps=num_steps, **({} if num_samples is None else {"num_samples": num_samples}))
         data = checked(self, x, lengths, inputs=inputs, mask=mask)
         batch, draws = len(data.x), num_samples or 1
-        ahead = check_inputs(future_inputs, self.input_dim, example_of(self).new_empty(batch, num_steps))
+        ahead = check_inputs(
+            future_inputs, self.input_dim, example_of(self).new_empty(batch, num_steps), name="future_inputs"
+        )
         with seeded(seed, stream=2):
             repeat = torch.arange(batch, device=data.x.device).repeat(draws)
             last = self._last_step(data, repeat)

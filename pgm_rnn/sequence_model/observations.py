@@ -286,7 +286,9 @@ def _column(entry: tuple[int, ...], legend: Legend | None) -> str:
     return f", column {legend.columns[entry[0]].name}"
 
 
-def check_inputs(inputs: Any, input_dim: int | None, x: Tensor, like: Tensor | None = None) -> Tensor | None:
+def check_inputs(
+    inputs: Any, input_dim: int | None, x: Tensor, like: Tensor | None = None, name: str = "inputs"
+) -> Tensor | None:
     """Checked inputs u, (batch, T, input_dim) for observations x (batch, T, *event); None if the model takes none.
 
     Args:
@@ -294,6 +296,7 @@ def check_inputs(inputs: Any, input_dim: int | None, x: Tensor, like: Tensor | N
         input_dim: the model's number of inputs, None if it takes none.
         x: observations, or any tensor (batch, T, ...).
         like: a tensor whose device the inputs must have, and to whose dtype they are converted; None for x.
+        name: the argument by which the caller gave them, for the errors.
 
     Raises:
         ValueError: inputs for a model that takes none, or no inputs for a model that takes some; wrong shape or device,
@@ -303,22 +306,22 @@ def check_inputs(inputs: Any, input_dim: int | None, x: Tensor, like: Tensor | N
     like = x if like is None else like
     if input_dim is None:
         if inputs is not None:
-            raise ValueError("expected no inputs, because the model takes none, got some; leave them out")
+            raise ValueError(f"expected no {name}, because the model takes none, got some; leave them out")
         return None
     expected = (*x.shape[:2], input_dim)
-    inputs = inputs if inputs is None else as_tensor("inputs", inputs)
+    inputs = inputs if inputs is None else as_tensor(name, inputs)
     if inputs is not None and expected[0] == 1 and tuple(inputs.shape) == expected[1:]:
         inputs = inputs[None]  # those of one sequence
     if inputs is None or tuple(inputs.shape) != expected:
         got = inputs if inputs is None else tuple(inputs.shape)
-        way_out = "; give inputs=..." if inputs is None else ""
-        raise ValueError(f"expected inputs of shape {expected}, one row u_t for each step, got {got}{way_out}")
+        way_out = f"; give {name}=..." if inputs is None else ""
+        raise ValueError(f"expected {name} of shape {expected}, one row u_t for each step, got {got}{way_out}")
     if inputs.is_complex():
-        raise TypeError(f"expected inputs as real numbers, got {inputs.dtype}; use .real")
-    inputs = as_real("inputs", inputs, like.dtype)
+        raise TypeError(f"expected {name} as real numbers, got {inputs.dtype}; use .real")
+    inputs = as_real(name, inputs, like.dtype)
     if inputs.device != like.device or not bool(inputs.isfinite().all()):
-        fault = f"inputs on {inputs.device}" if inputs.device != like.device else "NaN or infinity"
-        raise ValueError(f"expected finite inputs on {like.device}, where x is, got {fault}")
+        fault = f"{name} on {inputs.device}" if inputs.device != like.device else "NaN or infinity"
+        raise ValueError(f"expected finite {name} on {like.device}, where x is, got {fault}")
     return inputs
 
 

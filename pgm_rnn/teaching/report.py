@@ -34,10 +34,16 @@ def report(assignment: Assignment, found: list[Found], out: Path, limits: Limits
     console.print(table_of(assignment, rows))
     kept = len(rows) - new
     console.print(f"{new} graded" + (f", {kept} kept as they were (--again grades them too)" if kept else ""))
-    console.print(f"written to {out}: {len(rows)} submissions")
+    console.print(f"written to {out}: {submissions(len(rows))}")
     if assignment.questions:
         waiting = sum(not row["total"] for row in rows)
-        console.print(f"written to {place_of(out)}: written answers; {waiting} submissions wait for their points")
+        wait = f"{submissions(waiting)} {'waits' if waiting == 1 else 'wait'} for points"
+        console.print(f"written to {place_of(out)}: written answers; {wait}")
+
+
+def submissions(number: int) -> str:
+    """A number of submissions in words."""
+    return f"{number} submission{'' if number == 1 else 's'}"
 
 
 def protected(enforced: Sequence[str]) -> str:

@@ -233,7 +233,7 @@ class Sandbox:
             return "the code closed its connection"
         name = signal_of(status)
         if name == "SIGXCPU":
-            return f"stopped after {self.limits.seconds:g} seconds"
+            return f"stopped after {self.limits.seconds:g} seconds of computing: look for a loop that does not end"
         if name == "SIGKILL":
             return "killed by the system: too much time or memory"
         return f"the code ended its process by {name}" if name else "the code ended its process"

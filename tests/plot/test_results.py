@@ -174,6 +174,10 @@ def test_the_panels_show_the_residuals_and_the_counts_of_pit_values() -> None:
     assert len(only) == 2
 
 
+def titles(panel: Any) -> str:
+    return " ".join(panel.get_title(loc) for loc in ("left", "center", "right"))
+
+
 def test_a_diagnosis_is_drawn_with_all_its_variables() -> None:
     model = pr.get_model("lgssm", latent_dim=2, obs_dim=2, seed=0)
     found = pr.diagnose(model, model.sample(2, 30, seed=1).x, num_simulations=0, num_restarts=0, progress=False)
@@ -181,6 +185,8 @@ def test_a_diagnosis_is_drawn_with_all_its_variables() -> None:
     panels, expected = pr.plot.residuals(found), pr.plot.residuals(pit=found.pit.movedim(-1, 1).flatten(0, 1))
     assert found.pit.numel() == 2 * 30 * 2
     assert len(panels) == 3
+    assert "residuals of 2 variables in 2 sequences;" in titles(panels[0])
+    assert "residuals of 4 sequences;" in titles(expected[0])
     for panel, same in zip(panels[:2], expected[:2], strict=True):
         for one, other in zip(panel.get_lines(), same.get_lines(), strict=True):
             ours, theirs = np.asarray(one.get_ydata(), float), np.asarray(other.get_ydata(), float)

@@ -52,8 +52,14 @@ check_close(call("two", 2.0), 4.0)
 """
 DEFINES = "def one(x): return x + 1\n"
 HARM = {
-    "an endless loop in a call": ("def one(x):\n    while True: pass", "stopped after 1 seconds"),
-    "an endless loop in a cell": (DEFINES + "while True: pass", "stopped after 1 seconds"),
+    "an endless loop in a call": (
+        "def one(x):\n    while True: pass",
+        "stopped after 1 seconds of computing: look for a loop that does not end",
+    ),
+    "an endless loop in a cell": (
+        DEFINES + "while True: pass",
+        "stopped after 1 seconds of computing: look for a loop that does not end",
+    ),
     "sleep": ("import time\ndef one(x): time.sleep(1000)", "stopped after 18 seconds by the clock"),
     "exit": ("def one(x): exit()", "the code ended the program (exit)"),
     "a hard exit": ("import os\ndef one(x): os._exit(0)", "the code ended its process"),

@@ -45,6 +45,8 @@ def test_a_folder_is_graded_and_a_second_run_keeps_rows_and_adds_points(
     assert call(monkeypatch, *["grade", "forward-backward", "handed-in", "--out", "grades.csv"]) == 0
     text = capsys.readouterr().out
     assert "4 graded" in text
+    assert "written to grades.csv: 4 submissions" in text
+    assert "4 submissions wait for points" in text
     rows = rows_of(Path("grades.csv"))
     assert {name: row["coded"] for name, row in rows.items()} == {
         "Ada Lovelace": "68",
@@ -63,7 +65,9 @@ def test_a_folder_is_graded_and_a_second_run_keeps_rows_and_adds_points(
     Path("grades.csv").write_text(filled)
     (folder / "bob" / "forward-backward" / "forward-backward.ipynb").write_text("{}")
     assert call(monkeypatch, *["grade", "forward-backward", "handed-in", "--out", "grades.csv"]) == 0
-    assert "1 graded, 3 kept as they were" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "1 graded, 3 kept as they were" in text
+    assert "2 submissions wait for points" in text
     rows = rows_of(Path("grades.csv"))
     assert (rows["carol"]["written"], rows["carol"]["total"]) == ("9.5", "77.5")
     assert rows["bob"]["messages"] == "expected a notebook, got another kind of file, or a damaged one"

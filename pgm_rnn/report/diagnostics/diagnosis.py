@@ -176,7 +176,8 @@ class Diagnosis:
         if self.pit is None:
             raise ValueError(f"expected a diagnosis with PIT values, got one without; {'; '.join(self.left_out)}")
         levels = self.pit.movedim(-1, 1).flatten(0, 1)  # (B * M, T)
-        return of_residuals(normal_scores(levels).cpu().numpy(), levels.cpu().numpy(), canvas)
+        scores = normal_scores(levels).cpu().numpy()
+        return of_residuals(scores, levels.cpu().numpy(), canvas, self.pit.shape[-1])
 
     def _picture(self, suffix: str) -> bytes:
         figure: Any = self.draw()[0].figure

@@ -45,7 +45,10 @@ def state_use(model: Any, data: Sequences) -> Section:
     nearest = (torch.maximum(laws, moves) + torch.eye(num_states).to(laws)).argmin(1) if num_states > 1 else None
     rows = tuple(_row(k, shares, laws, moves, nearest) for k in range(num_states))
     table = Table("states", "shares of the states", "state", tuple(map(str, range(num_states))), COLUMNS, rows)
-    note = "expected steps by the smoothed probabilities; distances from 0 (equal) to 1, laws on these data"
+    note = (
+        "expected steps by the smoothed probabilities; distances from 0 (equal) to 1: of laws on these data, of moves "
+        "between rows of the transition table in which the two states count as one, so that two states alone have 0"
+    )
     found = (*_empty(shares), *_alike(laws, moves, shares))
     return Section(table, note, "shares and likeness of the states", found, tuple(shares.argsort().tolist()))
 
@@ -76,13 +79,16 @@ def law_distances(log_emission: Tensor, probs: Tensor) -> Tensor:
 
 
 def move_distances(transition: Tensor) -> Tensor:
-    """Total variation distance of the rows i and j of a table (K, K), in which the states i and j count as one."""
+    """Total variation distance of the rows i and j of a table (K, K), in which the states i and j count as one.
+
+    It is exactly 0 where there are no other states.
+    """
     num_states = len(transition)
     found = torch.zeros_like(transition)
     for i, j in itertools.combinations(range(num_states), 2):
-        apart = transition[i] - transition[j]
-        pooled = (apart[i] + apart[j]).abs() - apart[i].abs() - apart[j].abs()
-        found[i, j] = found[j, i] = (apart.abs().sum() + pooled) / 2
+        others = [k for k in range(num_states) if k not in (i, j)]
+        apart = (transition[i] - transition[j])[others]
+        found[i, j] = found[j, i] = (apart.abs().sum() + apart.sum().abs()) / 2  # rows sum to one, also within {i, j}
     return found
 
 

@@ -319,6 +319,15 @@ def test_distances_of_moves_count_both_states_as_one() -> None:
     assert float(found[0, 2]) == pytest.approx(abs(0.3 - 0.2))
 
 
+def test_two_states_alone_have_no_moves_to_differ_in() -> None:
+    """Rows in float32 sum to one up to rounding only, and rounding is no distance."""
+    table = torch.tensor([[0.9268079, 0.0731921], [0.1177097, 0.8822904]], dtype=torch.float32)
+    assert float((table[0] - table[1]).sum()) != 0.0
+    assert move_distances(table).tolist() == [[0.0, 0.0], [0.0, 0.0]]
+    note = state_use(counts(), of(counts(), counts().sample(1, 30, seed=0).x)[0]).note
+    assert "two states alone have 0" in note
+
+
 def test_a_state_without_a_share_and_states_that_are_alike_are_found() -> None:
     transition = torch.tensor([[0.9, 0.1, 0.0], [0.1, 0.9, 0.0], [0.5, 0.5, 0.0]], dtype=torch.float64)
     model = HMM(torch.tensor([0.5, 0.5, 0.0]), transition, Poisson().table(torch.tensor([1.0, 6.0, 30.0])))
