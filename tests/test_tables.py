@@ -370,7 +370,7 @@ def test_a_prediction_without_the_next_inputs_is_an_error() -> None:
     x = torch.randn(3, 4, 1)
     with pytest.raises(ValueError, match=r"expected future_inputs of shape \(3, 1, 1\), the inputs of the step after"):
         forward_backward.predict(Driven(), x, inputs=torch.randn(3, 4, 1))
-    with pytest.raises(ValueError, match="expected no inputs, because the model takes none"):
+    with pytest.raises(ValueError, match="expected no future_inputs, because the model takes none"):
         forward_backward.predict(SwitchingAR(), x, future_inputs=torch.randn(3, 1, 1))
 
 
