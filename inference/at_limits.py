@@ -50,13 +50,12 @@ def of_model(model: nn.Module, fitted: Collection[str] | None = None) -> list[st
         model: the model.
         fitted: names of the module's parameters that were fitted; None for those that require a gradient.
     """
-    naturals = {id(natural): (name, natural) for name, natural in reversed([*natural_parameters(model).items()])}
     raw = {
         name: parameter
         for name, parameter in model.named_parameters()
         if (parameter.requires_grad if fitted is None else name in fitted)
     }
-    return of_parameters(dict(naturals.values()), raw)
+    return of_parameters(_naturals(model), raw)
 
 
 @torch.no_grad()
@@ -70,14 +69,11 @@ def of_scales(model: nn.Module, x: Tensor, fitted: Collection[str]) -> list[str]
         x: observations, (batch, T, *event); the size of the smallest column that is not zero counts.
         fitted: names of the module's parameters that were fitted.
     """
-    sizes = (
-        x.double().nan_to_num().abs().flatten(2).amax((0, 1)) if x.dim() > 2 else x.double().nan_to_num().abs().max()
-    )
+    sizes = x.double().nan_to_num().abs().reshape(*x.shape[:2], -1).amax((0, 1))
     sizes = sizes[sizes > 0]
     least = torch.finfo(torch.float64).eps * float(sizes.min()) if len(sizes) else 0.0
     raw, found = dict(model.named_parameters()), []
-    naturals = {id(natural): (name, natural) for name, natural in reversed([*natural_parameters(model).items()])}
-    for name, natural in naturals.values():
+    for name, natural in _naturals(model).items():
         if not name.endswith("scale") or natural.raw not in fitted:
             continue
         value = natural.read(raw[natural.raw].detach()).double()
@@ -90,6 +86,12 @@ def of_scales(model: nn.Module, x: Tensor, fitted: Collection[str]) -> list[str]
                 f"predicted exactly there, and {NO_BOUND}; use fewer states, or other starts"
             )
     return found
+
+
+def _naturals(model: nn.Module) -> dict[str, Natural]:
+    """The natural parameters of a model, each once, under the first of its names."""
+    found = {id(natural): (name, natural) for name, natural in reversed([*natural_parameters(model).items()])}
+    return dict(found.values())
 
 
 def _at_ends(value: Tensor, limits: Limits) -> dict[str, Tensor]:

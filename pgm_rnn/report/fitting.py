@@ -1,6 +1,6 @@
 """`pgm-rnn fit` by EM: a model is fitted under a progress bar, then scored, shown and saved by `fitted`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from pgm_rnn.report.fitted import Job, Outcome, announce, check_job, counted, fi
 from pgm_rnn.report.hmm_fit import PSEUDO_OBSERVATIONS, fit_by_em
 from pgm_rnn.report.keeping import halved
 from pgm_rnn.report.material import FileOptions, Material
-from pgm_rnn.report.notes import noted
+from pgm_rnn.report.notes import noted_em
 
 HMM_FILE = FileOptions(valid_fraction=0.1, test_fraction=0.2)
 LGSSM_FILE = FileOptions(valid_fraction=0.0, test_fraction=0.2, kind=("real",))
@@ -105,7 +105,7 @@ def fitted_hmm(job: Job, material: Material, num_states: int, options: HmmOption
     judge, chosen = "training" if material.valid is None else "validation", found.restarts.chosen
     best = f"random start {chosen} of {num_restarts}" if chosen else "the start from k-means"
     half, why = halved(model) if half else (False, "")
-    notes = [f"note: {sentence}" for sentence in [*said, *([kept] if kept else [])]]
+    notes = _as_notes([*said, *([kept] if kept else [])])
     remark = "\n".join([f"{best} is the best on the {judge} data", *notes, *([why] if why else [])])
     return _em_outcome(found, given, remark)._replace(half=half)
 
@@ -137,14 +137,14 @@ def fit_lgssm(job: Job, *, latent_dim: int, num_iterations: int, tolerance: floa
     options = {"num_iterations": num_iterations, "tolerance": tolerance}
     frozen = ("initial_mean", "initial_cov") if keeps_initial else ()
     try:
-        found, notes = _noted(em.fit, start, train, frozen=frozen, **options)
+        found, said = noted_em(start, train, frozen=frozen, **options)
     except kalman.CovarianceError as error:
         raise ValueError(
             "expected variables with some noise, got one that the states predict exactly, such as a constant or a row "
             f"number; leave it out with --column, or use a smaller --latent-dim ({error})"
         ) from error
     kept = ["the distribution of the first state is not fitted: it stays at its start"] if keeps_initial else []
-    outcome = _em_outcome(found, options, "\n".join([*kept, *notes]))
+    outcome = _em_outcome(found, options, "\n".join([*kept, *_as_notes(said)]))
     finish(job, folder, material, outcome, {"frozen": list(frozen)})
     return outcome
 
@@ -166,11 +166,8 @@ def _dtype(material: Material) -> torch.dtype:
     return x.dtype if x.is_floating_point() else torch.get_default_dtype()
 
 
-def _noted(fit: Callable[..., em.EmFit], *arguments: Any, **options: Any) -> tuple[em.EmFit, list[str]]:
-    """Run a fit and return its result with the warnings it gave, for the report."""
-    with noted(em.EmWarning) as said:
-        found = fit(*arguments, **options)
-    return found, [f"note: {sentence}" for sentence in said]
+def _as_notes(sentences: list[str]) -> list[str]:
+    return [f"note: {sentence}" for sentence in sentences]
 
 
 def _em_outcome(found: em.EmFit, options: Mapping[str, object], remark: str) -> Outcome:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from pgm_rnn.inference import em
 from pgm_rnn.models import HMM
-from pgm_rnn.report.notes import noted
+from pgm_rnn.report.notes import noted_em
 from pgm_rnn.sequences import Sequences
 
 PSEUDO_OBSERVATIONS = 2.0
@@ -53,13 +53,13 @@ def fit_by_em(
         options: further options of em.fit.
     """
     number = PSEUDO_OBSERVATIONS if pseudo_observations is None else pseudo_observations
-    first, notes = _noted(model, train, valid=valid, start="data", pseudo_observations=number, **options)
+    first, notes = noted_em(model, train, valid=valid, start="data", pseudo_observations=number, **options)
     if pseudo_observations is not None or not model.family.continuous or first.stopped_by == "interrupt":
         return HmmFit(first, notes, "")
     before, why = copy.deepcopy(model.state_dict()), ""
     for fewer in FEWER:
         more = options | {"num_restarts": 1, "pseudo_observations": fewer}
-        last, its_notes = _noted(model, train, valid=valid, start="model", **more)
+        last, its_notes = noted_em(model, train, valid=valid, start="model", **more)
         against = _against(first, last, [note for note in its_notes if note not in notes])
         if not against:
             return HmmFit(_joined(first, last), its_notes, _remark(fewer, why))
@@ -88,10 +88,3 @@ def _against(first: em.EmFit, last: em.EmFit, new_notes: list[str]) -> str:
         return ""
     lost = float(before[first.restarts.chosen] - held_out[0])
     return f"the validation data lose {lost:.3g} nats" if lost > 0 else ""
-
-
-def _noted(model: HMM, train: Sequences, **options: Any) -> tuple[em.EmFit, list[str]]:
-    """A fit and the warnings that it gave."""
-    with noted(em.EmWarning) as said:
-        found = em.fit(model, train, **options)
-    return found, said

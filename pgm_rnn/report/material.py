@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.checks import check_choice
-from pgm_rnn.data import load
+from pgm_rnn.data import Dataset, load
 from pgm_rnn.emissions import Emission
 from pgm_rnn.inference import svi
 from pgm_rnn.inference.diagnosis import check_scores
@@ -146,14 +146,18 @@ def check_source(source: str, options: FileOptions, registries: Registries = OWN
         check_emission(options.emission, registries)
 
 
+def with_any_inputs(dataset: Dataset, inputs: Sequence[str]) -> Dataset:
+    """The data set with these of its inputs, or as it is for none."""
+    return dataset.with_inputs(inputs) if inputs else dataset
+
+
 def named(name: str, seed: int, registries: Registries = OWN, inputs: Sequence[str] = ()) -> Material:
     """The data set called `name`, with these of its inputs; `seed` is the random seed for synthetic data.
 
     Raises:
         ValueError: the data set has no input of a name.
     """
-    dataset = load(name, seed=seed, datasets=registries.datasets)
-    dataset = dataset.with_inputs(inputs) if inputs else dataset
+    dataset = with_any_inputs(load(name, seed=seed, datasets=registries.datasets), inputs)
 
     def scores(model: SequenceModel) -> list[Score]:
         if dataset.is_series:

@@ -3,6 +3,9 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+from pgm_rnn.inference import em
 
 
 @contextmanager
@@ -17,3 +20,10 @@ def noted(kind: type[Warning]) -> Iterator[list[str]]:
             sentences.append(str(warning.message))
         else:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+
+def noted_em(model: Any, data: Any, **options: Any) -> tuple[em.EmFit, list[str]]:
+    """The result of `em.fit`, and the warnings that it gave."""
+    with noted(em.EmWarning) as said:
+        found = em.fit(model, data, **options)
+    return found, said

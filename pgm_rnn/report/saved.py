@@ -18,7 +18,7 @@ from pgm_rnn.registries import OWN, Registries
 from pgm_rnn.report.columns import columns_to_take
 from pgm_rnn.report.driving import check_driven, inputs_to_read
 from pgm_rnn.report.legends import legend_of_fit
-from pgm_rnn.report.material import in_dtype_of
+from pgm_rnn.report.material import in_dtype_of, with_any_inputs
 from pgm_rnn.report.media import Vocabulary
 from pgm_rnn.report.tables import Reading, kind_of, kinds_of, read, reading_of, shaped
 from pgm_rnn.sequence_model import SequenceModel
@@ -125,7 +125,7 @@ def _split(saved: Saved, source: Source) -> Sequences:
     dataset = load(source.name, seed=seed if isinstance(seed, int) else 0, datasets=source.registries.datasets)
     check_family(saved.model, dataset.emission, source.name)
     inputs = _inputs_of(saved, source) if same else source.inputs
-    return split_of(dataset.with_inputs(inputs) if inputs else dataset, split)
+    return split_of(with_any_inputs(dataset, inputs), split)
 
 
 def _inputs_of(saved: Saved, source: Source) -> Sequence[str]:
@@ -152,8 +152,7 @@ def inputs_of_fit(info: Mapping[str, Any]) -> tuple[str, ...]:
 
 def data_of_fit(info: Mapping[str, Any]) -> Dataset:
     """The data set of an entry of the zoo, from its record, with the inputs that its fit was given."""
-    dataset, inputs = load(info["data"], seed=info["seed"]), inputs_of_fit(info)
-    return dataset.with_inputs(inputs) if inputs else dataset
+    return with_any_inputs(load(info["data"], seed=info["seed"]), inputs_of_fit(info))
 
 
 def split_of(dataset: Dataset, split: str) -> Sequences:

@@ -14,10 +14,9 @@ from pgm_rnn.inference import em
 from pgm_rnn.inference.at_limits import NO_BOUND
 from pgm_rnn.inference.em import StartFrom
 from pgm_rnn.inference.em.baum_welch import has_parts
-from pgm_rnn.inference.em.remarks import EmWarning
 from pgm_rnn.report.diagnostics.section import Section
 from pgm_rnn.report.fitted import counted
-from pgm_rnn.report.notes import noted
+from pgm_rnn.report.notes import noted_em
 from pgm_rnn.report.number_tables import Table
 from pgm_rnn.sequences import Sequences
 
@@ -62,8 +61,7 @@ def _ends(
 
     def fitted(num: int, start: StartFrom) -> Tensor:
         copy = deepcopy(model).requires_grad_(True)
-        with noted(EmWarning) as said:
-            found = em.fit(copy, data, start=start, num_restarts=num, progress=False, **options)
+        found, said = noted_em(copy, data, start=start, num_restarts=num, progress=False, **options)
         sentences.extend(said)
         return found.restarts.log_likelihoods.double()
 
