@@ -12,7 +12,7 @@ from cuthbertlib.resampling import systematic
 from cuthbertlib.resampling.adaptive import ess_decorator
 from jax.scipy.stats import norm
 
-from benchmarks.smc_models import AUTOREGRESSION, CHAINS, MARKOV, NETWORK, NUM_STATES, VOLATILITY, moves
+from benchmarks.smc_models import CHAINS, MARKOV, NETWORK, NUM_STATES, VOLATILITY, moves
 from benchmarks.smc_peers import ESS_THRESHOLD, Filter, Run
 from benchmarks.smc_problem import Problem
 
@@ -43,12 +43,7 @@ def cuthbert(problem: Problem) -> Filter:
 
 def _chain(name: str) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
     """Draws of z_0 and of z_t given z_{t-1}, and log p(x_t | z_t)."""
-    chain, normal = CHAINS[name], jax.random.normal
-    means: dict[str, Callable[[Any], Any]] = {
-        AUTOREGRESSION: lambda z: chain.coefficient * z,
-        VOLATILITY: lambda z: chain.coefficient * z,
-        NETWORK: lambda z: jnp.tanh(chain.coefficient * z),
-    }
+    chain = CHAINS[name]
     if name == MARKOV:
         table = jnp.log(jnp.asarray(moves(chain).numpy()))
         return (
@@ -57,10 +52,12 @@ def _chain(name: str) -> tuple[Callable[..., Any], Callable[..., Any], Callable[
             lambda before, z, x: norm.logpdf(x, chain.scale * z, chain.noise),
         )
     width = 0.0 if name == NETWORK else chain.variance**0.5
-    return (
-        lambda key: width * normal(key),
-        lambda key, z, x: means[name](z) + chain.scale * normal(key),
-        (lambda before, z, x: norm.logpdf(x, 0.0, jnp.exp(z / 2)))
-        if name == VOLATILITY
-        else (lambda before, z, x: norm.logpdf(x, z, chain.noise)),
-    )
+
+    def moved(key: Any, z: Any, x: Any) -> Any:
+        mean = chain.coefficient * z
+        return (jnp.tanh(mean) if name == NETWORK else mean) + chain.scale * jax.random.normal(key)
+
+    def seen(before: Any, z: Any, x: Any) -> Any:
+        return norm.logpdf(x, 0.0, jnp.exp(z / 2)) if name == VOLATILITY else norm.logpdf(x, z, chain.noise)
+
+    return lambda key: width * jax.random.normal(key), moved, seen
