@@ -21,9 +21,10 @@ from pgm_rnn.distributions.normal import Normal, log_prob_of_drawn
 from pgm_rnn.emissions import Emission
 from pgm_rnn.kernels import positive
 from pgm_rnn.kernels.combiner_draws import Weights, combiner_draws
+from pgm_rnn.kernels.guided_steps import CombinerLaws, GuidedSteps, Map, along_combiner
 from pgm_rnn.kernels.lineages import Lineage
 from pgm_rnn.models.info import HIDDEN_DIM, LATENT_DIM, STEPS_ON_A_BOUND, GradientFit, ModelInfo, Size
-from pgm_rnn.models.networks import GRU, Layers, NormalHead
+from pgm_rnn.models.networks import GRU, Layers, NormalHead, is_as_written, rectified_maps
 from pgm_rnn.models.vrnn import chosen_bits
 from pgm_rnn.sequence_model import DensityAtOnce, DrawsGuide, First, SequenceModel
 from pgm_rnn.sequence_model.drawn import Drawn
@@ -121,10 +122,19 @@ class DeepMarkovModel(DrawsGuide, DensityAtOnce, SequenceModel):
 
     def redraw_guide(self, features: Tensor, noise: Tensor, lineage: Lineage | None = None) -> Drawn:
         """The same from given noise, also for particles of which some continue others."""
-        from_z, head = self.combiner.from_z, self.combiner.head.linear
-        weights = Weights(from_z.weight, from_z.bias, head.weight, head.bias)
-        z, scale = combiner_draws(features, noise, self.combiner.z_0.expand(len(noise), -1), weights, lineage)
+        start = self.combiner.z_0.expand(len(noise), -1)
+        z, scale = combiner_draws(features, noise, start, self.combiner.weights(), lineage)
         return Drawn(z, None, log_prob_of_drawn(noise, scale))
+
+    def guided_steps(self, x: Tensor, features: Tensor, num_particles: int) -> GuidedSteps | None:
+        """Steps along the guide, of bits and with all networks as they were made (`pgm_rnn.kernels.guided_steps`)."""
+        own = is_as_written(self, DeepMarkovModel) and type(self.combiner) is Combiner
+        emitter, moves = rectified_maps(self.emitter), maps_of_moves(self.gated)
+        if not (own and emitter and moves):
+            return None
+        bits, starts = self.family.as_input(x).to(features.dtype), (self.combiner.z_0, self.z_0)
+        laws = CombinerLaws(*moves, *emitter)
+        return along_combiner(features, bits, starts, self.combiner.weights(), laws, num_particles)
 
     def state_log_probs(self, z: Tensor, h: None) -> Tensor:
         """log p(z_t | z_{t-1}) of every step, (batch, T), with z_0 in front of the states."""
@@ -164,6 +174,14 @@ class GatedTransition(nn.Module):
         return Normal(loc, positive.scale_of_network(self.raw_scale(F.relu(proposed))), event_dim=1)
 
 
+def maps_of_moves(gated: nn.Module) -> list[Map] | None:
+    """The maps of a gated transition in the order of `CombinerLaws`; None if a layer is not as it was made."""
+    if type(gated) is not GatedTransition:
+        return None
+    layers = gated.gate_hidden, gated.gate, gated.proposed_hidden, gated.proposed, gated.linear, gated.raw_scale
+    return rectified_maps(nn.ModuleList(layers))
+
+
 class Combiner(nn.Module):
     """The guide's law of z_t, from z_{t-1} and the backward network's summary of x_{t:T}."""
 
@@ -176,6 +194,10 @@ class Combiner(nn.Module):
         """Mean and standard deviation, given r_t / 2 and z_{t-1} (..., latent_dim), which is None at t = 1."""
         from_z = torch.tanh(self.from_z(self.z_0 if z is None else z))
         return self.head.loc_and_scale(torch.add(features, from_z, alpha=0.5))
+
+    def weights(self) -> Weights:
+        """What a compiled guide is made of."""
+        return Weights(self.from_z.weight, self.from_z.bias, self.head.linear.weight, self.head.linear.bias)
 
 
 INFO = ModelInfo(

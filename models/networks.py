@@ -9,7 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pgm_rnn.distributions.normal import Normal
+from pgm_rnn.emissions import Bernoulli
+from pgm_rnn.emissions.family import EmissionHead
 from pgm_rnn.kernels import gated, positive
+from pgm_rnn.kernels.guided_steps import Map
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -77,3 +80,30 @@ class NormalHead(nn.Module):
         """Mean and standard deviation of that law, (..., size) each."""
         loc, raw_scale = F.linear(features, self.linear.weight, self.linear.bias).chunk(2, dim=-1)
         return loc, positive.scale_of_network(raw_scale)
+
+
+def rectified_maps(module: nn.Module) -> list[Map] | None:
+    """The maps W, b of a stack of layers with rectified activations that ends in a law, in order; None for any other.
+
+    The law may be normal or one of bits. A layer that is pruned, hooked or of a class of its own is another.
+    """
+    if module._forward_hooks or module._forward_pre_hooks:
+        return None
+    if isinstance(module, nn.Sequential | nn.ModuleList):
+        found = [rectified_maps(part) for part in module]
+        return None if None in found else [layer for part in found if part is not None for layer in part]
+    if type(module) is Layers and module.activation is F.relu:
+        return rectified_maps(module.linear)
+    if type(module) is NormalHead:
+        return rectified_maps(module.linear)
+    bits = type(module) is EmissionHead and type(module.family) is Bernoulli
+    if (bits or type(module) is nn.Linear) and isinstance(module.bias, Tensor):
+        weight, bias = module.weight, module.bias
+        return [Map(weight, bias)] if isinstance(weight, Tensor) and weight.dim() == 2 and bias.dim() == 1 else None
+    return None
+
+
+def is_as_written(model: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a model's laws are those of a class, so that another form of them may take their place."""
+    laws = {"initial", "transition", "emission", "proposal", "encode"}
+    return type(model) is kind and not laws & vars(model).keys()

@@ -19,10 +19,11 @@ from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.distributions.normal import Normal, log_prob_of_drawn
 from pgm_rnn.emissions import Bernoulli, Emission
 from pgm_rnn.kernels.encoder_draws import Weights, encoder_draws
+from pgm_rnn.kernels.guided_steps import EncoderLaws, GuidedSteps, along_encoder
 from pgm_rnn.kernels.lineages import Lineage
 from pgm_rnn.models.cells import CELL, CELLS, StackedCell
 from pgm_rnn.models.info import HIDDEN_DIM, LATENT_DIM, STEPS_ON_A_BOUND, GradientFit, ModelInfo
-from pgm_rnn.models.networks import ACTIVATIONS, Layers, NormalHead
+from pgm_rnn.models.networks import ACTIVATIONS, Layers, NormalHead, is_as_written, rectified_maps
 from pgm_rnn.sequence_model import DrawsGuide, First, ReadsAhead, SequenceModel
 from pgm_rnn.sequence_model.drawn import Drawn
 from pgm_rnn.states import GaussianStates
@@ -141,31 +142,49 @@ class VRNN(ReadsAhead, DrawsGuide, SequenceModel):
 
     def redraw_guide(self, features: Tensor, noise: Tensor, lineage: Lineage | None = None) -> Drawn:
         """The same from given noise, also for particles of which some continue others."""
-        cell = self.hidden.cell
-        assert isinstance(cell, StackedCell)  # or `redraws` would be False
-        recurrent_weight, recurrent_bias = cell.recurrent_map(0)
-        weight = torch.cat([self.encoder.from_h.weight, recurrent_weight])  # both are multiplied by h_t
-        bias = F.pad(recurrent_bias, (self.hidden_dim, 0))
-        if isinstance(cell.network, nn.GRU) and self.activation == "relu":
-            head, phi_z = self.encoder.head.linear, self.phi_z.linear[0]
-            start, from_z = self.initial_memory.expand(len(noise), -1), self.hidden.from_z
-            assert isinstance(phi_z, nn.Linear)
-            maps = Weights(weight, bias, head.weight, head.bias, phi_z.weight, phi_z.bias, from_z.weight)
-            z, h, scale, _ = encoder_draws(features, noise, start, maps, lineage)
+        if self._compiles:
+            start = self.initial_memory.expand(len(noise), -1)
+            z, h, scale, _ = encoder_draws(features, noise, start, self._weights(), lineage)
         else:
-            z, h, scale = self._draws(cell, features, noise, weight, bias, lineage)
+            z, h, scale = self._draws(features, noise, lineage)
         return Drawn(z, h, log_prob_of_drawn(noise, scale))
 
-    def _draws(
-        self,
-        cell: StackedCell,
-        features: Tensor,
-        noise: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        lineage: Lineage | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def guided_steps(self, x: Tensor, features: Tensor, num_particles: int) -> GuidedSteps | None:
+        """Steps along the encoder, of bits and with all networks as they were made (`pgm_rnn.kernels.guided_steps`)."""
+        prior, decoder = rectified_maps(self.prior), rectified_maps(self.decoder)
+        if not (is_as_written(self, VRNN) and self._compiles and prior and decoder):
+            return None
+        bits = self.family.as_input(x).to(features.dtype)
+        laws = EncoderLaws(*prior, *decoder)
+        return along_encoder(features, bits, self.initial_memory, self._weights(), laws, num_particles)
+
+    @property
+    def _compiles(self) -> bool:
+        """Whether the guide runs along a GRU, with rectified layers."""
+        return (
+            isinstance(self.hidden.cell, StackedCell)
+            and isinstance(self.hidden.cell.network, nn.GRU)
+            and self.activation == "relu"
+        )
+
+    def _weights(self) -> Weights:
+        """What a compiled guide is made of."""
+        head, phi_z = self.encoder.head.linear, self.phi_z.linear[0]
+        assert isinstance(phi_z, nn.Linear)
+        of_z = phi_z.weight, phi_z.bias, self.hidden.from_z.weight
+        return Weights(*self._maps_of_memory(), head.weight, head.bias, *of_z)
+
+    def _maps_of_memory(self) -> tuple[Tensor, Tensor]:
+        """Matrix and vector of what encoder and cell make of h_t, one above the other."""
+        cell = self.hidden.cell
+        assert isinstance(cell, StackedCell)  # or `redraws` would be False
+        weight, bias = cell.recurrent_map(0)
+        return torch.cat([self.encoder.from_h.weight, weight]), F.pad(bias, (self.hidden_dim, 0))
+
+    def _draws(self, features: Tensor, noise: Tensor, lineage: Lineage | None) -> tuple[Tensor, Tensor, Tensor]:
         """z, h and the guide's scale of every step, along any single layer with gates."""
+        cell, (weight, bias) = self.hidden.cell, self._maps_of_memory()
+        assert isinstance(cell, StackedCell)  # or `redraws` would be False
         sizes = [self.hidden_dim, cell.projected_dim]
         to_encoder, to_hidden = (part.unbind(1) for part in features.split(sizes, dim=-1))
         h = self.initial_memory.expand(len(noise), -1)

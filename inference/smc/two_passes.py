@@ -11,13 +11,13 @@ Ancestors count as given, as gradient="drop" says. Step by step, most of the tim
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
-from pgm_rnn.inference.smc.compiled_steps import compiled_steps
+from pgm_rnn.inference.smc.compiled_steps import compiled_steps, guided
 from pgm_rnn.inference.smc.keeping import Keeping
 from pgm_rnn.inference.smc.results import Filtered
 from pgm_rnn.kernels.lineages import Lineage
@@ -36,20 +36,13 @@ def in_two_passes(model: SequenceModel, data: Sequences, options: Options) -> Te
     """
     if not _suits(model, data, options) or (encoded := model.encode(data.x, data.lengths)) is None:
         return None
-    laws: list[Any] = []
-
-    def proposal(z: Tensor | None, h: Tensor | None, features: Tensor | None) -> TorchDistribution:
-        laws.append(model.proposal(z, h, features))
-        return laws[-1]
-
     before = torch.get_rng_state()
     with torch.no_grad(), computed_once(model):
-        drawing = replace(options, proposal=proposal)
-        found = compiled_steps(model, data, drawing, encoded.detach(), Keeping({}, "all"))
+        drawn = _first_pass(model, data, options, encoded.detach())
     with computed_once(model):
-        log_ratios = _log_ratios(model, data, found, encoded, _noise(found, laws, data))
+        log_ratios = _log_ratios(model, data, encoded, drawn.noise, drawn.lineage)
     if bool(log_ratios.detach().sum().isfinite()):
-        return log_total(log_ratios, found.resampled)
+        return log_total(log_ratios, drawn.resampled)
     torch.set_rng_state(before)  # an impossible particle: the steps begin again with the same numbers
     return None
 
@@ -70,20 +63,53 @@ def _redraws(model: SequenceModel) -> bool:
     return isinstance(model, DrawsGuide) and "redraw_guide" in own and model.redraws
 
 
-def _noise(found: Filtered, laws: list[Any], data: Sequences) -> Tensor:
-    """(z_t - loc) / scale of every particle, zero beyond the ends of sequences, (R, T, D), rows by sequence."""
-    assert found.history is not None  # the first pass keeps it
-    z = found.history.z  # (T, N, B, D)
-    noise = torch.stack([(state - law.loc) / law.scale for state, law in zip(z, laws, strict=True)])
-    return noise.where(data.mask.mT[:, None, :, None], 0.0).permute(2, 1, 0, 3).flatten(0, 1)
+class _FirstPass(NamedTuple):
+    """What the filter has drawn.
+
+    Attributes:
+        noise: (z_t - loc) / scale of every particle, zero beyond the ends of sequences, (R, T, D), rows by sequence.
+        lineage: the ancestors.
+        resampled: whether a step began with resampling, (B, T).
+    """
+
+    noise: Tensor
+    lineage: Lineage
+    resampled: Tensor
 
 
-def _log_ratios(model: Any, data: Sequences, found: Filtered, encoded: Tensor, noise: Tensor) -> Tensor:
-    """log p(x_t | z_t, h_t) p(z_t | ...) / q(z_t | ...) of every particle, (B, N, T), zero beyond the ends."""
-    assert found.history is not None  # the first pass keeps it
+def _first_pass(model: SequenceModel, data: Sequences, options: Options, encoded: Tensor) -> _FirstPass:
+    """The filter, by the model's compiled steps along its guide or by its laws."""
+    steps = guided(model, data, options, encoded)
+    if steps is None:
+        found, noise, lineage = _by_laws(model, data, options, encoded)
+    else:
+        found = compiled_steps(model, data, options, encoded, Keeping({}, "last"), steps)
+        noise, lineage = torch.stack(steps.noise), steps.lineage
+    of_steps = noise.where(data.mask.mT[:, None, :, None], 0.0)  # (T, N, B, D)
+    return _FirstPass(of_steps.permute(2, 1, 0, 3).flatten(0, 1), lineage, found.resampled)
+
+
+def _by_laws(
+    model: SequenceModel, data: Sequences, options: Options, encoded: Tensor
+) -> tuple[Filtered, Tensor, Lineage]:
+    """The filter, its noise (T, N, B, D) and its ancestors, by the laws of the guide."""
+    laws: list[Any] = []
+
+    def proposal(z: Tensor | None, h: Tensor | None, features: Tensor | None) -> TorchDistribution:
+        laws.append(model.proposal(z, h, features))
+        return laws[-1]
+
+    found = compiled_steps(model, data, replace(options, proposal=proposal), encoded, Keeping({}, "all"))
+    assert found.history is not None  # all of it is kept
+    noise = torch.stack([(z - law.loc) / law.scale for z, law in zip(found.history.z, laws, strict=True)])
     num, batch = found.history.ancestors.shape[1:]
     own = num * torch.arange(batch)[:, None, None]
-    lineage = Lineage((found.history.ancestors.permute(2, 1, 0) + own).flatten(0, 1), num)
+    return found, noise, Lineage((found.history.ancestors.permute(2, 1, 0) + own).flatten(0, 1), num)
+
+
+def _log_ratios(model: Any, data: Sequences, encoded: Tensor, noise: Tensor, lineage: Lineage) -> Tensor:
+    """log p(x_t | z_t, h_t) p(z_t | ...) / q(z_t | ...) of every particle, (B, N, T), zero beyond the ends."""
+    num = lineage.kin
     drawn = model.redraw_guide(encoded.repeat_interleave(num, 0), noise, lineage)
     z, h, x = drawn.z, drawn.h, data.x.repeat_interleave(num, 0)
     first, later = (None, None) if h is None else (h[:, 0], h[:, 1:])
@@ -91,7 +117,7 @@ def _log_ratios(model: Any, data: Sequences, found: Filtered, encoded: Tensor, n
     moves = model.transition(lineage.before(z, z[:, 0])[:, 1:], later).log_prob(z[:, 1:])
     seen = model.emission(z, h).log_prob(x)
     log_ratios = seen + torch.cat([starts[:, None], moves], dim=1) - drawn.log_probs
-    by_particle: Tensor = log_ratios.unflatten(0, (batch, num))
+    by_particle: Tensor = log_ratios.unflatten(0, (len(data.x), num))
     return by_particle.where(data.mask[:, None], 0.0)
 
 

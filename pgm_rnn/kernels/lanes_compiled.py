@@ -356,12 +356,40 @@ def log_of_one_plus(_: Any, a: Any) -> Any:
     """log(1 + a) for 0 <= a <= 1: 2 artanh(w), w = a / (2 + a) <= 1/3, by the series of artanh."""
     terms = 8 if a.dtype.bitwidth == 32 else 17
 
+    return a(a), lambda context, builder, signature, values: _log_of_one_plus(builder, values[0], terms)
+
+
+def _log_of_one_plus(builder: Any, given: Any, terms: int) -> Any:
+    kind = given.type
+    w = builder.fdiv(given, builder.fadd(given, _all(kind, 2.0)))
+    square, found = builder.fmul(w, w), _all(kind, 2 / (2 * terms - 1))
+    for k in reversed(range(terms - 1)):
+        found = _multiply_add(builder, found, square, _all(kind, 2 / (2 * k + 1)))
+    return builder.fmul(found, w)
+
+
+@intrinsic
+def logarithm(_: Any, a: Any) -> Any:
+    """log(a) of positive normal numbers: n log 2 + log(m), a = 2^n m with m in [2/3, 4/3), by the series of artanh."""
+    terms, digits, bias = (8, 23, 127) if a.dtype.bitwidth == 32 else (17, 52, 1023)
+
     def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        (given,), kind = values, values[0].type
-        w = builder.fdiv(given, builder.fadd(given, _all(kind, 2.0)))
-        square, found = builder.fmul(w, w), _all(kind, 2 / (2 * terms - 1))
-        for k in reversed(range(terms - 1)):
-            found = _multiply_add(builder, found, square, _all(kind, 2 / (2 * k + 1)))
-        return builder.fmul(found, w)
+        kind, whole = values[0].type, ir.VectorType(ir.IntType(a.dtype.bitwidth), LANES)
+
+        def constant(number: int) -> ir.Constant:
+            return ir.Constant(whole, [number] * LANES)
+
+        bits = builder.bitcast(values[0], whole)
+        below = int(2**digits / 3)  # a number from 4/3 on has the exponent of the next power of two
+        exponent = builder.sub(
+            builder.lshr(builder.add(bits, constant(2**digits - 1 - below)), constant(digits)), constant(bias)
+        )
+        rest = builder.fsub(
+            builder.bitcast(builder.sub(bits, builder.shl(exponent, constant(digits))), kind), _all(kind, 1.0)
+        )
+        return builder.fadd(
+            builder.fmul(builder.sitofp(exponent, kind), _all(kind, math.log(2))),
+            _log_of_one_plus(builder, rest, terms),
+        )
 
     return a(a), build

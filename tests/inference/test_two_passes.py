@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from pgm_rnn.emissions import Gaussian
 from pgm_rnn.inference import smc
 from pgm_rnn.inference.smc import engine, two_passes
 from pgm_rnn.kernels.lineages import Lineage
@@ -21,6 +22,7 @@ MODELS: dict[str, Callable[[], SequenceModel]] = {
     "vrnn by steps of an lstm": lambda: VRNN(NUM_KEYS, 2, 4, cell="lstm"),
     "vrnn with tanh": lambda: VRNN(NUM_KEYS, 2, 4, activation="tanh"),
     "dmm": lambda: DeepMarkovModel(NUM_KEYS, 3, 5, guide_dim=4),
+    "dmm of real numbers": lambda: DeepMarkovModel(latent_dim=3, hidden_dim=5, emission=Gaussian(NUM_KEYS)),
 }
 
 
@@ -71,10 +73,14 @@ def test_particles_that_keep_their_places_are_told_apart(name: str, monkeypatch:
     options: dict[str, Any] = {"num_particles": 4, "resample": "always"}
     expected = by_steps(monkeypatch, model, x, **options)
 
-    def own(ancestors: Tensor) -> Tensor:
-        return torch.arange(len(ancestors))[:, None].expand(ancestors.shape).contiguous()
+    first_pass = two_passes._first_pass
 
-    monkeypatch.setattr(two_passes, "Lineage", lambda ancestors, kin: Lineage(own(ancestors), kin))
+    def own(*arguments: Any) -> Any:
+        drawn = first_pass(*arguments)
+        rows, kin = torch.arange(len(drawn.lineage.ancestors)), drawn.lineage.kin
+        return drawn._replace(lineage=Lineage(rows[:, None].repeat(1, drawn.lineage.ancestors.shape[1]), kin))
+
+    monkeypatch.setattr(two_passes, "_first_pass", own)
     assert difference(estimates(model, x, **options), expected) > 1e-3
 
 
