@@ -364,11 +364,13 @@ RECIPES = {
         "step on the training data than on new pieces.",
     ),
     "rnn-lstm-nade-nottingham": Recipe(
-        "fit rnn --data nottingham --cell lstm --hidden-dim 128 --nade-dim 64 --batch-size 4 --epochs 24 "
-        "--learning-rate 5e-3 --schedule cosine --seed 0",
-        "Draws are a melody over chords, like the data: 83 % of the steps of 60 draws of 60 have three or four keys "
-        "(84 % in the test split). Chords last too long and change at odd moments, bars are not kept, and no draw "
-        "repeats its tune or ends.",
+        "fit rnn --data nottingham --cell lstm --hidden-dim 200 --nade-dim 64 --half --transpose 2 --batch-size 8 "
+        "--epochs 12 --learning-rate 5e-3 --schedule cosine --weight-decay 1e-3 --seed 0",
+        "Draws are a melody over chords, like the data: of 60 draws of 60 steps, 78 % of the steps have three or four "
+        "keys (3.89 on average, standard deviation 0.85), 7 % have two keys a semitone apart, and 38 % are the same as "
+        "the step before. In the test split 84 % have three or four keys, 1 % two a semitone apart, and 35 % are the "
+        "same as the step before. It was trained on four copies of each tune in other keys, too, and was still "
+        "improving when the fit ended.",
     ),
     "rnn-lstm-nottingham": Recipe(
         "fit rnn --data nottingham --cell lstm --hidden-dim 128 --batch-size 4 --epochs 30 --learning-rate 5e-3 "
