@@ -16,7 +16,11 @@ NO_BOUND = "the likelihood has no bound"
 """What the sentences on vanishing scales say of it."""
 
 
-class LimitWarning(UserWarning):
+class FitWarning(UserWarning):
+    """A fit by gradient steps ended, but its result needs attention."""
+
+
+class LimitWarning(FitWarning):
     """A fit by gradient steps ended with a parameter at, or beyond, the limit of what has a meaning."""
 
 

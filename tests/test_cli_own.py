@@ -262,6 +262,15 @@ def test_a_class_of_ones_own_is_fitted_scored_saved_and_resumed(
     assert "got one with another model: " in capsys.readouterr().err
 
 
+def test_a_fit_that_was_still_rising_says_so_among_its_lines(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    np.savetxt("far.csv", 9 + np.random.default_rng(0).normal(size=(60, 1)), delimiter=",")
+    fit = f"fit own {CLASS} --data far.csv --valid-fraction 0 --learning-rate 0.01 --output out --overwrite"
+    assert run(monkeypatch, f"{fit} --epochs 20") == 0
+    assert "the parameters are the last ones\nnote: the log likelihood was still rising" in capsys.readouterr().out
+    assert run(monkeypatch, f"{fit} --epochs 19") == 0  # too few to tell
+    assert "note: " not in capsys.readouterr().out
+
+
 def test_a_bound_is_fitted_where_the_likelihood_is_not_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("my/walking.py").write_text(
         SOURCE.replace("self.states, self.slope = FiniteStates(num_states), slope", "")

@@ -10,6 +10,7 @@ Pyro's ELBO runs as a module under torch.optim with parameters local to the mode
 Pyro's global parameter store. The run itself is in `training`, the bounds in `bounds`, their report in `evaluation`.
 """
 
+from pgm_rnn.inference.at_limits import FitWarning
 from pgm_rnn.inference.svi.checkpoints import CheckpointError
 from pgm_rnn.inference.svi.engine import fit
 from pgm_rnn.inference.svi.evaluation import Evaluation, evaluate, ratio_error
@@ -17,13 +18,16 @@ from pgm_rnn.inference.svi.plan import Epoch, minibatches
 from pgm_rnn.inference.svi.processes import ProcessLostError
 from pgm_rnn.inference.svi.session import checked_device
 from pgm_rnn.inference.svi.training import Fit
+from pgm_rnn.inference.svi.unfinished import UnfinishedWarning
 
 __all__ = [
     "CheckpointError",
     "Epoch",
     "Evaluation",
     "Fit",
+    "FitWarning",
     "ProcessLostError",
+    "UnfinishedWarning",
     "checked_device",
     "evaluate",
     "fit",

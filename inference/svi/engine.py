@@ -8,6 +8,7 @@ import pyro
 from pgm_rnn.checks import by_keyword
 from pgm_rnn.inference import at_limits
 from pgm_rnn.inference.suitable import check_trainable, no_model
+from pgm_rnn.inference.svi import unfinished
 from pgm_rnn.inference.svi.evaluation import num_modelled
 from pgm_rnn.inference.svi.goals import SequenceGoal
 from pgm_rnn.inference.svi.objectives import check_objective, chosen_objective
@@ -40,7 +41,8 @@ def fit(
     the run is killed and resumed from its checkpoint, however often.
 
     With the objective "mle", a concentration, degrees of freedom or a dispersion that ends at the limit of what
-    `em.fit` searches is named by a `LimitWarning`, with its state and what it means.
+    `em.fit` searches is named by a `LimitWarning`, with its state and what it means. An `UnfinishedWarning` says that
+    the log likelihood was still rising at `num_epochs` (`pgm_rnn.inference.svi.unfinished`).
 
     Where torch.distributed's default process group is initialised, as under torchrun, every process calls `fit` with
     the same arguments and takes its share of each minibatch of `batch_size`; all end with the same parameters. The
@@ -86,10 +88,13 @@ def fit(
         stream = 3 + RANK_STREAM * processes.rank
         with pyro.settings.context(module_local_params=True), seeded(plan.seed, stream=stream):
             check_objective(model, objective, num_particles, plan.kl_warmup, train)
-            ended = carried_out(SequenceGoal(model, train, valid, plan), plan, where, processes)
+            goal = SequenceGoal(model, train, valid, plan)
+            ended = carried_out(goal, plan, where, processes)
     if objective == "mle":
         for note in at_limits.of_model(model):
             warnings.warn(note, at_limits.LimitWarning, stacklevel=3)
+        for note in unfinished.of_fit(goal, ended.history, ended.stopped_by):
+            warnings.warn(note, unfinished.UnfinishedWarning, stacklevel=3)
     return Fit(model, *ended, objective, num_particles)
 
 

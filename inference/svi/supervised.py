@@ -7,8 +7,10 @@ There is one label per sequence (classification) or per step (tagging). The trai
 """
 
 import math
+import warnings
 from typing import Any, NamedTuple
 
+from pgm_rnn.inference.svi import unfinished
 from pgm_rnn.inference.svi.goals import LabelGoal
 from pgm_rnn.inference.svi.label_scores import (
     Confusion,
@@ -102,7 +104,7 @@ def fit(
     The parameters at the end are those of the epoch with the lowest validation loss, or the last ones without
     validation data. The same model, data and seed give the same parameters bit for bit on one machine's CPU, also if
     the run is killed and resumed from its checkpoint. Under torchrun the processes share each minibatch, as in
-    `svi.fit`.
+    `svi.fit`. An `UnfinishedWarning` says that the log probability was still rising at `num_epochs`.
 
     Args:
         model: a label model, such as `Tagger`.
@@ -141,6 +143,9 @@ def fit(
                 model.check(data.labels, data.inputs.x, data.inputs.lengths)
         processes = Processes(away)
         with seeded(plan.seed, stream=3 + RANK_STREAM * processes.rank):
-            ended = carried_out(LabelGoal(model, train, valid), plan, where, processes)
+            goal = LabelGoal(model, train, valid)
+            ended = carried_out(goal, plan, where, processes)
+    for note in unfinished.of_fit(goal, ended.history, ended.stopped_by):
+        warnings.warn(note, unfinished.UnfinishedWarning, stacklevel=2)
     history = tuple(LabelEpoch(*entry[:3]) for entry in ended.history)
     return LabelFit(model, history, ended.best_epoch, ended.stopped_by, ended.seconds)

@@ -16,7 +16,7 @@ from pgm_rnn.report.fitted import Job, Outcome, announce, check_job, counted, fi
 from pgm_rnn.report.hmm_fit import PSEUDO_OBSERVATIONS, fit_by_em
 from pgm_rnn.report.keeping import halved
 from pgm_rnn.report.material import FileOptions, Material
-from pgm_rnn.report.notes import noted_em
+from pgm_rnn.report.notes import as_notes, noted_em
 
 HMM_FILE = FileOptions(valid_fraction=0.1, test_fraction=0.2)
 LGSSM_FILE = FileOptions(valid_fraction=0.0, test_fraction=0.2, kind=("real",))
@@ -105,7 +105,7 @@ def fitted_hmm(job: Job, material: Material, num_states: int, options: HmmOption
     judge, chosen = "training" if material.valid is None else "validation", found.restarts.chosen
     best = f"random start {chosen} of {num_restarts}" if chosen else "the start from k-means"
     half, why = halved(model) if half else (False, "")
-    notes = _as_notes([*said, *([kept] if kept else [])])
+    notes = as_notes([*said, *([kept] if kept else [])])
     remark = "\n".join([f"{best} is the best on the {judge} data", *notes, *([why] if why else [])])
     return _em_outcome(found, given, remark)._replace(half=half)
 
@@ -144,7 +144,7 @@ def fit_lgssm(job: Job, *, latent_dim: int, num_iterations: int, tolerance: floa
             f"number; leave it out with --column, or use a smaller --latent-dim ({error})"
         ) from error
     kept = ["the distribution of the first state is not fitted: it stays at its start"] if keeps_initial else []
-    outcome = _em_outcome(found, options, "\n".join([*kept, *_as_notes(said)]))
+    outcome = _em_outcome(found, options, "\n".join([*kept, *as_notes(said)]))
     finish(job, folder, material, outcome, {"frozen": list(frozen)})
     return outcome
 
@@ -164,10 +164,6 @@ def _one_component(material: Material) -> Material:
 def _dtype(material: Material) -> torch.dtype:
     x = material.train.x
     return x.dtype if x.is_floating_point() else torch.get_default_dtype()
-
-
-def _as_notes(sentences: list[str]) -> list[str]:
-    return [f"note: {sentence}" for sentence in sentences]
 
 
 def _em_outcome(found: em.EmFit, options: Mapping[str, object], remark: str) -> Outcome:

@@ -32,6 +32,7 @@ from pgm_rnn.report.fitted import (
 )
 from pgm_rnn.report.keeping import halved
 from pgm_rnn.report.material import FileOptions, Material
+from pgm_rnn.report.notes import as_notes, noted
 from pgm_rnn.report.records import check_appendable
 from pgm_rnn.report.saved import open_saved
 from pgm_rnn.report.unfinished import finish_or_fail, fitted
@@ -175,13 +176,14 @@ def carried_out(
     with launched(where.device) as first:
         if first:
             announce(job, material, title)
-        found, failure = fitted(
-            model, options, lambda: svi.fit(model, material.train, material.valid, seed=job.seed, **options)
-        )
+        with noted(svi.FitWarning) as said:
+            found, failure = fitted(
+                model, options, lambda: svi.fit(model, material.train, material.valid, seed=job.seed, **options)
+            )
     half, why = halved(model) if half else (False, "")
     best = "those of the best epoch so far" if found is None else f"those of epoch {found.best_epoch}, the best"
     judged = f"{best} on the validation data" if material.valid is not None else "the last ones"
-    remark = f"the parameters are {judged}" + (f"\n{why}" if why else "")
+    remark = "\n".join([f"the parameters are {judged}", *([why] if why else []), *as_notes(said)])
     plain = {option: str(value) if isinstance(value, Path) else value for option, value in options.items()}
     plain |= more
     ended_by: str

@@ -39,6 +39,7 @@ from pgm_rnn.report.fitted import (
     record_of,
     say_how_it_ended,
 )
+from pgm_rnn.report.notes import as_notes, noted
 from pgm_rnn.report.records import check_appendable
 from pgm_rnn.report.terminal import console
 from pgm_rnn.report.unfinished import finish_or_fail, fitted
@@ -109,12 +110,13 @@ def fit_labels(job: Job, name: str, sizes: Mapping[str, Any], options: Mapping[s
             ]
             shown = ", ".join([*named, data.task])
             announce(job, data.dataset, f"{name}, {shown} with {data.family.num_symbols} labels, AdamW on log p(y | x)")
-        found, failure = fitted(
-            model,
-            options,
-            lambda: supervised.fit(model, data.splits["train"], data.splits.get("valid"), seed=job.seed, **options),
-        )
+        train, valid = data.splits["train"], data.splits.get("valid")
+        with noted(svi.FitWarning) as said:
+            found, failure = fitted(
+                model, options, lambda: supervised.fit(model, train, valid, seed=job.seed, **options)
+            )
     outcome = _outcome(model, found, data, options, working_seconds() - start_time)
+    outcome = outcome._replace(remark="\n".join([outcome.remark, *as_notes(said)]))
     if first:
         way_out = "continue with --resume" if options["checkpoint"] else "fit again"
         finish_or_fail(lambda: _finish(job, folder, data, outcome), folder, failure, way_out)

@@ -1,7 +1,7 @@
 """Warnings that a report shows in a place of its own."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +20,11 @@ def noted(kind: type[Warning]) -> Iterator[list[str]]:
             sentences.append(str(warning.message))
         else:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+
+def as_notes(sentences: Iterable[str]) -> list[str]:
+    """Lines that say the sentences to the user of a command."""
+    return [f"note: {sentence}" for sentence in sentences]
 
 
 def noted_em(model: Any, data: Any, **options: Any) -> tuple[em.EmFit, list[str]]:

@@ -116,7 +116,9 @@ def _by_gradient(model: SequenceModel, train: Sequences, seed: int, options: Map
         return copy.deepcopy(model)  # nothing that could have seen the data
     objective = chosen_objective(fresh, options.get("objective"))
     given = among(options, Plan) | {"objective": objective, "progress": False, "seed": seed}
-    return svi.fit(fresh, *_parted(train, seed), **given)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", svi.FitWarning)  # on single folds
+        return svi.fit(fresh, *_parted(train, seed), **given)
 
 
 def _parted(train: Sequences, seed: int) -> tuple[Sequences, Sequences | None]:
