@@ -63,7 +63,7 @@ def of_model(model: nn.Module, fitted: Collection[str] | None = None) -> list[st
 
 
 @torch.no_grad()
-def of_scales(model: nn.Module, x: Tensor, fitted: Collection[str]) -> list[str]:
+def of_scales(model: nn.Module, x: Tensor, fitted: Collection[str], floor: Tensor | None = None) -> list[str]:
     """A sentence for each scale of real observations that has fallen below their rounding error in float64.
 
     A law with such a scale has only exactly predicted observations, and a log density as large as the scale is small.
@@ -72,24 +72,39 @@ def of_scales(model: nn.Module, x: Tensor, fitted: Collection[str]) -> list[str]
         model: the model.
         x: observations, (batch, T, *event); the size of the smallest column that is not zero counts.
         fitted: names of the module's parameters that were fitted.
+        floor: the smallest scales that the fit sets, `SMALLEST_SCALE` of the observations' spread, (*event,), where it
+            has such: scales near them count, too.
     """
     sizes = x.double().nan_to_num().abs().reshape(*x.shape[:2], -1).amax((0, 1))
     sizes = sizes[sizes > 0]
-    least = torch.finfo(torch.float64).eps * float(sizes.min()) if len(sizes) else 0.0
+    rounding = torch.finfo(torch.float64).eps * float(sizes.min()) if len(sizes) else 0.0
     raw, found = dict(model.named_parameters()), []
     for name, natural in _naturals(model).items():
-        if not name.endswith("scale") or natural.raw not in fitted:
+        if not name.endswith(("scale", "scales")) or natural.raw not in fitted:
             continue
         value = natural.read(raw[natural.raw].detach()).double()
-        at = value <= max(least, 4 * torch.finfo(raw[natural.raw].dtype).tiny)
-        if bool(at.any()):
-            by_state = value.dim() == x.dim() - 1  # (K, *event)
-            where = f", in {_named('state', at.reshape(len(at), -1).any(1))} (counted from 0)" if by_state else ""
-            found.append(
-                f"{name} ends at {float(value.min()):.2g}, below the rounding of the observations{where}: they are "
-                f"predicted exactly there, and {NO_BOUND}; use fewer states, or other starts"
-            )
+        least = max(rounding, 4 * torch.finfo(raw[natural.raw].dtype).tiny)
+        for at, below in ((value <= least, "below the rounding"), (_near(value, floor), "at most 2e-06 of the spread")):
+            if bool(at.any()):
+                found.append(_vanishing(name, value, at, below, by_state=value.dim() == x.dim() - 1))  # (K, *event)
+                break
     return found
+
+
+def _near(value: Tensor, floor: Tensor | None) -> Tensor:
+    """Which scales are at most twice the smallest ones that a fit sets."""
+    if floor is None:
+        return torch.zeros_like(value) > 0
+    each = value.shape[value.dim() - floor.dim() :] == floor.shape
+    return value <= 2 * (floor if each else floor.min())
+
+
+def _vanishing(name: str, value: Tensor, at: Tensor, below: str, *, by_state: bool) -> str:
+    where = f", in {_named('state', at.reshape(len(at), -1).any(1))} (counted from 0)" if by_state else ""
+    return (
+        f"{name} ends at {float(value.min()):.2g}, {below} of the observations{where}: they are predicted exactly "
+        f"there, and {NO_BOUND}; use fewer states, or other starts"
+    )
 
 
 def _naturals(model: nn.Module) -> dict[str, Natural]:

@@ -16,10 +16,8 @@ from torch import Tensor, nn
 
 from pgm_rnn.emissions import Emission, FullGaussian, Gaussian, SphericalGaussian, StudentT
 from pgm_rnn.emissions.natural import IDENTITY, Natural, whole
+from pgm_rnn.sequence_model.mixins import SMALLEST_SCALE
 from pgm_rnn.states import ProductStates
-
-SMALLEST = 1e-6
-"""Smallest standard deviation that `fit` gives, as a fraction of the column's."""
 
 
 class AdditiveEmission(nn.Module):
@@ -214,7 +212,7 @@ class AdditiveEmission(nn.Module):
 
     def _set(self, solution: Tensor, centre: Tensor, cov: Tensor, spread: Tensor) -> None:
         """Take effects (sum of K_m, D) around a centre, and a covariance with variances of at least (1e-6 spread)^2."""
-        least = (SMALLEST * spread.where(spread > 0, 1.0)).square()
+        least = (SMALLEST_SCALE * spread.where(spread > 0, 1.0)).square()
         cov = cov + torch.diag((least - cov.diagonal()).clamp(min=0))
         solution = solution + centre / len(self.effects)  # each chain has a part of the offset
         for effects, part in zip(self.effects, solution.split(list(self.states.sizes)), strict=True):

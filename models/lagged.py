@@ -14,10 +14,8 @@ from torch import Tensor
 
 from pgm_rnn.emissions import FullGaussian, Gaussian
 from pgm_rnn.sequence_model import UnrollsMemory
+from pgm_rnn.sequence_model.mixins import SMALLEST_SCALE
 from pgm_rnn.sequences import Sequences
-
-_SMALLEST = 1e-6
-"""The smallest standard deviation of a state's noise, as a fraction of the data's own."""
 
 
 class Lagged(UnrollsMemory):
@@ -123,7 +121,7 @@ def regressed(lags: Tensor, now: Tensor, weights: Tensor) -> Regressed | None:
     residuals = root * (now - middle - rows @ solution)
     cov = residuals.mT @ residuals / total
     spread = now.std(0, correction=0)
-    least = (_SMALLEST * spread.where(spread > 0, 1.0)).square()
+    least = (SMALLEST_SCALE * spread.where(spread > 0, 1.0)).square()
     cov = cov + torch.diag((least - cov.diagonal()).clamp(min=0))
     coefficients = solution[:-1].mT
     return Regressed(middle + solution[-1] - coefficients @ centre, coefficients, cov)

@@ -28,6 +28,7 @@ from pgm_rnn.sequence_model import ClosedMStep, products, tables
 from pgm_rnn.sequence_model.conditionals import First
 from pgm_rnn.sequence_model.counts import Counts, counts_of, expected_log_density_of_counts
 from pgm_rnn.sequence_model.expected import AnyExpected, Expected, ExpectedProduct, expect, expected_log_density
+from pgm_rnn.sequence_model.mixins import SMALLEST_SCALE
 from pgm_rnn.sequence_model.products import Product, has_product
 from pgm_rnn.sequence_model.tables import Tables
 from pgm_rnn.sequences import Sequences
@@ -154,8 +155,15 @@ class GradientEm(Twins):
         """Sentences on states without a share of the data, and on parameters at a limit."""
         shares = torch.stack([expected.states.sum((0, 1)) for expected in self._expected[start].values()]).sum(0)
         found = remarks.of_states(shares, torch.zeros(len(shares), 0) > 0, 0.0, from_data=True)
-        found = found + at_limits.of_scales(self._twins[start], self._data.x, self._trained)
+        found = found + at_limits.of_scales(self._twins[start], self._data.x, self._trained, self._floor())
         return found + at_limits.of_model(self._twins[start], self._trained)
+
+    def _floor(self) -> Tensor | None:
+        """The smallest scales that a closed M-step sets, (*event,); None without one, or where entries are missing."""
+        if not isinstance(self._model, ClosedMStep) or self._data.observed is not None:
+            return None
+        spread = self._data.x[self._data.mask].double().std(0, correction=0)
+        return SMALLEST_SCALE * spread.where(spread > 0, 1.0)
 
 
 def _first_of(model: nn.Module) -> First:

@@ -41,8 +41,9 @@ def fit(
     the run is killed and resumed from its checkpoint, however often.
 
     With the objective "mle", a concentration, degrees of freedom or a dispersion that ends at the limit of what
-    `em.fit` searches is named by a `LimitWarning`, with its state and what it means. An `UnfinishedWarning` says that
-    the log likelihood was still rising at `num_epochs` (`pgm_rnn.inference.svi.unfinished`).
+    `em.fit` searches is named by a `LimitWarning`, with its state and what it means, and so is a scale that vanishes.
+    An `UnfinishedWarning` says that the log likelihood was still rising at `num_epochs`
+    (`pgm_rnn.inference.svi.unfinished`).
 
     Where torch.distributed's default process group is initialised, as under torchrun, every process calls `fit` with
     the same arguments and takes its share of each minibatch of `batch_size`; all end with the same parameters. The
@@ -91,9 +92,11 @@ def fit(
             goal = SequenceGoal(model, train, valid, plan)
             ended = carried_out(goal, plan, where, processes)
     if objective == "mle":
-        for note in at_limits.of_model(model):
+        fitted = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+        vanishing = at_limits.of_scales(model, train.x, fitted)
+        for note in [*vanishing, *at_limits.of_model(model)]:
             warnings.warn(note, at_limits.LimitWarning, stacklevel=3)
-        for note in unfinished.of_fit(goal, ended.history, ended.stopped_by):
+        for note in [] if vanishing else unfinished.of_fit(goal, ended.history, ended.stopped_by):
             warnings.warn(note, unfinished.UnfinishedWarning, stacklevel=3)
     return Fit(model, *ended, objective, num_particles)
 

@@ -133,6 +133,10 @@ class GivesChain(Conditionals, ABC):
         """Observations (batch, T, M) minus what the emission adds to C z_t."""
 
 
+SMALLEST_SCALE = 1e-6
+"""The smallest standard deviation that closed M-steps of the zoo set, as a fraction of the data's own."""
+
+
 class ClosedMStep(Conditionals, ABC):
     """A model with finitely many states whose M-step in EM, or a part of it, has a closed form."""
 

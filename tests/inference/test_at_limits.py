@@ -11,7 +11,7 @@ from torch import Tensor
 from pgm_rnn.emissions import Beta, EmissionTable, Gamma, Gaussian, Joint, Mixture, NegativeBinomial, StudentT, VonMises
 from pgm_rnn.emissions.natural import Natural
 from pgm_rnn.inference import at_limits, em, svi
-from pgm_rnn.models import HMM, HSMM, FactorialHMM, InputHMM
+from pgm_rnn.models import HMM, HSMM, AutoregressiveHMM, FactorialHMM, InputHMM
 
 LAWS: dict[str, tuple[Any, dict[str, list[float]], str]] = {
     "gamma": (Gamma(), {"mean": [1.0, 20.0], "concentration": [4.0, 40.0]}, "concentration"),
@@ -147,21 +147,53 @@ def test_models_with_durations_and_with_inputs_say_it_too() -> None:
         em.fit(driven, x, inputs=u, num_iterations=1, progress=False)
 
 
-def test_a_scale_that_gradient_steps_bring_to_nothing_is_named() -> None:
-    """A state of constant observations: log p(x) has no bound, and L-BFGS runs after it."""
-    u, x = torch.zeros(6, 40, 1).double(), torch.randn(6, 40).double()
-    constant = x.where(torch.arange(40) % 4 > 0, 50.0)
-    normal = Gaussian().table(torch.tensor([0.0, 50.0]).double(), torch.ones(2).double())
-    moves, start = torch.tensor([[0.7, 0.3], [0.9, 0.1]]).double(), torch.ones(2).double() / 2
-    driven = InputHMM(start, moves, normal, 1, drives="emission").double()
-    told = r"^scale ends at .*, below the rounding of the observations, in state 1 \(counted from 0\): "
+def of_two(noise: float = 0.0) -> Tensor:
+    """A state of constant observations, up to some noise, and one of normal ones."""
+    x = torch.randn(6, 40, generator=torch.Generator().manual_seed(0)).double()
+    return x.where(torch.arange(40) % 4 > 0, 50.0 + noise * x)
+
+
+def table_of_two() -> EmissionTable:
+    return Gaussian().table(torch.tensor([0.0, 50.0]).double(), torch.ones(2).double())
+
+
+MOVES_OF_TWO = torch.tensor([[0.7, 0.3], [0.9, 0.1]], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("drives", ["transition", "emission"])
+def test_a_scale_that_ends_at_the_least_of_a_closed_m_step_is_named(drives: Any) -> None:
+    u, start = torch.zeros(6, 40, 1).double(), torch.ones(2).double() / 2
+    options: dict[str, Any] = {"inputs": u, "num_iterations": 3, "tolerance": 0.0, "progress": False}
+    told = r"^scale ends at \S+, (at most 2e-06 of the spread|below the rounding) of the observations, in state 1 \("
     with pytest.warns(em.EmWarning, match=told) as raised:
-        em.fit(driven, constant, inputs=u, num_iterations=10, tolerance=0.0, progress=False)
+        em.fit(InputHMM(start, MOVES_OF_TWO, table_of_two(), 1, drives=drives).double(), of_two(), **options)
     assert len(raised) == 1
+    assert at_limits.NO_BOUND in str(raised[0].message)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        driven = InputHMM(start, moves, normal, 1, drives="emission").double()
-        em.fit(driven, constant + 1e-6 * x, inputs=u, num_iterations=10, tolerance=0.0, progress=False)
+        em.fit(InputHMM(start, MOVES_OF_TWO, table_of_two(), 1, drives=drives).double(), of_two(1e-3), **options)
+
+
+def test_an_autoregression_that_is_exact_in_a_state_is_named() -> None:
+    start, lags = torch.ones(2).double() / 2, torch.zeros(2, 1).double()
+    model = AutoregressiveHMM(start, MOVES_OF_TWO, table_of_two(), lags)
+    with pytest.warns(em.EmWarning, match=r"^scale ends at .* of the observations, in state 1 \(counted from 0\): "):
+        em.fit(model, of_two(), num_iterations=3, tolerance=0.0, progress=False)
+
+
+def test_gradient_steps_that_end_at_a_vanishing_scale_say_so_and_do_not_ask_for_more() -> None:
+    model = HMM(torch.ones(2).double() / 2, MOVES_OF_TWO, table_of_two())
+    told = r"^scale ends at \S+, below the rounding of the observations, in state 1 \(counted from 0\): "
+    options: dict[str, Any] = {"objective": "mle", "num_epochs": 120, "progress": False}
+    with pytest.warns(at_limits.LimitWarning, match=told) as raised:
+        svi.fit(model, of_two(), learning_rate=0.5, **options)
+    assert len(raised) == 1  # no remark that the likelihood still rose
+    assert raised[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        svi.fit(
+            HMM(torch.ones(2).double() / 2, MOVES_OF_TWO, table_of_two()), of_two(0.5), learning_rate=0.1, **options
+        )
 
 
 def test_a_scale_that_states_share_names_no_state_and_frozen_ones_are_left_out() -> None:
