@@ -271,19 +271,42 @@ def test_a_fit_that_was_still_rising_says_so_among_its_lines(monkeypatch: pytest
     assert "note: " not in capsys.readouterr().out
 
 
-def test_a_bound_is_fitted_where_the_likelihood_is_not_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+def write_walking() -> None:
+    """A file with a class whose state walks, nonlinear for all that is known, and without a guide."""
     Path("my/walking.py").write_text(
         SOURCE.replace("self.states, self.slope = FiniteStates(num_states), slope", "")
         .replace("dist.Categorical(logits=self.moves[0])", "dist.Normal(0.0, 1.0)")
         .replace("dist.Categorical(logits=self.moves[z])", "dist.Normal(z, 1.0)")
         .replace("self.means[z] + self.slope * h", "self.means[0] + z[..., None]")
     )
+
+
+def test_a_bound_is_fitted_where_the_likelihood_is_not_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_walking()
     fit = "fit own --class my/walking.py:Regimes --data river.csv --epochs 1 --json r.json"
     for objective, options in (("elbo", ""), ("fivo", "--objective fivo --num-particles 4 --output other")):
         assert run(monkeypatch, f"{fit} {options}") == 0
         record = json.loads(Path("r.json").read_text())
         assert (record["fit"]["objective"], record["fit"]["valid_particles"]) == (objective, 16)
         assert record["scores"][0]["bound"] == "FIVO_128"
+
+
+def test_a_fit_and_evaluate_score_one_series_alike(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    write_walking()
+    fit = "fit own --class my/walking.py:Regimes --data river.csv --epochs 1 --json r.json --output out"
+    assert run(monkeypatch, f"{fit} --valid-fraction 0 --test-fraction 0") == 0
+    (score,), said = json.loads(Path("r.json").read_text())["scores"], capsys.readouterr().out
+    assert run(monkeypatch, "evaluate out --class my/walking.py:Regimes --data river.csv --json e.json") == 0
+    found, output = json.loads(Path("e.json").read_text()), capsys.readouterr().out
+    assert {name: found[name] for name in ("nats_per_step", "standard_error", "bound")} == {
+        name: score[name] for name in ("nats_per_step", "standard_error", "bound")
+    }
+    line = "FIVO_128: from a particle filter, above the exact number on average"
+    assert line in said
+    assert line in output
+    other = "evaluate out --class my/walking.py:Regimes --data river.csv --bound elbo --json e.json"
+    assert run(monkeypatch, other) == 0
+    assert json.loads(Path("e.json").read_text())["bound"] == "ELBO"
 
 
 @pytest.mark.usefixtures("few_synthetic_sequences")

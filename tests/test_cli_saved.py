@@ -16,7 +16,7 @@ from pgm_rnn import load_model, load_pretrained, save_model
 from pgm_rnn.data.dataset import Dataset
 from pgm_rnn.emissions import Bernoulli, Categorical, Gaussian, Pen, Poisson
 from pgm_rnn.inference import kalman, svi
-from pgm_rnn.models import HMM, RNN, LinearGaussianSSM, NoisyRNN
+from pgm_rnn.models import HMM, RNN, DeepMarkovModel, LinearGaussianSSM, NoisyRNN
 from pgm_rnn.randomness import seeded
 from pgm_rnn.report import material, predicting, saved, showing
 from pgm_rnn.report.midi import midi
@@ -94,7 +94,9 @@ def test_a_model_is_scored_exactly_on_a_data_set(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("options", "label"),
     [
-        ("", "ELBO"),
+        ("--bound elbo", "ELBO"),
+        ("", "FIVO_128"),
+        ("--num-particles 9", "FIVO_9"),
         ("--bound iwae --num-particles 5", "IWAE_5"),
         ("--bound fivo --num-particles 6 --normalisation skip-first", "FIVO_6"),
         ("--bound importance --num-particles 7 --normalisation sequence --seed 3", "importance_7"),
@@ -110,8 +112,8 @@ def test_a_model_without_a_likelihood_is_scored_by_a_bound_with_its_error(
     expected = svi.evaluate(
         noisy(),
         torch.from_numpy(series()),
-        bound=given.get("--bound"),
-        num_particles=int(given.get("--num-particles", 500)),
+        bound=given.get("--bound", "fivo"),  # of a model without a guide
+        num_particles=int(given.get("--num-particles", 500 if "--bound" in given else 128)),
         normalisation=given.get("--normalisation", "sum"),
         seed=int(given.get("--seed", 0)),
     )
@@ -120,6 +122,12 @@ def test_a_model_without_a_likelihood_is_scored_by_a_bound_with_its_error(
     assert expected.bound == label
     assert f"{expected.nats_per_step:.3f}   {expected.standard_error:.3f}   {label}" in output
     assert "of the draws alone" in output
+    assert (f"{label}: from a particle filter, above the exact number" in output) == label.startswith("FIVO")
+
+
+def test_a_model_with_a_guide_is_scored_by_its_elbo(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    save_model(DeepMarkovModel(latent_dim=2, hidden_dim=3, emission=Gaussian(2)).double(), "guided")
+    assert "ELBO" in run(monkeypatch, capsys, "evaluate guided --data many.npy")
 
 
 def test_the_error_of_one_series_is_that_of_its_steps(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

@@ -65,12 +65,16 @@ def evaluate(
             ("exact", "elbo", "iwae", "fivo", "importance"),
             "How the likelihood is computed: exact, elbo, iwae or fivo (upper bounds on the nats), or importance "
             "(an estimate).",
-            show_default="exact if the model allows it, else elbo",
+            show_default="exact if the model allows it, else elbo, or fivo for a model without a guide",
         ),
     ] = None,
     num_particles: Annotated[
-        int, typer.Option(help="Particles or draws per sequence, for every bound except exact.")
-    ] = 500,
+        int | None,
+        typer.Option(
+            help="Particles or draws per sequence, for every bound except exact.",
+            show_default="500; without --bound, for a model without a guide, as many as `fit` scores with",
+        ),
+    ] = None,
     normalisation: Annotated[
         str,
         choice(

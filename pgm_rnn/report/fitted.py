@@ -223,9 +223,13 @@ def counted(num: int, unit: str) -> str:
 
 def _caption(material: Material, scores: list[Score]) -> str:
     """The meaning of the columns, in a line or two."""
-    bound = scores[0].bound
-    estimated = "" if bound == "exact" else f"\n{bound}: from a particle filter, above the exact number on average"
-    return _errors(material, scores) + estimated
+    return _errors(material, scores) + said_of(scores[0].bound)
+
+
+def said_of(bound: str) -> str:
+    """A further line on a bound that comes from a particle filter."""
+    filtered = bound.lower().startswith("fivo")
+    return f"\n{bound}: from a particle filter, above the exact number on average" if filtered else ""
 
 
 def _errors(material: Material, scores: list[Score]) -> str:

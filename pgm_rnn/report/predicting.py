@@ -1,5 +1,6 @@
 """`pgm-rnn evaluate`, `sample` and `forecast`: compute with a saved model, then print or write the results."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,11 @@ from pgm_rnn.inference import smc, svi
 from pgm_rnn.inference.diagnosis import check_scores
 from pgm_rnn.inference.svi.evaluation import num_modelled
 from pgm_rnn.registries import OWN, Registries
-from pgm_rnn.report.fitted import scores_table
+from pgm_rnn.report.fitted import said_of, scores_table
 from pgm_rnn.report.forecasts import FORECAST_FILES
-from pgm_rnn.report.material import Score
+from pgm_rnn.report.material import Score, particles_of
 from pgm_rnn.report.media import ARRAYS, medium_of, text_lines
-from pgm_rnn.report.one_step_terms import one_step_terms, seen_steps
+from pgm_rnn.report.one_step_terms import PARTICLES, one_step_terms, seen_steps
 from pgm_rnn.report.records import check_output, write_json
 from pgm_rnn.report.saved import Source, observations, open_saved, vocabulary_of, words_of
 from pgm_rnn.report.saved_inputs import NUM_DRAWS, STEPS_AHEAD, future_of, inputs_of_draws
@@ -28,6 +29,8 @@ from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.observations import checked
 from pgm_rnn.sequences import Sequences
 
+NUM_PARTICLES = 500
+"""Particles or draws of a bound that is asked for, if their number is not."""
 MAX_SHOWN = 20
 """Largest number of draws that are printed."""
 LEVELS, ON_TERMINAL = (50.0, 90.0), (90.0,)
@@ -42,13 +45,15 @@ def evaluate_saved(
     *,
     model_class: type[SequenceModel] | None = None,
     bound: str | None,
-    num_particles: int,
+    num_particles: int | None,
     normalisation: str,
     batch_size: int,
     seed: int,
     json: Path | None,
 ) -> svi.Evaluation:
     """Score a saved model on data, print the result and write it to a file if one is named.
+
+    By default a model without a likelihood in closed form and without a guide is scored by a filter, as fits are.
 
     Raises:
         ValueError: there is no such model or data, an option does not apply to them, or the model's parameters are not
@@ -58,19 +63,25 @@ def evaluate_saved(
         check_output(json)
     saved = open_saved(folder, source.registries, model_class)
     data = observations(saved, source)
-    options: dict[str, Any] = {"num_particles": num_particles, "batch_size": batch_size, "seed": seed}
-    by_steps = len(data.lengths) == 1 and saved.model.exact and bound in (None, "exact") and normalisation == "sum"
+    as_fit = bound is None and not saved.model.has_proposal
+    by_steps = len(data.lengths) == 1 and normalisation == "sum" and (as_fit or _is_exact(saved.model, bound))
     with blamed_on_model(folder):
-        if by_steps:
-            found = _evaluated_by_steps(saved.model, data)
+        if as_fit and not saved.model.exact:
+            bound, default = "fivo", PARTICLES if by_steps else particles_of(saved.model, data)
         else:
-            found = svi.evaluate(saved.model, data, bound=bound, normalisation=normalisation, **options)
+            default = NUM_PARTICLES
+        options: dict[str, Any] = {"num_particles": default if num_particles is None else num_particles, "seed": seed}
+        if by_steps:
+            found = _evaluated_by_steps(saved.model, data, **options)
+        else:
+            options |= {"batch_size": batch_size, "normalisation": normalisation}
+            found = svi.evaluate(saved.model, data, bound=bound, **options)
     check_score(found.nats_per_step, folder)
     split = "all" if source.name not in source.registries.datasets else source.split or "test"
     out = console()
     over = "steps, each given those before it" if by_steps else "sequences"
     out.print(scores_table([Score(split, *found[:3], len(data.lengths), found.num_steps)]))
-    out.print(f"± standard error over {over}" + _monte_carlo(found))
+    out.print(f"± standard error over {over}" + ("" if by_steps else _monte_carlo(found)) + said_of(found.bound))
     if json is not None:
         numbers = {name: value for name, value in found._asdict().items() if name != "log_likelihoods"}
         record = {"folder": str(folder), "data": source.name, "split": split, "seed": seed, **numbers}
@@ -78,19 +89,28 @@ def evaluate_saved(
     return found
 
 
-def _evaluated_by_steps(model: SequenceModel, data: Sequences) -> svi.Evaluation:
-    """The exact score of a single series, and its error over the steps, whose terms are taken for independent ones.
+def _is_exact(model: SequenceModel, bound: str | None) -> bool:
+    """Whether a score with this bound is the exact one."""
+    return model.exact and bound in (None, "exact")
+
+
+def _evaluated_by_steps(model: SequenceModel, data: Sequences, num_particles: int, seed: int) -> svi.Evaluation:
+    """The score of a single series, and its error over the steps, whose terms are taken for independent ones.
+
+    It is exact, or that of a filter with so many particles, whose Monte Carlo error is then not known.
 
     Raises:
         FloatingPointError: as `svi.evaluate`.
     """
+    check_counts(num_particles=num_particles)
     data = checked(model, data)
-    terms, steps = one_step_terms(model, data), seen_steps(model, data)
-    total = terms.sum(-1)
-    check_scores(model, model.family, data, total, "log likelihood (exact)")
+    terms = one_step_terms(model, data, num_particles=num_particles, seed=seed)
+    total, steps = terms.sum(-1), seen_steps(model, data)
+    bound, monte_carlo = ("exact", 0.0) if model.exact else (f"FIVO_{num_particles}", math.nan)
+    check_scores(model, model.family, data, total, f"log likelihood ({bound})")
     nats, num_steps = -terms[0], num_modelled(model, data)
     error = svi.ratio_error(nats[steps > 0], steps[steps > 0])
-    return svi.Evaluation(-float(total) / num_steps, error, "exact", total, num_steps)
+    return svi.Evaluation(-float(total) / num_steps, error, bound, total, num_steps, monte_carlo_error=monte_carlo)
 
 
 def _monte_carlo(found: svi.Evaluation) -> str:
