@@ -50,7 +50,8 @@ class FitGroup(Group):
             close = difflib.get_close_matches(args[0].lower(), known, n=1)
             ctx.fail(f"No such command {args[0]!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
         for data in _values("--data", args):
-            check_data(ctx, data)
+            if not data.startswith("--"):  # the command says that the value is missing
+                check_data(ctx, data)
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:

@@ -5,12 +5,24 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
+from pgm_rnn.cli.values import check_values
+
 FIRST = "fit"
 """The command that one uses first, and which the help lists first."""
 
 
 class Command(TyperCommand):
-    """A command whose flags show no type in the help."""
+    """A command whose flags show no type in the help, and whose options do not take one another as values."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """Parse the arguments.
+
+        Raises:
+            UsageError: they are wrong.
+        """
+        if not ctx.resilient_parsing:  # a shell completes what is not yet whole
+            check_values(ctx, self.get_params(ctx), args)
+        return super().parse_args(ctx, args)
 
     def get_params(self, ctx: Any) -> Any:
         """The parameters, that of `--help` among them."""
