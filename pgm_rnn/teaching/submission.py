@@ -7,18 +7,22 @@ with `# check: NAME` are checks for students, and are left out.
 import json
 import re
 import stat
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pgm_rnn.teaching.instances import normalized
 from pgm_rnn.teaching.percent import read_cells
+from pgm_rnn.teaching.sandbox import printable
 
 LARGEST = 5_000_000
 """Bytes of the largest submission."""
 MOST_CELLS = 300
 PART = re.compile(r"^\s*# (part|check): ([\w-]+)")
 ANSWER = re.compile(r"\A\s*\*\*Answer ([\w-]+)\.\*\*\s*")
+HEADING = re.compile(r"^#{1,6}[ \t]+(\S.*)$", re.MULTILINE)
+LONGEST_HEADING = 60
 MAGIC = re.compile(r"^(\s*)[%!].*$", re.MULTILINE)
 SUFFIXES = (".ipynb", ".py")
 
@@ -29,7 +33,7 @@ class Code(NamedTuple):
     Attributes:
         part: the part whose cell it is; "" for a cell of the student's own, or one that is given.
         code: its lines; IPython's magic lines are replaced by `pass`.
-        label: "cell 3".
+        label: where the student finds it, such as 'cell 2 under "3. The smoother"'. No two cells have the same.
     """
 
     part: str
@@ -133,14 +137,34 @@ def submission_of(content: bytes, suffix: str) -> Submission:
     if len(pairs) > MOST_CELLS:
         raise ValueError(f"expected at most {MOST_CELLS} cells, got {len(pairs)}")
     cells, answers = [], dict[str, str]()
-    for number, (is_text, content_of_cell) in enumerate(pairs, start=1):
+    labels = _labels(pairs)
+    for (is_text, content_of_cell), label in zip(pairs, labels, strict=True):
         answer, part = ANSWER.match(content_of_cell), PART.match(content_of_cell)
         if is_text and answer:
             answers[answer[1]] = content_of_cell[answer.end() :].strip()
         elif not is_text and not (part and part[1] == "check"):
             code = MAGIC.sub(r"\1pass", content_of_cell)
-            cells.append(Code(part[2] if part else "", code, f"cell {number}"))
+            cells.append(Code(part[2] if part else "", code, label))
     return Submission(cells, answers)
+
+
+def _labels(pairs: Iterable[tuple[bool, str]]) -> list[str]:
+    """Labels of cells by the last heading above and the number of the code cell below it, from 1.
+
+    Cells below two headings alike are counted on, so that no two have the same label.
+    """
+    heading, counts, labels = "", Counter[str](), list[str]()
+    for is_text, content in pairs:
+        if is_text:
+            heading = next(map(_shown, reversed(HEADING.findall(content))), heading)
+        counts[heading] += not is_text
+        labels.append(f'cell {counts[heading]} under "{heading}"' if heading else f"cell {counts[heading]} at the top")
+    return labels
+
+
+def _shown(heading: str) -> str:
+    """A heading in letters that may stand in the name of a piece of code."""
+    return printable(heading).replace("/", "-").strip()[:LONGEST_HEADING]
 
 
 def _of_notebook(text: str) -> Iterator[tuple[bool, str]]:

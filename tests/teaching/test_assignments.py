@@ -35,6 +35,16 @@ def test_a_blank_submission_has_zero_and_is_told_what_is_not_done(name: str) -> 
     assert list(marks.answers) == [question.name for question in assignment.questions]
 
 
+def test_an_error_in_a_cell_names_the_heading_that_the_student_sees() -> None:
+    assignment = assignment_of("kalman")
+    notebook = json.loads(student_notebook(assignment))
+    own = next(cell for cell in notebook["cells"] if "".join(cell["source"]).startswith("# part: smoother"))
+    own["source"] = "# part: smoother\ndef smooth(:\n"
+    marks = mark(assignment, submission_of(json.dumps(notebook).encode(), ".ipynb"), SOMEBODY)
+    (message,) = [message for message in marks.messages if message.startswith("smoother: ")]
+    assert message.startswith('smoother: cell 1 under "3. The smoother": SyntaxError: ')
+
+
 @pytest.mark.parametrize("path", DAILY, ids=lambda path: f"{path.parents[1].name}-{path.stem}")
 def test_a_wrong_answer_has_the_marks_that_it_states(path: Path) -> None:
     wrong = read_wrong(path)

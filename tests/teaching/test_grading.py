@@ -123,6 +123,24 @@ def test_points_that_are_none_and_tables_of_something_else_are_named(
     assert says in capsys.readouterr().err
 
 
+def test_cells_are_named_by_the_heading_above_them() -> None:
+    text = "# %%\nx = 1\n\n# %% [markdown]\n# ## 1. Forward/backward\n#\n# Some #words.\n"
+    text += "\n# %%\n# check: f\n\n# %%\ny = 2\n"
+    again = "\n# %% [markdown]\n# Words.\n\n# %%\nz = 3\n\n# %% [markdown]\n# # 1. Forward/backward\n\n# %%\nw = 4\n"
+    under = 'under "1. Forward-backward"'  # an error of Python's would cut the name at a slash
+    labels = ["cell 1 at the top", f"cell 2 {under}", f"cell 3 {under}", f"cell 4 {under}"]
+    assert [cell.label for cell in submission_of((text + again).encode(), ".py").cells] == labels
+    notebook = {
+        "cells": [
+            {"cell_type": "markdown", "source": ["# " + "\x1b[31m" * 40 + "\n"]},
+            {"cell_type": "code", "source": "x"},
+        ]
+    }
+    (cell,) = submission_of(json.dumps(notebook).encode(), ".ipynb").cells
+    assert cell.label.isprintable()
+    assert len(cell.label) < 80
+
+
 def test_what_is_no_submission_is_read_without_harm(tmp_path: Path) -> None:
     notebook = {"cells": [{"cell_type": "code", "source": ["# part: f\n", "%matplotlib inline\n", "x = 1"]}]}
     (cell,) = submission_of(json.dumps(notebook).encode(), ".ipynb").cells
