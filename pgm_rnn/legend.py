@@ -4,7 +4,7 @@ Columns have names, kinds, units and, for symbols, words; sequences have ids, st
 of files or tables makes the legend, `Sequences` carries it, and results are shown in its words.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -12,6 +12,8 @@ import numpy as np
 Kind = Literal["real", "count", "binary", "symbol"]
 KINDS: tuple[Kind, ...] = ("real", "count", "binary", "symbol")
 """Kinds of columns: numbers of any size, whole numbers from 0, yes or no, one of a few words."""
+FEW = 4
+"""Largest number of columns, words or ids that are written out."""
 Times = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -29,6 +31,11 @@ class Column(NamedTuple):
     kind: Kind = "real"
     unit: str | None = None
     words: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """The name with its unit, the kind and the first words."""
+        parts = [repr(self.title), self.kind, _listed("word", self.words)]
+        return f"Column({', '.join(filter(None, parts))})"
 
     @property
     def title(self) -> str:
@@ -57,6 +64,24 @@ class Legend(NamedTuple):
     times: tuple[Times, ...] = ()
     rows: tuple[Times, ...] = ()
 
+    def __repr__(self) -> str:
+        """What is known, with the first entries of what is long.
+
+        Example:
+            >>> Legend((Column("flow", unit="m3/s"),), sequence="river", ids=("Nile", "Rhine"))
+            Legend(1 column: 'flow (m3/s)' real, sequence 'river', 2 ids: 'Nile', 'Rhine')
+        """
+        parts = [
+            _listed("column", self.columns, _in_legend),
+            _listed("input", self.inputs),
+            "" if self.sequence is None else f"sequence {self.sequence!r}",
+            _listed("id", self.ids),
+            "" if self.time is None else f"time {self.time!r}",
+            _range(self.times),
+            "rows" if self.rows else "",
+        ]
+        return f"Legend({', '.join(filter(None, parts))})"
+
     def select(self, places: Sequence[int]) -> "Legend":
         """The legend of the sequences at these places of the batch."""
         parts: dict[str, Any] = {
@@ -70,3 +95,25 @@ class Legend(NamedTuple):
         """The legend of some steps of every sequence."""
         parts: dict[str, Any] = {name: tuple(v[part] for v in getattr(self, name)) for name in ("times", "rows")}
         return self._replace(**parts)
+
+
+def _listed(what: str, values: Sequence[Any], show: Callable[[Any], str] = repr) -> str:
+    """How many there are, and the first of them, such as "2 ids: 'Nile', 'Rhine'"; "" for none."""
+    texts = [*map(show, values[:FEW]), *["..."] * (len(values) > FEW)]
+    return f"{_counted(what, values)}: {', '.join(texts)}" if texts else ""
+
+
+def _counted(what: str, values: Sequence[Any]) -> str:
+    return f"{len(values)} {what}{'s' if len(values) > 1 else ''}"
+
+
+def _in_legend(column: Column) -> str:
+    words = f" of {_counted('word', column.words)}" if column.words else ""
+    return f"{column.title!r} {column.kind}{words}"
+
+
+def _range(times: Sequence[Times]) -> str:
+    """The first and the last time of the first sequence."""
+    if not times or not len(times[0]):
+        return ""
+    return f"from {times[0][0]} to {times[0][-1]}{', ...' if len(times) > 1 else ''}"

@@ -185,6 +185,22 @@ def test_a_legend_follows_its_sequences() -> None:
     assert [column.title for column in twice.columns] == ["flow (m3/s)", "gate"]
 
 
+def test_a_legend_is_shown_in_a_line() -> None:
+    assert str(labelled().legend) == (
+        "Legend(2 columns: 'flow (m3/s)' real, 'gate' symbol of 2 words, sequence 'river', 2 ids: 'Nile', 'Rhine', "
+        "time 'day', from 0 to 2, ..., rows)"
+    )
+    words = tuple(f"word {number}" for number in range(20_000))
+    columns = tuple(Column(f"column {number}", "symbol", words=words) for number in range(88))
+    legend = Legend(columns, ids=tuple(range(1000)), times=(np.arange(0),) * 1000)
+    assert repr(legend.columns[0]) == (
+        "Column('column 0', symbol, 20000 words: 'word 0', 'word 1', 'word 2', 'word 3', ...)"
+    )
+    shown = ", ".join(f"'column {number}' symbol of 20000 words" for number in range(4))
+    assert repr(legend) == f"Legend(88 columns: {shown}, ..., 1000 ids: 0, 1, 2, 3, ...)"
+    assert repr(Legend((Column("x"),))) == "Legend(1 column: 'x' real)"
+
+
 def test_the_checked_batch_of_a_model_keeps_the_legend() -> None:
     data = labelled()
     assert checked(make_model("lgssm", Gaussian(2)), data).legend == data.legend
