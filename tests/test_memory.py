@@ -12,6 +12,7 @@ from pgm_rnn.emissions import Bernoulli, Gaussian
 from pgm_rnn.models.vrnn import VRNN
 from pgm_rnn.sequence_model import SequenceModel, StateLaw, memory_of
 from pgm_rnn.sequence_model.memory import Inputs, Recurrence, WithInputs
+from pgm_rnn.sequence_model.parameters import Snapshot
 from pgm_rnn.sequences import Sequences
 from tests.instances import LENGTHS, make_model, ragged
 from tests.latent_toy import LatentToy
@@ -26,25 +27,25 @@ def drawn() -> tuple[VRNN, Tensor, StateLaw, Tensor]:
 
 def test_a_draw_brings_its_memory_and_its_density_and_a_copy_does_not() -> None:
     model, x, law, z = drawn()
-    kept = law.way.to(model, x, z)
+    kept = law.way.to(Snapshot(model), x, z)
     assert kept is not None
     assert kept.h is not None
     assert kept.log_probs is not None
     torch.testing.assert_close(kept.h, memory_of(model).unroll(x, z))
     torch.testing.assert_close(law.log_prob(z), law.log_prob(z.clone()))
-    assert law.way.to(model, x, z.clone()) is None
+    assert law.way.to(Snapshot(model), x, z.clone()) is None
 
 
 def test_observations_count_by_their_values() -> None:
     model, x, law, z = drawn()
-    assert law.way.to(model, x.clone(), z) is not None
-    assert law.way.to(model, x + 1, z) is None
+    assert law.way.to(Snapshot(model), x.clone(), z) is not None
+    assert law.way.to(Snapshot(model), x + 1, z) is None
 
 
 @pytest.mark.parametrize("change", ["parameter", "state", "gradients", "model"])
 def test_what_has_changed_is_computed_anew(change: str) -> None:
     model, x, law, z = drawn()
-    assert law.way.to(model, x, z) is not None
+    assert law.way.to(Snapshot(model), x, z) is not None
     if change == "parameter":
         with torch.no_grad():
             next(model.hidden.parameters()).add_(1.0)
@@ -53,7 +54,7 @@ def test_what_has_changed_is_computed_anew(change: str) -> None:
     if change == "model":
         model = VRNN(latent_dim=2, hidden_dim=3, emission=Gaussian(2))
     with torch.set_grad_enabled(change != "gradients"):
-        assert law.way.to(model, x, z) is None
+        assert law.way.to(Snapshot(model), x, z) is None
 
 
 def count_steps(model: VRNN, monkeypatch: pytest.MonkeyPatch) -> list[int]:

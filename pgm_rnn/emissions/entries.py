@@ -97,7 +97,10 @@ class Bernoulli(Entries):
 
     @override
     def takes(self, x: Tensor) -> bool:
-        return x.dtype == torch.bool or not bool((x * x - x).any())  # NaN where x is NaN or infinite
+        if x.dtype == torch.bool or not x.numel():
+            return True
+        least, most = torch.addcmul(x, x, x, value=-1).aminmax()  # faster than `any`; NaN where x is NaN or infinite
+        return bool((least == 0) & (most == 0))
 
     @override
     def log_probs(self, params: Tensor, x: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from pgm_rnn.kernels import doors, positive, transforms
 from pgm_rnn.kernels.encoder_draws import of_map
-from pgm_rnn.kernels.gated import run_lanes, suits
+from pgm_rnn.kernels.gated import run_lanes, suits, with_zeros
 from pgm_rnn.kernels.hmm_lanes import LANES
 from pgm_rnn.kernels.lineages import Lineage, as_arguments, check, from_arguments
 
@@ -131,6 +131,7 @@ class _Draws(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         """Keep what the gradient reads."""
         ctx.mark_non_differentiable(*output[2:])
+        ctx.set_materialize_grads(False)
         ctx.kin = inputs[2]
         ctx.save_for_backward(inputs[1], *inputs[3:], *output)
 
@@ -142,20 +143,20 @@ class _Draws(torch.autograd.Function):
 
     @staticmethod
     @override
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *given_grads: Tensor | None) -> tuple[Tensor | None, ...]:
         ancestors, given, (z, scale, combined, kept) = (
             ctx.saved_tensors[0],
             ctx.saved_tensors[1:8],
             ctx.saved_tensors[8:],
         )
-        lineage = from_arguments(ancestors, ctx.kin)
+        grads, lineage = with_zeros(given_grads[:2], (z, scale)), from_arguments(ancestors, ctx.kin)
         if torch.is_grad_enabled() or transforms.is_transformed(grads):
-            return None, None, None, *torch.func.vjp(partial(_by_torch, lineage), *given)[1](grads[:2])
+            return None, None, None, *torch.func.vjp(partial(_by_torch, lineage), *given)[1](tuple(grads))
         features, noise, start, combiner, _, head, _ = given
         of_features, of_inside, of_start = (combined.new_empty(part.shape) for part in (features, features, start))
         of_raw = z.new_empty(*z.shape[:2], len(head))
         filled = of_features, of_inside, of_raw, of_start
-        _run("backward", len(z), *grads[:2], noise, kept, ancestors, combiner.mT, head.mT, *filled, ctx.kin)
+        _run("backward", len(z), *grads, noise, kept, ancestors, combiner.mT, head.mT, *filled, ctx.kin)
         before = torch.cat([start[:, None], z[:, :-1]], dim=1) if lineage is None else lineage.before(z, start)
         of_maps = *of_map(of_inside, before), *of_map(of_raw, combined)
         return None, None, None, of_features, of_raw[..., : z.shape[2]] * scale, of_start, *of_maps

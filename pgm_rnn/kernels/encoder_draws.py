@@ -18,7 +18,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from pgm_rnn.kernels import doors, gates, positive, transforms
-from pgm_rnn.kernels.gated import run_lanes, suits
+from pgm_rnn.kernels.gated import run_lanes, suits, with_zeros
 from pgm_rnn.kernels.hmm_lanes import LANES
 from pgm_rnn.kernels.lineages import Lineage, as_arguments, check, from_arguments
 
@@ -151,6 +151,7 @@ class _Draws(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         """Keep what the gradient reads."""
         ctx.mark_non_differentiable(*output[4:])
+        ctx.set_materialize_grads(False)
         ctx.kin = inputs[2]
         ctx.save_for_backward(inputs[1], *inputs[3:], *output)
 
@@ -162,18 +163,19 @@ class _Draws(torch.autograd.Function):
 
     @staticmethod
     @override
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *given_grads: Tensor | None) -> tuple[Tensor | None, ...]:
         ancestors, *saved = ctx.saved_tensors
         given, (z, h, scale, phi_z, hidden, kept) = saved[:10], saved[10:]
+        grads = with_zeros(given_grads[:4], (z, h, scale, phi_z))
         if torch.is_grad_enabled() or transforms.is_transformed(grads):
             looped = partial(_by_torch, from_arguments(ancestors, ctx.kin))
-            return None, None, None, *torch.func.vjp(looped, *given)[1](grads[:4])
+            return None, None, None, *torch.func.vjp(looped, *given)[1](tuple(grads))
         features, noise, start, recurrent, _, head, _, extract, _, from_state = given
         of_features, of_inside, of_start = (z.new_empty(part.shape) for part in (features, h, start))
         of_raw, of_extracted = z.new_empty(*z.shape[:2], len(head)), z.new_empty(phi_z.shape)
         transposed = (weight.mT for weight in (recurrent, head, extract, from_state))
         filled = of_features, of_inside, of_raw, of_extracted, of_start
-        _run("backward", len(z), *grads[:4], noise, h, phi_z, hidden, kept, ancestors, *transposed, *filled, ctx.kin)
+        _run("backward", len(z), *grads, noise, h, phi_z, hidden, kept, ancestors, *transposed, *filled, ctx.kin)
         of_h = torch.cat([of_features[..., : -start.shape[1]], of_inside], -1)
         return (
             None,

@@ -7,6 +7,7 @@ operations; here a step of eight sequences is one pass over U. Backward, the cha
 derivatives by U and c are one matrix product over all steps. (torch's LSTM is fused, and as fast as such a kernel.)
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -86,6 +87,11 @@ def _run(name: str, batch: int, *arguments: Tensor) -> None:
     run_lanes(getattr(gated_compiled, name), batch, *arguments)
 
 
+def with_zeros(grads: Sequence[Tensor | None], values: Sequence[Tensor]) -> list[Tensor]:
+    """Derivatives by some values, zeros by those on which nothing depends."""
+    return [torch.zeros_like(of) if grad is None else grad for grad, of in zip(grads, values, strict=True)]
+
+
 def _memory(like: Tensor, parts: int, size: int, *, keep: bool) -> Tensor:
     """Room for the activations of every step, or of one that is overwritten, (groups, T or 1, parts, H, 8)."""
     steps, batch = like.shape[:2]
@@ -108,6 +114,7 @@ class _GRU(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         """Keep what the gradient reads."""
         ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)  # or the gradient of what is kept would be made, all zeros
         ctx.save_for_backward(*inputs[1:], *output)
 
     @staticmethod
@@ -118,8 +125,9 @@ class _GRU(torch.autograd.Function):
 
     @staticmethod
     @override
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
         from_x, start, matrix, bias, hidden, kept = ctx.saved_tensors
+        (grad,) = with_zeros((grad,), (hidden,))
         if torch.is_grad_enabled() or transforms.is_transformed((grad,)):
             return None, *torch.func.vjp(_gru_by_torch, from_x, start, matrix, bias)[1](grad)
         of_x, of_inside, of_start = torch.empty_like(from_x), torch.empty_like(hidden), torch.empty_like(start)

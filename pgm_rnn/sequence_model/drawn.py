@@ -11,9 +11,9 @@ import pyro
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from pyro.poutine.messenger import Messenger
-from torch import Tensor, nn
+from torch import Tensor
 
-from pgm_rnn.sequence_model.parameters import current_parameters
+from pgm_rnn.sequence_model.parameters import Snapshot
 
 
 class Drawn(NamedTuple):
@@ -36,23 +36,25 @@ class Way:
     def __init__(self) -> None:
         self.drawn: Drawn | None = None
 
-    def keep(self, model: nn.Module, x: Tensor, drawn: Drawn) -> Tensor:
-        """Record a draw made for a model and observations, and return its states."""
-        self.drawn, self.x, self.model = drawn, x, weakref.ref(model)
-        self.made_with = _made_with(model, drawn.z)
+    def keep(self, snapshot: Snapshot, x: Tensor, drawn: Drawn) -> Tensor:
+        """Record a draw made by a model with its present parameters and observations, and return its states."""
+        self.drawn, self.x, self.model = drawn, x, weakref.ref(snapshot.module)
+        self.made_with = _made_with(snapshot, drawn.z)
         return drawn.z
 
-    def to(self, model: nn.Module, x: Tensor, z: Tensor | None) -> Drawn | None:
+    def to(self, snapshot: Snapshot, x: Tensor, z: Tensor | None) -> Drawn | None:
         """The recorded draw, if it belongs to this model, x and z and nothing has changed since; else None."""
         drawn = self.drawn
-        if drawn is None or z is not drawn.z or self.model() is not model or self.made_with != _made_with(model, z):
+        if drawn is None or z is not drawn.z or self.model() is not snapshot.module:
+            return None
+        if self.made_with != _made_with(snapshot, z):
             return None
         return drawn if self.x is x or torch.equal(self.x, x) else None
 
 
-def _made_with(model: nn.Module, z: Tensor) -> tuple[object, ...]:
+def _made_with(snapshot: Snapshot, z: Tensor) -> tuple[object, ...]:
     """A key that differs when z, a parameter or the gradient mode has changed."""
-    return (torch.is_grad_enabled(), z._version, *((id(p), p._version) for p in current_parameters(model).values()))
+    return (torch.is_grad_enabled(), z._version, *((id(p), p._version) for p in snapshot.parameters.values()))
 
 
 class _Infer(Messenger):

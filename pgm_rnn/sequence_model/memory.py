@@ -46,10 +46,12 @@ class Memory:
     def step_by_step(self, x: Tensor, z: Tensor | None = None, inputs: Tensor | None = None) -> Any:
         """h_1, ..., h_T with all entries, (batch, T, dim), by a loop over the steps."""
         h = [self.start(len(x), None if inputs is None else inputs[:, 0])]
+        if h[0] is None:
+            return None
         states = [None] * x.shape[1] if z is None else z.unbind(1)
         for read, z_t in zip(self.reads(x, inputs), states, strict=False):
             h.append(self.step(h[-1], z_t, read))
-        return None if h[0] is None else torch.stack(h, dim=1)
+        return torch.stack(h, dim=1)
 
     def repeated(self, read: Any, num: int) -> Any:
         """A result of `read`, (B, ...), repeated for `num` particles of each sequence: (num, B, ...)."""

@@ -268,7 +268,7 @@ def _fused_states(model: Conditionals, data: Sequences, first: First, *, guide: 
     """The site "z", with the memory and densities that its draw, here or in the guide, has computed."""
     law = StateLaw(model, data.x, data.lengths, first, data.inputs, guide)
     z, law.way = sample_with_way("z", law, law.way)
-    return law.way.to(model, data.x, z) or Drawn(z)
+    return law.way.to(law.snapshot, data.x, z) or Drawn(z)
 
 
 def modelled_steps(lengths: Tensor, num_steps: int, first: First) -> Tensor | None:

@@ -82,7 +82,7 @@ class StateLaw(TorchDistribution):
         return self.snapshot.call(self._log_prob, value)
 
     def _log_prob(self, value: Tensor) -> Tensor:
-        model, drawn = self.sequence_model, self.way.to(self.sequence_model, self.data.x, value)
+        model, drawn = self.sequence_model, self.way.to(self.snapshot, self.data.x, value)
         if self.guide and drawn is not None and drawn.log_probs is not None:
             log_probs = drawn.log_probs
         else:
@@ -108,7 +108,7 @@ class StateLaw(TorchDistribution):
         model, drawn = self.sequence_model, None
         if self.guide and isinstance(model, DrawsGuide):
             drawn = model.draw_guide(self.data.x, self.features)
-        return self.way.keep(model, self.data.x, self._step_by_step() if drawn is None else drawn)
+        return self.way.keep(self.snapshot, self.data.x, self._step_by_step() if drawn is None else drawn)
 
     def _step_by_step(self) -> Drawn:
         x, inputs, memory = self.data.x, self.data.inputs, memory_of(self.sequence_model)
