@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.inference import forward_backward, kalman
-from pgm_rnn.inference.forward_backward import has_finite_states
+from pgm_rnn.inference.forward_backward.problem import has_finite_states
 from pgm_rnn.inference.kalman.kinds import is_linear
 from pgm_rnn.sequence_model import SequenceModel
 from pgm_rnn.sequence_model.densities import marginal_log_prob, step_log_probs, without_given

@@ -7,7 +7,7 @@ from pyro.distributions import Normal
 
 from pgm_rnn.inference import em, forward_backward, gibbs, kalman, mcmc, mean_field, mixture_kalman, pmmh, smc, svi
 from pgm_rnn.inference.em.gaussian_em import is_trainable
-from pgm_rnn.inference.forward_backward import has_finite_states
+from pgm_rnn.inference.forward_backward.problem import has_finite_states
 from pgm_rnn.inference.kalman.kinds import is_linear
 from pgm_rnn.inference.mixture_kalman.problem import has_switching_states
 from pgm_rnn.sequence_model import SequenceModel

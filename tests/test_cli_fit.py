@@ -786,6 +786,14 @@ def test_a_run_goes_on_from_its_checkpoint_and_saves_the_same_model(
     assert "expected a new folder for a new run" in capsys.readouterr().err
 
 
+def test_a_run_that_may_go_on_but_is_new_starts_near_the_data(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    command = "fit hsmm --data synthetic-hmm --num-states 2 --max-duration 3 --epochs 1 --output {}"
+    assert call(monkeypatch, *command.format("out").split()) == 0
+    assert call(monkeypatch, *command.format("again").split(), "--checkpoint", "run", "--resume") == 0
+    assert capsys.readouterr().out.count("from EM") == 2
+    assert_same(load_model("again").state_dict(), load_model("out").state_dict())
+
+
 def test_resume_without_a_folder_is_an_error(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     assert call(monkeypatch, *["fit", "rnn", "--data", "synthetic-hmm", "--hidden-dim", "2", "--resume"]) == 2
     assert "expected --checkpoint with --resume" in capsys.readouterr().err

@@ -38,7 +38,7 @@ from pgm_rnn.inference.em.weighted_estimates import (
     pseudo_log_prob,
     working_dtype,
 )
-from pgm_rnn.inference.forward_backward import FiniteStateModel, check_possible, checked_finite
+from pgm_rnn.inference.forward_backward.problem import FiniteStateModel, check_possible, checked_finite
 from pgm_rnn.kernels import hmm
 from pgm_rnn.sequences import Sequences, length_mask, over_events, some_observed
 

@@ -22,7 +22,7 @@ from pgm_rnn.inference.em import remarks
 from pgm_rnn.inference.em.ascent import ascend
 from pgm_rnn.inference.em.climb import Score
 from pgm_rnn.inference.em.twins import Twins, restore, values_of
-from pgm_rnn.inference.forward_backward import check_possible, checked_finite
+from pgm_rnn.inference.forward_backward.problem import check_possible, checked_finite
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import ClosedMStep, products, tables
 from pgm_rnn.sequence_model.conditionals import First

@@ -25,7 +25,7 @@ from pgm_rnn.inference.em.data_starts import data_starts
 from pgm_rnn.inference.em.random_starts import Start, random_starts
 from pgm_rnn.inference.em.twins import Twins, restore, values_of
 from pgm_rnn.inference.em.weighted_estimates import estimate
-from pgm_rnn.inference.forward_backward import check_possible, checked_finite
+from pgm_rnn.inference.forward_backward.problem import check_possible, checked_finite
 from pgm_rnn.kernels import hsmm
 from pgm_rnn.sequence_model import First, SemiMarkov
 from pgm_rnn.sequence_model.segments import has_segments, of_first_step, segments_of, summed_out

@@ -34,6 +34,11 @@ class CheckpointError(ValueError):
     """A checkpoint is damaged, belongs to another run, or is in the way of a new one."""
 
 
+def holds_checkpoint(folder: str | os.PathLike[str]) -> bool:
+    """Whether a run can go on from a folder."""
+    return Path(folder, CHECKPOINT).is_file()
+
+
 class State(NamedTuple):
     """The state from which a run can continue.
 
@@ -90,7 +95,7 @@ class Checkpoints:
         Raises:
             CheckpointError: checkpoint.json is damaged, or the file that it names is missing.
         """
-        if self.folder is None or not (self.folder / CHECKPOINT).is_file():
+        if self.folder is None or not holds_checkpoint(self.folder):
             return None
         described = (self.folder / CHECKPOINT).read_bytes()
         path = self.folder / _unpacked(described, self.folder)["tensors"]

@@ -10,6 +10,7 @@ from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.data.piano_rolls import NUM_KEYS, transposed
 from pgm_rnn.emissions import Bernoulli, Gaussian, NadeBits
 from pgm_rnn.inference import svi
+from pgm_rnn.inference.svi.checkpoints import holds_checkpoint
 from pgm_rnn.inference.svi.objectives import check_objective, chosen_objective
 from pgm_rnn.inference.svi.options import among
 from pgm_rnn.inference.svi.plan import Plan, Surroundings
@@ -121,7 +122,8 @@ def fit_by_gradient(
     if material.train.observed is not None:
         check_memory(model)
     before = None if start is None else begin_with(model, start, job.registries)
-    near = move_near(model, material.train, job.seed) if start is None and not where.resume else ""
+    goes_on = where.resume and where.checkpoint is not None and holds_checkpoint(where.checkpoint)
+    near = "" if goes_on or start is not None else move_near(model, material.train, job.seed)
     shown = "".join(f", {size.replace('_', ' ')} {value}" for size, value in given.items())
     title = f"{name}{shown}, {type(material.family).__name__} emission{', ' * bool(near)}{near}"
     more = {"transpose": transpose, "nade_dim": nade_dim, "start": before}

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pgm_rnn.checks import by_keyword, check_choice, check_counts
 from pgm_rnn.inference import forward_backward, kalman, mixture_kalman, smc
-from pgm_rnn.inference.forward_backward import has_finite_states
+from pgm_rnn.inference.forward_backward.problem import has_finite_states
 from pgm_rnn.inference.kalman.components import components_of, has_components
 from pgm_rnn.inference.kalman.kinds import has_gaussian_states, is_linear
 from pgm_rnn.inference.mixture_kalman.problem import has_switching_states, sums_out_vectors
