@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 from typing_extensions import override
 
-from pgm_rnn.kernels import doors, hmm_lanes, hmm_wide, second_order, transforms
+from pgm_rnn.kernels import doors, hmm_lanes, hmm_totals, hmm_wide, second_order, transforms
 from pgm_rnn.kernels.hmm_differentiable import log_marginal_likelihood as _differentiable
 from pgm_rnn.kernels.hmm_forward import Asked, run_forward
 from pgm_rnn.kernels.hmm_losses import largest_future
@@ -92,8 +92,18 @@ def _applied(initial: Tensor, transition: Tensor, log_emission: Tensor, lengths:
     elif traced or (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in arguments)):
         value = _LogMarginalLikelihood.apply(*arguments)
     else:
-        value = _value_and_steps(*arguments, keep_steps=False)[0]
+        value = _value(*arguments)
     return value
+
+
+def _value(initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor) -> Tensor:
+    """log p(x_{1:T}), (B,), where nothing else is asked for."""
+    arguments = (initial, transition, log_emission, lengths)
+    if not prefers_batched(log_emission) and not hmm_lanes.suits(*arguments[:3]) and hmm_totals.suits(*arguments[:3]):
+        value = hmm_totals.log_marginal_likelihood(*arguments)
+        if value is not None:
+            return value
+    return _value_and_steps(*arguments, keep_steps=False)[0]
 
 
 def _value_and_steps(
