@@ -59,6 +59,16 @@ RECIPES = {
         "or four keys, and 1 % have two a semitone apart. An HMM with twice the states and 40 % of the parameters "
         "is better.",
     ),
+    "recurrent-hmm-jsb-64": Recipe(
+        "fit recurrent-hmm --data jsb --num-states 64 --hidden-dim 16 --epochs 6 --learning-rate 1e-2 --schedule "
+        "cosine --weight-decay 1e-1 --seed 0",
+        "Given its state, the keys of a step are independent, as in the HMM of 64 states from whose EM fit it starts; "
+        "the network moves the states alone, and gains 0.09 nats per step. It has six times as many parameters as the "
+        "training data have steps, and is better by half a nat on these than on new pieces. Of 60 draws of 60 steps, "
+        "63 % of the steps have three or four keys (3.96 on average, standard deviation 1.16) and 9 % have two keys a "
+        "semitone apart. In the test split 100 % of the steps have three or four keys, and 1 % have two a semitone "
+        "apart.",
+    ),
     "rnn-min-gru-jsb": Recipe(
         "fit rnn --data jsb --cell min-gru --hidden-dim 200 --epochs 40 --learning-rate 1e-2 --schedule cosine "
         "--batch-size 8 --weight-decay 3e-1 --patience 40 --seed 0",
