@@ -26,7 +26,7 @@ def engines_table(engines: Iterable[Engine], infos: Iterable[ModelInfo]) -> str:
     rows = [ENGINES_HEAD, "|---|---|---|"]
     for engine in engines:
         module = importlib.import_module(f"pgm_rnn.inference.{engine.name}")
-        names = [name for name, found in vars(module).items() if is_verb(name, found)]
+        names = sorted(name for name, found in vars(module).items() if is_verb(name, found))
         first = f"`{engine.name}.{names[0]}`" + "".join(f", `{name}`" for name in names[1:])
         what = (inspect.getdoc(module) or "").partition("\n")[0].rstrip(".").replace("|", r"\|")
         taken = dict.fromkeys(type(model).__name__ for model in models if engine.takes(model))
