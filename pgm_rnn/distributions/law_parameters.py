@@ -8,6 +8,7 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
+from pgm_rnn.distributions import bits
 from pgm_rnn.distributions.normal import Normal
 
 PARAMETERS: dict[type, dict[str, int]] = {
@@ -39,6 +40,8 @@ def plain(law: Any) -> Any:
     if isinstance(law, Normal):
         base = dist.Normal(law.loc, law.stddev, validate_args=False)
         return base.to_event(law.event_dim) if law.event_dim else base
+    if isinstance(law, bits.Bernoulli):
+        return dist.Bernoulli(logits=law.logits, validate_args=False)
     for family, parameters in PARAMETERS.items():
         if type(law) is family.__mro__[1]:  # torch's class of the same name
             return family(**{name: getattr(law, name) for name in parameters}, validate_args=False)

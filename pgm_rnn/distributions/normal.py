@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.distributions import register_kl
 
 from pgm_rnn.distributions.observed import entries_log_prob
+from pgm_rnn.kernels import vector_densities
 
 _HALF_LOG_TWO_PI = math.log(2 * math.pi) / 2
 
@@ -68,6 +69,8 @@ class Normal(TorchDistribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density in nats, batch shape."""
+        if self.event_dim == 1 and vector_densities.suits(self.loc, self.scale, value):
+            return vector_densities.normal(value, self.loc, self.scale)
         deviation = (value - self.loc) / self.scale
         entries = torch.addcmul(-self.scale.log() - _HALF_LOG_TWO_PI, deviation, deviation, value=-0.5)
         return entries.sum(tuple(range(-self.event_dim, 0))) if self.event_dim else entries

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 from typing_extensions import override
 
 from pgm_rnn.checks import check_counts
+from pgm_rnn.distributions.bits import Bernoulli as BitsLaw
 from pgm_rnn.distributions.normal import ScaledNormal
 from pgm_rnn.distributions.poisson import Poisson as CountLaw
 from pgm_rnn.emissions.family import Emission, EmissionTable
@@ -89,7 +89,7 @@ class Bernoulli(Entries):
     @override
     def distribution(self, params: Tensor) -> TorchDistribution:
         (logits,) = self._per_entry(params)
-        return dist.Bernoulli(logits=logits, validate_args=False).to_event(len(self.event_shape))
+        return BitsLaw(logits=logits, validate_args=False).to_event(len(self.event_shape))
 
     @override
     def invalid(self, x: Tensor) -> Tensor:
