@@ -21,7 +21,7 @@ from pgm_rnn.distributions.normal import Normal, log_prob_of_drawn
 from pgm_rnn.emissions import Emission
 from pgm_rnn.kernels import positive
 from pgm_rnn.kernels.combiner_draws import Weights, combiner_draws
-from pgm_rnn.kernels.guided_steps import CombinerLaws, GuidedSteps, Map, along_combiner
+from pgm_rnn.kernels.guided_steps import CombinerLaws, GuidedSteps, along_combiner
 from pgm_rnn.kernels.lineages import Lineage
 from pgm_rnn.models.info import HIDDEN_DIM, LATENT_DIM, STEPS_ON_A_BOUND, GradientFit, ModelInfo, Size
 from pgm_rnn.models.networks import GRU, Layers, NormalHead, is_as_written, rectified_maps
@@ -129,12 +129,15 @@ class DeepMarkovModel(DrawsGuide, DensityAtOnce, SequenceModel):
     def guided_steps(self, x: Tensor, features: Tensor, num_particles: int) -> GuidedSteps | None:
         """Steps along the guide, of bits and with all networks as they were made (`pgm_rnn.kernels.guided_steps`)."""
         own = is_as_written(self, DeepMarkovModel) and type(self.combiner) is Combiner
-        emitter, moves = rectified_maps(self.emitter), maps_of_moves(self.gated)
-        if not (own and emitter and moves):
+        if not own or type(self.gated) is not GatedTransition:
             return None
         bits, starts = self.family.as_input(x).to(features.dtype), (self.combiner.z_0, self.z_0)
-        laws = CombinerLaws(*moves, *emitter)
-        return along_combiner(features, bits, starts, self.combiner.weights(), laws, num_particles)
+        shapes = CombinerLaws.shapes(self.hidden_dim, self.latent_dim, bits.shape[-1])
+        maps = rectified_maps(nn.ModuleList([*self.gated.layers(), self.emitter]), shapes)
+        if not maps:
+            return None
+        weights = self.combiner.weights()
+        return along_combiner(features, bits, starts, weights, CombinerLaws(*maps), num_particles)
 
     def state_log_probs(self, z: Tensor, h: None) -> Tensor:
         """log p(z_t | z_{t-1}) of every step, (batch, T), with z_0 in front of the states."""
@@ -173,13 +176,10 @@ class GatedTransition(nn.Module):
         loc = torch.lerp(self.linear(z), proposed, gate)
         return Normal(loc, positive.scale_of_network(self.raw_scale(F.relu(proposed))), event_dim=1)
 
-
-def maps_of_moves(gated: nn.Module) -> list[Map] | None:
-    """The maps of a gated transition in the order of `CombinerLaws`; None if a layer is not as it was made."""
-    if type(gated) is not GatedTransition:
-        return None
-    layers = gated.gate_hidden, gated.gate, gated.proposed_hidden, gated.proposed, gated.linear, gated.raw_scale
-    return rectified_maps(nn.ModuleList(layers))
+    def layers(self) -> list[nn.Linear]:
+        """Its maps, in the order of `CombinerLaws`."""
+        inside = self.gate_hidden, self.gate, self.proposed_hidden, self.proposed
+        return [*inside, self.linear, self.raw_scale]
 
 
 class Combiner(nn.Module):

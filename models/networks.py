@@ -82,25 +82,32 @@ class NormalHead(nn.Module):
         return loc, positive.scale_of_network(raw_scale)
 
 
-def rectified_maps(module: nn.Module) -> list[Map] | None:
-    """The maps W, b of a stack of layers with rectified activations that ends in a law, in order; None for any other.
+def rectified_maps(module: nn.Module, shapes: Sequence[tuple[int, int]]) -> list[Map] | None:
+    """The maps W, b of stacks of layers with rectified activations, each ending in a law; None for any others.
 
-    The law may be normal or one of bits. A layer that is pruned, hooked or of a class of its own is another.
+    A law may be normal or one of bits. A layer that is pruned, hooked or of a class of its own is another.
+
+    Args:
+        module: a stack, or a list of them.
+        shapes: the shapes of the matrices, in order.
     """
+    maps = _maps(module)
+    known = all(isinstance(part, Tensor) for layer in maps for part in layer)
+    return maps if known and [tuple(layer.weight.shape) for layer in maps] == list(shapes) else None
+
+
+def _maps(module: nn.Module) -> list[Map]:
+    """The maps that are found."""
     if module._forward_hooks or module._forward_pre_hooks:
-        return None
+        return []
     if isinstance(module, nn.Sequential | nn.ModuleList):
-        found = [rectified_maps(part) for part in module]
-        return None if None in found else [layer for part in found if part is not None for layer in part]
+        return [layer for part in module for layer in _maps(part)]
     if type(module) is Layers and module.activation is F.relu:
-        return rectified_maps(module.linear)
+        return _maps(module.linear)
     if type(module) is NormalHead:
-        return rectified_maps(module.linear)
+        return _maps(module.linear)
     bits = type(module) is EmissionHead and type(module.family) is Bernoulli
-    if (bits or type(module) is nn.Linear) and isinstance(module.bias, Tensor):
-        weight, bias = module.weight, module.bias
-        return [Map(weight, bias)] if isinstance(weight, Tensor) and weight.dim() == 2 and bias.dim() == 1 else None
-    return None
+    return [Map(module.weight, module.bias)] if bits or type(module) is nn.Linear else []  # type: ignore[arg-type]
 
 
 def is_as_written(model: nn.Module, kind: type[nn.Module]) -> bool:

@@ -70,10 +70,7 @@ def combiner_draws(
     dim = doors.main_tensor("noise", noise, "B, T, D")[-1]
     doors.tensor("noise", noise, features, batch, num_steps, dim)
     doors.tensor("start", start, features, batch, dim)
-    for (name, value), shape in zip(
-        weights._asdict().items(), ((width, dim), (width,), (2 * dim, width), (2 * dim,)), strict=True
-    ):
-        doors.tensor(name, value, features, *shape)
+    check_weights(weights, features, width, dim)
     if lineage is not None:
         check(lineage, batch, num_steps)
     given = (features, noise, start, *weights)
@@ -81,6 +78,18 @@ def combiner_draws(
         return CombinerDraws(*_by_torch(lineage, *given))
     keep = torch.is_grad_enabled() and any(part.requires_grad for part in given)
     return CombinerDraws(*_Draws.apply(keep, *as_arguments(lineage), *given)[:2])
+
+
+def check_weights(weights: Weights, like: Tensor, width: int, dim: int) -> None:
+    """Raise unless the maps are of G numbers and D entries, and like a tensor.
+
+    Raises:
+        TypeError: a map of another dtype.
+        ValueError: another shape or device.
+    """
+    shapes = (width, dim), (width,), (2 * dim, width), (2 * dim,)
+    for (name, value), shape in zip(weights._asdict().items(), shapes, strict=True):
+        doors.tensor(name, value, like, *shape)
 
 
 def _by_torch(

@@ -100,9 +100,19 @@ def _check(features: Tensor, noise: Tensor, start: Tensor, weights: Weights) -> 
     width = doors.main_tensor("extract_bias", weights.extract_bias, "F")[0]
     doors.tensor("noise", noise, features, batch, num_steps, dim)
     doors.tensor("start", start, features, batch, size)
+    check_weights(weights, features, size, dim, width)
+
+
+def check_weights(weights: Weights, like: Tensor, size: int, dim: int, width: int) -> None:
+    """Raise unless the maps are of H units, D entries and F features, and like a tensor.
+
+    Raises:
+        TypeError: a map of another dtype.
+        ValueError: another shape or device.
+    """
     shapes = (4 * size, size), (4 * size,), (2 * dim, size), (2 * dim,), (width, dim), (width,), (3 * size, width)
     for (name, value), shape in zip(weights._asdict().items(), shapes, strict=True):
-        doors.tensor(name, value, features, *shape)
+        doors.tensor(name, value, like, *shape)
 
 
 def _by_torch(

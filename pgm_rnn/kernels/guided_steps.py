@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pgm_rnn.kernels import combiner_draws, encoder_draws, gated, positive
+from pgm_rnn.kernels import combiner_draws, doors, encoder_draws, gated, positive
 from pgm_rnn.kernels.hmm_lanes import LANES
 from pgm_rnn.kernels.lineages import Lineage
 from pgm_rnn.kernels.threads import Repeated, run_compiled
@@ -46,6 +46,11 @@ class EncoderLaws(NamedTuple):
     outside: Map
     bits: Map
 
+    @staticmethod
+    def shapes(units: int, dim: int, features: int, outputs: int) -> list[tuple[int, int]]:
+        """Shapes of the matrices for H units, D entries of a state, F features of it and M bits."""
+        return [(units, units), (2 * dim, units), (units, features + units), (outputs, units)]
+
 
 class CombinerLaws(NamedTuple):
     """The model's laws: gated moves of z, and bits from two rectified layers.
@@ -63,6 +68,12 @@ class CombinerLaws(NamedTuple):
     outside: Map
     second: Map
     bits: Map
+
+    @staticmethod
+    def shapes(units: int, dim: int, outputs: int) -> list[tuple[int, int]]:
+        """Shapes of the matrices for H units of each layer, D entries of a state and M bits."""
+        moves = [(units, dim), (dim, units), (units, dim), (dim, units), (dim, dim), (dim, dim)]
+        return [*moves, (units, dim), (units, units), (outputs, units)]
 
 
 class Moved(NamedTuple):
@@ -158,12 +169,24 @@ def along_encoder(
         weights: the maps of encoder, GRU and features of a state.
         laws: the model's.
         num_particles: N.
+
+    Raises:
+        TypeError: an argument of another dtype.
+        ValueError: shapes or devices that do not fit each other.
     """
+    batch, num_steps, four = doors.main_tensor("features", features, "B, T, 4 H")
+    size, outputs = four // 4, doors.main_tensor("x", x, "B, T, M")[-1]
+    dim = doors.main_tensor("head_bias", weights.head_bias, "2 D")[0] // 2
+    width = doors.main_tensor("extract_bias", weights.extract_bias, "F")[0]
+    doors.tensor("features", features, features, batch, num_steps, 4 * size)
+    doors.tensor("x", x, features, batch, num_steps, outputs)
+    doors.tensor("start", start, features, size)
+    encoder_draws.check_weights(weights, features, size, dim, width)
+    _check_laws(laws, EncoderLaws.shapes(size, dim, width, outputs), features)
     maps = [*weights, *(part for law in laws for part in law)]
     units = max(len(weights.extract_bias), *(len(law.bias) for law in laws))
     if not gated.suits(features, x, start, *maps, units=units):
         return None
-    dim = len(weights.extract[0])
     return GuidedSteps("encoder_step", features, x, start, maps, num_particles, dim, memory=True)
 
 
@@ -184,13 +207,31 @@ def along_combiner(
         weights: the maps of the combiner.
         laws: the model's.
         num_particles: N.
+
+    Raises:
+        TypeError: an argument of another dtype.
+        ValueError: shapes or devices that do not fit each other.
     """
+    batch, num_steps, width = doors.main_tensor("features", features, "B, T, G")
+    outputs, dim = doors.main_tensor("x", x, "B, T, M")[-1], doors.main_tensor("z_0", starts[0], "D")[0]
+    size = doors.main_tensor("bias", laws.outside.bias, "H")[0]
+    doors.tensor("x", x, features, batch, num_steps, outputs)
+    for start in starts:
+        doors.tensor("z_0", start, features, dim)
+    combiner_draws.check_weights(weights, features, width, dim)
+    _check_laws(laws, CombinerLaws.shapes(size, dim, outputs), features)
     own, of_model = starts
     maps = [*weights, *(part for law in laws for part in law), of_model]
     units = max(len(weights.combiner_bias), *(len(law.bias) for law in laws))
     if not gated.suits(features, x, own, *maps, units=units):
         return None
     return GuidedSteps("combiner_step", features, x, own, maps, num_particles, len(own), memory=False)
+
+
+def _check_laws(laws: Any, shapes: list[tuple[int, int]], like: Tensor) -> None:
+    for (name, law), shape in zip(laws._asdict().items(), shapes, strict=True):
+        doors.tensor(f"weight of {name}", law.weight, like, *shape)
+        doors.tensor(f"bias of {name}", law.bias, like, shape[0])
 
 
 def _flat(part: Tensor) -> Any:

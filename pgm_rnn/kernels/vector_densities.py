@@ -35,15 +35,33 @@ def suits(*tensors: Tensor) -> bool:
 
 
 def normal(x: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
-    """log N(x; m, s^2) of vectors, nats, (...,), differentiable in all arguments, (..., D) each; they must `suits`."""
+    """log N(x; m, s^2) of vectors, nats, (...,), differentiable in all arguments, (..., D) each, on the CPU.
+
+    Raises:
+        TypeError: an argument of another dtype.
+        ValueError: shapes or devices that do not fit each other.
+    """
+    _check(x, loc=loc, scale=scale)
     found: Tensor = _Normal.apply(x, loc, scale)
     return found
 
 
 def bits(x: Tensor, logits: Tensor) -> Tensor:
-    """log p(x_d) of every bit, nats, differentiable in the logits; arguments of one shape that `suits`."""
+    """log p(x_d) of every bit, nats, differentiable in the logits; arguments of one shape, on the CPU.
+
+    Raises:
+        TypeError: an argument of another dtype.
+        ValueError: shapes or devices that do not fit each other.
+    """
+    _check(x, logits=logits)
     found: Tensor = _Bits.apply(x, logits)[0]
     return found
+
+
+def _check(x: Tensor, **others: Tensor) -> None:
+    doors.main_tensor("x", x if x.dim() < 2 else x.flatten(0, -2), "N, D")
+    for name, part in others.items():
+        doors.tensor(name, part, x, *x.shape)
 
 
 def _flat(part: Tensor) -> Tensor:

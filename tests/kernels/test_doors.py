@@ -31,6 +31,7 @@ from pgm_rnn.kernels import (
     gates,
     gaussian_backward,
     gaussian_chain,
+    guided_steps,
     hmm,
     hmm_scan,
     hsmm,
@@ -40,6 +41,7 @@ from pgm_rnn.kernels import (
     normal_density,
     particle_runs,
     resampling,
+    vector_densities,
     weights,
 )
 
@@ -56,13 +58,14 @@ INNER = {
         "diffuse_differentiable",
     ),
     *("factorial_differentiable", "hsmm_differentiable"),
-    *("hmm_forward", "hmm_lanes", "hmm_losses", "hmm_numba", "hmm_results", "hmm_tables", "hmm_wide"),
+    *("hmm_forward", "hmm_lanes", "hmm_losses", "hmm_numba", "hmm_results", "hmm_tables", "hmm_totals", "hmm_wide"),
 }
 """Modules of the doors, of torch operations alone, or called behind doors, as `*_compiled` and `*_batched`."""
 CHOOSERS = {
     *("hmm.prefers_batched", "kalman.prefers_batched", "kalman.recursion", "kalman.distinct"),
     *("resampling.uniforms_shape", "gaussian_chain.detached", "weights.least_exponent", "gated.suits"),
-    *("gated.run_lanes", "lineages.as_arguments", "lineages.from_arguments"),
+    *("gated.run_lanes", "gated.with_zeros", "lineages.as_arguments", "lineages.from_arguments"),
+    *("vector_densities.suits", "encoder_draws.check_weights", "combiner_draws.check_weights"),
 }
 """They say how to run, or only rename, and neither read nor write memory."""
 PLAIN_TORCH = {
@@ -132,6 +135,39 @@ def moments() -> gaussian_backward.Moments:
 def spells() -> tuple[Tensor, ...]:
     moves = probs(K, K) * (1 - torch.eye(K))
     return probs(K), moves / moves.sum(-1, keepdim=True), probs(K, 4), torch.randn(B, T, K), lengths()
+
+
+def encoder_steps() -> Call:
+    """Steps along an encoder with 4 units, a state of 2 entries with 9 features, and 5 bits; the maps one by one."""
+    of_weights = (16, 4), (16,), (4, 4), (4,), (9, 2), (9,), (12, 9)
+    of_laws = [part for shape in guided_steps.EncoderLaws.shapes(4, 2, 9, 5) for part in (shape, shape[:1])]
+
+    def run(features: Tensor, bits: Tensor, start: Tensor, *maps: Tensor) -> Tensor:
+        weights, laws = encoder_draws.Weights(*maps[:7]), [guided_steps.Map(*maps[i : i + 2]) for i in range(7, 15, 2)]
+        given = features, bits, start, weights, guided_steps.EncoderLaws(*laws)
+        steps = guided_steps.along_encoder(*given, num_particles=N)
+        assert steps is not None
+        return torch.stack([steps.advance(None).log_ratios for _ in range(T)])
+
+    maps = [torch.randn(shape) for shape in (*of_weights, *of_laws)]
+    return run, (torch.randn(B, T, 16), torch.rand(B, T, 5).round(), torch.randn(4), *maps)
+
+
+def combiner_steps() -> Call:
+    """Steps along a combiner of 7 numbers with layers of 4 units, a state of 2 entries, and 5 bits."""
+    of_weights = (7, 2), (7,), (4, 7), (4,)
+    of_laws = [part for shape in guided_steps.CombinerLaws.shapes(4, 2, 5) for part in (shape, shape[:1])]
+
+    def run(features: Tensor, bits: Tensor, own: Tensor, models: Tensor, *maps: Tensor) -> Tensor:
+        weights, laws = combiner_draws.Weights(*maps[:4]), [guided_steps.Map(*maps[i : i + 2]) for i in range(4, 22, 2)]
+        given = features, bits, (own, models), weights, guided_steps.CombinerLaws(*laws)
+        steps = guided_steps.along_combiner(*given, num_particles=N)
+        assert steps is not None
+        return torch.stack([steps.advance(None).log_ratios for _ in range(T)])
+
+    maps = [torch.randn(shape) for shape in (*of_weights, *of_laws)]
+    starts = torch.randn(2), torch.randn(2)
+    return run, (torch.randn(B, T, 7), torch.rand(B, T, 5).round(), *starts, *maps)
 
 
 def two_chains(name: str) -> Call:
@@ -258,6 +294,12 @@ CALLS: dict[str, Callable[[], Call]] = {
     for scheme in resampling.SCHEMES
 }
 
+CALLS |= {
+    "guided_steps.along_encoder": encoder_steps,
+    "guided_steps.along_combiner": combiner_steps,
+    "vector_densities.normal": lambda: (vector_densities.normal, (x(), x(), x().exp())),
+    "vector_densities.bits": lambda: (vector_densities.bits, (x().sigmoid().round(), x())),
+}
 for _name in ("log_marginal_likelihood", "forward", "posterior", "most_likely_states", "sample_states"):
     CALLS[f"factorial.{_name}"] = partial(two_chains, _name)
 

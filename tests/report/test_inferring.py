@@ -14,6 +14,7 @@ from torch import Tensor
 import pgm_rnn as pr
 from pgm_rnn.emissions import Gaussian
 from pgm_rnn.inference import forward_backward, kalman, smc
+from pgm_rnn.inference.forward_backward import engine
 from pgm_rnn.legend import Column, Legend
 from pgm_rnn.models import (
     HMM,
@@ -126,8 +127,8 @@ def test_the_laws_of_a_model_are_evaluated_once(monkeypatch: pytest.MonkeyPatch)
         calls.append(len(data.lengths))
         return tables_of(model, data)
 
-    monkeypatch.setattr(forward_backward, "tables_of", counted)
-    monkeypatch.setattr(forward_backward, "in_groups", lambda *given: pytest.fail("evaluated again"))
+    monkeypatch.setattr(engine, "tables_of", counted)
+    monkeypatch.setattr(engine, "in_groups", lambda *given: pytest.fail("evaluated again"))
     model = normal_chain()
     pr.infer(model, ragged(model)).to_frame()
     assert calls == [3]
