@@ -85,6 +85,16 @@ PROBLEMS = (
         "particle filter, stochastic volatility, 1000 particles, 1000 steps",
         "1 sequence",
     ),
+    Problem(
+        "particles, noisy network, 1000 × 1000",
+        "particle filter, noisy network, 1000 particles, 1000 steps",
+        "1 sequence",
+    ),
+    Problem(
+        "particles, hidden Markov model, 1000 × 1000",
+        "particle filter, hidden Markov model, 1000 particles, 1000 steps",
+        "1 sequence",
+    ),
     Problem("VRNN, training step", "training step, VRNN", "step", "pgm_rnn fused"),
     Problem("deep Markov model, training step", "training step, deep Markov model", "step", "pgm_rnn fused"),
     Problem("LSTM language model, training step", "LSTM language model", "step", "pgm_rnn fused, p(x_2..T | x_1)"),
@@ -96,11 +106,15 @@ PEERS: dict[str, tuple[str, ...]] = {
     "jax.lax.scan": ("jax.lax.scan",),
     "hmmlearn, statsmodels": ("hmmlearn (float64)", "statsmodels"),
     "particles": ("particles (float64)",),
+    "cuthbert": ("cuthbert",),
     "Pyro": ("pyro DiscreteHMM", "pyro GaussianHMM", "pyro SMCFilter (float64)"),
     "plain torch": ("plain torch, fused", "bare torch.nn.LSTM", "torch.nn.GRU"),
 }
 """The peers of the picture: how they are called there, and in the tables."""
-LOOKS: tuple[Look, ...] = (BLUE, SKY, GREEN, ORANGE, PURPLE._replace(marker="P"), VERMILION)
+LOOKS: tuple[Look, ...] = (
+    *(BLUE, SKY, GREEN, ORANGE),
+    *(BLACK._replace(marker="x"), PURPLE._replace(marker="P"), VERMILION),
+)
 
 
 class Line(NamedTuple):
