@@ -182,7 +182,7 @@ def draw(axis: "Axes", found: list[Line]) -> None:
     axis.set_yticks([-row for row in range(len(found))], [line.title for line in found])
     axis.set_ylim(-len(found) + 0.4, 0.6)
     axis.set_xlabel("the peer's time over ours: to the right of 1, ours is faster")
-    axis.legend(loc="lower right", fontsize="small", framealpha=0.9)
+    axis.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, fontsize="small", frameon=False)
 
 
 def page(text: str, found: list[Line]) -> str:
@@ -195,7 +195,7 @@ def page(text: str, found: list[Line]) -> str:
 def main() -> None:
     """Write the picture, and the page anew."""
     found = lines(read(TIMES))
-    figure, (axis,) = panels(1, width=8.2, height=0.6 + 0.34 * len(found))
+    figure, (axis,) = panels(1, width=8.2, height=1.1 + 0.34 * len(found))
     draw(axis, found)
     PICTURE.write_bytes(as_svg(figure))
     PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), found), encoding="utf-8")
