@@ -56,7 +56,8 @@ def compare(filters: dict[str, Filter | None], exact: NDArray[np.float64], round
     """Time the filters in turn, one sequence per round and then all at once, and check their estimates.
 
     Args:
-        filters: filters by name, None for one that is not installed; each is warmed up with one sequence and with two, which may compile.
+        filters: filters by name, None for one that is not installed; each is warmed up with one sequence and with two,
+            which may compile.
         exact: log p(x_{1:T}) of every sequence, nats.
         rounds: number of rounds with one sequence.
 
