@@ -131,11 +131,11 @@ class DeepMarkovModel(DrawsGuide, DensityAtOnce, SequenceModel):
         own = is_as_written(self, DeepMarkovModel) and type(self.combiner) is Combiner
         if not own or type(self.gated) is not GatedTransition:
             return None
-        bits, starts = self.family.as_input(x).to(features.dtype), (self.combiner.z_0, self.z_0)
-        shapes = CombinerLaws.shapes(self.hidden_dim, self.latent_dim, bits.shape[-1])
+        shapes = CombinerLaws.shapes(self.hidden_dim, self.latent_dim, self.family.input_dim)
         maps = rectified_maps(nn.ModuleList([*self.gated.layers(), self.emitter]), shapes)
         if not maps:
             return None
+        bits, starts = self.family.as_input(x).to(features.dtype), (self.combiner.z_0, self.z_0)
         weights = self.combiner.weights()
         return along_combiner(features, bits, starts, weights, CombinerLaws(*maps), num_particles)
 

@@ -151,12 +151,11 @@ class VRNN(ReadsAhead, DrawsGuide, SequenceModel):
 
     def guided_steps(self, x: Tensor, features: Tensor, num_particles: int) -> GuidedSteps | None:
         """Steps along the encoder, of bits and with all networks as they were made (`pgm_rnn.kernels.guided_steps`)."""
-        bits = self.family.as_input(x).to(features.dtype)
-        shapes = EncoderLaws.shapes(self.hidden_dim, self.latent_dim, self.feature_dim, bits.shape[-1])
+        shapes = EncoderLaws.shapes(self.hidden_dim, self.latent_dim, self.feature_dim, self.family.input_dim)
         maps = rectified_maps(nn.ModuleList([self.prior, self.decoder]), shapes)
         if not (is_as_written(self, VRNN) and self._compiles and maps):
             return None
-        weights, laws = self._weights(), EncoderLaws(*maps)
+        bits, weights, laws = self.family.as_input(x).to(features.dtype), self._weights(), EncoderLaws(*maps)
         return along_encoder(features, bits, self.initial_memory, weights, laws, num_particles)
 
     @property

@@ -83,6 +83,7 @@ def _first_pass(model: SequenceModel, data: Sequences, options: Options, encoded
     if steps is None:
         found, noise, lineage = _by_laws(model, data, options, encoded)
     else:
+        steps.keeps = True
         found = compiled_steps(model, data, options, encoded, Keeping({}, "last"), steps)
         noise, lineage = torch.stack(steps.noise), steps.lineage
     of_steps = noise.where(data.mask.mT[:, None, :, None], 0.0)  # (T, N, B, D)

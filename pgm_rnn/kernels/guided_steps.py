@@ -104,9 +104,13 @@ class GuidedSteps:
         memory: whether the function fills h.
 
     Attributes:
+        keeps: whether the noise and the places of all steps are kept, to be set before the first one; a filter's memory
+            does not grow with T without it.
         noise: e_t of every step so far, (N, B, D) each.
         places: those that `advance` was given, (N, B) each.
     """
+
+    keeps = False
 
     def __init__(
         self,
@@ -125,6 +129,7 @@ class GuidedSteps:
         self._shape, self._like, self._memory = (num_particles, len(x), dim), start.detach(), memory
         rows, maps = num_particles * len(x), [_flat(part) for part in maps]
         self._rows, self._given, self._maps = rows, (_flat(features), _flat(x)), maps
+        self._num_done = 0
         self._carried = _flat(self._like[:, None].repeat(-(-rows // LANES), 1, LANES))
         self._none = torch.empty(0, dtype=torch.int64).numpy()
         self._function = _for_size(function, rows * sum(len(part) for part in maps))
@@ -141,16 +146,18 @@ class GuidedSteps:
         z, log_ratios = torch.empty_like(e), e.new_empty(num, batch)
         h = e.new_empty(num, batch, len(self._like)) if self._memory else None
         filled = [part.view(-1).numpy() for part in (z, h, log_ratios) if part is not None]
-        numbers = self._rows, num, len(self.noise), positive.least_scale(e.dtype)
-        self.places.append(None if places is None else places.clone())
+        numbers = self._rows, num, self._num_done, positive.least_scale(e.dtype)
         before = self._none if places is None else _flat(places)
         self._function(*self._given, e.view(-1).numpy(), before, *self._maps, self._carried, *filled, *numbers)
-        self.noise.append(e)
+        self._num_done += 1
+        if self.keeps:
+            self.noise.append(e)
+            self.places.append(None if places is None else places.clone())  # the next step overwrites them
         return Moved(z, h, log_ratios)
 
     @property
     def lineage(self) -> Lineage:
-        """The ancestors of all particles in all steps so far."""
+        """The ancestors of all particles in all steps so far, if they were kept."""
         num, batch, _ = self._shape
         own = torch.arange(num * batch).view(num, batch)
         places = torch.stack([own if part is None else part for part in self.places])  # (T, N, B), n' B + b

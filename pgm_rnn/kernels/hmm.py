@@ -92,27 +92,22 @@ def _applied(initial: Tensor, transition: Tensor, log_emission: Tensor, lengths:
     elif traced or (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in arguments)):
         value = _LogMarginalLikelihood.apply(*arguments)
     else:
-        value = _value(*arguments)
+        value = _value_and_steps(*arguments, keep_steps=False)[0]
     return value
-
-
-def _value(initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor) -> Tensor:
-    """log p(x_{1:T}), (B,), where nothing else is asked for."""
-    arguments = (initial, transition, log_emission, lengths)
-    if not prefers_batched(log_emission) and not hmm_lanes.suits(*arguments[:3]) and hmm_totals.suits(*arguments[:3]):
-        value = hmm_totals.log_marginal_likelihood(*arguments)
-        if value is not None:
-            return value
-    return _value_and_steps(*arguments, keep_steps=False)[0]
 
 
 def _value_and_steps(
     initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor, keep_steps: bool
-) -> tuple[Tensor, "Forward | hmm_lanes.Lanes"]:
+) -> tuple[Tensor, "Forward | hmm_lanes.Lanes | None"]:
     """log p(x_{1:T}), (B,), and what its gradient needs if steps are kept."""
     initial, transition, log_emission = (tensor.detach().contiguous() for tensor in (initial, transition, log_emission))
-    if not prefers_batched(log_emission) and hmm_lanes.suits(initial, transition, log_emission):
-        return hmm_lanes.forward(initial, transition, log_emission, lengths, keep_steps)
+    chain = initial, transition, log_emission
+    if not prefers_batched(log_emission) and hmm_lanes.suits(*chain):
+        return hmm_lanes.forward(*chain, lengths, keep_steps)
+    if not keep_steps and not prefers_batched(log_emission) and hmm_totals.suits(*chain):
+        value = hmm_totals.log_marginal_likelihood(*chain, lengths)
+        if value is not None:
+            return value, None
     result = _run_forward(initial, transition, log_emission, lengths, keep_steps=keep_steps, in_whole=True)
     return result.log_normalizers.sum(-1), result
 

@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Tensor
 
+from pgm_rnn.kernels.hmm_lanes import LANES
 from pgm_rnn.kernels.hmm_losses import is_dense
 from pgm_rnn.kernels.hmm_tables import two_axes
 from pgm_rnn.kernels.threads import run_compiled
@@ -19,8 +20,6 @@ MOST_STEPS = 16
 """Steps between divisions at most."""
 DIGITS = 280
 """How far the sum of the beliefs may fall between divisions, in powers of ten."""
-WIDTH = 8
-"""States in a vector, as in `lanes_compiled`, which imports numba."""
 
 
 def suits(initial: Tensor, transition: Tensor, log_emission: Tensor) -> bool:
@@ -33,9 +32,8 @@ def log_marginal_likelihood(
     initial: Tensor, transition: Tensor, log_emission: Tensor, lengths: Tensor
 ) -> Tensor | None:
     """log p(x_{1:T}), (B,), nats: Rabiner (1989), eq. (103); None where a sequence has another than a finite one."""
-    initial, transition, log_emission = (part.detach() for part in (initial, transition, log_emission))
     num_states = log_emission.shape[2]
-    padding = -(-num_states // WIDTH) * WIDTH - num_states
+    padding = -num_states % LANES
     table = torch.nn.functional.pad(transition.reshape(num_states, num_states).double(), (0, padding))
     fall = max(1.0, -math.log10(float(transition.amin())))
     every = max(1, min(MOST_STEPS, int(DIGITS / fall)))

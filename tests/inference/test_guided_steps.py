@@ -66,6 +66,7 @@ def by_laws(model: Any, x: Tensor, noise: list[Tensor], places: list[Tensor | No
 def by_kernel(model: Any, x: Tensor, num: int, ancestors: str) -> tuple[list[Tensor], list[Tensor | None], Any]:
     """The same by the compiled steps, with random ancestors, the places, and the steps themselves."""
     steps = model.guided_steps(x, model.encode(x, torch.full((len(x),), STEPS)), num)
+    steps.keeps = True
     found, places = [], []
     for t in range(STEPS):
         drawn = torch.randint(num, (num, BATCH)) * BATCH + torch.arange(BATCH)
@@ -140,6 +141,21 @@ def test_lineages_are_rows_of_places() -> None:
 def filtered(model: Any, x: Tensor, **options: Any) -> Filtered:
     functions = {"state": lambda z, h: z}
     return smc.filter(model, x, LENGTHS, num_particles=9, seed=1, functions=functions, **options)
+
+
+def test_a_filter_keeps_nothing_that_grows_with_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = made("dmm")
+    made_by, steps = type(model).guided_steps, []
+
+    def noted(self: Any, *arguments: Any) -> Any:
+        steps.append(made_by(self, *arguments))
+        return steps[-1]
+
+    monkeypatch.setattr(type(model), "guided_steps", noted)
+    filtered(model, x)
+    assert [(part.noise, part.places) for part in steps] == [([], [])]
+    smc.log_marginal_likelihood(model, x, LENGTHS, num_particles=4, seed=0)
+    assert [len(part.noise) for part in steps] == [0, STEPS]
 
 
 def calls(monkeypatch: pytest.MonkeyPatch, kind: type[DrawsGuide]) -> list[bool]:
