@@ -24,7 +24,7 @@ from pgm_rnn.kernels.combiner_draws import Weights, combiner_draws
 from pgm_rnn.kernels.guided_steps import CombinerLaws, GuidedSteps, along_combiner
 from pgm_rnn.kernels.lineages import Lineage
 from pgm_rnn.models.info import HIDDEN_DIM, LATENT_DIM, STEPS_ON_A_BOUND, GradientFit, ModelInfo, Size
-from pgm_rnn.models.networks import GRU, Layers, NormalHead, is_as_written, rectified_maps
+from pgm_rnn.models.networks import GRU, Layers, NormalHead, is_as_written, is_hooked, rectified_maps
 from pgm_rnn.models.vrnn import chosen_bits
 from pgm_rnn.sequence_model import DensityAtOnce, DrawsGuide, First, SequenceModel
 from pgm_rnn.sequence_model.drawn import Drawn
@@ -129,11 +129,12 @@ class DeepMarkovModel(DrawsGuide, DensityAtOnce, SequenceModel):
     def guided_steps(self, x: Tensor, features: Tensor, num_particles: int) -> GuidedSteps | None:
         """Steps along the guide, of bits and with all networks as they were made (`pgm_rnn.kernels.guided_steps`)."""
         own = is_as_written(self, DeepMarkovModel) and type(self.combiner) is Combiner
-        if not own or type(self.gated) is not GatedTransition:
+        if not own or type(self.gated) is not GatedTransition or is_hooked(self.combiner) or is_hooked(self.gated):
             return None
+        of_guide = [(self.guide_dim, self.latent_dim), (2 * self.latent_dim, self.guide_dim)]
         shapes = CombinerLaws.shapes(self.hidden_dim, self.latent_dim, self.family.input_dim)
-        maps = rectified_maps(nn.ModuleList([*self.gated.layers(), self.emitter]), shapes)
-        if not maps:
+        maps = rectified_maps([*self.gated.layers(), self.emitter], shapes)
+        if not maps or not rectified_maps([self.combiner.from_z, self.combiner.head], of_guide):
             return None
         bits, starts = self.family.as_input(x).to(features.dtype), (self.combiner.z_0, self.z_0)
         weights = self.combiner.weights()

@@ -1,6 +1,6 @@
 """Small networks whose outputs are normal laws, the building blocks of priors, encoders and transitions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -82,32 +82,44 @@ class NormalHead(nn.Module):
         return loc, positive.scale_of_network(raw_scale)
 
 
-def rectified_maps(module: nn.Module, shapes: Sequence[tuple[int, int]]) -> list[Map] | None:
-    """The maps W, b of stacks of layers with rectified activations, each ending in a law; None for any others.
+def rectified_maps(parts: Iterable[nn.Module], shapes: Sequence[tuple[int, int]]) -> list[Map] | None:
+    """The maps W, b of linear layers and of stacks of rectified layers that end in a law; None for any others.
 
-    A law may be normal or one of bits. A layer that is pruned, hooked or of a class of its own is another.
+    A law may be normal or one of bits. A layer that is pruned, hooked or of a class of its own is another, and so is
+    one more layer in a stack, such as a dropout, or one without its activation.
 
     Args:
-        module: a stack, or a list of them.
+        parts: torch's linear layers, and stacks.
         shapes: the shapes of the matrices, in order.
     """
-    maps = _maps(module)
-    known = all(isinstance(part, Tensor) for layer in maps for part in layer)
-    return maps if known and [tuple(layer.weight.shape) for layer in maps] == list(shapes) else None
+    found = [layer for part in parts for layer in ([part] if isinstance(part, nn.Linear) else _layers(part))]
+    if any(layer is None or is_hooked(layer) or not _is_affine(layer) for layer in found):
+        return None
+    maps = [Map(layer.weight, layer.bias) for layer in found]  # type: ignore[union-attr, arg-type]
+    return maps if [tuple(layer.weight.shape) for layer in maps] == list(shapes) else None
 
 
-def _maps(module: nn.Module) -> list[Map]:
-    """The maps that are found."""
-    if module._forward_hooks or module._forward_pre_hooks:
-        return []
-    if isinstance(module, nn.Sequential | nn.ModuleList):
-        return [layer for part in module for layer in _maps(part)]
-    if type(module) is Layers and module.activation is F.relu:
-        return _maps(module.linear)
-    if type(module) is NormalHead:
-        return _maps(module.linear)
-    bits = type(module) is EmissionHead and type(module.family) is Bernoulli
-    return [Map(module.weight, module.bias)] if bits or type(module) is nn.Linear else []  # type: ignore[arg-type]
+def _layers(stack: nn.Module) -> list[nn.Module | None]:
+    """The layers of a stack, None for what is not known."""
+    if is_hooked(stack):
+        return [None]
+    if type(stack) is nn.Sequential:
+        return [layer for part in stack for layer in _layers(part)]
+    if type(stack) is Layers and stack.activation is F.relu:
+        return [*stack.linear]
+    if type(stack) is NormalHead:
+        return [stack.linear]
+    return [stack if type(stack) is EmissionHead and type(stack.family) is Bernoulli else None]
+
+
+def _is_affine(layer: nn.Module) -> bool:
+    """Whether a layer is torch's own or a head, with a vector."""
+    return type(layer) in (nn.Linear, EmissionHead) and isinstance(layer.bias, Tensor)
+
+
+def is_hooked(module: nn.Module) -> bool:
+    """Whether something runs before or after a module's own forward."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def is_as_written(model: nn.Module, kind: type[nn.Module]) -> bool:

@@ -23,7 +23,7 @@ from pgm_rnn.kernels.guided_steps import EncoderLaws, GuidedSteps, along_encoder
 from pgm_rnn.kernels.lineages import Lineage
 from pgm_rnn.models.cells import CELL, CELLS, StackedCell
 from pgm_rnn.models.info import HIDDEN_DIM, LATENT_DIM, STEPS_ON_A_BOUND, GradientFit, ModelInfo
-from pgm_rnn.models.networks import ACTIVATIONS, Layers, NormalHead, is_as_written, rectified_maps
+from pgm_rnn.models.networks import ACTIVATIONS, Layers, NormalHead, is_as_written, is_hooked, rectified_maps
 from pgm_rnn.sequence_model import DrawsGuide, First, ReadsAhead, SequenceModel
 from pgm_rnn.sequence_model.drawn import Drawn
 from pgm_rnn.states import GaussianStates
@@ -152,11 +152,21 @@ class VRNN(ReadsAhead, DrawsGuide, SequenceModel):
     def guided_steps(self, x: Tensor, features: Tensor, num_particles: int) -> GuidedSteps | None:
         """Steps along the encoder, of bits and with all networks as they were made (`pgm_rnn.kernels.guided_steps`)."""
         shapes = EncoderLaws.shapes(self.hidden_dim, self.latent_dim, self.feature_dim, self.family.input_dim)
-        maps = rectified_maps(nn.ModuleList([self.prior, self.decoder]), shapes)
-        if not (is_as_written(self, VRNN) and self._compiles and maps):
+        maps = rectified_maps([self.prior, self.decoder], shapes)
+        if not (is_as_written(self, VRNN) and self._compiles and self._guides_as_written and maps):
             return None
         bits, weights, laws = self.family.as_input(x).to(features.dtype), self._weights(), EncoderLaws(*maps)
         return along_encoder(features, bits, self.initial_memory, weights, laws, num_particles)
+
+    @property
+    def _guides_as_written(self) -> bool:
+        """Whether the networks that draw z_t and lead to h_{t+1} are as they were made."""
+        own = type(self.encoder) is Encoder and type(self.hidden) is Hidden and type(self.hidden.cell) is StackedCell
+        shapes = [(self.feature_dim, self.latent_dim), (2 * self.latent_dim, self.hidden_dim)]
+        without_vector = self.encoder.from_h, self.hidden.from_z
+        layers = self.encoder, self.hidden, self.hidden.cell, *without_vector
+        plain = all(type(layer) is nn.Linear for layer in without_vector) and not any(map(is_hooked, layers))
+        return own and plain and rectified_maps([self.phi_z, self.encoder.head], shapes) is not None
 
     @property
     def _compiles(self) -> bool:

@@ -213,6 +213,31 @@ def with_a_hook(model: Any) -> None:
     model.decoder[0].linear[0].register_forward_hook(lambda _module, _given, found: 2 * found)
 
 
+def with_one_more_layer(model: Any) -> None:
+    model.prior.insert(1, nn.Hardtanh(-0.1, 0.1))
+
+
+def without_an_activation(model: Any) -> None:
+    model.prior[0] = model.prior[0].linear[0]
+
+
+def with_other_widths(model: Any) -> None:
+    wider = VRNN(latent_dim=3, hidden_dim=7, emission=Bernoulli(KEYS)).double()
+    model.prior[0].linear[0], model.prior[1] = nn.Linear(5, 7).double(), wider.prior[1]
+
+
+def with_a_guide_of_its_own(model: Any) -> None:
+    model.encoder.head.register_forward_hook(lambda _module, _given, law: law)
+
+
+def with_other_features_of_states(model: Any) -> None:
+    model.phi_z.linear[0] = Doubled(3, 5).double()
+
+
+def with_another_move_of_the_memory(model: Any) -> None:
+    model.hidden.from_z = Doubled(5, 15, bias=False).double()
+
+
 def with_a_law_of_its_own(model: Any) -> None:
     narrow = model.transition
     model.transition = lambda z, h: narrow(z, 2 * h)
@@ -228,6 +253,12 @@ class Warmer(VRNN):
 OTHERS: dict[str, Callable[[], Any]] = {
     "another layer": lambda: changed_vrnn(with_another_layer),
     "a hook": lambda: changed_vrnn(with_a_hook),
+    "a guide of its own": lambda: changed_vrnn(with_a_guide_of_its_own),
+    "other features of states": lambda: changed_vrnn(with_other_features_of_states),
+    "another move of the memory": lambda: changed_vrnn(with_another_move_of_the_memory),
+    "one more layer": lambda: changed_vrnn(with_one_more_layer),
+    "no activation": lambda: changed_vrnn(without_an_activation),
+    "other widths": lambda: changed_vrnn(with_other_widths),
     "a law of its own": lambda: changed_vrnn(with_a_law_of_its_own),
     "a subclass": lambda: Warmer(KEYS, 3, 5).double(),
     "real numbers": lambda: changed_vrnn(lambda _: None, emission=Gaussian(KEYS)),
@@ -235,6 +266,31 @@ OTHERS: dict[str, Callable[[], Any]] = {
     "tanh": lambda: changed_vrnn(lambda _: None, activation="tanh"),
     "many units": lambda: changed_vrnn(lambda _: None, hidden_dim=gated.LARGEST + 1),
 }
+
+
+def doubled_combiner(model: Any) -> None:
+    model.combiner.from_z = Doubled(3, 4).double()
+
+
+def hooked_moves(model: Any) -> None:
+    model.gated.register_forward_hook(lambda _module, _given, law: law)
+
+
+def longer_emitter(model: Any) -> None:
+    model.emitter.insert(1, nn.Hardtanh(-0.1, 0.1))
+
+
+@pytest.mark.parametrize("change", [doubled_combiner, hooked_moves, longer_emitter])
+def test_a_deep_markov_model_that_is_not_as_written_takes_its_laws(
+    change: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, x = made("dmm")
+    change(model)
+    asked = calls(monkeypatch, DeepMarkovModel)
+    found = filtered(model, x)
+    assert asked == [False]
+    monkeypatch.setattr(run, "guided", lambda *_: None)
+    torch.testing.assert_close(found.log_marginal_likelihood, filtered(model, x).log_marginal_likelihood)
 
 
 @pytest.mark.parametrize("name", OTHERS)
