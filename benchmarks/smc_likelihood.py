@@ -22,8 +22,8 @@ ENGINES = {
     "pyro SMCFilter (float64)": ("smc_torch", "pyro_in_float64", ()),
 }
 """Module, function, packages it needs."""
-ZOO = {"pgm_rnn, the zoo's class": ("smc_torch", "zoo", ())}
-"""The zoo's `StochasticVolatility`, for the same chain."""
+OWN = {"pgm_rnn, a reader's class": ("smc_torch", "own", ())}
+"""Stochastic volatility as a class of a few lines, for the same chain."""
 
 
 def run() -> Iterator[tuple[str, list[FilterRow]]]:
@@ -31,6 +31,6 @@ def run() -> Iterator[tuple[str, list[FilterRow]]]:
     for chain in CHAINS:
         for num_particles, num_steps, rounds in SIZES:
             problem = random_problem(chain, num_particles, num_steps)
-            engines = ENGINES | (ZOO if chain == VOLATILITY else {})
+            engines = ENGINES | (OWN if chain == VOLATILITY else {})
             rows = compare(installed(engines, problem), exact(problem), rounds)
             yield f"{chain}, {num_particles} particles, {num_steps} steps", rows

@@ -1,7 +1,7 @@
 """Four chains for particle filters.
 
 AR(1) plus noise         z_t ~ N(0.9 z_{t-1}, 1),   x_t ~ N(z_t, 0.5^2)          the zoo's LinearGaussianSSM
-stochastic volatility    z_t ~ N(0.95 z_{t-1}, 0.3^2),   x_t ~ N(0, exp(z_t))    a reader's own model of a few lines
+stochastic volatility    z_t ~ N(0.95 z_{t-1}, 0.3^2),   x_t ~ N(0, exp(z_t)) its StochasticVolatility; `OwnVolatility`
 noisy network            z_t ~ N(tanh(2.5 z_{t-1}), 0.5^2),   x_t ~ N(z_t, 0.5^2)   the zoo's NoisyRNN, z_0 = 0
 hidden Markov model      z_t = z_{t-1} with 0.9, else one of two others,   x_t ~ N(2 z_t, 1), z = 0, 1, 2   its HMM
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pgm_rnn.distributions.normal import Normal
 from pgm_rnn.emissions import Gaussian
-from pgm_rnn.models import HMM, LinearGaussianSSM, NoisyRNN
+from pgm_rnn.models import HMM, LinearGaussianSSM, NoisyRNN, StochasticVolatility
 from pgm_rnn.sequence_model import SequenceModel
 
 NUM_STATES = 3
@@ -53,7 +53,7 @@ def made(name: str, dtype: torch.dtype) -> SequenceModel:
     """The chain as a model."""
     chain = CHAINS[name]
     if name == VOLATILITY:
-        return StochasticVolatility(chain).to(dtype)
+        return StochasticVolatility(0.0, chain.coefficient, chain.scale).to(dtype)
     if name == MARKOV:
         return _markov(chain).to(dtype)
     assert chain.noise is not None
@@ -76,8 +76,8 @@ def _markov(chain: Numbers) -> HMM:
     return HMM(torch.full((NUM_STATES,), 1 / NUM_STATES), moves(chain), table)
 
 
-class StochasticVolatility(SequenceModel):
-    """Returns whose log variance is an autoregression."""
+class OwnVolatility(SequenceModel):
+    """Returns whose log variance is an autoregression: a model as a reader writes it."""
 
     def __init__(self, chain: Numbers) -> None:
         super().__init__(Gaussian())

@@ -18,12 +18,11 @@ from pyro.infer import SMCFilter
 from pyro.poutine import Trace
 from torch import Tensor
 
-from benchmarks.smc_models import CHAINS
+from benchmarks.smc_models import CHAINS, OwnVolatility
 from benchmarks.smc_peers import ESS_THRESHOLD, Filter, Run
 from benchmarks.smc_problem import Problem
 from pgm_rnn.inference import smc
 from pgm_rnn.inference.smc.pyro_steps import PyroSteps
-from pgm_rnn.models import StochasticVolatility
 from pgm_rnn.sequence_model import SequenceModel
 
 
@@ -37,10 +36,9 @@ def ours_in_float64(problem: Problem) -> Filter:
     return _ours(problem, torch.float64)
 
 
-def zoo(problem: Problem) -> Filter:
-    """`smc.filter` of the zoo's stochastic volatility in float32."""
-    chain = CHAINS[problem.chain]
-    return _ours(problem, torch.float32, StochasticVolatility(0.0, chain.coefficient, chain.scale))
+def own(problem: Problem) -> Filter:
+    """`smc.filter` of stochastic volatility as a reader writes it, in float32."""
+    return _ours(problem, torch.float32, OwnVolatility(CHAINS[problem.chain]))
 
 
 def pyro(problem: Problem) -> Filter:

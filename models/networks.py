@@ -125,4 +125,5 @@ def is_hooked(module: nn.Module) -> bool:
 def is_as_written(model: nn.Module, kind: type[nn.Module]) -> bool:
     """Whether a model's laws are those of a class, so that another form of them may take their place."""
     laws = {"initial", "transition", "emission", "proposal", "encode"}
+    laws |= {"recurrence", "transition_mean", "emission_mean"}
     return type(model) is kind and not laws & vars(model).keys()

@@ -15,16 +15,22 @@ from torch import Tensor
 
 from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.emissions import Emission, Gaussian
+from pgm_rnn.kernels import particle_runs
+from pgm_rnn.kernels.gaussian_chain import GaussianChain, per_entry
+from pgm_rnn.kernels.particle_runs import Run
 from pgm_rnn.models.gaussian_states import GaussianStateModel, as_parameter, chosen_obs_dim, random_parts, with_ranks
 from pgm_rnn.models.info import LATENT_DIM, STEPS_ON_A_BOUND, GradientFit, ModelInfo
+from pgm_rnn.models.networks import is_as_written
 from pgm_rnn.randomness import seeded
-from pgm_rnn.sequence_model import First
+from pgm_rnn.sequence_model import First, memory_of
+from pgm_rnn.sequence_model.mixins import RunsWhole
+from pgm_rnn.sequences import Sequences
 
 FUNCTIONS = {"tanh": torch.tanh, "sigmoid": torch.sigmoid, "relu": torch.relu, "identity": torch.clone}
 """The functions that g and f may be, by name; they apply to each entry."""
 
 
-class NoisyRNN(GaussianStateModel):
+class NoisyRNN(RunsWhole, GaussianStateModel):
     """A recurrent network with Gaussian noise on its D states and its M outputs.
 
     Args:
@@ -147,6 +153,22 @@ class NoisyRNN(GaussianStateModel):
     def emission_mean(self, z: Tensor, h: Tensor | None = None) -> Tensor:
         """f(C z), (..., M), for states (..., D)."""
         return FUNCTIONS[self.output](z @ self.emission_matrix.mT)
+
+    def whole_run(self, data: Sequences, num_particles: int, threshold: float) -> Run | None:
+        """A bootstrap filter as one compiled function; None for a subclass, whose means may be others."""
+        if not is_as_written(self, NoisyRNN):
+            return None
+        h = memory_of(self).unroll(data.x, None, data.inputs)
+        offset = None
+        if h is not None and self.input_matrix is not None:
+            offset = h[:, min(1, h.shape[1] - 1) :] @ self.input_matrix.mT  # one step has no move, but an offset
+        covs = self.initial_cov, self.transition_cov, self.emission_cov
+        chain = GaussianChain(
+            self.initial_mean, covs[0], self.transition_matrix, covs[1], self.emission_matrix, covs[2], offset
+        )
+        observed = None if data.observed is None else per_entry(data.mask, data.x)
+        functions = self.activation, self.output
+        return particle_runs.gaussian(chain, data.x, data.lengths, num_particles, threshold, observed, functions)
 
 
 INFO = ModelInfo(

@@ -29,15 +29,18 @@ from pgm_rnn.distributions.student_t import StudentT as StudentLaw
 from pgm_rnn.emissions import Emission, Gaussian
 from pgm_rnn.emissions.natural import IDENTITY, LOGARITHM, SOFTPLUS, TANH, Natural, whole
 from pgm_rnn.emissions.student_t import StudentT
-from pgm_rnn.kernels import positive
+from pgm_rnn.kernels import particle_runs, positive
+from pgm_rnn.kernels.particle_runs import Run
 from pgm_rnn.models.info import STEPS_ON_A_BOUND, GradientFit, ModelInfo, Size
+from pgm_rnn.models.networks import is_as_written
 from pgm_rnn.randomness import seeded
 from pgm_rnn.sequence_model import First, SequenceModel
-from pgm_rnn.sequences import length_mask
+from pgm_rnn.sequence_model.mixins import RunsWhole
+from pgm_rnn.sequences import Sequences, length_mask
 from pgm_rnn.states import GaussianStates
 
 
-class StochasticVolatility(SequenceModel):
+class StochasticVolatility(RunsWhole, SequenceModel):
     """A stochastic volatility model of one series of returns, with a guide that reads the whole series.
 
     Args:
@@ -190,6 +193,18 @@ class StochasticVolatility(SequenceModel):
         law: Any = StudentLaw(self.df, torch.zeros_like(scale), scale, validate_args=False)
         found: TorchDistribution = law.to_event(len(self.family.event_shape))
         return found
+
+    def whole_run(self, data: Sequences, num_particles: int, threshold: float) -> Run | None:
+        """A bootstrap filter as one compiled function; None for a subclass, and for leverage with Student errors."""
+        if not is_as_written(self, StochasticVolatility) or not (self.leverage is None or self.df is None):
+            return None
+        natural = self.raw_mean, self.persistence, self.scale, self.scale * self.raw_persistence.cosh()
+        mean, persistence, scale, start_scale = map(float, natural)
+        leverage, df = (None if part is None else float(part) for part in (self.leverage, self.df))
+        parameters = particle_runs.Volatility(mean, persistence, scale, start_scale, leverage or 0.0, df)
+        x = data.x.reshape(data.x.shape[:2])
+        observed = None if data.observed is None else data.mask.reshape(x.shape)
+        return particle_runs.volatility(parameters, x, data.lengths, num_particles, threshold, observed)
 
     def encode(self, x: Tensor, lengths: Tensor) -> Tensor:
         """What a recurrent network reads from the last return to x_t, (batch, T, guide_dim)."""

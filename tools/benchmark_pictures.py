@@ -81,9 +81,15 @@ PROBLEMS = (
         "64 sequences",
     ),
     Problem(
-        "particles, a reader's own model, 1000 × 1000",
+        "particles, stochastic volatility, 1000 × 1000",
         "particle filter, stochastic volatility, 1000 particles, 1000 steps",
         "1 sequence",
+    ),
+    Problem(
+        "particles, the same in a reader's own class",
+        "particle filter, stochastic volatility, 1000 particles, 1000 steps",
+        "1 sequence",
+        "pgm_rnn, a reader's class",
     ),
     Problem(
         "particles, noisy network, 1000 × 1000",

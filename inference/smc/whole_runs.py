@@ -1,8 +1,8 @@
 """Filters that run as one compiled function: models whose laws are known as numbers before the first step.
 
-Finite chains (`sequence_model.tables`) and linear-Gaussian ones (`sequence_model.chains`) are moved by their own laws
-and weighed by their emission, resampled systematically, and only their end is kept. Any other filter, and any that is
-to be differentiated, takes the general steps (`pgm_rnn.particles`).
+Finite chains (`sequence_model.tables`), linear-Gaussian ones (`sequence_model.chains`) and models that say how
+(`mixins.RunsWhole`) are moved by their own laws and weighed by their emission, resampled systematically, and only their
+end is kept. Any other filter, and any that is to be differentiated, takes the general steps (`pgm_rnn.particles`).
 """
 
 import torch
@@ -16,6 +16,7 @@ from pgm_rnn.particles import Options
 from pgm_rnn.particles.steps import is_bootstrap
 from pgm_rnn.sequence_model import SequenceModel, memory_of
 from pgm_rnn.sequence_model.chains import chain_of, has_chain
+from pgm_rnn.sequence_model.mixins import RunsWhole
 from pgm_rnn.sequence_model.tables import has_tables, tables_of
 from pgm_rnn.sequences import Sequences
 
@@ -31,15 +32,19 @@ def whole_run(model: SequenceModel, data: Sequences, options: Options) -> Filter
     """
     if not _suits(model, data, options):
         return None
-    of_kind = _of_tables if has_tables(model) else _of_chain
-    run = of_kind(model, data, options, least_size(options))
+    threshold = least_size(options)
+    if isinstance(model, RunsWhole):
+        run = model.whole_run(data, options.num_particles, threshold)
+    else:
+        run = (_of_tables if has_tables(model) else _of_chain)(model, data, options, threshold)
     return None if run is None else _filtered(model, data, run, options)
 
 
 def _suits(model: SequenceModel, data: Sequences, options: Options) -> bool:
     plain = options.lookahead is None and options.noise is None and options.resampling == "systematic"
     here = data.x.device.type == "cpu" and not torch.is_grad_enabled() and model.first == "model"
-    return plain and is_bootstrap(model, options) and here and (has_tables(model) or has_chain(model))
+    known = isinstance(model, RunsWhole) or has_tables(model) or has_chain(model)
+    return plain and is_bootstrap(model, options) and here and known
 
 
 def _of_tables(model: SequenceModel, data: Sequences, options: Options, threshold: float) -> Run | None:
@@ -56,7 +61,7 @@ def _of_chain(model: SequenceModel, data: Sequences, options: Options, threshold
     if chained.diffuse is not None:
         return None
     given = chained.chain, chained.x, data.lengths, options.num_particles, threshold, chained.observed
-    return particle_runs.linear_gaussian(*given)
+    return particle_runs.gaussian(*given)
 
 
 def _filtered(model: SequenceModel, data: Sequences, run: Run, options: Options) -> Filtered:

@@ -266,6 +266,19 @@ def moments(value: Result, steps: Any | None = None) -> Result:
 # Recurrences, masks.
 
 
+def series(x: Any, steps: Any, observed: Any) -> None:
+    """Raise unless x (B, T), lengths and a mask (B, T), or None, fit each other.
+
+    Raises:
+        TypeError: an argument of another dtype.
+        ValueError: shapes, devices or lengths that do not fit each other.
+    """
+    batch, num_steps = main_tensor("x", x, "B, T")
+    lengths(steps, x, batch, num_steps)
+    if observed is not None:
+        mask("observed", observed, x, batch, num_steps)
+
+
 def gates(state: Tensor, *parts: tuple[Tensor, int]) -> None:
     """Raise unless each part has the state's dtype, its number of entries, and other axes that broadcast.
 

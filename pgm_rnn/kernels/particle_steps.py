@@ -62,7 +62,7 @@ class ParticleWeights:
         self._places = torch.zeros(num_particles, batch, dtype=torch.int64)
         self._found = found.numpy()
         state = self._joint.view(-1), self._weights.view(-1), self._offset
-        ancestors = torch.zeros(batch * padded, dtype=torch.int32)
+        ancestors = torch.zeros(batch, padded + 1, dtype=torch.int32)
         results = self.log_normalizers, self.ess, self.resampled, self.lost
         self._weighed = *(value.numpy() for value in (*state, *results)), self._found
         self._drawn = tuple(value.numpy() for value in (*state[1:], self.ess, ancestors, self._places))

@@ -81,16 +81,16 @@ def draw(
     """Fill places (N, B): where the particles before step t come from, n' B + b for ancestor n' of sequence b.
 
     Uniforms (B, 1) for systematic resampling, (B, N) for stratified; a sequence that keeps its particles, or has ended,
-    is its own ancestor. ancestors (B P,) is space to work in.
+    is its own ancestor. ancestors (B, P + 1) is space to work in.
     """
     num, batch = places.shape
-    size = ancestors.shape[0] // batch
+    size = weights.shape[0] // batch
     for b in numba.prange(batch):
         start = b * size
         if t < lengths[b] and ess[b, t - 1] <= threshold:
-            choose(weights, start, num, offset[b, 1], uniforms[b], ancestors)
+            choose(weights, start, num, offset[b, 1], uniforms[b], ancestors[b])
             for n in range(num):
-                places[n, b] = ancestors[start + n] * batch + b
+                places[n, b] = ancestors[b, n] * batch + b
         else:
             for n in range(num):
                 places[n, b] = n * batch + b

@@ -10,6 +10,7 @@ from torch import Tensor
 from pgm_rnn.kernels.gaussian_chain import GaussianChain
 from pgm_rnn.kernels.guided_steps import GuidedSteps
 from pgm_rnn.kernels.lineages import Lineage
+from pgm_rnn.kernels.particle_runs import Run
 from pgm_rnn.sequence_model.conditionals import Conditionals, First
 from pgm_rnn.sequence_model.drawn import Drawn
 from pgm_rnn.sequence_model.memory import Recurrence
@@ -83,6 +84,20 @@ class DrawsGuide(Conditionals, ABC):
             num_particles: N.
         """
         return None
+
+
+class RunsWhole(Conditionals, ABC):
+    """A model whose laws are known as numbers before the first step, so that a bootstrap filter is one function."""
+
+    @abstractmethod
+    def whole_run(self, data: Sequences, num_particles: int, threshold: float) -> Run | None:
+        """The filter with systematic resampling, compiled (`pgm_rnn.kernels.particle_runs`); None if there is none.
+
+        Args:
+            data: checked observations.
+            num_particles: N.
+            threshold: resample where the effective sample size is at most this number.
+        """
 
 
 class DensityAtOnce(Conditionals, ABC):

@@ -188,9 +188,15 @@ def combiner_weights() -> combiner_draws.Weights:
 
 CALLS: dict[str, Callable[[], Call]] = {
     "particle_runs.finite": lambda: (partial(particle_runs.finite, num_particles=N, threshold=3.0), finite()),
-    "particle_runs.linear_gaussian": lambda: (
-        lambda *given: particle_runs.linear_gaussian(given[0], given[1], given[2], N, 3.0, given[3]),
+    "particle_runs.gaussian": lambda: (
+        lambda *given: particle_runs.gaussian(given[0], given[1], given[2], N, 3.0, given[3]),
         (full(), x(), lengths(), observed()),
+    ),
+    "particle_runs.volatility": lambda: (
+        lambda x, steps, there: particle_runs.volatility(
+            particle_runs.Volatility(0.1, 0.9, 0.3, 0.7, -0.4), x, steps, N, 3.0, there
+        ),
+        (x()[..., 0], lengths(), observed()[..., 0]),
     ),
     "hsmm.log_marginal_likelihood": lambda: (hsmm.log_marginal_likelihood, spells()),
     "hsmm.forward": lambda: (hsmm.forward, spells()),
@@ -404,6 +410,7 @@ FITS: dict[str, tuple[str, ...]] = {
         f"hmm_scan.{name}": (SEVERAL_CHAINS, *MORE_STEPS)
         for name in ("log_marginal_likelihood", "filter", "smooth", "forward", "most_likely_states")
     },
+    "particle_runs.volatility": ("argument 0 as torch.float32",),  # nothing else has a dtype
     "kalman_scan.sample_paths": ("argument 2 axis 0",),  # any number of draws
     "hmm.log_marginal_likelihood, per step": (SEVERAL_CHAINS, "argument 1 with another axis"),
     **dict.fromkeys(("hmm.forward", "particle_runs.finite"), (SEVERAL_CHAINS, *MORE_STEPS)),

@@ -1,7 +1,6 @@
 """Compiled bootstrap filters against a loop over steps and particles, in double precision, on the same noise."""
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,57 +10,8 @@ from torch import Tensor
 
 from pgm_rnn.kernels import particle_runs
 from pgm_rnn.kernels.gaussian_chain import GaussianChain
-from pgm_rnn.kernels.particle_runs import INFINITE, NAN, Run
-
-B, T = 3, 6
-LENGTHS = torch.tensor([6, 1, 4])
-Move = Callable[[int, int, NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
-Weigh = Callable[[int, int, NDArray[np.float64]], NDArray[np.float64]]
-
-
-def by_steps(
-    move: Move, weigh: Weigh, noise: Tensor, uniforms: Tensor, threshold: float
-) -> dict[str, list[NDArray[np.float64]]]:
-    """The filter as it is defined: resample, move, weigh; one sequence after the other."""
-    found: dict[str, list[NDArray[np.float64]]] = {
-        name: [] for name in ("z", "log_weights", "log_normalizers", "ess", "resampled")
-    }
-    for b in range(B):
-        num = noise.shape[2]
-        log_w, z = np.full(num, -math.log(num)), np.zeros(noise.shape[2:])
-        rows = {name: np.zeros(T) for name in ("log_normalizers", "ess", "resampled")}
-        for t in range(T):
-            if t >= int(LENGTHS[b]):
-                rows["ess"][t] = rows["ess"][t - 1]
-                continue
-            if t and rows["ess"][t - 1] <= threshold:
-                sums = np.exp(log_w).cumsum()
-                points = (np.arange(num) + float(uniforms[b, t])) / num * sums[-1]
-                z, log_w = z[np.searchsorted(sums, points, side="right")], np.full(num, -math.log(num))
-                rows["resampled"][t] = 1
-            z = move(b, t, z, noise[b, t].numpy())
-            joint = log_w + weigh(b, t, z)
-            rows["log_normalizers"][t] = np.logaddexp.reduce(joint)
-            log_w = joint - rows["log_normalizers"][t]
-            rows["ess"][t] = 1 / np.exp(2 * log_w).sum()
-        for name, row in {"z": z, "log_weights": log_w, **rows}.items():
-            found[name].append(row)
-    return found
-
-
-def assert_agrees(run: Run, expected: dict[str, list[NDArray[np.float64]]]) -> None:
-    for name, rows in expected.items():
-        torch.testing.assert_close(getattr(run, name).double(), torch.from_numpy(np.stack(rows)), rtol=1e-9, atol=1e-9)
-    assert not bool(run.lost.any())
-
-
-def drawn(num: int, dim: int | None, seed: int) -> tuple[Tensor, Tensor]:
-    """The uniforms of resampling and the noise of the states that a run draws, if one block has all of its steps."""
-    torch.manual_seed(seed)
-    uniforms = torch.rand(B, T, dtype=torch.float64)
-    noise = torch.rand(B, T, num) if dim is None else torch.randn(B, T, num, dim)
-    torch.manual_seed(seed)
-    return uniforms, noise
+from pgm_rnn.kernels.particle_runs import INFINITE, NAN
+from tests.filters import LENGTHS, B, Move, T, Weigh, assert_agrees, by_steps, drawn
 
 
 def chain(dim: int, size: int, *, per_step: bool = False) -> GaussianChain:
@@ -117,7 +67,7 @@ def test_a_linear_gaussian_run_is_the_loop_over_its_steps(
     observed = torch.rand(B, T, size) < 0.6 if gaps else torch.ones(B, T, size, dtype=torch.bool)
     threshold = {0.0: -1.0, 1.0: math.inf}.get(share, share * num)
     uniforms, noise = drawn(num, dim, 3)
-    run = particle_runs.linear_gaussian(parts, x, LENGTHS, num, threshold, observed if gaps else None)
+    run = particle_runs.gaussian(parts, x, LENGTHS, num, threshold, observed if gaps else None)
     assert run is not None
     assert_agrees(run, by_steps(*laws_of(parts, x, observed), noise, uniforms, threshold))
     assert bool(run.resampled.any()) or share < 1
@@ -126,7 +76,7 @@ def test_a_linear_gaussian_run_is_the_loop_over_its_steps(
 def test_other_noise_is_another_run_so_that_the_test_above_can_fail() -> None:
     parts, x = chain(2, 1), torch.randn(B, T, 1)
     uniforms, noise = drawn(30, 2, 3)
-    run = particle_runs.linear_gaussian(parts, x, LENGTHS, 30, 15.0)
+    run = particle_runs.gaussian(parts, x, LENGTHS, 30, 15.0)
     assert run is not None
     everywhere = torch.ones(B, T, 1, dtype=torch.bool)
     for other in ((noise, 1 - uniforms), (noise.flip(2), uniforms)):
@@ -137,12 +87,12 @@ def test_other_noise_is_another_run_so_that_the_test_above_can_fail() -> None:
 def test_states_of_singular_noise_stay_in_its_range_and_singular_observations_are_left_to_others() -> None:
     parts = chain(2, 1)._replace(transition_cov=torch.ones(2, 2), transition_matrix=torch.eye(2))
     parts = parts._replace(initial_cov=torch.ones(2, 2), initial_mean=torch.zeros(2), state_offset=torch.zeros(2))
-    run = particle_runs.linear_gaussian(parts, torch.randn(B, T, 1), LENGTHS, 40, 20.0)
+    run = particle_runs.gaussian(parts, torch.randn(B, T, 1), LENGTHS, 40, 20.0)
     assert run is not None
     torch.testing.assert_close(run.z[..., 0], run.z[..., 1], rtol=0, atol=1e-6)
     assert run.z.std() > 0.1
     singular = parts._replace(emission_cov=torch.zeros(1, 1))
-    assert particle_runs.linear_gaussian(singular, torch.randn(B, T, 1), LENGTHS, 40, 20.0) is None
+    assert particle_runs.gaussian(singular, torch.randn(B, T, 1), LENGTHS, 40, 20.0) is None
 
 
 @pytest.mark.parametrize("per_step", [False, True])
@@ -206,7 +156,7 @@ def test_results_do_not_depend_on_the_number_of_threads(dtype: torch.dtype) -> N
     for threads in (1, 2):
         torch.set_num_threads(threads)
         torch.manual_seed(5)
-        found.append(particle_runs.linear_gaussian(parts, x, torch.full((9,), T), 500, 250.0))
+        found.append(particle_runs.gaussian(parts, x, torch.full((9,), T), 500, 250.0))
     torch.set_num_threads(1)
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
@@ -217,7 +167,7 @@ def test_single_precision_has_the_estimates_of_double_precision() -> None:
     for dtype in (torch.float32, torch.float64):
         torch.manual_seed(6)
         given = GaussianChain(*(None if part is None else part.to(dtype) for part in parts))  # type: ignore[arg-type]
-        run = particle_runs.linear_gaussian(given, x.to(dtype), torch.tensor([40]), 20_000, 10_000.0)
+        run = particle_runs.gaussian(given, x.to(dtype), torch.tensor([40]), 20_000, 10_000.0)
         assert run is not None
         estimates.append(float(run.log_normalizers.sum()))
     assert estimates[0] == pytest.approx(estimates[1], abs=0.2)  # other draws: the noise of torch differs by dtype
