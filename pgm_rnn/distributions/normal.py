@@ -98,6 +98,8 @@ class Normal(TorchDistribution):
 
 def log_prob_of_drawn(noise: Tensor, scale: Tensor) -> Tensor:
     """log N(loc + scale noise; loc, scale^2), nats, summed over the last axis of vectors (..., D): free of loc."""
+    if vector_densities.suits(noise, scale):
+        return vector_densities.drawn(noise, scale)
     return torch.addcmul(-_HALF_LOG_TWO_PI - scale.log(), noise, noise, value=-0.5).sum(-1)
 
 

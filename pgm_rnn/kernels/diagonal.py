@@ -66,7 +66,7 @@ def _composed(earlier: Elements, later: Elements) -> Elements:
     return a * a_later, torch.addcmul(b_later, a_later, b)
 
 
-class _Recurrence(torch.autograd.Function):
+class _Recurrence(transforms.Function):
     @staticmethod
     @override
     def forward(a: Tensor, b: Tensor, start: Tensor) -> Tensor:

@@ -139,7 +139,7 @@ def _run(name: str, batch: int, *arguments: Tensor | float) -> None:
     run_lanes(getattr(encoder_draws_compiled, name), batch, *arguments)
 
 
-class _Draws(torch.autograd.Function):
+class _Draws(transforms.Function):
     """The draws, then u_t and the activations that the gradient reads; the first argument says whether to keep them."""
 
     @staticmethod

@@ -98,7 +98,7 @@ def _memory(like: Tensor, parts: int, size: int, *, keep: bool) -> Tensor:
     return like.new_empty(-(-batch // LANES), steps if keep else 1, parts, size, LANES)
 
 
-class _GRU(torch.autograd.Function):
+class _GRU(transforms.Function):
     """Hidden vectors, and the activations that the gradient reads; the first argument says whether to keep them."""
 
     @staticmethod

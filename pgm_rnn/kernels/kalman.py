@@ -181,7 +181,7 @@ class _LogMarginalLikelihood(torch.autograd.Function):
             found: Any = second_order.gradients(again, (x, *parameters), grad, value)
         else:
             asked = {"x": ctx.needs_input_grad[0], "offset": ctx.needs_input_grad[-1]}
-            wide = gradients(in_double(GaussianChain(*parameters)), lengths, result, double(grad), **asked)
+            wide = _gradients(in_double(GaussianChain(*parameters)), lengths, result, double(grad), **asked)
             found = [None if part is None else part.to(x.dtype) for part in wide]
         return found[0], None, *found[1:]
 
@@ -340,9 +340,17 @@ def gradients(
         TypeError: an argument of another dtype.
         ValueError: shapes, devices or lengths that do not fit each other.
     """
-    chain = detached(chain.with_all_axes())
+    chain = chain.with_all_axes()
     result = doors.gaussian_result(chain, lengths, result)
     doors.tensor("weights", weights, result.weighted, len(lengths))
+    return _gradients(chain, lengths, result, weights, x=x, offset=offset)
+
+
+def _gradients(
+    chain: GaussianChain, lengths: Tensor, result: Filtered, weights: Tensor, *, x: bool, offset: bool
+) -> tuple[Tensor | None, ...]:
+    """`gradients` of a chain with all its axes and of the filter's own results."""
+    chain = detached(chain)
     shared = all(parameter.shape[:2].numel() == 1 for parameter in chain[2:6])
     if shared and max(result.gain.shape[2:]) <= LARGEST_SUMMED and weights.device.type == "cpu":
         parameters, (score, residual) = _gradients_of_shared(chain, lengths, result, weights)

@@ -4,6 +4,7 @@ Torch has no public ones; those used here are in every version since 2.0.
 """
 
 from collections.abc import Callable, Iterable
+from inspect import Parameter, Signature
 from typing import Any
 
 import torch
@@ -31,10 +32,24 @@ def all_rows(tensor: Tensor) -> Tensor:
     return tensor
 
 
+class Function(torch.autograd.Function):
+    """torch's own, without its look at the names of `forward`'s arguments in every call.
+
+    Arguments are given by position, all of them, so that there are no names and defaults to find.
+    """
+
+    _ANY = Signature([Parameter("arguments", Parameter.VAR_POSITIONAL)])
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "forward" in vars(cls):
+            cls.forward.__signature__ = cls._ANY  # type: ignore[attr-defined]
+
+
 Rule = Callable[..., tuple[Tensor, int]]
 
 
-class ByRule(torch.autograd.Function):
+class ByRule(Function):
     """`ByRule.apply(function, rule, *tensors)`: function(*tensors), where `torch.func.vmap` follows a rule.
 
     The rule is called with the number of rows, the axis of the rows in each tensor (None for a tensor without) and the

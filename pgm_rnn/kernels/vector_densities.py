@@ -1,6 +1,7 @@
 """Log densities of vectors of independent entries, normal or bits, with analytic gradients: one compiled pass each.
 
     log N(x; m, s^2) = sum_d -((x_d - m_d) / s_d)^2 / 2 - log s_d - log(2 pi) / 2
+    log N(m + s e; m, s^2) = sum_d -e_d^2 / 2 - log s_d - log(2 pi) / 2
     log p(x_d) = x_d l_d - log(1 + e^l_d)
 
 Every vector has its own parameters, as a network gives them. With torch's operations each of subtraction, division,
@@ -46,6 +47,18 @@ def normal(x: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     return found
 
 
+def drawn(noise: Tensor, scale: Tensor) -> Tensor:
+    """log N(m + s e; m, s^2) of vectors, nats, (...,), of noise e and scales s, (..., D), differentiable in both.
+
+    Raises:
+        TypeError: an argument of another dtype.
+        ValueError: shapes or devices that do not fit each other.
+    """
+    _check(noise, scale=scale)
+    found: Tensor = _Drawn.apply(noise, scale)
+    return found
+
+
 def bits(x: Tensor, logits: Tensor) -> Tensor:
     """log p(x_d) of every bit, nats, differentiable in the logits; arguments of one shape, on the CPU.
 
@@ -79,7 +92,7 @@ def _normal_by_torch(x: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     return entries.sum(-1)
 
 
-class _Normal(torch.autograd.Function):
+class _Normal(transforms.Function):
     @staticmethod
     @override
     def forward(x: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
@@ -113,7 +126,37 @@ class _Normal(torch.autograd.Function):
         return -of_loc if ctx.needs_input_grad[0] else None, of_loc, of_scale
 
 
-class _Bits(torch.autograd.Function):
+class _Drawn(transforms.Function):
+    @staticmethod
+    @override
+    def forward(noise: Tensor, scale: Tensor) -> Tensor:
+        value, limits = noise.new_empty(noise.shape[:-1]), torch.finfo(noise.dtype)
+        arrays = _flat(noise), _flat(scale), value.view(-1)
+        _run("drawn", noise.numel(), *arrays, noise.shape[-1], limits.tiny, limits.max)
+        return value
+
+    @staticmethod
+    @override
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Keep what the gradient reads."""
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    @override
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Any, None]:
+        """Inside `torch.func.vmap` of something else; `suits` lets no mapped tensor come here."""
+        return _Drawn.apply(*inputs), None
+
+    @staticmethod
+    @override
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        noise, scale = ctx.saved_tensors
+        by = -grad[..., None]
+        of_noise, of_scale = (by * noise if ctx.needs_input_grad[0] else None), by / scale
+        return of_noise, of_scale
+
+
+class _Bits(transforms.Function):
     """Log densities, then their slopes, which the gradient reads."""
 
     @staticmethod

@@ -88,6 +88,28 @@ def normal_gradient(
 
 
 @jit
+def drawn(noise: Floats, scale: Floats, value: Floats, size: int, tiny: float, most: float) -> None:
+    """Fill `value` (N,) with sum_d -e^2 / 2 - log s - log(2 pi) / 2 of flat arrays of rows of `size`, as `normal`."""
+    num_rows, whole, dtype = value.shape[0], size - size % LANES, noise.dtype.type
+    constant = size * math.log(2 * math.pi) / 2
+    for chunk in numba.prange((num_rows + CHUNK - 1) // CHUNK):
+        lanes, half = np.empty(LANES, noise.dtype), splat(dtype(0.5))
+        for row in range(chunk * CHUNK, min(chunk * CHUNK + CHUNK, num_rows)):
+            start, total, rest = row * size, splat(dtype(0)), 0.0
+            for k in range(start, start + whole, LANES):
+                e, s = load(noise, k), load(scale, k)
+                if any_outside(s, dtype(tiny), dtype(most)):
+                    for i in range(k, k + LANES):
+                        rest += -noise[i] * noise[i] / 2 - np.log(scale[i])
+                    continue
+                total = add(total, multiply_add(multiply(half, e), e, logarithm(s)))
+            for i in range(start + whole, start + size):
+                rest += -noise[i] * noise[i] / 2 - np.log(scale[i])
+            store(lanes, 0, total)
+            value[row] = rest - lanes.sum() - constant
+
+
+@jit
 def bits(x: Floats, logits: Floats, value: Floats, slope: Floats) -> None:
     """Fill log p(x_i) of bits with p(x_i = 1) = sigmoid(l_i) and its derivative by l_i, from flat arrays."""
     size, dtype = x.shape[0], x.dtype.type

@@ -17,12 +17,14 @@ class Snapshot:
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self.module, self.parameters = module, current_parameters(module)
+        self.module = module
+        self._slots: list[tuple[dict[str, Any], str, Any]] = []
+        self.parameters: dict[str, Tensor] = {}
+        _add_parameters(module, "", self.parameters, set(), self._slots)
 
     def call(self, function: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
         """`function(...)`, where `function` is a method of the module, with the recorded parameters in place."""
-        present = current_parameters(self.module)
-        if all(present[name] is value for name, value in self.parameters.items()):
+        if all(owner.get(name) is value for owner, name, value in self._slots):
             return function(*arguments, **options)
         return call_with(self.module, self.parameters, function, *arguments, **options)
 
@@ -33,18 +35,27 @@ def current_parameters(module: nn.Module) -> dict[str, Tensor]:
     It is four times faster, for callers that ask several times per step.
     """
     found: dict[str, Tensor] = {}
-    _add_parameters(module, "", found, set())
+    _add_parameters(module, "", found, set(), [])
     return found
 
 
-def _add_parameters(part: nn.Module, prefix: str, found: dict[str, Tensor], seen: set[nn.Module]) -> None:
+def _add_parameters(
+    part: nn.Module,
+    prefix: str,
+    found: dict[str, Tensor],
+    seen: set[nn.Module],
+    slots: list[tuple[dict[str, Any], str, Any]],
+) -> None:
+    """Add the parameters of a part by name, and where they and the parts that hold them stand."""
     seen.add(part)
     for name, value in part._parameters.items():
         if value is not None:
             found[prefix + name] = value
+            slots.append((part._parameters, name, value))
     for name, child in part._modules.items():
         if child is not None and child not in seen:
-            _add_parameters(child, f"{prefix}{name}.", found, seen)
+            slots.append((part._modules, name, child))
+            _add_parameters(child, f"{prefix}{name}.", found, seen, slots)
 
 
 def call_with(

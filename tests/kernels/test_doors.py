@@ -304,6 +304,7 @@ CALLS |= {
     "guided_steps.along_encoder": encoder_steps,
     "guided_steps.along_combiner": combiner_steps,
     "vector_densities.normal": lambda: (vector_densities.normal, (x(), x(), x().exp())),
+    "vector_densities.drawn": lambda: (vector_densities.drawn, (x(), x().exp())),
     "vector_densities.bits": lambda: (vector_densities.bits, (x().sigmoid().round(), x())),
 }
 for _name in ("log_marginal_likelihood", "forward", "posterior", "most_likely_states", "sample_states"):

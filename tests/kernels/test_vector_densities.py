@@ -46,6 +46,19 @@ def test_normal_densities_are_exact_to_rounding(size: int, dtype: torch.dtype) -
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", SIZES)
+def test_densities_of_drawn_vectors_are_exact_to_rounding_whatever_the_scale(size: int, dtype: torch.dtype) -> None:
+    noise, _, scale = vectors(size, dtype)
+    scale[0, 0], scale[0, 1] = torch.finfo(dtype).tiny / 4, torch.finfo(dtype).max
+    found = vector_densities.drawn(noise, scale)
+    entries = -(long(noise) ** 2) / 2 - np.log(long(scale)) - math.log(2 * math.pi) / 2
+    error = np.abs(long(found) - entries.sum(-1)) / np.abs(entries).sum(-1)
+    assert float(error.max()) < 20 * torch.finfo(dtype).eps
+    scale[0, 0, 0] = math.nan
+    assert bool(vector_densities.drawn(noise, scale).isnan()[0, 0])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", SIZES)
 def test_densities_of_bits_are_exact_to_rounding(size: int, dtype: torch.dtype) -> None:
     logits = 10 * vectors(size, dtype)[0]
     x = (vectors(size, dtype)[1] > 0).to(dtype)
@@ -61,16 +74,22 @@ def bits_by_torch(x: Tensor, logits: Tensor) -> Tensor:
     return found
 
 
+def drawn_by_torch(noise: Tensor, scale: Tensor) -> Tensor:
+    return (-noise.square() / 2 - scale.log() - math.log(2 * math.pi) / 2).sum(-1)
+
+
 def arguments(kind: str) -> tuple[Callable[..., Tensor], Callable[..., Tensor], list[Tensor], list[Tensor]]:
     """The compiled density, torch's, the observations, and the leaves."""
     x, loc, scale = vectors(11, torch.float64)
     if kind == "normal":
         return vector_densities.normal, vector_densities._normal_by_torch, [], [x, loc, scale.clamp(0.1, 10)]
+    if kind == "drawn":
+        return vector_densities.drawn, drawn_by_torch, [], [x, scale.clamp(0.1, 10)]
     bits = (x > 0).double()
     return vector_densities.bits, bits_by_torch, [bits], [loc]
 
 
-@pytest.mark.parametrize("kind", ["normal", "bits"])
+@pytest.mark.parametrize("kind", ["normal", "drawn", "bits"])
 def test_gradients_are_those_of_torch_once_and_twice(kind: str) -> None:
     compiled, by_torch, given, leaves = arguments(kind)
     leaves = [leaf.requires_grad_() for leaf in leaves]
