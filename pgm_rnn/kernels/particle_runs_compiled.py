@@ -96,7 +96,8 @@ def choose(weights: Floats, start: int, num: int, total: float, uniforms: Double
         reached = until * scale
         whole = min(np.floor(reached), most)
         u = uniforms[np.int32(whole) if of_each else 0]
-        end = np.int32(whole + np.ceil(reached - whole - u))  # one more if u is below; a comparison would branch
+        # one more if u is below, where a comparison would branch; rounding may leave `reached` above N
+        end = np.int32(min(whole + np.ceil(reached - whole - u), most + 1))
         ancestors[end] += 1
     number = 0
     for n in range(end):
@@ -213,6 +214,136 @@ def begin(
     return again, -math.log(num) if again or t == 0 else -offset[b, 0]
 
 
+@part
+def move_numbers(
+    function: int,
+    a: float,
+    c: float,
+    scale: float,
+    normal: Floats,
+    origins: Places,
+    again: bool,
+    z: Floats,
+    space: Floats,
+) -> None:
+    """z = g(a z + c) + scale e of single numbers, each taken from its origin first; `space` is as long as z."""
+    num = z.shape[0]
+    if again:
+        for n in range(num):
+            space[n] = z[origins[n]]
+        for n in range(num):
+            z[n] = space[n]
+    if function == IDENTITY:
+        for n in range(num):
+            z[n] = a * z[n] + c + scale * normal[n]
+    else:
+        for n in range(num):
+            z[n] = a * z[n] + c
+        bend(function, z, 0, num)
+        for n in range(num):
+            z[n] += scale * normal[n]
+
+
+@part
+def weigh_numbers(
+    function: int, w: float, white: float, y: float, z: Floats, seen: Floats, equal: bool, high: float, joint: Floats
+) -> None:
+    """l = l + high - (y - white f(w z))^2 / 2, or without l on the right where all are equal; `seen` is space for f."""
+    half, mapped = z.dtype.type(0.5), z
+    if function != IDENTITY:
+        for n in range(z.shape[0]):
+            seen[n] = w * z[n]
+        bend(function, seen, 0, z.shape[0])
+        mapped, w = seen, white
+    if equal:
+        for n in range(z.shape[0]):
+            deviation = y - w * mapped[n]
+            joint[n] = high - half * deviation * deviation
+    else:
+        for n in range(z.shape[0]):
+            deviation = y - w * mapped[n]
+            joint[n] += high - half * deviation * deviation
+
+
+@part
+def move_vectors(
+    function: int,
+    matrix: Floats,
+    offset: Floats,
+    root: Floats,
+    normal: Floats,
+    origins: Places,
+    again: bool,
+    z: Floats,
+    space: Floats,
+) -> None:
+    """z = g(A z + b) + L e of rows (N, D), each taken from its origin first; `space` is (N D,)."""
+    num, dim = z.shape
+    for n in range(num):
+        origin = origins[n] if again else n
+        for i in range(dim):
+            value = offset[i]
+            for j in range(dim):
+                value += matrix[i, j] * z[origin, j]
+            space[n * dim + i] = value
+    if function != IDENTITY:
+        bend(function, space, 0, num * dim)
+    for n in range(num):
+        for i in range(dim):
+            value = space[n * dim + i]
+            for j in range(i + 1):
+                value += root[i, j] * normal[n, j]
+            z[n, i] = value
+
+
+@part
+def start_vectors(mean: Floats, root: Floats, normal: Floats, z: Floats) -> None:
+    """z = m + L e of rows (N, D)."""
+    for n in range(z.shape[0]):
+        for i in range(z.shape[1]):
+            value = mean[i]
+            for j in range(i + 1):
+                value += root[i, j] * normal[n, j]
+            z[n, i] = value
+
+
+@part
+def weigh_vectors(
+    function: int,
+    matrix: Floats,
+    white: Floats,
+    y: Floats,
+    z: Floats,
+    seen: Floats,
+    equal: bool,
+    high: float,
+    joint: Floats,
+) -> None:
+    """l = l + high - |y - V f(W z)|^2 / 2 as in `weigh_numbers`, of rows (N, D); without V if f is the identity."""
+    (num, dim), outputs, half = z.shape, y.shape[0], z.dtype.type(0.5)
+    if function != IDENTITY:
+        for n in range(num):
+            for i in range(outputs):
+                value = z.dtype.type(0)
+                for j in range(dim):
+                    value += matrix[i, j] * z[n, j]
+                seen[n * outputs + i] = value
+        bend(function, seen, 0, num * outputs)
+    for n in range(num):
+        squares = z.dtype.type(0)
+        for i in range(outputs):
+            deviation = y[i]
+            if function == IDENTITY:
+                for j in range(dim):
+                    deviation -= matrix[i, j] * z[n, j]
+            else:
+                for j in range(i + 1):
+                    deviation -= white[i, j] * seen[n * outputs + j]
+            squares += deviation * deviation
+        known = z.dtype.type(0) if equal else joint[n]
+        joint[n] = known + high - half * squares
+
+
 @jit
 def gaussian(
     first: int,
@@ -249,20 +380,20 @@ def gaussian(
     Functions are g and f. y_t = V_t x_t, where V_t = S^-1 of R_t = S S' and W_t = C_t; if f is the identity, V_t is not
     read and W_t = S^-1 C_t. Arrays: noise e (B, S, N, D), uniforms (B, T); mean (B or 1, D), initial_root
     (B or 1, D, D); those of steps (B or 1, T or 1, ...), transitions counted from the second; x is y (B, T, M) and peak
-    is c. State, changed in place: z (B, N, D), joint and weights (B P,), ancestors
-    (B, P + 1), offset (B, 2). Results (B, T).
+    is c. State, changed in place: z (B, N, D), joint and weights (B P,), ancestors (B, P + 1), offset (B, 2). Results
+    (B, T).
     """
     batch, num_steps, num, dim = noise.shape
-    size, outputs = joint.shape[0] // batch, x.shape[2]
-    bent, seen_through = functions[0] != IDENTITY, functions[1] != IDENTITY
-    flat_z, flat, flat_noise, half = z.reshape(-1), other.reshape(-1), noise.reshape(-1), joint.dtype.type(0.5)
+    size, outputs, dtype = joint.shape[0] // batch, x.shape[2], joint.dtype.type
+    move, see = functions[0], functions[1]
+    flat_z, flat, flat_noise = z.reshape(-1), other.reshape(-1), noise.reshape(-1)
     for b in numba.prange(batch):
-        start = b * size
-        seen = np.empty(num * outputs if seen_through else 0, joint.dtype)
-        mean_b, initial_b = b % mean.shape[0], b % initial_root.shape[0]
-        matrix_b, root_b, offset_b = b % matrix.shape[0], b % root.shape[0], b % state_offset.shape[0]
-        origins = ancestors[b]
-        weighing_b, white_b, peak_b = b % weighing.shape[0], b % whitening.shape[0], b % peak.shape[0]
+        start, row = b * size, b * num * dim
+        origins, seen = ancestors[b], np.empty(num * outputs if see != IDENTITY else 0, joint.dtype)
+        m, L_1 = mean[b % mean.shape[0]], initial_root[b % initial_root.shape[0]]
+        As, Ls, bs = matrix[b % matrix.shape[0]], root[b % root.shape[0]], state_offset[b % state_offset.shape[0]]
+        Ws, Vs, cs = weighing[b % weighing.shape[0]], whitening[b % whitening.shape[0]], peak[b % peak.shape[0]]
+        space, goal = flat[row : row + num * dim], joint[start : start + num]
         for s in range(num_steps):
             t = first + s
             if t >= lengths[b]:
@@ -270,94 +401,54 @@ def gaussian(
                 continue
             again, added = begin(b, t, num, threshold, uniforms, weights, ancestors, offset, ess, resampled)
             equal = again or t == 0
-            tm, tr = (t - 1) % matrix.shape[1], (t - 1) % root.shape[1]
-            to, tw, tp = (t - 1) % state_offset.shape[1], t % weighing.shape[1], t % peak.shape[1]
-            tv = t % whitening.shape[1]
-            high = peak[peak_b, tp] + joint.dtype.type(added)
+            A, L, shift = As[(t - 1) % As.shape[0]], Ls[(t - 1) % Ls.shape[0]], bs[(t - 1) % bs.shape[0]]
+            W, V, high = Ws[t % Ws.shape[0]], Vs[t % Vs.shape[0]], cs[t % cs.shape[0]] + dtype(added)
             if dim == 1 and outputs == 1:
-                w, y = weighing[weighing_b, tw, 0, 0], x[b, t, 0]
+                drawn = (b * num_steps + s) * num
+                now, normal = flat_z[row : row + num], flat_noise[drawn : drawn + num]
                 if t == 0:
-                    a, c, scale = joint.dtype.type(0), mean[mean_b, 0], initial_root[initial_b, 0, 0]
+                    move_numbers(IDENTITY, dtype(0), m[0], L_1[0, 0], normal, origins, False, now, space)
                 else:
-                    a, c = matrix[matrix_b, tm, 0, 0], state_offset[offset_b, to, 0]
-                    scale = root[root_b, tr, 0, 0]
-                row, drawn = b * num, (b * num_steps + s) * num
-                before, now = flat_z[row : row + num], flat[row : row + num]
-                normal = flat_noise[drawn : drawn + num]
-                if again:
-                    for n in range(num):
-                        now[n] = before[origins[n]]
-                    source = now
-                else:
-                    source = before
-                if bent and t > 0:
-                    for n in range(num):
-                        now[n] = a * source[n] + c
-                    bend(functions[0], now, 0, num)
-                    for n in range(num):
-                        now[n] += scale * normal[n]
-                else:
-                    for n in range(num):
-                        now[n] = a * source[n] + c + scale * normal[n]
-                mapped = now
-                if seen_through:
-                    for n in range(num):
-                        seen[n] = w * now[n]
-                    bend(functions[1], seen, 0, num)
-                    mapped, w = seen, whitening[white_b, tv, 0, 0]
-                goal = joint[start : start + num]
-                if equal:
-                    for n in range(num):
-                        deviation = y - w * mapped[n]
-                        goal[n] = high - half * deviation * deviation
-                else:
-                    for n in range(num):
-                        deviation = y - w * mapped[n]
-                        goal[n] += high - half * deviation * deviation
-                for n in range(num):
-                    before[n] = now[n]
+                    move_numbers(move, A[0, 0], shift[0], L[0, 0], normal, origins, again, now, space)
+                weigh_numbers(see, W[0, 0], V[0, 0], x[b, t, 0], now, seen, equal, high, goal)
             else:
-                for n in range(num):
-                    origin = origins[n] if again else n
-                    for i in range(dim):
-                        if t == 0:
-                            other[b, n, i] = mean[mean_b, i]
-                        else:
-                            value = state_offset[offset_b, to, i]
-                            for j in range(dim):
-                                value += matrix[matrix_b, tm, i, j] * z[b, origin, j]
-                            other[b, n, i] = value
-                if bent and t > 0:
-                    bend(functions[0], flat, b * num * dim, num * dim)
-                for n in range(num):
-                    for i in range(dim):
-                        value = other[b, n, i]
-                        for j in range(i + 1):
-                            factor = initial_root[initial_b, i, j] if t == 0 else root[root_b, tr, i, j]
-                            value += factor * noise[b, s, n, j]
-                        z[b, n, i] = value
-                if seen_through:
-                    for n in range(num):
-                        for i in range(outputs):
-                            value = joint.dtype.type(0)
-                            for j in range(dim):
-                                value += weighing[weighing_b, tw, i, j] * z[b, n, j]
-                            seen[n * outputs + i] = value
-                    bend(functions[1], seen, 0, num * outputs)
-                for n in range(num):
-                    squares = joint.dtype.type(0)
-                    for i in range(outputs):
-                        deviation = x[b, t, i]
-                        if seen_through:
-                            for j in range(i + 1):
-                                deviation -= whitening[white_b, tv, i, j] * seen[n * outputs + j]
-                        else:
-                            for j in range(dim):
-                                deviation -= weighing[weighing_b, tw, i, j] * z[b, n, j]
-                        squares += deviation * deviation
-                    known = joint.dtype.type(0) if equal else joint[start + n]
-                    joint[start + n] = known + high - half * squares
+                if t == 0:
+                    start_vectors(m, L_1, noise[b, s], z[b])
+                else:
+                    move_vectors(move, A, shift, L, noise[b, s], origins, again, z[b], space)
+                weigh_vectors(see, W, V, x[b, t], z[b], seen, equal, high, goal)
             normalize(b, t, joint, weights, num, least, offset, ess, log_normalizers, lost)
+
+
+@part
+def weigh_returns(value: float, constant: float, df: float, z: Floats, errors: Floats, joint: Floats) -> None:
+    """Add log p(x | z), k - z / 2 - w^2 / 2 or k - z / 2 - (v + 1) / 2 log(1 + w^2 / v); `errors` is space for w."""
+    num, one, half = z.shape[0], z.dtype.type(1), z.dtype.type(0.5)
+    for n in range(num):
+        errors[n] = -half * z[n]
+    exponentials(errors, 0, num)
+    if df == 0:
+        for n in range(num):
+            error = value * errors[n]
+            joint[n] += constant - half * (z[n] + error * error)
+        return
+    for n in range(num):
+        error = value * errors[n]
+        errors[n] = one + error * error / df
+    logarithms(errors, 0, num)
+    power = half * (df + one)
+    for n in range(num):
+        joint[n] += constant - half * z[n] - power * errors[n]
+
+
+@part
+def levered(slope: float, z: Floats, errors: Floats) -> None:
+    """errors = slope exp(-z / 2), what a return adds to the next log variances."""
+    for n in range(z.shape[0]):
+        errors[n] = z.dtype.type(-0.5) * z[n]
+    exponentials(errors, 0, z.shape[0])
+    for n in range(z.shape[0]):
+        errors[n] *= slope
 
 
 @jit
@@ -392,65 +483,34 @@ def volatility(
     """
     batch, num_steps, num, _ = noise.shape
     size, dtype = joint.shape[0] // batch, joint.dtype.type
-    one, half = dtype(1), dtype(0.5)
+    leverage, constant, df = dtype(numbers[4]), dtype(numbers[6]), dtype(numbers[7])
     flat_z, flat, flat_noise = z.reshape(-1), other.reshape(-1), noise.reshape(-1)
     for b in numba.prange(batch):
         start, row = b * size, b * num
         origins, errors = ancestors[b], np.empty(num, joint.dtype)
-        before, now = flat_z[row : row + num], flat[row : row + num]
-        r, df = dtype(numbers[4]), dtype(numbers[7])
+        now, space, goal = flat_z[row : row + num], flat[row : row + num], joint[start : start + num]
         for s in range(num_steps):
-            t = first + s
+            t, drawn = first + s, (b * num_steps + s) * num
             if t >= lengths[b]:
                 ess[b, t] = ess[b, t - 1]
                 continue
             again, added = begin(b, t, num, threshold, uniforms, weights, ancestors, offset, ess, resampled)
-            equal = again or t == 0
-            if again:
-                for n in range(num):
-                    now[n] = before[origins[n]]
-                for n in range(num):
-                    before[n] = now[n]
+            normal = flat_noise[drawn : drawn + num]
             if t == 0:
-                c, f, scale = dtype(numbers[0]), dtype(0), dtype(numbers[1])
+                c, scale = dtype(numbers[0]), dtype(numbers[1])
+                move_numbers(IDENTITY, dtype(0), c, scale, normal, origins, False, now, space)
             else:
                 c, f, scale = dtype(numbers[2]), dtype(numbers[3]), dtype(numbers[5])
-            drawn = (b * num_steps + s) * num
-            normal = flat_noise[drawn : drawn + num]
+                if leverage != 0:
+                    levered(leverage * x[b, t - 1], now, errors)
+                move_numbers(IDENTITY, f, c, scale, normal, origins, again, now, space)
+                if leverage != 0:
+                    for n in range(num):
+                        now[n] += errors[origins[n]] if again else errors[n]
             for n in range(num):
-                now[n] = c + f * before[n] + scale * normal[n]
-            if r != 0 and t > 0:
-                for n in range(num):
-                    errors[n] = -half * before[n]
-                exponentials(errors, 0, num)
-                slope = r * x[b, t - 1]
-                for n in range(num):
-                    now[n] += slope * errors[n]
-            for n in range(num):
-                before[n] = now[n]
-            goal, left = joint[start : start + num], dtype(added)
-            if equal:
-                goal[:] = left
-            else:
-                for n in range(num):
-                    goal[n] += left
+                goal[n] = dtype(added) + (dtype(0) if again or t == 0 else goal[n])
             if there[b, t]:
-                value, k = x[b, t], dtype(numbers[6])
-                for n in range(num):
-                    errors[n] = -half * now[n]
-                exponentials(errors, 0, num)
-                if df == 0:
-                    for n in range(num):
-                        error = value * errors[n]
-                        goal[n] += k - half * (now[n] + error * error)
-                else:
-                    for n in range(num):
-                        error = value * errors[n]
-                        errors[n] = one + error * error / df
-                    logarithms(errors, 0, num)
-                    power = half * (df + one)
-                    for n in range(num):
-                        goal[n] += k - half * now[n] - power * errors[n]
+                weigh_returns(x[b, t], constant, df, now, errors, goal)
             normalize(b, t, joint, weights, num, least, offset, ess, log_normalizers, lost)
 
 

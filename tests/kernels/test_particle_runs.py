@@ -171,3 +171,32 @@ def test_single_precision_has_the_estimates_of_double_precision() -> None:
         assert run is not None
         estimates.append(float(run.log_normalizers.sum()))
     assert estimates[0] == pytest.approx(estimates[1], abs=0.2)  # other draws: the noise of torch differs by dtype
+
+
+@pytest.mark.parametrize("num", [1, 2, 7, 100])
+def test_points_beyond_the_last_sum_go_to_the_last_weight_and_no_index_leaves_the_array(num: int) -> None:
+    """Rounding may leave the running sums above or below their total: here the total is given as another number."""
+    from pgm_rnn.kernels.particle_runs_compiled import choose
+
+    for share in (0.5, 1.0 - 1e-12, 1.0, 1.0 + 1e-12, 2.0):
+        for u in (0.0, 0.5, math.nextafter(1.0, 0.0)):
+            weights, ancestors = np.append(np.ones(num), 0.0), np.full(num + 3, -7, dtype=np.int32)
+            choose(weights, 0, num + 1, share * num, np.array([u]), ancestors)
+            assert ((ancestors[: num + 1] >= 0) & (ancestors[: num + 1] < num)).all()  # the last weight is zero
+            assert (np.diff(ancestors[: num + 1]) >= 0).all()
+            assert ancestors[-1] == -7
+
+
+@pytest.mark.parametrize("shares", ["systematic", "stratified"])
+def test_ancestors_are_those_of_the_inverse_distribution_function(shares: str) -> None:
+    from pgm_rnn.kernels.particle_runs_compiled import choose
+
+    generator = np.random.default_rng(0)
+    for num in (1, 5, 64, 333):
+        weights = np.exp(3 * generator.normal(size=num)) * (generator.uniform(size=num) < 0.7)
+        weights[0] += 1e-3
+        u, ancestors = generator.uniform(size=num if shares == "stratified" else 1), np.zeros(num + 1, dtype=np.int32)
+        choose(weights, 0, num, weights.sum(), u, ancestors)
+        points = (np.arange(num) + u) / num
+        expected = np.searchsorted(weights.cumsum() / weights.sum(), points, side="right")
+        np.testing.assert_array_equal(ancestors[:num], expected)
