@@ -1,14 +1,19 @@
 """Compilation of the kernels: once per machine, said when it begins, and no part of the time of a fit.
 
 Compiled code is kept on disk: beside the package, or in the user's cache folder where the package cannot be written to.
-numba says when it compiles a function that is not there. The message goes to the logger `pgm_rnn.kernels`, which the
-command line shows.
+It is compiled again when its source changes, or that of a module whose functions were compiled into it: numba itself
+looks at a function's own file alone. numba says when it compiles a function that is not there. The message goes to the
+logger `pgm_rnn.kernels`, which the command line shows.
 """
 
 import logging
+import re
+import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 MESSAGE = "compiling kernels, once: later runs find them on disk"
@@ -35,11 +40,40 @@ def jitted(**options: Any) -> Callable[[Any], Any]:
 
     def compiled(function: Any) -> Any:
         try:
-            return numba.jit(cache=True, **options)(function)
+            kept = numba.jit(cache=True, **options)(function)
         except RuntimeError:  # numba's "no locator available"
             return numba.jit(**options)(function)
+        with suppress(AttributeError):  # a numba that keeps its stamp elsewhere: then it is its own
+            kept._cache._cache_file._source_stamp = stamps(function.__module__)
+        return kept
 
     return compiled
+
+
+@cache
+def stamps(name: str) -> list[tuple[str, int, int]]:
+    """What tells versions of a module apart: names, times of change and sizes of its file and of those it imports from.
+
+    They are the files of its own package, all the way down, of modules that are loaded by now.
+    """
+    found: dict[str, tuple[str, int, int]] = {}
+    waiting, package = [name], name.partition(".")[0]
+    while waiting:
+        part = waiting.pop()
+        place = getattr(sys.modules.get(part), "__file__", None)
+        if part in found or place is None or not (file := Path(place)).is_file():
+            continue
+        status = file.stat()
+        found[part] = (part, status.st_mtime_ns, status.st_size)
+        waiting += _imported(place, status.st_mtime_ns, package)
+    return [found[part] for part in sorted(found)]
+
+
+@cache
+def _imported(place: str, changed: int, package: str) -> list[str]:
+    """The modules of a package from which a file imports, by its lines `from ... import`."""
+    text = Path(place).read_text(encoding="utf-8")
+    return re.findall(rf"^from ({re.escape(package)}\.[\w.]+) import", text, flags=re.MULTILINE)
 
 
 @cache

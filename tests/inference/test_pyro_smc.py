@@ -9,6 +9,7 @@ from pgm_rnn.models.hmm import HMM
 from pgm_rnn.models.linear_gaussian import LinearGaussianSSM
 from pgm_rnn.models.noisy_rnn import NoisyRNN
 from pgm_rnn.models.rnn import RNN
+from pgm_rnn.models.stochastic_volatility import StochasticVolatility
 from pgm_rnn.sequence_model import SequenceModel
 
 LIMIT, REPEATS, NUM_PARTICLES = 4.5, 40, 200
@@ -54,6 +55,19 @@ def test_pyros_filter_and_ours_agree_on_a_network_with_memory() -> None:
     found = last_means(model, x[0])
     assert close(found, ours)
     assert not close(found, ours + 0.2)
+
+
+def test_a_model_whose_guide_reads_the_whole_sequence_is_filtered_by_its_own_laws() -> None:
+    model = StochasticVolatility(0.0, 0.9, 0.8, leverage=-0.5).double()
+    with torch.no_grad():
+        model.combiner.bias.add_(1.0)  # so that the guide is another law
+    x = model.sample(1, 4, seed=1).x
+    ours = smc.filter(
+        model, x, num_particles=20_000, proposal="bootstrap", functions={"z": lambda z, h: z}, seed=0
+    ).means["z"][0, -1]
+    found = last_means(model, x[0])
+    assert close(found, ours)
+    assert not close(found, ours + 0.4)
 
 
 def test_a_model_without_latent_states_is_an_error() -> None:

@@ -136,3 +136,53 @@ def test_the_seconds_of_a_fit_leave_compilation_out(compiled: float, monkeypatch
     elapsed = time.perf_counter() - start
     assert compilation._State.seconds - before >= compiled
     assert found.seconds == pytest.approx(elapsed - compiled, abs=0.05 + elapsed)
+
+
+CALLED = """
+from {how}
+
+@jit(nopython=True)
+def number():
+    return {number}
+"""
+CALLING = """
+from {how}
+from stale.called import number
+
+@jit(nopython=True)
+def twice():
+    return 2 * number()
+
+print(twice(), sum(twice.stats.cache_hits.values()))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ours", [True, False], ids=["ours", "numba's"])
+def test_a_function_is_compiled_again_when_one_that_it_calls_has_changed(tmp_path: Path, ours: bool) -> None:
+    """numba alone gives the old number, because the file of the function that was called last is as it was."""
+    how = "pgm_rnn.kernels.compilation import jitted as jit" if ours else "functools import partial; import numba"
+    how += "" if ours else "; jit = partial(numba.jit, cache=True)"
+    folder = tmp_path / "stale"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    (folder / "calling.py").write_text(CALLING.format(how=how))
+    found = []
+    for number in (1, 1, 1234):
+        (folder / "called.py").write_text(CALLED.format(how=how, number=number))
+        if number == 1:
+            os.utime(folder / "called.py", (1e9, 1e9))
+        path = f"{tmp_path}{os.pathsep}{ROOT}"
+        done = with_torch().code("import stale.calling", tmp_path, os.environ | {"PYTHONPATH": path})
+        assert done.returncode == 0, done.stderr
+        found.append(done.stdout.split())
+    assert found == [["2", "0"], ["2", "1"], ["2468", "0"] if ours else ["2", "1"]]
+
+
+def test_the_stamps_of_a_kernel_are_of_all_that_is_compiled_into_it() -> None:
+    from pgm_rnn.kernels import particle_steps_compiled
+
+    names = [name for name, _, _ in compilation.stamps(particle_steps_compiled.__name__)]
+    assert {"pgm_rnn.kernels.particle_runs_compiled", "pgm_rnn.kernels.lanes_compiled"} < set(names)
+    assert "pgm_rnn.kernels.kalman_compiled" not in names
+    assert compilation.stamps("no.such.module") == []
