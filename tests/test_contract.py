@@ -201,7 +201,8 @@ def test_every_engine_runs_on_a_ragged_batch_or_says_why_not(engine: str, name: 
     entry = instances.REGISTRIES.engines[engine]
     if not entry.takes(model):
         with pytest.raises(
-            TypeError, match=rf"(needs|expected) a model with .*, {type(model).__name__} has [A-Za-z_ ]+; "
+            TypeError,
+            match=rf"(needs|expected) a .*models? with .*, (got )?{type(model).__name__}(, whose| has) [A-Za-z_ -]+; ",
         ):
             entry.example(model, data)
         return
