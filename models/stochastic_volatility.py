@@ -167,9 +167,12 @@ class StochasticVolatility(RunsWhole, SequenceModel):
 
     def initial(self, h: Any) -> Normal:
         """p(z_1), the stationary law, batch shape ()."""
-        # 1 - tanh^2 = 1 / cosh^2 keeps its digits near one
-        spread = self.scale * self.raw_persistence.cosh()
-        return Normal(self.raw_mean[None], spread, event_dim=1)
+        return Normal(self.raw_mean[None], self._start_scale, event_dim=1)
+
+    @property
+    def _start_scale(self) -> Tensor:
+        """s / sqrt(1 - f^2), ()."""
+        return self.scale * self.raw_persistence.cosh()  # 1 - tanh^2 = 1 / cosh^2 keeps its digits near one
 
     def transition(self, z: Tensor, h: Any) -> Normal:
         """p(z_t | z_{t-1}, x_{t-1}); its batch shape is that of z and of the memory."""
@@ -198,7 +201,7 @@ class StochasticVolatility(RunsWhole, SequenceModel):
         """A bootstrap filter as one compiled function; None for a subclass, and for leverage with Student errors."""
         if not is_as_written(self, StochasticVolatility) or not (self.leverage is None or self.df is None):
             return None
-        natural = self.raw_mean, self.persistence, self.scale, self.scale * self.raw_persistence.cosh()
+        natural = self.raw_mean, self.persistence, self.scale, self._start_scale
         mean, persistence, scale, start_scale = map(float, natural)
         leverage, df = (None if part is None else float(part) for part in (self.leverage, self.df))
         parameters = particle_runs.Volatility(mean, persistence, scale, start_scale, leverage or 0.0, df)
@@ -222,7 +225,7 @@ class StochasticVolatility(RunsWhole, SequenceModel):
         loc, scale = own.loc, own.scale
         shape = torch.broadcast_shapes(features.shape[:-1], loc.shape[:-1])
         loc = loc.expand(*shape, 1)
-        before = (loc - self.raw_mean) / (self.scale * self.raw_persistence.cosh())
+        before = (loc - self.raw_mean) / self._start_scale
         moved, narrowed = self.combiner(torch.cat([features.expand(*shape, -1), before], dim=-1)).chunk(2, dim=-1)
         narrow = softplus(narrowed) / math.log(2.0)
         return Normal(loc + scale * moved, scale * narrow, event_dim=1)

@@ -29,6 +29,7 @@ from pgm_rnn.kernels.lanes_compiled import (
     store,
     subtract,
 )
+from pgm_rnn.kernels.particle_runs import FUNCTIONS
 
 Floats = NDArray[np.floating]
 Doubles = NDArray[np.float64]
@@ -40,8 +41,8 @@ CHUNK = 64
 """Vectors that are summed in the dtype of the weights; sums of chunks are in double precision."""
 FEW = 512
 """Most states among which one is found by looking at all, without a branch."""
-IDENTITY, TANH, SIGMOID, RELU = range(4)
-"""Functions of each entry."""
+IDENTITY, TANH, RELU = (FUNCTIONS.index(name) for name in ("identity", "tanh", "relu"))
+"""Functions of each entry, besides the sigmoid."""
 
 part = jitted(error_model="numpy", fastmath={"contract", "nsz"}, inline="never")
 jit = jitted(parallel=True, error_model="numpy", fastmath={"contract", "nsz"})
@@ -152,43 +153,43 @@ def normalize(
 
 
 @part
-def exponentials(values: Floats, start: int, size: int) -> None:
-    """Replace values[start : start + size] by exp(values)."""
-    vectors = start + size // LANES * LANES
-    for place in range(start, vectors, LANES):
+def exponentials(values: Floats) -> None:
+    """Replace values by exp(values)."""
+    whole = values.shape[0] // LANES * LANES
+    for place in range(0, whole, LANES):
         store(values, place, exponential(load(values, place)))
-    for n in range(vectors, start + size):
+    for n in range(whole, values.shape[0]):
         values[n] = math.exp(values[n])
 
 
 @part
-def logarithms(values: Floats, start: int, size: int) -> None:
-    """Replace values[start : start + size], positive and normal, by log(values)."""
-    vectors = start + size // LANES * LANES
-    for place in range(start, vectors, LANES):
+def logarithms(values: Floats) -> None:
+    """Replace values, positive and normal, by log(values)."""
+    whole = values.shape[0] // LANES * LANES
+    for place in range(0, whole, LANES):
         store(values, place, logarithm(load(values, place)))
-    for n in range(vectors, start + size):
+    for n in range(whole, values.shape[0]):
         values[n] = math.log(values[n])
 
 
 @part
-def bend(function: int, values: Floats, start: int, size: int) -> None:
-    """Replace values[start : start + size] by a function of them: tanh is 1 - 2 / (exp(2 v) + 1)."""
+def bend(function: int, values: Floats) -> None:
+    """Replace values by a function of them: tanh is 1 - 2 / (exp(2 v) + 1)."""
     one, two = values.dtype.type(1), values.dtype.type(2)
     if function == RELU:
-        for n in range(start, start + size):
+        for n in range(values.shape[0]):
             if values[n] < 0:
                 values[n] = 0
         return
     factor = two if function == TANH else -one
-    for n in range(start, start + size):
+    for n in range(values.shape[0]):
         values[n] = factor * values[n]
-    exponentials(values, start, size)
+    exponentials(values)
     if function == TANH:
-        for n in range(start, start + size):
+        for n in range(values.shape[0]):
             values[n] = one - two / (values[n] + one)
     else:
-        for n in range(start, start + size):
+        for n in range(values.shape[0]):
             values[n] = one / (values[n] + one)
 
 
@@ -239,7 +240,7 @@ def move_numbers(
     else:
         for n in range(num):
             z[n] = a * z[n] + c
-        bend(function, z, 0, num)
+        bend(function, z)
         for n in range(num):
             z[n] += scale * normal[n]
 
@@ -253,7 +254,7 @@ def weigh_numbers(
     if function != IDENTITY:
         for n in range(z.shape[0]):
             seen[n] = w * z[n]
-        bend(function, seen, 0, z.shape[0])
+        bend(function, seen)
         mapped, w = seen, white
     if equal:
         for n in range(z.shape[0]):
@@ -287,7 +288,7 @@ def move_vectors(
                 value += matrix[i, j] * z[origin, j]
             space[n * dim + i] = value
     if function != IDENTITY:
-        bend(function, space, 0, num * dim)
+        bend(function, space)
     for n in range(num):
         for i in range(dim):
             value = space[n * dim + i]
@@ -328,7 +329,7 @@ def weigh_vectors(
                 for j in range(dim):
                     value += matrix[i, j] * z[n, j]
                 seen[n * outputs + i] = value
-        bend(function, seen, 0, num * outputs)
+        bend(function, seen)
     for n in range(num):
         squares = z.dtype.type(0)
         for i in range(outputs):
@@ -421,34 +422,30 @@ def gaussian(
 
 
 @part
-def weigh_returns(value: float, constant: float, df: float, z: Floats, errors: Floats, joint: Floats) -> None:
-    """Add log p(x | z), k - z / 2 - w^2 / 2 or k - z / 2 - (v + 1) / 2 log(1 + w^2 / v); `errors` is space for w."""
-    num, one, half = z.shape[0], z.dtype.type(1), z.dtype.type(0.5)
-    for n in range(num):
-        errors[n] = -half * z[n]
-    exponentials(errors, 0, num)
-    if df == 0:
-        for n in range(num):
-            error = value * errors[n]
-            joint[n] += constant - half * (z[n] + error * error)
-        return
-    for n in range(num):
-        error = value * errors[n]
-        errors[n] = one + error * error / df
-    logarithms(errors, 0, num)
-    power = half * (df + one)
-    for n in range(num):
-        joint[n] += constant - half * z[n] - power * errors[n]
+def errors_of(value: float, z: Floats, errors: Floats) -> None:
+    """errors = value exp(-z / 2)."""
+    for n in range(z.shape[0]):
+        errors[n] = z.dtype.type(-0.5) * z[n]
+    exponentials(errors)
+    for n in range(z.shape[0]):
+        errors[n] *= value
 
 
 @part
-def levered(slope: float, z: Floats, errors: Floats) -> None:
-    """errors = slope exp(-z / 2), what a return adds to the next log variances."""
-    for n in range(z.shape[0]):
-        errors[n] = z.dtype.type(-0.5) * z[n]
-    exponentials(errors, 0, z.shape[0])
-    for n in range(z.shape[0]):
-        errors[n] *= slope
+def weigh_returns(value: float, constant: float, df: float, z: Floats, errors: Floats, joint: Floats) -> None:
+    """Add log p(x | z), k - z / 2 - w^2 / 2 or k - z / 2 - (v + 1) / 2 log(1 + w^2 / v); `errors` is space for w."""
+    num, one, half = z.shape[0], z.dtype.type(1), z.dtype.type(0.5)
+    errors_of(value, z, errors)
+    if df == 0:
+        for n in range(num):
+            joint[n] += constant - half * (z[n] + errors[n] * errors[n])
+        return
+    for n in range(num):
+        errors[n] = one + errors[n] * errors[n] / df
+    logarithms(errors)
+    power = half * (df + one)
+    for n in range(num):
+        joint[n] += constant - half * z[n] - power * errors[n]
 
 
 @jit
@@ -502,7 +499,7 @@ def volatility(
             else:
                 c, f, scale = dtype(numbers[2]), dtype(numbers[3]), dtype(numbers[5])
                 if leverage != 0:
-                    levered(leverage * x[b, t - 1], now, errors)
+                    errors_of(leverage * x[b, t - 1], now, errors)
                 move_numbers(IDENTITY, f, c, scale, normal, origins, again, now, space)
                 if leverage != 0:
                     for n in range(num):
