@@ -146,12 +146,6 @@ class _Draws(transforms.Function):
 
     @staticmethod
     @override
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Any, tuple[None, ...]]:
-        """Inside `torch.func.vmap` of something else; `suits` lets no mapped tensor come here."""
-        return _Draws.apply(*inputs), (None,) * 4
-
-    @staticmethod
-    @override
     def backward(ctx: Any, *given_grads: Tensor | None) -> tuple[Tensor | None, ...]:
         ancestors, given, (z, scale, combined, kept) = (
             ctx.saved_tensors[0],

@@ -167,12 +167,6 @@ class _Draws(transforms.Function):
 
     @staticmethod
     @override
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Any, tuple[None, ...]]:
-        """Inside `torch.func.vmap` of something else; `_suits` lets no mapped tensor come here."""
-        return _Draws.apply(*inputs), (None,) * 6
-
-    @staticmethod
-    @override
     def backward(ctx: Any, *given_grads: Tensor | None) -> tuple[Tensor | None, ...]:
         ancestors, *saved = ctx.saved_tensors
         given, (z, h, scale, phi_z, hidden, kept) = saved[:10], saved[10:]

@@ -119,12 +119,6 @@ class _GRU(transforms.Function):
 
     @staticmethod
     @override
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Any, tuple[None, None]]:
-        """Inside `torch.func.vmap` of something else; `suits` lets no mapped tensor come here."""
-        return _GRU.apply(*inputs), (None, None)
-
-    @staticmethod
-    @override
     def backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
         from_x, start, matrix, bias, hidden, kept = ctx.saved_tensors
         (grad,) = with_zeros((grad,), (hidden,))

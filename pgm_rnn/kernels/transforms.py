@@ -4,6 +4,7 @@ Torch has no public ones; those used here are in every version since 2.0.
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from inspect import Parameter, Signature
 from typing import Any
 
@@ -35,7 +36,8 @@ def all_rows(tensor: Tensor) -> Tensor:
 class Function(torch.autograd.Function):
     """torch's own, without its look at the names of `forward`'s arguments in every call.
 
-    Arguments are given by position, all of them, so that there are no names and defaults to find.
+    Arguments are given by position, all of them, so that there are no names and defaults to find. Inside
+    `torch.func.vmap` of something else it is applied as it is; who lets mapped tensors in defines `vmap`.
     """
 
     _ANY = Signature([Parameter("arguments", Parameter.VAR_POSITIONAL)])
@@ -44,6 +46,14 @@ class Function(torch.autograd.Function):
         super().__init_subclass__()
         if "forward" in vars(cls):
             cls.forward.__signature__ = cls._ANY  # type: ignore[attr-defined]
+        if "vmap" not in vars(cls):
+            cls.vmap = staticmethod(partial(_unmapped, cls))  # type: ignore[method-assign]
+
+
+def _unmapped(of: type[Function], info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Any, Any]:
+    """The values for arguments of which none is mapped, and the axes of rows that they do not have."""
+    found = of.apply(*inputs)
+    return found, (None,) * len(found) if isinstance(found, tuple) else None
 
 
 Rule = Callable[..., tuple[Tensor, int]]

@@ -109,12 +109,6 @@ class _Normal(transforms.Function):
 
     @staticmethod
     @override
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Any, None]:
-        """Inside `torch.func.vmap` of something else; `suits` lets no mapped tensor come here."""
-        return _Normal.apply(*inputs), None
-
-    @staticmethod
-    @override
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         given = ctx.saved_tensors
         if torch.is_grad_enabled() or transforms.is_transformed((grad,)):
@@ -143,12 +137,6 @@ class _Drawn(transforms.Function):
 
     @staticmethod
     @override
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Any, None]:
-        """Inside `torch.func.vmap` of something else; `suits` lets no mapped tensor come here."""
-        return _Drawn.apply(*inputs), None
-
-    @staticmethod
-    @override
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         noise, scale = ctx.saved_tensors
         by = -grad[..., None]
@@ -173,12 +161,6 @@ class _Bits(transforms.Function):
         ctx.save_for_backward(*inputs, output[1])
         ctx.mark_non_differentiable(output[1])
         ctx.set_materialize_grads(False)
-
-    @staticmethod
-    @override
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Any, tuple[None, None]]:
-        """Inside `torch.func.vmap` of something else; `suits` lets no mapped tensor come here."""
-        return _Bits.apply(*inputs), (None, None)
 
     @staticmethod
     @override
