@@ -29,7 +29,6 @@ from pgm_rnn.kernels.lanes_compiled import (
     store,
     subtract,
 )
-from pgm_rnn.kernels.particle_runs import FUNCTIONS
 
 Floats = NDArray[np.floating]
 Doubles = NDArray[np.float64]
@@ -41,8 +40,8 @@ CHUNK = 64
 """Vectors that are summed in the dtype of the weights; sums of chunks are in double precision."""
 FEW = 512
 """Most states among which one is found by looking at all, without a branch."""
-IDENTITY, TANH, RELU = (FUNCTIONS.index(name) for name in ("identity", "tanh", "relu"))
-"""Functions of each entry, besides the sigmoid."""
+IDENTITY, TANH, RELU = 0, 1, 3
+"""Functions of each entry, besides the sigmoid: their places in `particle_runs.FUNCTIONS`."""
 
 part = jitted(error_model="numpy", fastmath={"contract", "nsz"}, inline="never")
 jit = jitted(parallel=True, error_model="numpy", fastmath={"contract", "nsz"})
