@@ -129,7 +129,7 @@ class VRNN(ReadsAhead, DrawsGuide, SequenceModel):
         return self.encoder(features[..., : self.hidden_dim], self.encoder.from_h(self._top(h)))
 
     def draw_guide(self, x: Tensor, features: Tensor | None) -> Drawn | None:
-        """Draws from the encoder, with their memory; compiled along a GRU with rectified layers."""
+        """Draws from the encoder, with their memory; compiled along a GRU or an LSTM with rectified layers."""
         if not self.redraws or features is None:
             return None
         noise = torch.randn(*x.shape[:2], self.latent_dim, dtype=features.dtype, device=x.device)
@@ -170,12 +170,10 @@ class VRNN(ReadsAhead, DrawsGuide, SequenceModel):
 
     @property
     def _compiles(self) -> bool:
-        """Whether the guide runs along a GRU, with rectified layers."""
-        return (
-            isinstance(self.hidden.cell, StackedCell)
-            and isinstance(self.hidden.cell.network, nn.GRU)
-            and self.activation == "relu"
-        )
+        """Whether the guide runs along a GRU or an LSTM, with rectified layers."""
+        cell = self.hidden.cell
+        gated = isinstance(cell, StackedCell) and isinstance(cell.network, nn.GRU | nn.LSTM)
+        return gated and self.activation == "relu"
 
     def _weights(self) -> Weights:
         """What a compiled guide is made of."""

@@ -1,10 +1,10 @@
-"""States drawn from an encoder along a GRU that reads them, compiled, with an analytic gradient.
+"""States drawn from an encoder along a GRU or an LSTM that reads them, compiled, with an analytic gradient.
 
     u_t = relu(a_t + E h_t),   (loc, raw) = M u_t + m,   z_t = loc + e_t s_t,   s_t = max(softplus(raw), least_scale)
-    p_t = relu(P z_t + q),     h_{t+1} = GRU(h_t) with inputs b_t + V p_t, weights U and c (`pgm_rnn.kernels.gates`)
+    p_t = relu(P z_t + q),     h_{t+1} = cell(h_t) with inputs b_t + V p_t, weights U and c (`pgm_rnn.kernels.gates`)
 
-a_t and b_t, what encoder and GRU read of x_t, and e_t, standard normal, are given; h_t may be another particle's
-(`pgm_rnn.kernels.lineages`). In torch such a loop spends most of
+a_t and b_t, what encoder and cell read of x_t, and e_t, standard normal, are given; h_t may be another particle's
+(`pgm_rnn.kernels.lineages`), and that of an LSTM has its memory cells behind it. In torch such a loop spends most of
 its time on starting operations. Backward, only the chain of h_t and z_t is compiled: the derivatives by the weights are
 one matrix product each, over all steps and sequences.
 """
@@ -24,16 +24,18 @@ from pgm_rnn.kernels.lineages import Lineage, as_arguments, check, from_argument
 
 
 class Weights(NamedTuple):
-    """The maps of encoder, GRU and features of a state: H units of the memory, D entries of a state, F features.
+    """The maps of encoder, cell and features of a state: H units, D entries of a state, F features.
+
+    G is 4 with a GRU and 5 with an LSTM: the encoder and the parts of the cell.
 
     Attributes:
-        recurrent: E above U, (4 H, H).
-        recurrent_bias: zeros above c, (4 H,).
+        recurrent: E above U, (G H, H).
+        recurrent_bias: zeros above c, (G H,).
         head: M, (2 D, H).
         head_bias: m, (2 D,).
         extract: P, (F, D).
         extract_bias: q, (F,).
-        from_state: V, (3 H, F).
+        from_state: V, ((G - 1) H, F).
     """
 
     recurrent: Tensor
@@ -50,7 +52,7 @@ class EncoderDraws(NamedTuple):
 
     Attributes:
         z: the states, (B, T, D).
-        h: the memory that each was drawn with, (B, T, H).
+        h: the memory that each was drawn with, (B, T, H), or (B, T, 2 H) with the cells of an LSTM.
         scale: s_t, (B, T, D).
         phi_z: p_t, (B, T, F).
     """
@@ -63,7 +65,8 @@ class EncoderDraws(NamedTuple):
 
 def _suits(features: Tensor, noise: Tensor, start: Tensor, weights: Weights) -> bool:
     """Whether these draws run compiled: tensors as `gated.suits` says, and no layer wider than it says."""
-    return suits(features, noise, start, *weights, units=max(start.shape[1], noise.shape[2], len(weights.extract_bias)))
+    units = max(weights.head.shape[1], noise.shape[2], len(weights.extract_bias))
+    return suits(features, noise, start, *weights, units=units)
 
 
 def encoder_draws(
@@ -72,9 +75,9 @@ def encoder_draws(
     """z_t, h_t, s_t and p_t of every step, differentiable in every argument.
 
     Args:
-        features: a_t beside b_t in the GRU's parts r, s, n, (B, T, 4 H).
+        features: a_t beside b_t in the parts of the cell, r, s, n or i, f, g, o: (B, T, 4 H) or (B, T, 5 H).
         noise: e_t, (B, T, D).
-        start: h_1, (B, H).
+        start: h_1, (B, H), or with the cells of an LSTM (B, 2 H).
         weights: the maps.
         lineage: the particles that rows continue; None if each continues itself.
 
@@ -93,24 +96,37 @@ def encoder_draws(
 
 
 def _check(features: Tensor, noise: Tensor, start: Tensor, weights: Weights) -> None:
-    batch, num_steps, four = doors.main_tensor("features", features, "B, T, 4 H")
-    if four % 4:
-        raise ValueError(f"expected features with 4 parts of H numbers, got {four} numbers per step")
-    size, dim = four // 4, doors.main_tensor("noise", noise, "B, T, D")[-1]
+    batch, num_steps, _ = doors.main_tensor("features", features, "B, T, G H")
+    size = doors.main_tensor("head", weights.head, "2 D, H")[1]
+    dim = doors.main_tensor("noise", noise, "B, T, D")[-1]
     width = doors.main_tensor("extract_bias", weights.extract_bias, "F")[0]
     doors.tensor("noise", noise, features, batch, num_steps, dim)
-    doors.tensor("start", start, features, batch, size)
+    doors.tensor("start", start, features, batch, memory_size(features, size))
     check_weights(weights, features, size, dim, width)
 
 
+def memory_size(features: Tensor, size: int) -> int:
+    """Numbers of the memory whose cell of H units reads features (..., G H): an LSTM's cells stand behind h.
+
+    Raises:
+        ValueError: features of another width than encoder and a GRU, or an LSTM, read.
+    """
+    found = {4 * size: size, 5 * size: 2 * size}.get(features.shape[-1])
+    if found is None:
+        raise ValueError(f"expected features with 4 or 5 parts of {size} numbers, got {features.shape[-1]} per step")
+    return found
+
+
 def check_weights(weights: Weights, like: Tensor, size: int, dim: int, width: int) -> None:
-    """Raise unless the maps are of H units, D entries and F features, and like a tensor.
+    """Raise unless the maps are of H units, D entries and F features, and like the features, (..., G H).
 
     Raises:
         TypeError: a map of another dtype.
         ValueError: another shape or device.
     """
-    shapes = (4 * size, size), (4 * size,), (2 * dim, size), (2 * dim,), (width, dim), (width,), (3 * size, width)
+    all_parts = like.shape[-1]
+    of_maps = (all_parts, size), (all_parts,), (2 * dim, size), (2 * dim,), (width, dim), (width,)
+    shapes = *of_maps, (all_parts - size, width)
     for (name, value), shape in zip(weights._asdict().items(), shapes, strict=True):
         doors.tensor(name, value, like, *shape)
 
@@ -118,19 +134,28 @@ def check_weights(weights: Weights, like: Tensor, size: int, dim: int, width: in
 def _by_torch(
     lineage: Lineage | None, features: Tensor, noise: Tensor, start: Tensor, *weights: Tensor
 ) -> tuple[Tensor, ...]:
-    maps, size, h = Weights(*weights), start.shape[1], start
+    maps, h = Weights(*weights), start
+    size = maps.head.shape[1]
+    parts = [size, features.shape[-1] - size]
     steps = []
     for t, (given, e) in enumerate(zip(features.unbind(1), noise.unbind(1), strict=True)):
         h = h if lineage is None else lineage.taken(h, t)
-        a, b = given.split_with_sizes([size, 3 * size], -1)
-        from_h, from_h_gru = F.linear(h, maps.recurrent, maps.recurrent_bias).split_with_sizes([size, 3 * size], -1)
+        a, b = given.split_with_sizes(parts, -1)
+        from_h, from_h_cell = F.linear(h[:, :size], maps.recurrent, maps.recurrent_bias).split_with_sizes(parts, -1)
         loc, raw = F.linear(F.relu(a + from_h), maps.head, maps.head_bias).chunk(2, -1)
         scale = positive.scale_of_network(raw)
         z = torch.addcmul(loc, e, scale)
         phi_z = F.relu(F.linear(z, maps.extract, maps.extract_bias))
         steps.append((z, h, scale, phi_z))
-        h = gates.gru(b + F.linear(phi_z, maps.from_state), from_h_gru, h)
+        h = _turned(b + F.linear(phi_z, maps.from_state), from_h_cell, h)
     return tuple(torch.stack(parts, dim=1) for parts in zip(*steps, strict=True))
+
+
+def _turned(from_x: Tensor, from_h: Tensor, h: Tensor) -> Tensor:
+    """The memory after a step of its cell, a GRU where the gates are three times as wide as it."""
+    if from_x.shape[-1] == 3 * h.shape[-1]:
+        return gates.gru(from_x, from_h, h)
+    return torch.cat(gates.lstm(from_x + from_h, h.chunk(2, -1)[1]), -1)
 
 
 def _run(name: str, batch: int, *arguments: Tensor | float) -> None:
@@ -147,11 +172,11 @@ class _Draws(transforms.Function):
     def forward(
         keep: bool, ancestors: Tensor, kin: int, features: Tensor, noise: Tensor, start: Tensor, *weights: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        (batch, steps, dim), size = noise.shape, start.shape[1]
+        maps, (batch, steps, dim) = Weights(*weights), noise.shape
         z, scale = (noise.new_empty(noise.shape) for _ in range(2))
-        h, hidden = (noise.new_empty(batch, steps, size) for _ in range(2))
-        phi_z = noise.new_empty(batch, steps, len(weights[5]))
-        kept = noise.new_empty(-(-batch // LANES), steps if keep else 1, 4 * size + dim, LANES)
+        sizes = start.shape[1], maps.head.shape[1], len(maps.extract_bias)
+        h, hidden, phi_z = (noise.new_empty(batch, steps, size) for size in sizes)
+        kept = noise.new_empty(-(-batch // LANES), steps if keep else 1, features.shape[-1] + dim, LANES)
         given, filled = (features, noise, start, ancestors, *weights), (z, h, scale, phi_z, hidden, kept)
         _run("draws", batch, *given, *filled, kin, positive.least_scale(noise.dtype))
         return filled
@@ -175,12 +200,15 @@ class _Draws(transforms.Function):
             looped = partial(_by_torch, from_arguments(ancestors, ctx.kin))
             return None, None, None, *torch.func.vjp(looped, *given)[1](tuple(grads))
         features, noise, start, recurrent, _, head, _, extract, _, from_state = given
-        of_features, of_inside, of_start = (z.new_empty(part.shape) for part in (features, h, start))
+        size = head.shape[1]
+        is_gru = start.shape[1] == size
+        of_features, of_start = (z.new_empty(part.shape) for part in (features, start))
+        of_inside = z.new_empty(hidden.shape if is_gru else 0)
         of_raw, of_extracted = z.new_empty(*z.shape[:2], len(head)), z.new_empty(phi_z.shape)
         transposed = (weight.mT for weight in (recurrent, head, extract, from_state))
         filled = of_features, of_inside, of_raw, of_extracted, of_start
         _run("backward", len(z), *grads, noise, h, phi_z, hidden, kept, ancestors, *transposed, *filled, ctx.kin)
-        of_h = torch.cat([of_features[..., : -start.shape[1]], of_inside], -1)
+        of_h = torch.cat([of_features[..., :-size], of_inside], -1) if is_gru else of_features
         return (
             None,
             None,
@@ -188,10 +216,10 @@ class _Draws(transforms.Function):
             of_features,
             of_raw[..., : z.shape[2]] * scale,
             of_start,
-            *of_map(of_h, h),
+            *of_map(of_h, h[..., :size]),
             *of_map(of_raw, hidden),
             *of_map(of_extracted, z),
-            of_map(of_features[..., start.shape[1] :], phi_z)[0],
+            of_map(of_features[..., size:], phi_z)[0],
         )
 
 

@@ -1,4 +1,4 @@
-"""GRU layers over time and their gradients, compiled by numba, eight sequences side by side (`lanes_compiled`).
+"""GRU layers over time, steps of an LSTM, and their gradients, compiled by numba, eight sequences side by side.
 
 Arrays are flat. Rows of sequences stand as torch has them, time first: (T, B, ...). What the backward pass needs, the
 activations of every step, stands by groups of eight sequences: (groups, T, parts, H, 8). Sequences beyond B in the last
@@ -147,6 +147,67 @@ def gru_step_backward(
         store(by_h, i + span, by_s)
         store(by_h, i + 2 * span, multiply(by_n, r))
         store(after, k, multiply(d, s))
+
+
+@inner
+def lstm_step(given: Floats, sums: Floats, place: int, state: Floats, kept: Floats, now: int) -> None:
+    """An LSTM's step in place of h above c (2 H, 8), from W x + b in `given` and U h + c in `sums`, from `place` on.
+
+    `kept` gets i, f, g, o and tanh(c'), from `now` on.
+    """
+    span, dtype = state.shape[0] // 2, state.dtype.type
+    one, two, minus, twice = splat(dtype(1)), splat(dtype(2)), splat(dtype(-1)), splat(dtype(-2))
+    for k in range(0, span, LANES):
+        j = place + k
+        i = inverse_or_zero(add(one, exponential(multiply(minus, add(load(given, j), load(sums, j))))))
+        j += span
+        f = inverse_or_zero(add(one, exponential(multiply(minus, add(load(given, j), load(sums, j))))))
+        j += span
+        half = inverse_or_zero(add(one, exponential(multiply(twice, add(load(given, j), load(sums, j))))))
+        g = subtract(multiply(two, half), one)
+        j += span
+        o = inverse_or_zero(add(one, exponential(multiply(minus, add(load(given, j), load(sums, j))))))
+        c = multiply_add(i, g, multiply(f, load(state, span + k)))
+        half = inverse_or_zero(add(one, exponential(multiply(twice, c))))
+        bent = subtract(multiply(two, half), one)
+        store(kept, now + k, i)
+        store(kept, now + span + k, f)
+        store(kept, now + 2 * span + k, g)
+        store(kept, now + 3 * span + k, o)
+        store(kept, now + 4 * span + k, bent)
+        store(state, k, multiply(o, bent))
+        store(state, span + k, c)
+
+
+@inner
+def lstm_step_backward(
+    after: Floats, before: Floats, kept: Floats, now: int, by_x: Floats, by_h: Floats, place: int
+) -> None:
+    """Derivatives by W x + b, and from `place` on by U h + c, of a step; `after`, that by h' and c', becomes f's part.
+
+    `before` is h above c, and `kept` is what `lstm_step` has kept.
+    """
+    span = before.shape[0] // 2
+    one, zero = splat(after.dtype.type(1)), splat(after.dtype.type(0))
+    for k in range(0, span, LANES):
+        i, f = load(kept, now + k), load(kept, now + span + k)
+        g, o = load(kept, now + 2 * span + k), load(kept, now + 3 * span + k)
+        bent, d = load(kept, now + 4 * span + k), load(after, k)
+        by_c = multiply_add(multiply(d, o), subtract(one, multiply(bent, bent)), load(after, span + k))
+        by_i = multiply(multiply(by_c, g), multiply(i, subtract(one, i)))
+        by_f = multiply(multiply(by_c, load(before, span + k)), multiply(f, subtract(one, f)))
+        by_g = multiply(multiply(by_c, i), subtract(one, multiply(g, g)))
+        by_o = multiply(multiply(d, bent), multiply(o, subtract(one, o)))
+        store(by_x, k, by_i)
+        store(by_x, span + k, by_f)
+        store(by_x, 2 * span + k, by_g)
+        store(by_x, 3 * span + k, by_o)
+        store(by_h, place + k, by_i)
+        store(by_h, place + span + k, by_f)
+        store(by_h, place + 2 * span + k, by_g)
+        store(by_h, place + 3 * span + k, by_o)
+        store(after, k, zero)
+        store(after, span + k, multiply(by_c, f))
 
 
 @jit

@@ -2,7 +2,7 @@
 
     z_t = loc + e_t s,       log w_t = log p(x_t | z_t, h_t) + log p(z_t | ...) - log q(z_t | ...)
 
-e_t is standard normal, z_t follows an encoder along a GRU (`encoder_draws`) or a combiner (`combiner_draws`), and x_t
+e_t is standard normal, z_t follows an encoder along its cell (`encoder_draws`) or a combiner (`combiner_draws`), and x_t
 are independent bits. Between the steps the caller resamples. There are no gradients: in torch most of the time of such
 a step goes into starting operations, of which it has some fifty.
 """
@@ -81,7 +81,7 @@ class Moved(NamedTuple):
 
     Attributes:
         z: states, (N, B, D).
-        h: the memory that they were drawn with, (N, B, H); None without one.
+        h: the memory that they were drawn with, (N, B, S); None without one.
         log_ratios: log w_t, (N, B), nats.
     """
 
@@ -167,13 +167,13 @@ class GuidedSteps:
 def along_encoder(
     features: Tensor, x: Tensor, start: Tensor, weights: encoder_draws.Weights, laws: EncoderLaws, num_particles: int
 ) -> GuidedSteps | None:
-    """Steps along an encoder and a GRU from h_1 (H,); None for tensors that do not run compiled (`gated.suits`).
+    """Steps along an encoder and its cell from h_1; None for tensors that do not run compiled (`gated.suits`).
 
     Args:
-        features: a_t beside b_t as in `encoder_draws`, (B, T, 4 H).
+        features: a_t beside b_t as in `encoder_draws`, (B, T, G H).
         x: bits, (B, T, M).
-        start: h_1, (H,).
-        weights: the maps of encoder, GRU and features of a state.
+        start: h_1, (H,), or with the cells of an LSTM (2 H,).
+        weights: the maps of encoder, cell and features of a state.
         laws: the model's.
         num_particles: N.
 
@@ -181,13 +181,12 @@ def along_encoder(
         TypeError: an argument of another dtype.
         ValueError: shapes or devices that do not fit each other.
     """
-    batch, num_steps, four = doors.main_tensor("features", features, "B, T, 4 H")
-    size, outputs = four // 4, doors.main_tensor("x", x, "B, T, M")[-1]
+    batch, num_steps, _ = doors.main_tensor("features", features, "B, T, G H")
+    size, outputs = doors.main_tensor("head", weights.head, "2 D, H")[1], doors.main_tensor("x", x, "B, T, M")[-1]
     dim = doors.main_tensor("head_bias", weights.head_bias, "2 D")[0] // 2
     width = doors.main_tensor("extract_bias", weights.extract_bias, "F")[0]
-    doors.tensor("features", features, features, batch, num_steps, 4 * size)
     doors.tensor("x", x, features, batch, num_steps, outputs)
-    doors.tensor("start", start, features, size)
+    doors.tensor("start", start, features, encoder_draws.memory_size(features, size))
     encoder_draws.check_weights(weights, features, size, dim, width)
     _check_laws(laws, EncoderLaws.shapes(size, dim, width, outputs), features)
     maps = [*weights, *(part for law in laws for part in law)]

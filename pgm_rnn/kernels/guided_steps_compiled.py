@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from pgm_rnn.kernels.combiner_draws_compiled import combine
 from pgm_rnn.kernels.compilation import jitted
-from pgm_rnn.kernels.draws_compiled import add_to, draw, fill, groups_of_block, rectify, succeed
-from pgm_rnn.kernels.gated_compiled import add_product, gru_step, read, write
+from pgm_rnn.kernels.draws_compiled import draw, fill, groups_of_block, rectify, succeed
+from pgm_rnn.kernels.encoder_draws_compiled import affine, encode, rectified, turn
+from pgm_rnn.kernels.gated_compiled import add_product, read, write
 from pgm_rnn.kernels.lanes_compiled import (
     LANES,
     add,
@@ -60,20 +61,6 @@ def _ancestors(places: Integers, first: int, num_rows: int, kin: int, before: In
 
 
 @inner
-def _affine(matrix: Floats, bias: Floats, vector: Floats, sums: Floats) -> None:
-    """sums = matrix vector + bias."""
-    fill(bias, sums)
-    add_product(matrix, matrix.shape[0] // bias.shape[0], vector, sums)
-
-
-@inner
-def _rectified(matrix: Floats, bias: Floats, vector: Floats, sums: Floats) -> None:
-    """sums = relu(matrix vector + bias)."""
-    _affine(matrix, bias, vector, sums)
-    rectify(sums)
-
-
-@inner
 def _add_state(z: Floats, raw: Floats, noise: Floats, scale: Floats, least: float, by: Floats) -> None:
     """by += log N(z; loc, s^2) - log N(noise; 0, 1) + log scale, with (loc, a) in `raw` and s = softplus(a)."""
     dtype, span = z.dtype.type, z.shape[0]
@@ -102,6 +89,40 @@ def _add_bits(logits: Floats, x: Floats, by: Floats) -> None:
         loss = multiply_add(subtract(one, load(x, k)), a, larger(down, zero))
         total = subtract(total, add(loss, log_of_one_plus(small)))
     store(by, 0, total)
+
+
+@inner
+def encoder_ratio(
+    h: Floats,
+    z: Floats,
+    read_of_z: Floats,
+    noise: Floats,
+    scale: Floats,
+    x: Floats,
+    inside: Floats,
+    inside_bias: Floats,
+    prior: Floats,
+    prior_bias: Floats,
+    outside: Floats,
+    outside_bias: Floats,
+    bits: Floats,
+    bits_bias: Floats,
+    least: float,
+    total: Floats,
+) -> None:
+    """Fill the log ratios of eight particles whose memory begins with h, drawn from an encoder with noise and scale."""
+    span, width = inside_bias.shape[0] * LANES, read_of_z.shape[0]
+    code, raw = np.empty(span, z.dtype), np.empty(2 * z.shape[0], z.dtype)
+    joined, logits = np.empty(width + span, z.dtype), np.empty(x.shape[0], z.dtype)
+    total[:] = 0
+    rectified(inside, inside_bias, h, code)
+    affine(prior, prior_bias, code, raw)
+    _add_state(z, raw, noise, scale, least, total)
+    joined[:width] = read_of_z
+    joined[width:] = h[:span]
+    rectified(outside, outside_bias, joined, code)
+    affine(bits, bits_bias, code, logits)
+    _add_bits(logits, x, total)
 
 
 @jit
@@ -134,15 +155,16 @@ def encoder_step(
     t: int,
     least: float,
 ) -> None:
-    """Step t, counted from 0, along an encoder and a GRU; `memory`, (groups, H, 8), is h_t and becomes h_{t+1}.
+    """Step t, counted from 0, along an encoder and its cell; `memory`, (groups, S, 8), is h_t and becomes h_{t+1}.
 
-    Read are features (B, T, 4 H), x (B, T, M), noise (N, B, D), and places (N, B) of the ancestors, or none; filled are
-    z (N, B, D), h (N, B, H) and log_ratios (N, B).
+    Read are features (B, T, G H), x (B, T, M), noise (N, B, D), and places (N, B) of the ancestors, or none; filled are
+    z (N, B, D), h (N, B, S) and log_ratios (N, B). Sizes are those of `encoder_draws_compiled`.
     """
     size, dim, width = inside_bias.shape[0], head_bias.shape[0] // 2, extract_bias.shape[0]
     outputs, batch = bits_bias.shape[0], num_rows // kin
     num_steps, num_groups = x.shape[0] // (batch * outputs), (num_rows + LANES - 1) // LANES
-    groups, span, small = groups_of_block(kin), size * LANES, dim * LANES
+    gates, of_memory = recurrent_bias.shape[0], memory.shape[0] // (num_groups * LANES)
+    groups, span, small = groups_of_block(kin), of_memory * LANES, dim * LANES
     for block in numba.prange((num_groups + groups - 1) // groups):
         begin, dtype = block * groups, z.dtype
         here = min(groups, num_groups - begin)
@@ -150,40 +172,94 @@ def encoder_step(
         if places.shape[0] > 0:
             before = np.empty(here * LANES, np.int64)
             _ancestors(places, begin * LANES, num_rows, kin, before)
-            succeed(before, 0, 0, here * LANES, states, np.empty(here * span, dtype), size)
+            succeed(before, 0, 0, here * LANES, states, np.empty(here * span, dtype), of_memory)
         by_row, by_sequence = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
-        given, sums, kept = np.empty(4 * span, dtype), np.empty(4 * span, dtype), np.empty(4 * span + small, dtype)
-        code, raw, joined = np.empty(span, dtype), np.empty(2 * small, dtype), np.empty((width + size) * LANES, dtype)
+        given, sums = np.empty(gates * LANES, dtype), np.empty(gates * LANES, dtype)
+        kept, raw, code = np.empty(gates * LANES + small, dtype), np.empty(2 * small, dtype), np.empty(size * LANES, dtype)
         eps, scale, drawn = np.empty(small, dtype), np.empty(small, dtype), np.empty(small, dtype)
-        logits, seen, total = np.empty(outputs * LANES, dtype), np.empty(outputs * LANES, dtype), np.empty(LANES, dtype)
-        read_of_z = joined[: width * LANES]
+        seen, read_of_z = np.empty(outputs * LANES, dtype), np.empty(width * LANES, dtype)
+        total = np.empty(LANES, dtype)
         for j in range(here):
             state = states[j * span : (j + 1) * span]
             _places((begin + j) * LANES, num_rows, kin, by_row, by_sequence)
             at = by_sequence * num_steps + t
-            read(features, at * (4 * size), 0, 4 * size, given)
+            read(features, at * gates, 0, gates, given)
             read(x, at * outputs, 0, outputs, seen)
             read(noise, by_row * dim, 0, dim, eps)
-            write(h, by_row * size, 0, size, state, 0)
-            _affine(recurrent, recurrent_bias, state, sums)
-            code[:] = given[:span]
-            add_to(code, sums)
-            rectify(code)
-            _affine(head, head_bias, code, raw)
-            draw(raw, eps, least, scale, drawn, kept, 4 * span)
+            write(h, by_row * of_memory, 0, of_memory, state, 0)
+            encode(given, state, recurrent, recurrent_bias, head, head_bias, sums, code, raw)
+            draw(raw, eps, least, scale, drawn, kept, gates * LANES)
             write(z, by_row * dim, 0, dim, drawn, 0)
-            total[:] = 0
-            _rectified(inside, inside_bias, state, code)
-            _affine(prior, prior_bias, code, raw)
-            _add_state(drawn, raw, eps, scale, least, total)
-            _rectified(extract, extract_bias, drawn, read_of_z)
-            joined[width * LANES :] = state
-            _rectified(outside, outside_bias, joined, code)
-            _affine(bits, bits_bias, code, logits)
-            _add_bits(logits, seen, total)
+            rectified(extract, extract_bias, drawn, read_of_z)
+            encoder_ratio(
+                state,
+                drawn,
+                read_of_z,
+                eps,
+                scale,
+                seen,
+                inside,
+                inside_bias,
+                prior,
+                prior_bias,
+                outside,
+                outside_bias,
+                bits,
+                bits_bias,
+                least,
+                total,
+            )
             write(log_ratios, by_row, 0, 1, total, 0)
-            add_product(from_state, width, read_of_z, given[span:])
-            gru_step(given, sums, span, state, kept, 0)
+            add_product(from_state, width, read_of_z, given[size * LANES :])
+            turn(given, sums, size * LANES, state, kept, 0)
+
+
+@inner
+def combiner_ratio(
+    last: Floats,
+    z: Floats,
+    noise: Floats,
+    scale: Floats,
+    x: Floats,
+    gate_inside: Floats,
+    gate_inside_bias: Floats,
+    gate: Floats,
+    gate_bias: Floats,
+    proposed_inside: Floats,
+    proposed_inside_bias: Floats,
+    proposed: Floats,
+    proposed_bias: Floats,
+    linear: Floats,
+    linear_bias: Floats,
+    deviation: Floats,
+    deviation_bias: Floats,
+    outside: Floats,
+    outside_bias: Floats,
+    second: Floats,
+    second_bias: Floats,
+    bits: Floats,
+    bits_bias: Floats,
+    least: float,
+    total: Floats,
+) -> None:
+    """Fill the log ratios of eight particles that moved from `last`, drawn from a combiner with noise and scale."""
+    span, wide = z.shape[0], outside_bias.shape[0] * LANES
+    hidden, deeper, logits = np.empty(wide, z.dtype), np.empty(wide, z.dtype), np.empty(x.shape[0], z.dtype)
+    gates, suggested, law = np.empty(span, z.dtype), np.empty(span, z.dtype), np.empty(2 * span, z.dtype)
+    total[:] = 0
+    rectified(gate_inside, gate_inside_bias, last, hidden)
+    affine(gate, gate_bias, hidden, gates)
+    rectified(proposed_inside, proposed_inside_bias, last, hidden)
+    affine(proposed, proposed_bias, hidden, suggested)
+    affine(linear, linear_bias, last, law[:span])
+    _mix(gates, suggested, law)
+    rectify(suggested)
+    affine(deviation, deviation_bias, suggested, law[span:])
+    _add_state(z, law, noise, scale, least, total)
+    rectified(outside, outside_bias, z, hidden)
+    rectified(second, second_bias, hidden, deeper)
+    affine(bits, bits_bias, deeper, logits)
+    _add_bits(logits, x, total)
 
 
 @jit
@@ -228,7 +304,7 @@ def combiner_step(
     `start`, (D,), is the state before the first one as the model's transition reads it; `memory` has the guide's. The
     other arrays are as in `encoder_step`, features (B, T, G).
     """
-    width, dim, size = combiner_bias.shape[0], head_bias.shape[0] // 2, outside_bias.shape[0]
+    width, dim = combiner_bias.shape[0], head_bias.shape[0] // 2
     outputs, batch = bits_bias.shape[0], num_rows // kin
     num_steps, num_groups = x.shape[0] // (batch * outputs), (num_rows + LANES - 1) // LANES
     groups, span = groups_of_block(kin), dim * LANES
@@ -242,11 +318,9 @@ def combiner_step(
             succeed(before, 0, 0, here * LANES, states, np.empty(here * span, dtype), dim)
         by_row, by_sequence = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
         given, code = np.empty(width * LANES, dtype), np.empty(width * LANES, dtype)
-        kept, raw, law = np.empty((width + dim) * LANES, dtype), np.empty(2 * span, dtype), np.empty(2 * span, dtype)
-        eps, scale, gates = np.empty(span, dtype), np.empty(span, dtype), np.empty(span, dtype)
-        last, suggested = np.empty(span, dtype), np.empty(span, dtype)
-        hidden, deeper = np.empty(size * LANES, dtype), np.empty(size * LANES, dtype)
-        logits, seen, total = np.empty(outputs * LANES, dtype), np.empty(outputs * LANES, dtype), np.empty(LANES, dtype)
+        kept, raw = np.empty((width + dim) * LANES, dtype), np.empty(2 * span, dtype)
+        eps, scale, last = np.empty(span, dtype), np.empty(span, dtype), np.empty(span, dtype)
+        seen, total = np.empty(outputs * LANES, dtype), np.empty(LANES, dtype)
         for j in range(here):
             state = states[j * span : (j + 1) * span]
             _places((begin + j) * LANES, num_rows, kin, by_row, by_sequence)
@@ -257,25 +331,38 @@ def combiner_step(
             last[:] = state
             if t == 0:
                 fill(start, last)
-            _affine(combiner, combiner_bias, state, code)
+            affine(combiner, combiner_bias, state, code)
             combine(code, given, kept, 0)
-            _affine(head, head_bias, code, raw)
+            affine(head, head_bias, code, raw)
             draw(raw, eps, least, scale, state, kept, width * LANES)
             write(z, by_row * dim, 0, dim, state, 0)
-            total[:] = 0
-            _rectified(gate_inside, gate_inside_bias, last, hidden)
-            _affine(gate, gate_bias, hidden, gates)
-            _rectified(proposed_inside, proposed_inside_bias, last, hidden)
-            _affine(proposed, proposed_bias, hidden, suggested)
-            _affine(linear, linear_bias, last, law[:span])
-            _mix(gates, suggested, law)
-            rectify(suggested)
-            _affine(deviation, deviation_bias, suggested, law[span:])
-            _add_state(state, law, eps, scale, least, total)
-            _rectified(outside, outside_bias, state, hidden)
-            _rectified(second, second_bias, hidden, deeper)
-            _affine(bits, bits_bias, deeper, logits)
-            _add_bits(logits, seen, total)
+            combiner_ratio(
+                last,
+                state,
+                eps,
+                scale,
+                seen,
+                gate_inside,
+                gate_inside_bias,
+                gate,
+                gate_bias,
+                proposed_inside,
+                proposed_inside_bias,
+                proposed,
+                proposed_bias,
+                linear,
+                linear_bias,
+                deviation,
+                deviation_bias,
+                outside,
+                outside_bias,
+                second,
+                second_bias,
+                bits,
+                bits_bias,
+                least,
+                total,
+            )
             write(log_ratios, by_row, 0, 1, total, 0)
 
 

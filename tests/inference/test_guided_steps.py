@@ -21,6 +21,7 @@ LENGTHS = torch.tensor([STEPS, 2, 5])
 MODELS: dict[str, Callable[[], Any]] = {
     "vrnn": lambda: VRNN(KEYS, 3, 5, feature_dim=4),
     "wide vrnn": lambda: VRNN(KEYS, 9, 17),
+    "vrnn of an lstm": lambda: VRNN(KEYS, 3, 5, feature_dim=4, cell="lstm"),
     "dmm": lambda: DeepMarkovModel(KEYS, 3, 5, guide_dim=4),
     "wide dmm": lambda: DeepMarkovModel(KEYS, 9, 17, guide_dim=10),
 }
@@ -94,7 +95,7 @@ def test_steps_are_those_of_the_laws(name: str, num: int, ancestors: str) -> Non
         assert difference(found, other) > 1e-3
 
 
-@pytest.mark.parametrize("name", ["vrnn", "wide dmm"])
+@pytest.mark.parametrize("name", ["vrnn", "vrnn of an lstm", "wide dmm"])
 @torch.no_grad()
 def test_single_precision_loses_roundings_alone(name: str) -> None:
     model, x = made(name, torch.float32)
@@ -172,7 +173,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, kind: type[DrawsGuide]) -> list[bool]
 
 
 @pytest.mark.parametrize("scheme", ["systematic", "stratified", "multinomial", "residual"])
-@pytest.mark.parametrize("name", ["vrnn", "dmm"])
+@pytest.mark.parametrize("name", ["vrnn", "vrnn of an lstm", "dmm"])
 def test_the_filter_is_that_of_the_laws(name: str, scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = made(name)
     asked = calls(monkeypatch, type(model))
@@ -262,7 +263,7 @@ OTHERS: dict[str, Callable[[], Any]] = {
     "a law of its own": lambda: changed_vrnn(with_a_law_of_its_own),
     "a subclass": lambda: Warmer(KEYS, 3, 5).double(),
     "real numbers": lambda: changed_vrnn(lambda _: None, emission=Gaussian(KEYS)),
-    "an lstm": lambda: changed_vrnn(lambda _: None, cell="lstm"),
+    "Elman's cell": lambda: changed_vrnn(lambda _: None, cell="elman"),
     "tanh": lambda: changed_vrnn(lambda _: None, activation="tanh"),
     "many units": lambda: changed_vrnn(lambda _: None, hidden_dim=gated.LARGEST + 1),
 }

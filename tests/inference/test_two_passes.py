@@ -19,7 +19,8 @@ NUM_KEYS, LENGTHS = 6, torch.tensor([9, 5, 9, 1])
 
 MODELS: dict[str, Callable[[], SequenceModel]] = {
     "vrnn": lambda: VRNN(NUM_KEYS, 3, 5),
-    "vrnn by steps of an lstm": lambda: VRNN(NUM_KEYS, 2, 4, cell="lstm"),
+    "vrnn of an lstm": lambda: VRNN(NUM_KEYS, 2, 4, cell="lstm"),
+    "vrnn by steps of Elman's cell": lambda: VRNN(NUM_KEYS, 2, 4, cell="elman"),
     "vrnn with tanh": lambda: VRNN(NUM_KEYS, 2, 4, activation="tanh"),
     "dmm": lambda: DeepMarkovModel(NUM_KEYS, 3, 5, guide_dim=4),
     "dmm of real numbers": lambda: DeepMarkovModel(latent_dim=3, hidden_dim=5, emission=Gaussian(NUM_KEYS)),

@@ -66,6 +66,7 @@ CHOOSERS = {
     *("resampling.uniforms_shape", "gaussian_chain.detached", "weights.least_exponent", "gated.suits"),
     *("gated.run_lanes", "gated.with_zeros", "lineages.as_arguments", "lineages.from_arguments"),
     *("vector_densities.suits", "encoder_draws.check_weights", "combiner_draws.check_weights"),
+    "encoder_draws.memory_size",
 }
 """They say how to run, or only rename, and neither read nor write memory."""
 PLAIN_TORCH = {
