@@ -88,7 +88,7 @@ def turn(given: Floats, sums: Floats, place: int, memory: Floats, kept: Floats, 
 def turn_backward(
     after: Floats, before: Floats, kept: Floats, now: int, by_x: Floats, by_h: Floats, place: int
 ) -> None:
-    """Derivatives by what x and z, and from `place` on h, make of the gates; `after` becomes that by `before` itself."""
+    """Derivatives by what x and z, and from `place` on h, make of the gates; `after` becomes what is not by gates."""
     if by_x.shape[0] == 3 * before.shape[0]:
         gru_step_backward(after, before, kept, now, by_x, by_h, place)
     else:
@@ -207,8 +207,9 @@ def backward(
         afters, spare, before = np.zeros(here * span, dtype), np.empty(here * span, dtype), np.empty(span, dtype)
         code, used = np.empty(size * LANES, dtype), np.empty(size * LANES, dtype)
         by_x, by_h = np.empty((gates - size) * LANES, dtype), np.empty(gates * LANES, dtype)
-        by_phi, values, by_raw = np.empty(width * LANES, dtype), np.empty(width * LANES, dtype), np.empty(2 * small, dtype)
+        by_phi, values = np.empty(width * LANES, dtype), np.empty(width * LANES, dtype)
         by_z, by_scale, eps = np.empty(small, dtype), np.empty(small, dtype), np.empty(small, dtype)
+        by_raw = np.empty(2 * small, dtype)
         for t in range(num_steps - 1, -1, -1):
             if t < num_steps - 1 and ancestors.shape[0] > 0:
                 succeed_backward(ancestors, t + 1, begin * LANES, batch, afters, spare, of_memory)

@@ -2,9 +2,9 @@
 
     z_t = loc + e_t s,       log w_t = log p(x_t | z_t, h_t) + log p(z_t | ...) - log q(z_t | ...)
 
-e_t is standard normal, z_t follows an encoder along its cell (`encoder_draws`) or a combiner (`combiner_draws`), and x_t
-are independent bits. Between the steps the caller resamples. There are no gradients: in torch most of the time of such
-a step goes into starting operations, of which it has some fifty.
+e_t is standard normal, z_t follows an encoder along its cell (`encoder_draws`) or a combiner (`combiner_draws`), and
+x_t are independent bits. Between the steps the caller resamples. There are no gradients: in torch most of the time of
+such a step goes into starting operations, of which it has some fifty.
 """
 
 from collections.abc import Iterable

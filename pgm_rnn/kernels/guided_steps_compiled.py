@@ -174,8 +174,12 @@ def encoder_step(
             _ancestors(places, begin * LANES, num_rows, kin, before)
             succeed(before, 0, 0, here * LANES, states, np.empty(here * span, dtype), of_memory)
         by_row, by_sequence = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
-        given, sums = np.empty(gates * LANES, dtype), np.empty(gates * LANES, dtype)
-        kept, raw, code = np.empty(gates * LANES + small, dtype), np.empty(2 * small, dtype), np.empty(size * LANES, dtype)
+        given, sums, code = (
+            np.empty(gates * LANES, dtype),
+            np.empty(gates * LANES, dtype),
+            np.empty(size * LANES, dtype),
+        )
+        kept, raw = np.empty(gates * LANES + small, dtype), np.empty(2 * small, dtype)
         eps, scale, drawn = np.empty(small, dtype), np.empty(small, dtype), np.empty(small, dtype)
         seen, read_of_z = np.empty(outputs * LANES, dtype), np.empty(width * LANES, dtype)
         total = np.empty(LANES, dtype)
