@@ -21,7 +21,7 @@ from pgm_rnn.distributions.normal import Normal, log_prob_of_drawn
 from pgm_rnn.emissions import Emission
 from pgm_rnn.kernels import positive
 from pgm_rnn.kernels.combiner_draws import Weights, combiner_draws
-from pgm_rnn.kernels.guided_steps import CombinerLaws, GuidedSteps, along_combiner
+from pgm_rnn.kernels.guides import CombinerGuide, CombinerLaws, along_combiner
 from pgm_rnn.kernels.lineages import Lineage
 from pgm_rnn.models.info import HIDDEN_DIM, LATENT_DIM, STEPS_ON_A_BOUND, GradientFit, ModelInfo, Size
 from pgm_rnn.models.networks import GRU, Layers, NormalHead, is_as_written, is_hooked, rectified_maps
@@ -126,8 +126,8 @@ class DeepMarkovModel(DrawsGuide, DensityAtOnce, SequenceModel):
         z, scale = combiner_draws(features, noise, start, self.combiner.weights(), lineage)
         return Drawn(z, None, log_prob_of_drawn(noise, scale))
 
-    def guided_steps(self, x: Tensor, features: Tensor, num_particles: int) -> GuidedSteps | None:
-        """Steps along the guide, of bits and with all networks as they were made (`pgm_rnn.kernels.guided_steps`)."""
+    def compiled_guide(self, x: Tensor, features: Tensor) -> CombinerGuide | None:
+        """The guide, of bits and with all networks as they were made (`pgm_rnn.kernels.guides`)."""
         own = is_as_written(self, DeepMarkovModel) and type(self.combiner) is Combiner
         if not own or type(self.gated) is not GatedTransition or is_hooked(self.combiner) or is_hooked(self.gated):
             return None
@@ -137,8 +137,7 @@ class DeepMarkovModel(DrawsGuide, DensityAtOnce, SequenceModel):
         if not maps or not rectified_maps([self.combiner.from_z, self.combiner.head], of_guide):
             return None
         bits, starts = self.family.as_input(x).to(features.dtype), (self.combiner.z_0, self.z_0)
-        weights = self.combiner.weights()
-        return along_combiner(features, bits, starts, weights, CombinerLaws(*maps), num_particles)
+        return along_combiner(features, bits, starts, self.combiner.weights(), CombinerLaws(*maps))
 
     def state_log_probs(self, z: Tensor, h: None) -> Tensor:
         """log p(z_t | z_{t-1}) of every step, (batch, T), with z_0 in front of the states."""

@@ -12,7 +12,7 @@ from pgm_rnn.distributions.normal import Normal
 from pgm_rnn.emissions import Bernoulli
 from pgm_rnn.emissions.family import EmissionHead
 from pgm_rnn.kernels import gated, positive
-from pgm_rnn.kernels.guided_steps import Map
+from pgm_rnn.kernels.guides import Map
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,

@@ -19,7 +19,7 @@ from pgm_rnn.checks import check_choice, check_counts
 from pgm_rnn.distributions.normal import Normal, log_prob_of_drawn
 from pgm_rnn.emissions import Bernoulli, Emission
 from pgm_rnn.kernels.encoder_draws import Weights, encoder_draws
-from pgm_rnn.kernels.guided_steps import EncoderLaws, GuidedSteps, along_encoder
+from pgm_rnn.kernels.guides import EncoderGuide, EncoderLaws, along_encoder
 from pgm_rnn.kernels.lineages import Lineage
 from pgm_rnn.models.cells import CELL, CELLS, StackedCell
 from pgm_rnn.models.info import HIDDEN_DIM, LATENT_DIM, STEPS_ON_A_BOUND, GradientFit, ModelInfo
@@ -149,14 +149,14 @@ class VRNN(ReadsAhead, DrawsGuide, SequenceModel):
             z, h, scale = self._draws(features, noise, lineage)
         return Drawn(z, h, log_prob_of_drawn(noise, scale))
 
-    def guided_steps(self, x: Tensor, features: Tensor, num_particles: int) -> GuidedSteps | None:
-        """Steps along the encoder, of bits and with all networks as they were made (`pgm_rnn.kernels.guided_steps`)."""
+    def compiled_guide(self, x: Tensor, features: Tensor) -> EncoderGuide | None:
+        """The encoder, of bits and with all networks as they were made (`pgm_rnn.kernels.guides`)."""
         shapes = EncoderLaws.shapes(self.hidden_dim, self.latent_dim, self.feature_dim, self.family.input_dim)
         maps = rectified_maps([self.prior, self.decoder], shapes)
         if not (is_as_written(self, VRNN) and self._compiles and self._guides_as_written and maps):
             return None
         bits, weights, laws = self.family.as_input(x).to(features.dtype), self._weights(), EncoderLaws(*maps)
-        return along_encoder(features, bits, self.initial_memory, weights, laws, num_particles)
+        return along_encoder(features, bits, self.initial_memory, weights, laws)
 
     @property
     def _guides_as_written(self) -> bool:

@@ -16,6 +16,7 @@ from pgm_rnn.inference.smc.keeping import Keeping
 from pgm_rnn.inference.smc.results import Filtered
 from pgm_rnn.inference.smc.thresholds import check_lost, least_size
 from pgm_rnn.kernels.guided_steps import GuidedSteps
+from pgm_rnn.kernels.guides import Guide
 from pgm_rnn.kernels.particle_steps import ParticleWeights
 from pgm_rnn.particles import Options
 from pgm_rnn.particles.steps import first_states, later_states, of_active, without_missing
@@ -31,12 +32,12 @@ def suits(data: Sequences, options: Options) -> bool:
     return plain and data.x.device.type == "cpu" and not torch.is_grad_enabled()
 
 
-def guided(model: SequenceModel, data: Sequences, options: Options, encoded: Tensor | None) -> GuidedSteps | None:
-    """The model's compiled steps along its own guide; None where it has none for these data and options."""
+def guide_of(model: SequenceModel, data: Sequences, options: Options, encoded: Tensor | None) -> Guide | None:
+    """The model's own guide, if it runs compiled; None where it does not for these data and options."""
     own = options.proposal is None and isinstance(model, DrawsGuide) and model.first == "model"
     if not own or encoded is None or data.observed is not None or data.inputs is not None:
         return None
-    return model.guided_steps(data.x, encoded.detach(), options.num_particles)
+    return model.compiled_guide(data.x, encoded)
 
 
 def compiled_steps(
@@ -49,7 +50,7 @@ def compiled_steps(
 ) -> Filtered:
     """A filter of checked data that `suits`, with the features of the guide, (B, T, F), if it has some.
 
-    `guided` are the model's own steps, from the function of this name.
+    `guided` are steps along the model's own guide (`guide_of`).
 
     Raises:
         ValueError: observations are missing that the model's memory or its first states read.

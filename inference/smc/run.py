@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pgm_rnn.inference.smc.compiled_steps import compiled_steps, guided, suits
+from pgm_rnn.inference.smc.compiled_steps import compiled_steps, guide_of, suits
 from pgm_rnn.inference.smc.keeping import Keeping, SeenFunction
 from pgm_rnn.inference.smc.results import Filtered, History
 from pgm_rnn.inference.smc.whole_runs import whole_run
@@ -106,7 +106,9 @@ def _group(
     encoded = None if is_bootstrap(model, options) else model.encode(data.x, data.lengths)
     keeping = Keeping(functions, keep)
     if suits(data, options):
-        return compiled_steps(model, data, options, encoded, keeping, guided(model, data, options, encoded))
+        guide = guide_of(model, data, options, encoded)
+        steps = None if guide is None else guide.steps(options.num_particles)
+        return compiled_steps(model, data, options, encoded, keeping, steps)
     x, lengths, _, inputs, observed = data[:5]
     features, there = ([None] * x.shape[1] if values is None else values.unbind(1) for values in (encoded, observed))
     record, shortest = _Record(keeping, x.shape[1]), int(lengths.min())

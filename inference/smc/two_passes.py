@@ -1,8 +1,10 @@
 """FIVO and its gradient in two passes, for guides that draw the states of all steps at once.
 
-The first pass is the filter without gradients; it finds the noise of every state and the ancestors. In the second, a
-function of the model's own (`redraw_guide`) draws the same states again, and the log densities of all steps are taken
-at once. The estimate is a product over the spells between two resamplings, t = s..e, of the mean over particles of
+The first pass is the filter without gradients; it finds the states and their ancestors. In the second, the states are
+differentiated as those of one function, and the log densities of all steps are taken at once. Where the guide runs
+compiled (`kernels.guides`), the filter is one function, which keeps what the gradient reads; elsewhere a function of
+the model's own (`redraw_guide`) draws the same states again, from the noise that the filter had. The estimate is a
+product over the spells between two resamplings, t = s..e, of the mean over particles of
 
     prod_{t = s}^{e} p(x_t | z_t^n, h_t^n) p(z_t^n | ...) / q(z_t^n | ...).
 
@@ -17,13 +19,18 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
-from pgm_rnn.inference.smc.compiled_steps import compiled_steps, guided
+from pgm_rnn.distributions.normal import log_prob_of_drawn
+from pgm_rnn.inference.smc.compiled_steps import compiled_steps, guide_of
 from pgm_rnn.inference.smc.keeping import Keeping
 from pgm_rnn.inference.smc.results import Filtered
+from pgm_rnn.inference.smc.thresholds import check_lost, least_size
+from pgm_rnn.kernels.guided_runs import Particles
+from pgm_rnn.kernels.guides import Guide
 from pgm_rnn.kernels.lineages import Lineage
 from pgm_rnn.kernels.transforms import is_transformed
 from pgm_rnn.particles import Options
 from pgm_rnn.sequence_model import DrawsGuide, SequenceModel
+from pgm_rnn.sequence_model.drawn import Drawn
 from pgm_rnn.sequence_model.once import computed_once
 from pgm_rnn.sequences import Sequences
 
@@ -37,12 +44,17 @@ def in_two_passes(model: SequenceModel, data: Sequences, options: Options) -> Te
     if not _suits(model, data, options) or (encoded := model.encode(data.x, data.lengths)) is None:
         return None
     before = torch.get_rng_state()
-    with torch.no_grad(), computed_once(model):
-        drawn = _first_pass(model, data, options, encoded.detach())
+    guide = guide_of(model, data, options, encoded) if options.resampling == "systematic" else None
+    if guide is None:
+        with torch.no_grad(), computed_once(model):
+            first = _first_pass(model, data, options, encoded.detach())
+        found = _redrawn(model, encoded, first)
+    else:
+        found = in_one_run(guide, noise_for(data, options, guide), options)
     with computed_once(model):
-        log_ratios = _log_ratios(model, data, encoded, drawn.noise, drawn.lineage)
+        log_ratios = _log_ratios(model, data, found)
     if bool(log_ratios.detach().sum().isfinite()):
-        return log_total(log_ratios, drawn.resampled)
+        return log_total(log_ratios, found.resampled)
     torch.set_rng_state(before)  # an impossible particle: the steps begin again with the same numbers
     return None
 
@@ -63,6 +75,40 @@ def _redraws(model: SequenceModel) -> bool:
     return isinstance(model, DrawsGuide) and "redraw_guide" in own and model.redraws
 
 
+class Found(NamedTuple):
+    """Particles of all steps, n-th particle of sequence b in row b N + n.
+
+    Attributes:
+        drawn: their states, memory and guide's log densities, rows (R, T, ...), with gradients.
+        lineage: the ancestors.
+        resampled: whether a step began with resampling, (B, T).
+    """
+
+    drawn: Drawn
+    lineage: Lineage
+    resampled: Tensor
+
+
+def noise_for(data: Sequences, options: Options, guide: Guide) -> Particles:
+    """Noise of all particles, zero beyond the ends of sequences, then uniforms, from torch's generator."""
+    rows, like = len(data.x) * options.num_particles, guide.features
+    noise = torch.randn(rows, data.x.shape[1], guide.dim, dtype=like.dtype)
+    uniforms = torch.rand(data.x.shape[:2], dtype=torch.float64)
+    inside = data.mask.repeat_interleave(options.num_particles, 0)[..., None]
+    return Particles(noise.where(inside, 0.0), uniforms, data.lengths, least_size(options))
+
+
+def in_one_run(guide: Guide, particles: Particles, options: Options) -> Found:
+    """Both passes at once, by a compiled filter.
+
+    Raises:
+        DegenerateWeightsError: as the filter.
+    """
+    z, h, scale, lineage, resampled, lost = guide.run(particles)
+    check_lost(lost, options)
+    return Found(Drawn(z, h, log_prob_of_drawn(particles.noise, scale)), lineage, resampled)
+
+
 class _FirstPass(NamedTuple):
     """What the filter has drawn.
 
@@ -78,16 +124,25 @@ class _FirstPass(NamedTuple):
 
 
 def _first_pass(model: SequenceModel, data: Sequences, options: Options, encoded: Tensor) -> _FirstPass:
-    """The filter, by the model's compiled steps along its guide or by its laws."""
-    steps = guided(model, data, options, encoded)
-    if steps is None:
+    """The filter, by compiled steps along the model's guide or by its laws."""
+    guide = guide_of(model, data, options, encoded)
+    if guide is None:
         found, noise, lineage = _by_laws(model, data, options, encoded)
     else:
+        steps = guide.steps(options.num_particles)
         steps.keeps = True
         found = compiled_steps(model, data, options, encoded, Keeping({}, "last"), steps)
         noise, lineage = torch.stack(steps.noise), steps.lineage
     of_steps = noise.where(data.mask.mT[:, None, :, None], 0.0)  # (T, N, B, D)
     return _FirstPass(of_steps.permute(2, 1, 0, 3).flatten(0, 1), lineage, found.resampled)
+
+
+def _redrawn(model: Any, encoded: Tensor, first: _FirstPass) -> Found:
+    """The states of a first pass again, by the model's own function."""
+    features = encoded.repeat_interleave(first.lineage.kin, 0)
+    with computed_once(model):
+        drawn = model.redraw_guide(features, first.noise, first.lineage)
+    return Found(drawn, first.lineage, first.resampled)
 
 
 def _by_laws(
@@ -108,10 +163,10 @@ def _by_laws(
     return found, noise, Lineage((found.history.ancestors.permute(2, 1, 0) + own).flatten(0, 1), num)
 
 
-def _log_ratios(model: Any, data: Sequences, encoded: Tensor, noise: Tensor, lineage: Lineage) -> Tensor:
+def _log_ratios(model: Any, data: Sequences, found: Found) -> Tensor:
     """log p(x_t | z_t, h_t) p(z_t | ...) / q(z_t | ...) of every particle, (B, N, T), zero beyond the ends."""
+    drawn, lineage = found.drawn, found.lineage
     num = lineage.kin
-    drawn = model.redraw_guide(encoded.repeat_interleave(num, 0), noise, lineage)
     z, h, x = drawn.z, drawn.h, data.x.repeat_interleave(num, 0)
     first, later = (None, None) if h is None else (h[:, 0], h[:, 1:])
     starts = model.initial(first).log_prob(z[:, 0]).expand(len(x))

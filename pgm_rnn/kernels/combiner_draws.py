@@ -73,11 +73,42 @@ def combiner_draws(
     check_weights(weights, features, width, dim)
     if lineage is not None:
         check(lineage, batch, num_steps)
-    given = (features, noise, start, *weights)
-    if not suits(*given, units=max(width, dim)):
-        return CombinerDraws(*_by_torch(lineage, *given))
-    keep = torch.is_grad_enabled() and any(part.requires_grad for part in given)
-    return CombinerDraws(*_Draws.apply(keep, *as_arguments(lineage), *given)[:2])
+    if not suits(features, noise, start, *weights, units=max(width, dim)):
+        return CombinerDraws(*_by_torch(lineage, features, noise, start, *weights))
+    given = *as_arguments(lineage), features, noise, start, *weights
+    return CombinerDraws(*_Draws.apply(room(features, noise, start, weights), True, *given)[:2])
+
+
+class Room(NamedTuple):
+    """What the compiled function fills: the results, then u_t and the activations that the gradient reads.
+
+    Attributes:
+        z: (B, T, D).
+        scale: (B, T, D).
+        combined: u_t, (B, T, G).
+        kept: activations of groups of eight rows, (groups, T, G + D, 8), of one step where there are no gradients.
+    """
+
+    z: Tensor
+    scale: Tensor
+    combined: Tensor
+    kept: Tensor
+
+
+def room(features: Tensor, noise: Tensor, start: Tensor, weights: Weights) -> Room:
+    """Room for the draws of the rows of `noise`, (B, T, D); of the other arguments only the sizes are read."""
+    (batch, steps, dim), width = noise.shape, features.shape[-1]
+    keep = torch.is_grad_enabled() and any(part.requires_grad for part in (features, noise, start, *weights))
+    z, scale, combined = (noise.new_empty(batch, steps, size) for size in (dim, dim, width))
+    kept = noise.new_empty(-(-batch // LANES), steps if keep else 1, width + dim, LANES)
+    return Room(z, scale, combined, kept)
+
+
+def filled(
+    space: Room, lineage: Lineage, features: Tensor, noise: Tensor, start: Tensor, weights: Weights
+) -> CombinerDraws:
+    """The draws that stand in their room already, with their gradients in the arguments of `combiner_draws`."""
+    return CombinerDraws(*_Draws.apply(space, False, *lineage, features, noise, start, *weights)[:2])
 
 
 def check_weights(weights: Weights, like: Tensor, width: int, dim: int) -> None:
@@ -120,20 +151,18 @@ def _run(name: str, batch: int, *arguments: Tensor | float) -> None:
 
 
 class _Draws(transforms.Function):
-    """The draws, then u_t and the activations that the gradient reads; the first argument says whether to keep them."""
+    """A `Room`; the second argument says whether it is still to be filled."""
 
     @staticmethod
     @override
     def forward(
-        keep: bool, ancestors: Tensor, kin: int, features: Tensor, noise: Tensor, start: Tensor, *weights: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        batch, steps, dim = noise.shape
-        z, scale = (noise.new_empty(noise.shape) for _ in range(2))
-        combined = features.new_empty(features.shape)
-        kept = noise.new_empty(-(-batch // LANES), steps if keep else 1, features.shape[-1] + dim, LANES)
-        given, filled = (features, noise, start, ancestors, *weights), (z, scale, combined, kept)
-        _run("draws", batch, *given, *filled, kin, positive.least_scale(noise.dtype))
-        return filled
+        space: Room, run: bool, ancestors: Tensor, kin: int, features: Tensor, noise: Tensor, *others: Tensor
+    ) -> Room:
+        if run:
+            start, *weights = others
+            given = features, noise, start, ancestors, *weights
+            _run("draws", len(noise), *given, *space, kin, positive.least_scale(noise.dtype))
+        return space
 
     @staticmethod
     @override
@@ -141,8 +170,8 @@ class _Draws(transforms.Function):
         """Keep what the gradient reads."""
         ctx.mark_non_differentiable(*output[2:])
         ctx.set_materialize_grads(False)
-        ctx.kin = inputs[2]
-        ctx.save_for_backward(inputs[1], *inputs[3:], *output)
+        ctx.kin = inputs[3]
+        ctx.save_for_backward(inputs[2], *inputs[4:], *output)
 
     @staticmethod
     @override
@@ -154,7 +183,7 @@ class _Draws(transforms.Function):
         )
         grads, lineage = with_zeros(given_grads[:2], (z, scale)), from_arguments(ancestors, ctx.kin)
         if torch.is_grad_enabled() or transforms.is_transformed(grads):
-            return None, None, None, *torch.func.vjp(partial(_by_torch, lineage), *given)[1](tuple(grads))
+            return *[None] * 4, *torch.func.vjp(partial(_by_torch, lineage), *given)[1](tuple(grads))
         features, noise, start, combiner, _, head, _ = given
         of_features, of_inside, of_start = (combined.new_empty(part.shape) for part in (features, features, start))
         of_raw = z.new_empty(*z.shape[:2], len(head))
@@ -162,4 +191,4 @@ class _Draws(transforms.Function):
         _run("backward", len(z), *grads, noise, kept, ancestors, combiner.mT, head.mT, *filled, ctx.kin)
         before = torch.cat([start[:, None], z[:, :-1]], dim=1) if lineage is None else lineage.before(z, start)
         of_maps = *of_map(of_inside, before), *of_map(of_raw, combined)
-        return None, None, None, of_features, of_raw[..., : z.shape[2]] * scale, of_start, *of_maps
+        return *[None] * 4, of_features, of_raw[..., : z.shape[2]] * scale, of_start, *of_maps

@@ -90,9 +90,45 @@ def encoder_draws(
         check(lineage, *features.shape[:2])
     if not _suits(features, noise, start, weights):
         return EncoderDraws(*_by_torch(lineage, features, noise, start, *weights))
-    given = (features, noise, start, *weights)
-    keep = torch.is_grad_enabled() and any(part.requires_grad for part in given)
-    return EncoderDraws(*_Draws.apply(keep, *as_arguments(lineage), *given)[:4])
+    given = *as_arguments(lineage), features, noise, start, *weights
+    return EncoderDraws(*_Draws.apply(room(features, noise, start, weights), True, *given)[:4])
+
+
+class Room(NamedTuple):
+    """What the compiled function fills: the results, then u_t and the activations that the gradient reads.
+
+    Attributes:
+        z: (B, T, D).
+        h: (B, T, H), or (B, T, 2 H) with the cells of an LSTM.
+        scale: (B, T, D).
+        phi_z: (B, T, F).
+        hidden: u_t, (B, T, H).
+        kept: activations of groups of eight rows, (groups, T, G H + D, 8), of one step where there are no gradients.
+    """
+
+    z: Tensor
+    h: Tensor
+    scale: Tensor
+    phi_z: Tensor
+    hidden: Tensor
+    kept: Tensor
+
+
+def room(features: Tensor, noise: Tensor, start: Tensor, weights: Weights) -> Room:
+    """Room for the draws of the rows of `noise`, (B, T, D); of the other arguments only the sizes are read."""
+    (batch, steps, dim), gates = noise.shape, features.shape[-1]
+    keep = torch.is_grad_enabled() and any(part.requires_grad for part in (features, noise, start, *weights))
+    sizes = dim, start.shape[-1], dim, len(weights.extract_bias), weights.head.shape[1]
+    z, h, scale, phi_z, hidden = (noise.new_empty(batch, steps, size) for size in sizes)
+    kept = noise.new_empty(-(-batch // LANES), steps if keep else 1, gates + dim, LANES)
+    return Room(z, h, scale, phi_z, hidden, kept)
+
+
+def filled(
+    space: Room, lineage: Lineage, features: Tensor, noise: Tensor, start: Tensor, weights: Weights
+) -> EncoderDraws:
+    """The draws that stand in their room already, with their gradients in the arguments of `encoder_draws`."""
+    return EncoderDraws(*_Draws.apply(space, False, *lineage, features, noise, start, *weights)[:4])
 
 
 def _check(features: Tensor, noise: Tensor, start: Tensor, weights: Weights) -> None:
@@ -165,21 +201,18 @@ def _run(name: str, batch: int, *arguments: Tensor | float) -> None:
 
 
 class _Draws(transforms.Function):
-    """The draws, then u_t and the activations that the gradient reads; the first argument says whether to keep them."""
+    """A `Room`; the second argument says whether it is still to be filled."""
 
     @staticmethod
     @override
     def forward(
-        keep: bool, ancestors: Tensor, kin: int, features: Tensor, noise: Tensor, start: Tensor, *weights: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        maps, (batch, steps, dim) = Weights(*weights), noise.shape
-        z, scale = (noise.new_empty(noise.shape) for _ in range(2))
-        sizes = start.shape[1], maps.head.shape[1], len(maps.extract_bias)
-        h, hidden, phi_z = (noise.new_empty(batch, steps, size) for size in sizes)
-        kept = noise.new_empty(-(-batch // LANES), steps if keep else 1, features.shape[-1] + dim, LANES)
-        given, filled = (features, noise, start, ancestors, *weights), (z, h, scale, phi_z, hidden, kept)
-        _run("draws", batch, *given, *filled, kin, positive.least_scale(noise.dtype))
-        return filled
+        space: Room, run: bool, ancestors: Tensor, kin: int, features: Tensor, noise: Tensor, *others: Tensor
+    ) -> Room:
+        if run:
+            start, *weights = others
+            given = features, noise, start, ancestors, *weights
+            _run("draws", len(noise), *given, *space, kin, positive.least_scale(noise.dtype))
+        return space
 
     @staticmethod
     @override
@@ -187,8 +220,8 @@ class _Draws(transforms.Function):
         """Keep what the gradient reads."""
         ctx.mark_non_differentiable(*output[4:])
         ctx.set_materialize_grads(False)
-        ctx.kin = inputs[2]
-        ctx.save_for_backward(inputs[1], *inputs[3:], *output)
+        ctx.kin = inputs[3]
+        ctx.save_for_backward(inputs[2], *inputs[4:], *output)
 
     @staticmethod
     @override
@@ -198,7 +231,7 @@ class _Draws(transforms.Function):
         grads = with_zeros(given_grads[:4], (z, h, scale, phi_z))
         if torch.is_grad_enabled() or transforms.is_transformed(grads):
             looped = partial(_by_torch, from_arguments(ancestors, ctx.kin))
-            return None, None, None, *torch.func.vjp(looped, *given)[1](tuple(grads))
+            return *[None] * 4, *torch.func.vjp(looped, *given)[1](tuple(grads))
         features, noise, start, recurrent, _, head, _, extract, _, from_state = given
         size = head.shape[1]
         is_gru = start.shape[1] == size
@@ -210,9 +243,7 @@ class _Draws(transforms.Function):
         _run("backward", len(z), *grads, noise, h, phi_z, hidden, kept, ancestors, *transposed, *filled, ctx.kin)
         of_h = torch.cat([of_features[..., :-size], of_inside], -1) if is_gru else of_features
         return (
-            None,
-            None,
-            None,
+            *[None] * 4,
             of_features,
             of_raw[..., : z.shape[2]] * scale,
             of_start,

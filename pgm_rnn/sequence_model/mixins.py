@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from pgm_rnn.kernels.gaussian_chain import GaussianChain
-from pgm_rnn.kernels.guided_steps import GuidedSteps
+from pgm_rnn.kernels.guides import Guide
 from pgm_rnn.kernels.lineages import Lineage
 from pgm_rnn.kernels.particle_runs import Run
 from pgm_rnn.sequence_model.conditionals import Conditionals, First
@@ -75,13 +75,12 @@ class DrawsGuide(Conditionals, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} draws its states from no given noise")
 
-    def guided_steps(self, x: Tensor, features: Tensor, num_particles: int) -> GuidedSteps | None:
-        """The steps of a filter along the guide as a compiled function; None where there is none for this model.
+    def compiled_guide(self, x: Tensor, features: Tensor) -> Guide | None:
+        """The guide in a form in which filters run compiled; None where there is none for this model.
 
         Args:
             x: observations, (B, T, *event), none of them missing.
             features: those of `encode`, (B, T, F).
-            num_particles: N.
         """
         return None
 

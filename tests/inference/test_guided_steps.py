@@ -12,6 +12,7 @@ from pgm_rnn.inference import smc
 from pgm_rnn.inference.smc import run
 from pgm_rnn.inference.smc.results import Filtered
 from pgm_rnn.kernels import gated
+from pgm_rnn.kernels.guides import CombinerGuide
 from pgm_rnn.models import VRNN, DeepMarkovModel
 from pgm_rnn.sequence_model import DrawsGuide
 
@@ -66,7 +67,7 @@ def by_laws(model: Any, x: Tensor, noise: list[Tensor], places: list[Tensor | No
 
 def by_kernel(model: Any, x: Tensor, num: int, ancestors: str) -> tuple[list[Tensor], list[Tensor | None], Any]:
     """The same by the compiled steps, with random ancestors, the places, and the steps themselves."""
-    steps = model.guided_steps(x, model.encode(x, torch.full((len(x),), STEPS)), num)
+    steps = model.compiled_guide(x, model.encode(x, torch.full((len(x),), STEPS))).steps(num)
     steps.keeps = True
     found, places = [], []
     for t in range(STEPS):
@@ -146,29 +147,29 @@ def filtered(model: Any, x: Tensor, **options: Any) -> Filtered:
 
 def test_a_filter_keeps_nothing_that_grows_with_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = made("dmm")
-    made_by, steps = type(model).guided_steps, []
+    made_by, steps = CombinerGuide.steps, []
 
     def noted(self: Any, *arguments: Any) -> Any:
         steps.append(made_by(self, *arguments))
         return steps[-1]
 
-    monkeypatch.setattr(type(model), "guided_steps", noted)
+    monkeypatch.setattr(CombinerGuide, "steps", noted)
     filtered(model, x)
     assert [(part.noise, part.places) for part in steps] == [([], [])]
-    smc.log_marginal_likelihood(model, x, LENGTHS, num_particles=4, seed=0)
+    smc.log_marginal_likelihood(model, x, LENGTHS, num_particles=4, resampling="stratified", seed=0)
     assert [len(part.noise) for part in steps] == [0, STEPS]
 
 
 def calls(monkeypatch: pytest.MonkeyPatch, kind: type[DrawsGuide]) -> list[bool]:
-    """Whether there were compiled steps, one entry per filter."""
-    made_by, asked = kind.guided_steps, []
+    """Whether the guide ran compiled, one entry per filter."""
+    made_by, asked = kind.compiled_guide, []
 
     def noted(self: Any, *arguments: Any) -> Any:
-        steps = made_by(self, *arguments)
-        asked.append(steps is not None)
-        return steps
+        guide = made_by(self, *arguments)
+        asked.append(guide is not None)
+        return guide
 
-    monkeypatch.setattr(kind, "guided_steps", noted)
+    monkeypatch.setattr(kind, "compiled_guide", noted)
     return asked
 
 
@@ -179,7 +180,7 @@ def test_the_filter_is_that_of_the_laws(name: str, scheme: str, monkeypatch: pyt
     asked = calls(monkeypatch, type(model))
     found = filtered(model, x, resampling=scheme, keep="all")
     assert asked == [True]
-    monkeypatch.setattr(run, "guided", lambda *_: None)
+    monkeypatch.setattr(run, "guide_of", lambda *_: None)
     expected = filtered(model, x, resampling=scheme, keep="all")
     assert bool(expected.resampled.any())
     assert found.history is not None
@@ -290,7 +291,7 @@ def test_a_deep_markov_model_that_is_not_as_written_takes_its_laws(
     asked = calls(monkeypatch, DeepMarkovModel)
     found = filtered(model, x)
     assert asked == [False]
-    monkeypatch.setattr(run, "guided", lambda *_: None)
+    monkeypatch.setattr(run, "guide_of", lambda *_: None)
     torch.testing.assert_close(found.log_marginal_likelihood, filtered(model, x).log_marginal_likelihood)
 
 
@@ -301,7 +302,7 @@ def test_models_that_are_not_as_written_take_their_laws(name: str, monkeypatch: 
     asked = calls(monkeypatch, VRNN)
     found = filtered(model, x)
     assert asked == [False]
-    monkeypatch.setattr(run, "guided", lambda *_: None)
+    monkeypatch.setattr(run, "guide_of", lambda *_: None)
     torch.testing.assert_close(found.log_marginal_likelihood, filtered(model, x).log_marginal_likelihood)
 
 

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,25 +13,34 @@ from torch import Tensor
 from pgm_rnn.emissions import Gaussian
 from pgm_rnn.inference import smc
 from pgm_rnn.inference.smc import engine, two_passes
+from pgm_rnn.inference.smc.run import run
+from pgm_rnn.inference.smc.thresholds import least_size
+from pgm_rnn.kernels.guided_runs import Particles
 from pgm_rnn.kernels.lineages import Lineage
 from pgm_rnn.models import VRNN, DeepMarkovModel
+from pgm_rnn.particles import DegenerateWeightsError, Options
+from pgm_rnn.particles.noise import Uniforms
 from pgm_rnn.sequence_model import SequenceModel
+from pgm_rnn.sequences import Sequences
 
 NUM_KEYS, LENGTHS = 6, torch.tensor([9, 5, 9, 1])
 
 MODELS: dict[str, Callable[[], SequenceModel]] = {
     "vrnn": lambda: VRNN(NUM_KEYS, 3, 5),
     "vrnn of an lstm": lambda: VRNN(NUM_KEYS, 2, 4, cell="lstm"),
-    "vrnn by steps of Elman's cell": lambda: VRNN(NUM_KEYS, 2, 4, cell="elman"),
-    "vrnn with tanh": lambda: VRNN(NUM_KEYS, 2, 4, activation="tanh"),
     "dmm": lambda: DeepMarkovModel(NUM_KEYS, 3, 5, guide_dim=4),
+}
+"""Models whose filter is one compiled function."""
+OTHERS: dict[str, Callable[[], SequenceModel]] = {
+    "vrnn of Elman's cell": lambda: VRNN(NUM_KEYS, 2, 4, cell="elman"),
+    "vrnn with tanh": lambda: VRNN(NUM_KEYS, 2, 4, activation="tanh"),
     "dmm of real numbers": lambda: DeepMarkovModel(latent_dim=3, hidden_dim=5, emission=Gaussian(NUM_KEYS)),
 }
 
 
 def made(name: str) -> tuple[SequenceModel, Tensor]:
     torch.manual_seed(0)
-    return MODELS[name]().double(), (torch.rand(4, 9, NUM_KEYS) < 0.4).double()
+    return (MODELS | OTHERS)[name]().double(), (torch.rand(4, 9, NUM_KEYS) < 0.4).double()
 
 
 def estimates(model: SequenceModel, x: Tensor, **options: Any) -> list[Tensor]:
@@ -50,7 +61,7 @@ def difference(found: list[Tensor], expected: list[Tensor]) -> float:
 
 @pytest.mark.parametrize("resample", ["adaptive", "never", "always"])
 @pytest.mark.parametrize("num_particles", [1, 4, 9])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", OTHERS)
 def test_values_and_gradients_are_those_of_the_steps(
     name: str, num_particles: int, resample: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -59,6 +70,84 @@ def test_values_and_gradients_are_those_of_the_steps(
     found, expected = estimates(model, x, **options), by_steps(monkeypatch, model, x, **options)
     largest = max(float(part.detach().abs().max()) for part in expected)
     assert difference(found, expected) < 1e-12 * max(1.0, largest)
+
+
+def particles_for(x: Tensor, num: int, threshold: float) -> Particles:
+    """Noise that a float64 distribution function tells apart, zero beyond the ends."""
+    noise = torch.randn(len(x) * num, x.shape[1], 3, dtype=x.dtype).clamp(-3, 3)
+    inside = (torch.arange(x.shape[1]) < LENGTHS[:, None]).repeat_interleave(num, 0)
+    return Particles(noise * inside[..., None], torch.rand(x.shape[:2], dtype=torch.float64), LENGTHS, threshold)
+
+
+def from_noise(model: SequenceModel, x: Tensor, particles: Particles, options: Options) -> list[Tensor]:
+    """The estimates of the general steps with their gradients, from uniforms that give this noise."""
+    num, dim = options.num_particles, particles.noise.shape[2]
+    states = torch.special.ndtr(particles.noise).view(len(x), num, x.shape[1], dim)
+
+    def noise(number: int) -> Uniforms:
+        return Uniforms(states[:, :, number - 1].transpose(0, 1), particles.uniforms[None, :, number - 1])
+
+    found = run(model, Sequences(x, LENGTHS), replace(options, noise=noise)).log_marginal_likelihood
+    return [found, *torch.autograd.grad(found.sum(), list(model.parameters()), materialize_grads=True)]
+
+
+@pytest.mark.parametrize(("resample", "threshold"), [("adaptive", 0.5), ("never", 0.0), ("always", 1.0)])
+@pytest.mark.parametrize("num_particles", [1, 3, 4, 9])
+@pytest.mark.parametrize("name", MODELS)
+def test_one_run_is_the_steps_with_the_same_noise(
+    name: str, num_particles: int, resample: str, threshold: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, x = made(name)
+    options = Options(num_particles, ess_threshold=threshold)
+    particles = particles_for(x, num_particles, least_size(options))
+    particles = particles._replace(noise=particles.noise[..., : model.latent_dim])
+    monkeypatch.setattr(two_passes, "noise_for", lambda *_: particles)
+    found = estimates(model, x, num_particles=num_particles, resample=resample)
+    expected = from_noise(model, x, particles, options)
+    largest = max(float(part.detach().abs().max()) for part in expected)
+    assert difference(found, expected) < 1e-11 * max(1.0, largest)
+    if num_particles > 1:
+        other = particles._replace(noise=-particles.noise)
+        assert difference(found, from_noise(model, x, other, options)) > 1e-3
+    if num_particles > 1 and resample == "always":
+        other = particles._replace(uniforms=1 - particles.uniforms)
+        assert difference(found, from_noise(model, x, other, options)) > 1e-3
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_run_does_not_depend_on_the_number_of_threads(name: str) -> None:
+    model, x = made(name)
+    found = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        found.append(estimates(model, x, num_particles=4))
+    torch.set_num_threads(1)
+    assert difference(*found) == 0
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_single_precision_loses_roundings_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = made(name)
+    particles = particles_for(x, 4, math.inf)
+    monkeypatch.setattr(two_passes, "noise_for", lambda _data, _options, guide: as_guide(particles, guide))
+
+    def as_guide(particles: Particles, guide: Any) -> Particles:
+        return particles._replace(noise=particles.noise[..., : guide.dim].to(guide.features.dtype))
+
+    expected = estimates(model, x, num_particles=4, resample="always")
+    found = estimates(model.float(), x.float(), num_particles=4, resample="always")
+    largest = max(float(part.detach().abs().max()) for part in expected)
+    assert 0 < difference([part.double() for part in found], expected) < 1e-4 * max(1.0, largest)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_sequence_without_weights_is_named_as_by_the_steps(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = made(name)
+    x[2, 4, 1] = torch.nan
+    monkeypatch.setattr(engine, "checked_for_smc", lambda *_: Sequences(x, LENGTHS))
+    for calculate in (estimates, partial(by_steps, monkeypatch)):
+        with pytest.raises(DegenerateWeightsError, match=r"NaN weights.* sequence 2.* step [15]"):
+            calculate(model, x, num_particles=4)
 
 
 @pytest.mark.parametrize("scheme", ["stratified", "multinomial", "residual"])
@@ -71,7 +160,7 @@ def test_so_with_every_scheme_of_ancestors(scheme: str, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("name", ["vrnn", "dmm"])
 def test_particles_that_keep_their_places_are_told_apart(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = made(name)
-    options: dict[str, Any] = {"num_particles": 4, "resample": "always"}
+    options: dict[str, Any] = {"num_particles": 4, "resample": "always", "resampling": "stratified"}
     expected = by_steps(monkeypatch, model, x, **options)
 
     first_pass = two_passes._first_pass

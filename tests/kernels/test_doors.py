@@ -31,7 +31,8 @@ from pgm_rnn.kernels import (
     gates,
     gaussian_backward,
     gaussian_chain,
-    guided_steps,
+    guided_runs,
+    guides,
     hmm,
     hmm_scan,
     hsmm,
@@ -66,7 +67,7 @@ CHOOSERS = {
     *("resampling.uniforms_shape", "gaussian_chain.detached", "weights.least_exponent", "gated.suits"),
     *("gated.run_lanes", "gated.with_zeros", "lineages.as_arguments", "lineages.from_arguments"),
     *("vector_densities.suits", "encoder_draws.check_weights", "combiner_draws.check_weights"),
-    "encoder_draws.memory_size",
+    *("encoder_draws.memory_size", "encoder_draws.room", "combiner_draws.room"),
 }
 """They say how to run, or only rename, and neither read nor write memory."""
 PLAIN_TORCH = {
@@ -84,6 +85,7 @@ PLAIN_TORCH = {
         "diffuse_start.sample_paths",
     ),
     *("diffuse_start.undetermined", "kalman.too_many", "pareto.pareto_k", "pareto.generalised_pareto_shape"),
+    *("encoder_draws.filled", "combiner_draws.filled"),
 }
 """They compute in torch, which checks every index, on results of the kernels, and enter the kernels by the doors."""
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
@@ -141,29 +143,42 @@ def spells() -> tuple[Tensor, ...]:
 def encoder_steps() -> Call:
     """Steps along an encoder with 4 units, a state of 2 entries with 9 features, and 5 bits; the maps one by one."""
     of_weights = (16, 4), (16,), (4, 4), (4,), (9, 2), (9,), (12, 9)
-    of_laws = [part for shape in guided_steps.EncoderLaws.shapes(4, 2, 9, 5) for part in (shape, shape[:1])]
+    of_laws = [part for shape in guides.EncoderLaws.shapes(4, 2, 9, 5) for part in (shape, shape[:1])]
 
     def run(features: Tensor, bits: Tensor, start: Tensor, *maps: Tensor) -> Tensor:
-        weights, laws = encoder_draws.Weights(*maps[:7]), [guided_steps.Map(*maps[i : i + 2]) for i in range(7, 15, 2)]
-        given = features, bits, start, weights, guided_steps.EncoderLaws(*laws)
-        steps = guided_steps.along_encoder(*given, num_particles=N)
-        assert steps is not None
+        weights, laws = encoder_draws.Weights(*maps[:7]), [guides.Map(*maps[i : i + 2]) for i in range(7, 15, 2)]
+        guide = guides.along_encoder(features, bits, start, weights, guides.EncoderLaws(*laws))
+        assert guide is not None
+        steps = guide.steps(N)
         return torch.stack([steps.advance(None).log_ratios for _ in range(T)])
 
     maps = [torch.randn(shape) for shape in (*of_weights, *of_laws)]
     return run, (torch.randn(B, T, 16), torch.rand(B, T, 5).round(), torch.randn(4), *maps)
 
 
+def encoder_run() -> Call:
+    """A filter along the same encoder, from its noise."""
+    features, bits, start, *maps = encoder_steps()[1]
+    weights, laws = encoder_draws.Weights(*maps[:7]), [guides.Map(*maps[i : i + 2]) for i in range(7, 15, 2)]
+    guide = guides.along_encoder(features, bits, start, weights, guides.EncoderLaws(*laws))
+    assert guide is not None
+
+    def run(noise: Tensor, uniforms: Tensor, steps: Tensor) -> Tensor:
+        return guide.run(guided_runs.Particles(noise, uniforms, steps, 0.5 * N)).z
+
+    return run, (torch.randn(B * N, T, 2), torch.rand(B, T, dtype=torch.float64), lengths())
+
+
 def combiner_steps() -> Call:
     """Steps along a combiner of 7 numbers with layers of 4 units, a state of 2 entries, and 5 bits."""
     of_weights = (7, 2), (7,), (4, 7), (4,)
-    of_laws = [part for shape in guided_steps.CombinerLaws.shapes(4, 2, 5) for part in (shape, shape[:1])]
+    of_laws = [part for shape in guides.CombinerLaws.shapes(4, 2, 5) for part in (shape, shape[:1])]
 
     def run(features: Tensor, bits: Tensor, own: Tensor, models: Tensor, *maps: Tensor) -> Tensor:
-        weights, laws = combiner_draws.Weights(*maps[:4]), [guided_steps.Map(*maps[i : i + 2]) for i in range(4, 22, 2)]
-        given = features, bits, (own, models), weights, guided_steps.CombinerLaws(*laws)
-        steps = guided_steps.along_combiner(*given, num_particles=N)
-        assert steps is not None
+        weights, laws = combiner_draws.Weights(*maps[:4]), [guides.Map(*maps[i : i + 2]) for i in range(4, 22, 2)]
+        guide = guides.along_combiner(features, bits, (own, models), weights, guides.CombinerLaws(*laws))
+        assert guide is not None
+        steps = guide.steps(N)
         return torch.stack([steps.advance(None).log_ratios for _ in range(T)])
 
     maps = [torch.randn(shape) for shape in (*of_weights, *of_laws)]
@@ -302,8 +317,9 @@ CALLS: dict[str, Callable[[], Call]] = {
 }
 
 CALLS |= {
-    "guided_steps.along_encoder": encoder_steps,
-    "guided_steps.along_combiner": combiner_steps,
+    "guided_runs.run": encoder_run,
+    "guides.along_encoder": encoder_steps,
+    "guides.along_combiner": combiner_steps,
     "vector_densities.normal": lambda: (vector_densities.normal, (x(), x(), x().exp())),
     "vector_densities.drawn": lambda: (vector_densities.drawn, (x(), x().exp())),
     "vector_densities.bits": lambda: (vector_densities.bits, (x().sigmoid().round(), x())),
@@ -412,6 +428,7 @@ FITS: dict[str, tuple[str, ...]] = {
         f"hmm_scan.{name}": (SEVERAL_CHAINS, *MORE_STEPS)
         for name in ("log_marginal_likelihood", "filter", "smooth", "forward", "most_likely_states")
     },
+    "guided_runs.run": ("argument 0 axis 0 twice",),  # any number of particles
     "particle_runs.volatility": ("argument 0 as torch.float32",),  # nothing else has a dtype
     "kalman_scan.sample_paths": ("argument 2 axis 0",),  # any number of draws
     "hmm.log_marginal_likelihood, per step": (SEVERAL_CHAINS, "argument 1 with another axis"),
