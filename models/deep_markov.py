@@ -28,6 +28,7 @@ from pgm_rnn.models.networks import GRU, Layers, NormalHead, is_as_written, is_h
 from pgm_rnn.models.vrnn import chosen_bits
 from pgm_rnn.sequence_model import DensityAtOnce, DrawsGuide, First, SequenceModel
 from pgm_rnn.sequence_model.drawn import Drawn
+from pgm_rnn.sequences import length_mask
 from pgm_rnn.states import GaussianStates
 
 
@@ -100,9 +101,7 @@ class DeepMarkovModel(DrawsGuide, DensityAtOnce, SequenceModel):
 
     def encode(self, x: Tensor, lengths: Tensor) -> Tensor:
         """r_t / 2 of the guide's network after x_L, ..., x_t, (batch, T, guide_dim); padding is not read."""
-        seen = _mirrored(self.family.as_input(x).to(self.z_0.dtype), lengths)
-        after, _ = self.backward_network(seen.transpose(0, 1))
-        return _mirrored(after.transpose(0, 1), lengths) / 2
+        return _read_backwards(self.backward_network, self.family.as_input(x).to(self.z_0.dtype), lengths) / 2
 
     def proposal(self, z: Tensor | None, h: None, features: Tensor) -> Normal:
         """q(z_t | z_{t-1}, x_{t:T}), from r_t / 2 (..., guide_dim)."""
@@ -143,6 +142,20 @@ class DeepMarkovModel(DrawsGuide, DensityAtOnce, SequenceModel):
         """log p(z_t | z_{t-1}) of every step, (batch, T), with z_0 in front of the states."""
         before = torch.cat([self.z_0.expand(len(z), 1, -1), z[:, :-1]], dim=1)
         return self.gated(before).log_prob(z)
+
+
+def _read_backwards(network: nn.GRU, x: Tensor, lengths: Tensor) -> Tensor:
+    """A network's hidden vectors after x_L, ..., x_t, (batch, T, dim); any numbers in the padding."""
+    mask = length_mask(lengths, x.shape[1]).flatten()
+    rows, whole = x.flatten(0, 1), bool(mask.all())
+    if isinstance(network, GRU):
+        inside = mask.nonzero()[:, 0]
+        after = network.packed(rows if whole else rows[inside], lengths, backwards=True)
+        if after is not None:
+            after = after if whole else after.new_zeros(len(rows), after.shape[1]).index_copy(0, inside, after)
+            return after.unflatten(0, x.shape[:2])
+    after, _ = network(_mirrored(x, lengths).transpose(0, 1))
+    return _mirrored(after.transpose(0, 1), lengths)
 
 
 def _mirrored(values: Tensor, lengths: Tensor) -> Tensor:

@@ -59,6 +59,25 @@ class GRU(nn.GRU):
             last.append(x[-1])
         return x, torch.stack(last)
 
+    def packed(self, x: Tensor, lengths: Tensor, *, backwards: bool) -> Tensor | None:
+        """The top layer's hidden vectors of sequences one after the other, (R, H); None where they do not run compiled.
+
+        Args:
+            x: the steps of all sequences, (R, D).
+            lengths: those of each, (B,).
+            backwards: whether each sequence is read from its end.
+        """
+        weights = list(self.parameters())
+        plain = not (self.bidirectional or self.dropout or is_hooked(self))
+        if not plain or not gated.suits(x, *weights, units=self.hidden_size):
+            return None
+        start = x.new_zeros(len(lengths), self.hidden_size)
+        for layer in range(self.num_layers):
+            weight, matrix, bias, recurrent_bias = weights[4 * layer : 4 * layer + 4]
+            from_x = F.linear(x, weight, bias)
+            x = gated.packed_gru(from_x, start, matrix, recurrent_bias, lengths, backwards=backwards)
+        return x
+
 
 class NormalHead(nn.Module):
     """N(W x + b, softplus(V x + c)^2) for each entry of a vector, with scales of at least `positive.least_scale`.

@@ -1,8 +1,12 @@
 """GRU layers over time, steps of an LSTM, and their gradients, compiled by numba, eight sequences side by side.
 
-Arrays are flat. Rows of sequences stand as torch has them, time first: (T, B, ...). What the backward pass needs, the
-activations of every step, stands by groups of eight sequences: (groups, T, parts, H, 8). Sequences beyond B in the last
-group repeat the last one. Equations are those of `pgm_rnn.kernels.gates`. The module is imported when it is first used.
+Arrays are flat. A sequence's steps stand in rows `origin`, `origin + stride`, ..., as many as it has: time first as in
+torch, (T, B, ...), or one sequence after the other without padding, also from its end to its start. Eight sequences of
+similar lengths, `order[8 g : 8 g + 8]`, go together for as many steps as the longest of them has; what a shorter one
+would write beyond its own goes into one more row, which nobody reads. Sequences beyond B in the last group repeat the
+last one. What the backward pass needs, the activations of every step, stands by groups: step t of group g in place
+`begins[g] + t`, (parts, H, 8) each. Equations are those of `pgm_rnn.kernels.gates`. The module is imported when it is
+first used.
 """
 
 import numba
@@ -210,35 +214,66 @@ def lstm_step_backward(
         store(after, span + k, multiply(by_c, f))
 
 
-@jit
-def gru(from_x: Floats, start: Floats, matrix: Floats, bias: Floats, hidden: Floats, kept: Floats, batch: int) -> None:
-    """Fill `hidden` (T, B, H) with h_1, ..., h_T from W x + b (T, B, 3 H), h_0 (B, H), U (3 H, H) and c (3 H,).
+@inner
+def _rows(
+    g: int,
+    t: int,
+    origins: Integers,
+    lengths: Integers,
+    order: Integers,
+    stride: int,
+    spare: int,
+    at: Integers,
+    to: Integers,
+) -> None:
+    """Fill the rows of a group's sequences in step t, and where their results go; beyond its last step, `spare`."""
+    for lane in range(LANES):
+        b = order[min(g * LANES + lane, order.shape[0] - 1)]
+        at[lane] = origins[b] + max(min(t, lengths[b] - 1), 0) * stride
+        to[lane] = at[lane] if t < lengths[b] else spare
 
-    `kept` (groups, T, 4, H, 8) gets r, s, n and the part of U h + c that r multiplies; of one step only if it has one.
+
+@jit
+def gru(
+    from_x: Floats,
+    start: Floats,
+    matrix: Floats,
+    bias: Floats,
+    origins: Integers,
+    lengths: Integers,
+    order: Integers,
+    begins: Integers,
+    hidden: Floats,
+    kept: Floats,
+    stride: int,
+) -> None:
+    """Fill `hidden` (R + 1, H) with h_1, ..., h_L of each sequence from W x + b (R, 3 H), h_0 (B, H), U (3 H, H) and c.
+
+    `kept` gets r, s, n and the part of U h + c that r multiplies, of every step, or of one for each group if it has no
+    more room.
     """
-    size = bias.shape[0] // 3
-    num_groups = (batch + LANES - 1) // LANES
-    num_steps = hidden.shape[0] // (batch * size)
-    steps = kept.shape[0] // (num_groups * 4 * size * LANES)
-    span = size * LANES
+    size, num_groups = bias.shape[0] // 3, begins.shape[0] - 1
+    span, spare = size * LANES, hidden.shape[0] // size - 1
+    every = kept.shape[0] == begins[num_groups] * 4 * span
     for g in numba.prange(num_groups):
-        wide, narrow = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
-        places(g, batch, 3 * size, wide)
-        places(g, batch, size, narrow)
+        at, to = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
         h, given, sums = (
             np.empty(span, hidden.dtype),
             np.empty(3 * span, hidden.dtype),
             np.empty(3 * span, hidden.dtype),
         )
-        read(start, narrow, 0, size, h)
-        for t in range(num_steps):
-            read(from_x, wide, t * batch * 3 * size, 3 * size, given)
+        for lane in range(LANES):
+            at[lane] = order[min(g * LANES + lane, order.shape[0] - 1)] * size
+        read(start, at, 0, size, h)
+        for t in range(begins[g + 1] - begins[g]):
+            _rows(g, t, origins, lengths, order, stride, spare, at, to)
+            read(from_x, at * (3 * size), 0, 3 * size, given)
             for i in range(3 * size):
                 store(sums, i * LANES, splat(bias[i]))
             add_product(matrix, size, h, sums)
-            now = (g * steps + (t if steps > 1 else 0)) * 4 * span
-            gru_step(given, sums, 0, h, kept, now)
-            write(hidden, narrow, t * batch * size, size, h, 0)
+            place = begins[g] + t if every else np.int64(g)
+            gru_step(given, sums, 0, h, kept, place * 4 * span)
+            write(hidden, to * size, 0, size, h, 0)
 
 
 @jit
@@ -248,35 +283,46 @@ def gru_backward(
     hidden: Floats,
     kept: Floats,
     transposed: Floats,
+    origins: Integers,
+    lengths: Integers,
+    order: Integers,
+    begins: Integers,
     of_x: Floats,
     of_inside: Floats,
+    befores: Floats,
     of_start: Floats,
-    batch: int,
+    stride: int,
 ) -> None:
-    """Derivatives of sum_t grad_t' h_t by W x + b (T, B, 3 H), by what r multiplies of U h + c (T, B, H), and by h_0.
+    """Derivatives of sum_t grad_t' h_t by W x + b (R + 1, 3 H), by what r multiplies of U h + c (R + 1, H), and by h_0.
 
-    `transposed` is U' (H, 3 H). The derivatives by the other parts of U h + c are those by W x + b.
+    `transposed` is U' (H, 3 H), `grad` and `hidden` are (R, H). The derivatives by the other parts of U h + c are those
+    by W x + b. `befores` (R + 1, H) gets h_0, ..., h_{L-1}.
     """
-    size = start.shape[0] // batch
-    num_groups, num_steps = (batch + LANES - 1) // LANES, grad.shape[0] // start.shape[0]
-    span = size * LANES
+    num_groups, size = begins.shape[0] - 1, start.shape[0] // lengths.shape[0]
+    span, spare = size * LANES, hidden.shape[0] // size
     for g in numba.prange(num_groups):
-        wide, narrow = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
-        places(g, batch, 3 * size, wide)
-        places(g, batch, size, narrow)
+        at, to, last = np.empty(LANES, np.int64), np.empty(LANES, np.int64), np.empty(LANES, np.int64)
         after, given, before = np.zeros(span, grad.dtype), np.empty(span, grad.dtype), np.empty(span, grad.dtype)
-        by_x, by_h = np.empty(3 * span, grad.dtype), np.empty(3 * span, grad.dtype)
-        for t in range(num_steps - 1, -1, -1):
-            read(grad, narrow, t * batch * size, size, given)
+        by_x, by_h, first = np.empty(3 * span, grad.dtype), np.empty(3 * span, grad.dtype), np.empty(LANES, np.int64)
+        for lane in range(LANES):
+            first[lane] = order[min(g * LANES + lane, order.shape[0] - 1)]
+        for t in range(begins[g + 1] - begins[g] - 1, -1, -1):
+            _rows(g, t, origins, lengths, order, stride, spare, at, to)
+            read(grad, at * size, 0, size, given)
             if t > 0:
-                read(hidden, narrow, (t - 1) * batch * size, size, before)
+                _rows(g, t - 1, origins, lengths, order, stride, spare, at, last)
+                read(hidden, at * size, 0, size, before)
             else:
-                read(start, narrow, 0, size, before)
-            now = (g * num_steps + t) * 4 * span
+                read(start, first * size, 0, size, before)
+            for lane in range(LANES):
+                if t == lengths[first[lane]] - 1:  # what came from beyond its last step is nothing
+                    for k in range(lane, span, LANES):
+                        after[k] = 0
             for k in range(0, span, LANES):
                 store(after, k, add(load(after, k), load(given, k)))
-            gru_step_backward(after, before, kept, now, by_x, by_h, 0)
+            gru_step_backward(after, before, kept, (begins[g] + t) * 4 * span, by_x, by_h, 0)
             add_product(transposed, 3 * size, by_h, after)
-            write(of_x, wide, t * batch * 3 * size, 3 * size, by_x, 0)
-            write(of_inside, narrow, t * batch * size, size, by_h, 2 * span)
-        write(of_start, narrow, 0, size, after, 0)
+            write(of_x, to * (3 * size), 0, 3 * size, by_x, 0)
+            write(of_inside, to * size, 0, size, by_h, 2 * span)
+            write(befores, to * size, 0, size, before, 0)
+        write(of_start, first * size, 0, size, after, 0)

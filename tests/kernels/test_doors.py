@@ -224,6 +224,10 @@ CALLS: dict[str, Callable[[], Call]] = {
         gated.gru,
         (torch.randn(T, B, 3 * K), torch.randn(B, K), torch.randn(3 * K, K), torch.randn(3 * K)),
     ),
+    "gated.packed_gru": lambda: (
+        gated.packed_gru,
+        (torch.randn(20, 3 * K), torch.randn(B, K), torch.randn(3 * K, K), torch.randn(3 * K), lengths()),
+    ),
     "encoder_draws.encoder_draws": lambda: (
         encoder_draws.encoder_draws,
         (torch.randn(B, T, 4 * K), torch.randn(B, T, M), torch.randn(B, K), encoder_weights()),

@@ -1,6 +1,7 @@
 """The compiled GRU layer against the equations written out with torch's operations."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -86,6 +87,96 @@ def test_results_do_not_depend_on_the_number_of_threads(threads: int) -> None:
     assert torch.equal(found[0], gated.gru(*given))
 
 
+LENGTHS = torch.tensor([5, 1, 3, 9, 9, 2, 7, 4, 4, 1, 8])
+
+
+def one_by_one(lengths: Tensor, backwards: bool, from_x: Tensor, start: Tensor, *weights: Tensor) -> Tensor:
+    """Each sequence by itself, a step after the other."""
+    found = []
+    for part, h in zip(from_x.split(lengths.tolist()), start, strict=True):
+        along = part.flip(0) if backwards else part
+        after = written_out(along[:, None], h[None], *weights)[:, 0]
+        found.append(after.flip(0) if backwards else after)
+    return torch.cat(found)
+
+
+def packed_arguments(size: int, lengths: Tensor, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    from_x, start, *weights = arguments(1, int(lengths.sum()), size, dtype)
+    first = start.detach()[: len(lengths)].requires_grad_()
+    return [from_x.detach()[0].requires_grad_(), first, *weights]
+
+
+def packed(lengths: Tensor, backwards: bool) -> Callable[..., Tensor]:
+    return partial(gated.packed_gru, lengths=lengths, backwards=backwards)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("size", [1, 5, 9, 32])
+@pytest.mark.parametrize("lengths", [LENGTHS, LENGTHS[:3], LENGTHS[1:2], torch.full((8,), 4)], ids=len)
+def test_packed_sequences_are_those_one_by_one(lengths: Tensor, size: int, backwards: bool) -> None:
+    given = packed_arguments(size, lengths)
+    found = values_and_gradients(packed(lengths, backwards), given)
+    expected = values_and_gradients(partial(one_by_one, lengths, backwards), given)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    if len(lengths) > 1 and size > 1:
+        control = one_by_one(lengths, not backwards, *given)
+        assert float((found[0] - control).detach().abs().max()) > 1e-3
+
+
+def test_what_a_short_sequence_would_write_beyond_its_end_is_not_seen() -> None:
+    """Numbers of its neighbours, however large, change neither it nor its gradient."""
+    given = packed_arguments(4, LENGTHS, torch.float32)
+    found = values_and_gradients(packed(LENGTHS, backwards=True), given)
+    with torch.no_grad():
+        given[0][:5].mul_(1e30)
+    other = values_and_gradients(packed(LENGTHS, backwards=True), given)
+    assert torch.equal(found[0][5:], other[0][5:])
+    assert torch.equal(found[1][5:], other[1][5:])
+    assert not torch.equal(found[0][:5], other[0][:5])
+
+
+def test_packed_second_derivatives_are_those_of_the_equations() -> None:
+    lengths = torch.tensor([3, 1, 2])
+    given = tuple(packed_arguments(2, lengths))
+    assert torch.autograd.gradgradcheck(packed(lengths, backwards=True), given)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_packed_results_do_not_depend_on_the_number_of_threads(threads: int) -> None:
+    lengths = LENGTHS.repeat(4)
+    given = packed_arguments(8, lengths, torch.float32)
+    torch.set_num_threads(threads)
+    found = packed(lengths, backwards=False)(*given)
+    torch.set_num_threads(1)
+    assert torch.equal(found, packed(lengths, backwards=False)(*given))
+
+
+def test_wide_packed_layers_are_left_to_torch() -> None:
+    lengths = torch.tensor([2, 1])
+    given = packed_arguments(gated.LARGEST + 1, lengths)
+    found = packed(lengths, backwards=True)(*given)
+    torch.testing.assert_close(found, one_by_one(lengths, True, *given))
+
+
+def test_lengths_must_add_to_the_rows() -> None:
+    given = packed_arguments(4, LENGTHS)
+    with pytest.raises(ValueError, match="expected lengths that add to 53 rows, got 52"):
+        packed(torch.cat([LENGTHS[:-1], torch.tensor([7])]), backwards=True)(*given)
+
+
+@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_packed_network_is_torchs(num_layers: int, backwards: bool) -> None:
+    network = GRU(5, 7, num_layers)
+    x = torch.randn(int(LENGTHS.sum()), 5)
+    found = network.packed(x, LENGTHS, backwards=backwards)
+    assert found is not None
+    for part, after in zip(x.split(LENGTHS.tolist()), found.split(LENGTHS.tolist()), strict=True):
+        expected = nn.GRU.forward(network, part.flip(0) if backwards else part)[0]
+        torch.testing.assert_close(after, expected.flip(0) if backwards else expected)
+
+
 @pytest.mark.parametrize("num_layers", [1, 3])
 @pytest.mark.parametrize("with_start", [True, False])
 def test_the_network_is_torchs(num_layers: int, with_start: bool) -> None:
@@ -117,4 +208,8 @@ def test_what_does_not_suit_is_left_to_torch(monkeypatch: pytest.MonkeyPatch) ->
     assert wide(x)[0].shape == (5, 2, gated.LARGEST + 1)
     assert network(packed)[0].data.shape == (8, 4)
     assert GRU(3, 4, bidirectional=True)(x)[0].shape == (5, 2, 8)
+    lengths = torch.tensor([3, 2])
+    network.register_forward_hook(lambda _module, _given, found: found)
+    for other in (wide, GRU(3, 4, bidirectional=True), network):
+        assert other.packed(x[:, 0], lengths, backwards=True) is None
     assert len(calls) == 1
