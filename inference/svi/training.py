@@ -74,6 +74,10 @@ class Ended(NamedTuple):
     seconds: float
 
 
+FUSED = ("cpu", "cuda")
+"""Devices on which torch's AdamW is one operation for all parameters."""
+
+
 class Run(run_state.Progress):
     """A run of a fit: the model, its optimiser, and the best parameters so far."""
 
@@ -85,7 +89,9 @@ class Run(run_state.Progress):
         self.epochs_a_step = 1 / -(-self.num_train // plan.batch_size)
         self.loss = processes.parallel(Loss(goal))
         model = goal.model
-        optimizer = torch.optim.AdamW(model.parameters(), plan.learning_rate, weight_decay=plan.weight_decay)
+        fused = all(part.is_floating_point() and part.device.type in FUSED for part in model.parameters())
+        given: dict[str, Any] = {"weight_decay": plan.weight_decay, "fused": fused or None}
+        optimizer = torch.optim.AdamW(model.parameters(), plan.learning_rate, **given)
         scheduler = LambdaLR(optimizer, lambda step: plan.rate_factor(self.epochs_at(step)))
         self.me: dict[str, Any] | None = None
         super().__init__(model, optimizer, scheduler, metrics, processes)
