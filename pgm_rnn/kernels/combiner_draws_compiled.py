@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pgm_rnn.kernels.compilation import jitted
 from pgm_rnn.kernels.draws_compiled import (
     add_to,
+    clear,
     draw,
     draw_backward,
     fill,
@@ -164,12 +165,12 @@ def backward(
                 read(noise, at_z[lanes], t * dim, dim, eps)
                 draw_backward(by_z, by_scale, eps, kept, now + width * LANES, by_raw)
                 write(of_raw, at_raw[lanes], 2 * t * dim, 2 * dim, by_raw, 0)
-                by_code[:] = 0
+                clear(by_code)
                 add_product(head, 2 * dim, by_raw, by_code)
                 write(of_features, at_features[lanes], t * width, width, by_code, 0)
                 combine_backward(by_code, kept, now, by_inside)
                 write(of_inside, at_features[lanes], t * width, width, by_inside, 0)
-                after[:] = 0
+                clear(after)
                 add_product(combiner, width, by_inside, after)
             if t > 0 and ancestors.shape[0] > 0:
                 succeed_backward(ancestors, t, begin * LANES, batch, afters, spare, dim)

@@ -60,7 +60,7 @@ def succeed(ancestors: Integers, t: int, first: int, batch: int, values: Floats,
         here, there = _begin(lane, size), _begin(before, size)
         for k in range(0, size * LANES, LANES):
             spare[here + k] = values[there + k]
-    values[:] = spare
+    copy(spare, values)
 
 
 @inner
@@ -70,7 +70,7 @@ def succeed_backward(
     """Derivatives by the numbers of ancestors from those by the numbers that `succeed` has made of them, in place."""
     num_steps, lanes = ancestors.shape[0] // batch, values.shape[0] // size
     count = min(lanes, batch - first)
-    spare[:] = 0
+    clear(spare)
     for lane in range(count):
         before = ancestors[(first + lane) * num_steps + t] - first
         here, there = _begin(lane, size), _begin(before, size)
@@ -81,7 +81,7 @@ def succeed_backward(
         here = _begin(lane, size)
         for k in range(0, size * LANES, LANES):
             spare[here + k] = spare[last + k]
-    values[:] = spare
+    copy(spare, values)
 
 
 @inner
@@ -95,6 +95,20 @@ def fill(bias: Floats, target: Floats) -> None:
     """Each number of a vector in eight lanes."""
     for i in range(bias.shape[0]):
         store(target, i * LANES, splat(bias[i]))
+
+
+@inner
+def copy(values: Floats, target: Floats) -> None:
+    """Numbers in another place; numpy's assignment of an array takes seconds to compile, for its errors' words."""
+    for k in range(values.shape[0]):
+        target[k] = values[k]
+
+
+@inner
+def clear(values: Floats) -> None:
+    """Zeros in the place of numbers."""
+    for k in range(values.shape[0]):
+        values[k] = 0
 
 
 @inner

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from pgm_rnn.kernels.compilation import jitted
 from pgm_rnn.kernels.draws_compiled import (
     add_to,
+    clear,
+    copy,
     draw,
     draw_backward,
     fill,
@@ -69,7 +71,7 @@ def encode(
 ) -> None:
     """Fill E h + U h, u and (loc, raw) from what is given of x_t and a memory, which begins with h."""
     affine(recurrent, recurrent_bias, memory, sums)
-    code[:] = given[: code.shape[0]]
+    copy(given[: code.shape[0]], code)
     add_to(code, sums)
     rectify(code)
     affine(head, head_bias, code, raw)
@@ -222,8 +224,8 @@ def backward(
                     turn_backward(after, before, kept, now, by_x, by_h, size * LANES)
                     add_product(from_state, gates - size, by_x, by_phi)
                 else:
-                    by_x[:] = 0
-                    by_h[:] = 0
+                    clear(by_x)
+                    clear(by_h)
                 read(phi, at_phi[lanes], t * width, width, values)
                 where_positive(by_phi, values)
                 write(of_extracted, at_phi[lanes], t * width, width, by_phi, 0)
@@ -233,11 +235,11 @@ def backward(
                 add_product(extract, width, by_phi, by_z)
                 draw_backward(by_z, by_scale, eps, kept, now + gates * LANES, by_raw)
                 write(of_raw, at_raw[lanes], 2 * t * dim, 2 * dim, by_raw, 0)
-                code[:] = 0
+                clear(code)
                 add_product(head, 2 * dim, by_raw, code)
                 read(hidden, at_code[lanes], t * size, size, used)
                 where_positive(code, used)
-                by_h[: size * LANES] = code
+                copy(code, by_h)
                 add_product(recurrent, gates, by_h, after)
                 read(of_h, at_h[lanes], t * of_memory, of_memory, before)
                 add_to(after, before)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pgm_rnn.kernels.combiner_draws_compiled import combine
 from pgm_rnn.kernels.compilation import jitted
-from pgm_rnn.kernels.draws_compiled import draw, fill, groups_of_block, rows, succeed
+from pgm_rnn.kernels.draws_compiled import copy, draw, fill, groups_of_block, rows, succeed
 from pgm_rnn.kernels.encoder_draws_compiled import affine, encode, rectified, turn
 from pgm_rnn.kernels.gated_compiled import add_product, read, write
 from pgm_rnn.kernels.guided_steps_compiled import combiner_ratio, encoder_ratio
@@ -329,7 +329,7 @@ def along_combiner(
                 read(features, of * width, t * width, width, given)
                 read(x, of * outputs, t * outputs, outputs, seen)
                 read(noise, at * dim, t * dim, dim, eps)
-                last[:] = state
+                copy(state, last)
                 if t == 0:
                     fill(start_of_model, last)
                 affine(combiner, combiner_bias, state, code)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pgm_rnn.kernels.combiner_draws_compiled import combine
 from pgm_rnn.kernels.compilation import jitted
-from pgm_rnn.kernels.draws_compiled import draw, fill, groups_of_block, rectify, succeed
+from pgm_rnn.kernels.draws_compiled import clear, copy, draw, fill, groups_of_block, rectify, succeed
 from pgm_rnn.kernels.encoder_draws_compiled import affine, encode, rectified, turn
 from pgm_rnn.kernels.gated_compiled import add_product, read, write
 from pgm_rnn.kernels.lanes_compiled import (
@@ -114,12 +114,12 @@ def encoder_ratio(
     span, width = inside_bias.shape[0] * LANES, read_of_z.shape[0]
     code, raw = np.empty(span, z.dtype), np.empty(2 * z.shape[0], z.dtype)
     joined, logits = np.empty(width + span, z.dtype), np.empty(x.shape[0], z.dtype)
-    total[:] = 0
+    clear(total)
     rectified(inside, inside_bias, h, code)
     affine(prior, prior_bias, code, raw)
     _add_state(z, raw, noise, scale, least, total)
-    joined[:width] = read_of_z
-    joined[width:] = h[:span]
+    copy(read_of_z, joined)
+    copy(h[:span], joined[width:])
     rectified(outside, outside_bias, joined, code)
     affine(bits, bits_bias, code, logits)
     _add_bits(logits, x, total)
@@ -250,7 +250,7 @@ def combiner_ratio(
     span, wide = z.shape[0], outside_bias.shape[0] * LANES
     hidden, deeper, logits = np.empty(wide, z.dtype), np.empty(wide, z.dtype), np.empty(x.shape[0], z.dtype)
     gates, suggested, law = np.empty(span, z.dtype), np.empty(span, z.dtype), np.empty(2 * span, z.dtype)
-    total[:] = 0
+    clear(total)
     rectified(gate_inside, gate_inside_bias, last, hidden)
     affine(gate, gate_bias, hidden, gates)
     rectified(proposed_inside, proposed_inside_bias, last, hidden)
@@ -332,7 +332,7 @@ def combiner_step(
             read(features, at * width, 0, width, given)
             read(x, at * outputs, 0, outputs, seen)
             read(noise, by_row * dim, 0, dim, eps)
-            last[:] = state
+            copy(state, last)
             if t == 0:
                 fill(start, last)
             affine(combiner, combiner_bias, state, code)
