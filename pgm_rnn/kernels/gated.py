@@ -213,11 +213,11 @@ class _GRU(transforms.Function):
             given = from_x, start, matrix, bias
             return None, None, *torch.func.vjp(partial(_along_by_torch, along), *given)[1](grad)
         size = start.shape[1]
-        of_x, of_inside, befores = (from_x.new_empty(len(from_x) + 1, parts * size) for parts in (3, 1, 1))
+        of_x, of_inside, earlier = (from_x.new_empty(len(from_x) + 1, parts * size) for parts in (3, 1, 1))
         of_start = from_x.new_empty(start.shape)
-        filled = of_x, of_inside, befores, of_start
+        filled = of_x, of_inside, earlier, of_start
         _run("gru_backward", len(start), grad, start, hidden, kept, matrix.mT, *places, *filled, stride)
-        of_x, of_inside, befores = of_x[:-1], of_inside[:-1], befores[:-1]
+        of_x, of_inside, earlier = of_x[:-1], of_inside[:-1], earlier[:-1]
         of_h = of_x[:, :-size], of_inside
-        of_matrix = torch.cat([part.mT @ befores for part in of_h])
+        of_matrix = torch.cat([part.mT @ earlier for part in of_h])
         return None, None, of_x, of_start, of_matrix, torch.cat([part.sum(0) for part in of_h])

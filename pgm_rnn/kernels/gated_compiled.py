@@ -289,14 +289,14 @@ def gru_backward(
     begins: Integers,
     of_x: Floats,
     of_inside: Floats,
-    befores: Floats,
+    earlier: Floats,
     of_start: Floats,
     stride: int,
 ) -> None:
     """Derivatives of sum_t grad_t' h_t by W x + b (R + 1, 3 H), by what r multiplies of U h + c (R + 1, H), and by h_0.
 
     `transposed` is U' (H, 3 H), `grad` and `hidden` are (R, H). The derivatives by the other parts of U h + c are those
-    by W x + b. `befores` (R + 1, H) gets h_0, ..., h_{L-1}.
+    by W x + b. `earlier` (R + 1, H) gets h_0, ..., h_{L-1}.
     """
     num_groups, size = begins.shape[0] - 1, start.shape[0] // lengths.shape[0]
     span, spare = size * LANES, hidden.shape[0] // size
@@ -324,5 +324,5 @@ def gru_backward(
             add_product(transposed, 3 * size, by_h, after)
             write(of_x, to * (3 * size), 0, 3 * size, by_x, 0)
             write(of_inside, to * size, 0, size, by_h, 2 * span)
-            write(befores, to * size, 0, size, before, 0)
+            write(earlier, to * size, 0, size, before, 0)
         write(of_start, first * size, 0, size, after, 0)
