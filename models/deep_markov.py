@@ -110,14 +110,17 @@ class DeepMarkovModel(DrawsGuide, DensityAtOnce, SequenceModel):
 
     def draw_guide(self, x: Tensor, features: Tensor | None) -> Drawn | None:
         """Draws from the guide by a compiled function; see `pgm_rnn.kernels.combiner_draws`."""
-        assert features is not None
+        if not self.redraws or features is None:
+            return None
         noise = torch.randn(*x.shape[:2], self.latent_dim, dtype=features.dtype, device=x.device)
         return self.redraw_guide(features, noise)
 
     @property
     def redraws(self) -> bool:
-        """True."""
-        return True
+        """Whether the guide's networks are as they were made."""
+        shapes = [(self.guide_dim, self.latent_dim), (2 * self.latent_dim, self.guide_dim)]
+        own = type(self.combiner) is Combiner and not is_hooked(self.combiner)
+        return own and rectified_maps([self.combiner.from_z, self.combiner.head], shapes) is not None
 
     def redraw_guide(self, features: Tensor, noise: Tensor, lineage: Lineage | None = None) -> Drawn:
         """The same from given noise, also for particles of which some continue others."""
@@ -127,13 +130,12 @@ class DeepMarkovModel(DrawsGuide, DensityAtOnce, SequenceModel):
 
     def compiled_guide(self, x: Tensor, features: Tensor) -> CombinerGuide | None:
         """The guide, of bits and with all networks as they were made (`pgm_rnn.kernels.guides`)."""
-        own = is_as_written(self, DeepMarkovModel) and type(self.combiner) is Combiner
-        if not own or type(self.gated) is not GatedTransition or is_hooked(self.combiner) or is_hooked(self.gated):
+        own = is_as_written(self, DeepMarkovModel) and self.redraws
+        if not own or type(self.gated) is not GatedTransition or is_hooked(self.gated):
             return None
-        of_guide = [(self.guide_dim, self.latent_dim), (2 * self.latent_dim, self.guide_dim)]
         shapes = CombinerLaws.shapes(self.hidden_dim, self.latent_dim, self.family.input_dim)
         maps = rectified_maps([*self.gated.layers(), self.emitter], shapes)
-        if not maps or not rectified_maps([self.combiner.from_z, self.combiner.head], of_guide):
+        if not maps:
             return None
         bits, starts = self.family.as_input(x).to(features.dtype), (self.combiner.z_0, self.z_0)
         return along_combiner(features, bits, starts, self.combiner.weights(), CombinerLaws(*maps))
@@ -150,7 +152,7 @@ def _read_backwards(network: nn.GRU, x: Tensor, lengths: Tensor) -> Tensor:
     rows, whole = x.flatten(0, 1), bool(mask.all())
     if isinstance(network, GRU):
         inside = mask.nonzero()[:, 0]
-        after = network.packed(rows if whole else rows[inside], lengths, backwards=True)
+        after = network.packed(rows if whole else rows[inside], lengths.long(), backwards=True)
         if after is not None:
             after = after if whole else after.new_zeros(len(rows), after.shape[1]).index_copy(0, inside, after)
             return after.unflatten(0, x.shape[:2])

@@ -68,7 +68,7 @@ class GRU(nn.GRU):
             backwards: whether each sequence is read from its end.
         """
         weights = list(self.parameters())
-        plain = not (self.bidirectional or self.dropout or is_hooked(self))
+        plain = type(self) is GRU and not (self.bidirectional or self.dropout or is_hooked(self))
         if not plain or not gated.suits(x, *weights, units=self.hidden_size):
             return None
         start = x.new_zeros(len(lengths), self.hidden_size)
@@ -137,8 +137,9 @@ def _is_affine(layer: nn.Module) -> bool:
 
 
 def is_hooked(module: nn.Module) -> bool:
-    """Whether something runs before or after a module's own forward."""
-    return bool(module._forward_hooks or module._forward_pre_hooks)
+    """Whether something runs before, after or in place of a module's own forward, or before or after its gradient."""
+    forward = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
+    return bool(forward or module._backward_hooks or module._backward_pre_hooks)
 
 
 def is_as_written(model: nn.Module, kind: type[nn.Module]) -> bool:

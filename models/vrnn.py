@@ -137,8 +137,13 @@ class VRNN(ReadsAhead, DrawsGuide, SequenceModel):
 
     @property
     def redraws(self) -> bool:
-        """True with gated cells and Elman's, whose layers are torch's."""
-        return isinstance(self.hidden.cell, StackedCell)
+        """True with gated cells and Elman's, whose layers are torch's, and networks of the guide as they were made."""
+        own = type(self.encoder) is Encoder and type(self.encoder.head) is NormalHead and type(self.hidden) is Hidden
+        without_vector = self.encoder.from_h, self.hidden.from_z
+        plain = all(type(layer) is nn.Linear for layer in (*without_vector, self.encoder.head.linear))
+        layers = self.encoder, self.encoder.head, self.encoder.head.linear, self.hidden, self.hidden.cell
+        hooked = any(map(is_hooked, (*layers, *without_vector)))
+        return own and plain and isinstance(self.hidden.cell, StackedCell) and not hooked
 
     def redraw_guide(self, features: Tensor, noise: Tensor, lineage: Lineage | None = None) -> Drawn:
         """The same from given noise, also for particles of which some continue others."""
@@ -153,27 +158,20 @@ class VRNN(ReadsAhead, DrawsGuide, SequenceModel):
         """The encoder, of bits and with all networks as they were made (`pgm_rnn.kernels.guides`)."""
         shapes = EncoderLaws.shapes(self.hidden_dim, self.latent_dim, self.feature_dim, self.family.input_dim)
         maps = rectified_maps([self.prior, self.decoder], shapes)
-        if not (is_as_written(self, VRNN) and self._compiles and self._guides_as_written and maps):
+        if not (is_as_written(self, VRNN) and self._compiles and maps):
             return None
         bits, weights, laws = self.family.as_input(x).to(features.dtype), self._weights(), EncoderLaws(*maps)
         return along_encoder(features, bits, self.initial_memory, weights, laws)
 
     @property
-    def _guides_as_written(self) -> bool:
-        """Whether the networks that draw z_t and lead to h_{t+1} are as they were made."""
-        own = type(self.encoder) is Encoder and type(self.hidden) is Hidden and type(self.hidden.cell) is StackedCell
-        shapes = [(self.feature_dim, self.latent_dim), (2 * self.latent_dim, self.hidden_dim)]
-        without_vector = self.encoder.from_h, self.hidden.from_z
-        layers = self.encoder, self.hidden, self.hidden.cell, *without_vector
-        plain = all(type(layer) is nn.Linear for layer in without_vector) and not any(map(is_hooked, layers))
-        return own and plain and rectified_maps([self.phi_z, self.encoder.head], shapes) is not None
-
-    @property
     def _compiles(self) -> bool:
-        """Whether the guide runs along a GRU or an LSTM, with rectified layers."""
-        cell = self.hidden.cell
-        gated = isinstance(cell, StackedCell) and isinstance(cell.network, nn.GRU | nn.LSTM)
-        return gated and self.activation == "relu"
+        """Whether the guide runs along a GRU or an LSTM, with rectified layers as they were made."""
+        cell, rectified = self.hidden.cell, self.activation == "relu" and self.encoder.activation is F.relu
+        gated = type(cell) is StackedCell and isinstance(cell.network, nn.GRU | nn.LSTM)
+        if not (self.redraws and gated and rectified):
+            return False
+        shapes = [(self.feature_dim, self.latent_dim), (2 * self.latent_dim, self.hidden_dim)]
+        return rectified_maps([self.phi_z, self.encoder.head], shapes) is not None
 
     def _weights(self) -> Weights:
         """What a compiled guide is made of."""

@@ -2,8 +2,8 @@
 
 Torch draws, weighs and gathers. What lies between, from log p(x_t | z_t) to ancestors, is
 `pgm_rnn.kernels.particle_steps`; along the guide of a deep model of bits the laws are compiled, too, and only draws are
-torch's. Numbers are drawn in the order of the general steps (`pgm_rnn.particles`), so that for a seed all are the same
-run up to rounding.
+torch's. Numbers are drawn in the order of the general steps (`pgm_rnn.particles`), so that for a seed both are the same
+run up to rounding; FIVO with its gradient has an order of its own (`two_passes`).
 """
 
 from typing import Any

@@ -236,7 +236,8 @@ def log_marginal_likelihood(
     most log p(x_{1:T}). Without resampling it is the importance-weighted bound (IWAE) of Burda et al. (2016), eq. (8);
     with one particle it is the evidence lower bound (ELBO). `resample="adaptive"` resamples at half the particles.
     Other arguments and errors are those of `filter`. The gradient through the choice of ancestors is left out unless
-    gradient="score" (Ścibior & Wood, 2021).
+    gradient="score" (Ścibior & Wood, 2021). A seed gives the same draws every time, but may give others with gradients
+    than without: that of a deep model's guide runs in another order.
 
     Raises:
         TypeError, ValueError: as `filter`, or an unknown `resample`.

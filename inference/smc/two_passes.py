@@ -2,9 +2,9 @@
 
 The first pass is the filter without gradients; it finds the states and their ancestors. In the second, the states are
 differentiated as those of one function, and the log densities of all steps are taken at once. Where the guide runs
-compiled (`kernels.guides`), the filter is one function, which keeps what the gradient reads; elsewhere a function of
-the model's own (`redraw_guide`) draws the same states again, from the noise that the filter had. The estimate is a
-product over the spells between two resamplings, t = s..e, of the mean over particles of
+compiled (`kernels.guides`) and resampling is systematic, the filter is one function, which keeps what the gradient
+reads; elsewhere a function of the model's own (`redraw_guide`) draws the same states again, from the noise that the
+filter had. The estimate is a product over the spells between two resamplings, t = s..e, of the mean over particles of
 
     prod_{t = s}^{e} p(x_t | z_t^n, h_t^n) p(z_t^n | ...) / q(z_t^n | ...).
 

@@ -74,8 +74,9 @@ class Ended(NamedTuple):
     seconds: float
 
 
-FUSED = ("cpu", "cuda")
-"""Devices on which torch's AdamW is one operation for all parameters."""
+def _fuses(parameter: Tensor) -> bool:
+    """Whether torch's AdamW may take it with others in one operation, which reads memory as if it had no gaps."""
+    return parameter.is_floating_point() and parameter.is_contiguous() and parameter.device.type in ("cpu", "cuda")
 
 
 class Run(run_state.Progress):
@@ -89,9 +90,9 @@ class Run(run_state.Progress):
         self.epochs_a_step = 1 / -(-self.num_train // plan.batch_size)
         self.loss = processes.parallel(Loss(goal))
         model = goal.model
-        fused = all(part.is_floating_point() and part.device.type in FUSED for part in model.parameters())
-        given: dict[str, Any] = {"weight_decay": plan.weight_decay, "fused": fused or None}
-        optimizer = torch.optim.AdamW(model.parameters(), plan.learning_rate, **given)
+        fused = True if all(map(_fuses, model.parameters())) else None
+        rate, decay = plan.learning_rate, plan.weight_decay
+        optimizer = torch.optim.AdamW(model.parameters(), rate, weight_decay=decay, fused=fused)
         scheduler = LambdaLR(optimizer, lambda step: plan.rate_factor(self.epochs_at(step)))
         self.me: dict[str, Any] | None = None
         super().__init__(model, optimizer, scheduler, metrics, processes)

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgm_rnn.kernels.compilation import jitted
-from pgm_rnn.kernels.gated_compiled import places
 from pgm_rnn.kernels.lanes_compiled import (
     LANES,
     add,
@@ -46,8 +45,8 @@ def groups_of_block(kin: int) -> int:
 def rows(first: int, groups: int, batch: int, size: int) -> Integers:
     """Where the rows of the groups from `first` on begin, of `size` numbers each, eight for each group."""
     starts = np.empty(groups * LANES, np.int64)
-    for j in range(groups):
-        places(first + j, batch, size, starts[j * LANES : (j + 1) * LANES])
+    for lane in range(groups * LANES):
+        starts[lane] = min(first * LANES + lane, batch - 1) * size
     return starts
 
 

@@ -45,7 +45,7 @@ inner = jitted(error_model="numpy", fastmath={"contract", "nsz"})
 
 @inner
 def affine(matrix: Floats, bias: Floats, vector: Floats, sums: Floats) -> None:
-    """sums = matrix vector + bias, of as many numbers as the matrix has columns."""
+    """sums = matrix vector + bias; a vector may have more numbers than the matrix has columns, which are not read."""
     fill(bias, sums)
     add_product(matrix, matrix.shape[0] // bias.shape[0], vector, sums)
 
@@ -79,7 +79,10 @@ def encode(
 
 @inner
 def turn(given: Floats, sums: Floats, place: int, memory: Floats, kept: Floats, now: int) -> None:
-    """The memory's next step in its place, from what x, z and h make of its gates, from `place` on."""
+    """The memory's next step in its place, from what x, z and h make of its gates, from `place` on.
+
+    A GRU has three numbers there for each of its memory, an LSTM, whose memory has cells besides, two.
+    """
     if given.shape[0] - place == 3 * memory.shape[0]:
         gru_step(given, sums, place, memory, kept, now)
     else:

@@ -95,7 +95,7 @@ def packed_gru(
     doors.tensor("start", start, from_x, batch, size // 3)
     doors.tensor("matrix", matrix, from_x, size, size // 3)
     doors.tensor("bias", bias, from_x, size)
-    along = _packed(lengths.numpy(), backwards=backwards)
+    along = _packed(lengths, backwards=backwards)
     if not suits(from_x, start, matrix, bias, units=size // 3):
         return _along_by_torch(along, from_x, start, matrix, bias)
     return _run_along(along, from_x, start, matrix, bias)
@@ -125,11 +125,12 @@ def _time_first(num_steps: int, batch: int) -> _Along:
     return _Along(rows, np.full(batch, num_steps), rows, num_steps * np.arange(groups + 1), batch)
 
 
-def _packed(lengths: Integers, *, backwards: bool) -> _Along:
-    ends, order = lengths.cumsum(), np.argsort(-lengths, kind="stable")
-    begins = np.zeros(-(-len(lengths) // LANES) + 1, np.int64)
-    lengths[order[::LANES]].cumsum(out=begins[1:])
-    return _Along(ends - 1 if backwards else ends - lengths, lengths, order, begins, -1 if backwards else 1)
+def _packed(lengths: Tensor, *, backwards: bool) -> _Along:
+    steps = lengths.numpy().copy()  # the caller's may change before the gradient is taken
+    ends, order = steps.cumsum(), np.argsort(-steps, kind="stable")
+    begins = np.zeros(-(-len(steps) // LANES) + 1, np.int64)
+    steps[order[::LANES]].cumsum(out=begins[1:])
+    return _Along(ends - 1 if backwards else ends - steps, steps, order, begins, -1 if backwards else 1)
 
 
 def _run_along(along: _Along, from_x: Tensor, start: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:

@@ -41,13 +41,6 @@ BLOCK = 8
 
 
 @inner
-def places(g: int, batch: int, size: int, starts: Integers) -> None:
-    """Fill where the rows of a group's sequences begin within a step, `size` numbers each."""
-    for lane in range(LANES):
-        starts[lane] = min(g * LANES + lane, batch - 1) * size
-
-
-@inner
 def read(array: Floats, starts: Integers, offset: int, count: int, target: Floats) -> None:
     """Fill target (count, 8) with each lane's numbers offset..offset + count - 1 of its row."""
     whole = count - count % LANES
@@ -187,9 +180,9 @@ def lstm_step(given: Floats, sums: Floats, place: int, state: Floats, kept: Floa
 def lstm_step_backward(
     after: Floats, before: Floats, kept: Floats, now: int, by_x: Floats, by_h: Floats, place: int
 ) -> None:
-    """Derivatives by W x + b, and from `place` on by U h + c, of a step; `after`, that by h' and c', becomes f's part.
+    """Derivatives by W x + b, and from `place` on by U h + c, of a step; `after` begins as that by h' above c'.
 
-    `before` is h above c, and `kept` is what `lstm_step` has kept.
+    It becomes f's part for c, and 0 for h. `before` is h above c, and `kept` is what `lstm_step` has kept.
     """
     span = before.shape[0] // 2
     one, zero = splat(after.dtype.type(1)), splat(after.dtype.type(0))

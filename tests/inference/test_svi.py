@@ -30,6 +30,24 @@ def test_the_same_seed_gives_the_same_parameters_and_another_does_not(name: str)
     assert any(not torch.equal(a, b) for a, b in zip(states[0].values(), states[2].values(), strict=True))
 
 
+def test_parameters_with_gaps_are_fitted_as_those_without() -> None:
+    """A weight whose columns are transposed, or every other number of a tensor, whose other half stays as it is."""
+    states, around = [], torch.zeros(0)
+    for layout in ("plain", "transposed", "every other"):
+        model: Any = make_rnn("gru", Gaussian(1))
+        weight = model.cell.network.weight_hh_l0.detach()
+        if layout == "transposed":
+            model.cell.network.weight_hh_l0 = torch.nn.Parameter(weight.mT.contiguous().mT)
+        if layout == "every other":
+            around = torch.stack([weight, torch.full_like(weight, 7)], -1)
+            model.cell.network.weight_hh_l0 = torch.nn.Parameter(around[..., 0])
+        fit(model, Sequences(ragged(Gaussian(1)), torch.tensor([4, 1, 3])), learning_rate=0.05)
+        states.append(state(model))
+    assert float((around[..., 1] - 7).abs().max()) == 0
+    for other in states[1:]:
+        assert_same(states[0], other, rtol=1e-10, atol=1e-12)
+
+
 @every_first
 @every_model
 def test_the_first_loss_is_the_negative_log_likelihood_in_nats_per_step(name: str, first: Any) -> None:

@@ -136,6 +136,16 @@ def test_what_a_short_sequence_would_write_beyond_its_end_is_not_seen() -> None:
     assert not torch.equal(found[0][:5], other[0][:5])
 
 
+def test_lengths_that_change_before_the_gradient_is_taken_do_not_matter() -> None:
+    given, lengths = packed_arguments(4, LENGTHS), LENGTHS.clone()
+    expected = values_and_gradients(packed(LENGTHS, backwards=True), given)
+    found = gated.packed_gru(given[0], given[1], given[2], given[3], lengths, backwards=True)
+    lengths.fill_(9)
+    torch.manual_seed(1)
+    for one, other in zip(torch.autograd.grad(found, given, torch.randn_like(found)), expected[1:], strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_packed_second_derivatives_are_those_of_the_equations() -> None:
     lengths = torch.tensor([3, 1, 2])
     given = tuple(packed_arguments(2, lengths))

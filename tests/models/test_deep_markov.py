@@ -1,14 +1,16 @@
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from pgm_rnn.emissions import Bernoulli, Categorical, Gaussian
 from pgm_rnn.inference import svi
 from pgm_rnn.models.deep_markov import DeepMarkovModel
+from pgm_rnn.models.networks import GRU
 from pgm_rnn.sequence_model import StateLaw
 from tests.instances import LENGTHS, assert_same, gradients, ragged, randomised
 
@@ -78,6 +80,76 @@ def test_its_own_loop_draws_from_its_proposal() -> None:
         proposal = model.proposal(None if t == 0 else z[:, t - 1], None, features[:, t])
         direct = direct + proposal.log_prob(z[:, t]).where(t < LENGTHS, 0.0)
     torch.testing.assert_close(kept, direct)
+
+
+class Doubled(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+def with_another_map(model: DeepMarkovModel) -> None:
+    model.combiner.from_z = Doubled(2, 3)
+
+
+def with_a_hook_on_the_combiner(model: DeepMarkovModel) -> None:
+    model.combiner.register_forward_hook(lambda _module, _given, found: (2 * found[0], found[1]))
+
+
+def with_a_hook_on_its_map(model: DeepMarkovModel) -> None:
+    model.combiner.from_z.register_forward_hook(lambda _module, _given, found: 2 * found)
+
+
+@pytest.mark.parametrize("change", [with_another_map, with_a_hook_on_the_combiner, with_a_hook_on_its_map])
+def test_changed_networks_draw_what_they_say(change: Callable[[DeepMarkovModel], None]) -> None:
+    """The density that a draw brings along is that of its states under the networks as they are now."""
+    model, x = dmm(), ragged(Gaussian(2))
+
+    def drawn() -> Tensor:
+        torch.manual_seed(3)
+        law = StateLaw(model, x, LENGTHS, "model", guide=True)
+        z = law.rsample()
+        torch.testing.assert_close(law.log_prob(z), law.log_prob(z.clone()))
+        return z
+
+    before = drawn()
+    change(model)
+    assert float((drawn() - before).detach().abs().max()) > 1e-3
+
+
+class Halved(GRU):
+    """Another network under the same name."""
+
+    def forward(self, x: Any, start: Tensor | None = None) -> tuple[Any, Tensor]:
+        found, last = super().forward(x, start)
+        return found / 2, last
+
+
+def test_a_network_of_ones_own_reads_the_future_as_it_says() -> None:
+    model, x = dmm(), ragged(Gaussian(2))
+    expected = model.encode(x, LENGTHS) / 2
+    intact = model.backward_network
+    halved = Halved(2, 3)
+    halved.load_state_dict(intact.state_dict())
+    model.backward_network = halved
+    inside = torch.arange(x.shape[1]) < LENGTHS[:, None]
+    torch.testing.assert_close(model.encode(x, LENGTHS)[inside], expected[inside])
+    model.backward_network = intact
+    intact.forward = lambda x, start=None: Halved.forward(halved, x, start)  # type: ignore[method-assign]
+    torch.testing.assert_close(model.encode(x, LENGTHS)[inside], expected[inside])
+
+
+def test_hooks_of_the_network_run() -> None:
+    model, x = dmm(), ragged(Gaussian(2))
+    calls: list[str] = []
+    model.backward_network.register_forward_hook(lambda *_: calls.append("forward"))
+    model.backward_network.register_full_backward_hook(lambda *_: calls.append("backward"))
+    model.encode(x.requires_grad_(), LENGTHS).sum().backward()
+    assert calls == ["forward", "backward"]
+
+
+def test_lengths_may_have_any_integers() -> None:
+    model, x = dmm(), ragged(Gaussian(2))
+    torch.testing.assert_close(model.encode(x, LENGTHS.int()), model.encode(x, LENGTHS))
 
 
 def test_draws_of_the_loop_have_the_proposals_moments() -> None:

@@ -1,11 +1,13 @@
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from pgm_rnn.distributions.normal import Normal
 from pgm_rnn.emissions import Bernoulli, Categorical, Gaussian
 from pgm_rnn.inference import smc, svi
 from pgm_rnn.models.cells import CELLS
@@ -71,6 +73,73 @@ def test_its_own_loop_draws_what_the_steps_draw(cell: str, monkeypatch: pytest.M
     torch.testing.assert_close(drawn, expected)
     torch.testing.assert_close(value, expected_value)
     assert_same(slopes, expected_slopes, rtol=1e-8, atol=1e-10)
+
+
+class Doubled(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+def doubled(module: nn.Module) -> None:
+    """A hook that doubles what a module returns, or the mean of the law that it returns."""
+
+    def twice(_module: Any, _given: Any, found: Any) -> Any:
+        return 2 * found if isinstance(found, Tensor) else Normal(2 * found.loc, found.scale, event_dim=1)
+
+    module.register_forward_hook(twice)
+
+
+def with_tanh(model: VRNN) -> None:
+    model.encoder.activation = torch.tanh
+
+
+def deeper(model: VRNN) -> None:
+    model.phi_z.linear.append(nn.Linear(4, 4))
+
+
+def with_another_map_of_h(model: VRNN) -> None:
+    model.encoder.from_h = Doubled(3, 3, bias=False)
+
+
+def with_another_map_of_z(model: VRNN) -> None:
+    model.hidden.from_z = Doubled(4, model.hidden.cell.projected_dim, bias=False)
+
+
+def with_a_forward_of_its_own(model: VRNN) -> None:
+    intact = model.hidden.forward
+    model.hidden.forward = lambda from_x, phi_z, h: 2 * intact(from_x, phi_z, h)  # type: ignore[method-assign]
+
+
+CHANGES: dict[str, Callable[[VRNN], None]] = {
+    "features of a state": lambda model: doubled(model.phi_z),
+    "the encoder": lambda model: doubled(model.encoder),
+    "the encoder's head": lambda model: doubled(model.encoder.head),
+    "the memory": lambda model: doubled(model.hidden),
+    "the activation": with_tanh,
+    "one layer more": deeper,
+    "what the encoder reads of h": with_another_map_of_h,
+    "what the memory reads of z": with_another_map_of_z,
+    "a forward of its own": with_a_forward_of_its_own,
+}
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm", "elman"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_changed_networks_draw_what_they_say(change: str, cell: str) -> None:
+    """The density that a draw brings along is that of its states under the networks as they are now."""
+    model, x = vrnn(cell), ragged(Gaussian(2))
+
+    def drawn() -> tuple[Tensor, Tensor]:
+        torch.manual_seed(3)
+        law = StateLaw(model, x, LENGTHS, "model", guide=True)
+        z = law.rsample()
+        torch.testing.assert_close(law.log_prob(z), law.log_prob(z.clone()))
+        return z, law.log_prob(z)
+
+    before = drawn()
+    CHANGES[change](model)
+    after = drawn()
+    assert float((after[0] - before[0]).detach().abs().max()) > 1e-3
 
 
 def in_order_of_steps(batch: int, num_steps: int, size: int):  # type: ignore[no-untyped-def]
