@@ -167,14 +167,21 @@ def _log_ratios(model: Any, data: Sequences, found: Found) -> Tensor:
     """log p(x_t | z_t, h_t) p(z_t | ...) / q(z_t | ...) of every particle, (B, N, T), zero beyond the ends."""
     drawn, lineage = found.drawn, found.lineage
     num = lineage.kin
-    z, h, x = drawn.z, drawn.h, data.x.repeat_interleave(num, 0)
-    first, later = (None, None) if h is None else (h[:, 0], h[:, 1:])
-    starts = model.initial(first).log_prob(z[:, 0]).expand(len(x))
-    moves = model.transition(lineage.before(z, z[:, 0])[:, 1:], later).log_prob(z[:, 1:])
-    seen = model.emission(z, h).log_prob(x)
-    log_ratios = seen + torch.cat([starts[:, None], moves], dim=1) - drawn.log_probs
+    seen = model.emission(drawn.z, drawn.h).log_prob(data.x.repeat_interleave(num, 0))
+    log_ratios = seen + _move_log_probs(model, drawn.z, drawn.h, lineage) - drawn.log_probs
     by_particle: Tensor = log_ratios.unflatten(0, (len(data.x), num))
     return by_particle.where(data.mask[:, None], 0.0)
+
+
+def _move_log_probs(model: Any, z: Tensor, h: Tensor | None, lineage: Lineage) -> Tensor:
+    """log p(z_t | z_{t-1}, h_t) of every row, (R, T), where a state may follow that of another row."""
+    if not model.transition_reads_state:
+        found: Tensor = model.initial(h).log_prob(z)
+        return found
+    first, later = (None, None) if h is None else (h[:, 0], h[:, 1:])
+    starts = model.initial(first).log_prob(z[:, 0]).expand(len(z))
+    moves = model.transition(lineage.before(z, z[:, 0])[:, 1:], later).log_prob(z[:, 1:])
+    return torch.cat([starts[:, None], moves], dim=1)
 
 
 def log_total(log_ratios: Tensor, resampled: Tensor) -> Tensor:

@@ -241,13 +241,16 @@ class _Draws(transforms.Function):
         transposed = (weight.mT for weight in (recurrent, head, extract, from_state))
         filled = of_features, of_inside, of_raw, of_extracted, of_start
         _run("backward", len(z), *grads, noise, h, phi_z, hidden, kept, ancestors, *transposed, *filled, ctx.kin)
-        of_h = torch.cat([of_features[..., :-size], of_inside], -1) if is_gru else of_features
+        by_parts = [of_features[..., :-size], of_inside] if is_gru else [of_features]  # apart: a copy would take longer
+        of_recurrent = (
+            torch.cat(parts) for parts in zip(*(of_map(part, h[..., :size]) for part in by_parts), strict=True)
+        )
         return (
             *[None] * 4,
             of_features,
             of_raw[..., : z.shape[2]] * scale,
             of_start,
-            *of_map(of_h, h[..., :size]),
+            *of_recurrent,
             *of_map(of_raw, hidden),
             *of_map(of_extracted, z),
             of_map(of_features[..., size:], phi_z)[0],
