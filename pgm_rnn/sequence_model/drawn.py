@@ -54,7 +54,8 @@ class Way:
 
 def _made_with(snapshot: Snapshot, z: Tensor) -> tuple[object, ...]:
     """A key that differs when z, a parameter or the gradient mode has changed."""
-    return (torch.is_grad_enabled(), z._version, *((id(p), p._version) for p in snapshot.parameters.values()))
+    parameters = snapshot.parameters.values()
+    return torch.is_grad_enabled(), z._version, [*map(id, parameters)], [p._version for p in parameters]
 
 
 class _Infer(Messenger):

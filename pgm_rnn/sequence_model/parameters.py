@@ -24,9 +24,10 @@ class Snapshot:
 
     def call(self, function: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
         """`function(...)`, where `function` is a method of the module, with the recorded parameters in place."""
-        if all(owner.get(name) is value for owner, name, value in self._slots):
-            return function(*arguments, **options)
-        return call_with(self.module, self.parameters, function, *arguments, **options)
+        for owner, name, value in self._slots:
+            if owner.get(name) is not value:
+                return call_with(self.module, self.parameters, function, *arguments, **options)
+        return function(*arguments, **options)
 
 
 def current_parameters(module: nn.Module) -> dict[str, Tensor]:
