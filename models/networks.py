@@ -52,8 +52,7 @@ class GRU(nn.GRU):
         if not plain or not gated.suits(x, *weights, *(() if start is None else (start,)), units=self.hidden_size):
             return super().forward(x, start)
         last: list[Tensor] = []
-        for layer in range(self.num_layers):
-            weight, matrix, bias, recurrent_bias = weights[4 * layer : 4 * layer + 4]
+        for layer, (weight, matrix, bias, recurrent_bias) in enumerate(_by_layer(weights)):
             first = x.new_zeros(x.shape[1], self.hidden_size) if start is None else start[layer]
             x = gated.gru(F.linear(x, weight, bias), first, matrix, recurrent_bias)
             last.append(x[-1])
@@ -72,11 +71,15 @@ class GRU(nn.GRU):
         if not plain or not gated.suits(x, *weights, units=self.hidden_size):
             return None
         start = x.new_zeros(len(lengths), self.hidden_size)
-        for layer in range(self.num_layers):
-            weight, matrix, bias, recurrent_bias = weights[4 * layer : 4 * layer + 4]
+        for weight, matrix, bias, recurrent_bias in _by_layer(weights):
             from_x = F.linear(x, weight, bias)
             x = gated.packed_gru(from_x, start, matrix, recurrent_bias, lengths, backwards=backwards)
         return x
+
+
+def _by_layer(weights: Sequence[Tensor]) -> list[Sequence[Tensor]]:
+    """W, U, b and c of each layer of torch's networks, from their parameters in order."""
+    return [weights[i : i + 4] for i in range(0, len(weights), 4)]
 
 
 class NormalHead(nn.Module):

@@ -44,13 +44,13 @@ def in_two_passes(model: SequenceModel, data: Sequences, options: Options) -> Te
     if not _suits(model, data, options) or (encoded := model.encode(data.x, data.lengths)) is None:
         return None
     before = torch.get_rng_state()
-    guide = guide_of(model, data, options, encoded) if options.resampling == "systematic" else None
-    if guide is None:
-        with torch.no_grad(), computed_once(model):
-            first = _first_pass(model, data, options, encoded.detach())
-        found = _redrawn(model, encoded, first)
-    else:
+    guide = guide_of(model, data, options, encoded)
+    if guide is not None and options.resampling == "systematic":
         found = in_one_run(guide, noise_for(data, options, guide), options)
+    else:
+        with torch.no_grad(), computed_once(model):
+            first = _first_pass(model, data, options, encoded.detach(), guide)
+        found = _redrawn(model, encoded, first)
     with computed_once(model):
         log_ratios = _log_ratios(model, data, found)
     if bool(log_ratios.detach().sum().isfinite()):
@@ -123,9 +123,10 @@ class _FirstPass(NamedTuple):
     resampled: Tensor
 
 
-def _first_pass(model: SequenceModel, data: Sequences, options: Options, encoded: Tensor) -> _FirstPass:
+def _first_pass(
+    model: SequenceModel, data: Sequences, options: Options, encoded: Tensor, guide: Guide | None
+) -> _FirstPass:
     """The filter, by compiled steps along the model's guide or by its laws."""
-    guide = guide_of(model, data, options, encoded)
     if guide is None:
         found, noise, lineage = _by_laws(model, data, options, encoded)
     else:

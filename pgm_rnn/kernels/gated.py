@@ -163,16 +163,26 @@ def run_lanes(function: Any, batch: int, *arguments: Tensor | float) -> None:
         batch: B.
         arguments: tensors, and the numbers.
     """
-    flat = [argument.detach().contiguous().view(-1) for argument in arguments if isinstance(argument, Tensor)]
+    arrays = [flat(argument) for argument in arguments if isinstance(argument, Tensor)]
     numbers = [argument for argument in arguments if not isinstance(argument, Tensor)]
-    (run_alone if batch <= LANES else run_compiled)(function, *flat, batch, *numbers)
+    run_rows(batch, function, *arrays, batch, *numbers)
+
+
+def run_rows(batch: int, function: Any, *arguments: Any) -> None:
+    """Call a compiled function that is parallel over groups of eight of B rows, in one thread if B needs no other."""
+    (run_alone if batch <= LANES else run_compiled)(function, *arguments)
+
+
+def flat(part: Tensor) -> Tensor:
+    """A tensor's numbers one after the other, as compiled functions read them."""
+    return part.detach().contiguous().view(-1)
 
 
 def _run(name: str, batch: int, *arguments: Tensor | Integers | int) -> None:
     from pgm_rnn.kernels import gated_compiled
 
-    flat = [part.detach().contiguous().view(-1) if isinstance(part, Tensor) else part for part in arguments]
-    (run_alone if batch <= LANES else run_compiled)(getattr(gated_compiled, name), *flat)
+    given = (flat(part) if isinstance(part, Tensor) else part for part in arguments)
+    run_rows(batch, getattr(gated_compiled, name), *given)
 
 
 def with_zeros(grads: Sequence[Tensor | None], values: Sequence[Tensor]) -> list[Tensor]:

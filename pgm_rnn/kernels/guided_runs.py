@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.kernels import doors, positive
+from pgm_rnn.kernels.gated import flat, run_rows
 from pgm_rnn.kernels.hmm_lanes import LANES
 from pgm_rnn.kernels.lineages import Lineage
-from pgm_rnn.kernels.threads import run_alone, run_compiled
 from pgm_rnn.kernels.weights import least_exponent
 
 
@@ -110,11 +110,12 @@ def run(function: str, particles: Particles, given: Sequence[Tensor], space: Seq
     ess, log_normalizers = torch.zeros(2, batch, num_steps, dtype=dtype)
     resampled = torch.zeros(batch, num_steps, dtype=torch.bool)
     lost = torch.zeros(batch, 2, dtype=torch.int64)
-    read = [_flat(part) for part in (*given[:2], particles.noise)]
-    maps, filled = [_flat(part) for part in given[2:]], [part.view(-1) for part in (*space, ancestors)]
+    read = [flat(part) for part in (*given[:2], particles.noise)]
+    maps, filled = [flat(part) for part in given[2:]], [part.view(-1) for part in (*space, ancestors)]
     weights = joint, torch.zeros_like(joint), chosen, offset, ess, log_normalizers, resampled, lost
     numbers = num, float(particles.threshold), math.exp(least_exponent(dtype)), positive.least_scale(dtype)
-    (run_alone if rows <= LANES else run_compiled)(
+    run_rows(
+        rows,
         getattr(guided_runs_compiled, function),
         *read,
         particles.uniforms,
@@ -125,7 +126,3 @@ def run(function: str, particles: Particles, given: Sequence[Tensor], space: Seq
         *numbers,
     )
     return Choices(Lineage(ancestors, num), resampled, lost)
-
-
-def _flat(part: Tensor) -> Tensor:
-    return part.detach().contiguous().view(-1)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pgm_rnn.kernels import positive
+from pgm_rnn.kernels.gated import flat
 from pgm_rnn.kernels.hmm_lanes import LANES
 from pgm_rnn.kernels.lineages import Lineage
 from pgm_rnn.kernels.threads import Repeated, run_compiled
@@ -111,7 +112,7 @@ class GuidedSteps:
 
 
 def _flat(part: Tensor) -> Any:
-    return part.detach().contiguous().view(-1).numpy()
+    return flat(part).numpy()
 
 
 def _for_size(function: str, work: int) -> Any:

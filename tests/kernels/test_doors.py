@@ -65,7 +65,8 @@ INNER = {
 CHOOSERS = {
     *("hmm.prefers_batched", "kalman.prefers_batched", "kalman.recursion", "kalman.distinct"),
     *("resampling.uniforms_shape", "gaussian_chain.detached", "weights.least_exponent", "gated.suits"),
-    *("gated.run_lanes", "gated.with_zeros", "lineages.as_arguments", "lineages.from_arguments"),
+    *("gated.run_lanes", "gated.run_rows", "gated.flat"),
+    *("gated.with_zeros", "lineages.as_arguments", "lineages.from_arguments"),
     *("vector_densities.suits", "encoder_draws.check_weights", "combiner_draws.check_weights"),
     *("encoder_draws.memory_size", "encoder_draws.room", "combiner_draws.room"),
 }
